@@ -1,0 +1,36 @@
+// What a user at a terminal sees: live progress on stderr, colour only where it can be shown.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+namespace cw {
+
+/// Whether text on stdout (1) or stderr (2) may have colour: a terminal, NO_COLOR unset, TERM not dumb.
+bool has_colour(int fd);
+/// Columns of the terminal on `fd`; 80 where it is none.
+std::size_t columns(int fd);
+
+/// One line that is rewritten on a terminal, and a plain line every few seconds elsewhere.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool is_quiet);
+  ~ProgressLine();
+  /// Cheap to call often: shows at most ten texts a second.
+  void update(const std::string& text);
+  /// Removes the live line, so that other output can follow.
+  void clear();
+
+ private:
+  bool is_quiet_, is_live_, is_shown_ = false;
+  std::chrono::steady_clock::time_point next_;
+};
+
+/// 12345678 -> "12,345,678"
+std::string with_separators(std::uint64_t number);
+
+/// Breaks text at spaces so that no line passes `width`; every line begins with `indent`.
+std::string wrap(std::string_view text, std::size_t width, std::string_view indent);
+
+}  // namespace cw

@@ -1,0 +1,135 @@
+#include "base/file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace cw {
+namespace {
+
+tl::unexpected<Error> fail_errno(std::string_view what, std::string_view path, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  const bool writing = what == "write";
+  std::string code = full ? "disk_full" : error == ENOENT ? "not_found" : writing ? "unwritable" : "unreadable";
+  return fail(std::move(code), "cannot {} {}: {}", what, path, std::strerror(error));
+}
+
+Result<void> write_all(int fd, std::string_view content, std::string_view name) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return fail_errno("write", name, errno);
+    content.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (::fsync(fd) != 0) return fail_errno("write", name, errno);
+  return {};
+}
+
+}  // namespace
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<FileDescriptor> open_for_reading(int directory, const std::string& path) {
+  // O_NONBLOCK: a FIFO in a dump folder must not hang the run; regular files ignore it.
+  FileDescriptor file(::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file) return fail_errno("read", path, errno);
+  return file;
+}
+
+Result<FileDescriptor> open_directory(const std::filesystem::path& path) {
+  FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY));
+  if (!directory) return fail_errno("read", path.string(), errno);
+  return directory;
+}
+
+Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name) {
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) return fail_errno("read", name, errno);
+  if (!S_ISREG(status.st_mode)) return fail("unreadable", "{} is not a regular file", name);
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
+                          char* out, std::string_view name) {
+  while (size > 0) {
+    const ssize_t got = ::pread(file.get(), out, size, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno("read", name, errno);
+    if (got == 0) return fail("truncated", "{} ends {} bytes too early", name, size);
+    out += got;
+    offset += static_cast<std::uint64_t>(got);
+    size -= static_cast<std::size_t>(got);
+  }
+  return {};
+}
+
+Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit,
+                              std::size_t padding) {
+  CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
+  CW_TRY(const std::uint64_t size, file_size(file, path));
+  if (size > limit)
+    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path,
+                size, limit);
+  std::string content(size + padding, '\0');
+  CW_CHECK(read_exactly(file, 0, size, content.data(), path));
+  return content;
+}
+
+Result<std::vector<DirectoryEntry>> list_directory(const std::filesystem::path& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+  if (!directory) return fail_errno("read", path.string(), errno);
+  std::vector<DirectoryEntry> entries;
+  for (errno = 0; const dirent* entry = ::readdir(directory.get()); errno = 0) {
+    const std::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    bool is_directory = entry->d_type == DT_DIR;
+    if (entry->d_type == DT_UNKNOWN || entry->d_type == DT_LNK) {
+      std::error_code ignored;
+      is_directory = std::filesystem::is_directory(path / name, ignored);
+    }
+    entries.push_back({std::string(name), is_directory});
+  }
+  if (errno != 0) return fail_errno("read", path.string(), errno);
+  return entries;
+}
+
+Result<void> make_directories(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return fail_errno("write", path.string(), error.value());
+  return {};
+}
+
+Result<void> sync_directory(const std::filesystem::path& path) {
+  CW_TRY(const FileDescriptor directory, open_directory(path));
+  if (::fsync(directory.get()) != 0) return fail_errno("write", path.string(), errno);
+  return {};
+}
+
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content) {
+  const std::string partial = path.string() + std::string(partial_suffix);
+  FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file) return fail_errno("write", partial, errno);
+  auto written = write_all(file.get(), content, path.string());
+  if (written && ::rename(partial.c_str(), path.c_str()) != 0)
+    written = fail_errno("write", path.string(), errno);
+  if (!written) {
+    ::unlink(partial.c_str());
+    return written;
+  }
+  return sync_directory(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+}  // namespace cw

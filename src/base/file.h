@@ -1,0 +1,69 @@
+// Files: owned descriptors, bounded reads, atomic writes, directory listings.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace cw {
+
+/// An owned POSIX file descriptor; closed when it goes out of scope.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  ~FileDescriptor();
+
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Opens for reading. `path` is relative to `directory` unless that is AT_FDCWD.
+/// Error codes: "not_found", "unreadable".
+Result<FileDescriptor> open_for_reading(int directory, const std::string& path);
+Result<FileDescriptor> open_directory(const std::filesystem::path& path);
+
+/// Size in bytes of an open regular file; "unreadable" for anything else.
+Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name);
+
+/// Reads exactly `size` bytes at `offset` into `out`; "truncated" when the file ends before.
+Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
+                          char* out, std::string_view name);
+
+/// The whole file, followed by `padding` zero bytes that do not count in size() of the view a caller
+/// makes of it: the result has size() == file size + padding. "too_large" past `limit` bytes.
+Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit,
+                              std::size_t padding = 0);
+
+struct DirectoryEntry {
+  std::string name;
+  bool is_directory;
+};
+
+/// Names in a directory, in no particular order; "." and ".." left out. "unreadable" on failure.
+Result<std::vector<DirectoryEntry>> list_directory(const std::filesystem::path& path);
+
+/// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
+/// happens in between: written beside as `path` + partial_suffix, fsynced, renamed, directory fsynced.
+/// Error codes: "disk_full", "unwritable". On an error the partial file is removed.
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Files that end so are unfinished writes: readers skip them, the next writer removes them.
+inline constexpr std::string_view partial_suffix = ".partial";
+
+/// Creates a directory and its parents; no error when it is there already.
+Result<void> make_directories(const std::filesystem::path& path);
+
+/// Flushes a directory's entries to the disk, so that a rename in it survives a power failure.
+Result<void> sync_directory(const std::filesystem::path& path);
+
+}  // namespace cw

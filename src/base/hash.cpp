@@ -1,0 +1,37 @@
+#include "base/hash.h"
+
+#include <array>
+
+#include <boost/uuid/name_generator_sha1.hpp>
+#include <boost/uuid/string_generator.hpp>
+#include <boost/uuid/uuid_io.hpp>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+#include <xxhash.h>
+
+namespace cw {
+
+Hash128 xxh3(std::string_view bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {hash.high64, hash.low64};
+}
+
+std::uint64_t xxh3_64(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+std::string sha256_hex(std::string_view bytes) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) fmt::format_to(std::back_inserter(hex), "{:02x}", digest[i]);
+  return hex;
+}
+
+std::string uuid_v5(std::string_view name) {
+  // UUIDv5 of "collect-workloads" in the RFC's DNS namespace; fixed for ever, ids depend on it.
+  static const boost::uuids::uuid ours =
+      boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
+  return to_string(boost::uuids::name_generator_sha1(ours)(name.data(), name.size()));
+}
+
+}  // namespace cw

@@ -1,0 +1,32 @@
+// Content hashes: XXH3 for tables in memory, SHA-256 and UUIDv5 for names that other people see.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace cw {
+
+/// 128 bits of XXH3: not cryptographic, never leaves the process.
+struct Hash128 {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  auto operator<=>(const Hash128&) const = default;
+};
+
+Hash128 xxh3(std::string_view bytes);
+std::uint64_t xxh3_64(std::string_view bytes);
+
+/// Lower-case hex SHA-256 (FIPS 180-4).
+std::string sha256_hex(std::string_view bytes);
+
+/// RFC 9562 name-based UUID (version 5) of `name` in this project's own namespace.
+std::string uuid_v5(std::string_view name);
+
+}  // namespace cw
+
+template <>
+struct std::hash<cw::Hash128> {
+  std::size_t operator()(const cw::Hash128& h) const noexcept { return h.low; }
+};

@@ -1,0 +1,129 @@
+#include "bind/association.h"
+
+#include <algorithm>
+
+#include "bind/names.h"
+
+namespace cw {
+namespace {
+
+// Enough to tell activations apart, little enough to read for every call.
+constexpr std::uint64_t compared_bytes = 4096;
+
+std::string class_of(const std::string& function) { return function.substr(0, function.find('.')); }
+
+}  // namespace
+
+bool have_same_argument(const Call& left, const Call& right, std::string_view parameter) {
+  const Value* a = left.given(parameter);
+  const Value* b = right.given(parameter);
+  if (a == nullptr || b == nullptr) return false;
+  const Tensor* x = a->tensor();
+  const Tensor* y = b->tensor();
+  if (x == nullptr || y == nullptr) {
+    const auto p = as_number(to_operand(*a, left)), q = as_number(to_operand(*b, right));
+    return p && q && *p == *q;
+  }
+  if (x->dtype != y->dtype || x->shape != y->shape) return false;
+  const std::uint64_t count = std::min(*element_count(x->shape), compared_bytes * 8 / bits(x->dtype));
+  const auto front = read_front(*x, count), other = read_front(*y, count);
+  return front && other && front->bytes == other->bytes;
+}
+
+Association::Association(const BindingSet& bindings) {
+  for (const Binding& binding : bindings.bindings()) {
+    if (binding.function.empty()) continue;
+    Role& role = roles_[binding.function];
+    role.is_call = true;
+    role.bindings.push_back(&binding);
+    if (!binding.plan_function.empty()) roles_[binding.plan_function].is_plan = true;
+    if (!binding.init_function.empty()) roles_[binding.init_function].is_init = true;
+    if (binding.beside) roles_[binding.beside->function].is_neighbour = true;
+  }
+}
+
+void Association::doubt(Process& process, const std::string& wrapper_class) {
+  for (auto& [id, wrapper] : process.wrappers)
+    if (id.first == wrapper_class) wrapper.in_doubt = true;
+}
+
+void Association::add_unreadable(const std::string& function, std::uint32_t folder, std::int64_t process) {
+  const auto role = roles_.find(function);
+  if (role != roles_.end() && role->second.is_plan) doubt(processes_[{folder, process}], class_of(function));
+}
+
+void Association::release(Process& process, std::vector<CallInContext>& ready) {
+  if (!process.waiting) return;
+  ready.push_back(std::move(*process.waiting));
+  process.waiting.reset();
+}
+
+void Association::offer_neighbour(Process& process, const std::shared_ptr<const Call>& call,
+                                  std::vector<CallInContext>& ready) {
+  if (process.waiting) {
+    for (const Binding* binding : roles_.at(process.waiting->call->function).bindings)
+      if (binding->beside && binding->beside->function == call->function &&
+          have_same_argument(*process.waiting->call, *call, binding->beside->same)) {
+        // This one is spoken for: it cannot be the neighbour of a later call too.
+        process.waiting->has_neighbour = true;
+        release(process, ready);
+        return;
+      }
+  }
+  process.last[call->function] = call;
+}
+
+void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContext>& ready) {
+  const auto found = roles_.find(call->function);
+  if (found == roles_.end()) return;
+  const Role& role = found->second;
+  Process& process = processes_[{call->wrapper.folder, call->wrapper.process}];
+  const std::string wrapper_class = class_of(call->function);
+
+  if (role.is_init) {
+    process.wrappers[{wrapper_class, call->wrapper.self}] = {nullptr, call, false};
+    return;
+  }
+  if (role.is_plan) {
+    Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
+    wrapper.plan = call->status == CallStatus::completed ? call : nullptr;
+    wrapper.in_doubt = false;
+    if (call->is_next_missing) doubt(process, wrapper_class);
+    release(process, ready);
+    return;
+  }
+  if (role.is_neighbour && call->status == CallStatus::completed) offer_neighbour(process, call, ready);
+  if (!role.is_call) return;
+
+  CallInContext context{.call = call, .plan = {}, .init = {}};
+  if (call->wrapper.self != 0) {
+    const auto wrapper = process.wrappers.find({wrapper_class, call->wrapper.self});
+    if (wrapper != process.wrappers.end()) {
+      context.plan = wrapper->second.in_doubt ? nullptr : wrapper->second.plan;
+      context.init = wrapper->second.init;
+      context.has_plan_in_doubt = wrapper->second.in_doubt;
+    }
+  }
+  for (const Binding* binding : role.bindings) {
+    if (!binding->beside || call->status != CallStatus::completed) continue;
+    const auto applies = binding->beside->when.evaluate(CallNames(*binding, context));
+    if (!applies || !truth(*applies)) continue;
+    release(process, ready);
+    const auto neighbour = process.last.find(binding->beside->function);
+    if (neighbour != process.last.end() && neighbour->second &&
+        have_same_argument(*call, *neighbour->second, binding->beside->same)) {
+      context.has_neighbour = true;
+      neighbour->second = nullptr;
+      break;
+    }
+    process.waiting = std::move(context);
+    return;
+  }
+  ready.push_back(std::move(context));
+}
+
+void Association::finish(std::vector<CallInContext>& ready) {
+  for (auto& [id, process] : processes_) release(process, ready);
+}
+
+}  // namespace cw

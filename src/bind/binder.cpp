@@ -1,0 +1,418 @@
+#include "bind/binder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <regex>
+
+#include <fmt/ranges.h>
+
+#include "bind/names.h"
+#include "bind/structure.h"
+
+namespace cw {
+namespace {
+
+constexpr std::int64_t unset = -1;
+
+Rejection rejection_of(Error error) { return {std::move(error.code), std::move(error.message)}; }
+
+// What a call says of one binding's inputs, whatever the definition; made once for all its definitions.
+struct Inputs {
+  std::map<const InputBinding*, Result<InputView>> views;
+};
+
+// The names of a binding and of one definition: its constants, axes and inputs too.
+class TargetNames final : public Names {
+ public:
+  TargetNames(const Target& target, const CallInContext& context, const Observation* observation = nullptr)
+      : call_names_(*target.binding, context), target_(target), observation_(observation) {}
+
+  Result<Operand> value_of(std::string_view name) const override {
+    if (name.starts_with("constant.")) {
+      for (const auto& [constant, value] : target_.constants)
+        if (constant == name.substr(9)) return value;
+      return Operand();
+    }
+    if (name.find('.') != std::string_view::npos) return call_names_.value_of(name);
+    const Definition& definition = *target_.definition;
+    for (std::size_t i = 0; i < definition.axes.size(); ++i)
+      if (definition.axes[i].name == name) {
+        if (definition.axes[i].constant) return Operand(*definition.axes[i].constant);
+        if (observation_ == nullptr || observation_->axes[i] == unset) return Operand();
+        return Operand(observation_->axes[i]);
+      }
+    for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
+      if (definition.inputs[i].name == name) return input(observation_->inputs[i]);
+    return fail("unknown_name", "unknown name {}", name);
+  }
+
+  bool is_given(std::string_view name) const override { return call_names_.is_given(name); }
+
+ private:
+  static Operand input(const ObservedInput& input) {
+    if (const auto* scalar = std::get_if<Operand>(&input.data)) return *scalar;
+    const auto* view = std::get_if<InputView>(&input.data);
+    if (view == nullptr) return {};
+    return TensorOperand{view->dtype, view->shape, [&input, view]() -> Result<std::shared_ptr<const DenseTensor>> {
+                           if (input.values) return input.values;
+                           return view->load();
+                         }};
+  }
+
+  CallNames call_names_;
+  const Target& target_;
+  const Observation* observation_;
+};
+
+struct Mismatch {
+  std::string what;  ///< "num_qo_heads: expected 32, seen 16 (q)"
+  std::string axis;
+  std::int64_t expected = 0, seen = 0;
+};
+
+// Why the engine's calls differ from the definition in just these axes, in the order of likelihood.
+std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definition& definition) {
+  const auto of = [&mismatches](std::string_view axis) {
+    return std::find_if(mismatches.begin(), mismatches.end(), [axis](const Mismatch& m) { return m.axis == axis; });
+  };
+  const auto none = mismatches.end();
+  if (of("page_size") != none && mismatches.size() == 1) return "the engine runs with another page size";
+  const auto heads = of("num_qo_heads"), kv = of("num_kv_heads");
+  const auto multiple = [](std::int64_t seen, std::int64_t expected) { return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0); };
+  if (heads != none && (kv == none || heads->seen * kv->expected == kv->seen * heads->expected) && multiple(heads->seen, heads->expected)) {
+    const auto tp = definition.tag_values("tp");
+    return fmt::format("another tensor parallel size{}, or another model", tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
+  }
+  if (of("dtype") != none && mismatches.size() == 1) return "the engine runs with another data type or quantization";
+  if (of("num_local_experts") != none && mismatches.size() == 1) return "another expert parallel size";
+  return "another model";
+}
+
+// One call against one definition.
+class Attempt {
+ public:
+  Attempt(const Target& target, const CallInContext& context, const Inputs& inputs)
+      : target_(target), definition_(*target.definition), context_(context), inputs_(inputs) {
+    observation_.target = &target;
+    observation_.axes.assign(definition_.axes.size(), unset);
+    observation_.inputs.resize(definition_.inputs.size());
+    for (std::size_t i = 0; i < definition_.axes.size(); ++i)
+      if (definition_.axes[i].constant) observation_.axes[i] = *definition_.axes[i].constant;
+  }
+
+  /// Compares every const axis and dtype with every tensor; collects var axes and their disagreements.
+  void compare() {
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const TensorSpec& spec = definition_.inputs[i];
+      const InputBinding* binding = target_.inputs[i];
+      if (binding == nullptr || spec.is_scalar) continue;
+      const Result<InputView>& view = inputs_.views.at(binding);
+      if (!view) {
+        if (!spec.optional && !missing_) missing_ = view.error();
+        continue;
+      }
+      compare_tensor(spec, *binding, *view);
+      if (view->is_derived) derive("kv_layout");
+      observation_.inputs[i].data = *view;
+    }
+    const TargetNames names(target_, context_);
+    for (const auto& [axis, expression] : target_.binding->axes) {
+      const auto value = expression.evaluate(names);
+      const auto number = value ? as_integer(*value) : std::nullopt;
+      if (!number) continue;
+      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(), [&axis](const Axis& a) { return a.name == axis; });
+      if (found != definition_.axes.end()) {
+        set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number, expression.text());
+        continue;
+      }
+      for (const auto& [constant, expected] : target_.constants)
+        if (constant == axis && as_integer(expected) && as_integer(expected) != number)
+          mismatch(axis, *as_integer(expected), *number, expression.text());
+    }
+  }
+
+  const std::vector<Mismatch>& mismatches() const { return mismatches_; }
+
+  Rejection mismatch_rejection() const {
+    std::vector<std::string> parts;
+    for (const Mismatch& m : mismatches_) parts.push_back(m.what);
+    return {"no_definition_fits",
+            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "), likely_cause(mismatches_, definition_)),
+            &definition_};
+  }
+
+  /// After compare() found no mismatch: everything else that must hold.
+  std::optional<Rejection> finish() {
+    if (missing_) return rejection_of(*missing_);
+    if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_, &definition_};
+    if (auto failed = load_steering_inputs()) return failed;
+    if (auto failed = find_scalars()) return failed;
+    for (std::size_t i = 0; i < definition_.axes.size(); ++i)
+      if (observation_.axes[i] == unset)
+        return Rejection{"axes_unknown", fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name), &definition_};
+    if (auto failed = check_structure()) return failed;
+    if (auto failed = check_constraints()) return failed;
+    const CallNames names(*target_.binding, context_);
+    for (const Assumption& assumption : target_.binding->assumptions)
+      if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known)) derive(assumption.name);
+    std::sort(observation_.derived.begin(), observation_.derived.end());
+    observation_.context = context_;
+    return {};
+  }
+
+  Observation take() { return std::move(observation_); }
+
+ private:
+  void derive(const std::string& name) {
+    auto& names = observation_.derived;
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+
+  void mismatch(const std::string& axis, std::int64_t expected, std::int64_t seen, std::string_view where) {
+    for (const Mismatch& known : mismatches_)
+      if (known.axis == axis) return;
+    mismatches_.push_back({fmt::format("{}: expected {}, seen {} ({})", axis, expected, seen, where), axis, expected, seen});
+  }
+
+  void set_axis(std::size_t axis, std::int64_t seen, std::string_view where) {
+    std::int64_t& value = observation_.axes[axis];
+    const Axis& spec = definition_.axes[axis];
+    if (spec.constant) {
+      if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);
+    } else if (value == unset) {
+      value = seen;
+    } else if (value != seen && disagreement_.empty()) {
+      disagreement_ = fmt::format("{}: axis {} is {} elsewhere and {} in {}", definition_.name, spec.name, value, seen, where);
+    }
+  }
+
+  void compare_tensor(const TensorSpec& spec, const InputBinding& binding, const InputView& view) {
+    if (view.shape.size() != spec.axes.size()) {
+      mismatches_.push_back({fmt::format("{}: expected {} axes, seen {}", spec.name, spec.axes.size(), to_string(view.shape)), "rank"});
+      return;
+    }
+    for (std::size_t i = 0; i < spec.axes.size(); ++i) set_axis(spec.axes[i], view.shape[i], spec.name);
+    const bool convertible = binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
+                             (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16);
+    if (view.dtype != spec.dtype && !convertible)
+      mismatches_.push_back({fmt::format("{}: expected {}, seen {}", spec.name, trace_name(spec.dtype), trace_name(view.dtype)), "dtype"});
+  }
+
+  std::optional<Rejection> load_steering_inputs() {
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
+      if (view == nullptr || !target_.inputs[i]->steers) continue;
+      auto loaded = load(*view, definition_.inputs[i]);
+      if (!loaded) return rejection_of(loaded.error());
+      observation_.inputs[i].values = std::move(*loaded);
+    }
+    return {};
+  }
+
+  static Result<std::shared_ptr<const DenseTensor>> load(const InputView& view, const TensorSpec& spec) {
+    CW_TRY(auto values, view.load());
+    if (values->dtype == spec.dtype) return values;
+    auto converted = cast(*values, spec.dtype);
+    if (!converted)
+      return fail("dtype", "input {}: a value of {} does not fit {}", spec.name, trace_name(values->dtype), trace_name(spec.dtype));
+    return std::make_shared<const DenseTensor>(std::move(*converted));
+  }
+
+  std::optional<Rejection> find_scalars() {
+    const TargetNames names(target_, context_);
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const InputBinding* binding = target_.inputs[i];
+      if (binding == nullptr || !definition_.inputs[i].is_scalar) continue;
+      if (!binding->value) return Rejection{"scalar_unknown", fmt::format("input {} is a scalar in the definition, a tensor in binding {}", binding->name, target_.binding->id)};
+      auto value = binding->value->evaluate(names);
+      if (value && is_none(*value) && binding->default_value) {
+        value = binding->default_value->evaluate(names);
+        derive(binding->name);
+      }
+      if (!value) return rejection_of(value.error());
+      const auto number = as_number(*value);
+      if (!number || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
+        return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name, binding->value->text(), describe(*value)), &definition_};
+      if (is_integer(definition_.inputs[i].dtype)) observation_.inputs[i].data = Operand(*as_integer(*value));
+      else if (definition_.inputs[i].dtype == DType::boolean) observation_.inputs[i].data = Operand(truth(*value));
+      else observation_.inputs[i].data = Operand(*number);
+    }
+    return {};
+  }
+
+  Result<std::shared_ptr<const DenseTensor>> values_of(const std::string& name) const {
+    const TargetNames names(target_, context_, &observation_);
+    CW_TRY(const Operand operand, names.value_of(name));
+    const auto* tensor = std::get_if<TensorOperand>(&operand);
+    if (tensor == nullptr) return nullptr;
+    return tensor->values();
+  }
+
+  std::optional<Rejection> check_structure() {
+    const TargetNames names(target_, context_, &observation_);
+    for (const Check& check : target_.binding->checks) {
+      // A check on an input that this definition does not have (kv_last_page_len at page size 1).
+      if (check.subject.find('.') == std::string::npos && definition_.input(check.subject) == nullptr) continue;
+      auto values = values_of(check.subject);
+      if (!values) return rejection_of(values.error());
+      if (*values == nullptr) return Rejection{"input_missing", fmt::format("{} is not given", check.subject)};
+      Result<std::shared_ptr<const DenseTensor>> other = nullptr;
+      if (!check.other.empty()) {
+        other = values_of(check.other);
+        if (!other) return rejection_of(other.error());
+        if (*other == nullptr) return Rejection{"input_missing", fmt::format("{} is not given", check.other)};
+      }
+      std::int64_t limit = 0;
+      if (check.limit) {
+        const auto value = check.limit->evaluate(names);
+        if (!value) return rejection_of(value.error());
+        limit = as_integer(*value).value_or(0);
+      }
+      const Axis* page = definition_.axis("page_size");
+      const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+      if (const auto wrong = violation(check.kind, **values, other->get(), limit, page_size))
+        return Rejection{"structure", fmt::format("{}: {} {}", definition_.name, check.subject, *wrong), &definition_};
+    }
+    return {};
+  }
+
+  std::optional<Rejection> check_constraints() {
+    const TargetNames names(target_, context_, &observation_);
+    for (const Expression& constraint : definition_.constraints) {
+      const auto holds = constraint.evaluate(names);
+      if (!holds) return Rejection{"constraint", fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message), &definition_};
+      if (!truth(*holds)) return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text()), &definition_};
+    }
+    return {};
+  }
+
+  const Target& target_;
+  const Definition& definition_;
+  const CallInContext& context_;
+  const Inputs& inputs_;
+  Observation observation_;
+  std::vector<Mismatch> mismatches_;
+  std::optional<Error> missing_;
+  std::string disagreement_;
+};
+
+// Why no definition of a binding can take the call; nothing when one may.
+std::optional<Rejection> exclusion(const Binding& binding, const BindingSet& bindings, const Target& target,
+                                   const CallInContext& context) {
+  const TargetNames names(target, context);
+  for (const Exclusion& rule : binding.exclusions) {
+    const auto applies = rule.when.evaluate(names);
+    if (!applies) return rejection_of(applies.error());
+    if (truth(*applies)) return Rejection{rule.reason, std::string(bindings.explain(rule.reason))};
+  }
+  if (context.has_neighbour && binding.beside) return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
+  return {};
+}
+
+bool has_unnamed_arguments(const Binding& binding, const CallInContext& context) {
+  const auto check = [&binding](const Call* call, const std::string& role) {
+    if (call == nullptr) return false;
+    const auto names = binding.positional.find(role);
+    const std::size_t known = names == binding.positional.end() ? 0 : names->second.size();
+    return std::any_of(call->arguments.begin(), call->arguments.end(), [known](const auto& argument) {
+      std::size_t index = 0;
+      const std::string& name = argument.first;
+      if (!name.starts_with("*")) return false;
+      std::from_chars(name.data() + 1, name.data() + name.size(), index);
+      return index >= known;
+    });
+  };
+  return check(context.call.get(), "call") || check(context.plan.get(), "plan");
+}
+
+std::vector<std::pair<std::string, Operand>> find_constants(const Binding& binding, const Definition& definition) {
+  std::vector<std::pair<std::string, Operand>> constants;
+  for (const NamedConstant& constant : binding.constants) {
+    std::smatch match;
+    const std::string& text = constant.in_reference ? definition.reference : definition.name;
+    if (!std::regex_search(text, match, std::regex(constant.pattern)) || match.size() < 2) continue;
+    if (const auto value = Expression::parse(match[1].str()))
+      if (const auto number = value->evaluate(CallNames(binding, {}))) constants.emplace_back(constant.name, *number);
+  }
+  return constants;
+}
+
+}  // namespace
+
+Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings) : bindings_(bindings) {
+  targets_.reserve(definitions.size());
+  for (const Definition& definition : definitions) {
+    const auto binding = bindings.find(definition);
+    if (!binding || !(*binding)->unbindable.empty()) continue;
+    Target target{&definition, *binding, {}, find_constants(**binding, definition)};
+    for (const TensorSpec& input : definition.inputs) target.inputs.push_back((*binding)->input(input.name));
+    targets_.push_back(std::move(target));
+  }
+  for (const Target& target : targets_) by_function_[target.binding->function].push_back(&target);
+  for (auto& [function, list] : by_function_)
+    std::stable_sort(list.begin(), list.end(), [](const Target* a, const Target* b) { return a->binding < b->binding; });
+}
+
+BindResult Binder::bind(const CallInContext& context) const {
+  const Call& call = *context.call;
+  if (call.status == CallStatus::captured)
+    return {{}, Rejection{"captured_in_cuda_graph", "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
+  if (call.status == CallStatus::unfinished)
+    return {{}, Rejection{"call_unfinished", "the call never returned: it raised, the process died in it, or it still runs"}};
+  const auto found = by_function_.find(call.function);
+  if (found == by_function_.end()) return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
+
+  BindResult result;
+  std::optional<Rejection> mismatched, rejected;
+  std::size_t fewest = std::numeric_limits<std::size_t>::max();
+  const std::vector<const Target*>& targets = found->second;
+  for (std::size_t begin = 0; begin < targets.size();) {
+    const Binding& binding = *targets[begin]->binding;
+    std::size_t end = begin;
+    while (end < targets.size() && targets[end]->binding == &binding) ++end;
+    const std::span group(targets.data() + begin, end - begin);
+    begin = end;
+
+    if (!binding.module_contains.empty() && call.module.find(binding.module_contains) == std::string::npos) continue;
+    if (!binding.plan_function.empty() && !context.plan) {
+      rejected = context.has_plan_in_doubt
+                     ? Rejection{"plan_in_doubt", "a plan of this process was not kept or cannot be read, so the last one known may not be this run's"}
+                     : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
+      continue;
+    }
+    if (has_unnamed_arguments(binding, context)) {
+      rejected = Rejection{"unnamed_arguments", "positional arguments whose names neither the signature nor the binding knows"};
+      continue;
+    }
+    if (binding.only_if) {
+      const auto applies = binding.only_if->evaluate(CallNames(binding, context));
+      if (!applies || !truth(*applies)) continue;
+    }
+    Inputs inputs;
+    for (const InputBinding& input : binding.inputs)
+      if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
+    for (const Target* target : group) {
+      Attempt attempt(*target, context, inputs);
+      attempt.compare();
+      if (!attempt.mismatches().empty()) {
+        if (attempt.mismatches().size() < fewest) {
+          fewest = attempt.mismatches().size();
+          mismatched = attempt.mismatch_rejection();
+        }
+        continue;
+      }
+      auto failed = exclusion(binding, bindings_, *target, context);
+      if (!failed) failed = attempt.finish();
+      if (failed) rejected = std::move(failed);
+      else result.observations.push_back(attempt.take());
+    }
+  }
+  if (result.observations.empty()) {
+    if (rejected) result.rejection = std::move(rejected);
+    else if (mismatched) result.rejection = std::move(mismatched);
+    else result.rejection = Rejection{"other_stage", fmt::format("{} was called in a way that no definition in the dataset describes", call.function)};
+  }
+  return result;
+}
+
+}  // namespace cw

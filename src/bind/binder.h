@@ -1,0 +1,74 @@
+// From a call in its context to observations: values for every axis and input of a definition.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "bind/association.h"
+#include "bind/view.h"
+
+namespace cw {
+
+/// A definition and the binding that serves it.
+struct Target {
+  const Definition* definition;
+  const Binding* binding;
+  std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional and not bound
+  std::vector<std::pair<std::string, Operand>> constants;  ///< from the definition's name or reference
+};
+
+/// One input of an observation.
+struct ObservedInput {
+  std::variant<std::monostate,            ///< an optional input that the call did not have
+               Operand,                   ///< a scalar
+               InputView>                 ///< a tensor
+      data;
+  /// Its values, converted to the definition's type; there when they steer the kernel.
+  std::shared_ptr<const DenseTensor> values;
+};
+
+struct Observation {
+  const Target* target = nullptr;
+  std::vector<std::int64_t> axes;     ///< as definition->axes, const ones included
+  std::vector<ObservedInput> inputs;  ///< as definition->inputs
+  std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
+  CallInContext context;              ///< keeps alive what the inputs' loaders read from
+};
+
+/// Why a call gave no observation.
+struct Rejection {
+  std::string reason;  ///< a reason of the bindings, or one of the codes below
+  std::string detail;
+  const Definition* nearest = nullptr;  ///< the definition it came closest to, if any
+};
+// Codes: captured_in_cuda_graph, call_unfinished, plan_missing, plan_in_doubt, no_definition_fits,
+// no_definition, other_stage, axes_disagree, input_missing, input_shape, dtype, scalar_unknown,
+// structure, constraint, unnamed_arguments, and the codes of reading files.
+
+struct BindResult {
+  std::vector<Observation> observations;
+  std::optional<Rejection> rejection;  ///< set when there are no observations
+};
+
+class Binder {
+ public:
+  /// `definitions` and `bindings` must outlive the binder. Definitions without a binding are left out.
+  Binder(const std::vector<Definition>& definitions, const BindingSet& bindings);
+
+  /// Binds a call to every definition it fits. Const, and safe from several threads.
+  BindResult bind(const CallInContext& context) const;
+
+  const std::vector<Target>& targets() const { return targets_; }
+
+ private:
+  const BindingSet& bindings_;
+  std::vector<Target> targets_;
+  std::map<std::string, std::vector<const Target*>, std::less<>> by_function_;  ///< grouped by binding
+};
+
+}  // namespace cw

@@ -1,0 +1,242 @@
+#include "bind/binding.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include <yaml-cpp/yaml.h>
+
+namespace cw {
+namespace {
+
+struct Invalid { std::string message; };
+
+Expression parse_expression(const std::string& text) {
+  auto expression = Expression::parse(text);
+  if (!expression) throw Invalid{expression.error().message};
+  return std::move(*expression);
+}
+
+std::vector<std::string> strings(const YAML::Node& node) {
+  if (!node) return {};
+  if (node.IsScalar()) return {node.as<std::string>()};
+  return node.as<std::vector<std::string>>();
+}
+
+void allow_only(const YAML::Node& node, std::initializer_list<std::string_view> known) {
+  if (!node.IsMap()) throw Invalid{"expected a mapping"};
+  for (const auto& field : node) {
+    const auto name = field.first.as<std::string>();
+    if (std::find(known.begin(), known.end(), name) == known.end()) throw Invalid{"unknown field '" + name + "'"};
+  }
+}
+
+std::int64_t parse_number(std::string_view text) {
+  std::int64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
+    throw Invalid{"expected a number, got '" + std::string(text) + "'"};
+  return number;
+}
+
+Transform parse_transform(const std::string& text) {
+  using Kind = Transform::Kind;
+  static const std::map<std::string, Kind> kinds{
+      {"kv_half", Kind::kv_half},           {"first", Kind::first},           {"drop_axis", Kind::drop_axis},
+      {"slice_last", Kind::slice_last},     {"flatten_rows", Kind::flatten_rows}, {"split_last", Kind::split_last},
+      {"unpack_fp4", Kind::unpack_fp4},     {"last_page_len", Kind::last_page_len},
+      {"expert_ids", Kind::expert_ids},     {"broadcast", Kind::broadcast},
+  };
+  const std::size_t space = text.find(' ');
+  const auto kind = kinds.find(text.substr(0, space));
+  if (kind == kinds.end()) throw Invalid{"unknown transform '" + text + "'"};
+  const std::string argument = space == std::string::npos ? "" : text.substr(space + 1);
+  Transform transform{.kind = kind->second};
+  switch (transform.kind) {
+    case Kind::kv_half: transform.first_number = parse_number(argument); break;
+    case Kind::drop_axis:
+    case Kind::slice_last: {
+      const std::size_t middle = argument.find(' ');
+      if (middle == std::string::npos) throw Invalid{"'" + text + "' needs two numbers"};
+      transform.first_number = parse_number(std::string_view(argument).substr(0, middle));
+      transform.second_number = parse_number(std::string_view(argument).substr(middle + 1));
+      break;
+    }
+    case Kind::first:
+    case Kind::split_last:
+    case Kind::last_page_len:
+    case Kind::broadcast: transform.argument = parse_expression(argument); break;
+    case Kind::flatten_rows:
+    case Kind::unpack_fp4:
+    case Kind::expert_ids: break;
+  }
+  return transform;
+}
+
+InputBinding parse_input(const std::string& name, const YAML::Node& node) {
+  allow_only(node, {"from", "via", "steers", "dtype", "value", "default", "cite"});
+  InputBinding input{.name = name};
+  if (node["from"]) input.from = node["from"].as<std::string>();
+  for (const std::string& step : strings(node["via"])) input.transforms.push_back(parse_transform(step));
+  input.steers = node["steers"].as<bool>(false);
+  const auto dtype = node["dtype"].as<std::string>("");
+  if (!dtype.empty() && dtype != "any" && dtype != "cast") throw Invalid{"dtype is 'any' or 'cast'"};
+  input.any_dtype = dtype == "any";
+  input.cast = dtype == "cast";
+  if (node["value"]) input.value = parse_expression(node["value"].as<std::string>());
+  if (node["default"]) {
+    input.default_value = parse_expression(node["default"].as<std::string>());
+    if (!node["cite"]) throw Invalid{"a default needs 'cite': the documentation that says so"};
+    input.cite = node["cite"].as<std::string>();
+  }
+  if (input.from.empty() == !input.value.has_value()) throw Invalid{"needs one of 'from' and 'value'"};
+  return input;
+}
+
+Check parse_check(const YAML::Node& node) {
+  using Kind = Check::Kind;
+  static const std::map<std::string, Kind> kinds{
+      {"indptr", Kind::indptr},     {"indices", Kind::indices}, {"indices_or_pad", Kind::indices_or_pad},
+      {"last_page_len", Kind::last_page_len}, {"one_each", Kind::one_each}, {"lengths", Kind::lengths},
+      {"causal_lengths", Kind::causal_lengths},
+  };
+  if (!node.IsMap() || node.size() == 0) throw Invalid{"a check is a mapping, {indptr: kv_indptr}"};
+  const auto name = node.begin()->first.as<std::string>();
+  const auto kind = kinds.find(name);
+  if (kind == kinds.end()) throw Invalid{"unknown check '" + name + "'"};
+  allow_only(node, {name, "of", "below", "up_to"});
+  Check check{.kind = kind->second, .subject = node.begin()->second.as<std::string>()};
+  check.other = node["of"].as<std::string>("");
+  if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
+  if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
+  const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths;
+  const bool wants_limit = check.kind == Kind::indices || check.kind == Kind::indices_or_pad || check.kind == Kind::last_page_len;
+  if (wants_other == check.other.empty() || wants_limit != check.limit.has_value())
+    throw Invalid{"check '" + name + "' needs " + (wants_other ? "'of'" : wants_limit ? "'below' or 'up_to'" : "nothing more")};
+  return check;
+}
+
+Binding parse_binding(const YAML::Node& node) {
+  allow_only(node, {"id", "op_type", "needs", "lacks", "apis", "unbindable", "note", "function", "plan", "init", "module",
+                    "positional", "inputs", "axes", "constants", "only_if", "reject", "checks", "assume", "pools", "beside"});
+  Binding binding;
+  binding.id = node["id"].as<std::string>();
+  binding.op_type = node["op_type"].as<std::string>();
+  binding.needs = strings(node["needs"]);
+  binding.lacks = strings(node["lacks"]);
+  binding.apis = strings(node["apis"]);
+  binding.unbindable = node["unbindable"].as<std::string>("");
+  binding.note = node["note"].as<std::string>("");
+  binding.function = node["function"].as<std::string>("");
+  binding.plan_function = node["plan"].as<std::string>("");
+  binding.init_function = node["init"].as<std::string>("");
+  binding.module_contains = node["module"].as<std::string>("");
+  if (binding.function.empty() == binding.unbindable.empty()) throw Invalid{"needs one of 'function' and 'unbindable'"};
+  for (const auto& role : node["positional"]) binding.positional[role.first.as<std::string>()] = strings(role.second);
+  for (const auto& input : node["inputs"]) {
+    const auto name = input.first.as<std::string>();
+    try {
+      binding.inputs.push_back(parse_input(name, input.second));
+    } catch (const Invalid& error) {
+      throw Invalid{"input " + name + ": " + error.message};
+    }
+  }
+  for (const auto& axis : node["axes"])
+    binding.axes.emplace_back(axis.first.as<std::string>(), parse_expression(axis.second.as<std::string>()));
+  for (const auto& constant : node["constants"]) {
+    allow_only(constant.second, {"name", "reference"});
+    const bool in_reference = static_cast<bool>(constant.second["reference"]);
+    binding.constants.push_back({constant.first.as<std::string>(), in_reference,
+                                 constant.second[in_reference ? "reference" : "name"].as<std::string>()});
+  }
+  if (node["only_if"]) binding.only_if = parse_expression(node["only_if"].as<std::string>());
+  for (const auto& rule : node["reject"]) {
+    allow_only(rule, {"when", "reason"});
+    binding.exclusions.push_back({parse_expression(rule["when"].as<std::string>()), rule["reason"].as<std::string>()});
+  }
+  for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
+  for (const auto& assumption : node["assume"]) {
+    allow_only(assumption.second, {"unless", "cite"});
+    binding.assumptions.push_back({assumption.first.as<std::string>(), parse_expression(assumption.second["unless"].as<std::string>()),
+                                   assumption.second["cite"].as<std::string>()});
+  }
+  for (const auto& pool : node["pools"]) {
+    allow_only(pool.second, {"used_by", "entries_per_page"});
+    PoolAxis axis{.axis = pool.first.as<std::string>(), .used_by = pool.second["used_by"].as<std::string>(), .entries_per_page = {}};
+    if (pool.second["entries_per_page"]) axis.entries_per_page = parse_expression(pool.second["entries_per_page"].as<std::string>());
+    binding.pools.push_back(std::move(axis));
+  }
+  if (const YAML::Node beside = node["beside"]) {
+    allow_only(beside, {"function", "same", "when", "reason"});
+    binding.beside = Beside{beside["function"].as<std::string>(), beside["same"].as<std::string>(),
+                            parse_expression(beside["when"].as<std::string>()), beside["reason"].as<std::string>()};
+  }
+  return binding;
+}
+
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool fits(const Binding& binding, const Definition& definition) {
+  const auto has = [&definition](const std::string& name) { return definition.input(name) != nullptr; };
+  if (binding.op_type != definition.op_type) return false;
+  if (!std::all_of(binding.needs.begin(), binding.needs.end(), has)) return false;
+  if (std::any_of(binding.lacks.begin(), binding.lacks.end(), has)) return false;
+  const auto apis = definition.apis();
+  return apis.empty() || binding.apis.empty() ||
+         std::any_of(apis.begin(), apis.end(), [&](std::string_view api) { return contains(binding.apis, api); });
+}
+
+}  // namespace
+
+const InputBinding* Binding::input(std::string_view name) const {
+  const auto found = std::find_if(inputs.begin(), inputs.end(), [name](const InputBinding& i) { return i.name == name; });
+  return found == inputs.end() ? nullptr : &*found;
+}
+
+Result<BindingSet> BindingSet::parse(const std::string& yaml) {
+  BindingSet set;
+  std::string where = "bindings";
+  try {
+    const YAML::Node root = YAML::Load(yaml);
+    allow_only(root, {"format", "reasons", "bindings", "common"});
+    if (root["format"].as<int>(0) != 1) return fail("bindings_invalid", "format: expected 1");
+    for (const auto& reason : root["reasons"]) set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();
+    for (const auto& entry : root["bindings"]) {
+      where = "binding " + entry["id"].as<std::string>("without id");
+      Binding binding = parse_binding(entry);
+      for (const Exclusion& exclusion : binding.exclusions)
+        if (!set.reasons_.contains(exclusion.reason)) throw Invalid{"reason '" + exclusion.reason + "' is not among 'reasons'"};
+      if (binding.beside && !set.reasons_.contains(binding.beside->reason))
+        throw Invalid{"reason '" + binding.beside->reason + "' is not among 'reasons'"};
+      set.bindings_.push_back(std::move(binding));
+    }
+  } catch (const Invalid& error) {
+    return fail("bindings_invalid", "{}: {}", where, error.message);
+  } catch (const YAML::Exception& error) {
+    return fail("bindings_invalid", "{}: {}", where, error.what());
+  }
+  return set;
+}
+
+std::string_view BindingSet::explain(std::string_view reason) const {
+  const auto found = reasons_.find(reason);
+  return found == reasons_.end() ? std::string_view() : std::string_view(found->second);
+}
+
+Result<const Binding*> BindingSet::find(const Definition& definition) const {
+  for (const Binding& binding : bindings_) {
+    if (!fits(binding, definition)) continue;
+    if (!binding.unbindable.empty()) return &binding;
+    for (const TensorSpec& input : definition.inputs)
+      if (binding.input(input.name) == nullptr && !input.optional)
+        return fail("no_binding", "definition {}: binding {} does not know input {}", definition.name, binding.id, input.name);
+    return &binding;
+  }
+  const auto apis = definition.apis();
+  return fail("no_binding", "definition {}: no binding for op type {}{} with these inputs; add one to bindings.yaml (--bindings)",
+              definition.name, definition.op_type, apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
+}
+
+}  // namespace cw

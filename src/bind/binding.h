@@ -1,0 +1,146 @@
+// Bindings: which parameter of which call gives which input of a definition. They are data.
+//
+// A binding says, for one kind of definition and one FlashInfer API, where every input comes from: a
+// parameter of the call (`call.q`), of the plan() that went before it on the same wrapper
+// (`plan.indptr`), or of the wrapper's constructor (`init.kv_layout`). data/bindings.yaml is the set that
+// is built in; its head explains the format, field by field.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "definition/definition.h"
+#include "definition/expression.h"
+
+namespace cw {
+
+/// A step from a recorded tensor to the one a definition asks for: `first plan.indptr[-1]`.
+struct Transform {
+  enum class Kind {
+    kv_half,        ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
+    first,          ///< the first N entries of axis 0
+    drop_axis,      ///< axis I away, which must have extent 1; nothing to do when the rank is R already
+    slice_last,     ///< entries A to B of the last axis
+    flatten_rows,   ///< [a, b, d] -> [a * b, d]
+    split_last,     ///< [n, h * d] -> [n, h, d]
+    unpack_fp4,     ///< two float4 in a byte: the last axis is twice as long
+    last_page_len,  ///< sequence lengths -> entries of the last page, for pages of N
+    expert_ids,     ///< (ids, weights) or packed (id << 16 | weight) -> ids
+    broadcast,      ///< a scalar -> a tensor of N equal entries
+  };
+  Kind kind;
+  std::int64_t first_number = 0;
+  std::int64_t second_number = 0;
+  std::optional<Expression> argument;
+};
+
+struct InputBinding {
+  std::string name;
+  std::string from;                   ///< "call.q", "plan.indptr"; empty for a scalar with `value`
+  std::vector<Transform> transforms;
+  bool steers = false;                ///< its values change what the kernel touches: always stored
+  bool any_dtype = false;             ///< the recorded dtype is not the definition's, on purpose
+  bool cast = false;                  ///< integers of another width, float32 for bfloat16
+  std::optional<Expression> value;    ///< a scalar
+  std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
+  std::string cite;                   ///< where that default is documented
+};
+
+struct Check {
+  enum class Kind {
+    indptr,         ///< starts at 0 and never falls
+    indices,        ///< every entry in 0 … limit - 1
+    indices_or_pad, ///< the same, or -1
+    last_page_len,  ///< every entry in 1 … page size
+    one_each,       ///< 0, 1, 2, …: one query a sequence
+    lengths,        ///< equals the differences of an indptr
+    causal_lengths, ///< as many keys as queries at least, for every sequence
+  };
+  Kind kind;
+  std::string subject;                ///< an input, or a dotted name
+  std::string other;                  ///< lengths, causal_lengths: the second index tensor
+  std::optional<Expression> limit;    ///< indices, last_page_len
+};
+
+/// A condition on the call under which it gives no workload of this kind.
+struct Exclusion {
+  Expression when;
+  std::string reason;  ///< a key of `reasons`
+};
+
+struct Assumption {
+  std::string name;
+  Expression unless;
+  std::string cite;
+};
+
+/// A call of another API right before or after, in the same process, on an input of the same content.
+struct Beside {
+  std::string function;
+  std::string same;    ///< parameter of both calls
+  Expression when;
+  std::string reason;
+};
+
+/// Which pages of a pool are used: the values of an index tensor, each covering `per` entries.
+struct PoolAxis {
+  std::string axis;
+  std::string used_by;
+  std::optional<Expression> entries_per_page;
+};
+
+/// A constant that stands only in a definition's name or reference source.
+struct NamedConstant {
+  std::string name;
+  bool in_reference = false;
+  std::string pattern;  ///< a regular expression with one group
+};
+
+struct Binding {
+  std::string id;
+  std::string op_type;
+  std::vector<std::string> needs, lacks;  ///< inputs that the definition has, and has not
+  std::vector<std::string> apis;          ///< names that fi_api: and api: tags may have
+  std::string unbindable;                 ///< why no call can give these workloads; else empty
+  std::string note;                       ///< what a user should know who waits for such calls
+  std::string function;                   ///< of the call that counts: "Class.run" or "function"
+  std::string plan_function, init_function;  ///< of the wrapper, or empty
+  std::string module_contains;            ///< tells apart functions of one name
+  std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
+  std::vector<InputBinding> inputs;
+  std::vector<std::pair<std::string, Expression>> axes;  ///< axes that scalars hold
+  std::vector<NamedConstant> constants;
+  std::optional<Expression> only_if;
+  std::vector<Exclusion> exclusions;
+  std::vector<Check> checks;
+  std::vector<Assumption> assumptions;
+  std::vector<PoolAxis> pools;
+  std::optional<Beside> beside;
+
+  const InputBinding* input(std::string_view name) const;
+};
+
+class BindingSet {
+ public:
+  /// Parses YAML. Error code "bindings_invalid"; the message names the entry and the field.
+  static Result<BindingSet> parse(const std::string& yaml);
+
+  const std::vector<Binding>& bindings() const { return bindings_; }
+  /// What a reason of an exclusion means, for people; empty when there is no such reason.
+  std::string_view explain(std::string_view reason) const;
+  /// The binding for a definition. Error code "no_binding".
+  Result<const Binding*> find(const Definition& definition) const;
+
+ private:
+  std::vector<Binding> bindings_;
+  std::map<std::string, std::string, std::less<>> reasons_;
+};
+
+/// data/bindings.yaml as it was at build time.
+std::string_view built_in_bindings();
+
+}  // namespace cw

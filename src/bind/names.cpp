@@ -1,0 +1,52 @@
+#include "bind/names.h"
+
+#include <algorithm>
+
+namespace cw {
+
+Operand to_operand(const Value& value, const Call& owner) {
+  if (const auto* flag = std::get_if<bool>(&value.data)) return *flag;
+  if (const auto* integer = std::get_if<std::int64_t>(&value.data)) return *integer;
+  if (const auto* real = std::get_if<double>(&value.data)) return *real;
+  if (const auto* text = std::get_if<std::string>(&value.data)) return *text;
+  if (const auto* number = std::get_if<Enumerator>(&value.data)) return number->value;
+  if (const auto* opaque = std::get_if<Opaque>(&value.data)) return opaque->text.empty() ? opaque->type : opaque->text;
+  if (const auto* sequence = std::get_if<Sequence>(&value.data)) return fmt::format("a sequence of {}", sequence->items.size());
+  if (const Tensor* tensor = value.tensor())
+    return TensorOperand{tensor->dtype, tensor->shape, [&owner, &value, tensor] {
+                           return owner.remember(&value, [tensor] { return read_all(*tensor); });
+                         }};
+  return {};
+}
+
+Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context) {
+  const std::size_t dot = reference.find('.');
+  const std::string role(reference.substr(0, dot));
+  const std::string_view name = reference.substr(dot + 1);
+  Argument argument;
+  argument.owner = role == "call" ? context.call.get() : role == "plan" ? context.plan.get() : role == "init" ? context.init.get() : nullptr;
+  if (argument.owner == nullptr) return argument;
+  argument.value = argument.owner->given(name);
+  argument.parameter = argument.owner->signature->find(name);
+  if (argument.value != nullptr || argument.parameter != nullptr) return argument;
+  const auto names = binding.positional.find(role);
+  if (names == binding.positional.end()) return argument;
+  const auto position = std::find(names->second.begin(), names->second.end(), name);
+  if (position != names->second.end())
+    argument.value = argument.owner->given(fmt::format("*{}", position - names->second.begin()));
+  return argument;
+}
+
+Result<Operand> CallNames::value_of(std::string_view name) const {
+  const std::string_view role = name.substr(0, name.find('.'));
+  if (role != "call" && role != "plan" && role != "init") return fail("unknown_name", "unknown name {}", name);
+  const Argument argument = resolve(name, binding_, context_);
+  if (argument.value != nullptr) return to_operand(*argument.value, *argument.owner);
+  if (argument.parameter != nullptr && argument.parameter->default_value)
+    return to_operand(*argument.parameter->default_value, *argument.owner);
+  return Operand();
+}
+
+bool CallNames::is_given(std::string_view name) const { return resolve(name, binding_, context_).value != nullptr; }
+
+}  // namespace cw

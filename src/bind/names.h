@@ -1,0 +1,31 @@
+// The names that a binding's expressions may use.
+#pragma once
+
+#include "bind/association.h"
+
+namespace cw {
+
+/// A recorded value as expressions see it; `owner` remembers the bytes of tensors.
+Operand to_operand(const Value& value, const Call& owner);
+
+/// A reference such as "plan.indptr" resolved in a call's context.
+struct Argument {
+  const Call* owner = nullptr;     ///< null: there is no such call
+  const Value* value = nullptr;    ///< null: the parameter was not given
+  const Parameter* parameter = nullptr;  ///< null: the signature does not print it
+};
+Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context);
+
+/// call.NAME, plan.NAME and init.NAME. Other names are unknown.
+class CallNames : public Names {
+ public:
+  CallNames(const Binding& binding, const CallInContext& context) : binding_(binding), context_(context) {}
+  Result<Operand> value_of(std::string_view name) const override;
+  bool is_given(std::string_view name) const override;
+
+ private:
+  const Binding& binding_;
+  const CallInContext& context_;
+};
+
+}  // namespace cw

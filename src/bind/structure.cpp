@@ -1,0 +1,66 @@
+#include "bind/structure.h"
+
+namespace cw {
+namespace {
+
+using Values = std::vector<std::int64_t>;
+using Found = std::optional<std::string>;
+
+Found bad_indptr(const Values& v) {
+  if (v.empty()) return "is empty";
+  if (v[0] != 0) return fmt::format("starts at {}, not 0", v[0]);
+  for (std::size_t i = 1; i < v.size(); ++i)
+    if (v[i] < v[i - 1]) return fmt::format("falls from {} to {} at entry {}", v[i - 1], v[i], i);
+  return {};
+}
+
+Found out_of_range(const Values& v, std::int64_t low, std::int64_t high) {
+  for (std::size_t i = 0; i < v.size(); ++i)
+    if (v[i] < low || v[i] > high) return fmt::format("entry {} is {}, outside {} to {}", i, v[i], low, high);
+  return {};
+}
+
+Found not_one_each(const Values& v) {
+  for (std::size_t i = 0; i < v.size(); ++i)
+    if (v[i] != static_cast<std::int64_t>(i)) return fmt::format("entry {} is {}: not one query a sequence", i, v[i]);
+  return {};
+}
+
+Found wrong_lengths(const Values& lengths, const Values& indptr, std::int64_t page_size) {
+  if (indptr.size() != lengths.size() + 1)
+    return fmt::format("has {} entries for an indptr of {}", lengths.size(), indptr.size());
+  for (std::size_t i = 0; i < lengths.size(); ++i)
+    if ((lengths[i] + page_size - 1) / page_size != indptr[i + 1] - indptr[i])
+      return fmt::format("sequence {} has length {} and {} pages of {}", i, lengths[i], indptr[i + 1] - indptr[i], page_size);
+  return {};
+}
+
+Found fewer_keys_than_queries(const Values& qo, const Values& kv, std::int64_t page_size) {
+  if (qo.size() != kv.size()) return fmt::format("has {} entries, the keys' indptr {}", qo.size(), kv.size());
+  for (std::size_t i = 1; i < qo.size(); ++i)
+    if (qo[i] - qo[i - 1] > (kv[i] - kv[i - 1]) * page_size)
+      return fmt::format("sequence {} has {} queries for at most {} keys: causal attention has none for the first of them",
+                         i - 1, qo[i] - qo[i - 1], (kv[i] - kv[i - 1]) * page_size);
+  return {};
+}
+
+}  // namespace
+
+Found violation(Check::Kind kind, const DenseTensor& tensor, const DenseTensor* other, std::int64_t limit,
+                std::int64_t page_size) {
+  using Kind = Check::Kind;
+  if (!is_integer(tensor.dtype)) return fmt::format("is {}, not integers", trace_name(tensor.dtype));
+  const Values values = integers(tensor);
+  switch (kind) {
+    case Kind::indptr: return bad_indptr(values);
+    case Kind::indices: return out_of_range(values, 0, limit - 1);
+    case Kind::indices_or_pad: return out_of_range(values, -1, limit - 1);
+    case Kind::last_page_len: return out_of_range(values, 1, limit);
+    case Kind::one_each: return not_one_each(values);
+    case Kind::lengths: return wrong_lengths(values, integers(*other), page_size);
+    case Kind::causal_lengths: return fewer_keys_than_queries(values, integers(*other), page_size);
+  }
+  return {};
+}
+
+}  // namespace cw

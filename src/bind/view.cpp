@@ -1,0 +1,294 @@
+#include "bind/view.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "bind/names.h"
+
+namespace cw {
+namespace {
+
+using Loaded = Result<std::shared_ptr<const DenseTensor>>;
+using Loader = std::function<Loaded()>;
+
+// FlashInfer's own default, flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.__init__: kv_layout="NHD".
+constexpr std::string_view default_layout = "NHD";
+
+std::shared_ptr<const DenseTensor> share(DenseTensor tensor) {
+  return std::make_shared<const DenseTensor>(std::move(tensor));
+}
+
+template <typename... Args>
+tl::unexpected<Error> shape_error(fmt::format_string<Args...> format, Args&&... args) {
+  return fail("input_shape", format, std::forward<Args>(args)...);
+}
+
+InputView view_of(const Tensor& tensor) {
+  return {tensor.dtype, tensor.shape, [tensor]() -> Loaded {
+            CW_TRY(DenseTensor dense, read_all(tensor));
+            return share(std::move(dense));
+          }};
+}
+
+// The same elements in another shape.
+InputView reshape(InputView view, Shape shape) {
+  view.load = [load = std::move(view.load), shape]() -> Loaded {
+    CW_TRY(const auto before, load());
+    return share({before->dtype, shape, before->bytes});
+  };
+  view.shape = std::move(shape);
+  return view;
+}
+
+// Elements picked out of another view: source[i] is the position of element i.
+InputView pick(InputView view, Shape shape, std::function<std::uint64_t(std::uint64_t)> source) {
+  const std::size_t size = bits(view.dtype) / 8;
+  view.load = [load = std::move(view.load), shape, source = std::move(source), size]() -> Loaded {
+    CW_TRY(const auto before, load());
+    if (size == 0) return fail("unsupported_dtype", "elements of half a byte cannot be picked out");
+    DenseTensor picked{before->dtype, shape, {}};
+    const std::uint64_t count = *element_count(shape);
+    picked.bytes.reserve(count * size);
+    for (std::uint64_t i = 0; i < count; ++i) picked.bytes.append(before->bytes, source(i) * size, size);
+    return share(std::move(picked));
+  };
+  view.shape = std::move(shape);
+  return view;
+}
+
+std::uint64_t product(std::span<const std::int64_t> shape) { return element_count(shape).value_or(0); }
+
+// One step's work. Steps see the recorded value first and each other's views then.
+class Builder {
+ public:
+  Builder(const InputBinding& input, const Binding& binding, const CallInContext& context)
+      : input_(input), binding_(binding), context_(context), names_(binding, context) {}
+
+  Result<InputView> build() {
+    const Argument argument = resolve(input_.from, binding_, context_);
+    value_ = argument.value;
+    if (value_ == nullptr || value_->is_none())
+      return fail("input_missing", "input {} comes from {}, which was not given", input_.name, input_.from);
+    if (const Tensor* tensor = value_->tensor()) view_ = view_of(*tensor);
+    for (const Transform& step : input_.transforms) CW_CHECK(apply(step));
+    if (!view_)
+      return fail("input_missing", "input {} comes from {}, which is no tensor in this call", input_.name, input_.from);
+    // The runs of a plan share what they take from it.
+    if (argument.owner == context_.plan.get())
+      view_->load = [load = std::move(view_->load), plan = context_.plan, key = &input_]() -> Loaded {
+        return plan->remember(key, [&load]() -> Result<DenseTensor> {
+          CW_TRY(const auto tensor, load());
+          return *tensor;
+        });
+      };
+    return std::move(*view_);
+  }
+
+ private:
+  Result<void> apply(const Transform& step) {
+    using Kind = Transform::Kind;
+    if (step.kind == Kind::kv_half) return kv_half(step.first_number);
+    if (step.kind == Kind::expert_ids) return expert_ids();
+    if (step.kind == Kind::broadcast) return broadcast(*step.argument);
+    if (!view_) return fail("input_missing", "input {}: {} is no tensor in this call", input_.name, input_.from);
+    switch (step.kind) {
+      case Kind::first: return first(*step.argument);
+      case Kind::drop_axis: return drop_axis(step.first_number, step.second_number);
+      case Kind::slice_last: return slice_last(step.first_number, step.second_number);
+      case Kind::flatten_rows: return flatten_rows();
+      case Kind::split_last: return split_last(*step.argument);
+      case Kind::unpack_fp4: return unpack_fp4();
+      default: return last_page_len(*step.argument);
+    }
+  }
+
+  Result<std::int64_t> number(const Expression& expression) const {
+    CW_TRY(const Operand value, expression.evaluate(names_));
+    const auto integer = as_integer(value);
+    if (!integer || *integer < 0)
+      return shape_error("input {}: {} is {}, not a count", input_.name, expression.text(), describe(value));
+    return *integer;
+  }
+
+  // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. The layout
+  // is recorded by the wrapper's constructor only; else the shape tells, unless page size and heads agree.
+  Result<void> kv_half(std::int64_t half) {
+    const bool packed = view_.has_value();
+    if (packed) {
+      if (view_->shape.size() != 5 || view_->shape[1] != 2)
+        return shape_error("input {}: a KV cache in one tensor has 5 axes, the second of extent 2; this one is {}",
+                           input_.name, to_string(view_->shape));
+      const Shape shape{view_->shape[0], view_->shape[2], view_->shape[3], view_->shape[4]};
+      const std::uint64_t page = product(std::span(shape).subspan(1));
+      view_ = pick(std::move(*view_), shape, [page, half](std::uint64_t i) {
+        return i / page * 2 * page + static_cast<std::uint64_t>(half) * page + i % page;
+      });
+    } else {
+      const auto* pair = std::get_if<Sequence>(&value_->data);
+      if (pair == nullptr || pair->items.size() != 2 || pair->items[static_cast<std::size_t>(half)].tensor() == nullptr)
+        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name, input_.from);
+      view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
+    }
+    const Shape& shape = view_->shape;
+    if (shape.size() == 3) {
+      view_ = reshape(std::move(*view_), {shape[0], 1, shape[1], shape[2]});
+      return {};
+    }
+    if (shape.size() != 4) return shape_error("input {}: a KV cache has 3 or 4 axes, not {}", input_.name, to_string(shape));
+    CW_TRY(const bool heads_first, is_hnd(shape));
+    if (!heads_first) return {};
+    const auto heads = static_cast<std::uint64_t>(shape[1]), page = static_cast<std::uint64_t>(shape[2]),
+               dim = static_cast<std::uint64_t>(shape[3]);
+    view_ = pick(std::move(*view_), {shape[0], shape[2], shape[1], shape[3]}, [heads, page, dim](std::uint64_t i) {
+      const std::uint64_t d = i % dim, h = i / dim % heads, p = i / dim / heads % page, block = i / dim / heads / page;
+      return ((block * heads + h) * page + p) * dim + d;
+    });
+    return {};
+  }
+
+  Result<bool> is_hnd(const Shape& shape) {
+    CW_TRY(const Operand recorded, names_.value_of("init.kv_layout"));
+    if (const auto* layout = std::get_if<std::string>(&recorded)) return *layout == "HND";
+    CW_TRY(const Operand page_size, names_.value_of("plan.page_size"));
+    CW_TRY(const Operand heads, names_.value_of("plan.num_kv_heads"));
+    const auto page = as_integer(page_size), kv_heads = as_integer(heads);
+    if (page && kv_heads && *page != *kv_heads) {
+      if (shape[1] == *page && shape[2] == *kv_heads) return false;
+      if (shape[2] == *page && shape[1] == *kv_heads) return true;
+    }
+    view_->is_derived = page && kv_heads && *page == *kv_heads;
+    return default_layout == "HND";
+  }
+
+  Result<void> first(const Expression& count_of) {
+    CW_TRY(const std::int64_t count, number(count_of));
+    if (view_->shape.empty() || count > view_->shape[0])
+      return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(), count, to_string(view_->shape));
+    if (count == view_->shape[0]) return {};
+    Shape shape = view_->shape;
+    shape[0] = count;
+    const Tensor* tensor = value_->tensor();
+    if (tensor != nullptr && tensor->shape == view_->shape) {  // the front of a long buffer: read no more than that
+      view_->load = [tensor = *tensor, shape]() -> Loaded {
+        CW_TRY(DenseTensor front, read_front(tensor, product(shape)));
+        front.shape = shape;
+        return share(std::move(front));
+      };
+      view_->shape = std::move(shape);
+    } else {
+      view_ = pick(std::move(*view_), std::move(shape), [](std::uint64_t i) { return i; });
+    }
+    return {};
+  }
+
+  Result<void> drop_axis(std::int64_t axis, std::int64_t rank) {
+    Shape shape = view_->shape;
+    if (static_cast<std::int64_t>(shape.size()) == rank) return {};
+    if (static_cast<std::int64_t>(shape.size()) != rank + 1 || shape[static_cast<std::size_t>(axis)] != 1)
+      return shape_error("input {}: {} cannot lose axis {}", input_.name, to_string(shape), axis);
+    shape.erase(shape.begin() + axis);
+    view_ = reshape(std::move(*view_), std::move(shape));
+    return {};
+  }
+
+  Result<void> slice_last(std::int64_t begin, std::int64_t end) {
+    Shape shape = view_->shape;
+    if (shape.empty() || shape.back() < end)
+      return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name, to_string(shape), begin, end);
+    const auto from = static_cast<std::uint64_t>(shape.back()), to = static_cast<std::uint64_t>(end - begin),
+               offset = static_cast<std::uint64_t>(begin);
+    shape.back() = end - begin;
+    view_ = pick(std::move(*view_), std::move(shape),
+                 [from, to, offset](std::uint64_t i) { return i / to * from + offset + i % to; });
+    return {};
+  }
+
+  Result<void> flatten_rows() {
+    const Shape& shape = view_->shape;
+    if (shape.size() <= 2) return {};
+    const auto rows = static_cast<std::int64_t>(product(std::span(shape).first(shape.size() - 1)));
+    view_ = reshape(std::move(*view_), {rows, shape.back()});
+    return {};
+  }
+
+  Result<void> split_last(const Expression& size) {
+    Shape shape = view_->shape;
+    CW_TRY(const std::int64_t inner, number(size));
+    if (shape.empty() || inner == 0 || shape.back() % inner != 0)
+      return shape_error("input {}: the last axis of {} does not split into rows of {}", input_.name, to_string(shape), inner);
+    shape.back() /= inner;
+    shape.push_back(inner);
+    view_ = reshape(std::move(*view_), std::move(shape));
+    return {};
+  }
+
+  Result<void> unpack_fp4() {
+    if (view_->dtype != DType::uint8 || view_->shape.empty()) return {};
+    view_->shape.back() *= 2;
+    view_->dtype = DType::float4_e2m1;
+    return {};
+  }
+
+  Result<void> last_page_len(const Expression& size) {
+    CW_TRY(const std::int64_t page, number(size));
+    if (page == 0 || !is_integer(view_->dtype)) return shape_error("input {}: no page size", input_.name);
+    return each([page](std::int64_t length) { return length <= 0 ? page : (length - 1) % page + 1; });
+  }
+
+  // topk_ids of routed MoE: ids alone, (ids, weights), or id << 16 | bfloat16 weight in one int32.
+  Result<void> expert_ids() {
+    if (const auto* pair = std::get_if<Sequence>(&value_->data)) {
+      if (pair->items.size() != 2 || pair->items[0].tensor() == nullptr)
+        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name, input_.from);
+      view_ = view_of(*pair->items[0].tensor());
+      return {};
+    }
+    if (!view_ || view_->dtype != DType::int32) return shape_error("input {}: expected packed int32", input_.name);
+    return each([](std::int64_t packed) { return packed >> 16; });
+  }
+
+  Result<void> each(std::function<std::int64_t(std::int64_t)> change) {
+    view_->load = [load = std::move(view_->load), change = std::move(change)]() -> Loaded {
+      CW_TRY(const auto before, load());
+      std::vector<std::int64_t> values = integers(*before);
+      for (std::int64_t& value : values) value = change(value);
+      return share(from_integers(before->dtype, before->shape, values));
+    };
+    return {};
+  }
+
+  Result<void> broadcast(const Expression& size) {
+    if (view_) return {};
+    CW_TRY(const std::int64_t count, number(size));
+    const auto entries = static_cast<std::size_t>(count);
+    DenseTensor tensor{DType::int64, {count}, {}};
+    if (const auto* integer = std::get_if<std::int64_t>(&value_->data)) {
+      tensor = from_integers(DType::int64, {count}, std::vector(entries, *integer));
+    } else if (const auto* real = std::get_if<double>(&value_->data)) {
+      const auto narrow = static_cast<float>(*real);
+      tensor.dtype = DType::float32;
+      for (std::size_t i = 0; i < entries; ++i)
+        tensor.bytes.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
+    } else {
+      return shape_error("input {}: {} is neither a tensor nor a number", input_.name, input_.from);
+    }
+    const auto shared = share(std::move(tensor));
+    view_ = InputView{shared->dtype, shared->shape, [shared]() -> Loaded { return shared; }};
+    return {};
+  }
+
+  const InputBinding& input_;
+  const Binding& binding_;
+  const CallInContext& context_;
+  CallNames names_;
+  const Value* value_ = nullptr;
+  std::optional<InputView> view_;
+};
+
+}  // namespace
+
+Result<InputView> make_view(const InputBinding& input, const Binding& binding, const CallInContext& context) {
+  return Builder(input, binding, context).build();
+}
+
+}  // namespace cw

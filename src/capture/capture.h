@@ -1,0 +1,30 @@
+// A source of calls. Past this interface nothing knows whether they were dumped or recorded.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "base/result.h"
+#include "capture/call.h"
+
+namespace cw {
+
+/// Calls are numbered from 0 in the order in which they were made (per process; processes are
+/// interleaved by time). Reading is const and safe from several threads.
+class Capture {
+ public:
+  virtual ~Capture() = default;
+  virtual std::size_t size() const = 0;
+  /// Function of call `index`, from the listing alone: what nobody binds need not be read.
+  virtual const std::string& function(std::size_t index) const = 0;
+  /// The process that made call `index`, from the listing alone; `self` is 0.
+  virtual WrapperId process(std::size_t index) const = 0;
+  /// Where the call is kept, for messages.
+  virtual std::string location(std::size_t index) const = 0;
+  /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.
+  virtual Result<Call> read(std::size_t index) const = 0;
+  /// Changes when, and only when, another run was captured: growing keeps it.
+  virtual std::string id() const = 0;
+};
+
+}  // namespace cw

@@ -1,0 +1,363 @@
+#include "capture/level10/dump_capture.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <mutex>
+#include <shared_mutex>
+#include <tuple>
+#include <unordered_map>
+
+#include "base/hash.h"
+#include "capture/level10/metadata.h"
+#include "capture/level10/session.h"
+#include "capture/level10/tensor_file.h"
+
+namespace cw::level10 {
+namespace {
+
+constexpr std::size_t padding = 64;  // what the JSON parser may read past the end
+constexpr std::uint64_t largest_metadata = 256 << 20;
+constexpr int deepest_folder = 6;
+
+bool take(std::string_view& text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return false;
+  text.remove_prefix(prefix.size());
+  return true;
+}
+
+template <typename Integer>
+bool take_digits(std::string_view& text, std::size_t at_least, Integer& value) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  if (digits < at_least) return false;
+  const auto parsed = std::from_chars(text.data(), text.data() + digits, value);
+  if (parsed.ec != std::errc()) return false;
+  text.remove_prefix(digits);
+  return true;
+}
+
+// Signatures repeat: one text a function and version. Parsed once, shared by all its calls.
+Result<std::shared_ptr<const Signature>> shared_signature(const std::string& text) {
+  static std::shared_mutex mutex;
+  static std::unordered_map<std::string, std::shared_ptr<const Signature>> known;
+  constexpr std::size_t most = 10'000;  // of a damaged capture; a real one has some dozens
+  {
+    const std::shared_lock lock(mutex);
+    if (const auto found = known.find(text); found != known.end()) return found->second;
+  }
+  CW_TRY(Signature parsed, parse_signature(text));
+  auto signature = std::make_shared<const Signature>(std::move(parsed));
+  const std::unique_lock lock(mutex);
+  if (known.size() < most) known.emplace(text, signature);
+  return signature;
+}
+
+// Turns a record's values into arguments whose tensors can be read.
+class Assembler {
+ public:
+  Assembler(const Record& record, std::shared_ptr<const TensorFile> file) : record_(record), file_(std::move(file)) {}
+
+  Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) const {
+    std::vector<std::pair<std::string, Value>> result;
+    const bool method = record_.self != 0;
+    for (const auto& [key, recorded] : record_.inputs) {
+      if (method && key == "arg_0") continue;
+      CW_TRY(std::string name, parameter(key, signature));
+      CW_TRY(Value value, this->value(recorded));
+      result.emplace_back(std::move(name), std::move(value));
+    }
+    // Top-level tensors are in tensor_details only; so are nested ones, under keys with "__", and outputs.
+    for (const TensorDetail& detail : record_.tensors) {
+      if (detail.key.starts_with("result") || detail.key.find("__") != std::string::npos) continue;
+      CW_TRY(std::string name, parameter(detail.key, signature));
+      CW_TRY(Tensor tensor, this->tensor(detail.key));
+      result.emplace_back(std::move(name), Value{std::move(tensor)});
+    }
+    return result;
+  }
+
+ private:
+  static Result<std::string> parameter(std::string_view key, const Signature& signature) {
+    if (take(key, "kwarg_")) return std::string(key);
+    std::size_t index = 0;
+    if (!take(key, "arg_") || !take_digits(key, 1, index) || !key.empty())
+      return fail("metadata_malformed", "an argument is called neither arg_N nor kwarg_NAME");
+    return signature.positional(index);
+  }
+
+  Result<Tensor> tensor(const std::string& key) const {
+    const auto entry = file_ ? file_->find(key) : std::nullopt;
+    if (!entry) return fail("tensors_missing", "the record names tensor {}, no inputs file holds it", key);
+    const TensorFileEntry& found = file_->entries()[*entry];
+    const auto detail = std::find_if(record_.tensors.begin(), record_.tensors.end(),
+                                     [&key](const TensorDetail& d) { return d.key == key; });
+    if (detail != record_.tensors.end() &&
+        (detail->shape != found.shape || dtype_from_torch(detail->dtype) != found.dtype))
+      return fail("metadata_disagrees", "tensor {} is {} {} in the record, {} {} in the inputs file", key, detail->dtype,
+                  to_string(detail->shape), trace_name(found.dtype), to_string(found.shape));
+    return Tensor{found.dtype, found.shape, file_, *entry};
+  }
+
+  Result<Value> value(const RecordedValue& recorded) const {
+    if (const auto* key = std::get_if<TensorKey>(&recorded.data)) {
+      CW_TRY(Tensor tensor, this->tensor(key->key));
+      return Value{std::move(tensor)};
+    }
+    if (const auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
+      Sequence items{.items = {}, .truncated = sequence->truncated};
+      for (const RecordedValue& item : sequence->items) {
+        CW_TRY(Value value, this->value(item));
+        items.items.push_back(std::move(value));
+      }
+      return Value{std::move(items)};
+    }
+    if (const auto* number = std::get_if<RecordedEnum>(&recorded.data)) return Value{Enumerator{number->name, number->value}};
+    if (const auto* opaque = std::get_if<RecordedOpaque>(&recorded.data)) return Value{Opaque{opaque->type, opaque->text}};
+    if (const auto* flag = std::get_if<bool>(&recorded.data)) return Value{*flag};
+    if (const auto* integer = std::get_if<std::int64_t>(&recorded.data)) return Value{*integer};
+    if (const auto* real = std::get_if<double>(&recorded.data)) return Value{*real};
+    if (const auto* text = std::get_if<std::string>(&recorded.data)) return Value{*text};
+    return Value{};
+  }
+
+  const Record& record_;
+  std::shared_ptr<const TensorFile> file_;
+};
+
+CallStatus status_of(const Record& record) {
+  // Flushes of a captured call end in "completed" too; only graph_capture tells them apart.
+  if (record.graph_capture) return CallStatus::captured;
+  return record.status == "completed" ? CallStatus::completed : CallStatus::unfinished;
+}
+
+}  // namespace
+
+Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& roots) {
+  DumpCapture capture;
+  std::vector<std::filesystem::path> sorted;
+  for (const auto& root : roots) {
+    std::error_code error;
+    sorted.push_back(std::filesystem::canonical(root, error));
+    if (error) return fail("not_found", "{}: {}", root.string(), error.message());
+  }
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  for (const auto& root : sorted) CW_CHECK(capture.list(root, 0));
+  if (capture.entries_.empty()) {
+    const auto& first = roots.front();
+    return fail("no_dumps", "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below", first.string());
+  }
+  capture.sort();
+  capture.settle_ties();
+  capture.find_gaps();
+  return capture;
+}
+
+std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name, std::string_view& function) {
+  Entry entry{};
+  std::int64_t day = 0, time = 0, milliseconds = 0;
+  if (!take_digits(name, 8, day) || !take(name, "_") || !take_digits(name, 6, time) || !take(name, "_") ||
+      !take_digits(name, 3, milliseconds) || !take(name, "_pid") || !take_digits(name, 1, entry.process) || !take(name, "_"))
+    return std::nullopt;
+  if (day > 99'999'999 || time > 999'999 || milliseconds > 999) return std::nullopt;
+  const std::size_t tail = name.rfind("_call");
+  if (tail == std::string_view::npos || tail == 0) return std::nullopt;
+  function = name.substr(0, tail);
+  std::string_view digits = name.substr(tail + 5);
+  entry.digits = static_cast<std::uint16_t>(digits.size());
+  if (!take_digits(digits, 1, entry.sequence) || !digits.empty() || entry.digits > 10) return std::nullopt;
+  entry.time = (day * 1'000'000 + time) * 1'000 + milliseconds;
+  return entry;
+}
+
+void DumpCapture::add_call(std::string_view name, std::uint16_t folder) {
+  std::string_view function;
+  auto entry = parse_name(name, function);
+  if (!entry || functions_.size() >= std::numeric_limits<std::uint16_t>::max()) return;
+  const auto [known, added] = function_ids_.try_emplace(std::string(function), static_cast<std::uint16_t>(functions_.size()));
+  if (added) functions_.emplace_back(function);
+  entry->function = known->second;
+  entry->folder = folder;
+  entries_.push_back(*entry);
+}
+
+void DumpCapture::add_folder(const std::filesystem::path& path, const std::vector<DirectoryEntry>& listing) {
+  auto descriptor = open_directory(path);
+  if (!descriptor || folders_.size() >= std::numeric_limits<std::uint16_t>::max()) {
+    defects_.push_back({"unreadable_folder", path.string()});
+    return;
+  }
+  const auto folder = static_cast<std::uint16_t>(folders_.size());
+  folders_.push_back({path, std::move(*descriptor), false});
+  for (const DirectoryEntry& entry : listing) {
+    if (entry.is_directory) add_call(entry.name, folder);
+    else if (entry.name == "session.jsonl") folders_.back().has_session = true;
+  }
+}
+
+Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
+  std::string_view function;
+  if (depth == 0 && parse_name(path.filename().string(), function)) {
+    add_folder(path.parent_path(), {{path.filename().string(), true}});
+    return {};
+  }
+  auto listing = list_directory(path);
+  if (!listing) {
+    if (depth == 0) return tl::unexpected(listing.error());
+    defects_.push_back({"unreadable_folder", listing.error().message});
+    return {};
+  }
+  const auto is_call = [&function](const DirectoryEntry& e) { return e.is_directory && parse_name(e.name, function); };
+  if (std::any_of(listing->begin(), listing->end(), is_call)) {
+    add_folder(path, *listing);
+    return {};
+  }
+  if (depth == deepest_folder) return {};
+  std::sort(listing->begin(), listing->end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  for (const DirectoryEntry& entry : *listing)
+    if (entry.is_directory) CW_CHECK(list(path / entry.name, depth + 1));
+  return {};
+}
+
+std::string DumpCapture::name(const Entry& entry) const {
+  const std::int64_t seconds = entry.time / 1000;
+  return fmt::format("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}", seconds / 1'000'000, seconds % 1'000'000, entry.time % 1000,
+                     entry.process, functions_[entry.function], entry.sequence, entry.digits);
+}
+
+std::string DumpCapture::location(std::size_t index) const {
+  return (folders_[entries_[index].folder].path / name(entries_[index])).string();
+}
+
+void DumpCapture::sort() {
+  // Within a millisecond plans go before the rest, until session.jsonl says better.
+  const auto key = [this](const Entry& e) {
+    const std::string& function = functions_[e.function];
+    return std::make_tuple(e.time, e.process, !function.ends_with(".plan"), std::string_view(function), e.sequence,
+                           std::string_view(folders_[e.folder].path.native()));
+  };
+  std::sort(entries_.begin(), entries_.end(), [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
+}
+
+// An entry's place is in doubt when a neighbour of the same process and millisecond is of another
+// function, or when a function's sequence numbers run backwards (the clock was set back, or summer
+// time ended: the names hold local time).
+std::vector<bool> DumpCapture::ambiguous_entries() const {
+  std::vector<bool> ambiguous(entries_.size(), false);
+  std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::uint32_t> last_sequence;
+  std::map<std::pair<std::uint16_t, std::int32_t>, bool> backwards;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    auto& last = last_sequence[{entry.folder, entry.process, entry.function}];
+    if (entry.sequence < last) backwards[{entry.folder, entry.process}] = true;
+    last = entry.sequence;
+    if (i == 0) continue;
+    const Entry& before = entries_[i - 1];
+    if (before.time == entry.time && before.process == entry.process && before.folder == entry.folder &&
+        before.function != entry.function)
+      ambiguous[i - 1] = ambiguous[i] = true;
+  }
+  if (!backwards.empty())
+    for (std::size_t i = 0; i < entries_.size(); ++i)
+      if (backwards.contains({entries_[i].folder, entries_[i].process})) ambiguous[i] = true;
+  return ambiguous;
+}
+
+void DumpCapture::settle_ties() {
+  const std::vector<bool> ambiguous = ambiguous_entries();
+  constexpr std::size_t unknown = std::numeric_limits<std::size_t>::max();
+  for (std::uint16_t folder = 0; folder < folders_.size(); ++folder) {
+    std::map<std::int32_t, std::vector<std::size_t>> places;  // by process, ascending
+    std::unordered_map<std::uint64_t, std::size_t> ranks;     // by hash of the name
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      if (!ambiguous[i] || entries_[i].folder != folder) continue;
+      places[entries_[i].process].push_back(i);
+      ranks.emplace(xxh3_64(name(entries_[i])), unknown);
+    }
+    if (places.empty()) continue;
+    std::size_t rank = 0;
+    if (folders_[folder].has_session) {
+      const auto read = read_session_order(folders_[folder].path / "session.jsonl", [&](std::string_view call) {
+        const auto found = ranks.find(xxh3_64(call));
+        if (found != ranks.end() && found->second == unknown) found->second = rank++;
+      });
+      if (!read) defects_.push_back({"session_unreadable", read.error().message});
+    }
+    if (rank < ranks.size())
+      defects_.push_back({"order_in_doubt",
+                          fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; plans are taken "
+                                      "to come first", folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
+    // The calls that session.jsonl knows are sorted among the places they hold; the rest stay.
+    for (const auto& [process, slots] : places) {
+      std::vector<std::pair<std::size_t, Entry>> known;
+      std::vector<std::size_t> free;
+      for (const std::size_t slot : slots)
+        if (const std::size_t r = ranks.at(xxh3_64(name(entries_[slot]))); r != unknown) {
+          known.emplace_back(r, entries_[slot]);
+          free.push_back(slot);
+        }
+      std::sort(known.begin(), known.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+      for (std::size_t i = 0; i < free.size(); ++i) entries_[free[i]] = known[i].second;
+    }
+  }
+}
+
+// FlashInfer skips calls that would break its size limit and goes on numbering.
+void DumpCapture::find_gaps() {
+  std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::size_t> last;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    const auto [before, first] = last.try_emplace({entry.folder, entry.process, entry.function}, i);
+    if (!first) entries_[before->second].is_next_missing = entry.sequence > entries_[before->second].sequence + 1;
+    before->second = i;
+  }
+}
+
+std::string DumpCapture::id() const {
+  // The first call of each process: stays the same while a run goes on, differs between runs.
+  std::map<std::int32_t, std::string> first;
+  for (const Entry& entry : entries_)
+    if (!first.contains(entry.process)) first.emplace(entry.process, name(entry));
+  std::string all;
+  for (const auto& [process, name] : first) all += name + "\n";
+  return uuid_v5("capture\n" + all);
+}
+
+Result<Call> DumpCapture::read(std::size_t index) const {
+  const Entry& entry = entries_[index];
+  const Folder& folder = folders_[entry.folder];
+  const std::string call_folder = name(entry);
+  const auto in_call = [&](Error error) {
+    return Error{std::move(error.code), fmt::format("{}: {}", location(index), error.message)};
+  };
+  auto metadata = read_file(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding);
+  if (!metadata) {
+    if (metadata.error().code != "not_found") return tl::unexpected(metadata.error());
+    return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
+  }
+  CW_TRY(const Record record, parse_last_record(std::string_view(*metadata).substr(0, metadata->size() - padding)).map_error(in_call));
+
+  Call call;
+  call.function = record.function;
+  call.module = record.module;
+  call.status = status_of(record);
+  call.wrapper = {entry.folder, record.process, record.self};
+  call.order = index;
+  call.flushes = record.flush_index;
+  call.is_next_missing = entry.is_next_missing;
+  call.flashinfer_version = record.flashinfer_version;
+  CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
+  // A captured call whose graph was never flushed has no files, an unfinished one perhaps half a file.
+  const bool has_tensors = std::any_of(record.tensors.begin(), record.tensors.end(),
+                                       [](const TensorDetail& d) { return !d.key.starts_with("result"); });
+  if (call.status == CallStatus::unfinished || (call.status == CallStatus::captured && call.flushes == 0)) return call;
+  std::shared_ptr<const TensorFile> file;
+  if (has_tensors) {
+    CW_TRY(file, open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(), "inputs"));
+    if (!file) return fail("tensors_missing", "{}: no inputs.safetensors or inputs.pt", location(index));
+  }
+  CW_TRY(call.arguments, Assembler(record, std::move(file)).arguments(*call.signature).map_error(in_call));
+  return call;
+}
+
+}  // namespace cw::level10

@@ -1,0 +1,74 @@
+// Folders of level-10 dumps as a Capture.
+//
+// A dump folder holds one directory a call, {YYYYmmdd_HHMMSS_mmm}_pid{pid}_{function}_call{seq}, and
+// session.jsonl, which repeats every record in the order written. Names give the order but for calls
+// of one process in one millisecond; session.jsonl settles those, and only then is it read. Of each
+// call 24 bytes stay in memory. What a record says of paths is never used: dumps get moved.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <vector>
+
+#include "base/file.h"
+#include "capture/capture.h"
+
+namespace cw::level10 {
+
+/// Something wrong with the dumps as a whole, found while listing them.
+struct ListingDefect {
+  std::string code;
+  std::string message;
+};
+
+class DumpCapture final : public Capture {
+ public:
+  /// Finds the dump folders at and below `roots`. A root may also be one call's own directory.
+  /// Error codes: "not_found", "unreadable", "no_dumps". Unreadable sub-folders become defects.
+  static Result<DumpCapture> open(const std::vector<std::filesystem::path>& roots);
+
+  std::size_t size() const override { return entries_.size(); }
+  const std::string& function(std::size_t index) const override { return functions_[entries_[index].function]; }
+  WrapperId process(std::size_t index) const override {
+    return {entries_[index].folder, entries_[index].process, 0};
+  }
+  std::string location(std::size_t index) const override;
+  Result<Call> read(std::size_t index) const override;
+  std::string id() const override;
+
+  const std::vector<ListingDefect>& defects() const { return defects_; }
+
+ private:
+  struct Entry {
+    std::int64_t time;  ///< the name's timestamp as one number, YYYYmmddHHMMSSmmm
+    std::int32_t process;
+    std::uint32_t sequence;
+    std::uint16_t function;
+    std::uint16_t folder;
+    std::uint16_t digits;  ///< width of the sequence number in the name
+    bool is_next_missing;  ///< a call of this function and process is there with a higher number, the next is not
+  };
+  struct Folder {
+    std::filesystem::path path;
+    FileDescriptor descriptor;
+    bool has_session = false;
+  };
+
+  static std::optional<Entry> parse_name(std::string_view name, std::string_view& function);
+  Result<void> list(const std::filesystem::path& path, int depth);
+  void add_folder(const std::filesystem::path& path, const std::vector<DirectoryEntry>& listing);
+  void add_call(std::string_view name, std::uint16_t folder);
+  std::string name(const Entry& entry) const;
+  void sort();
+  void settle_ties();
+  void find_gaps();
+  std::vector<bool> ambiguous_entries() const;
+
+  std::vector<Entry> entries_;
+  std::vector<std::string> functions_;
+  std::map<std::string, std::uint16_t, std::less<>> function_ids_;
+  std::vector<Folder> folders_;
+  std::vector<ListingDefect> defects_;
+};
+
+}  // namespace cw::level10

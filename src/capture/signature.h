@@ -1,0 +1,38 @@
+// Printed Python signatures: str(inspect.signature(f)), from which positional arguments get names.
+//
+//   (self, indptr: torch.Tensor, page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None
+//   (probs: torch.Tensor, top_k: Union[torch.Tensor, int], *, check_nan: bool = False) -> torch.Tensor
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "capture/value.h"
+
+namespace cw {
+
+struct Parameter {
+  enum class Kind { positional, variadic, keyword_only, variadic_keyword };
+  std::string name;
+  Kind kind = Kind::positional;
+  /// The default, where it is a literal: None, a boolean, a number or a string.
+  std::optional<Value> default_value;
+};
+
+struct Signature {
+  std::vector<Parameter> parameters;  ///< `self` among them, as printed
+
+  /// Name of positional argument `index`. Arguments that a `*name` swallows are called "*0", "*1", …:
+  /// the signature does not know their names, a binding may. Error code "signature_mismatch" when the
+  /// signature has no room for so many.
+  Result<std::string> positional(std::size_t index) const;
+  const Parameter* find(std::string_view name) const;
+};
+
+/// Error code "signature_malformed".
+Result<Signature> parse_signature(std::string_view text);
+
+}  // namespace cw

@@ -1,0 +1,59 @@
+#include <algorithm>
+#include <cstdio>
+
+#include <fcntl.h>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "cli/commands.h"
+
+namespace cw::cli {
+
+Result<BindingSet> load_bindings(const CommonArguments& common) {
+  if (common.bindings.empty()) return BindingSet::parse(std::string(built_in_bindings()));
+  CW_TRY(const std::string yaml, read_file(AT_FDCWD, common.bindings.string(), 16 << 20));
+  auto bindings = BindingSet::parse(yaml);
+  if (!bindings) return fail(bindings.error().code, "{}: {}", common.bindings.string(), bindings.error().message);
+  return bindings;
+}
+
+std::string_view advice_for(std::string_view code) {
+  if (code == "disk_full") return "Free some space and run the same command again; the dataset is valid as it is.";
+  if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it.";
+  if (code == "not_found") return "Check the path.";
+  if (code == "unwritable") return "Check the permissions of the dataset's folder.";
+  if (code == "capture_changed") return "Wait until the engine has stopped, then run the same command again.";
+  if (code == "workloads_invalid") return "collect-workloads validate --trace-dir DIR shows what is wrong in it.";
+  return {};
+}
+
+int report(const Error& error, std::string_view advice) {
+  const bool colour = has_colour(2);
+  std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "", error.message.c_str());
+  if (advice.empty()) advice = advice_for(error.code);
+  if (!advice.empty()) std::fputs(wrap(advice, 80, "  ").c_str(), stderr);
+  return exit_failure;
+}
+
+std::string describe_tally(const Tally& tally, bool with_all) {
+  // What is known beforehand to be no loss is shown only by inspect.
+  std::vector<const std::pair<const TallyKey, TallyItem>*> items;
+  for (const auto& item : tally.items())
+    if (with_all || (item.first.code != "no_definition" && item.first.code != "not_selected")) items.push_back(&item);
+  std::stable_sort(items.begin(), items.end(), [](const auto* a, const auto* b) {
+    const auto left = severity_of(a->first.code), right = severity_of(b->first.code);
+    return left != right ? left > right : a->second.count > b->second.count;
+  });
+  std::string text;
+  for (const auto* entry : items) {
+    const auto& [key, item] = *entry;
+    text += fmt::format("  {:<8}{:>9}  {}{}\n", name(severity_of(key.code)), with_separators(item.count), key.code,
+                        key.function.empty() ? "" : " in " + key.function);
+    text += wrap(item.message, 80, "                     ");
+    if (!item.example.empty() && item.message.find(item.example) == std::string::npos)
+      text += "                     e.g. " + std::filesystem::path(item.example).filename().string() + "\n";
+  }
+  return text;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,179 @@
+#include <cstdio>
+
+#include <fcntl.h>
+
+#include <fmt/ranges.h>
+
+#include "base/console.h"
+#include "capture/level10/dump_capture.h"
+#include "capture/level10/tensor_file.h"
+#include "cli/commands.h"
+
+namespace cw::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string describe(const ShapeRange& range) {
+  std::vector<std::string> extents, dtypes;
+  for (std::size_t i = 0; i < range.least.size(); ++i)
+    extents.push_back(range.least[i] == range.most[i] ? fmt::format("{}", range.least[i]) : fmt::format("{}..{}", range.least[i], range.most[i]));
+  for (const DType dtype : range.dtypes) dtypes.emplace_back(trace_name(dtype));
+  return fmt::format("[{}]{} {}", fmt::join(extents, ", "), range.has_many_ranks ? " and other ranks" : "", fmt::join(dtypes, "|"));
+}
+
+std::string describe(const Value& value) {
+  if (const Tensor* tensor = value.tensor()) return fmt::format("tensor {} {}", trace_name(tensor->dtype), to_string(tensor->shape));
+  if (const auto* sequence = std::get_if<Sequence>(&value.data)) {
+    std::vector<std::string> items;
+    for (const Value& item : sequence->items) items.push_back(describe(item));
+    return fmt::format("({}{})", fmt::join(items, ", "), sequence->truncated ? ", …" : "");
+  }
+  if (const auto* number = std::get_if<Enumerator>(&value.data)) return fmt::format("{} ({})", number->name, number->value);
+  if (const auto* opaque = std::get_if<Opaque>(&value.data)) return opaque->text.empty() ? opaque->type : opaque->text.substr(0, 60);
+  if (const auto* flag = std::get_if<bool>(&value.data)) return *flag ? "True" : "False";
+  if (const auto* integer = std::get_if<std::int64_t>(&value.data)) return fmt::format("{}", *integer);
+  if (const auto* real = std::get_if<double>(&value.data)) return fmt::format("{}", *real);
+  if (const auto* text = std::get_if<std::string>(&value.data)) return fmt::format("'{}'", *text);
+  return "None";
+}
+
+std::string_view name(CallStatus status) {
+  return status == CallStatus::completed ? "completed" : status == CallStatus::captured ? "captured in a CUDA graph" : "unfinished";
+}
+
+int inspect_call(const Call& call, const std::string& location, bool is_json) {
+  if (is_json) {
+    Json arguments = Json::object();
+    for (const auto& [name, value] : call.arguments) arguments[name] = describe(value);
+    std::puts(Json({{"location", location}, {"function", call.function}, {"module", call.module}, {"status", name(call.status)},
+                    {"process", call.wrapper.process}, {"wrapper", fmt::format("{:#x}", call.wrapper.self)}, {"arguments", arguments}}).dump(1).c_str());
+    return exit_success;
+  }
+  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module, name(call.status), call.wrapper.process);
+  if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
+  text += "\n";
+  for (const auto& [name, value] : call.arguments) text += fmt::format("  {:<24} {}\n", name, describe(value));
+  std::fputs(text.c_str(), stdout);
+  return exit_success;
+}
+
+int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
+  const bool is_archive = path.extension() == ".pt";
+  const auto file = is_archive ? level10::open_torch_archive(AT_FDCWD, path.string(), path.string())
+                               : level10::open_safetensors_file(AT_FDCWD, path.string(), path.string());
+  if (!file) return report(file.error());
+  Json json = Json::array();
+  for (const level10::TensorFileEntry& entry : (*file)->entries()) {
+    if (is_json) json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
+    else std::fputs(fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)).c_str(), stdout);
+  }
+  if (is_json) std::puts(json.dump(1).c_str());
+  return exit_success;
+}
+
+std::string describe(const Survey& survey, const Binder& binder) {
+  std::string text = fmt::format("{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
+                                 survey.flashinfer_versions.empty() ? "" : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+  if (survey.graph_flushes > 0) text += fmt::format("{} flushes of calls captured in CUDA graphs\n", with_separators(survey.graph_flushes));
+  for (const auto& [function, counts] : survey.functions) {
+    text += fmt::format("\n{}: {} calls", function, with_separators(counts.calls));
+    if (!counts.wrappers.empty()) text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
+    if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
+    if (counts.rejected > 0) text += fmt::format(", {} do not", with_separators(counts.rejected));
+    if (counts.skipped > 0) text += ", in no binding";
+    text += "\n";
+    for (const auto& [argument, range] : counts.shapes) text += fmt::format("    {:<24} {}\n", argument, describe(range));
+    for (const Target& target : binder.targets()) {
+      const auto found = survey.definitions.find(&target);
+      if (found == survey.definitions.end() || target.binding->function != function) continue;
+      text += fmt::format("  fits {} ({} calls)\n", target.definition->name, with_separators(found->second.calls));
+      for (const auto& [name, count] : found->second.derived) text += fmt::format("    {} is derived in {} of them\n", name, with_separators(count));
+    }
+    Tally own;
+    for (const auto& [key, item] : survey.tally.items())
+      if (key.function == function) own.items()[key] = item;
+    text += describe_tally(own, true);
+  }
+  Tally rest;
+  for (const auto& [key, item] : survey.tally.items())
+    if (key.function.empty()) rest.items()[key] = item;
+  const std::string defects = describe_tally(rest, true);
+  return defects.empty() ? text : text + "\nDefects\n" + defects;
+}
+
+Json to_json(const Survey& survey, const Binder& binder) {
+  Json functions = Json::object();
+  for (const auto& [function, counts] : survey.functions) {
+    Json shapes = Json::object(), fits = Json::object(), rejected = Json::array();
+    for (const auto& [argument, range] : counts.shapes) shapes[argument] = describe(range);
+    for (const Target& target : binder.targets())
+      if (const auto found = survey.definitions.find(&target); found != survey.definitions.end() && target.binding->function == function)
+        fits[target.definition->name] = {{"calls", found->second.calls}, {"derived", found->second.derived}};
+    for (const auto& [key, item] : survey.tally.items())
+      if (key.function == function)
+        rejected.push_back({{"reason", key.code}, {"severity", name(severity_of(key.code))}, {"count", item.count}, {"message", item.message}, {"example", item.example}});
+    functions[function] = {{"calls", counts.calls}, {"wrappers", counts.wrappers.size()}, {"bound", counts.bound}, {"rejected", counts.rejected},
+                           {"skipped", counts.skipped}, {"shapes", shapes}, {"fits", fits}, {"rejections", rejected}};
+  }
+  return {{"calls", survey.calls}, {"processes", survey.processes.size()}, {"flashinfer_versions", survey.flashinfer_versions},
+          {"graph_flushes", survey.graph_flushes}, {"functions", functions}};
+}
+
+// Definitions of the dataset that no capture can give, and why; said here because nothing else would.
+std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindings) {
+  std::map<std::string, std::vector<std::string>> by_reason;
+  for (const Definition& definition : dataset.definitions) {
+    const auto binding = bindings.find(definition);
+    if (!binding) by_reason[binding.error().message].push_back(definition.name);
+    else if (!(*binding)->unbindable.empty()) by_reason[(*binding)->unbindable].push_back(definition.name);
+  }
+  std::string text;
+  for (const auto& [reason, names] : by_reason)
+    text += wrap(fmt::format("{}{}: {}", names[0], names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason), 80, "  ");
+  return text.empty() ? text : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
+}
+
+}  // namespace
+
+int run_inspect(const InspectArguments& arguments, const CommonArguments& common) {
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  std::vector<std::filesystem::path> paths = arguments.paths;
+  for (std::filesystem::path& path : paths) {
+    const auto extension = path.extension();
+    if (paths.size() == 1 && (extension == ".safetensors" || extension == ".pt")) return inspect_tensor_file(path, common.is_json);
+    if (path.filename() == "metadata.jsonl") path = std::filesystem::absolute(path).parent_path();
+  }
+  const auto capture = level10::DumpCapture::open(paths);
+  if (!capture) return report(capture.error());
+  if (capture->size() == 1) {
+    const auto call = capture->read(0);
+    if (!call) return report(call.error());
+    return inspect_call(*call, capture->location(0), common.is_json);
+  }
+  Dataset dataset;
+  if (!arguments.trace_dir.empty()) {
+    auto opened = Dataset::open(arguments.trace_dir);
+    if (!opened) return report(opened.error());
+    dataset = std::move(*opened);
+  }
+  const Binder binder(dataset.definitions, *bindings);
+  ProgressLine progress(common.is_quiet);
+  SurveyOptions options{.policy = {}, .selected = {}, .reads_everything = true, .progress = [&](std::size_t done) {
+                          progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(capture->size())));
+                        }};
+  Survey result = survey(*capture, *bindings, binder, options);
+  progress.clear();
+  for (const level10::ListingDefect& defect : capture->defects()) result.tally.add_defect(defect.code, defect.message);
+  if (common.is_json) {
+    std::puts(to_json(result, binder).dump(1).c_str());
+    return exit_success;
+  }
+  std::fputs(describe(result, binder).c_str(), stdout);
+  std::fputs(describe_unbindable(dataset, *bindings).c_str(), stdout);
+  if (arguments.trace_dir.empty()) std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);
+  return exit_success;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/ranges.h>
+
+#include "base/console.h"
+#include "capture/level10/dump_capture.h"
+#include "cli/commands.h"
+#include "pipeline/collection.h"
+
+namespace cw::cli {
+namespace {
+
+// Definitions with rows of their own: those asked for by name, and all that got calls.
+bool is_shown(const DefinitionOutcome& definition, const SanitizeOptions& options) {
+  const auto& names = options.definition_names;
+  return definition.calls > 0 || std::find(names.begin(), names.end(), definition.definition->name) != names.end();
+}
+
+std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& arguments) {
+  const Survey& survey = outcome.survey;
+  std::string text = fmt::format("{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
+                                 survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
+                                 survey.flashinfer_versions.empty() ? "" : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+  text += "      new   kept distinct     calls  definition\n";
+  std::size_t silent = 0;
+  for (const DefinitionOutcome& definition : outcome.definitions) {
+    if (!is_shown(definition, arguments.options)) {
+      ++silent;
+      continue;
+    }
+    text += fmt::format("{:>9}{:>7}{:>9}{:>10}  {}\n", with_separators(definition.added()), with_separators(definition.kept.size()),
+                        with_separators(definition.distinct), with_separators(definition.calls), definition.definition->name);
+    for (const auto& [name, count] : definition.derived)
+      text += fmt::format("{:37}{} derived in {} calls\n", "", name, with_separators(count));
+    if (!definition.status.empty()) text += wrap(definition.status, 80, "                                     ");
+  }
+  if (silent > 0) text += fmt::format("{:37}(no calls for {} other definitions)\n", "", silent);
+  const std::string rejected = describe_tally(survey.tally, false);
+  if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;
+  return text;
+}
+
+std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& arguments, std::size_t added, std::size_t kept) {
+  const std::string dir = arguments.trace_dir.string();
+  if (arguments.options.is_dry_run) return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
+  std::string text = outcome.recovered > 0 ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered) : "";
+  if (kept == 0)
+    return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
+  text += fmt::format("\n{} new workloads in {}; how often each was seen is in {}.\n", with_separators(added),
+                      (arguments.trace_dir / "workloads").string(), collection_file);
+  return text + "Next: collect-workloads validate --trace-dir " + dir + "\n";
+}
+
+}  // namespace
+
+int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common) {
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  const auto dataset = Dataset::open(arguments.trace_dir);
+  if (!dataset) return report(dataset.error());
+  for (const BadDefinition& bad : dataset->bad_definitions)
+    std::fprintf(stderr, "collect-workloads: warning: left out: %s\n", bad.error.message.c_str());
+  const auto capture = level10::DumpCapture::open(arguments.dumps);
+  if (!capture) return report(capture.error());
+
+  ProgressLine progress(common.is_quiet);
+  SanitizeOptions options = arguments.options;
+  options.progress = [&progress, total = capture->size()](std::size_t done) {
+    progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(total)));
+  };
+  auto outcome = sanitize(*capture, *dataset, *bindings, options);
+  progress.clear();
+  if (!outcome) return report(outcome.error());
+  for (const level10::ListingDefect& defect : capture->defects()) outcome->survey.tally.add_defect(defect.code, defect.message);
+
+  std::size_t added = 0, kept = 0;
+  for (const DefinitionOutcome& definition : outcome->definitions) {
+    added += definition.added();
+    kept += definition.kept.size();
+  }
+  if (common.is_json) {
+    nlohmann::ordered_json json = collection_section(*capture, *outcome, options);
+    json["added"] = added;
+    json["dry_run"] = options.is_dry_run;
+    std::puts(json.dump(1).c_str());
+  } else {
+    std::fputs(describe(*outcome, arguments).c_str(), stdout);
+    std::fputs(next_steps(*outcome, arguments, added, kept).c_str(), stdout);
+  }
+  return kept > 0 ? exit_success : exit_no_workloads;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,31 @@
+#include <cstdio>
+
+#include "base/console.h"
+#include "cli/commands.h"
+#include "dataset/validation.h"
+
+namespace cw::cli {
+
+int run_validate(const ValidateArguments& arguments, const CommonArguments& common) {
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  const auto validated = validate(arguments.trace_dir, *bindings);
+  if (!validated) return report(validated.error());
+  const auto severity = [](const Finding& finding) { return finding.severity == Finding::Severity::error ? "error" : "warning"; };
+  if (common.is_json) {
+    nlohmann::ordered_json findings = nlohmann::ordered_json::array();
+    for (const Finding& finding : validated->findings)
+      findings.push_back({{"severity", severity(finding)}, {"code", finding.code}, {"where", finding.where}, {"message", finding.message}});
+    const nlohmann::ordered_json json = {{"valid", validated->is_valid()}, {"definitions", validated->definitions},
+                                         {"workloads", validated->workloads}, {"blobs", validated->blobs}, {"findings", std::move(findings)}};
+    std::puts(json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    return validated->is_valid() ? exit_success : exit_failure;
+  }
+  for (const Finding& finding : validated->findings)
+    std::fputs(fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code).c_str(), stdout);
+  std::fputs(fmt::format("{}: {} definitions, {} workloads, {} blobs\n", validated->is_valid() ? "valid" : "not valid",
+                         with_separators(validated->definitions), with_separators(validated->workloads), with_separators(validated->blobs)).c_str(), stdout);
+  return validated->is_valid() ? exit_success : exit_failure;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,165 @@
+#include "dataset/dataset.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "tensor/safetensors.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr std::uint64_t largest_workloads_file = std::uint64_t{4} << 30;
+constexpr std::uint64_t largest_blob_tensor = std::uint64_t{4} << 30;
+
+Result<std::shared_ptr<const DenseTensor>> read_blob_tensor(const fs::path& path, const std::string& key) {
+  CW_TRY(const auto entries, read_safetensors_header(path.string()));
+  for (const SafetensorsEntry& entry : entries) {
+    if (entry.name != key) continue;
+    if (entry.end - entry.begin > largest_blob_tensor) return fail("too_large", "{}: tensor {} is too large", path.string(), key);
+    CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
+    DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
+    CW_CHECK(read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), path.string()));
+    return std::make_shared<const DenseTensor>(std::move(tensor));
+  }
+  return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
+}
+
+std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, const Json& workload) {
+  const auto axes = workload.find("axes");
+  if (axes == workload.end() || !axes->is_object()) return std::nullopt;
+  std::vector<std::int64_t> values;
+  for (const Axis& axis : definition.axes) {
+    if (axis.constant) {
+      values.push_back(*axis.constant);
+      continue;
+    }
+    const auto value = axes->find(axis.name);
+    if (value == axes->end() || !value->is_number_integer()) return std::nullopt;
+    values.push_back(value->get<std::int64_t>());
+  }
+  return values;
+}
+
+// The stored workload as it would be if it had just been made.
+Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload, std::vector<std::int64_t> axes) {
+  Workload result{&definition, std::move(axes), {}};
+  const auto inputs = workload.find("inputs");
+  for (const TensorSpec& spec : definition.inputs) {
+    const auto found = inputs == workload.end() ? workload.end() : inputs->find(spec.name);
+    const bool given = inputs != workload.end() && found != inputs->end() && found->is_object();
+    const std::string type = given ? found->value("type", "") : "";
+    if (!given) {
+      result.inputs.emplace_back(AbsentInput{});
+    } else if (type == "scalar" && found->contains("value") && found->at("value").is_number()) {
+      const Json& value = found->at("value");
+      if (is_integer(spec.dtype) && value.is_number_integer()) result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
+      else result.inputs.emplace_back(Operand(value.get<double>()));
+    } else if (type == "safetensors") {
+      CW_TRY(const fs::path path, resolve_blob(root, found->value("path", "")));
+      CW_TRY(auto tensor, read_blob_tensor(path, found->value("tensor_key", "")));
+      result.inputs.emplace_back(std::move(tensor));
+    } else {
+      result.inputs.emplace_back(RandomInput{});
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+Result<Dataset> Dataset::open(const fs::path& root) {
+  Dataset dataset{.root = root, .definitions = {}, .definition_paths = {}, .bad_definitions = {}};
+  std::error_code error;
+  const fs::path folder = root / "definitions";
+  if (!fs::is_directory(folder, error))
+    return fail("not_found", "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset", root.string());
+  std::vector<fs::path> paths;
+  for (fs::recursive_directory_iterator it(folder, fs::directory_options::skip_permission_denied, error), end; !error && it != end; it.increment(error))
+    if (it->path().extension() == ".json" && !it->is_directory(error)) paths.push_back(it->path());
+  std::sort(paths.begin(), paths.end());
+  for (const fs::path& path : paths) {
+    const std::string relative = path.lexically_relative(root).string();
+    auto definition = load_definition(path);
+    if (definition && dataset.definition_paths.contains(definition->name))
+      definition = fail("definition_invalid", "{}: name: another file defines {} too", path.string(), definition->name);
+    if (!definition) {
+      dataset.bad_definitions.push_back({relative, definition.error()});
+      continue;
+    }
+    dataset.definition_paths[definition->name] = relative;
+    dataset.definitions.push_back(std::move(*definition));
+  }
+  if (dataset.definitions.empty())
+    return fail("no_definitions", "{}: no usable definition in it{}", folder.string(),
+                dataset.bad_definitions.empty() ? "" : "; the first problem: " + dataset.bad_definitions[0].error.message);
+  std::sort(dataset.definitions.begin(), dataset.definitions.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  return dataset;
+}
+
+const Definition* Dataset::find(std::string_view name) const {
+  const auto found = std::find_if(definitions.begin(), definitions.end(), [name](const Definition& d) { return d.name == name; });
+  return found == definitions.end() ? nullptr : &*found;
+}
+
+fs::path Dataset::workloads_path(const Definition& definition) {
+  return fs::path("workloads") / definition.op_type / (definition.name + ".jsonl");
+}
+
+Result<fs::path> resolve_blob(const fs::path& root, const std::string& path) {
+  const fs::path normal = fs::path(path).lexically_normal();
+  if (path.empty() || normal.is_absolute() || normal.begin()->string() == "..")
+    return fail("path_escapes", "blob path '{}' leaves the dataset", path);
+  std::error_code error;
+  const fs::path real = fs::weakly_canonical(root / normal, error), real_root = fs::weakly_canonical(root, error);
+  const fs::path relative = real.lexically_relative(real_root);
+  if (relative.empty() || relative.begin()->string() == "..")
+    return fail("path_escapes", "blob path '{}' leaves the dataset through a link", path);
+  return root / normal;
+}
+
+Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
+  const fs::path path = root / Dataset::workloads_path(definition);
+  auto content = read_file(AT_FDCWD, path.string(), largest_workloads_file);
+  if (!content && content.error().code == "not_found") return std::vector<StoredWorkload>{};
+  if (!content) return tl::unexpected(content.error());
+  std::vector<StoredWorkload> stored;
+  std::size_t number = 0;
+  for (std::string_view rest = *content; !rest.empty();) {
+    ++number;
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const bool is_workload = json.is_object() && json.contains("workload") && json["workload"].is_object() &&
+                             json["workload"].contains("uuid") && json["workload"]["uuid"].is_string();
+    if (!is_workload) return fail("workloads_invalid", "{}, line {}: not a workload; run validate", path.string(), number);
+    std::string id = json["workload"]["uuid"].get<std::string>();
+    stored.push_back({std::move(id), std::move(json["workload"])});
+  }
+  return stored;
+}
+
+std::map<std::string, std::string> index_by_content(const fs::path& root, const Definition& definition,
+                                                    const std::vector<StoredWorkload>& stored,
+                                                    const std::vector<std::vector<std::int64_t>>& wanted,
+                                                    std::size_t& unreadable) {
+  std::map<std::string, std::string> index;
+  const std::set<std::vector<std::int64_t>> axes_wanted(wanted.begin(), wanted.end());
+  for (const StoredWorkload& workload : stored) {
+    auto axes = axes_of(definition, workload.json);
+    if (!axes || !axes_wanted.contains(*axes)) continue;
+    const auto rebuilt = rebuild(root, definition, workload.json, std::move(*axes));
+    if (rebuilt) index.emplace(workload_id(*rebuilt), workload.id);
+    else ++unreadable;
+  }
+  return index;
+}
+
+}  // namespace cw

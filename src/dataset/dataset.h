@@ -1,0 +1,61 @@
+// A flashinfer-trace dataset on disk.
+//
+//   definitions/{op_type}/{name}.json      what kernels compute
+//   workloads/{op_type}/{name}.jsonl       one workload a line
+//   blob/workloads/{op_type}/{name}/…      their tensors, as safetensors
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "definition/definition.h"
+#include "workload/workload.h"
+
+namespace cw {
+
+/// A definition file that could not be used.
+struct BadDefinition {
+  std::string path;
+  Error error;
+};
+
+struct Dataset {
+  std::filesystem::path root;
+  std::vector<Definition> definitions;  ///< by name; names are unique
+  std::map<std::string, std::filesystem::path> definition_paths;  ///< relative to the root, by name
+  std::vector<BadDefinition> bad_definitions;
+
+  /// Reads all definitions. Error codes: "not_found", "no_definitions".
+  static Result<Dataset> open(const std::filesystem::path& root);
+
+  const Definition* find(std::string_view name) const;
+  /// Relative to the root.
+  static std::filesystem::path workloads_path(const Definition& definition);
+};
+
+/// A line of a workloads file.
+struct StoredWorkload {
+  std::string id;
+  nlohmann::ordered_json json;  ///< the "workload" object
+};
+
+/// The lines of a definition's workloads file; empty when there is no file. Lines that are no workloads
+/// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
+Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root, const Definition& definition);
+
+/// The ids of existing workloads by the id of their content, so that what is there already under
+/// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
+/// Workloads whose blobs cannot be read (git-lfs pointers) are counted in `unreadable`.
+std::map<std::string, std::string> index_by_content(const std::filesystem::path& root, const Definition& definition,
+                                                    const std::vector<StoredWorkload>& stored,
+                                                    const std::vector<std::vector<std::int64_t>>& wanted,
+                                                    std::size_t& unreadable);
+
+/// Path of a blob that a workload names, made absolute; error "path_escapes" when it leaves the dataset.
+Result<std::filesystem::path> resolve_blob(const std::filesystem::path& root, const std::string& path);
+
+}  // namespace cw

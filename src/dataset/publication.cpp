@@ -1,0 +1,123 @@
+#include "dataset/publication.h"
+
+#include <mutex>
+#include <sstream>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <tbb/parallel_for.h>
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view journal_name = ".collect-workloads.journal";
+constexpr std::uint64_t largest_journal = std::uint64_t{1} << 30;
+
+fs::path partial_of(const fs::path& path) { return path.string() + std::string(partial_suffix); }
+
+// Journal lines are paths of blobs; the folder above a blob is its definition's name, the one above
+// that its op type.
+fs::path lines_of_blob(const fs::path& blob) {
+  const fs::path folder = blob.parent_path();
+  return fs::path("workloads") / folder.parent_path().filename() / (folder.filename().string() + ".jsonl");
+}
+
+}  // namespace
+
+std::set<std::string> unfinished_blobs(const fs::path& root) {
+  std::set<std::string> blobs;
+  const auto journal = read_file(AT_FDCWD, (root / journal_name).string(), largest_journal);
+  if (!journal) return blobs;
+  std::istringstream lines(*journal);
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("blob/workloads/") && line.find("..") == std::string::npos) blobs.insert(line);
+  return blobs;
+}
+
+Result<Publication> Publication::begin(const fs::path& root) {
+  Publication publication;
+  publication.root_ = root;
+  CW_TRY(publication.lock_, open_directory(root));
+  if (::flock(publication.lock_.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+  CW_CHECK(publication.recover());
+  return publication;
+}
+
+Result<void> Publication::recover() {
+  const std::set<std::string> blobs = unfinished_blobs(root_);
+  std::map<fs::path, std::string> lines;
+  for (const std::string& blob : blobs) {
+    const fs::path path = lines_of_blob(blob);
+    if (!lines.contains(path)) {
+      lines[path] = read_file(AT_FDCWD, (root_ / path).string(), std::uint64_t{4} << 30).value_or("");
+      ::unlink(partial_of(root_ / path).c_str());
+    }
+    ::unlink(partial_of(root_ / blob).c_str());
+    if (lines[path].find(fs::path(blob).filename().string()) != std::string::npos) continue;
+    if (::unlink((root_ / blob).c_str()) == 0) ++recovered_;
+  }
+  ::unlink(partial_of(root_ / journal_name).c_str());
+  ::unlink((root_ / journal_name).c_str());
+  return {};
+}
+
+Result<void> Publication::publish(const std::vector<NewWorkloads>& additions) {
+  std::string journal;
+  for (const NewWorkloads& addition : additions)
+    for (const NewWorkload& workload : addition.workloads)
+      if (!workload.blob.empty()) journal += workload.blob + "\n";
+  if (!journal.empty()) CW_CHECK(write_atomically(root_ / journal_name, journal));
+  for (const NewWorkloads& addition : additions) {
+    auto published = publish_one(addition);
+    if (!published) {
+      CW_CHECK(recover());
+      return published;
+    }
+  }
+  ::unlink((root_ / journal_name).c_str());
+  return {};
+}
+
+Result<void> Publication::publish_one(const NewWorkloads& addition) {
+  if (addition.workloads.empty()) return {};
+  std::mutex mutex;
+  Result<void> outcome;
+  std::set<fs::path> folders;
+  for (const NewWorkload& workload : addition.workloads)
+    if (!workload.blob.empty()) folders.insert((root_ / workload.blob).parent_path());
+  for (const fs::path& folder : folders) CW_CHECK(make_directories(folder));
+  // In parallel for the disk's sake: it flushes many files in the time of one.
+  tbb::parallel_for(std::size_t{0}, addition.workloads.size(), [&](std::size_t i) {
+    const NewWorkload& workload = addition.workloads[i];
+    if (workload.blob.empty()) return;
+    {
+      const std::lock_guard lock(mutex);
+      if (!outcome) return;
+    }
+    auto content = workload.content();
+    auto written = content ? write_atomically(root_ / workload.blob, *content) : Result<void>(tl::unexpected(content.error()));
+    const std::lock_guard lock(mutex);
+    if (!written && outcome) outcome = std::move(written);
+  });
+  if (!outcome) return outcome;
+
+  const fs::path path = root_ / Dataset::workloads_path(*addition.definition);
+  CW_CHECK(make_directories(path.parent_path()));
+  auto lines = read_file(AT_FDCWD, path.string(), std::uint64_t{4} << 30);
+  if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
+  std::string content = lines.value_or("");
+  if (!content.empty() && content.back() != '\n') content += '\n';
+  for (const NewWorkload& workload : addition.workloads) content += workload.line + "\n";
+  return write_atomically(path, content);
+}
+
+Result<void> Publication::write(const fs::path& path, std::string_view content) {
+  return write_atomically(root_ / path, content);
+}
+
+}  // namespace cw

@@ -1,0 +1,302 @@
+#include "dataset/validation.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "bind/structure.h"
+#include "dataset/publication.h"
+#include "tensor/safetensors.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+using Severity = Finding::Severity;
+
+constexpr std::uint64_t largest_line_file = std::uint64_t{4} << 30;
+
+// An input of a stored workload while it is checked.
+struct CheckedInput {
+  std::optional<Operand> scalar;
+  std::optional<TensorOperand> tensor;  ///< shape from axes; values only if stored
+};
+
+class StoredNames final : public Names {
+ public:
+  StoredNames(const Definition& definition, const std::vector<std::int64_t>& axes, const std::vector<CheckedInput>& inputs)
+      : definition_(definition), axes_(axes), inputs_(inputs) {}
+
+  Result<Operand> value_of(std::string_view name) const override {
+    for (std::size_t i = 0; i < definition_.axes.size(); ++i)
+      if (definition_.axes[i].name == name) return Operand(axes_[i]);
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      if (definition_.inputs[i].name != name) continue;
+      if (inputs_[i].scalar) return *inputs_[i].scalar;
+      if (inputs_[i].tensor) return *inputs_[i].tensor;
+      return Operand();
+    }
+    return fail("unknown_name", "unknown name {}", name);
+  }
+
+ private:
+  const Definition& definition_;
+  const std::vector<std::int64_t>& axes_;
+  const std::vector<CheckedInput>& inputs_;
+};
+
+class Validator {
+ public:
+  Validator(const fs::path& root, const BindingSet& bindings) : root_(root), bindings_(bindings) {}
+
+  Result<ValidationReport> run() {
+    CW_TRY(dataset_, Dataset::open(root_));
+    report_.definitions = dataset_.definitions.size();
+    for (const BadDefinition& bad : dataset_.bad_definitions) add(Severity::error, bad.error.code, bad.path, bad.error.message);
+    for (const auto& [name, path] : dataset_.definition_paths) {
+      const Definition& definition = *dataset_.find(name);
+      const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
+      if (path != expected) add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
+    }
+    for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
+    orphans();
+    std::stable_sort(report_.findings.begin(), report_.findings.end(), [](const Finding& a, const Finding& b) { return a.where < b.where; });
+    return std::move(report_);
+  }
+
+ private:
+  void add(Severity severity, std::string code, std::string where, std::string message) {
+    report_.findings.push_back({severity, std::move(code), std::move(where), std::move(message)});
+  }
+
+  std::vector<fs::path> files(const fs::path& folder, std::string_view extension) const {
+    std::vector<fs::path> paths;
+    std::error_code error;
+    for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
+      std::error_code ignored;
+      if (it->path().extension() == extension && !it->is_directory(ignored)) paths.push_back(it->path().lexically_relative(root_));
+    }
+    std::sort(paths.begin(), paths.end());
+    return paths;
+  }
+
+  void workloads_file(const fs::path& path) {
+    const auto content = read_file(AT_FDCWD, (root_ / path).string(), largest_line_file);
+    if (!content) return add(Severity::error, content.error().code, path.string(), content.error().message);
+    std::size_t number = 0;
+    for (std::string_view rest = *content; !rest.empty();) {
+      ++number;
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      const std::string_view line = rest.substr(0, end);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      ++report_.workloads;
+      workload_line(path, fmt::format("{}:{}", path.string(), number), line);
+    }
+  }
+
+  void workload_line(const fs::path& path, const std::string& where, std::string_view line) {
+    const auto error = [&](std::string code, std::string message) { add(Severity::error, std::move(code), where, std::move(message)); };
+    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) return error("workload_invalid", "not a JSON object");
+    const auto is = [&json](const char* field, bool (Json::*test)() const) { return json.contains(field) && (json.at(field).*test)(); };
+    if (!is("definition", &Json::is_string) || !is("workload", &Json::is_object))
+      return error("workload_invalid", "expected a string definition and an object workload");
+    for (const char* field : {"solution", "evaluation"})
+      if (json.contains(field) && !json.at(field).is_null()) error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
+    const std::string name = json.at("definition").get<std::string>();
+    const Definition* definition = dataset_.find(name);
+    if (definition == nullptr) return error("definition_unknown", fmt::format("no usable definition is called {}", name));
+    if (path != Dataset::workloads_path(*definition))
+      add(Severity::warning, "workload_misplaced", where, fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
+    workload(*definition, where, json.at("workload"));
+  }
+
+  void workload(const Definition& definition, const std::string& where, const Json& json) {
+    const auto error = [&](std::string code, std::string message) { add(Severity::error, std::move(code), where, std::move(message)); };
+    if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
+      return error("workload_invalid", "uuid: expected a non-empty string");
+    if (!ids_.insert(json.at("uuid").get<std::string>()).second) error("duplicate_id", fmt::format("uuid {} occurs twice", json.at("uuid").get<std::string>()));
+    if (!json.contains("axes") || !json.at("axes").is_object()) return error("workload_invalid", "axes: expected an object");
+    if (!json.contains("inputs") || !json.at("inputs").is_object()) return error("workload_invalid", "inputs: expected an object");
+
+    std::vector<std::int64_t> axes;
+    for (const Axis& axis : definition.axes) {
+      if (axis.constant) {
+        axes.push_back(*axis.constant);
+        continue;
+      }
+      const auto value = json.at("axes").find(axis.name);
+      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > 9e18)
+        return error("axis_invalid", fmt::format("axis {}: expected an integer of 0 or more", axis.name));
+      axes.push_back(value->get<std::int64_t>());
+    }
+    for (const auto& [name, value] : json.at("axes").items()) {
+      const Axis* axis = definition.axis(name);
+      if (axis == nullptr || axis->constant) add(Severity::warning, "axis_unknown", where, fmt::format("axis {} is no var axis of the definition", name));
+      if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
+    }
+    for (const auto& [name, value] : json.at("inputs").items())
+      if (definition.input(name) == nullptr) add(Severity::warning, "input_unknown", where, fmt::format("input {} is not in the definition", name));
+
+    std::vector<CheckedInput> inputs(definition.inputs.size());
+    bool complete = true;
+    for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
+      auto checked = input(definition, axes, i, json.at("inputs"), where);
+      if (checked) inputs[i] = std::move(*checked);
+      else complete = false, error(checked.error().code, checked.error().message);
+    }
+    if (complete) relations(definition, axes, inputs, where);
+  }
+
+  Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes, std::size_t index,
+                             const Json& inputs, const std::string& where) {
+    const TensorSpec& spec = definition.inputs[index];
+    CheckedInput checked;
+    Shape shape;
+    for (const std::size_t axis : spec.axes) shape.push_back(axes[axis]);
+    const auto missing = [name = spec.name]() -> Result<std::shared_ptr<const DenseTensor>> {
+      return fail("not_stored", "the values of input {} are not stored", name);
+    };
+    if (!spec.is_scalar) checked.tensor = TensorOperand{spec.dtype, shape, missing};
+    const auto found = inputs.find(spec.name);
+    if (found == inputs.end()) {
+      if (spec.optional) return CheckedInput{};
+      return fail("input_missing", "input {} is missing", spec.name);
+    }
+    const bool has_type = found->is_object() && found->contains("type") && found->at("type").is_string();
+    const std::string type = has_type ? found->at("type").get<std::string>() : "";
+    if (type == "random") {
+      if (spec.is_scalar) add(Severity::warning, "random_scalar", where, fmt::format("scalar {} is random", spec.name));
+      else if (is_integer(spec.dtype)) add(Severity::warning, "random_index", where, fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
+      return checked;
+    }
+    if (type == "scalar") {
+      if (!found->contains("value")) return fail("scalar_invalid", "input {}: no value", spec.name);
+      return scalar(spec, found->at("value"));
+    }
+    if (type != "safetensors") return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
+    if (spec.is_scalar) return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
+    const auto field = [&found](const char* name) { return found->contains(name) && found->at(name).is_string() ? found->at(name).get<std::string>() : ""; };
+    CW_TRY(checked.tensor->values, stored(spec, shape, field("path"), field("tensor_key")));
+    return checked;
+  }
+
+  static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
+    if (!spec.is_scalar) return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
+    if (!value.is_number() && !value.is_boolean()) return fail("scalar_invalid", "input {}: {} is no number", spec.name, value.dump());
+    if (is_integer(spec.dtype) && !value.is_number_integer())
+      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, value.dump(), trace_name(spec.dtype));
+    CheckedInput checked;
+    if (value.is_boolean()) checked.scalar = Operand(value.get<bool>());
+    else if (value.is_number_integer()) checked.scalar = Operand(value.get<std::int64_t>());
+    else checked.scalar = Operand(value.get<double>());
+    return checked;
+  }
+
+  using Values = std::function<Result<std::shared_ptr<const DenseTensor>>()>;
+
+  Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
+    CW_TRY(const fs::path file, resolve_blob(root_, path));
+    referenced_.insert(fs::path(path).lexically_normal().string());
+    auto& entries = headers_[file.string()];
+    if (!entries) entries = std::make_shared<Result<std::vector<SafetensorsEntry>>>(read_safetensors_header(file.string()));
+    if (!*entries) {
+      const Error& error = entries->error();
+      if (error.code == "safetensors_malformed" && is_lfs_pointer(file))
+        return fail("blob_not_fetched", "input {}: {} is a git-lfs pointer; run git lfs pull", spec.name, path);
+      return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}", spec.name, error.message);
+    }
+    const auto& list = **entries;
+    const auto entry = std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
+    if (entry == list.end()) return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
+    if (entry->shape != shape)
+      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape), to_string(shape));
+    if (entry->dtype != spec.dtype)
+      return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path, trace_name(entry->dtype), trace_name(spec.dtype));
+    return Values([file, entry = *entry]() -> Result<std::shared_ptr<const DenseTensor>> {
+      CW_TRY(const FileDescriptor descriptor, open_for_reading(AT_FDCWD, file.string()));
+      DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
+      CW_CHECK(read_exactly(descriptor, entry.begin, tensor.bytes.size(), tensor.bytes.data(), file.string()));
+      return std::make_shared<const DenseTensor>(std::move(tensor));
+    });
+  }
+
+  static bool is_lfs_pointer(const fs::path& file) {
+    const auto content = read_file(AT_FDCWD, file.string(), 1024);
+    return content && content->starts_with("version https://git-lfs");
+  }
+
+  void relations(const Definition& definition, const std::vector<std::int64_t>& axes, const std::vector<CheckedInput>& inputs,
+                 const std::string& where) {
+    const StoredNames names(definition, axes, inputs);
+    for (const Expression& constraint : definition.constraints) {
+      const auto holds = constraint.evaluate(names);
+      if (!holds && holds.error().code == "not_stored")
+        add(Severity::warning, "constraint_unknown", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!holds) add(Severity::error, "constraint", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!truth(*holds)) add(Severity::error, "constraint", where, fmt::format("{} does not hold", constraint.text()));
+    }
+    const auto binding = bindings_.find(definition);
+    if (binding)
+      for (const Check& check : (*binding)->checks) structure(definition, check, names, where);
+  }
+
+  // The bindings' checks, as far as they speak of the definition's own inputs.
+  void structure(const Definition& definition, const Check& check, const Names& names, const std::string& where) {
+    const auto values = [&](const std::string& name) -> std::shared_ptr<const DenseTensor> {
+      const auto operand = names.value_of(name);
+      const auto* tensor = operand ? std::get_if<TensorOperand>(&*operand) : nullptr;
+      if (tensor == nullptr) return nullptr;
+      return tensor->values().value_or(nullptr);
+    };
+    const auto subject = values(check.subject);
+    const auto other = check.other.empty() ? nullptr : values(check.other);
+    if (!subject || (!check.other.empty() && !other)) return;
+    std::int64_t limit = 0;
+    if (check.limit) {
+      const auto value = check.limit->evaluate(names);
+      if (!value || !as_integer(*value)) return;
+      limit = *as_integer(*value);
+    }
+    const Axis* page = definition.axis("page_size");
+    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+    if (const auto wrong = violation(check.kind, *subject, other.get(), limit, page_size))
+      add(Severity::error, "structure", where, fmt::format("{} {}", check.subject, *wrong));
+  }
+
+  void orphans() {
+    const std::set<std::string> unfinished = unfinished_blobs(root_);
+    for (const fs::path& path : files("blob/workloads", ".safetensors")) {
+      ++report_.blobs;
+      if (referenced_.contains(path.string())) continue;
+      if (unfinished.contains(path.string()))
+        add(Severity::warning, "unfinished_blob", path.string(), "left by an interrupted run; the next sanitize takes it away");
+      else
+        add(Severity::error, "orphan_blob", path.string(), "no workload names it; delete it or restore its line");
+    }
+  }
+
+  const fs::path root_;
+  const BindingSet& bindings_;
+  Dataset dataset_;
+  ValidationReport report_;
+  std::set<std::string> ids_;
+  std::set<std::string> referenced_;
+  std::map<std::string, std::shared_ptr<Result<std::vector<SafetensorsEntry>>>> headers_;
+};
+
+}  // namespace
+
+bool ValidationReport::is_valid() const {
+  return std::none_of(findings.begin(), findings.end(), [](const Finding& f) { return f.severity == Severity::error; });
+}
+
+Result<ValidationReport> validate(const fs::path& root, const BindingSet& bindings) {
+  return Validator(root, bindings).run();
+}
+
+}  // namespace cw

@@ -1,0 +1,34 @@
+// Whether a dataset is what flashinfer-bench and its users can rely on.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bind/binding.h"
+#include "dataset/dataset.h"
+
+namespace cw {
+
+struct Finding {
+  enum class Severity { error, warning };
+  Severity severity;
+  std::string code;
+  std::string where;    ///< file, line, workload
+  std::string message;
+};
+
+struct ValidationReport {
+  std::size_t definitions = 0, workloads = 0, blobs = 0;
+  std::vector<Finding> findings;  ///< ordered by place
+
+  bool is_valid() const;
+};
+
+/// Checks definitions, workloads and blobs: schema, existence, headers, shapes and types against axes,
+/// constraints, index tensors (the bindings' checks), unique ids, orphan blobs, paths that leave the
+/// dataset. Everything that flashinfer-bench's loader refuses is an error here. Reads stored index
+/// tensors, and of other blobs the headers only.
+Result<ValidationReport> validate(const std::filesystem::path& root, const BindingSet& bindings);
+
+}  // namespace cw

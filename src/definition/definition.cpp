@@ -1,0 +1,183 @@
+#include "definition/definition.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fcntl.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+
+namespace cw {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::uint64_t largest_definition = 16 << 20;
+
+// Reads fields of one JSON object and says where it was when something is not as it should be.
+class Reader {
+ public:
+  explicit Reader(std::string_view where) : where_(where) {}
+
+  template <typename... Args>
+  tl::unexpected<Error> error(std::string_view field, fmt::format_string<Args...> format, Args&&... args) const {
+    return fail("definition_invalid", "{}: {}: {}", where_, field,
+                fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  Result<const Json*> member(const Json& object, const std::string& field, Json::value_t type,
+                             std::string_view type_name) const {
+    const auto found = object.find(field);
+    if (found == object.end()) return error(field, "missing; expected {}", type_name);
+    if (found->type() != type) return error(field, "expected {}, got {}", type_name, found->dump());
+    return &*found;
+  }
+
+  Result<std::string> text(const Json& object, const std::string& field) const {
+    CW_TRY(const Json* value, member(object, field, Json::value_t::string, "a string"));
+    if (value->get_ref<const std::string&>().empty()) return error(field, "expected a non-empty string");
+    return value->get<std::string>();
+  }
+
+  Result<std::vector<std::string>> texts(const Json& object, const std::string& field) const {
+    std::vector<std::string> result;
+    const auto found = object.find(field);
+    if (found == object.end() || found->is_null()) return result;
+    if (!found->is_array()) return error(field, "expected a list of strings, got {}", found->dump());
+    for (const Json& item : *found) {
+      if (!item.is_string()) return error(field, "expected a list of strings, got {}", item.dump());
+      result.push_back(item.get<std::string>());
+    }
+    return result;
+  }
+
+  Result<std::vector<Axis>> axes(const Json& root) const {
+    CW_TRY(const Json* object, member(root, "axes", Json::value_t::object, "an object of axes"));
+    std::vector<Axis> result;
+    for (const auto& [name, axis] : object->items()) {
+      const std::string field = "axes." + name;
+      if (!axis.is_object()) return error(field, "expected an object, got {}", axis.dump());
+      const std::string type = axis.value("type", Json("var")).dump();
+      if (type == "\"var\"") {
+        result.push_back({name, std::nullopt});
+        continue;
+      }
+      if (type != "\"const\"") return error(field + ".type", "expected \"const\" or \"var\", got {}", type);
+      const auto value = axis.find("value");
+      if (value == axis.end() || !value->is_number_unsigned() || value->get<std::uint64_t>() > INT64_MAX)
+        return error(field + ".value", "expected an integer of 0 or more");
+      result.push_back({name, value->get<std::int64_t>()});
+    }
+    return result;
+  }
+
+  Result<std::vector<TensorSpec>> tensors(const Json& root, const std::string& list,
+                                          const std::vector<Axis>& axes) const {
+    CW_TRY(const Json* object, member(root, list, Json::value_t::object, "an object of tensors"));
+    std::vector<TensorSpec> result;
+    for (const auto& [name, spec] : object->items()) {
+      CW_TRY(TensorSpec tensor, this->tensor(list + "." + name, name, spec, axes));
+      result.push_back(std::move(tensor));
+    }
+    return result;
+  }
+
+ private:
+  Result<TensorSpec> tensor(const std::string& field, const std::string& name, const Json& spec,
+                            const std::vector<Axis>& axes) const {
+    if (!spec.is_object()) return error(field, "expected an object, got {}", spec.dump());
+    if (name.empty()) return error(field, "expected a non-empty name");
+    TensorSpec tensor{.name = name, .dtype = DType::float32};
+    const auto dtype = spec.find("dtype");
+    const auto known = dtype != spec.end() && dtype->is_string()
+                           ? dtype_from_trace(dtype->get_ref<const std::string&>())
+                           : std::nullopt;
+    if (!known)
+      return error(field + ".dtype", "expected a dtype such as \"bfloat16\", got {}",
+                   dtype == spec.end() ? "nothing" : dtype->dump());
+    tensor.dtype = *known;
+    if (const auto optional = spec.find("optional"); optional != spec.end()) {
+      if (!optional->is_boolean()) return error(field + ".optional", "expected true or false");
+      tensor.optional = optional->get<bool>();
+    }
+    const auto shape = spec.find("shape");
+    if (shape == spec.end()) return error(field + ".shape", "missing; expected a list of axes or null");
+    tensor.is_scalar = shape->is_null();
+    if (tensor.is_scalar) return tensor;
+    if (!shape->is_array()) return error(field + ".shape", "expected a list of axes or null, got {}", shape->dump());
+    for (const Json& axis : *shape) {
+      const auto found = std::find_if(axes.begin(), axes.end(), [&axis](const Axis& a) {
+        return axis.is_string() && a.name == axis.get_ref<const std::string&>();
+      });
+      if (found == axes.end()) return error(field + ".shape", "{} is not among the definition's axes", axis.dump());
+      tensor.axes.push_back(static_cast<std::size_t>(found - axes.begin()));
+    }
+    return tensor;
+  }
+
+  std::string_view where_;
+};
+
+}  // namespace
+
+const Axis* Definition::axis(std::string_view axis_name) const {
+  const auto found = std::find_if(axes.begin(), axes.end(), [&](const Axis& a) { return a.name == axis_name; });
+  return found == axes.end() ? nullptr : &*found;
+}
+
+const TensorSpec* Definition::input(std::string_view input_name) const {
+  const auto found = std::find_if(inputs.begin(), inputs.end(), [&](const TensorSpec& t) { return t.name == input_name; });
+  return found == inputs.end() ? nullptr : &*found;
+}
+
+std::vector<std::string_view> Definition::tag_values(std::string_view key) const {
+  std::vector<std::string_view> values;
+  for (const std::string_view tag : tags)
+    if (tag.size() > key.size() && tag.starts_with(key) && tag[key.size()] == ':')
+      values.push_back(tag.substr(key.size() + 1));
+  return values;
+}
+
+std::vector<std::string_view> Definition::apis() const {
+  std::vector<std::string_view> found = tag_values("fi_api");
+  for (const std::string_view older : tag_values("api")) found.push_back(older);
+  for (std::string_view& api : found) api.remove_prefix(api.rfind('.') + 1);
+  return found;
+}
+
+Result<Definition> parse_definition(std::string_view json, std::string_view where) {
+  const Reader reader(where);
+  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (root.is_discarded()) return reader.error("file", "not valid JSON");
+  if (!root.is_object()) return reader.error("file", "expected a JSON object");
+  Definition definition;
+  CW_TRY(definition.name, reader.text(root, "name"));
+  CW_TRY(definition.op_type, reader.text(root, "op_type"));
+  for (const auto& [field, value] : {std::pair("name", &definition.name), std::pair("op_type", &definition.op_type)})
+    if (value->find('/') != std::string::npos || value->starts_with('.'))
+      return reader.error(field, "'{}' becomes part of a path: '/' and a leading '.' are not possible", *value);
+  CW_TRY(definition.reference, reader.text(root, "reference"));
+  CW_TRY(definition.tags, reader.texts(root, "tags"));
+  CW_TRY(definition.axes, reader.axes(root));
+  CW_TRY(definition.inputs, reader.tensors(root, "inputs", definition.axes));
+  CW_TRY(definition.outputs, reader.tensors(root, "outputs", definition.axes));
+  for (const TensorSpec& output : definition.outputs)
+    if (definition.input(output.name) != nullptr)
+      return reader.error("outputs." + output.name, "an input has the same name");
+  CW_TRY(const std::vector<std::string> constraints, reader.texts(root, "constraints"));
+  for (const std::string& text : constraints) {
+    auto constraint = Expression::parse(text);
+    if (!constraint) return reader.error("constraints", "{}", constraint.error().message);
+    definition.constraints.push_back(std::move(*constraint));
+  }
+  return definition;
+}
+
+Result<Definition> load_definition(const std::filesystem::path& path) {
+  CW_TRY(const std::string json, read_file(AT_FDCWD, path.string(), largest_definition));
+  return parse_definition(json, path.string());
+}
+
+}  // namespace cw

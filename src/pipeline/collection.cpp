@@ -1,0 +1,103 @@
+#include "pipeline/collection.h"
+
+#include <filesystem>
+
+#include <fcntl.h>
+
+#include "base/file.h"
+
+namespace cw {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::uint64_t largest_collection = std::uint64_t{1} << 30;
+
+std::string_view name(PoolSize size) {
+  return size == PoolSize::used ? "used" : size == PoolSize::pool ? "pool" : "compact";
+}
+
+Json options_json(const SanitizeOptions& options) {
+  Json json = {{"select", options.selection == Selection::all ? "all" : "diverse"},
+               {"num_samples", options.num_samples},
+               {"num_pages", name(options.policy.pool_size)},
+               {"keep_values", options.policy.keep_values}};
+  if (options.policy.random_below) json["random_below"] = *options.policy.random_below;
+  return json;
+}
+
+Json functions_json(const Survey& survey) {
+  Json json = Json::object();
+  for (const auto& [function, counts] : survey.functions)
+    json[function] = {{"calls", counts.calls}, {"bound", counts.bound}, {"rejected", counts.rejected}, {"skipped", counts.skipped}};
+  return json;
+}
+
+Json defects_json(const Survey& survey) {
+  Json json = Json::array();
+  for (const auto& [key, item] : survey.tally.items()) {
+    Json defect = {{"name", key.code}, {"severity", name(severity_of(key.code))}, {"count", item.count}};
+    if (!key.function.empty()) defect["function"] = key.function;
+    if (!key.detail.empty()) defect["detail"] = key.detail;
+    if (!item.example.empty()) defect["example"] = std::filesystem::path(item.example).filename().string();
+    json.push_back(std::move(defect));
+  }
+  return json;
+}
+
+Json definitions_json(const SanitizeOutcome& outcome) {
+  Json json = Json::object();
+  for (const DefinitionOutcome& definition : outcome.definitions) {
+    if (definition.calls == 0) continue;
+    Json kept = Json::array();
+    for (const KeptWorkload& workload : definition.kept) {
+      Json item = {{"uuid", workload.id}, {"seen", workload.seen}};
+      if (!workload.derived.empty()) item["derived"] = workload.derived;
+      if (workload.is_capture_warmup) item["capture_warmup"] = true;
+      kept.push_back(std::move(item));
+    }
+    json[definition.definition->name] = {{"calls", definition.calls}, {"distinct", definition.distinct}, {"derived_calls", definition.derived}, {"workloads", std::move(kept)}};
+  }
+  return json;
+}
+
+}  // namespace
+
+Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
+  const Survey& survey = outcome.survey;
+  return {{"id", capture.id()},
+          {"source", "level10"},
+          {"flashinfer_versions", survey.flashinfer_versions},
+          {"processes", survey.processes.size()},
+          {"calls", survey.calls},
+          {"graph_flushes", survey.graph_flushes},
+          {"options", options_json(options)},
+          {"functions", functions_json(survey)},
+          {"definitions", definitions_json(outcome)},
+          {"defects", defects_json(survey)}};
+}
+
+Result<void> write_collection(Publication& publication, const Dataset& dataset, const Capture& capture,
+                              const SanitizeOutcome& outcome, const SanitizeOptions& options) {
+  const std::string path = (dataset.root / collection_file).string();
+  Json collection = {{"format", 1}, {"captures", Json::array()}};
+  const auto content = read_file(AT_FDCWD, path, largest_collection);
+  if (content) {
+    collection = Json::parse(*content, nullptr, /*allow_exceptions=*/false);
+    if (!collection.is_object() || !collection.contains("captures") || !collection["captures"].is_array())
+      return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again (the workloads are written)", path);
+  } else if (content.error().code != "not_found") {
+    return tl::unexpected(content.error());
+  }
+  Json section = collection_section(capture, outcome, options);
+  bool replaced = false;
+  for (Json& known : collection["captures"])
+    if (known.is_object() && known.value("id", "") == section["id"].get<std::string>()) {
+      known = section;
+      replaced = true;
+    }
+  if (!replaced) collection["captures"].push_back(std::move(section));
+  return publication.write(collection_file, collection.dump(1) + "\n");
+}
+
+}  // namespace cw

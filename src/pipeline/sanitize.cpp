@@ -1,0 +1,187 @@
+#include "pipeline/sanitize.h"
+
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+
+#include <fmt/ranges.h>
+#include <tbb/parallel_for.h>
+
+#include "base/file.h"
+#include "dataset/publication.h"
+#include "pipeline/collection.h"
+#include "workload/selection.h"
+
+namespace cw {
+namespace {
+
+// Names that a mistyped one may have meant: those with the longest common prefix.
+std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted) {
+  std::vector<std::pair<std::size_t, std::string>> ranked;
+  for (const Definition& definition : dataset.definitions) {
+    const auto common = std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
+    ranked.emplace_back(static_cast<std::size_t>(common.first - wanted.begin()), definition.name);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<std::string> names;
+  for (const auto& [length, name] : ranked)
+    if (names.size() < 3 && length >= 3) names.push_back(name);
+  return names;
+}
+
+// A selected entry, read again and ready to be written.
+struct Prepared {
+  Workload workload;
+  std::string id;
+};
+
+class Sanitizer {
+ public:
+  Sanitizer(const Capture& capture, const Dataset& dataset, const BindingSet& bindings, const SanitizeOptions& options)
+      : capture_(capture), dataset_(dataset), bindings_(bindings), options_(options), binder_(dataset.definitions, bindings) {}
+
+  Result<SanitizeOutcome> run() {
+    CW_TRY(const auto chosen, choose_definitions(dataset_, options_.definition_names, options_.op_types));
+    // The lock is held from before the dataset is looked at to after it is changed.
+    std::optional<Publication> publication;
+    if (!options_.is_dry_run) {
+      CW_TRY(publication, Publication::begin(dataset_.root));
+      outcome_.recovered = publication->recovered();
+    }
+    SurveyOptions survey_options{.policy = options_.policy, .selected = {chosen.begin(), chosen.end()}, .progress = options_.progress};
+    outcome_.survey = survey(capture_, bindings_, binder_, survey_options);
+
+    std::vector<NewWorkloads> additions;
+    for (const Definition* definition : chosen) {
+      CW_TRY(auto addition, one_definition(*definition));
+      if (!addition.workloads.empty()) additions.push_back(std::move(addition));
+    }
+    if (!publication) return std::move(outcome_);
+    CW_CHECK(publication->publish(additions));
+    CW_CHECK(write_collection(*publication, dataset_, capture_, outcome_, options_));
+    return std::move(outcome_);
+  }
+
+ private:
+  const Target* target_of(const Definition& definition) const {
+    for (const Target& target : binder_.targets())
+      if (target.definition == &definition) return &target;
+    return nullptr;
+  }
+
+  Result<NewWorkloads> one_definition(const Definition& definition) {
+    DefinitionOutcome outcome{.definition = &definition};
+    NewWorkloads addition{&definition, {}};
+    const Target* target = target_of(definition);
+    if (target == nullptr) {
+      const auto binding = bindings_.find(definition);
+      outcome.status = binding ? (*binding)->unbindable : binding.error().message;
+      outcome_.definitions.push_back(std::move(outcome));
+      return addition;
+    }
+    if (const auto counts = outcome_.survey.definitions.find(target); counts != outcome_.survey.definitions.end()) {
+      outcome.calls = counts->second.calls;
+      outcome.derived = counts->second.derived;
+    }
+    const std::vector<Entry> entries = outcome_.survey.collector.take(target);
+    outcome.distinct = entries.size();
+    std::vector<std::size_t> selected(entries.size());
+    std::iota(selected.begin(), selected.end(), 0);
+    if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
+    if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
+    outcome_.definitions.push_back(std::move(outcome));
+    return addition;
+  }
+
+  // Gives the selected entries their ids and finds those that the dataset has already.
+  Result<void> prepare(const Target& target, const std::vector<Entry>& entries, const std::vector<std::size_t>& selected,
+                       DefinitionOutcome& outcome, NewWorkloads& addition) {
+    const Definition& definition = *target.definition;
+    CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
+    std::vector<std::vector<std::int64_t>> axes(selected.size());
+    std::vector<std::string> ids(selected.size()), lines(selected.size()), blobs(selected.size());
+    std::mutex mutex;
+    std::optional<Error> failed;
+    tbb::parallel_for(std::size_t{0}, selected.size(), [&](std::size_t i) {
+      auto workload = read_again(capture_, binder_, target, entries[selected[i]], options_.policy);
+      if (!workload) {
+        const std::lock_guard lock(mutex);
+        if (!failed) failed = workload.error();
+        return;
+      }
+      ids[i] = workload_id(*workload);
+      lines[i] = workload_line(*workload, ids[i]);
+      blobs[i] = blob_path(*workload, ids[i]);
+      axes[i] = std::move(workload->axes);
+    });
+    if (failed) return tl::unexpected(*failed);
+
+    std::size_t unreadable = 0;
+    const auto existing = index_by_content(dataset_.root, definition, stored, axes, unreadable);
+    if (unreadable > 0)
+      outcome_.survey.tally.add_defect("existing_unreadable",
+                                       fmt::format("{}: {} workloads of the dataset have blobs that cannot be read (git lfs pull?); "
+                                                   "whether the new ones double them is not known", definition.name, unreadable));
+    for (std::size_t i = 0; i < selected.size(); ++i) {
+      const Entry& entry = entries[selected[i]];
+      const auto known = existing.find(ids[i]);
+      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, known == existing.end(), entry.is_capture_warmup, entry.derived});
+      if (entry.is_capture_warmup)
+        outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),
+                                  "run eagerly under the plan that a CUDA graph was then captured with: an engine's warm-up with dummy lengths, not traffic",
+                                  entry.origin.call, false);
+      if (known != existing.end()) continue;
+      addition.workloads.push_back({lines[i], blobs[i], [this, &target, entry]() -> Result<std::string> {
+                                      CW_TRY(const Workload workload, read_again(capture_, binder_, target, entry, options_.policy));
+                                      return blob_content(workload);
+                                    }});
+    }
+    return {};
+  }
+
+  const Capture& capture_;
+  const Dataset& dataset_;
+  const BindingSet& bindings_;
+  const SanitizeOptions& options_;
+  Binder binder_;
+  SanitizeOutcome outcome_;
+};
+
+}  // namespace
+
+std::size_t DefinitionOutcome::added() const {
+  return static_cast<std::size_t>(std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
+}
+
+Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
+                                                          const std::vector<std::string>& op_types) {
+  for (const std::string& name : names) {
+    if (dataset.find(name) != nullptr) continue;
+    for (const BadDefinition& bad : dataset.bad_definitions)
+      if (std::filesystem::path(bad.path).stem() == name) return tl::unexpected(bad.error);
+    const auto candidates = similar(dataset, name);
+    return fail("definition_unknown", "no definition is called {} in {}{}", name, dataset.root.string(),
+                candidates.empty() ? std::string() : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
+  }
+  const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+  };
+  std::vector<const Definition*> chosen;
+  std::set<std::string> known;
+  for (const Definition& definition : dataset.definitions) {
+    known.insert(definition.op_type);
+    if ((names.empty() && op_types.empty()) || contains(names, definition.name) || contains(op_types, definition.op_type))
+      chosen.push_back(&definition);
+  }
+  for (const std::string& op_type : op_types)
+    if (!known.contains(op_type))
+      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type, fmt::join(known, ", "));
+  return chosen;
+}
+
+Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+                                 const SanitizeOptions& options) {
+  return Sanitizer(capture, dataset, bindings, options).run();
+}
+
+}  // namespace cw

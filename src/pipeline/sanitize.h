@@ -1,0 +1,60 @@
+// The main job: a capture becomes workloads of a dataset.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "capture/capture.h"
+#include "dataset/dataset.h"
+#include "pipeline/survey.h"
+
+namespace cw {
+
+enum class Selection { all, diverse };
+
+struct SanitizeOptions {
+  StoragePolicy policy;
+  Selection selection = Selection::diverse;
+  std::size_t num_samples = 64;  ///< at most so many workloads a definition (Selection::diverse)
+  std::vector<std::string> definition_names;  ///< empty: all
+  std::vector<std::string> op_types;          ///< empty: all
+  bool is_dry_run = false;                    ///< writes nothing
+  std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
+};
+
+/// A workload that the capture gave and the selection kept.
+struct KeptWorkload {
+  std::string id;           ///< in the dataset
+  std::uint64_t seen = 0;   ///< calls: layers times steps
+  bool is_new = false;      ///< not in the dataset before
+  bool is_capture_warmup = false;
+  std::vector<std::string> derived;
+};
+
+struct DefinitionOutcome {
+  const Definition* definition = nullptr;
+  std::string status;          ///< why there are no workloads, if that is known beforehand; else empty
+  std::uint64_t calls = 0;
+  std::size_t distinct = 0;
+  std::map<std::string, std::uint64_t> derived;
+  std::vector<KeptWorkload> kept;
+
+  std::size_t added() const;
+};
+
+struct SanitizeOutcome {
+  std::vector<DefinitionOutcome> definitions;  ///< those asked for, by name
+  Survey survey;
+  std::size_t recovered = 0;  ///< blobs of an interrupted run that were taken back
+};
+
+/// Error codes: "definition_unknown" (with names like it), "disk_full", "locked", and those of writing.
+Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+                                 const SanitizeOptions& options);
+
+/// Definitions with these names or op types; all when both are empty. Error "definition_unknown".
+Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
+                                                          const std::vector<std::string>& op_types);
+
+}  // namespace cw

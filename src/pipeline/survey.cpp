@@ -1,0 +1,218 @@
+#include "pipeline/survey.h"
+
+#include <algorithm>
+#include <memory>
+
+#include <tbb/parallel_pipeline.h>
+
+namespace cw {
+namespace {
+
+constexpr std::size_t batch_size = 64;
+constexpr std::size_t most_batches = 16;
+
+struct BoundWorkload {
+  Observation observation;
+  Workload workload;
+  Hash128 key;
+};
+
+struct Outcome {
+  CallInContext context;
+  std::vector<BoundWorkload> workloads;
+  std::optional<Rejection> rejection;
+};
+
+struct Batch {
+  std::size_t begin = 0, end = 0;
+  std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, nobody binds it
+  std::vector<CallInContext> ready;
+  std::vector<Outcome> outcomes;
+};
+
+using BatchPtr = std::shared_ptr<Batch>;
+
+// The message of most rejections speaks of one call; these speak of all calls of a kind.
+bool is_grouped(std::string_view reason) { return reason == "no_definition_fits" || reason == "no_definition"; }
+
+class Run {
+ public:
+  Run(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options)
+      : capture_(capture), binder_(binder), options_(options), association_(bindings) {}
+
+  Survey operator()() {
+    using Mode = tbb::filter_mode;
+    tbb::parallel_pipeline(
+        most_batches,
+        tbb::make_filter<void, BatchPtr>(Mode::serial_in_order, [this](tbb::flow_control& flow) { return take(flow); }) &
+            tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) { return read(std::move(batch)); }) &
+            tbb::make_filter<BatchPtr, BatchPtr>(Mode::serial_in_order, [this](BatchPtr batch) { return pair(std::move(batch)); }) &
+            tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) { return bind(std::move(batch)); }) &
+            tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
+    // Calls that waited to the end for a neighbour.
+    const auto rest = std::make_shared<Batch>();
+    rest->begin = rest->end = capture_.size();
+    association_.finish(rest->ready);
+    count(*bind(rest));
+    for (auto& [key, item] : survey_.tally.items())
+      if (item.first < capture_.size() && !key.function.empty()) item.example = capture_.location(item.first);
+    return std::move(survey_);
+  }
+
+ private:
+  BatchPtr take(tbb::flow_control& flow) {
+    if (next_ == capture_.size()) {
+      flow.stop();
+      return nullptr;
+    }
+    auto batch = std::make_shared<Batch>();
+    batch->begin = next_;
+    next_ = batch->end = std::min(next_ + batch_size, capture_.size());
+    return batch;
+  }
+
+  BatchPtr read(BatchPtr batch) const {
+    for (std::size_t i = batch->begin; i < batch->end; ++i) {
+      if (!options_.reads_everything && !association_.is_relevant(capture_.function(i))) {
+        batch->calls.emplace_back(nullptr);
+        continue;
+      }
+      auto call = capture_.read(i);
+      if (call) batch->calls.emplace_back(std::make_shared<const Call>(std::move(*call)));
+      else batch->calls.emplace_back(tl::unexpected(std::move(call).error()));
+    }
+    return batch;
+  }
+
+  BatchPtr pair(BatchPtr batch) {
+    for (std::size_t i = batch->begin; i < batch->end; ++i) {
+      auto& call = batch->calls[i - batch->begin];
+      if (!call) {
+        const WrapperId process = capture_.process(i);
+        association_.add_unreadable(capture_.function(i), process.folder, process.process);
+      } else if (*call) {
+        association_.add(*call, batch->ready);
+      }
+    }
+    return batch;
+  }
+
+  BatchPtr bind(BatchPtr batch) const {
+    for (CallInContext& context : batch->ready) {
+      Outcome outcome{.context = context, .workloads = {}, .rejection = {}};
+      BindResult result = binder_.bind(context);
+      outcome.rejection = std::move(result.rejection);
+      for (Observation& observation : result.observations) {
+        if (!options_.selected.empty() && !options_.selected.contains(observation.target->definition)) {
+          outcome.rejection = Rejection{"not_selected", observation.target->definition->name, observation.target->definition};
+          continue;
+        }
+        auto workload = make_workload(observation, options_.policy);
+        if (!workload) {
+          outcome.rejection = Rejection{workload.error().code, workload.error().message};
+          continue;
+        }
+        const Hash128 key = content_key(*workload);
+        outcome.workloads.push_back({std::move(observation), std::move(*workload), key});
+      }
+      batch->outcomes.push_back(std::move(outcome));
+    }
+    return batch;
+  }
+
+  void count(Batch& batch) {
+    for (std::size_t i = batch.begin; i < batch.end; ++i) {
+      ++survey_.calls;
+      const std::string& function = capture_.function(i);
+      FunctionCounts& counts = survey_.functions[function];
+      ++counts.calls;
+      survey_.processes.insert(capture_.process(i));
+      const auto& call = batch.calls[i - batch.begin];
+      if (!call) {
+        ++counts.rejected;
+        survey_.tally.add(call.error().code, function, call.error().message, i, false);
+      } else if (*call == nullptr || !association_.is_relevant(function)) {
+        ++counts.skipped;
+      }
+      if (call && *call && options_.reads_everything) describe(**call, counts);
+      if (call && *call && !(*call)->flashinfer_version.empty()) survey_.flashinfer_versions.insert((*call)->flashinfer_version);
+    }
+    for (Outcome& outcome : batch.outcomes) count(outcome);
+    batch = Batch{};
+    options_.progress(survey_.calls);
+  }
+
+  static void describe(const Call& call, FunctionCounts& counts) {
+    if (call.wrapper.self != 0) counts.wrappers.insert(call.wrapper);
+    for (const auto& [name, value] : call.arguments) {
+      if (const Tensor* tensor = value.tensor()) counts.shapes[name].add(*tensor);
+      if (const auto* items = std::get_if<Sequence>(&value.data))
+        for (std::size_t i = 0; i < items->items.size(); ++i)
+          if (const Tensor* tensor = items->items[i].tensor()) counts.shapes[fmt::format("{}.{}", name, i)].add(*tensor);
+    }
+  }
+
+  void count(Outcome& outcome) {
+    const Call& call = *outcome.context.call;
+    FunctionCounts& counts = survey_.functions[call.function];
+    if (call.status == CallStatus::captured) {
+      survey_.graph_flushes += call.flushes;
+      if (outcome.context.plan) survey_.collector.add_captured_plan(outcome.context.plan->order);
+    }
+    ++(outcome.workloads.empty() ? counts.rejected : counts.bound);
+    for (BoundWorkload& bound : outcome.workloads) {
+      DefinitionCounts& definition = survey_.definitions[bound.observation.target];
+      ++definition.calls;
+      for (const std::string& name : bound.observation.derived) ++definition.derived[name];
+      survey_.collector.add(bound.observation, bound.workload, bound.key);
+    }
+    if (outcome.workloads.empty() && outcome.rejection)
+      survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order, is_grouped(outcome.rejection->reason));
+  }
+
+  const Capture& capture_;
+  const Binder& binder_;
+  const SurveyOptions& options_;
+  Association association_;
+  Survey survey_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace
+
+void ShapeRange::add(const Tensor& tensor) {
+  if (dtypes.empty()) least = most = tensor.shape;
+  dtypes.insert(tensor.dtype);
+  has_many_ranks |= tensor.shape.size() != least.size();
+  for (std::size_t i = 0; i < std::min(least.size(), tensor.shape.size()); ++i) {
+    least[i] = std::min(least[i], tensor.shape[i]);
+    most[i] = std::max(most[i], tensor.shape[i]);
+  }
+}
+
+Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options) {
+  return Run(capture, bindings, binder, options)();
+}
+
+Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,
+                            const StoragePolicy& policy) {
+  CallInContext context;
+  const auto read = [&capture](std::uint32_t position, std::shared_ptr<const Call>& call) -> Result<void> {
+    if (position == Origin::none) return {};
+    CW_TRY(Call again, capture.read(position));
+    call = std::make_shared<const Call>(std::move(again));
+    return {};
+  };
+  CW_CHECK(read(entry.origin.call, context.call));
+  CW_CHECK(read(entry.origin.plan, context.plan));
+  CW_CHECK(read(entry.origin.init, context.init));
+  for (const Observation& observation : binder.bind(context).observations) {
+    if (observation.target != &target) continue;
+    CW_TRY(Workload workload, make_workload(observation, policy));
+    if (content_key(workload) == entry.key) return workload;
+  }
+  return fail("capture_changed", "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
+              capture.location(entry.origin.call));
+}
+
+}  // namespace cw

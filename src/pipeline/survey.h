@@ -1,0 +1,66 @@
+// The way of a capture through binding and collecting: every call read, paired, bound and counted.
+//
+// A pipeline of five stages over batches of calls: take a batch (in order), read its records (parallel),
+// pair runs with plans (in order: the state of wrappers), bind and hash (parallel), count (in order).
+// At most a few batches are in flight, and of a call nothing stays but its counts.
+#pragma once
+
+#include <functional>
+#include <set>
+
+#include "bind/binder.h"
+#include "capture/capture.h"
+#include "pipeline/tally.h"
+#include "workload/collector.h"
+#include "workload/storage_policy.h"
+
+namespace cw {
+
+struct SurveyOptions {
+  StoragePolicy policy;
+  std::set<const Definition*> selected;  ///< empty: all
+  bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
+  std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
+};
+
+/// The extents that an argument's tensors had.
+struct ShapeRange {
+  std::set<DType> dtypes;
+  Shape least, most;  ///< per axis; empty for tensors without axes
+  bool has_many_ranks = false;
+
+  void add(const Tensor& tensor);
+};
+
+/// What was seen of one API function.
+struct FunctionCounts {
+  std::uint64_t calls = 0, bound = 0, rejected = 0, skipped = 0;  ///< skipped: no binding mentions it
+  // Only with SurveyOptions::reads_everything:
+  std::map<std::string, ShapeRange> shapes;  ///< by argument; items of a pair as "name.0"
+  std::set<WrapperId> wrappers;
+};
+
+struct DefinitionCounts {
+  std::uint64_t calls = 0;                       ///< bound to it
+  std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
+};
+
+struct Survey {
+  std::uint64_t calls = 0;
+  std::map<std::string, FunctionCounts> functions;
+  std::map<const Target*, DefinitionCounts> definitions;
+  std::set<std::string> flashinfer_versions;
+  std::set<WrapperId> processes;
+  std::uint64_t graph_flushes = 0;
+  Collector collector;
+  Tally tally;
+};
+
+Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
+
+/// Reads a collected workload again. Error code "capture_changed" when the calls are not there any more
+/// or give something else than before.
+Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,
+                            const StoragePolicy& policy);
+
+}  // namespace cw

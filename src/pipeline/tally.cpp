@@ -1,0 +1,48 @@
+#include "pipeline/tally.h"
+
+#include <algorithm>
+#include <array>
+
+namespace cw {
+namespace {
+
+// Distinct causes that are told apart; a damaged capture could have any number.
+constexpr std::size_t most_groups = 1000;
+
+constexpr std::array errors{
+    "metadata_malformed", "metadata_missing", "metadata_disagrees", "tensors_missing", "safetensors_malformed",
+    "torch_archive_malformed", "torch_archive_refused", "pickle_refused", "pickle_malformed", "truncated", "unreadable",
+    "signature_malformed", "signature_mismatch", "structure", "axes_disagree", "constraint", "too_large",
+    "session_unreadable", "unreadable_folder", "not_found", "definition_invalid", "expression_type",
+};
+constexpr std::array warnings{
+    "captured_in_cuda_graph", "call_unfinished", "plan_missing", "plan_in_doubt", "order_in_doubt", "scalar_unknown",
+    "input_missing", "input_shape", "dtype", "unnamed_arguments", "capture_warmup", "no_binding", "existing_unreadable", "axes_unknown",
+};
+
+template <typename List>
+bool contains(const List& list, std::string_view code) {
+  return std::find(list.begin(), list.end(), code) != list.end();
+}
+
+}  // namespace
+
+std::string_view name(Severity severity) {
+  return severity == Severity::error ? "error" : severity == Severity::warning ? "warning" : "info";
+}
+
+Severity severity_of(std::string_view code) {
+  return contains(errors, code) ? Severity::error : contains(warnings, code) ? Severity::warning : Severity::info;
+}
+
+void Tally::add(std::string_view code, std::string_view function, std::string_view message, std::size_t position, bool grouped) {
+  TallyKey key{std::string(code), std::string(function), grouped ? std::string(message) : std::string()};
+  if (grouped && items_.size() >= most_groups && !items_.contains(key)) key.detail.clear();
+  TallyItem& item = items_[std::move(key)];
+  ++item.count;
+  if (position >= item.first) return;
+  item.first = position;
+  item.message = message;
+}
+
+}  // namespace cw

@@ -1,0 +1,47 @@
+// Counts of what happened to calls, with an example of each: nothing is lost silently.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cw {
+
+enum class Severity { info, warning, error };
+std::string_view name(Severity severity);
+
+/// How bad a rejection or defect is: info is in the nature of the capture, warning may be worth a look,
+/// error is damage.
+Severity severity_of(std::string_view code);
+
+struct TallyKey {
+  std::string code;
+  std::string function;  ///< empty for what concerns no single call
+  std::string detail;    ///< groups calls of one cause; empty where every call's text would differ
+  auto operator<=>(const TallyKey&) const = default;
+};
+
+struct TallyItem {
+  std::uint64_t count = 0;
+  std::size_t first = ~std::size_t{0};  ///< position of the example in the capture
+  std::string message;                  ///< of the example
+  std::string example;                  ///< where the example lies
+};
+
+/// Results do not depend on the order of calls to add().
+class Tally {
+ public:
+  /// `detail` becomes part of the key when `grouped`.
+  void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position, bool grouped);
+  void add_defect(std::string_view code, std::string_view message) { add(code, "", message, 0, false); }
+
+  std::map<TallyKey, TallyItem>& items() { return items_; }
+  const std::map<TallyKey, TallyItem>& items() const { return items_; }
+
+ private:
+  std::map<TallyKey, TallyItem> items_;
+};
+
+}  // namespace cw

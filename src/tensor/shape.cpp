@@ -1,0 +1,144 @@
+#include "tensor/shape.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace cw {
+namespace {
+
+template <typename T>
+T load(std::string_view bytes, std::size_t index) {
+  T value;
+  std::memcpy(&value, bytes.data() + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+float from_bfloat16(std::uint16_t raw) { return std::bit_cast<float>(std::uint32_t{raw} << 16); }
+
+// IEEE 754 binary16.
+double from_float16(std::uint16_t raw) {
+  const int exponent = (raw >> 10) & 31;
+  const int mantissa = raw & 1023;
+  const double sign = (raw & 0x8000) != 0 ? -1 : 1;
+  if (exponent == 31)
+    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
+  if (exponent == 0) return sign * std::ldexp(mantissa, -24);
+  return sign * std::ldexp(mantissa + 1024, exponent - 25);
+}
+
+std::uint16_t to_bfloat16(float value) {
+  const auto raw = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((raw >> 16) | 0x40);
+  return static_cast<std::uint16_t>((raw + 0x7fff + ((raw >> 16) & 1)) >> 16);
+}
+
+template <typename T>
+bool append_if_it_fits(std::int64_t value, std::string& bytes) {
+  if (!std::in_range<T>(value)) return false;
+  const T narrow = static_cast<T>(value);
+  bytes.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
+  return true;
+}
+
+bool append_integer(DType dtype, std::int64_t value, std::string& bytes) {
+  switch (dtype) {
+    case DType::int64: return append_if_it_fits<std::int64_t>(value, bytes);
+    case DType::int32: return append_if_it_fits<std::int32_t>(value, bytes);
+    case DType::int16: return append_if_it_fits<std::int16_t>(value, bytes);
+    case DType::int8: return append_if_it_fits<std::int8_t>(value, bytes);
+    case DType::uint64: return append_if_it_fits<std::uint64_t>(value, bytes);
+    case DType::uint32: return append_if_it_fits<std::uint32_t>(value, bytes);
+    case DType::uint16: return append_if_it_fits<std::uint16_t>(value, bytes);
+    case DType::uint8: return append_if_it_fits<std::uint8_t>(value, bytes);
+    default: return false;
+  }
+}
+
+}  // namespace
+
+std::optional<std::uint64_t> element_count(std::span<const std::int64_t> shape) {
+  std::int64_t count = 1;
+  bool overflow = false;
+  for (const std::int64_t extent : shape) {
+    if (extent < 0) return std::nullopt;
+    overflow |= __builtin_mul_overflow(count, extent, &count);
+    if (extent == 0) return 0;
+  }
+  if (overflow) return std::nullopt;
+  return static_cast<std::uint64_t>(count);
+}
+
+std::optional<std::uint64_t> byte_count(DType dtype, std::uint64_t count) {
+  std::uint64_t total;
+  if (__builtin_mul_overflow(count, bits(dtype), &total) || total % 8 != 0) return std::nullopt;
+  return total / 8;
+}
+
+std::string to_string(std::span<const std::int64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index) {
+  switch (dtype) {
+    case DType::int64: return load<std::int64_t>(bytes, index);
+    case DType::int32: return load<std::int32_t>(bytes, index);
+    case DType::int16: return load<std::int16_t>(bytes, index);
+    case DType::int8: return load<std::int8_t>(bytes, index);
+    case DType::uint64: return static_cast<std::int64_t>(load<std::uint64_t>(bytes, index));
+    case DType::uint32: return load<std::uint32_t>(bytes, index);
+    case DType::uint16: return load<std::uint16_t>(bytes, index);
+    default: return load<std::uint8_t>(bytes, index);
+  }
+}
+
+std::vector<std::int64_t> integers(const DenseTensor& tensor) {
+  std::vector<std::int64_t> values(tensor.bytes.size() * 8 / bits(tensor.dtype));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = integer_at(tensor.dtype, tensor.bytes, i);
+  return values;
+}
+
+std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t index) {
+  switch (dtype) {
+    case DType::float64: return load<double>(bytes, index);
+    case DType::float32: return load<float>(bytes, index);
+    case DType::bfloat16: return from_bfloat16(load<std::uint16_t>(bytes, index));
+    case DType::float16: return from_float16(load<std::uint16_t>(bytes, index));
+    default: break;
+  }
+  if (is_integer(dtype) || dtype == DType::boolean)
+    return static_cast<double>(integer_at(dtype, bytes, index));
+  return std::nullopt;
+}
+
+DenseTensor from_integers(DType dtype, Shape shape, std::span<const std::int64_t> values) {
+  DenseTensor tensor{dtype, std::move(shape), {}};
+  for (const std::int64_t value : values) append_integer(dtype, value, tensor.bytes);
+  return tensor;
+}
+
+std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to) {
+  if (tensor.dtype == to) return tensor;
+  DenseTensor result{to, tensor.shape, {}};
+  if (is_integer(tensor.dtype) && is_integer(to)) {
+    for (const std::int64_t value : integers(tensor))
+      if (!append_integer(to, value, result.bytes)) return std::nullopt;
+    return result;
+  }
+  if (tensor.dtype == DType::float32 && to == DType::bfloat16) {
+    for (std::size_t i = 0; i < tensor.bytes.size() / 4; ++i) {
+      const std::uint16_t raw = to_bfloat16(load<float>(tensor.bytes, i));
+      result.bytes.append(reinterpret_cast<const char*>(&raw), sizeof raw);
+    }
+    return result;
+  }
+  return std::nullopt;
+}
+
+}  // namespace cw

@@ -1,0 +1,44 @@
+// Shapes, and how many elements and bytes they stand for, safe against overflow.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+namespace cw {
+
+using Shape = std::vector<std::int64_t>;  ///< extents, outermost first; empty: one element
+
+/// Number of elements; nothing when an extent is negative or the product leaves 63 bits.
+std::optional<std::uint64_t> element_count(std::span<const std::int64_t> shape);
+/// Bytes of `count` elements; nothing on overflow or when float4 elements do not fill whole bytes.
+std::optional<std::uint64_t> byte_count(DType dtype, std::uint64_t count);
+
+/// "[4, 32, 128]"
+std::string to_string(std::span<const std::int64_t> shape);
+
+/// A dense tensor in memory, row-major, little-endian.
+struct DenseTensor {
+  DType dtype;
+  Shape shape;
+  std::string bytes;
+};
+
+/// Element `index` of dense integer or bool bytes; `index` must be in range.
+std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index);
+/// All elements of an integer tensor, widened.
+std::vector<std::int64_t> integers(const DenseTensor& tensor);
+/// Element `index` of a float16, bfloat16, float32, float64, integer or bool tensor; nothing for other types.
+std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t index);
+/// Dense tensor from values; every value must fit `dtype`, which has to be an integer type.
+DenseTensor from_integers(DType dtype, Shape shape, std::span<const std::int64_t> values);
+
+/// The same values in another type: among integers when every value fits, and from float32 to
+/// bfloat16 (round to nearest even). Nothing when a value does not fit or the pair is neither.
+std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to);
+
+}  // namespace cw

@@ -1,0 +1,56 @@
+#include "workload/collector.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace cw {
+
+void Collector::add(const Observation& observation, const Workload& workload) {
+  add(observation, workload, content_key(workload));
+}
+
+void Collector::add(const Observation& observation, const Workload& workload, const Hash128& key) {
+  const auto position = [](const auto& call) { return call ? static_cast<std::uint32_t>(call->order) : Origin::none; };
+  const CallInContext& context = observation.context;
+  const Origin origin{position(context.call), position(context.plan), position(context.init)};
+  Entry& entry = entries_[observation.target][key];
+  if (entry.seen++ == 0) {
+    entry.key = key;
+    const Definition& definition = *workload.definition;
+    for (std::size_t i = 0; i < definition.axes.size(); ++i)
+      if (!definition.axes[i].constant) entry.var_axes.push_back(workload.axes[i]);
+  }
+  if (origin.call < entry.origin.call) {
+    entry.origin = origin;
+    entry.derived = observation.derived;
+  }
+  if (entry.plans.size() <= Entry::most_plans && std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
+    entry.plans.push_back(origin.plan);
+}
+
+std::vector<Entry> Collector::take(const Target* target) {
+  std::vector<Entry> result;
+  const auto found = entries_.find(target);
+  if (found == entries_.end()) return result;
+  for (auto& [key, entry] : found->second) {
+    // Bound to plans that were captured, and to no other: the eager passes before a capture.
+    const auto captured = [this](std::uint32_t plan) {
+      return captured_plans_.contains(plan);
+    };
+    entry.is_capture_warmup = entry.plans.size() <= Entry::most_plans && std::all_of(entry.plans.begin(), entry.plans.end(), captured);
+    result.push_back(std::move(entry));
+  }
+  entries_.erase(found);
+  std::sort(result.begin(), result.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key);
+  });
+  return result;
+}
+
+std::size_t Collector::distinct() const {
+  std::size_t count = 0;
+  for (const auto& [target, entries] : entries_) count += entries.size();
+  return count;
+}
+
+}  // namespace cw

@@ -1,0 +1,57 @@
+// Distinct workloads and how often each was seen.
+//
+// Values are not kept: an entry holds the workload's key, its var axes and which calls it came from,
+// some 150 bytes; what is selected in the end is read again from the capture. So memory grows with the
+// number of distinct workloads and not with the number of calls or the length of their index tensors.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "workload/workload.h"
+
+namespace cw {
+
+/// Where a workload can be read again: positions of its calls in the capture.
+struct Origin {
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::uint32_t call = none;
+  std::uint32_t plan = none;
+  std::uint32_t init = none;
+};
+
+struct Entry {
+  Hash128 key;
+  std::vector<std::int64_t> var_axes;  ///< in the definition's order
+  std::uint64_t seen = 0;              ///< calls, that is layers times steps
+  Origin origin;                       ///< the first call in the capture's order
+  std::vector<std::string> derived;
+  /// Plans under which it was seen; past `most_plans` no more are noted.
+  std::vector<std::uint32_t> plans;
+  static constexpr std::size_t most_plans = 8;
+  bool is_capture_warmup = false;      ///< seen only under plans that a CUDA graph was captured with
+};
+
+class Collector {
+ public:
+  /// Counts one observation. Results do not depend on the order of calls to add().
+  void add(const Observation& observation, const Workload& workload);
+  void add(const Observation& observation, const Workload& workload, const Hash128& key);
+
+  /// Notes that a call of this plan was captured into a CUDA graph.
+  void add_captured_plan(std::size_t plan) { captured_plans_.insert(static_cast<std::uint32_t>(plan)); }
+
+  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's own.
+  std::vector<Entry> take(const Target* target);
+
+  std::size_t distinct() const;
+
+ private:
+  std::map<const Target*, std::unordered_map<Hash128, Entry>> entries_;
+  std::set<std::uint32_t> captured_plans_;
+};
+
+}  // namespace cw

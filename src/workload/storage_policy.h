@@ -1,0 +1,30 @@
+// What of an observation is stored: index tensors and what else steers the kernel, scalars; the rest
+// is random.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "workload/workload.h"
+
+namespace cw {
+
+/// How large a page pool (num_pages) a workload has.
+enum class PoolSize {
+  used,     ///< the highest page used plus one, as the dataset's newest workloads have it
+  pool,     ///< the engine's whole pool
+  compact,  ///< only the pages in use, renumbered in order
+};
+
+struct StoragePolicy {
+  PoolSize pool_size = PoolSize::used;
+  std::vector<std::string> keep_values;        ///< inputs whose values are stored although they need not be
+  std::optional<std::uint64_t> random_below;   ///< store inputs of this many bytes and more, as older collections do
+};
+
+/// Error codes are those of reading tensors.
+Result<Workload> make_workload(const Observation& observation, const StoragePolicy& policy);
+
+}  // namespace cw

@@ -1,0 +1,45 @@
+// A workload: an observation made storable, as a line of workloads/{op_type}/{definition}.jsonl and a
+// blob beside it. Schema: flashinfer-bench, flashinfer_bench/data/workload.py and trace.py.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/hash.h"
+#include "bind/binder.h"
+
+namespace cw {
+
+struct RandomInput {};
+struct AbsentInput {};  ///< optional, and not there
+using StoredInput = std::shared_ptr<const DenseTensor>;
+
+/// An input as it is stored; Operand is a scalar.
+using WorkloadInput = std::variant<RandomInput, AbsentInput, Operand, StoredInput>;
+
+struct Workload {
+  const Definition* definition = nullptr;
+  std::vector<std::int64_t> axes;     ///< as definition->axes
+  std::vector<WorkloadInput> inputs;  ///< as definition->inputs
+};
+
+/// What makes two workloads the same one: definition, var axes, scalars and stored values. Equal
+/// content has equal keys; kept in memory only.
+Hash128 content_key(const Workload& workload);
+
+/// The id under which a workload is stored: UUIDv5 of the same content, by SHA-256.
+std::string workload_id(const Workload& workload);
+
+/// Path of the workload's blob, relative to the dataset's root; empty when it stores no tensor.
+std::string blob_path(const Workload& workload, const std::string& id);
+/// The blob's bytes: stored inputs in the definition's order.
+std::string blob_content(const Workload& workload);
+/// The line of the .jsonl file, without a newline.
+std::string workload_line(const Workload& workload, const std::string& id);
+
+}  // namespace cw
