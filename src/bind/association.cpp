@@ -92,7 +92,7 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
     release(process, ready);
     return;
   }
-  if (role.is_neighbour && call->status == CallStatus::completed) offer_neighbour(process, call, ready);
+  if (role.is_neighbour && call->status != CallStatus::captured) offer_neighbour(process, call, ready);
   if (!role.is_call) return;
 
   CallInContext context{.call = call, .plan = {}, .init = {}};
@@ -105,7 +105,7 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
     }
   }
   for (const Binding* binding : role.bindings) {
-    if (!binding->beside || call->status != CallStatus::completed) continue;
+    if (!binding->beside || call->status == CallStatus::captured) continue;
     const auto applies = binding->beside->when.evaluate(CallNames(*binding, context));
     if (!applies || !truth(*applies)) continue;
     release(process, ready);

@@ -357,8 +357,6 @@ BindResult Binder::bind(const CallInContext& context) const {
   const Call& call = *context.call;
   if (call.status == CallStatus::captured)
     return {{}, Rejection{"captured_in_cuda_graph", "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
-  if (call.status == CallStatus::unfinished)
-    return {{}, Rejection{"call_unfinished", "the call never returned: it raised, the process died in it, or it still runs"}};
   const auto found = by_function_.find(call.function);
   if (found == by_function_.end()) return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
 

@@ -46,7 +46,7 @@ struct Rejection {
   std::string detail;
   const Definition* nearest = nullptr;  ///< the definition it came closest to, if any
 };
-// Codes: captured_in_cuda_graph, call_unfinished, plan_missing, plan_in_doubt, no_definition_fits,
+// Codes: captured_in_cuda_graph, plan_missing, plan_in_doubt, no_definition_fits,
 // no_definition, other_stage, axes_disagree, input_missing, input_shape, dtype, scalar_unknown,
 // structure, constraint, unnamed_arguments, and the codes of reading files.
 

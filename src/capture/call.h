@@ -17,7 +17,7 @@ namespace cw {
 
 enum class CallStatus {
   completed,   ///< the API returned
-  unfinished,  ///< it raised, the process died in it, or it is still running
+  unfinished,  ///< it raised, the process died in it, or it is still running; its arguments are whole
   captured,    ///< it was recorded into a CUDA graph: its arguments are those of the capture, no replay's
 };
 

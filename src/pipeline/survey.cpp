@@ -155,6 +155,10 @@ class Run {
   void count(Outcome& outcome) {
     const Call& call = *outcome.context.call;
     FunctionCounts& counts = survey_.functions[call.function];
+    if (call.status == CallStatus::unfinished)
+      survey_.tally.add("call_unfinished", call.function,
+                        "the call never returned: it raised, the process died in it, or it still runs; what it was given counts all the same",
+                        call.order, false);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
       if (outcome.context.plan) survey_.collector.add_captured_plan(outcome.context.plan->order);

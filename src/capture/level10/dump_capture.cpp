@@ -347,10 +347,11 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.is_next_missing = entry.is_next_missing;
   call.flashinfer_version = record.flashinfer_version;
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
-  // A captured call whose graph was never flushed has no files, an unfinished one perhaps half a file.
+  // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes
+  // its record after its inputs.
   const bool has_tensors = std::any_of(record.tensors.begin(), record.tensors.end(),
                                        [](const TensorDetail& d) { return !d.key.starts_with("result"); });
-  if (call.status == CallStatus::unfinished || (call.status == CallStatus::captured && call.flushes == 0)) return call;
+  if (call.status == CallStatus::captured && call.flushes == 0) return call;
   std::shared_ptr<const TensorFile> file;
   if (has_tensors) {
     CW_TRY(file, open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(), "inputs"));
