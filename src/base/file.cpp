@@ -75,15 +75,23 @@ Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std:
   return {};
 }
 
-Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit,
-                              std::size_t padding) {
+Result<std::string_view> read_file_into(int directory, const std::string& path, std::uint64_t limit,
+                                        std::size_t padding, std::string& buffer) {
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
   CW_TRY(const std::uint64_t size, file_size(file, path));
   if (size > limit)
     return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path,
                 size, limit);
-  std::string content(size + padding, '\0');
-  CW_CHECK(read_exactly(file, 0, size, content.data(), path));
+  if (buffer.size() < size + padding) buffer.resize(size + padding);
+  CW_CHECK(read_exactly(file, 0, size, buffer.data(), path));
+  std::memset(buffer.data() + size, 0, padding);
+  return std::string_view(buffer).substr(0, size);
+}
+
+Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit) {
+  std::string content;
+  CW_TRY(const std::string_view view, read_file_into(directory, path, limit, 0, content));
+  content.resize(view.size());
   return content;
 }
 

@@ -39,10 +39,13 @@ Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view nam
 Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
                           char* out, std::string_view name);
 
-/// The whole file, followed by `padding` zero bytes that do not count in size() of the view a caller
-/// makes of it: the result has size() == file size + padding. "too_large" past `limit` bytes.
-Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit,
-                              std::size_t padding = 0);
+/// Reads the whole file into `buffer`, followed by at least `padding` zero bytes, and returns a view of the
+/// file's part. The buffer is used again without giving its memory back. "too_large" past `limit` bytes.
+Result<std::string_view> read_file_into(int directory, const std::string& path, std::uint64_t limit,
+                                        std::size_t padding, std::string& buffer);
+
+/// The whole file. "too_large" past `limit` bytes.
+Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit);
 
 struct DirectoryEntry {
   std::string name;

@@ -81,13 +81,14 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
   const std::string wrapper_class = class_of(call->function);
 
   if (role.is_init) {
-    process.wrappers[{wrapper_class, call->wrapper.self}] = {nullptr, call, false};
+    process.wrappers[{wrapper_class, call->wrapper.self}] = Wrapper{.plan = nullptr, .init = call};
     return;
   }
   if (role.is_plan) {
     Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
-    wrapper.plan = call->status == CallStatus::completed ? call : nullptr;
-    wrapper.in_doubt = false;
+    wrapper.has_doubtful_order = call->is_order_in_doubt && (wrapper.plan != nullptr || wrapper.in_doubt);
+    wrapper.plan = call;
+    wrapper.in_doubt = call->status == CallStatus::unfinished;
     if (call->is_next_missing) doubt(process, wrapper_class);
     release(process, ready);
     return;
@@ -99,9 +100,9 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
   if (call->wrapper.self != 0) {
     const auto wrapper = process.wrappers.find({wrapper_class, call->wrapper.self});
     if (wrapper != process.wrappers.end()) {
-      context.plan = wrapper->second.in_doubt ? nullptr : wrapper->second.plan;
       context.init = wrapper->second.init;
-      context.has_plan_in_doubt = wrapper->second.in_doubt;
+      context.has_plan_in_doubt = wrapper->second.in_doubt || (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
+      if (!context.has_plan_in_doubt) context.plan = wrapper->second.plan;
     }
   }
   for (const Binding* binding : role.bindings) {

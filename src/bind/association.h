@@ -1,8 +1,9 @@
 // Which plan a run belongs to: the last one of the same wrapper object in the same process.
 //
 // Calls are added in the capture's order. What is not certain is not paired: after a plan that could
-// not be read, or whose number shows that another one is missing from the dumps, the runs of that
-// process and wrapper class have no plan until their wrapper is planned again.
+// not be read, that never returned, or whose number shows that another one is missing from the dumps,
+// the runs of that process and wrapper class have no plan until their wrapper is planned again; and a
+// run whose order to its wrapper's second plan is not known has none.
 #pragma once
 
 #include <map>
@@ -50,6 +51,7 @@ class Association {
   struct Wrapper {
     std::shared_ptr<const Call> plan, init;
     bool in_doubt = false;
+    bool has_doubtful_order = false;  ///< the plan may have come after runs of its own millisecond
   };
   using ProcessId = std::pair<std::uint32_t, std::int64_t>;
   struct Process {

@@ -339,6 +339,45 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
 
 }  // namespace
 
+Hash128 shape_key(const CallInContext& context) {
+  std::string text;
+  const auto append = [&text](const void* data, std::size_t size) { text.append(static_cast<const char*>(data), size); };
+  const auto append_value = [&](const auto& self, const Value& value) -> void {
+    text += static_cast<char>(value.data.index());
+    if (const Tensor* tensor = value.tensor()) {
+      text += static_cast<char>(tensor->dtype);
+      append(tensor->shape.data(), tensor->shape.size() * sizeof(std::int64_t));
+    } else if (const auto* sequence = std::get_if<Sequence>(&value.data)) {
+      for (const Value& item : sequence->items) self(self, item);
+    } else if (const auto* string = std::get_if<std::string>(&value.data)) {
+      text += *string;
+    } else if (const auto* opaque = std::get_if<Opaque>(&value.data)) {
+      text += opaque->type + opaque->text;
+    } else if (const auto* number = std::get_if<Enumerator>(&value.data)) {
+      append(&number->value, sizeof number->value);
+    } else if (const auto* flag = std::get_if<bool>(&value.data)) {
+      append(flag, sizeof *flag);
+    } else if (const auto* integer = std::get_if<std::int64_t>(&value.data)) {
+      append(integer, sizeof *integer);
+    } else if (const auto* real = std::get_if<double>(&value.data)) {
+      append(real, sizeof *real);
+    }
+    text += '\n';
+  };
+  const Call& call = *context.call;
+  constexpr std::size_t none = ~std::size_t{0};
+  const std::size_t owners[] = {context.plan ? context.plan->order : none, context.init ? context.init->order : none};
+  append(&call.signature->digest, sizeof call.signature->digest);
+  append(&owners, sizeof owners);
+  text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.has_neighbour)};
+  text += call.function + "\n" + call.module + "\n";
+  for (const auto& [name, value] : call.arguments) {
+    text += name;
+    append_value(append_value, value);
+  }
+  return xxh3(text);
+}
+
 Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings) : bindings_(bindings) {
   targets_.reserve(definitions.size());
   for (const Definition& definition : definitions) {
@@ -351,6 +390,19 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
   for (const Target& target : targets_) by_function_[target.binding->function].push_back(&target);
   for (auto& [function, list] : by_function_)
     std::stable_sort(list.begin(), list.end(), [](const Target* a, const Target* b) { return a->binding < b->binding; });
+}
+
+bool Binder::depends_on_shapes_only(const std::string& function) const {
+  const auto found = by_function_.find(function);
+  if (found == by_function_.end()) return true;
+  return std::all_of(found->second.begin(), found->second.end(), [](const Target* target) {
+    for (std::size_t i = 0; i < target->inputs.size(); ++i) {
+      const InputBinding* input = target->inputs[i];
+      if (input == nullptr || !input->from.starts_with("call.")) continue;
+      if (input->steers || is_integer(target->definition->inputs[i].dtype)) return false;
+    }
+    return true;
+  });
 }
 
 BindResult Binder::bind(const CallInContext& context) const {

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/hash.h"
 #include "bind/association.h"
 #include "bind/view.h"
 
@@ -55,6 +56,9 @@ struct BindResult {
   std::optional<Rejection> rejection;  ///< set when there are no observations
 };
 
+/// Hash of all that a call's record says but its tensors' values, its time and its place in the order.
+Hash128 shape_key(const CallInContext& context);
+
 class Binder {
  public:
   /// `definitions` and `bindings` must outlive the binder. Definitions without a binding are left out.
@@ -62,6 +66,11 @@ class Binder {
 
   /// Binds a call to every definition it fits. Const, and safe from several threads.
   BindResult bind(const CallInContext& context) const;
+
+  /// Whether the outcome of binding such a call depends, besides its plan, on no tensor's values: then
+  /// two calls under one plan with equal shape_key() have the same outcome. True for attention, whose
+  /// index tensors come from the plan, and for norms; false for sampling and MoE.
+  bool depends_on_shapes_only(const std::string& function) const;
 
   const std::vector<Target>& targets() const { return targets_; }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/hash.h"
+
 namespace cw {
 namespace {
 
@@ -83,7 +85,7 @@ Result<Signature> parse_signature(std::string_view text) {
     return fail("signature_malformed", "'{}…' has no closing parenthesis", text.substr(0, 80));
   const std::string_view list = text.substr(1, close - 1);
 
-  Signature signature;
+  Signature signature{.parameters = {}, .digest = xxh3_64(text)};
   auto kind = Parameter::Kind::positional;
   for (std::size_t begin = 0; begin < list.size();) {
     std::size_t end = find_outside(list, ",", begin);

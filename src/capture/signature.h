@@ -24,6 +24,7 @@ struct Parameter {
 
 struct Signature {
   std::vector<Parameter> parameters;  ///< `self` among them, as printed
+  std::uint64_t digest = 0;           ///< of the text: equal signatures have equal ones
 
   /// Name of positional argument `index`. Arguments that a `*name` swallows are called "*0", "*1", …:
   /// the signature does not know their names, a binding may. Error code "signature_mismatch" when the

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
 
 #include <tbb/parallel_pipeline.h>
 
@@ -12,22 +15,49 @@ constexpr std::size_t batch_size = 64;
 constexpr std::size_t most_batches = 16;
 
 struct BoundWorkload {
-  Observation observation;
+  const Target* target;
+  std::vector<std::string> derived;
   Workload workload;
   Hash128 key;
 };
 
+// What became of a call. The calls of all layers of a step share one.
 struct Outcome {
-  CallInContext context;
   std::vector<BoundWorkload> workloads;
   std::optional<Rejection> rejection;
+};
+
+struct BoundCall {
+  CallInContext context;
+  std::shared_ptr<const Outcome> outcome;
+};
+
+// Outcomes by shape key, for calls whose outcome depends on nothing else.
+class OutcomeCache {
+ public:
+  std::shared_ptr<const Outcome> find(const Hash128& key) const {
+    const std::shared_lock lock(mutex_);
+    const auto found = outcomes_.find(key);
+    return found == outcomes_.end() ? nullptr : found->second;
+  }
+
+  void add(const Hash128& key, std::shared_ptr<const Outcome> outcome) {
+    const std::unique_lock lock(mutex_);
+    if (outcomes_.size() >= most) outcomes_.clear();
+    outcomes_.insert_or_assign(key, std::move(outcome));
+  }
+
+ private:
+  static constexpr std::size_t most = 1024;
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<Hash128, std::shared_ptr<const Outcome>> outcomes_;
 };
 
 struct Batch {
   std::size_t begin = 0, end = 0;
   std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, nobody binds it
   std::vector<CallInContext> ready;
-  std::vector<Outcome> outcomes;
+  std::vector<BoundCall> bound;
 };
 
 using BatchPtr = std::shared_ptr<Batch>;
@@ -98,26 +128,41 @@ class Run {
   }
 
   BatchPtr bind(BatchPtr batch) const {
+    const bool stores_only_steering = options_.policy.keep_values.empty() && !options_.policy.random_below;
     for (CallInContext& context : batch->ready) {
-      Outcome outcome{.context = context, .workloads = {}, .rejection = {}};
-      BindResult result = binder_.bind(context);
-      outcome.rejection = std::move(result.rejection);
-      for (Observation& observation : result.observations) {
-        if (!options_.selected.empty() && !options_.selected.contains(observation.target->definition)) {
-          outcome.rejection = Rejection{"not_selected", observation.target->definition->name, observation.target->definition};
-          continue;
-        }
-        auto workload = make_workload(observation, options_.policy);
-        if (!workload) {
-          outcome.rejection = Rejection{workload.error().code, workload.error().message};
-          continue;
-        }
-        const Hash128 key = content_key(*workload);
-        outcome.workloads.push_back({std::move(observation), std::move(*workload), key});
+      std::shared_ptr<const Outcome> outcome;
+      if (stores_only_steering && binder_.depends_on_shapes_only(context.call->function)) {
+        const Hash128 key = shape_key(context);
+        outcome = cache_.find(key);
+        if (!outcome) cache_.add(key, outcome = bind(context));
+      } else {
+        outcome = bind(context);
       }
-      batch->outcomes.push_back(std::move(outcome));
+      batch->bound.push_back({std::move(context), std::move(outcome)});
     }
     return batch;
+  }
+
+  std::shared_ptr<const Outcome> bind(const CallInContext& context) const {
+    auto outcome = std::make_shared<Outcome>();
+    BindResult result = binder_.bind(context);
+    outcome->rejection = std::move(result.rejection);
+    for (Observation& observation : result.observations) {
+      const Definition& definition = *observation.target->definition;
+      if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
+        outcome->rejection = Rejection{"not_selected", definition.name, &definition};
+        continue;
+      }
+      auto workload = make_workload(observation, options_.policy);
+      if (!workload) {
+        outcome->rejection = Rejection{workload.error().code, workload.error().message};
+        continue;
+      }
+      const Hash128 key = content_key(*workload);
+      workload->inputs.clear();  // values are read again for what is selected
+      outcome->workloads.push_back({observation.target, std::move(observation.derived), std::move(*workload), key});
+    }
+    return outcome;
   }
 
   void count(Batch& batch) {
@@ -137,7 +182,7 @@ class Run {
       if (call && *call && options_.reads_everything) describe(**call, counts);
       if (call && *call && !(*call)->flashinfer_version.empty()) survey_.flashinfer_versions.insert((*call)->flashinfer_version);
     }
-    for (Outcome& outcome : batch.outcomes) count(outcome);
+    for (const BoundCall& bound : batch.bound) count(bound);
     batch = Batch{};
     options_.progress(survey_.calls);
   }
@@ -152,8 +197,9 @@ class Run {
     }
   }
 
-  void count(Outcome& outcome) {
-    const Call& call = *outcome.context.call;
+  void count(const BoundCall& bound) {
+    const Call& call = *bound.context.call;
+    const Outcome& outcome = *bound.outcome;
     FunctionCounts& counts = survey_.functions[call.function];
     if (call.status == CallStatus::unfinished)
       survey_.tally.add("call_unfinished", call.function,
@@ -161,14 +207,14 @@ class Run {
                         call.order, false);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
-      if (outcome.context.plan) survey_.collector.add_captured_plan(outcome.context.plan->order);
+      if (bound.context.plan) survey_.collector.add_captured_plan(bound.context.plan->order);
     }
     ++(outcome.workloads.empty() ? counts.rejected : counts.bound);
-    for (BoundWorkload& bound : outcome.workloads) {
-      DefinitionCounts& definition = survey_.definitions[bound.observation.target];
+    for (const BoundWorkload& workload : outcome.workloads) {
+      DefinitionCounts& definition = survey_.definitions[workload.target];
       ++definition.calls;
-      for (const std::string& name : bound.observation.derived) ++definition.derived[name];
-      survey_.collector.add(bound.observation, bound.workload, bound.key);
+      for (const std::string& name : workload.derived) ++definition.derived[name];
+      survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived, origin_of(bound.context));
     }
     if (outcome.workloads.empty() && outcome.rejection)
       survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order, is_grouped(outcome.rejection->reason));
@@ -178,6 +224,7 @@ class Run {
   const Binder& binder_;
   const SurveyOptions& options_;
   Association association_;
+  mutable OutcomeCache cache_;
   Survey survey_;
   std::size_t next_ = 0;
 };

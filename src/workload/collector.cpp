@@ -5,15 +5,14 @@
 
 namespace cw {
 
-void Collector::add(const Observation& observation, const Workload& workload) {
-  add(observation, workload, content_key(workload));
+Origin origin_of(const CallInContext& context) {
+  const auto position = [](const auto& call) { return call ? static_cast<std::uint32_t>(call->order) : Origin::none; };
+  return {position(context.call), position(context.plan), position(context.init)};
 }
 
-void Collector::add(const Observation& observation, const Workload& workload, const Hash128& key) {
-  const auto position = [](const auto& call) { return call ? static_cast<std::uint32_t>(call->order) : Origin::none; };
-  const CallInContext& context = observation.context;
-  const Origin origin{position(context.call), position(context.plan), position(context.init)};
-  Entry& entry = entries_[observation.target][key];
+void Collector::add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
+                    const Origin& origin) {
+  Entry& entry = entries_[target][key];
   if (entry.seen++ == 0) {
     entry.key = key;
     const Definition& definition = *workload.definition;
@@ -22,7 +21,7 @@ void Collector::add(const Observation& observation, const Workload& workload, co
   }
   if (origin.call < entry.origin.call) {
     entry.origin = origin;
-    entry.derived = observation.derived;
+    entry.derived = derived;
   }
   if (entry.plans.size() <= Entry::most_plans && std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);

@@ -23,6 +23,8 @@ struct Origin {
   std::uint32_t init = none;
 };
 
+Origin origin_of(const CallInContext& context);
+
 struct Entry {
   Hash128 key;
   std::vector<std::int64_t> var_axes;  ///< in the definition's order
@@ -37,9 +39,10 @@ struct Entry {
 
 class Collector {
  public:
-  /// Counts one observation. Results do not depend on the order of calls to add().
-  void add(const Observation& observation, const Workload& workload);
-  void add(const Observation& observation, const Workload& workload, const Hash128& key);
+  /// Counts one observation; `key` is the workload's content_key(). Results do not depend on the order of
+  /// calls to add().
+  void add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
+           const Origin& origin);
 
   /// Notes that a call of this plan was captured into a CUDA graph.
   void add_captured_plan(std::size_t plan) { captured_plans_.insert(static_cast<std::uint32_t>(plan)); }

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <limits>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <tuple>
 #include <unordered_map>
@@ -164,8 +165,8 @@ std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name,
   if (tail == std::string_view::npos || tail == 0) return std::nullopt;
   function = name.substr(0, tail);
   std::string_view digits = name.substr(tail + 5);
-  entry.digits = static_cast<std::uint16_t>(digits.size());
-  if (!take_digits(digits, 1, entry.sequence) || !digits.empty() || entry.digits > 10) return std::nullopt;
+  entry.digits = static_cast<std::uint8_t>(digits.size());
+  if (digits.size() > 10 || !take_digits(digits, 1, entry.sequence) || !digits.empty()) return std::nullopt;
   entry.time = (day * 1'000'000 + time) * 1'000 + milliseconds;
   return entry;
 }
@@ -233,29 +234,39 @@ void DumpCapture::sort() {
   // Within a millisecond plans go before the rest, until session.jsonl says better.
   const auto key = [this](const Entry& e) {
     const std::string& function = functions_[e.function];
-    return std::make_tuple(e.time, e.process, !function.ends_with(".plan"), std::string_view(function), e.sequence,
-                           std::string_view(folders_[e.folder].path.native()));
+    return std::make_tuple(e.time, e.folder, e.process, !function.ends_with(".plan"), std::string_view(function), e.sequence);
   };
   std::sort(entries_.begin(), entries_.end(), [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
 }
 
-// An entry's place is in doubt when a neighbour of the same process and millisecond is of another
-// function, or when a function's sequence numbers run backwards (the clock was set back, or summer
-// time ended: the names hold local time).
+template <typename Visit>
+void DumpCapture::for_each_group(Visit visit) const {
+  for (std::size_t begin = 0; begin < entries_.size();) {
+    std::size_t end = begin + 1;
+    while (end < entries_.size() && entries_[end].time == entries_[begin].time && entries_[end].folder == entries_[begin].folder &&
+           entries_[end].process == entries_[begin].process)
+      ++end;
+    visit(begin, end);
+    begin = end;
+  }
+}
+
+// Names do not settle the order of different functions in one millisecond of a process, and nothing of
+// a process in which a function's sequence numbers run backwards (the clock was set back, or summer time
+// ended: the names hold local time).
 std::vector<bool> DumpCapture::ambiguous_entries() const {
   std::vector<bool> ambiguous(entries_.size(), false);
+  for_each_group([&](std::size_t begin, std::size_t end) {
+    const bool mixed = std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin), entries_.begin() + static_cast<std::ptrdiff_t>(end),
+                                   [&](const Entry& e) { return e.function != entries_[begin].function; });
+    if (mixed) std::fill(ambiguous.begin() + static_cast<std::ptrdiff_t>(begin), ambiguous.begin() + static_cast<std::ptrdiff_t>(end), true);
+  });
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::uint32_t> last_sequence;
-  std::map<std::pair<std::uint16_t, std::int32_t>, bool> backwards;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    const Entry& entry = entries_[i];
+  std::set<std::pair<std::uint16_t, std::int32_t>> backwards;
+  for (const Entry& entry : entries_) {
     auto& last = last_sequence[{entry.folder, entry.process, entry.function}];
-    if (entry.sequence < last) backwards[{entry.folder, entry.process}] = true;
+    if (entry.sequence < last) backwards.insert({entry.folder, entry.process});
     last = entry.sequence;
-    if (i == 0) continue;
-    const Entry& before = entries_[i - 1];
-    if (before.time == entry.time && before.process == entry.process && before.folder == entry.folder &&
-        before.function != entry.function)
-      ambiguous[i - 1] = ambiguous[i] = true;
   }
   if (!backwards.empty())
     for (std::size_t i = 0; i < entries_.size(); ++i)
@@ -283,23 +294,33 @@ void DumpCapture::settle_ties() {
       });
       if (!read) defects_.push_back({"session_unreadable", read.error().message});
     }
-    if (rank < ranks.size())
-      defects_.push_back({"order_in_doubt",
-                          fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; plans are taken "
-                                      "to come first", folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
     // The calls that session.jsonl knows are sorted among the places they hold; the rest stay.
     for (const auto& [process, slots] : places) {
       std::vector<std::pair<std::size_t, Entry>> known;
       std::vector<std::size_t> free;
-      for (const std::size_t slot : slots)
-        if (const std::size_t r = ranks.at(xxh3_64(name(entries_[slot]))); r != unknown) {
-          known.emplace_back(r, entries_[slot]);
-          free.push_back(slot);
-        }
+      for (const std::size_t slot : slots) {
+        const std::size_t r = ranks.at(xxh3_64(name(entries_[slot])));
+        entries_[slot].is_in_doubt = r == unknown;
+        if (r == unknown) continue;
+        known.emplace_back(r, entries_[slot]);
+        free.push_back(slot);
+      }
       std::sort(known.begin(), known.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
       for (std::size_t i = 0; i < free.size(); ++i) entries_[free[i]] = known[i].second;
     }
+    if (rank < ranks.size())
+      defects_.push_back({"order_in_doubt", fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
+                                                        "plan this leaves open are left out", folders_[folder].path.string(),
+                                                        ranks.size() - rank, ranks.size())});
   }
+  // One unknown place leaves its whole millisecond open.
+  std::vector<std::pair<std::size_t, std::size_t>> open;
+  for_each_group([&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i)
+      if (entries_[i].is_in_doubt) return open.emplace_back(begin, end), void();
+  });
+  for (const auto& [begin, end] : open)
+    for (std::size_t i = begin; i < end; ++i) entries_[i].is_in_doubt = true;
 }
 
 // FlashInfer skips calls that would break its size limit and goes on numbering.
@@ -330,12 +351,13 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   const auto in_call = [&](Error error) {
     return Error{std::move(error.code), fmt::format("{}: {}", location(index), error.message)};
   };
-  auto metadata = read_file(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding);
+  static thread_local std::string buffer;
+  const auto metadata = read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding, buffer);
   if (!metadata) {
-    if (metadata.error().code != "not_found") return tl::unexpected(metadata.error());
+    if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
     return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
   }
-  CW_TRY(const Record record, parse_last_record(std::string_view(*metadata).substr(0, metadata->size() - padding)).map_error(in_call));
+  CW_TRY(const Record record, parse_last_record(*metadata).map_error(in_call));
 
   Call call;
   call.function = record.function;
@@ -345,6 +367,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.order = index;
   call.flushes = record.flush_index;
   call.is_next_missing = entry.is_next_missing;
+  call.is_order_in_doubt = entry.is_in_doubt;
   call.flashinfer_version = record.flashinfer_version;
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes

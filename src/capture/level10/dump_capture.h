@@ -45,7 +45,8 @@ class DumpCapture final : public Capture {
     std::uint32_t sequence;
     std::uint16_t function;
     std::uint16_t folder;
-    std::uint16_t digits;  ///< width of the sequence number in the name
+    std::uint8_t digits;  ///< width of the sequence number in the name
+    bool is_in_doubt;     ///< its place among the calls of its millisecond is not known
     bool is_next_missing;  ///< a call of this function and process is there with a higher number, the next is not
   };
   struct Folder {
@@ -62,6 +63,9 @@ class DumpCapture final : public Capture {
   void sort();
   void settle_ties();
   void find_gaps();
+  /// Stretches of entries of one folder, process and millisecond: [begin, end).
+  template <typename Visit>
+  void for_each_group(Visit visit) const;
   std::vector<bool> ambiguous_entries() const;
 
   std::vector<Entry> entries_;

@@ -35,7 +35,7 @@ class SafetensorsFile final : public TensorFile {
 
  private:
   std::string path_;
-  std::string front_;  ///< the file's first bytes
+  std::string front_;  ///< the file's first bytes: all of it or nothing
   std::vector<std::uint64_t> begins_;
 };
 
@@ -46,22 +46,24 @@ Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory, c
   const auto in_file = [&full_path](Error error) {
     return Error{std::move(error.code), full_path + ": " + error.message};
   };
+  static thread_local std::string front;
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
   CW_TRY(const std::uint64_t size, file_size(file, full_path));
-  std::string front(std::min<std::uint64_t>(size, first_read) + parser_padding, '\0');
-  std::size_t have = front.size() - parser_padding;
+  std::size_t have = std::min<std::uint64_t>(size, first_read);
+  if (front.size() < first_read + parser_padding) front.resize(first_read + parser_padding);
   CW_CHECK(read_exactly(file, 0, have, front.data(), full_path));
   CW_TRY(const std::uint64_t header_size,
          safetensors_header_size(std::string_view(front).substr(0, have), size).map_error(in_file));
   if (8 + header_size > have) {
-    front.resize(8 + header_size + parser_padding);
+    if (front.size() < 8 + header_size + parser_padding) front.resize(8 + header_size + parser_padding);
     CW_CHECK(read_exactly(file, have, 8 + header_size - have, front.data() + have, full_path));
     have = 8 + header_size;
   }
   CW_TRY(auto entries,
          parse_safetensors_header(std::string_view(front).substr(8, header_size), size).map_error(in_file));
-  front.resize(have);
-  return std::make_shared<const SafetensorsFile>(full_path, std::move(front), std::move(entries));
+  // Small files are plans: their index tensors will be wanted, and are here already.
+  std::string kept = size <= have ? front.substr(0, have) : std::string();
+  return std::make_shared<const SafetensorsFile>(full_path, std::move(kept), std::move(entries));
 }
 
 std::optional<std::size_t> TensorFile::find(std::string_view name) const {
