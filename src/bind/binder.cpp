@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <regex>
 
 #include <fmt/ranges.h>
@@ -193,7 +194,8 @@ class Attempt {
     }
     for (std::size_t i = 0; i < spec.axes.size(); ++i) set_axis(spec.axes[i], view.shape[i], spec.name);
     const bool convertible = binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
-                             (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16);
+                             (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
+                             (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
     if (view.dtype != spec.dtype && !convertible)
       mismatches_.push_back({fmt::format("{}: expected {}, seen {}", spec.name, trace_name(spec.dtype), trace_name(view.dtype)), "dtype"});
   }
@@ -229,9 +231,9 @@ class Attempt {
         value = binding->default_value->evaluate(names);
         derive(binding->name);
       }
-      if (!value) return rejection_of(value.error());
+      if (!value) return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message), &definition_};
       const auto number = as_number(*value);
-      if (!number || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
+      if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
         return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name, binding->value->text(), describe(*value)), &definition_};
       if (is_integer(definition_.inputs[i].dtype)) observation_.inputs[i].data = Operand(*as_integer(*value));
       else if (definition_.inputs[i].dtype == DType::boolean) observation_.inputs[i].data = Operand(truth(*value));
@@ -270,7 +272,10 @@ class Attempt {
       }
       const Axis* page = definition_.axis("page_size");
       const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-      if (const auto wrong = violation(check.kind, **values, other->get(), limit, page_size))
+      Result<std::shared_ptr<const DenseTensor>> last = nullptr;
+      if (definition_.input(check.last_page) != nullptr) last = values_of(check.last_page);
+      if (!last) return rejection_of(last.error());
+      if (const auto wrong = violation(check.kind, {**values, other->get(), last->get(), limit, page_size}))
         return Rejection{"structure", fmt::format("{}: {} {}", definition_.name, check.subject, *wrong), &definition_};
     }
     return {};
@@ -300,12 +305,12 @@ class Attempt {
 std::optional<Rejection> exclusion(const Binding& binding, const BindingSet& bindings, const Target& target,
                                    const CallInContext& context) {
   const TargetNames names(target, context);
+  if (context.has_neighbour && binding.beside) return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
   for (const Exclusion& rule : binding.exclusions) {
     const auto applies = rule.when.evaluate(names);
     if (!applies) return rejection_of(applies.error());
     if (truth(*applies)) return Rejection{rule.reason, std::string(bindings.explain(rule.reason))};
   }
-  if (context.has_neighbour && binding.beside) return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
   return {};
 }
 

@@ -104,9 +104,10 @@ Check parse_check(const YAML::Node& node) {
   const auto name = node.begin()->first.as<std::string>();
   const auto kind = kinds.find(name);
   if (kind == kinds.end()) throw Invalid{"unknown check '" + name + "'"};
-  allow_only(node, {name, "of", "below", "up_to"});
+  allow_only(node, {name, "of", "last_page", "below", "up_to"});
   Check check{.kind = kind->second, .subject = node.begin()->second.as<std::string>()};
   check.other = node["of"].as<std::string>("");
+  check.last_page = node["last_page"].as<std::string>("");
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
   const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths;

@@ -63,6 +63,7 @@ struct Check {
   Kind kind;
   std::string subject;                ///< an input, or a dotted name
   std::string other;                  ///< lengths, causal_lengths: the second index tensor
+  std::string last_page;              ///< causal_lengths: the input with the entries of last pages
   std::optional<Expression> limit;    ///< indices, last_page_len
 };
 

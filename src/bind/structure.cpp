@@ -35,30 +35,33 @@ Found wrong_lengths(const Values& lengths, const Values& indptr, std::int64_t pa
   return {};
 }
 
-Found fewer_keys_than_queries(const Values& qo, const Values& kv, std::int64_t page_size) {
+Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& last_page_len, std::int64_t page_size) {
   if (qo.size() != kv.size()) return fmt::format("has {} entries, the keys' indptr {}", qo.size(), kv.size());
-  for (std::size_t i = 1; i < qo.size(); ++i)
-    if (qo[i] - qo[i - 1] > (kv[i] - kv[i - 1]) * page_size)
-      return fmt::format("sequence {} has {} queries for at most {} keys: causal attention has none for the first of them",
-                         i - 1, qo[i] - qo[i - 1], (kv[i] - kv[i - 1]) * page_size);
+  for (std::size_t i = 1; i < qo.size(); ++i) {
+    std::int64_t keys = (kv[i] - kv[i - 1]) * page_size;
+    if (keys > 0 && i <= last_page_len.size()) keys += last_page_len[i - 1] - page_size;
+    if (qo[i] - qo[i - 1] > keys)
+      return fmt::format("sequence {} has {} queries for {} keys: causal attention has none for the first of them", i - 1, qo[i] - qo[i - 1], keys);
+  }
   return {};
 }
 
 }  // namespace
 
-Found violation(Check::Kind kind, const DenseTensor& tensor, const DenseTensor* other, std::int64_t limit,
-                std::int64_t page_size) {
+Found violation(Check::Kind kind, const CheckedValues& checked) {
   using Kind = Check::Kind;
-  if (!is_integer(tensor.dtype)) return fmt::format("is {}, not integers", trace_name(tensor.dtype));
-  const Values values = integers(tensor);
+  for (const DenseTensor* tensor : {&checked.subject, checked.other, checked.last_page_len})
+    if (tensor != nullptr && !is_integer(tensor->dtype)) return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
+  const Values values = integers(checked.subject);
   switch (kind) {
     case Kind::indptr: return bad_indptr(values);
-    case Kind::indices: return out_of_range(values, 0, limit - 1);
-    case Kind::indices_or_pad: return out_of_range(values, -1, limit - 1);
-    case Kind::last_page_len: return out_of_range(values, 1, limit);
+    case Kind::indices: return out_of_range(values, 0, checked.limit - 1);
+    case Kind::indices_or_pad: return out_of_range(values, -1, checked.limit - 1);
+    case Kind::last_page_len: return out_of_range(values, 1, checked.limit);
     case Kind::one_each: return not_one_each(values);
-    case Kind::lengths: return wrong_lengths(values, integers(*other), page_size);
-    case Kind::causal_lengths: return fewer_keys_than_queries(values, integers(*other), page_size);
+    case Kind::lengths: return wrong_lengths(values, integers(*checked.other), checked.page_size);
+    case Kind::causal_lengths:
+      return fewer_keys_than_queries(values, integers(*checked.other), checked.last_page_len ? integers(*checked.last_page_len) : Values(), checked.page_size);
   }
   return {};
 }

@@ -8,10 +8,16 @@
 
 namespace cw {
 
-/// The first thing wrong with `values` under a check, as a message; nothing when all is well.
-/// `other` is the second tensor of `lengths` and `causal_lengths`; `limit` bounds `indices` and
-/// `last_page_len`; `page_size` is used by `lengths`.
-std::optional<std::string> violation(Check::Kind kind, const DenseTensor& values, const DenseTensor* other,
-                                     std::int64_t limit, std::int64_t page_size);
+/// What a check looks at; which of it depends on the kind.
+struct CheckedValues {
+  const DenseTensor& subject;
+  const DenseTensor* other;           ///< lengths, causal_lengths: the second index tensor
+  const DenseTensor* last_page_len;   ///< causal_lengths: entries of each last page; null: pages are full
+  std::int64_t limit;                 ///< indices, last_page_len: the bound
+  std::int64_t page_size;             ///< lengths, causal_lengths
+};
+
+/// The first thing wrong under a check, as a message; nothing when all is well.
+std::optional<std::string> violation(Check::Kind kind, const CheckedValues& values);
 
 }  // namespace cw

@@ -14,6 +14,8 @@ using Loader = std::function<Loaded()>;
 // FlashInfer's own default, flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.__init__: kv_layout="NHD".
 constexpr std::string_view default_layout = "NHD";
 
+constexpr std::int64_t largest_broadcast = 1 << 24;
+
 std::shared_ptr<const DenseTensor> share(DenseTensor tensor) {
   return std::make_shared<const DenseTensor>(std::move(tensor));
 }
@@ -260,20 +262,23 @@ class Builder {
   Result<void> broadcast(const Expression& size) {
     if (view_) return {};
     CW_TRY(const std::int64_t count, number(size));
-    const auto entries = static_cast<std::size_t>(count);
-    DenseTensor tensor{DType::int64, {count}, {}};
-    if (const auto* integer = std::get_if<std::int64_t>(&value_->data)) {
-      tensor = from_integers(DType::int64, {count}, std::vector(entries, *integer));
-    } else if (const auto* real = std::get_if<double>(&value_->data)) {
-      const auto narrow = static_cast<float>(*real);
-      tensor.dtype = DType::float32;
-      for (std::size_t i = 0; i < entries; ++i)
-        tensor.bytes.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
-    } else {
+    const auto* integer = std::get_if<std::int64_t>(&value_->data);
+    const auto* real = std::get_if<double>(&value_->data);
+    if (integer == nullptr && real == nullptr)
       return shape_error("input {}: {} is neither a tensor nor a number", input_.name, input_.from);
+    DenseTensor entry{DType::float32, {}, {}};
+    if (integer != nullptr) {
+      entry = from_integers(DType::int64, {}, std::span(integer, 1));
+    } else {
+      const auto narrow = static_cast<float>(*real);
+      entry.bytes.assign(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     }
-    const auto shared = share(std::move(tensor));
-    view_ = InputView{shared->dtype, shared->shape, [shared]() -> Loaded { return shared; }};
+    view_ = InputView{entry.dtype, {count}, [entry, count]() -> Loaded {
+                        if (count > largest_broadcast) return fail("too_large", "a scalar for {} rows", count);
+                        DenseTensor tensor{entry.dtype, {count}, {}};
+                        for (std::int64_t i = 0; i < count; ++i) tensor.bytes += entry.bytes;
+                        return share(std::move(tensor));
+                      }};
     return {};
   }
 

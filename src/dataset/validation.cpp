@@ -264,7 +264,8 @@ class Validator {
     }
     const Axis* page = definition.axis("page_size");
     const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    if (const auto wrong = violation(check.kind, *subject, other.get(), limit, page_size))
+    const auto last = definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
+    if (const auto wrong = violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
       add(Severity::error, "structure", where, fmt::format("{} {}", check.subject, *wrong));
   }
 

@@ -107,11 +107,21 @@ class Run {
         batch->calls.emplace_back(nullptr);
         continue;
       }
-      auto call = capture_.read(i);
+      auto call = guarded([&] { return capture_.read(i); });
       if (call) batch->calls.emplace_back(std::make_shared<const Call>(std::move(*call)));
       else batch->calls.emplace_back(tl::unexpected(std::move(call).error()));
     }
     return batch;
+  }
+
+  // A record that asks for more memory than there is costs that record, not the run.
+  template <typename Work>
+  static auto guarded(Work work) -> decltype(work()) {
+    try {
+      return work();
+    } catch (const std::exception& error) {
+      return fail("internal", "reading it failed: {}", error.what());
+    }
   }
 
   BatchPtr pair(BatchPtr batch) {
@@ -144,6 +154,12 @@ class Run {
   }
 
   std::shared_ptr<const Outcome> bind(const CallInContext& context) const {
+    auto outcome = guarded([&]() -> Result<std::shared_ptr<const Outcome>> { return try_bind(context); });
+    if (outcome) return *outcome;
+    return std::make_shared<const Outcome>(Outcome{{}, Rejection{outcome.error().code, outcome.error().message}});
+  }
+
+  std::shared_ptr<const Outcome> try_bind(const CallInContext& context) const {
     auto outcome = std::make_shared<Outcome>();
     BindResult result = binder_.bind(context);
     outcome->rejection = std::move(result.rejection);

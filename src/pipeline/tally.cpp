@@ -13,11 +13,11 @@ constexpr std::array errors{
     "metadata_malformed", "metadata_missing", "metadata_disagrees", "tensors_missing", "safetensors_malformed",
     "torch_archive_malformed", "torch_archive_refused", "pickle_refused", "pickle_malformed", "truncated", "unreadable",
     "signature_malformed", "signature_mismatch", "structure", "axes_disagree", "constraint", "too_large",
-    "session_unreadable", "unreadable_folder", "not_found", "definition_invalid", "expression_type",
+    "session_unreadable", "unreadable_folder", "not_found", "definition_invalid", "expression_type", "internal", "folders_too_deep",
 };
 constexpr std::array warnings{
     "captured_in_cuda_graph", "call_unfinished", "plan_missing", "plan_in_doubt", "order_in_doubt", "scalar_unknown",
-    "input_missing", "input_shape", "dtype", "unnamed_arguments", "capture_warmup", "no_binding", "existing_unreadable", "axes_unknown",
+    "input_missing", "input_shape", "dtype", "unnamed_arguments", "capture_warmup", "no_binding", "existing_unreadable", "axes_unknown", "other_half_missing", "calls_missing",
 };
 
 template <typename List>

@@ -131,6 +131,14 @@ std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to) {
       if (!append_integer(to, value, result.bytes)) return std::nullopt;
     return result;
   }
+  if (is_integer(tensor.dtype) && to == DType::float32) {
+    for (const std::int64_t value : integers(tensor)) {
+      const auto real = static_cast<float>(value);
+      if (static_cast<double>(real) != static_cast<double>(value)) return std::nullopt;
+      result.bytes.append(reinterpret_cast<const char*>(&real), sizeof real);
+    }
+    return result;
+  }
   if (tensor.dtype == DType::float32 && to == DType::bfloat16) {
     for (std::size_t i = 0; i < tensor.bytes.size() / 4; ++i) {
       const std::uint16_t raw = to_bfloat16(load<float>(tensor.bytes, i));

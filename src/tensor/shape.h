@@ -37,8 +37,8 @@ std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t
 /// Dense tensor from values; every value must fit `dtype`, which has to be an integer type.
 DenseTensor from_integers(DType dtype, Shape shape, std::span<const std::int64_t> values);
 
-/// The same values in another type: among integers when every value fits, and from float32 to
-/// bfloat16 (round to nearest even). Nothing when a value does not fit or the pair is neither.
+/// The same values in another type: among integers and from integers to float32 when every value fits,
+/// and from float32 to bfloat16 (round to nearest even). Nothing when one does not fit, or for other pairs.
 std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to);
 
 }  // namespace cw

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t padding = 64;  // what the JSON parser may read past the end
 constexpr std::uint64_t largest_metadata = 256 << 20;
-constexpr int deepest_folder = 6;
+constexpr int deepest_folder = 8;
 
 bool take(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
@@ -135,22 +135,25 @@ CallStatus status_of(const Record& record) {
 
 Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& roots) {
   DumpCapture capture;
-  std::vector<std::filesystem::path> sorted;
+  std::set<std::filesystem::path> folders;
+  std::map<std::filesystem::path, std::vector<std::string>> single_calls;  // by dump folder
   for (const auto& root : roots) {
     std::error_code error;
-    sorted.push_back(std::filesystem::canonical(root, error));
+    const auto path = std::filesystem::canonical(root, error);
     if (error) return fail("not_found", "{}: {}", root.string(), error.message());
+    std::string_view function;
+    const std::string name = path.filename().string();
+    if (parse_name(name, function)) single_calls[path.parent_path()].push_back(name);
+    else if (name != "session.jsonl") folders.insert(path);  // DIR/* names it too
   }
-  std::sort(sorted.begin(), sorted.end());
-  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
-  for (const auto& root : sorted) CW_CHECK(capture.list(root, 0));
-  if (capture.entries_.empty()) {
-    const auto& first = roots.front();
-    return fail("no_dumps", "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below", first.string());
-  }
+  for (const auto& folder : folders) CW_CHECK(capture.list(folder, 0));
+  for (const auto& [folder, calls] : single_calls)
+    if (capture.listed_.insert(folder).second) capture.add_folder(folder, calls, false);
+  if (capture.entries_.empty())
+    return fail("no_dumps", "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below", roots.front().string());
   capture.sort();
+  capture.find_missing();
   capture.settle_ties();
-  capture.find_gaps();
   return capture;
 }
 
@@ -182,41 +185,40 @@ void DumpCapture::add_call(std::string_view name, std::uint16_t folder) {
   entries_.push_back(*entry);
 }
 
-void DumpCapture::add_folder(const std::filesystem::path& path, const std::vector<DirectoryEntry>& listing) {
+void DumpCapture::add_folder(const std::filesystem::path& path, const std::vector<std::string>& calls, bool is_whole) {
   auto descriptor = open_directory(path);
   if (!descriptor || folders_.size() >= std::numeric_limits<std::uint16_t>::max()) {
     defects_.push_back({"unreadable_folder", path.string()});
     return;
   }
   const auto folder = static_cast<std::uint16_t>(folders_.size());
-  folders_.push_back({path, std::move(*descriptor), false});
-  for (const DirectoryEntry& entry : listing) {
-    if (entry.is_directory) add_call(entry.name, folder);
-    else if (entry.name == "session.jsonl") folders_.back().has_session = true;
-  }
+  std::error_code error;
+  const bool has_session = std::filesystem::is_regular_file(path / "session.jsonl", error);
+  folders_.push_back({path, std::move(*descriptor), has_session, is_whole});
+  for (const std::string& call : calls) add_call(call, folder);
 }
 
 Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
-  std::string_view function;
-  if (depth == 0 && parse_name(path.filename().string(), function)) {
-    add_folder(path.parent_path(), {{path.filename().string(), true}});
-    return {};
-  }
+  std::error_code error;
+  if (!listed_.insert(std::filesystem::canonical(path, error)).second) return {};
   auto listing = list_directory(path);
   if (!listing) {
     if (depth == 0) return tl::unexpected(listing.error());
     defects_.push_back({"unreadable_folder", listing.error().message});
     return {};
   }
-  const auto is_call = [&function](const DirectoryEntry& e) { return e.is_directory && parse_name(e.name, function); };
-  if (std::any_of(listing->begin(), listing->end(), is_call)) {
-    add_folder(path, *listing);
+  std::vector<std::string> calls, below;
+  for (DirectoryEntry& entry : *listing) {
+    std::string_view function;
+    if (entry.is_directory) (parse_name(entry.name, function) ? calls : below).push_back(std::move(entry.name));
+  }
+  if (!calls.empty()) add_folder(path, calls, true);
+  if (depth == deepest_folder && !below.empty()) {
+    defects_.push_back({"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
     return {};
   }
-  if (depth == deepest_folder) return {};
-  std::sort(listing->begin(), listing->end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  for (const DirectoryEntry& entry : *listing)
-    if (entry.is_directory) CW_CHECK(list(path / entry.name, depth + 1));
+  std::sort(below.begin(), below.end());
+  for (const std::string& name : below) CW_CHECK(list(path / name, depth + 1));
   return {};
 }
 
@@ -323,15 +325,41 @@ void DumpCapture::settle_ties() {
     for (std::size_t i = begin; i < end; ++i) entries_[i].is_in_doubt = true;
 }
 
-// FlashInfer skips calls that would break its size limit and goes on numbering.
-void DumpCapture::find_gaps() {
+// Calls without a folder: FlashInfer skips those that would break its size limit and goes on numbering, a
+// save can fail, and folders get deleted. Numbers show it but for a process's last calls; those are in
+// the last lines of session.jsonl.
+void DumpCapture::find_missing() {
+  constexpr std::uint64_t session_tail = 1 << 20;
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::size_t> last;
+  std::uint64_t missing = 0;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
     const auto [before, first] = last.try_emplace({entry.folder, entry.process, entry.function}, i);
-    if (!first) entries_[before->second].is_next_missing = entry.sequence > entries_[before->second].sequence + 1;
-    before->second = i;
+    if (!first && entry.sequence > entries_[before->second].sequence + 1) {
+      entries_[before->second].is_next_missing = true;
+      missing += entry.sequence - entries_[before->second].sequence - 1;
+    }
+    if (first || entry.sequence > entries_[before->second].sequence) before->second = i;
   }
+  for (std::uint16_t folder = 0; folder < folders_.size(); ++folder) {
+    if (!folders_[folder].has_session || !folders_[folder].is_whole) continue;
+    std::set<std::tuple<std::int32_t, std::string, std::uint32_t>> gone;
+    const auto visit = [&](std::string_view name) {
+      std::string_view function;
+      const auto entry = parse_name(name, function);
+      if (!entry) return;
+      const auto known = function_ids_.find(function);
+      const auto found = known == function_ids_.end() ? last.end() : last.find({folder, entry->process, known->second});
+      if (found != last.end() && entry->sequence <= entries_[found->second].sequence) return;
+      if (found != last.end()) entries_[found->second].is_next_missing = true;
+      gone.insert({entry->process, std::string(function), entry->sequence});
+    };
+    if (!read_session_order(folders_[folder].path / "session.jsonl", visit, session_tail)) continue;
+    missing += gone.size();
+  }
+  if (missing > 0)
+    defects_.push_back({"calls_missing", fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not saved, "
+                                                     "or deleted; runs whose plan may be among them are left out", missing)});
 }
 
 std::string DumpCapture::id() const {
@@ -358,6 +386,9 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
   }
   CW_TRY(const Record record, parse_last_record(*metadata).map_error(in_call));
+
+  if (record.function != functions_[entry.function] || record.process != entry.process)
+    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index), record.function, record.process);
 
   Call call;
   call.function = record.function;

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "base/file.h"
@@ -23,7 +24,8 @@ struct ListingDefect {
 
 class DumpCapture final : public Capture {
  public:
-  /// Finds the dump folders at and below `roots`. A root may also be one call's own directory.
+  /// Finds the dump folders at and below `roots`. A root may also be a call's own directory; all such roots
+  /// of one dump folder together are taken for that folder.
   /// Error codes: "not_found", "unreadable", "no_dumps". Unreadable sub-folders become defects.
   static Result<DumpCapture> open(const std::vector<std::filesystem::path>& roots);
 
@@ -53,16 +55,17 @@ class DumpCapture final : public Capture {
     std::filesystem::path path;
     FileDescriptor descriptor;
     bool has_session = false;
+    bool is_whole = true;  ///< all of its calls were asked for
   };
 
   static std::optional<Entry> parse_name(std::string_view name, std::string_view& function);
   Result<void> list(const std::filesystem::path& path, int depth);
-  void add_folder(const std::filesystem::path& path, const std::vector<DirectoryEntry>& listing);
+  void add_folder(const std::filesystem::path& path, const std::vector<std::string>& calls, bool is_whole);
   void add_call(std::string_view name, std::uint16_t folder);
   std::string name(const Entry& entry) const;
   void sort();
   void settle_ties();
-  void find_gaps();
+  void find_missing();
   /// Stretches of entries of one folder, process and millisecond: [begin, end).
   template <typename Visit>
   void for_each_group(Visit visit) const;
@@ -72,6 +75,7 @@ class DumpCapture final : public Capture {
   std::vector<std::string> functions_;
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;
+  std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
   std::vector<ListingDefect> defects_;
 };
 

@@ -1,6 +1,7 @@
 #include "capture/level10/metadata.h"
 
 #include <charconv>
+#include <cstdlib>
 #include <limits>
 
 #include <simdjson.h>
@@ -34,9 +35,10 @@ RecordedValue parse_number(std::string_view token) {
   if (const auto parsed = std::from_chars(token.data(), end, integer); parsed.ec == std::errc() && parsed.ptr == end)
     return {integer};
   double real = 0;
-  if (const auto parsed = std::from_chars(token.data(), end, real);
-      (parsed.ec == std::errc() || parsed.ec == std::errc::result_out_of_range) && parsed.ptr == end)
-    return {real};
+  const auto parsed = std::from_chars(token.data(), end, real);
+  if (parsed.ec == std::errc() && parsed.ptr == end) return {real};
+  // Past a double's range: infinity, or zero when it is too small. from_chars does not say which.
+  if (parsed.ec == std::errc::result_out_of_range && parsed.ptr == end) return {std::strtod(std::string(token).c_str(), nullptr)};
   throw Malformed{fmt::format("'{}' is no JSON value", token.substr(0, 40))};
 }
 

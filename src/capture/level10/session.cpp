@@ -27,12 +27,13 @@ std::string_view call_name(std::string_view line) {
 
 }  // namespace
 
-Result<void> read_session_order(const std::filesystem::path& path,
-                                const std::function<void(std::string_view)>& begin) {
+Result<void> read_session_order(const std::filesystem::path& path, const std::function<void(std::string_view)>& begin,
+                                std::uint64_t last_bytes) {
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
   CW_TRY(const std::uint64_t size, file_size(file, path.string()));
   std::string buffer;
-  for (std::uint64_t offset = 0; offset < size;) {
+  bool is_in_line = last_bytes < size;  // the first line is cut off
+  for (std::uint64_t offset = is_in_line ? size - last_bytes : 0; offset < size;) {
     const std::size_t kept = buffer.size();
     const std::size_t more = std::min<std::uint64_t>(block_size, size - offset);
     buffer.resize(kept + more);
@@ -40,7 +41,9 @@ Result<void> read_session_order(const std::filesystem::path& path,
     offset += more;
     std::string_view rest = buffer;
     for (std::size_t end = rest.find('\n', kept); end != std::string_view::npos; end = rest.find('\n')) {
-      if (const std::string_view name = call_name(rest.substr(0, end)); !name.empty()) begin(name);
+      const std::string_view name = is_in_line ? std::string_view() : call_name(rest.substr(0, end));
+      if (!name.empty()) begin(name);
+      is_in_line = false;
       rest.remove_prefix(end + 1);
     }
     buffer.erase(0, buffer.size() - rest.size());
