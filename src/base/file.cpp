@@ -128,7 +128,8 @@ Result<void> sync_directory(const std::filesystem::path& path) {
 
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content) {
   const std::string partial = path.string() + std::string(partial_suffix);
-  FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
+  FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return fail_errno("write", partial, errno);
   auto written = write_all(file.get(), content, path.string());
   if (written && ::rename(partial.c_str(), path.c_str()) != 0)

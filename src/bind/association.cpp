@@ -10,6 +10,17 @@ namespace {
 // Enough to tell activations apart, little enough to read for every call.
 constexpr std::uint64_t compared_bytes = 4096;
 
+// Whether `neighbour` is the other half of a binding's `beside` rule for `call`.
+bool are_beside(const Binding& binding, const Call& call, const std::shared_ptr<const Call>& neighbour) {
+  if (!binding.beside || !neighbour || binding.beside->function != neighbour->function) return false;
+  if (binding.beside->neighbour) {
+    const CallInContext context{.call = neighbour, .plan = {}, .init = {}};
+    const auto applies = binding.beside->neighbour->evaluate(CallNames(binding, context));
+    if (!applies || !truth(*applies)) return false;
+  }
+  return have_same_argument(call, *neighbour, binding.beside->same);
+}
+
 std::string class_of(const std::string& function) { return function.substr(0, function.find('.')); }
 
 }  // namespace
@@ -62,8 +73,7 @@ void Association::offer_neighbour(Process& process, const std::shared_ptr<const 
                                   std::vector<CallInContext>& ready) {
   if (process.waiting) {
     for (const Binding* binding : roles_.at(process.waiting->call->function).bindings)
-      if (binding->beside && binding->beside->function == call->function &&
-          have_same_argument(*process.waiting->call, *call, binding->beside->same)) {
+      if (are_beside(*binding, *process.waiting->call, call)) {
         // This one is spoken for: it cannot be the neighbour of a later call too.
         process.waiting->has_neighbour = true;
         release(process, ready);
@@ -111,8 +121,7 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
     if (!applies || !truth(*applies)) continue;
     release(process, ready);
     const auto neighbour = process.last.find(binding->beside->function);
-    if (neighbour != process.last.end() && neighbour->second &&
-        have_same_argument(*call, *neighbour->second, binding->beside->same)) {
+    if (neighbour != process.last.end() && are_beside(*binding, *call, neighbour->second)) {
       context.has_neighbour = true;
       neighbour->second = nullptr;
       break;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <regex>
+#include <sstream>
 
 #include <fmt/ranges.h>
 
@@ -84,7 +85,7 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
     const auto tp = definition.tag_values("tp");
     return fmt::format("another tensor parallel size{}, or another model", tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
   }
-  if (of("dtype") != none && mismatches.size() == 1) return "the engine runs with another data type or quantization";
+  if (std::all_of(mismatches.begin(), mismatches.end(), [](const Mismatch& m) { return m.axis == "dtype"; })) return "the engine runs with another data type or quantization";
   if (of("num_local_experts") != none && mismatches.size() == 1) return "another expert parallel size";
   return "another model";
 }
@@ -107,6 +108,10 @@ class Attempt {
       const TensorSpec& spec = definition_.inputs[i];
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || spec.is_scalar) continue;
+      if (binding->from.empty()) {
+        mismatches_.push_back({fmt::format("{}: a tensor in the definition, a scalar in the call", spec.name), "rank"});
+        continue;
+      }
       const Result<InputView>& view = inputs_.views.at(binding);
       if (!view) {
         if (!spec.optional && !missing_) missing_ = view.error();
@@ -333,11 +338,18 @@ bool has_unnamed_arguments(const Binding& binding, const CallInContext& context)
 std::vector<std::pair<std::string, Operand>> find_constants(const Binding& binding, const Definition& definition) {
   std::vector<std::pair<std::string, Operand>> constants;
   for (const NamedConstant& constant : binding.constants) {
-    std::smatch match;
-    const std::string& text = constant.in_reference ? definition.reference : definition.name;
-    if (!std::regex_search(text, match, std::regex(constant.pattern)) || match.size() < 2) continue;
-    if (const auto value = Expression::parse(match[1].str()))
-      if (const auto number = value->evaluate(CallNames(binding, {}))) constants.emplace_back(constant.name, *number);
+    std::istringstream lines(constant.in_reference ? definition.reference : definition.name);
+    const std::regex pattern(constant.pattern);
+    for (std::string line; std::getline(lines, line);) {
+      std::smatch match;
+      // std::regex recurses; nobody defines a constant on a line of this length.
+      if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2) continue;
+      const auto value = Expression::parse(match[1].str());
+      const auto number = value ? value->evaluate(CallNames(binding, {})) : Result<Operand>(tl::unexpected(value.error()));
+      if (!number) continue;
+      constants.emplace_back(constant.name, *number);
+      break;
+    }
   }
   return constants;
 }

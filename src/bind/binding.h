@@ -83,7 +83,8 @@ struct Assumption {
 struct Beside {
   std::string function;
   std::string same;    ///< parameter of both calls
-  Expression when;
+  Expression when;                      ///< of the call itself
+  std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
 };
 

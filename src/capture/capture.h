@@ -3,11 +3,18 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "capture/call.h"
 
 namespace cw {
+
+/// Something wrong with the capture as a whole.
+struct CaptureDefect {
+  std::string code;
+  std::string message;
+};
 
 /// Calls are numbered from 0 in the order in which they were made (per process; processes are
 /// interleaved by time). Reading is const and safe from several threads.
@@ -23,6 +30,7 @@ class Capture {
   virtual std::string location(std::size_t index) const = 0;
   /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.
   virtual Result<Call> read(std::size_t index) const = 0;
+  virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// Changes when, and only when, another run was captured: growing keeps it.
   virtual std::string id() const = 0;
 };

@@ -12,8 +12,6 @@
 namespace cw::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::string describe(const ShapeRange& range) {
   std::vector<std::string> extents, dtypes;
   for (std::size_t i = 0; i < range.least.size(); ++i)
@@ -46,8 +44,8 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (is_json) {
     Json arguments = Json::object();
     for (const auto& [name, value] : call.arguments) arguments[name] = describe(value);
-    std::puts(Json({{"location", location}, {"function", call.function}, {"module", call.module}, {"status", name(call.status)},
-                    {"process", call.wrapper.process}, {"wrapper", fmt::format("{:#x}", call.wrapper.self)}, {"arguments", arguments}}).dump(1).c_str());
+    std::puts(dump_indented({{"location", location}, {"function", call.function}, {"module", call.module}, {"status", name(call.status)},
+                    {"process", call.wrapper.process}, {"wrapper", fmt::format("{:#x}", call.wrapper.self)}, {"arguments", arguments}}).c_str());
     return exit_success;
   }
   std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module, name(call.status), call.wrapper.process);
@@ -68,7 +66,7 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
     if (is_json) json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
     else std::fputs(fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)).c_str(), stdout);
   }
-  if (is_json) std::puts(json.dump(1).c_str());
+  if (is_json) std::puts(dump_indented(json).c_str());
   return exit_success;
 }
 
@@ -165,9 +163,8 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
                         }};
   Survey result = survey(*capture, *bindings, binder, options);
   progress.clear();
-  for (const level10::ListingDefect& defect : capture->defects()) result.tally.add_defect(defect.code, defect.message);
   if (common.is_json) {
-    std::puts(to_json(result, binder).dump(1).c_str());
+    std::puts(dump_indented(to_json(result, binder)).c_str());
     return exit_success;
   }
   std::fputs(describe(result, binder).c_str(), stdout);

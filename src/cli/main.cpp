@@ -25,13 +25,13 @@ CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, Selection>{{"all", Selection::all}, {"diverse", Selection::diverse}}))
       ->default_str("diverse")->type_name("all|diverse");
   command->add_option("--num-samples", arguments.options.num_samples, "With --select diverse: at most so many a definition")
-      ->check(CLI::PositiveNumber)->capture_default_str()->type_name("N");
+      ->check(CLI::Range(1, 1'000'000))->capture_default_str()->type_name("N");
   command->add_option("--num-pages", arguments.options.policy.pool_size, "Size of the page pool: highest page used + 1, the engine's pool, or only the pages used, renumbered")
       ->transform(CLI::CheckedTransformer(std::map<std::string, PoolSize>{{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
       ->default_str("used")->type_name("used|pool|compact");
   command->add_option("--keep-values", arguments.options.policy.keep_values, "Store these inputs' values too")->type_name("INPUT");
   command->add_option_function<std::uint64_t>("--random-below", [&arguments](std::uint64_t bytes) { arguments.options.policy.random_below = bytes; },
-      "Store inputs of BYTES and more, as older collections do")->type_name("BYTES");
+      "Store inputs of BYTES and more, as older collections do")->check(CLI::NonNegativeNumber)->type_name("BYTES");
   command->add_flag("--dry-run", arguments.options.is_dry_run, "Write nothing");
   return command;
 }

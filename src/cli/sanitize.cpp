@@ -72,7 +72,6 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
   auto outcome = sanitize(*capture, *dataset, *bindings, options);
   progress.clear();
   if (!outcome) return report(outcome.error());
-  for (const level10::ListingDefect& defect : capture->defects()) outcome->survey.tally.add_defect(defect.code, defect.message);
 
   std::size_t added = 0, kept = 0;
   for (const DefinitionOutcome& definition : outcome->definitions) {
@@ -80,10 +79,10 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     kept += definition.kept.size();
   }
   if (common.is_json) {
-    nlohmann::ordered_json json = collection_section(*capture, *outcome, options);
+    Json json = collection_section(*capture, *outcome, options);
     json["added"] = added;
     json["dry_run"] = options.is_dry_run;
-    std::puts(json.dump(1).c_str());
+    std::puts(dump_indented(json).c_str());
   } else {
     std::fputs(describe(*outcome, arguments).c_str(), stdout);
     std::fputs(next_steps(*outcome, arguments, added, kept).c_str(), stdout);

@@ -13,12 +13,12 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
   if (!validated) return report(validated.error());
   const auto severity = [](const Finding& finding) { return finding.severity == Finding::Severity::error ? "error" : "warning"; };
   if (common.is_json) {
-    nlohmann::ordered_json findings = nlohmann::ordered_json::array();
+    Json findings = Json::array();
     for (const Finding& finding : validated->findings)
       findings.push_back({{"severity", severity(finding)}, {"code", finding.code}, {"where", finding.where}, {"message", finding.message}});
-    const nlohmann::ordered_json json = {{"valid", validated->is_valid()}, {"definitions", validated->definitions},
+    const Json json = {{"valid", validated->is_valid()}, {"definitions", validated->definitions},
                                          {"workloads", validated->workloads}, {"blobs", validated->blobs}, {"findings", std::move(findings)}};
-    std::puts(json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    std::puts(dump_indented(json).c_str());
     return validated->is_valid() ? exit_success : exit_failure;
   }
   for (const Finding& finding : validated->findings)

@@ -12,7 +12,6 @@ namespace cw {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t largest_workloads_file = std::uint64_t{4} << 30;
 constexpr std::uint64_t largest_blob_tensor = std::uint64_t{4} << 30;
@@ -50,10 +49,11 @@ std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, c
 Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload, std::vector<std::int64_t> axes) {
   Workload result{&definition, std::move(axes), {}};
   const auto inputs = workload.find("inputs");
+  const bool has_inputs = inputs != workload.end() && inputs->is_object();
   for (const TensorSpec& spec : definition.inputs) {
-    const auto found = inputs == workload.end() ? workload.end() : inputs->find(spec.name);
-    const bool given = inputs != workload.end() && found != inputs->end() && found->is_object();
-    const std::string type = given ? found->value("type", "") : "";
+    const auto found = has_inputs ? inputs->find(spec.name) : workload.end();
+    const bool given = has_inputs && found != inputs->end() && found->is_object();
+    const std::string type = given ? string_member(*found, "type") : "";
     if (!given) {
       result.inputs.emplace_back(AbsentInput{});
     } else if (type == "scalar" && found->contains("value") && found->at("value").is_number()) {
@@ -61,8 +61,8 @@ Result<Workload> rebuild(const fs::path& root, const Definition& definition, con
       if (is_integer(spec.dtype) && value.is_number_integer()) result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
       else result.inputs.emplace_back(Operand(value.get<double>()));
     } else if (type == "safetensors") {
-      CW_TRY(const fs::path path, resolve_blob(root, found->value("path", "")));
-      CW_TRY(auto tensor, read_blob_tensor(path, found->value("tensor_key", "")));
+      CW_TRY(const fs::path path, resolve_blob(root, string_member(*found, "path")));
+      CW_TRY(auto tensor, read_blob_tensor(path, string_member(*found, "tensor_key")));
       result.inputs.emplace_back(std::move(tensor));
     } else {
       result.inputs.emplace_back(RandomInput{});
@@ -136,12 +136,11 @@ Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, 
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const bool is_workload = json.is_object() && json.contains("workload") && json["workload"].is_object() &&
-                             json["workload"].contains("uuid") && json["workload"]["uuid"].is_string();
+    auto json = parse_json(line);
+    const bool is_workload = json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
     if (!is_workload) return fail("workloads_invalid", "{}, line {}: not a workload; run validate", path.string(), number);
-    std::string id = json["workload"]["uuid"].get<std::string>();
-    stored.push_back({std::move(id), std::move(json["workload"])});
+    std::string id = string_member(json->at("workload"), "uuid");
+    stored.push_back({std::move(id), std::move(json->at("workload"))});
   }
   return stored;
 }

@@ -10,8 +10,7 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "definition/definition.h"
 #include "workload/workload.h"
 
@@ -40,7 +39,7 @@ struct Dataset {
 /// A line of a workloads file.
 struct StoredWorkload {
   std::string id;
-  nlohmann::ordered_json json;  ///< the "workload" object
+  Json json;  ///< the "workload" object
 };
 
 /// The lines of a definition's workloads file; empty when there is no file. Lines that are no workloads

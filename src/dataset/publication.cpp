@@ -19,6 +19,13 @@ constexpr std::uint64_t largest_journal = std::uint64_t{1} << 30;
 
 fs::path partial_of(const fs::path& path) { return path.string() + std::string(partial_suffix); }
 
+// Whether a path of the dataset really lies in it, whatever links there are on the way.
+bool is_inside(const fs::path& root, const fs::path& path) {
+  std::error_code error;
+  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
+  return !error && !relative.empty() && relative.begin()->string() != "..";
+}
+
 // Journal lines are paths of blobs; the folder above a blob is its definition's name, the one above
 // that its op type.
 fs::path lines_of_blob(const fs::path& blob) {
@@ -53,6 +60,7 @@ Result<void> Publication::recover() {
   std::map<fs::path, std::string> lines;
   for (const std::string& blob : blobs) {
     const fs::path path = lines_of_blob(blob);
+    if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path())) continue;
     if (!lines.contains(path)) {
       lines[path] = read_file(AT_FDCWD, (root_ / path).string(), std::uint64_t{4} << 30).value_or("");
       ::unlink(partial_of(root_ / path).c_str());
@@ -90,7 +98,12 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   std::set<fs::path> folders;
   for (const NewWorkload& workload : addition.workloads)
     if (!workload.blob.empty()) folders.insert((root_ / workload.blob).parent_path());
-  for (const fs::path& folder : folders) CW_CHECK(make_directories(folder));
+  const fs::path path = root_ / Dataset::workloads_path(*addition.definition);
+  folders.insert(path.parent_path());
+  for (const fs::path& folder : folders) {
+    if (!is_inside(root_, folder)) return fail("path_escapes", "{} leads out of the dataset through a link; nothing is written there", folder.string());
+    CW_CHECK(make_directories(folder));
+  }
   // In parallel for the disk's sake: it flushes many files in the time of one.
   tbb::parallel_for(std::size_t{0}, addition.workloads.size(), [&](std::size_t i) {
     const NewWorkload& workload = addition.workloads[i];
@@ -106,13 +119,13 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   });
   if (!outcome) return outcome;
 
-  const fs::path path = root_ / Dataset::workloads_path(*addition.definition);
-  CW_CHECK(make_directories(path.parent_path()));
   auto lines = read_file(AT_FDCWD, path.string(), std::uint64_t{4} << 30);
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
   std::string content = lines.value_or("");
   if (!content.empty() && content.back() != '\n') content += '\n';
-  for (const NewWorkload& workload : addition.workloads) content += workload.line + "\n";
+  for (const NewWorkload& workload : addition.workloads)
+    if (!workload.line.empty()) content += workload.line + "\n";
+  if (content == lines.value_or("")) return {};
   return write_atomically(path, content);
 }
 

@@ -14,7 +14,6 @@ namespace cw {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 using Severity = Finding::Severity;
 
 constexpr std::uint64_t largest_line_file = std::uint64_t{4} << 30;
@@ -100,19 +99,28 @@ class Validator {
 
   void workload_line(const fs::path& path, const std::string& where, std::string_view line) {
     const auto error = [&](std::string code, std::string message) { add(Severity::error, std::move(code), where, std::move(message)); };
-    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) return error("workload_invalid", "not a JSON object");
+    const auto parsed = parse_json(line);
+    if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
+    const Json& json = *parsed;
     const auto is = [&json](const char* field, bool (Json::*test)() const) { return json.contains(field) && (json.at(field).*test)(); };
     if (!is("definition", &Json::is_string) || !is("workload", &Json::is_object))
       return error("workload_invalid", "expected a string definition and an object workload");
     for (const char* field : {"solution", "evaluation"})
       if (json.contains(field) && !json.at(field).is_null()) error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
+    note_references(json.at("workload"));
     const std::string name = json.at("definition").get<std::string>();
     const Definition* definition = dataset_.find(name);
     if (definition == nullptr) return error("definition_unknown", fmt::format("no usable definition is called {}", name));
     if (path != Dataset::workloads_path(*definition))
       add(Severity::warning, "workload_misplaced", where, fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
     workload(*definition, where, json.at("workload"));
+  }
+
+  // A blob is no orphan because its workload has faults.
+  void note_references(const Json& workload) {
+    if (!workload.contains("inputs") || !workload.at("inputs").is_object()) return;
+    for (const auto& [name, input] : workload.at("inputs").items())
+      referenced_.insert(fs::path(string_member(input, "path")).lexically_normal().string());
   }
 
   void workload(const Definition& definition, const std::string& where, const Json& json) {
@@ -140,7 +148,7 @@ class Validator {
       if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
     }
     for (const auto& [name, value] : json.at("inputs").items())
-      if (definition.input(name) == nullptr) add(Severity::warning, "input_unknown", where, fmt::format("input {} is not in the definition", name));
+      if (definition.input(name) == nullptr) error("input_unknown", fmt::format("input {} is not in the definition", name));
 
     std::vector<CheckedInput> inputs(definition.inputs.size());
     bool complete = true;
@@ -167,8 +175,7 @@ class Validator {
       if (spec.optional) return CheckedInput{};
       return fail("input_missing", "input {} is missing", spec.name);
     }
-    const bool has_type = found->is_object() && found->contains("type") && found->at("type").is_string();
-    const std::string type = has_type ? found->at("type").get<std::string>() : "";
+    const std::string type = string_member(*found, "type");
     if (type == "random") {
       if (spec.is_scalar) add(Severity::warning, "random_scalar", where, fmt::format("scalar {} is random", spec.name));
       else if (is_integer(spec.dtype)) add(Severity::warning, "random_index", where, fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
@@ -180,16 +187,15 @@ class Validator {
     }
     if (type != "safetensors") return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
     if (spec.is_scalar) return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
-    const auto field = [&found](const char* name) { return found->contains(name) && found->at(name).is_string() ? found->at(name).get<std::string>() : ""; };
-    CW_TRY(checked.tensor->values, stored(spec, shape, field("path"), field("tensor_key")));
+    CW_TRY(checked.tensor->values, stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
     return checked;
   }
 
   static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
     if (!spec.is_scalar) return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
-    if (!value.is_number() && !value.is_boolean()) return fail("scalar_invalid", "input {}: {} is no number", spec.name, value.dump());
+    if (!value.is_number() && !value.is_boolean()) return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
     if (is_integer(spec.dtype) && !value.is_number_integer())
-      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, value.dump(), trace_name(spec.dtype));
+      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value), trace_name(spec.dtype));
     CheckedInput checked;
     if (value.is_boolean()) checked.scalar = Operand(value.get<bool>());
     else if (value.is_number_integer()) checked.scalar = Operand(value.get<std::int64_t>());
@@ -201,7 +207,6 @@ class Validator {
 
   Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
     CW_TRY(const fs::path file, resolve_blob(root_, path));
-    referenced_.insert(fs::path(path).lexically_normal().string());
     auto& entries = headers_[file.string()];
     if (!entries) entries = std::make_shared<Result<std::vector<SafetensorsEntry>>>(read_safetensors_header(file.string()));
     if (!*entries) {

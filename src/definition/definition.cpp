@@ -5,16 +5,19 @@
 
 #include <fcntl.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/file.h"
+#include "base/json.h"
 
 namespace cw {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::uint64_t largest_definition = 16 << 20;
+
+bool is_path_component(std::string_view name) {
+  return name.size() <= 128 && !name.starts_with('.') && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '.' || c == '_' || c == '+' || c == '-';
+  });
+}
 
 // Reads fields of one JSON object and says where it was when something is not as it should be.
 class Reader {
@@ -31,7 +34,7 @@ class Reader {
                              std::string_view type_name) const {
     const auto found = object.find(field);
     if (found == object.end()) return error(field, "missing; expected {}", type_name);
-    if (found->type() != type) return error(field, "expected {}, got {}", type_name, found->dump());
+    if (found->type() != type) return error(field, "expected {}, got {}", type_name, brief(*found));
     return &*found;
   }
 
@@ -45,9 +48,9 @@ class Reader {
     std::vector<std::string> result;
     const auto found = object.find(field);
     if (found == object.end() || found->is_null()) return result;
-    if (!found->is_array()) return error(field, "expected a list of strings, got {}", found->dump());
+    if (!found->is_array()) return error(field, "expected a list of strings, got {}", brief(*found));
     for (const Json& item : *found) {
-      if (!item.is_string()) return error(field, "expected a list of strings, got {}", item.dump());
+      if (!item.is_string()) return error(field, "expected a list of strings, got {}", brief(item));
       result.push_back(item.get<std::string>());
     }
     return result;
@@ -58,8 +61,8 @@ class Reader {
     std::vector<Axis> result;
     for (const auto& [name, axis] : object->items()) {
       const std::string field = "axes." + name;
-      if (!axis.is_object()) return error(field, "expected an object, got {}", axis.dump());
-      const std::string type = axis.value("type", Json("var")).dump();
+      if (!axis.is_object()) return error(field, "expected an object, got {}", brief(axis));
+      const std::string type = axis.contains("type") ? brief(axis.at("type")) : "\"var\"";
       if (type == "\"var\"") {
         result.push_back({name, std::nullopt});
         continue;
@@ -87,7 +90,7 @@ class Reader {
  private:
   Result<TensorSpec> tensor(const std::string& field, const std::string& name, const Json& spec,
                             const std::vector<Axis>& axes) const {
-    if (!spec.is_object()) return error(field, "expected an object, got {}", spec.dump());
+    if (!spec.is_object()) return error(field, "expected an object, got {}", brief(spec));
     if (name.empty()) return error(field, "expected a non-empty name");
     TensorSpec tensor{.name = name, .dtype = DType::float32};
     const auto dtype = spec.find("dtype");
@@ -96,7 +99,7 @@ class Reader {
                            : std::nullopt;
     if (!known)
       return error(field + ".dtype", "expected a dtype such as \"bfloat16\", got {}",
-                   dtype == spec.end() ? "nothing" : dtype->dump());
+                   dtype == spec.end() ? "nothing" : brief(*dtype));
     tensor.dtype = *known;
     if (const auto optional = spec.find("optional"); optional != spec.end()) {
       if (!optional->is_boolean()) return error(field + ".optional", "expected true or false");
@@ -106,12 +109,12 @@ class Reader {
     if (shape == spec.end()) return error(field + ".shape", "missing; expected a list of axes or null");
     tensor.is_scalar = shape->is_null();
     if (tensor.is_scalar) return tensor;
-    if (!shape->is_array()) return error(field + ".shape", "expected a list of axes or null, got {}", shape->dump());
+    if (!shape->is_array()) return error(field + ".shape", "expected a list of axes or null, got {}", brief(*shape));
     for (const Json& axis : *shape) {
       const auto found = std::find_if(axes.begin(), axes.end(), [&axis](const Axis& a) {
         return axis.is_string() && a.name == axis.get_ref<const std::string&>();
       });
-      if (found == axes.end()) return error(field + ".shape", "{} is not among the definition's axes", axis.dump());
+      if (found == axes.end()) return error(field + ".shape", "{} is not among the definition's axes", brief(axis));
       tensor.axes.push_back(static_cast<std::size_t>(found - axes.begin()));
     }
     return tensor;
@@ -149,15 +152,16 @@ std::vector<std::string_view> Definition::apis() const {
 
 Result<Definition> parse_definition(std::string_view json, std::string_view where) {
   const Reader reader(where);
-  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (root.is_discarded()) return reader.error("file", "not valid JSON");
+  const auto parsed = parse_json(json);
+  if (!parsed) return reader.error("file", "not valid JSON");
+  const Json& root = *parsed;
   if (!root.is_object()) return reader.error("file", "expected a JSON object");
   Definition definition;
   CW_TRY(definition.name, reader.text(root, "name"));
   CW_TRY(definition.op_type, reader.text(root, "op_type"));
   for (const auto& [field, value] : {std::pair("name", &definition.name), std::pair("op_type", &definition.op_type)})
-    if (value->find('/') != std::string::npos || value->starts_with('.'))
-      return reader.error(field, "'{}' becomes part of a path: '/' and a leading '.' are not possible", *value);
+    if (!is_path_component(*value))
+      return reader.error(field, "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128", *value);
   CW_TRY(definition.reference, reader.text(root, "reference"));
   CW_TRY(definition.tags, reader.texts(root, "tags"));
   CW_TRY(definition.axes, reader.axes(root));

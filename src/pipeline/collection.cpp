@@ -9,8 +9,6 @@
 namespace cw {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::uint64_t largest_collection = std::uint64_t{1} << 30;
 
 std::string_view name(PoolSize size) {
@@ -83,21 +81,22 @@ Result<void> write_collection(Publication& publication, const Dataset& dataset, 
   Json collection = {{"format", 1}, {"captures", Json::array()}};
   const auto content = read_file(AT_FDCWD, path, largest_collection);
   if (content) {
-    collection = Json::parse(*content, nullptr, /*allow_exceptions=*/false);
-    if (!collection.is_object() || !collection.contains("captures") || !collection["captures"].is_array())
+    auto known = parse_json(*content);
+    if (!known || !known->is_object() || !known->contains("captures") || !known->at("captures").is_array())
       return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again (the workloads are written)", path);
+    collection = std::move(*known);
   } else if (content.error().code != "not_found") {
     return tl::unexpected(content.error());
   }
   Json section = collection_section(capture, outcome, options);
   bool replaced = false;
   for (Json& known : collection["captures"])
-    if (known.is_object() && known.value("id", "") == section["id"].get<std::string>()) {
+    if (string_member(known, "id") == capture.id()) {
       known = section;
       replaced = true;
     }
   if (!replaced) collection["captures"].push_back(std::move(section));
-  return publication.write(collection_file, collection.dump(1) + "\n");
+  return publication.write(collection_file, dump_indented(collection) + "\n");
 }
 
 }  // namespace cw

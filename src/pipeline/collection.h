@@ -10,7 +10,7 @@ namespace cw {
 
 inline constexpr const char* collection_file = "collection.json";
 
-nlohmann::ordered_json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options);
+Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options);
 
 /// Puts the section into the dataset's collection.json. An unreadable collection.json is an error
 /// ("collection_invalid"): it is not overwritten.

@@ -42,6 +42,9 @@ class Sanitizer {
 
   Result<SanitizeOutcome> run() {
     CW_TRY(const auto chosen, choose_definitions(dataset_, options_.definition_names, options_.op_types));
+    for (const std::string& input : options_.policy.keep_values)
+      if (std::none_of(chosen.begin(), chosen.end(), [&input](const Definition* d) { return d->input(input) != nullptr; }))
+        return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
     // The lock is held from before the dataset is looked at to after it is changed.
     std::optional<Publication> publication;
     if (!options_.is_dry_run) {
@@ -116,6 +119,8 @@ class Sanitizer {
     });
     if (failed) return tl::unexpected(*failed);
 
+    std::set<std::string> stored_ids;
+    for (const StoredWorkload& workload : stored) stored_ids.insert(workload.id);
     std::size_t unreadable = 0;
     const auto existing = index_by_content(dataset_.root, definition, stored, axes, unreadable);
     if (unreadable > 0)
@@ -124,14 +129,18 @@ class Sanitizer {
                                                    "whether the new ones double them is not known", definition.name, unreadable));
     for (std::size_t i = 0; i < selected.size(); ++i) {
       const Entry& entry = entries[selected[i]];
+      // An id of ours is the content's: where it stands, the workload does, whether its blob can be read or not.
       const auto known = existing.find(ids[i]);
-      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, known == existing.end(), entry.is_capture_warmup, entry.derived});
+      const bool is_stored = stored_ids.contains(ids[i]);
+      const bool is_new = known == existing.end() && !is_stored;
+      const bool lacks_blob = is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
+      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, is_new, entry.is_capture_warmup, entry.derived});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),
                                   "run eagerly under the plan that a CUDA graph was then captured with: an engine's warm-up with dummy lengths, not traffic",
                                   entry.origin.call, false);
-      if (known != existing.end()) continue;
-      addition.workloads.push_back({lines[i], blobs[i], [this, &target, entry]() -> Result<std::string> {
+      if (!is_new && !lacks_blob) continue;
+      addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i], [this, &target, entry]() -> Result<std::string> {
                                       CW_TRY(const Workload workload, read_again(capture_, binder_, target, entry, options_.policy));
                                       return blob_content(workload);
                                     }});

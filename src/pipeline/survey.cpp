@@ -84,6 +84,7 @@ class Run {
     rest->begin = rest->end = capture_.size();
     association_.finish(rest->ready);
     count(*bind(rest));
+    for (const CaptureDefect& defect : capture_.defects()) survey_.tally.add_defect(defect.code, defect.message);
     for (auto& [key, item] : survey_.tally.items())
       if (item.first < capture_.size() && !key.function.empty()) item.example = capture_.location(item.first);
     return std::move(survey_);

@@ -6,10 +6,10 @@
 
 #include <fcntl.h>
 
-#include <nlohmann/json.hpp>
 #include <simdjson.h>
 
 #include "base/file.h"
+#include "base/json.h"
 
 namespace cw {
 namespace {
@@ -135,7 +135,7 @@ Result<std::vector<SafetensorsEntry>> read_safetensors_header(const std::string&
 
 std::string write_safetensors(
     const std::vector<std::pair<std::string, const DenseTensor*>>& tensors) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  Json header = Json::object();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {
     header[name] = {{"dtype", safetensors_name(tensor->dtype)},
@@ -143,7 +143,7 @@ std::string write_safetensors(
                     {"data_offsets", {position, position + tensor->bytes.size()}}};
     position += tensor->bytes.size();
   }
-  std::string json = header.dump();
+  std::string json = dump(header);
   json.resize((json.size() + 7) / 8 * 8, ' ');  // data starts aligned, as the reference writer does
   const std::uint64_t size = json.size();
   std::string file(reinterpret_cast<const char*>(&size), length_size);

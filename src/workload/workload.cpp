@@ -1,7 +1,6 @@
 #include "workload/workload.h"
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "tensor/safetensors.h"
 
 namespace cw {
@@ -24,7 +23,7 @@ std::string identity(const Workload& workload, Digest digest) {
   return text;
 }
 
-nlohmann::ordered_json to_json(const Operand& scalar) {
+Json to_json(const Operand& scalar) {
   if (const auto* flag = std::get_if<bool>(&scalar)) return *flag;
   if (const auto* integer = std::get_if<std::int64_t>(&scalar)) return *integer;
   return std::get<double>(scalar);
@@ -57,7 +56,6 @@ std::string blob_content(const Workload& workload) {
 }
 
 std::string workload_line(const Workload& workload, const std::string& id) {
-  using Json = nlohmann::ordered_json;
   const Definition& definition = *workload.definition;
   const std::string path = blob_path(workload, id);
   Json axes = Json::object(), inputs = Json::object();
@@ -74,7 +72,7 @@ std::string workload_line(const Workload& workload, const std::string& id) {
                      {"solution", nullptr},
                      {"workload", {{"uuid", id}, {"axes", std::move(axes)}, {"inputs", std::move(inputs)}}},
                      {"evaluation", nullptr}};
-  return line.dump();
+  return dump(line);
 }
 
 }  // namespace cw

@@ -16,12 +16,6 @@
 
 namespace cw::level10 {
 
-/// Something wrong with the dumps as a whole, found while listing them.
-struct ListingDefect {
-  std::string code;
-  std::string message;
-};
-
 class DumpCapture final : public Capture {
  public:
   /// Finds the dump folders at and below `roots`. A root may also be a call's own directory; all such roots
@@ -38,7 +32,7 @@ class DumpCapture final : public Capture {
   Result<Call> read(std::size_t index) const override;
   std::string id() const override;
 
-  const std::vector<ListingDefect>& defects() const { return defects_; }
+  const std::vector<CaptureDefect>& defects() const override { return defects_; }
 
  private:
   struct Entry {
@@ -76,7 +70,7 @@ class DumpCapture final : public Capture {
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;
   std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
-  std::vector<ListingDefect> defects_;
+  std::vector<CaptureDefect> defects_;
 };
 
 }  // namespace cw::level10

@@ -27,6 +27,7 @@ struct Item {
 };
 
 constexpr std::size_t most_items = 1 << 20;
+constexpr std::size_t most_axes = 64;
 constexpr int deepest_tuple = 16;  // freeing nested tuples is recursive
 
 std::optional<DType> storage_dtype(std::string_view name) {
@@ -44,6 +45,7 @@ std::optional<DType> storage_dtype(std::string_view name) {
 
 bool is_allowed_global(std::string_view name) {
   if (name == "torch._utils _rebuild_tensor_v2" || name == "torch._utils _rebuild_tensor_v3" ||
+      name == "torch._utils _rebuild_parameter" ||
       name == "collections OrderedDict" || name == "torch.storage UntypedStorage" || storage_dtype(name))
     return true;
   return name.starts_with("torch ") && dtype_from_torch(name.substr(6)).has_value();  // torch.float8_e4m3fn
@@ -67,8 +69,8 @@ class Machine {
     }
     CW_TRY(const auto dict, pop_as<std::shared_ptr<Dict>>("a dict at the end"));
     std::vector<PickledTensor> tensors;
-    for (auto& [name, tensor] : dict->tensors) {
-      tensors.push_back(std::move(tensor));
+    for (const auto& [name, tensor] : (*dict)->tensors) {
+      tensors.push_back(tensor);
       tensors.back().name = name;
     }
     return tensors;
@@ -138,14 +140,15 @@ class Machine {
     return item;
   }
 
+  /// The value shares the item's life.
   template <typename T>
-  static Result<T> as(const ItemPtr& item, std::string_view wanted) {
-    if (const T* value = std::get_if<T>(&item->data)) return *value;
+  static Result<std::shared_ptr<const T>> as(const ItemPtr& item, std::string_view wanted) {
+    if (const T* value = std::get_if<T>(&item->data)) return std::shared_ptr<const T>(item, value);
     return malformed("expected {}", wanted);
   }
 
   template <typename T>
-  Result<T> pop_as(std::string_view wanted) {
+  Result<std::shared_ptr<const T>> pop_as(std::string_view wanted) {
     CW_TRY(const ItemPtr item, pop());
     return as<T>(item, wanted);
   }
@@ -227,7 +230,7 @@ class Machine {
   Result<void> stack_global() {
     CW_TRY(const auto name, pop_as<std::string>("a global's name"));
     CW_TRY(const auto module, pop_as<std::string>("a global's module"));
-    return push_global(module + " " + name);
+    return push_global(*module + " " + *name);
   }
 
   Result<void> tuple_of(std::size_t size) {
@@ -246,27 +249,34 @@ class Machine {
     int depth = 1;
     for (const ItemPtr& item : items) depth = std::max(depth, item->depth + 1);
     if (depth > deepest_tuple) return malformed("tuples are nested {} deep", depth);
+    tuple_items_ += items.size();
+    if (tuple_items_ > most_items) return malformed("its tuples have more than {} items", most_items);
     return push({std::move(items), depth});
   }
 
   // ("storage", storage type, file, device, element count)
   Result<void> persistent_id() {
     CW_TRY(const auto id, pop_as<Items>("a storage's tuple"));
-    if (id.size() < 3) return malformed("a storage's tuple has {} items", id.size());
-    CW_TRY(const auto kind, as<std::string>(id[0], "a storage's kind"));
-    CW_TRY(const auto type, as<Global>(id[1], "a storage's type"));
-    CW_TRY(auto file, as<std::string>(id[2], "a storage's file"));
-    if (kind != "storage") return malformed("'{}' is no storage", kind);
-    return push({Storage{std::move(file), storage_dtype(type.name)}});
+    if (id->size() < 3) return malformed("a storage's tuple has {} items", id->size());
+    CW_TRY(const auto kind, as<std::string>((*id)[0], "a storage's kind"));
+    CW_TRY(const auto type, as<Global>((*id)[1], "a storage's type"));
+    CW_TRY(const auto file, as<std::string>((*id)[2], "a storage's file"));
+    if (*kind != "storage") return malformed("'{}' is no storage", *kind);
+    return push({Storage{*file, storage_dtype(type->name)}});
   }
 
   Result<void> reduce() {
     CW_TRY(const auto arguments, pop_as<Items>("a call's arguments"));
     CW_TRY(const auto function, pop_as<Global>("a call's function"));
-    if (function.name == "collections OrderedDict" && arguments.empty()) return push({OrderedDict{}});
-    if (!function.name.starts_with("torch._utils _rebuild_tensor"))
-      return fail("pickle_refused", "a call of '{}' has no place in a file of tensors", function.name);
-    CW_TRY(auto tensor, rebuild(arguments, function.name.ends_with("_v3")));
+    const std::string& name = function->name;
+    if (name == "collections OrderedDict" && arguments->empty()) return push({OrderedDict{}});
+    if (name == "torch._utils _rebuild_parameter" && !arguments->empty()) {  // (tensor, requires_grad, hooks)
+      CW_TRY(const auto data, as<PickledTensor>(arguments->front(), "a parameter's tensor"));
+      return push({*data});
+    }
+    if (!name.starts_with("torch._utils _rebuild_tensor"))
+      return fail("pickle_refused", "a call of '{}' has no place in a file of tensors", name);
+    CW_TRY(auto tensor, rebuild(*arguments, name.ends_with("_v3")));
     return push({std::move(tensor)});
   }
 
@@ -276,15 +286,15 @@ class Machine {
     CW_TRY(const auto storage, as<Storage>(arguments[0], "a tensor's storage"));
     CW_TRY(const auto offset, as<std::int64_t>(arguments[1], "a tensor's storage offset"));
     PickledTensor tensor{.name = {}, .dtype = DType::uint8, .shape = {}, .stride = {},
-                         .storage_offset = static_cast<std::uint64_t>(offset), .storage = storage.file};
+                         .storage_offset = static_cast<std::uint64_t>(*offset), .storage = storage->file};
     CW_TRY(tensor.shape, extents(arguments[2]));
     CW_TRY(tensor.stride, extents(arguments[3]));
-    std::optional<DType> dtype = storage.dtype;
+    std::optional<DType> dtype = storage->dtype;
     if (has_dtype) {
       CW_TRY(const auto name, as<Global>(arguments[6], "a tensor's dtype"));
-      dtype = dtype_from_torch(std::string_view(name.name).substr(name.name.find(' ') + 1));
+      dtype = dtype_from_torch(std::string_view(name->name).substr(name->name.find(' ') + 1));
     }
-    if (!dtype || offset < 0 || tensor.shape.size() != tensor.stride.size() || !element_count(tensor.shape))
+    if (!dtype || *offset < 0 || tensor.shape.size() != tensor.stride.size() || !element_count(tensor.shape))
       return malformed("a tensor's dtype, offset, shape and stride do not make one");
     tensor.dtype = *dtype;
     return tensor;
@@ -293,10 +303,11 @@ class Machine {
   static Result<Shape> extents(const ItemPtr& item) {
     CW_TRY(const auto items, as<Items>(item, "a shape"));
     Shape shape;
-    for (const ItemPtr& extent : items) {
+    if (items->size() > most_axes) return malformed("a shape or stride has {} axes", items->size());
+    for (const ItemPtr& extent : *items) {
       CW_TRY(const auto value, as<std::int64_t>(extent, "an extent"));
-      if (value < 0) return malformed("a shape or stride has the extent {}", value);
-      shape.push_back(value);
+      if (*value < 0) return malformed("a shape or stride has the extent {}", *value);
+      shape.push_back(*value);
     }
     return shape;
   }
@@ -306,9 +317,10 @@ class Machine {
     if (stack_.empty()) return malformed("an opcode finds the stack empty");
     CW_TRY(const auto dict, as<std::shared_ptr<Dict>>(stack_.back(), "a dict"));
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
-      CW_TRY(auto name, as<std::string>(pairs[i], "a string as the key"));
-      CW_TRY(auto tensor, as<PickledTensor>(pairs[i + 1], "a tensor as the value"));
-      dict->tensors.emplace_back(std::move(name), std::move(tensor));
+      CW_TRY(const auto name, as<std::string>(pairs[i], "a string as the key"));
+      CW_TRY(const auto tensor, as<PickledTensor>(pairs[i + 1], "a tensor as the value"));
+      if ((*dict)->tensors.size() >= most_items / 64) return malformed("the dict has too many tensors");
+      (*dict)->tensors.emplace_back(*name, *tensor);
     }
     return {};
   }
@@ -327,6 +339,7 @@ class Machine {
   std::string_view rest_;
   Items stack_;
   std::map<std::uint64_t, ItemPtr> memo_;
+  std::size_t tuple_items_ = 0;
 };
 
 }  // namespace

@@ -58,6 +58,9 @@ Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_
     if (got <= 0) return malformed("{}: member {} ends too early or is damaged", full_path, index);
     have += static_cast<std::uint64_t>(got);
   }
+  // libzip compares the checksum when a member read from its beginning ends.
+  char beyond;
+  if (offset == 0 && zip_fread(member.get(), &beyond, 1) < 0) return malformed("{}: member {} is damaged: its checksum differs", full_path, index);
   return bytes;
 }
 

@@ -1,0 +1,304 @@
+// Calls that have no place in the dataset, and the forms in which engines make those that do.
+#include "bind/binder.h"
+
+#include "support/fixture.h"
+
+namespace cw::testing {
+namespace {
+
+using Values = std::vector<std::int64_t>;
+constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
+constexpr const char* decode64 = "gqa_paged_decode_h32_kv8_d128_ps64";
+constexpr const char* prefill = "gqa_paged_prefill_causal_h32_kv8_d128_ps1";
+constexpr const char* ragged = "gqa_ragged_prefill_causal_h32_kv8_d128";
+
+class BinderTest : public DatasetTest {
+ protected:
+  // A decode of one sequence with additions to its plan and run.
+  SanitizeOutcome decode_with(const std::vector<std::pair<std::string, DumpValue>>& plan, const std::vector<std::pair<std::string, DumpValue>>& run) {
+    DumpCall planned = decode_plan(0xa, {0, 2}, {3, 4});
+    planned.arguments.insert(planned.arguments.end(), plan.begin(), plan.end());
+    writer_.write(planned);
+    writer_.tick();
+    DumpCall made = decode_run(0xa, 1);
+    for (const auto& [key, value] : run) {
+      std::erase_if(made.arguments, [&key = key](const auto& argument) { return argument.first == key; });
+      made.arguments.emplace_back(key, value);
+    }
+    writer_.write(made);
+    return sanitize_dumps();
+  }
+  void expect_rejected(const SanitizeOutcome& outcome, const std::string& reason) {
+    EXPECT_EQ(count(outcome, reason), 1u) << reason;
+    EXPECT_TRUE(workloads(decode).empty());
+  }
+  DumpWriter writer_{dumps(), 77};
+};
+
+TEST_F(BinderTest, ASlidingWindow) { expect_rejected(decode_with({{"kwarg_window_left", DumpLiteral{"0"}}}, {}), "sliding_window"); }
+TEST_F(BinderTest, AWindowInAPositionalArgument) {
+  expect_rejected(decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"127"}}}, {}), "sliding_window");
+}
+TEST_F(BinderTest, ALogitsSoftCap) { expect_rejected(decode_with({{"kwarg_logits_soft_cap", DumpLiteral{"30.0"}}}, {}), "logits_soft_cap"); }
+TEST_F(BinderTest, AttentionSinks) { expect_rejected(decode_with({}, {{"kwarg_sinks", DumpTensor{DType::float32, {32}}}}), "attention_sinks"); }
+TEST_F(BinderTest, AValueScale) { expect_rejected(decode_with({}, {{"kwarg_v_scale", DumpLiteral{"0.5"}}}), "value_scale"); }
+TEST_F(BinderTest, RotaryEncodingInside) { expect_rejected(decode_with({{"kwarg_pos_encoding_mode", DumpLiteral{"\"ROPE_LLAMA\""}}}, {}), "position_encoding"); }
+TEST_F(BinderTest, ScalesThatAreNoNumbers) { expect_rejected(decode_with({{"kwarg_sm_scale", DumpLiteral{"NaN"}}}, {}), "scalar_unknown"); }
+
+TEST_F(BinderTest, Fp8KvForABfloat16Definition) {
+  const DumpTensor half{DType::float8_e4m3fn, {64, 8, 128}};
+  const auto outcome = decode_with({}, {{"arg_2", DumpPair{half, half}}});
+  expect_rejected(outcome, "no_definition_fits");
+  for (const auto& [key, item] : outcome.survey.tally.items())
+    if (key.code == "no_definition_fits") {
+      EXPECT_NE(item.message.find("another data type"), std::string::npos) << item.message;
+    }
+}
+
+TEST_F(BinderTest, SeveralQueriesASequence) {
+  writer_.write(decode_plan(0xa, {0, 2}, {3, 4}));
+  writer_.tick();
+  writer_.write(decode_run(0xa, 3));
+  expect_rejected(sanitize_dumps(), "multi_token_decode");
+}
+
+TEST_F(BinderTest, KScaleMultipliesTheScale) {
+  decode_with({{"kwarg_sm_scale", DumpLiteral{"0.5"}}}, {{"kwarg_k_scale", DumpLiteral{"0.5"}}});
+  EXPECT_EQ(workloads(decode).at(0)["inputs"]["sm_scale"]["value"], 0.25);
+}
+
+TEST_F(BinderTest, TheDefaultScaleIsDerivedAndCounted) {
+  const auto outcome = decode_with({}, {});
+  EXPECT_DOUBLE_EQ(workloads(decode).at(0)["inputs"]["sm_scale"]["value"], 0.08838834764831845);
+  const auto collection = nlohmann::json::parse(read_text(trace() / "collection.json"));
+  EXPECT_EQ(collection["captures"][0]["definitions"][decode]["derived_calls"]["sm_scale"], 1);
+  EXPECT_EQ(collection["captures"][0]["definitions"][decode]["workloads"][0]["derived"][0], "sm_scale");
+}
+
+TEST_F(BinderTest, PositionalScaleOfVllm) {
+  const DumpLiteral null{"null"};
+  decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"-1"}}, {"arg_10", null}, {"arg_11", null}, {"arg_12", null}, {"arg_13", null},
+               {"arg_14", null}, {"arg_15", DumpLiteral{"0.25"}}}, {});
+  EXPECT_EQ(workloads(decode).at(0)["inputs"]["sm_scale"]["value"], 0.25);
+}
+
+TEST_F(BinderTest, OneTensorOfKAndVInEitherLayout) {
+  const Heads paged{.page_size = 64, .pool = 4};
+  for (const Shape& shape : {Shape{4, 2, 64, 8, 128}, Shape{4, 2, 8, 64, 128}}) {
+    writer_.write(decode_plan(0xa, {0, 1}, {shape[2] == 64 ? 2 : 3}, paged));
+    writer_.tick();
+    DumpCall run = decode_run(0xa, 1, paged);
+    run.arguments[1] = {"arg_2", DumpTensor{DType::bfloat16, shape}};
+    writer_.write(run);
+    writer_.tick();
+  }
+  sanitize_dumps();
+  EXPECT_EQ(workloads(decode64).size(), 2u);
+}
+
+TEST_F(BinderTest, TheConstructorsLayoutCounts) {
+  writer_.write({std::string(decode_class) + ".__init__", "flashinfer.decode", "(self, float_workspace_buffer: torch.Tensor, kv_layout: str = 'NHD') -> None", 0xa,
+                 {{"arg_1", DumpTensor{DType::uint8, {16}}}, {"arg_2", DumpLiteral{"\"HND\""}}}});
+  writer_.tick();
+  writer_.write(decode_plan(0xa, {0, 1}, {2}, {.page_size = 64, .pool = 4}));
+  writer_.tick();
+  // Recorded as HND: [pages, heads, page, dim] with 64 heads would be another model's.
+  DumpCall run = decode_run(0xa, 1, {.page_size = 64, .pool = 4});
+  writer_.write(run);
+  EXPECT_EQ(count(sanitize_dumps(), "no_definition_fits"), 1u);
+}
+
+TEST_F(BinderTest, LongIndexBuffersAreCutAtIndptr) {
+  writer_.write(decode_plan(0xa, {0, 2}, {5, 6, 1'000'000, 1'000'000}));
+  writer_.tick();
+  writer_.write(decode_run(0xa, 1));
+  sanitize_dumps();
+  EXPECT_EQ(stored(workloads(decode).at(0), "kv_indices"), (Values{5, 6}));
+  EXPECT_EQ(workloads(decode)[0]["axes"]["num_kv_indices"], 2);
+}
+
+TEST_F(BinderTest, IndexTensorsThatPointNowhere) {
+  const auto rejected = [this](const Values& indptr, const Values& indices) {
+    writer_.write(decode_plan(0xa, indptr, indices));
+    writer_.tick();
+    writer_.write(decode_run(0xa, static_cast<std::int64_t>(indptr.size()) - 1));
+    writer_.tick();
+  };
+  rejected({0, 1}, {1024});     // one past the pool
+  rejected({0, 1}, {-1});
+  rejected({1, 2}, {3, 4});     // does not start at 0
+  rejected({0, 2, 1}, {3, 4});  // falls
+  EXPECT_EQ(count(sanitize_dumps(), "structure"), 4u);
+  EXPECT_TRUE(workloads(decode).empty());
+}
+
+TEST_F(BinderTest, LastPagesMustHaveEntries) {
+  const Heads paged{.page_size = 64, .pool = 4};
+  for (const std::int64_t last : {0, 65, 64}) {
+    DumpCall plan = decode_plan(0xa, {0, 1}, {2}, paged);
+    plan.arguments[2] = {"arg_3", int32_tensor({last})};
+    writer_.write(plan);
+    writer_.tick();
+    writer_.write(decode_run(0xa, 1, paged));
+    writer_.tick();
+  }
+  EXPECT_EQ(count(sanitize_dumps(), "structure"), 2u);
+  EXPECT_EQ(workloads(decode64).size(), 1u);
+}
+
+TEST_F(BinderTest, ThePrefixHalfOfAnExtendIsNoCausalPrefill) {
+  writer_.write(ragged_plan(0xb, {0, 6}));
+  writer_.tick();
+  writer_.write(paged_plan(0xa, {0, 6}, {0, 9}, {1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  for (int layer = 0; layer < 2; ++layer) {
+    writer_.tick();
+    writer_.write(ragged_run(0xb, 6, true));
+    writer_.tick();
+    writer_.write(paged_run(0xa, 6, true));
+  }
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "prefix_half"), 2u);
+  EXPECT_TRUE(workloads(prefill).empty());
+  EXPECT_EQ(workloads(ragged).size(), 1u);
+}
+
+TEST_F(BinderTest, ThePrefixHalfMayComeFirst) {
+  writer_.write(ragged_plan(0xb, {0, 6}));
+  writer_.tick();
+  writer_.write(paged_plan(0xa, {0, 6}, {0, 9}, {1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  writer_.tick();
+  writer_.write(paged_run(0xa, 6, true));
+  writer_.tick();
+  writer_.write(ragged_run(0xb, 6, true));
+  EXPECT_EQ(count(sanitize_dumps(), "prefix_half"), 1u);
+  EXPECT_TRUE(workloads(prefill).empty());
+}
+
+TEST_F(BinderTest, AHalfWithoutItsOtherHalfIsNotTakenAsCausal) {
+  writer_.write(paged_plan(0xa, {0, 6}, {0, 9}, {1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  writer_.tick();
+  writer_.write(paged_run(0xa, 6, true));
+  EXPECT_EQ(count(sanitize_dumps(), "other_half_missing"), 1u);
+  EXPECT_TRUE(workloads(prefill).empty());
+}
+
+TEST_F(BinderTest, APagedPrefillAloneIsCausalAndThatIsDerived) {
+  writer_.write(paged_plan(0xa, {0, 6}, {0, 9}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0}));
+  writer_.tick();
+  writer_.write(paged_run(0xa, 6));
+  const auto outcome = sanitize_dumps();
+  ASSERT_EQ(workloads(prefill).size(), 1u);
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    if (definition.definition->name == prefill) {
+      EXPECT_EQ(definition.derived.at("causal"), 1u);
+    }
+}
+
+TEST_F(BinderTest, GivenCausalIsNotDerivedAndFalseIsRefused) {
+  for (const char* causal : {"true", "false"}) {
+    DumpCall plan = paged_plan(0xa, {0, 6}, {0, 9}, {1, 2, 3, 4, 5, 6, 7, 8, 9});
+    plan.arguments.emplace_back("kwarg_causal", DumpLiteral{causal});
+    writer_.write(plan);
+    writer_.tick();
+    writer_.write(paged_run(0xa, 6));
+    writer_.tick();
+  }
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "non_causal"), 1u);
+  EXPECT_EQ(workloads(prefill).size(), 1u);
+  for (const DefinitionOutcome& definition : outcome.definitions) EXPECT_FALSE(definition.derived.contains("causal"));
+}
+
+TEST_F(BinderTest, CustomMasksAndMoreQueriesThanKeys) {
+  DumpCall masked = paged_plan(0xa, {0, 2}, {0, 3}, {1, 2, 3});
+  masked.arguments.back() = {"kwarg_custom_mask", DumpTensor{DType::boolean, {6}}};
+  writer_.write(masked);
+  writer_.tick();
+  writer_.write(paged_run(0xa, 2));
+  writer_.tick();
+  writer_.write(paged_plan(0xa, {0, 4}, {0, 3}, {1, 2, 3}));
+  writer_.tick();
+  writer_.write(paged_run(0xa, 4));
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "custom_mask"), 1u);
+  EXPECT_EQ(count(outcome, "structure"), 1u);
+}
+
+TEST_F(BinderTest, MlaLastPagesAreComputedFromLengths) {
+  writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {65, 64}, false, 0.1, 64));
+  writer_.tick();
+  writer_.write(mla_run(0xa, 2, 16, 64));
+  writer_.tick();
+  writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {64, 64}, false, 0.1, 64));  // 64 tokens are no two pages
+  writer_.tick();
+  writer_.write(mla_run(0xa, 2, 16, 64));
+  const auto outcome = sanitize_dumps();
+  ASSERT_EQ(workloads("mla_paged_decode_h16_ckv512_kpe64_ps64").size(), 1u);
+  EXPECT_EQ(stored(workloads("mla_paged_decode_h16_ckv512_kpe64_ps64")[0], "kv_last_page_len"), (Values{1, 64}));
+  EXPECT_EQ(count(outcome, "structure"), 1u);
+}
+
+TEST_F(BinderTest, NormsOfThreeAxesAreFlattened) {
+  DumpCall call = rmsnorm(1, 128);
+  call.arguments[0] = {"arg_0", DumpTensor{DType::bfloat16, {6, 4, 128}}};
+  writer_.write(call);
+  sanitize_dumps();
+  EXPECT_EQ(workloads("rmsnorm_h128").at(0)["axes"]["batch_size"], 24);
+}
+
+TEST_F(BinderTest, AnotherEpsilonThanTheReferences) {
+  auto path = trace() / "definitions/rmsnorm/rmsnorm_h4096.json";
+  auto definition = nlohmann::ordered_json::parse(read_text(path));
+  definition["reference"] = "EPS = 1e-6\ndef run(hidden_states, weight): pass\n";
+  write_text(path, definition.dump());
+  writer_.write(rmsnorm(3));  // eps 1e-05
+  EXPECT_EQ(count(sanitize_dumps(), "other_epsilon"), 1u);
+  EXPECT_TRUE(workloads("rmsnorm_h4096").empty());
+}
+
+TEST_F(BinderTest, ScalarSamplingParametersAreSpread) {
+  DumpCall call = sampling({1, 2, 3}, {0.5f, 0.5f, 0.5f});
+  call.arguments[1] = {"arg_1", DumpLiteral{"40"}};
+  call.arguments[2] = {"arg_2", DumpLiteral{"0.5"}};
+  writer_.write(call);
+  sanitize_dumps();
+  EXPECT_EQ(stored(workloads("top_k_top_p_sampling_from_probs_v128256").at(0), "top_k"), (Values{40, 40, 40}));
+}
+
+TEST_F(BinderTest, ABombOfAShapeCostsOnlyItsCall) {
+  DumpCall call = sampling({1}, {0.5f});
+  call.arguments[0] = {"arg_0", DumpTensor{DType::float32, {std::int64_t{1} << 40, 0}}};
+  call.arguments[1] = {"arg_1", DumpLiteral{"40"}};
+  writer_.write(call);
+  writer_.write(rmsnorm(3));
+  sanitize_dumps();
+  EXPECT_EQ(workloads("rmsnorm_h4096").size(), 1u);
+  EXPECT_TRUE(workloads("top_k_top_p_sampling_from_probs_v128256").empty());
+}
+
+TEST_F(BinderTest, DefinitionsThatContradictTheApiAreRefusedWithTheAxis) {
+  // kv_last_page_len has one entry a sequence; this definition wants one more.
+  const Heads heads{.qo = 16, .kv = 1, .page_size = 64, .pool = 8};
+  writer_.write(paged_plan(0xa, {0, 1, 2}, {0, 1, 3}, {1, 2, 3}, heads));
+  writer_.tick();
+  writer_.write(paged_run(0xa, 2, false, heads));
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "axes_disagree"), 1u);
+}
+
+TEST_F(BinderTest, LayersOfAStepAreOneWorkloadSeenOften) {
+  writer_.write(decode_plan(0xa, {0, 2}, {3, 4}));
+  for (int layer = 0; layer < 32; ++layer) {
+    writer_.tick();
+    writer_.write(decode_run(0xa, 1));
+  }
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(workloads(decode).size(), 1u);
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    if (definition.definition->name == decode) {
+      EXPECT_EQ(definition.kept.at(0).seen, 32u);
+    }
+}
+
+}  // namespace
+}  // namespace cw::testing

@@ -1,0 +1,61 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/console.h"
+#include "base/hash.h"
+#include "support/fixture.h"
+
+namespace cw {
+namespace {
+
+TEST(WriteAtomically, ReplacesWhole) {
+  testing::TemporaryFolder folder;
+  ASSERT_TRUE(write_atomically(folder / "f", "one"));
+  ASSERT_TRUE(write_atomically(folder / "f", "two and more"));
+  EXPECT_EQ(testing::tree(folder.path()), (std::map<std::string, std::string>{{"f", "two and more"}}));
+}
+
+TEST(WriteAtomically, LeavesNothingBehindWhenItCannot) {
+  testing::TemporaryFolder folder;
+  EXPECT_EQ(write_atomically(folder / "missing/f", "x").error().code, "not_found");
+  std::filesystem::create_directory(folder / "d");
+  EXPECT_FALSE(write_atomically(folder / "d", "x"));
+  EXPECT_TRUE(testing::tree(folder.path()).empty());
+}
+
+TEST(ReadFile, LimitsAndPadding) {
+  testing::TemporaryFolder folder;
+  testing::write_text(folder / "f", "12345");
+  EXPECT_EQ(*read_file(AT_FDCWD, folder / "f", 5), "12345");
+  EXPECT_EQ(read_file(AT_FDCWD, folder / "f", 4).error().code, "too_large");
+  EXPECT_EQ(read_file(AT_FDCWD, folder / "g", 4).error().code, "not_found");
+  EXPECT_EQ(read_file(AT_FDCWD, folder.path(), 4).error().code, "unreadable");
+  std::string buffer(100, 'x');
+  EXPECT_EQ(*read_file_into(AT_FDCWD, folder / "f", 5, 8, buffer), "12345");
+  EXPECT_EQ(buffer.substr(5, 8), std::string(8, '\0'));
+}
+
+TEST(ReadFile, AFifoDoesNotHang) {
+  testing::TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  EXPECT_EQ(read_file(AT_FDCWD, folder / "fifo", 10).error().code, "unreadable");
+}
+
+TEST(Hash, KnownValues) {
+  EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  // python3 -c "import uuid; print(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_DNS, 'collect-workloads'), 'x'))"
+  EXPECT_EQ(uuid_v5("x"), "4669dee2-a879-564e-b95b-a675e3a89d5d");
+}
+
+TEST(Console, WrapAndSeparators) {
+  EXPECT_EQ(wrap("aa bb cc", 6, "> "), "> aa\n> bb\n> cc\n");
+  EXPECT_EQ(wrap("aa bb", 10, ""), "aa bb\n");
+  EXPECT_EQ(wrap("word-longer-than-the-line x", 5, ""), "word-longer-than-the-line\nx\n");
+  EXPECT_EQ(with_separators(0), "0");
+  EXPECT_EQ(with_separators(1234567), "1,234,567");
+}
+
+}  // namespace
+}  // namespace cw

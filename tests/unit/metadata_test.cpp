@@ -1,0 +1,77 @@
+#include "capture/level10/metadata.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+namespace cw::level10 {
+namespace {
+
+Result<Record> parse(std::string line) {
+  const std::size_t size = line.size();
+  line.resize(size + 64);
+  return parse_record(std::string_view(line).substr(0, size));
+}
+
+Result<Record> parse_last(std::string content) {
+  const std::size_t size = content.size();
+  content.resize(size + 64);
+  return parse_last_record(std::string_view(content).substr(0, size));
+}
+
+std::string record(const std::string& inputs, const std::string& rest = "") {
+  return R"j({"function_name": "f", "module": "flashinfer.m", "process_id": 7, "input_metadata": {)j" + inputs +
+         R"j(}, "function_signature": "(a)", "versions": {"flashinfer": "0.6.15"}, "execution_status": "completed", "graph_capture": false)j" + rest + "}";
+}
+
+TEST(Metadata, ValuesOfEveryKind) {
+  const auto parsed = parse(record(
+      R"j("arg_0": 1, "arg_1": -0.5, "arg_2": null, "arg_3": true, "arg_4": "NHD", "arg_5": {"type": "torch.dtype", "value": "torch.bfloat16"}, )j"
+      R"j("arg_6": {"type": "enum", "name": "E.a", "value": 2}, "arg_7": {"type": "tuple", "length": 2, "items": [{"type": "torch.Tensor", "shape": [1], "tensor_key": "arg_7__0"}, 3], "truncated": false}, )j"
+      R"j("arg_8": {"type": "MLAPlanMetadata", "repr": "MLAPlanMetadata(x=1)"}, "arg_9": {"type": "dict", "length": 1, "items": [{"key": "a", "value": 1}], "truncated": false})j"));
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  const auto& in = parsed->inputs;
+  ASSERT_EQ(in.size(), 10u);
+  EXPECT_EQ(std::get<std::int64_t>(in[0].second.data), 1);
+  EXPECT_EQ(std::get<double>(in[1].second.data), -0.5);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(in[2].second.data));
+  EXPECT_EQ(std::get<bool>(in[3].second.data), true);
+  EXPECT_EQ(std::get<std::string>(in[4].second.data), "NHD");
+  EXPECT_EQ(std::get<RecordedOpaque>(in[5].second.data).text, "torch.bfloat16");
+  EXPECT_EQ(std::get<RecordedEnum>(in[6].second.data).value, 2);
+  const auto& items = std::get<RecordedSequence>(in[7].second.data).items;
+  EXPECT_EQ(std::get<TensorKey>(items[0].data).key, "arg_7__0");
+  EXPECT_EQ(std::get<RecordedOpaque>(in[8].second.data).type, "MLAPlanMetadata");
+  EXPECT_EQ(std::get<RecordedOpaque>(in[9].second.data).type, "dict");
+}
+
+TEST(Metadata, PythonsJson) {
+  const auto parsed = parse(record(R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" + std::string(400, '0')));
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  const auto number = [&](std::size_t i) { return std::get<double>(parsed->inputs[i].second.data); };
+  EXPECT_TRUE(std::isnan(number(0)));
+  EXPECT_TRUE(std::isinf(number(1)));
+  EXPECT_LT(number(2), 0);
+  EXPECT_EQ(number(3), 36893488147419103232.0);
+  EXPECT_TRUE(std::isinf(number(4)));
+}
+
+TEST(Metadata, MalformedRecords) {
+  for (const std::string& line : {std::string(), std::string("{}"), std::string("[1]"), record(R"j("arg_0": nope)j"), record(R"j("arg_0": )j"),
+                                  record(R"j("arg_0": 1)j", R"j(, "self_id": "x")j"), record("") + "x", std::string("{\"function_name\": \"\xff\"}"),
+                                  record(R"j("arg_0": )j" + std::string(100, '[') + std::string(100, ']'))})
+    EXPECT_EQ(parse(line).error().code, "metadata_malformed") << line;
+}
+
+TEST(Metadata, TheLastWholeRecordCounts) {
+  const std::string saved = R"j({"function_name": "f", "execution_status": "inputs_saved"})j";
+  const std::string done = R"j({"function_name": "f", "execution_status": "completed"})j";
+  EXPECT_EQ(parse_last(saved + "\n" + done + "\n")->status, "completed");
+  EXPECT_EQ(parse_last(saved + "\n" + done.substr(0, 30))->status, "inputs_saved");
+  EXPECT_EQ(parse_last(done)->status, "completed");
+  EXPECT_EQ(parse_last("").error().code, "metadata_malformed");
+  EXPECT_EQ(parse_last("\n\n").error().code, "metadata_malformed");
+}
+
+}  // namespace
+}  // namespace cw::level10
