@@ -126,7 +126,7 @@ class Attempt {
       const auto value = expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
-      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(), [&axis](const Axis& a) { return a.name == axis; });
+      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(), [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
         set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number, expression.text());
         continue;

@@ -22,20 +22,22 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
   std::string text = fmt::format("{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
                                  survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
                                  survey.flashinfer_versions.empty() ? "" : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
-  text += "      new   kept distinct     calls  definition\n";
+  text += "   new  kept distinct    calls  definition\n";
   std::size_t silent = 0;
   for (const DefinitionOutcome& definition : outcome.definitions) {
     if (!is_shown(definition, arguments.options)) {
       ++silent;
       continue;
     }
-    text += fmt::format("{:>9}{:>7}{:>9}{:>10}  {}\n", with_separators(definition.added()), with_separators(definition.kept.size()),
-                        with_separators(definition.distinct), with_separators(definition.calls), definition.definition->name);
-    for (const auto& [name, count] : definition.derived)
-      text += fmt::format("{:37}{} derived in {} calls\n", "", name, with_separators(count));
-    if (!definition.status.empty()) text += wrap(definition.status, 80, "                                     ");
+    const std::string& name = definition.definition->name;
+    text += fmt::format("{:>6}{:>6}{:>9}{:>9}{}{}\n", with_separators(definition.added()), with_separators(definition.kept.size()),
+                        with_separators(definition.distinct), with_separators(definition.calls),
+                        name.size() > 48 ? "\n                  " : "  ", name);
+    for (const auto& [scalar, count] : definition.derived)
+      text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
+    if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
   }
-  if (silent > 0) text += fmt::format("{:37}(no calls for {} other definitions)\n", "", silent);
+  if (silent > 0) text += fmt::format("{:32}(no calls for {} other definitions)\n", "", silent);
   const std::string rejected = describe_tally(survey.tally, false);
   if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;
   return text;

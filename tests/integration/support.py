@@ -1,0 +1,56 @@
+"""What the integration tests share: the binary, packed dumps, datasets, and a way to read what was made."""
+import hashlib, json, os, pathlib, struct, subprocess, tarfile, tempfile, unittest
+
+DATA = pathlib.Path(__file__).parent.parent / "data"
+BINARY = os.environ["COLLECT_WORKLOADS"]
+
+
+def run(*arguments, check=None, **options):
+    """Runs the binary; with `check`, the exit status must be that."""
+    result = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, **options)
+    if check is not None and result.returncode != check:
+        raise AssertionError(f"{arguments}: exit status {result.returncode}, not {check}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def unpack(name, folder):
+    with tarfile.open(DATA / f"{name}.tar.gz") as tar: tar.extractall(folder)
+    return pathlib.Path(folder) / name
+
+
+def tree(root):
+    """Relative path -> SHA-256 of every file."""
+    root = pathlib.Path(root)
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def workloads(trace):
+    """Definition -> the workload objects of its file."""
+    return {p.stem: [json.loads(line)["workload"] for line in p.read_text().splitlines()]
+            for p in (pathlib.Path(trace) / "workloads").rglob("*.jsonl")}
+
+
+def tensor(trace, spec):
+    """A stored integer tensor, as a list."""
+    data = (pathlib.Path(trace) / spec["path"]).read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    entry = json.loads(data[8:8 + length])[spec["tensor_key"]]
+    begin, end = (8 + length + offset for offset in entry["data_offsets"])
+    return list(memoryview(data[begin:end]).cast({"I32": "i", "I64": "q"}[entry["dtype"]]))
+
+
+class DatasetTest(unittest.TestCase):
+    def setUp(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self._folder.cleanup)
+        self.folder = pathlib.Path(self._folder.name)
+        self.trace = self.new_trace("trace")
+
+    def new_trace(self, name):
+        trace = self.folder / name
+        trace.mkdir()
+        unpack("definitions", trace)
+        return trace
+
+    def sanitize(self, dumps, *options, trace=None, check=0):
+        return json.loads(run("sanitize", "--dumps", dumps, "--trace-dir", trace or self.trace, "--json", *options, check=check).stdout)
