@@ -16,7 +16,8 @@ namespace {
 
 using namespace cw::testing;
 
-std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, std::int64_t pool, std::vector<std::int64_t>& indices) {
+std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, std::int64_t pool,
+                                     std::vector<std::int64_t>& indices) {
   std::vector<std::int64_t> indptr{0};
   const std::int64_t longest = std::max<std::int64_t>(1, std::min<std::int64_t>(400, pool / batch / 2));
   for (std::int64_t i = 0; i < batch; ++i) {
@@ -58,6 +59,8 @@ int main(int argc, char** argv) {
       write(decode_run(0x8000, batch, heads));
       write(rmsnorm(batch));
     }
-    if (step % 8 == 3) write(sampling(std::vector<std::int64_t>(static_cast<std::size_t>(batch), 50), std::vector<float>(static_cast<std::size_t>(batch), 0.9f)));
+    if (step % 8 == 3)
+      write(sampling(std::vector<std::int64_t>(static_cast<std::size_t>(batch), 50),
+                     std::vector<float>(static_cast<std::size_t>(batch), 0.9f)));
   }
 }

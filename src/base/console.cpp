@@ -21,7 +21,8 @@ constexpr auto plain_interval = 5s;
 bool has_colour(int fd) {
   const char* const no_colour = std::getenv("NO_COLOR");
   const char* const term = std::getenv("TERM");
-  return ::isatty(fd) && (no_colour == nullptr || *no_colour == '\0') && (term == nullptr || std::strcmp(term, "dumb") != 0);
+  return ::isatty(fd) && (no_colour == nullptr || *no_colour == '\0') &&
+         (term == nullptr || std::strcmp(term, "dumb") != 0);
 }
 
 std::size_t columns(int fd) {
@@ -31,10 +32,14 @@ std::size_t columns(int fd) {
 }
 
 ProgressLine::ProgressLine(bool is_quiet)
-    : is_quiet_(is_quiet), is_live_(::isatty(2) != 0),
-      next_(std::chrono::steady_clock::now() + (is_live_ ? std::chrono::steady_clock::duration(live_interval) : plain_interval)) {}
+    : is_quiet_(is_quiet),
+      is_live_(::isatty(2) != 0),
+      next_(std::chrono::steady_clock::now() +
+            (is_live_ ? std::chrono::steady_clock::duration(live_interval) : plain_interval)) {}
 
-ProgressLine::~ProgressLine() { clear(); }
+ProgressLine::~ProgressLine() {
+  clear();
+}
 
 void ProgressLine::update(const std::string& text) {
   if (is_quiet_) return;

@@ -61,8 +61,8 @@ Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view nam
   return static_cast<std::uint64_t>(status.st_size);
 }
 
-Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
-                          char* out, std::string_view name) {
+Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size, char* out,
+                          std::string_view name) {
   while (size > 0) {
     const ssize_t got = ::pread(file.get(), out, size, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
@@ -80,8 +80,7 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
   CW_TRY(const std::uint64_t size, file_size(file, path));
   if (size > limit)
-    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path,
-                size, limit);
+    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path, size, limit);
   if (buffer.size() < size + padding) buffer.resize(size + padding);
   CW_CHECK(read_exactly(file, 0, size, buffer.data(), path));
   std::memset(buffer.data() + size, 0, padding);
@@ -132,8 +131,7 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
   FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return fail_errno("write", partial, errno);
   auto written = write_all(file.get(), content, path.string());
-  if (written && ::rename(partial.c_str(), path.c_str()) != 0)
-    written = fail_errno("write", path.string(), errno);
+  if (written && ::rename(partial.c_str(), path.c_str()) != 0) written = fail_errno("write", path.string(), errno);
   if (!written) {
     ::unlink(partial.c_str());
     return written;

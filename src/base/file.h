@@ -36,8 +36,8 @@ Result<FileDescriptor> open_directory(const std::filesystem::path& path);
 Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name);
 
 /// Reads exactly `size` bytes at `offset` into `out`; "truncated" when the file ends before.
-Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
-                          char* out, std::string_view name);
+Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size, char* out,
+                          std::string_view name);
 
 /// Reads the whole file into `buffer`, followed by at least `padding` zero bytes, and returns a view of the
 /// file's part. The buffer is used again without giving its memory back. "too_large" past `limit` bytes.

@@ -16,7 +16,9 @@ Hash128 xxh3(std::string_view bytes) {
   return {hash.high64, hash.low64};
 }
 
-std::uint64_t xxh3_64(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+std::uint64_t xxh3_64(std::string_view bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 std::string sha256_hex(std::string_view bytes) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
@@ -29,8 +31,7 @@ std::string sha256_hex(std::string_view bytes) {
 
 std::string uuid_v5(std::string_view name) {
   // UUIDv5 of "collect-workloads" in the RFC's DNS namespace; fixed for ever, ids depend on it.
-  static const boost::uuids::uuid ours =
-      boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
+  static const boost::uuids::uuid ours = boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
   return to_string(boost::uuids::name_generator_sha1(ours)(name.data(), name.size()));
 }
 

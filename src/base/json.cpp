@@ -10,10 +10,14 @@ bool is_nested_too_deeply(std::string_view text) {
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (in_string && c == '\\') ++i;
-    else if (c == '"') in_string = !in_string;
-    else if (!in_string && (c == '[' || c == '{') && ++depth > deepest) return true;
-    else if (!in_string && (c == ']' || c == '}')) --depth;
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '[' || c == '{') && ++depth > deepest)
+      return true;
+    else if (!in_string && (c == ']' || c == '}'))
+      --depth;
   }
   return false;
 }
@@ -41,7 +45,11 @@ std::string brief(const Json& value) {
   return text;
 }
 
-std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
-std::string dump_indented(const Json& value) { return value.dump(1, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+std::string dump_indented(const Json& value) {
+  return value.dump(1, ' ', false, Json::error_handler_t::replace);
+}
 
 }  // namespace cw

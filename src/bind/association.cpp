@@ -21,7 +21,9 @@ bool are_beside(const Binding& binding, const Call& call, const std::shared_ptr<
   return have_same_argument(call, *neighbour, binding.beside->same);
 }
 
-std::string class_of(const std::string& function) { return function.substr(0, function.find('.')); }
+std::string class_of(const std::string& function) {
+  return function.substr(0, function.find('.'));
+}
 
 }  // namespace
 
@@ -111,7 +113,8 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
     const auto wrapper = process.wrappers.find({wrapper_class, call->wrapper.self});
     if (wrapper != process.wrappers.end()) {
       context.init = wrapper->second.init;
-      context.has_plan_in_doubt = wrapper->second.in_doubt || (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
+      context.has_plan_in_doubt =
+          wrapper->second.in_doubt || (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
       if (!context.has_plan_in_doubt) context.plan = wrapper->second.plan;
     }
   }

@@ -16,7 +16,9 @@ namespace {
 
 constexpr std::int64_t unset = -1;
 
-Rejection rejection_of(Error error) { return {std::move(error.code), std::move(error.message)}; }
+Rejection rejection_of(Error error) {
+  return {std::move(error.code), std::move(error.message)};
+}
 
 // What a call says of one binding's inputs, whatever the definition; made once for all its definitions.
 struct Inputs {
@@ -80,12 +82,17 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   const auto none = mismatches.end();
   if (of("page_size") != none && mismatches.size() == 1) return "the engine runs with another page size";
   const auto heads = of("num_qo_heads"), kv = of("num_kv_heads");
-  const auto multiple = [](std::int64_t seen, std::int64_t expected) { return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0); };
-  if (heads != none && (kv == none || heads->seen * kv->expected == kv->seen * heads->expected) && multiple(heads->seen, heads->expected)) {
+  const auto multiple = [](std::int64_t seen, std::int64_t expected) {
+    return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0);
+  };
+  if (heads != none && (kv == none || heads->seen * kv->expected == kv->seen * heads->expected) &&
+      multiple(heads->seen, heads->expected)) {
     const auto tp = definition.tag_values("tp");
-    return fmt::format("another tensor parallel size{}, or another model", tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
+    return fmt::format("another tensor parallel size{}, or another model",
+                       tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
   }
-  if (std::all_of(mismatches.begin(), mismatches.end(), [](const Mismatch& m) { return m.axis == "dtype"; })) return "the engine runs with another data type or quantization";
+  if (std::all_of(mismatches.begin(), mismatches.end(), [](const Mismatch& m) { return m.axis == "dtype"; }))
+    return "the engine runs with another data type or quantization";
   if (of("num_local_experts") != none && mismatches.size() == 1) return "another expert parallel size";
   return "another model";
 }
@@ -126,7 +133,8 @@ class Attempt {
       const auto value = expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
-      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(), [&wanted = axis](const Axis& a) { return a.name == wanted; });
+      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(),
+                                      [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
         set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number, expression.text());
         continue;
@@ -143,7 +151,8 @@ class Attempt {
     std::vector<std::string> parts;
     for (const Mismatch& m : mismatches_) parts.push_back(m.what);
     return {"no_definition_fits",
-            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "), likely_cause(mismatches_, definition_)),
+            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
+                        likely_cause(mismatches_, definition_)),
             &definition_};
   }
 
@@ -155,7 +164,9 @@ class Attempt {
     if (auto failed = find_scalars()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (observation_.axes[i] == unset)
-        return Rejection{"axes_unknown", fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name), &definition_};
+        return Rejection{"axes_unknown",
+                         fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name),
+                         &definition_};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
     const CallNames names(*target_.binding, context_);
@@ -177,7 +188,8 @@ class Attempt {
   void mismatch(const std::string& axis, std::int64_t expected, std::int64_t seen, std::string_view where) {
     for (const Mismatch& known : mismatches_)
       if (known.axis == axis) return;
-    mismatches_.push_back({fmt::format("{}: expected {}, seen {} ({})", axis, expected, seen, where), axis, expected, seen});
+    mismatches_.push_back(
+        {fmt::format("{}: expected {}, seen {} ({})", axis, expected, seen, where), axis, expected, seen});
   }
 
   void set_axis(std::size_t axis, std::int64_t seen, std::string_view where) {
@@ -188,13 +200,15 @@ class Attempt {
     } else if (value == unset) {
       value = seen;
     } else if (value != seen && disagreement_.empty()) {
-      disagreement_ = fmt::format("{}: axis {} is {} elsewhere and {} in {}", definition_.name, spec.name, value, seen, where);
+      disagreement_ =
+          fmt::format("{}: axis {} is {} elsewhere and {} in {}", definition_.name, spec.name, value, seen, where);
     }
   }
 
   void compare_tensor(const TensorSpec& spec, const InputBinding& binding, const InputView& view) {
     if (view.shape.size() != spec.axes.size()) {
-      mismatches_.push_back({fmt::format("{}: expected {} axes, seen {}", spec.name, spec.axes.size(), to_string(view.shape)), "rank"});
+      mismatches_.push_back(
+          {fmt::format("{}: expected {} axes, seen {}", spec.name, spec.axes.size(), to_string(view.shape)), "rank"});
       return;
     }
     for (std::size_t i = 0; i < spec.axes.size(); ++i) set_axis(spec.axes[i], view.shape[i], spec.name);
@@ -202,7 +216,9 @@ class Attempt {
                              (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
                              (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
     if (view.dtype != spec.dtype && !convertible)
-      mismatches_.push_back({fmt::format("{}: expected {}, seen {}", spec.name, trace_name(spec.dtype), trace_name(view.dtype)), "dtype"});
+      mismatches_.push_back(
+          {fmt::format("{}: expected {}, seen {}", spec.name, trace_name(spec.dtype), trace_name(view.dtype)),
+           "dtype"});
   }
 
   std::optional<Rejection> load_steering_inputs() {
@@ -221,7 +237,8 @@ class Attempt {
     if (values->dtype == spec.dtype) return values;
     auto converted = cast(*values, spec.dtype);
     if (!converted)
-      return fail("dtype", "input {}: a value of {} does not fit {}", spec.name, trace_name(values->dtype), trace_name(spec.dtype));
+      return fail("dtype", "input {}: a value of {} does not fit {}", spec.name, trace_name(values->dtype),
+                  trace_name(spec.dtype));
     return std::make_shared<const DenseTensor>(std::move(*converted));
   }
 
@@ -230,19 +247,29 @@ class Attempt {
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || !definition_.inputs[i].is_scalar) continue;
-      if (!binding->value) return Rejection{"scalar_unknown", fmt::format("input {} is a scalar in the definition, a tensor in binding {}", binding->name, target_.binding->id)};
+      if (!binding->value)
+        return Rejection{"scalar_unknown", fmt::format("input {} is a scalar in the definition, a tensor in binding {}",
+                                                       binding->name, target_.binding->id)};
       auto value = binding->value->evaluate(names);
       if (value && is_none(*value) && binding->default_value) {
         value = binding->default_value->evaluate(names);
         derive(binding->name);
       }
-      if (!value) return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message), &definition_};
+      if (!value)
+        return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message),
+                         &definition_};
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
-        return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name, binding->value->text(), describe(*value)), &definition_};
-      if (is_integer(definition_.inputs[i].dtype)) observation_.inputs[i].data = Operand(*as_integer(*value));
-      else if (definition_.inputs[i].dtype == DType::boolean) observation_.inputs[i].data = Operand(truth(*value));
-      else observation_.inputs[i].data = Operand(*number);
+        return Rejection{"scalar_unknown",
+                         fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name,
+                                     binding->value->text(), describe(*value)),
+                         &definition_};
+      if (is_integer(definition_.inputs[i].dtype))
+        observation_.inputs[i].data = Operand(*as_integer(*value));
+      else if (definition_.inputs[i].dtype == DType::boolean)
+        observation_.inputs[i].data = Operand(truth(*value));
+      else
+        observation_.inputs[i].data = Operand(*number);
     }
     return {};
   }
@@ -290,8 +317,13 @@ class Attempt {
     const TargetNames names(target_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
       const auto holds = constraint.evaluate(names);
-      if (!holds) return Rejection{"constraint", fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message), &definition_};
-      if (!truth(*holds)) return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text()), &definition_};
+      if (!holds)
+        return Rejection{"constraint",
+                         fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message),
+                         &definition_};
+      if (!truth(*holds))
+        return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text()),
+                         &definition_};
     }
     return {};
   }
@@ -310,7 +342,8 @@ class Attempt {
 std::optional<Rejection> exclusion(const Binding& binding, const BindingSet& bindings, const Target& target,
                                    const CallInContext& context) {
   const TargetNames names(target, context);
-  if (context.has_neighbour && binding.beside) return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
+  if (context.has_neighbour && binding.beside)
+    return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
   for (const Exclusion& rule : binding.exclusions) {
     const auto applies = rule.when.evaluate(names);
     if (!applies) return rejection_of(applies.error());
@@ -345,7 +378,8 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
       // std::regex recurses; nobody defines a constant on a line of this length.
       if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2) continue;
       const auto value = Expression::parse(match[1].str());
-      const auto number = value ? value->evaluate(CallNames(binding, {})) : Result<Operand>(tl::unexpected(value.error()));
+      const auto number =
+          value ? value->evaluate(CallNames(binding, {})) : Result<Operand>(tl::unexpected(value.error()));
       if (!number) continue;
       constants.emplace_back(constant.name, *number);
       break;
@@ -358,7 +392,9 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
 
 Hash128 shape_key(const CallInContext& context) {
   std::string text;
-  const auto append = [&text](const void* data, std::size_t size) { text.append(static_cast<const char*>(data), size); };
+  const auto append = [&text](const void* data, std::size_t size) {
+    text.append(static_cast<const char*>(data), size);
+  };
   const auto append_value = [&](const auto& self, const Value& value) -> void {
     text += static_cast<char>(value.data.index());
     if (const Tensor* tensor = value.tensor()) {
@@ -386,7 +422,8 @@ Hash128 shape_key(const CallInContext& context) {
   const std::size_t owners[] = {context.plan ? context.plan->order : none, context.init ? context.init->order : none};
   append(&call.signature->digest, sizeof call.signature->digest);
   append(&owners, sizeof owners);
-  text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.has_neighbour)};
+  text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt),
+           static_cast<char>(context.has_neighbour)};
   text += call.function + "\n" + call.module + "\n";
   for (const auto& [name, value] : call.arguments) {
     text += name;
@@ -406,7 +443,8 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
   }
   for (const Target& target : targets_) by_function_[target.binding->function].push_back(&target);
   for (auto& [function, list] : by_function_)
-    std::stable_sort(list.begin(), list.end(), [](const Target* a, const Target* b) { return a->binding < b->binding; });
+    std::stable_sort(list.begin(), list.end(),
+                     [](const Target* a, const Target* b) { return a->binding < b->binding; });
 }
 
 bool Binder::depends_on_shapes_only(const std::string& function) const {
@@ -425,9 +463,12 @@ bool Binder::depends_on_shapes_only(const std::string& function) const {
 BindResult Binder::bind(const CallInContext& context) const {
   const Call& call = *context.call;
   if (call.status == CallStatus::captured)
-    return {{}, Rejection{"captured_in_cuda_graph", "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
+    return {{},
+            Rejection{"captured_in_cuda_graph",
+                      "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
   const auto found = by_function_.find(call.function);
-  if (found == by_function_.end()) return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
+  if (found == by_function_.end())
+    return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
 
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
@@ -442,13 +483,15 @@ BindResult Binder::bind(const CallInContext& context) const {
 
     if (!binding.module_contains.empty() && call.module.find(binding.module_contains) == std::string::npos) continue;
     if (!binding.plan_function.empty() && !context.plan) {
-      rejected = context.has_plan_in_doubt
-                     ? Rejection{"plan_in_doubt", "a plan of this process was not kept or cannot be read, so the last one known may not be this run's"}
-                     : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
+      rejected = context.has_plan_in_doubt ? Rejection{"plan_in_doubt",
+                                                       "a plan of this process was not kept or cannot be read, so the "
+                                                       "last one known may not be this run's"}
+                                           : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
       continue;
     }
     if (has_unnamed_arguments(binding, context)) {
-      rejected = Rejection{"unnamed_arguments", "positional arguments whose names neither the signature nor the binding knows"};
+      rejected = Rejection{"unnamed_arguments",
+                           "positional arguments whose names neither the signature nor the binding knows"};
       continue;
     }
     if (binding.only_if) {
@@ -470,14 +513,21 @@ BindResult Binder::bind(const CallInContext& context) const {
       }
       auto failed = exclusion(binding, bindings_, *target, context);
       if (!failed) failed = attempt.finish();
-      if (failed) rejected = std::move(failed);
-      else result.observations.push_back(attempt.take());
+      if (failed)
+        rejected = std::move(failed);
+      else
+        result.observations.push_back(attempt.take());
     }
   }
   if (result.observations.empty()) {
-    if (rejected) result.rejection = std::move(rejected);
-    else if (mismatched) result.rejection = std::move(mismatched);
-    else result.rejection = Rejection{"other_stage", fmt::format("{} was called in a way that no definition in the dataset describes", call.function)};
+    if (rejected)
+      result.rejection = std::move(rejected);
+    else if (mismatched)
+      result.rejection = std::move(mismatched);
+    else
+      result.rejection =
+          Rejection{"other_stage",
+                    fmt::format("{} was called in a way that no definition in the dataset describes", call.function)};
   }
   return result;
 }

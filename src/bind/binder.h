@@ -19,15 +19,15 @@ namespace cw {
 struct Target {
   const Definition* definition;
   const Binding* binding;
-  std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional and not bound
+  std::vector<const InputBinding*> inputs;                 ///< as definition->inputs; null: optional and not bound
   std::vector<std::pair<std::string, Operand>> constants;  ///< from the definition's name or reference
 };
 
 /// One input of an observation.
 struct ObservedInput {
-  std::variant<std::monostate,            ///< an optional input that the call did not have
-               Operand,                   ///< a scalar
-               InputView>                 ///< a tensor
+  std::variant<std::monostate,  ///< an optional input that the call did not have
+               Operand,         ///< a scalar
+               InputView>       ///< a tensor
       data;
   /// Its values, converted to the definition's type; there when they steer the kernel.
   std::shared_ptr<const DenseTensor> values;

@@ -9,7 +9,9 @@
 namespace cw {
 namespace {
 
-struct Invalid { std::string message; };
+struct Invalid {
+  std::string message;
+};
 
 Expression parse_expression(const std::string& text) {
   auto expression = Expression::parse(text);
@@ -42,8 +44,9 @@ std::int64_t parse_number(std::string_view text) {
 Transform parse_transform(const std::string& text) {
   using Kind = Transform::Kind;
   static const std::map<std::string, Kind> kinds{
-      {"kv_half", Kind::kv_half},           {"first", Kind::first},           {"drop_axis", Kind::drop_axis},
-      {"slice_last", Kind::slice_last},     {"flatten_rows", Kind::flatten_rows}, {"split_last", Kind::split_last},
+      {"kv_half", Kind::kv_half},           {"first", Kind::first},
+      {"drop_axis", Kind::drop_axis},       {"slice_last", Kind::slice_last},
+      {"flatten_rows", Kind::flatten_rows}, {"split_last", Kind::split_last},
       {"unpack_fp4", Kind::unpack_fp4},     {"last_page_len", Kind::last_page_len},
       {"expert_ids", Kind::expert_ids},     {"broadcast", Kind::broadcast},
   };
@@ -53,7 +56,9 @@ Transform parse_transform(const std::string& text) {
   const std::string argument = space == std::string::npos ? "" : text.substr(space + 1);
   Transform transform{.kind = kind->second};
   switch (transform.kind) {
-    case Kind::kv_half: transform.first_number = parse_number(argument); break;
+    case Kind::kv_half:
+      transform.first_number = parse_number(argument);
+      break;
     case Kind::drop_axis:
     case Kind::slice_last: {
       const std::size_t middle = argument.find(' ');
@@ -65,10 +70,13 @@ Transform parse_transform(const std::string& text) {
     case Kind::first:
     case Kind::split_last:
     case Kind::last_page_len:
-    case Kind::broadcast: transform.argument = parse_expression(argument); break;
+    case Kind::broadcast:
+      transform.argument = parse_expression(argument);
+      break;
     case Kind::flatten_rows:
     case Kind::unpack_fp4:
-    case Kind::expert_ids: break;
+    case Kind::expert_ids:
+      break;
   }
   return transform;
 }
@@ -96,8 +104,12 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
 Check parse_check(const YAML::Node& node) {
   using Kind = Check::Kind;
   static const std::map<std::string, Kind> kinds{
-      {"indptr", Kind::indptr},     {"indices", Kind::indices}, {"indices_or_pad", Kind::indices_or_pad},
-      {"last_page_len", Kind::last_page_len}, {"one_each", Kind::one_each}, {"lengths", Kind::lengths},
+      {"indptr", Kind::indptr},
+      {"indices", Kind::indices},
+      {"indices_or_pad", Kind::indices_or_pad},
+      {"last_page_len", Kind::last_page_len},
+      {"one_each", Kind::one_each},
+      {"lengths", Kind::lengths},
       {"causal_lengths", Kind::causal_lengths},
   };
   if (!node.IsMap() || node.size() == 0) throw Invalid{"a check is a mapping, {indptr: kv_indptr}"};
@@ -111,15 +123,20 @@ Check parse_check(const YAML::Node& node) {
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
   const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths;
-  const bool wants_limit = check.kind == Kind::indices || check.kind == Kind::indices_or_pad || check.kind == Kind::last_page_len;
+  const bool wants_limit =
+      check.kind == Kind::indices || check.kind == Kind::indices_or_pad || check.kind == Kind::last_page_len;
   if (wants_other == check.other.empty() || wants_limit != check.limit.has_value())
-    throw Invalid{"check '" + name + "' needs " + (wants_other ? "'of'" : wants_limit ? "'below' or 'up_to'" : "nothing more")};
+    throw Invalid{"check '" + name + "' needs " +
+                  (wants_other   ? "'of'"
+                   : wants_limit ? "'below' or 'up_to'"
+                                 : "nothing more")};
   return check;
 }
 
 Binding parse_binding(const YAML::Node& node) {
-  allow_only(node, {"id", "op_type", "needs", "lacks", "apis", "unbindable", "note", "function", "plan", "init", "module",
-                    "positional", "inputs", "axes", "constants", "only_if", "reject", "checks", "assume", "pools", "beside"});
+  allow_only(node, {"id",        "op_type", "needs",  "lacks",  "apis",       "unbindable", "note",
+                    "function",  "plan",    "init",   "module", "positional", "inputs",     "axes",
+                    "constants", "only_if", "reject", "checks", "assume",     "pools",      "beside"});
   Binding binding;
   binding.id = node["id"].as<std::string>();
   binding.op_type = node["op_type"].as<std::string>();
@@ -158,19 +175,26 @@ Binding parse_binding(const YAML::Node& node) {
   for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
   for (const auto& assumption : node["assume"]) {
     allow_only(assumption.second, {"unless", "cite"});
-    binding.assumptions.push_back({assumption.first.as<std::string>(), parse_expression(assumption.second["unless"].as<std::string>()),
+    binding.assumptions.push_back({assumption.first.as<std::string>(),
+                                   parse_expression(assumption.second["unless"].as<std::string>()),
                                    assumption.second["cite"].as<std::string>()});
   }
   for (const auto& pool : node["pools"]) {
     allow_only(pool.second, {"used_by", "entries_per_page"});
-    PoolAxis axis{.axis = pool.first.as<std::string>(), .used_by = pool.second["used_by"].as<std::string>(), .entries_per_page = {}};
-    if (pool.second["entries_per_page"]) axis.entries_per_page = parse_expression(pool.second["entries_per_page"].as<std::string>());
+    PoolAxis axis{.axis = pool.first.as<std::string>(),
+                  .used_by = pool.second["used_by"].as<std::string>(),
+                  .entries_per_page = {}};
+    if (pool.second["entries_per_page"])
+      axis.entries_per_page = parse_expression(pool.second["entries_per_page"].as<std::string>());
     binding.pools.push_back(std::move(axis));
   }
   if (const YAML::Node beside = node["beside"]) {
     allow_only(beside, {"function", "same", "when", "neighbour", "reason"});
-    binding.beside = Beside{beside["function"].as<std::string>(), beside["same"].as<std::string>(),
-                            parse_expression(beside["when"].as<std::string>()), {}, beside["reason"].as<std::string>()};
+    binding.beside = Beside{beside["function"].as<std::string>(),
+                            beside["same"].as<std::string>(),
+                            parse_expression(beside["when"].as<std::string>()),
+                            {},
+                            beside["reason"].as<std::string>()};
     if (beside["neighbour"]) binding.beside->neighbour = parse_expression(beside["neighbour"].as<std::string>());
   }
   return binding;
@@ -193,7 +217,8 @@ bool fits(const Binding& binding, const Definition& definition) {
 }  // namespace
 
 const InputBinding* Binding::input(std::string_view name) const {
-  const auto found = std::find_if(inputs.begin(), inputs.end(), [name](const InputBinding& i) { return i.name == name; });
+  const auto found =
+      std::find_if(inputs.begin(), inputs.end(), [name](const InputBinding& i) { return i.name == name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 
@@ -204,12 +229,14 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
     const YAML::Node root = YAML::Load(yaml);
     allow_only(root, {"format", "reasons", "bindings", "common"});
     if (root["format"].as<int>(0) != 1) return fail("bindings_invalid", "format: expected 1");
-    for (const auto& reason : root["reasons"]) set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();
+    for (const auto& reason : root["reasons"])
+      set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();
     for (const auto& entry : root["bindings"]) {
       where = "binding " + entry["id"].as<std::string>("without id");
       Binding binding = parse_binding(entry);
       for (const Exclusion& exclusion : binding.exclusions)
-        if (!set.reasons_.contains(exclusion.reason)) throw Invalid{"reason '" + exclusion.reason + "' is not among 'reasons'"};
+        if (!set.reasons_.contains(exclusion.reason))
+          throw Invalid{"reason '" + exclusion.reason + "' is not among 'reasons'"};
       if (binding.beside && !set.reasons_.contains(binding.beside->reason))
         throw Invalid{"reason '" + binding.beside->reason + "' is not among 'reasons'"};
       set.bindings_.push_back(std::move(binding));
@@ -233,11 +260,13 @@ Result<const Binding*> BindingSet::find(const Definition& definition) const {
     if (!binding.unbindable.empty()) return &binding;
     for (const TensorSpec& input : definition.inputs)
       if (binding.input(input.name) == nullptr && !input.optional)
-        return fail("no_binding", "definition {}: binding {} does not know input {}", definition.name, binding.id, input.name);
+        return fail("no_binding", "definition {}: binding {} does not know input {}", definition.name, binding.id,
+                    input.name);
     return &binding;
   }
   const auto apis = definition.apis();
-  return fail("no_binding", "definition {}: no binding for op type {}{} with these inputs; add one to bindings.yaml (--bindings)",
+  return fail("no_binding",
+              "definition {}: no binding for op type {}{} with these inputs; add one to bindings.yaml (--bindings)",
               definition.name, definition.op_type, apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
 }
 

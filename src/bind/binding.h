@@ -40,31 +40,31 @@ struct Transform {
 
 struct InputBinding {
   std::string name;
-  std::string from;                   ///< "call.q", "plan.indptr"; empty for a scalar with `value`
+  std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
-  bool steers = false;                ///< its values change what the kernel touches: always stored
-  bool any_dtype = false;             ///< the recorded dtype is not the definition's, on purpose
-  bool cast = false;                  ///< integers of another width, float32 for bfloat16
-  std::optional<Expression> value;    ///< a scalar
+  bool steers = false;                      ///< its values change what the kernel touches: always stored
+  bool any_dtype = false;                   ///< the recorded dtype is not the definition's, on purpose
+  bool cast = false;                        ///< integers of another width, float32 for bfloat16
+  std::optional<Expression> value;          ///< a scalar
   std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
-  std::string cite;                   ///< where that default is documented
+  std::string cite;                         ///< where that default is documented
 };
 
 struct Check {
   enum class Kind {
-    indptr,         ///< starts at 0 and never falls
-    indices,        ///< every entry in 0 … limit - 1
-    indices_or_pad, ///< the same, or -1
-    last_page_len,  ///< every entry in 1 … page size
-    one_each,       ///< 0, 1, 2, …: one query a sequence
-    lengths,        ///< equals the differences of an indptr
-    causal_lengths, ///< as many keys as queries at least, for every sequence
+    indptr,          ///< starts at 0 and never falls
+    indices,         ///< every entry in 0 … limit - 1
+    indices_or_pad,  ///< the same, or -1
+    last_page_len,   ///< every entry in 1 … page size
+    one_each,        ///< 0, 1, 2, …: one query a sequence
+    lengths,         ///< equals the differences of an indptr
+    causal_lengths,  ///< as many keys as queries at least, for every sequence
   };
   Kind kind;
-  std::string subject;                ///< an input, or a dotted name
-  std::string other;                  ///< lengths, causal_lengths: the second index tensor
-  std::string last_page;              ///< causal_lengths: the input with the entries of last pages
-  std::optional<Expression> limit;    ///< indices, last_page_len
+  std::string subject;              ///< an input, or a dotted name
+  std::string other;                ///< lengths, causal_lengths: the second index tensor
+  std::string last_page;            ///< causal_lengths: the input with the entries of last pages
+  std::optional<Expression> limit;  ///< indices, last_page_len
 };
 
 /// A condition on the call under which it gives no workload of this kind.
@@ -82,7 +82,7 @@ struct Assumption {
 /// A call of another API right before or after, in the same process, on an input of the same content.
 struct Beside {
   std::string function;
-  std::string same;    ///< parameter of both calls
+  std::string same;                     ///< parameter of both calls
   Expression when;                      ///< of the call itself
   std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
@@ -105,13 +105,13 @@ struct NamedConstant {
 struct Binding {
   std::string id;
   std::string op_type;
-  std::vector<std::string> needs, lacks;  ///< inputs that the definition has, and has not
-  std::vector<std::string> apis;          ///< names that fi_api: and api: tags may have
-  std::string unbindable;                 ///< why no call can give these workloads; else empty
-  std::string note;                       ///< what a user should know who waits for such calls
-  std::string function;                   ///< of the call that counts: "Class.run" or "function"
-  std::string plan_function, init_function;  ///< of the wrapper, or empty
-  std::string module_contains;            ///< tells apart functions of one name
+  std::vector<std::string> needs, lacks;                       ///< inputs that the definition has, and has not
+  std::vector<std::string> apis;                               ///< names that fi_api: and api: tags may have
+  std::string unbindable;                                      ///< why no call can give these workloads; else empty
+  std::string note;                                            ///< what a user should know who waits for such calls
+  std::string function;                                        ///< of the call that counts: "Class.run" or "function"
+  std::string plan_function, init_function;                    ///< of the wrapper, or empty
+  std::string module_contains;                                 ///< tells apart functions of one name
   std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
   std::vector<InputBinding> inputs;
   std::vector<std::pair<std::string, Expression>> axes;  ///< axes that scalars hold

@@ -11,7 +11,8 @@ Operand to_operand(const Value& value, const Call& owner) {
   if (const auto* text = std::get_if<std::string>(&value.data)) return *text;
   if (const auto* number = std::get_if<Enumerator>(&value.data)) return number->value;
   if (const auto* opaque = std::get_if<Opaque>(&value.data)) return opaque->text.empty() ? opaque->type : opaque->text;
-  if (const auto* sequence = std::get_if<Sequence>(&value.data)) return fmt::format("a sequence of {}", sequence->items.size());
+  if (const auto* sequence = std::get_if<Sequence>(&value.data))
+    return fmt::format("a sequence of {}", sequence->items.size());
   if (const Tensor* tensor = value.tensor())
     return TensorOperand{tensor->dtype, tensor->shape, [&owner, &value, tensor] {
                            return owner.remember(&value, [tensor] { return read_all(*tensor); });
@@ -24,7 +25,10 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   const std::string role(reference.substr(0, dot));
   const std::string_view name = reference.substr(dot + 1);
   Argument argument;
-  argument.owner = role == "call" ? context.call.get() : role == "plan" ? context.plan.get() : role == "init" ? context.init.get() : nullptr;
+  argument.owner = role == "call"   ? context.call.get()
+                   : role == "plan" ? context.plan.get()
+                   : role == "init" ? context.init.get()
+                                    : nullptr;
   if (argument.owner == nullptr) return argument;
   argument.value = argument.owner->given(name);
   argument.parameter = argument.owner->signature->find(name);
@@ -47,6 +51,8 @@ Result<Operand> CallNames::value_of(std::string_view name) const {
   return Operand();
 }
 
-bool CallNames::is_given(std::string_view name) const { return resolve(name, binding_, context_).value != nullptr; }
+bool CallNames::is_given(std::string_view name) const {
+  return resolve(name, binding_, context_).value != nullptr;
+}
 
 }  // namespace cw

@@ -10,8 +10,8 @@ Operand to_operand(const Value& value, const Call& owner);
 
 /// A reference such as "plan.indptr" resolved in a call's context.
 struct Argument {
-  const Call* owner = nullptr;     ///< null: there is no such call
-  const Value* value = nullptr;    ///< null: the parameter was not given
+  const Call* owner = nullptr;           ///< null: there is no such call
+  const Value* value = nullptr;          ///< null: the parameter was not given
   const Parameter* parameter = nullptr;  ///< null: the signature does not print it
 };
 Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context);

@@ -30,8 +30,9 @@ Found wrong_lengths(const Values& lengths, const Values& indptr, std::int64_t pa
   if (indptr.size() != lengths.size() + 1)
     return fmt::format("has {} entries for an indptr of {}", lengths.size(), indptr.size());
   for (std::size_t i = 0; i < lengths.size(); ++i)
-    if ((lengths[i] + page_size - 1) / page_size != indptr[i + 1] - indptr[i])
-      return fmt::format("sequence {} has length {} and {} pages of {}", i, lengths[i], indptr[i + 1] - indptr[i], page_size);
+    if ((lengths[i] <= 0 ? 0 : (lengths[i] - 1) / page_size + 1) != indptr[i + 1] - indptr[i])
+      return fmt::format("sequence {} has length {} and {} pages of {}", i, lengths[i], indptr[i + 1] - indptr[i],
+                         page_size);
   return {};
 }
 
@@ -41,7 +42,8 @@ Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& 
     std::int64_t keys = (kv[i] - kv[i - 1]) * page_size;
     if (keys > 0 && i <= last_page_len.size()) keys += last_page_len[i - 1] - page_size;
     if (qo[i] - qo[i - 1] > keys)
-      return fmt::format("sequence {} has {} queries for {} keys: causal attention has none for the first of them", i - 1, qo[i] - qo[i - 1], keys);
+      return fmt::format("sequence {} has {} queries for {} keys: causal attention has none for the first of them",
+                         i - 1, qo[i] - qo[i - 1], keys);
   }
   return {};
 }
@@ -51,17 +53,26 @@ Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& 
 Found violation(Check::Kind kind, const CheckedValues& checked) {
   using Kind = Check::Kind;
   for (const DenseTensor* tensor : {&checked.subject, checked.other, checked.last_page_len})
-    if (tensor != nullptr && !is_integer(tensor->dtype)) return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
+    if (tensor != nullptr && !is_integer(tensor->dtype))
+      return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
   const Values values = integers(checked.subject);
   switch (kind) {
-    case Kind::indptr: return bad_indptr(values);
-    case Kind::indices: return out_of_range(values, 0, checked.limit - 1);
-    case Kind::indices_or_pad: return out_of_range(values, -1, checked.limit - 1);
-    case Kind::last_page_len: return out_of_range(values, 1, checked.limit);
-    case Kind::one_each: return not_one_each(values);
-    case Kind::lengths: return wrong_lengths(values, integers(*checked.other), checked.page_size);
+    case Kind::indptr:
+      return bad_indptr(values);
+    case Kind::indices:
+      return out_of_range(values, 0, checked.limit - 1);
+    case Kind::indices_or_pad:
+      return out_of_range(values, -1, checked.limit - 1);
+    case Kind::last_page_len:
+      return out_of_range(values, 1, checked.limit);
+    case Kind::one_each:
+      return not_one_each(values);
+    case Kind::lengths:
+      return wrong_lengths(values, integers(*checked.other), checked.page_size);
     case Kind::causal_lengths:
-      return fewer_keys_than_queries(values, integers(*checked.other), checked.last_page_len ? integers(*checked.last_page_len) : Values(), checked.page_size);
+      return fewer_keys_than_queries(values, integers(*checked.other),
+                                     checked.last_page_len ? integers(*checked.last_page_len) : Values(),
+                                     checked.page_size);
   }
   return {};
 }

@@ -58,7 +58,9 @@ InputView pick(InputView view, Shape shape, std::function<std::uint64_t(std::uin
   return view;
 }
 
-std::uint64_t product(std::span<const std::int64_t> shape) { return element_count(shape).value_or(0); }
+std::uint64_t product(std::span<const std::int64_t> shape) {
+  return element_count(shape).value_or(0);
+}
 
 // One step's work. Steps see the recorded value first and each other's views then.
 class Builder {
@@ -94,13 +96,20 @@ class Builder {
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
     if (!view_) return fail("input_missing", "input {}: {} is no tensor in this call", input_.name, input_.from);
     switch (step.kind) {
-      case Kind::first: return first(*step.argument);
-      case Kind::drop_axis: return drop_axis(step.first_number, step.second_number);
-      case Kind::slice_last: return slice_last(step.first_number, step.second_number);
-      case Kind::flatten_rows: return flatten_rows();
-      case Kind::split_last: return split_last(*step.argument);
-      case Kind::unpack_fp4: return unpack_fp4();
-      default: return last_page_len(*step.argument);
+      case Kind::first:
+        return first(*step.argument);
+      case Kind::drop_axis:
+        return drop_axis(step.first_number, step.second_number);
+      case Kind::slice_last:
+        return slice_last(step.first_number, step.second_number);
+      case Kind::flatten_rows:
+        return flatten_rows();
+      case Kind::split_last:
+        return split_last(*step.argument);
+      case Kind::unpack_fp4:
+        return unpack_fp4();
+      default:
+        return last_page_len(*step.argument);
     }
   }
 
@@ -136,7 +145,8 @@ class Builder {
       view_ = reshape(std::move(*view_), {shape[0], 1, shape[1], shape[2]});
       return {};
     }
-    if (shape.size() != 4) return shape_error("input {}: a KV cache has 3 or 4 axes, not {}", input_.name, to_string(shape));
+    if (shape.size() != 4)
+      return shape_error("input {}: a KV cache has 3 or 4 axes, not {}", input_.name, to_string(shape));
     CW_TRY(const bool heads_first, is_hnd(shape));
     if (!heads_first) return {};
     const auto heads = static_cast<std::uint64_t>(shape[1]), page = static_cast<std::uint64_t>(shape[2]),
@@ -165,7 +175,8 @@ class Builder {
   Result<void> first(const Expression& count_of) {
     CW_TRY(const std::int64_t count, number(count_of));
     if (view_->shape.empty() || count > view_->shape[0])
-      return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(), count, to_string(view_->shape));
+      return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(), count,
+                         to_string(view_->shape));
     if (count == view_->shape[0]) return {};
     Shape shape = view_->shape;
     shape[0] = count;
@@ -196,7 +207,8 @@ class Builder {
   Result<void> slice_last(std::int64_t begin, std::int64_t end) {
     Shape shape = view_->shape;
     if (shape.empty() || shape.back() < end)
-      return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name, to_string(shape), begin, end);
+      return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name, to_string(shape), begin,
+                         end);
     const auto from = static_cast<std::uint64_t>(shape.back()), to = static_cast<std::uint64_t>(end - begin),
                offset = static_cast<std::uint64_t>(begin);
     shape.back() = end - begin;
@@ -217,7 +229,8 @@ class Builder {
     Shape shape = view_->shape;
     CW_TRY(const std::int64_t inner, number(size));
     if (shape.empty() || inner == 0 || shape.back() % inner != 0)
-      return shape_error("input {}: the last axis of {} does not split into rows of {}", input_.name, to_string(shape), inner);
+      return shape_error("input {}: the last axis of {} does not split into rows of {}", input_.name, to_string(shape),
+                         inner);
     shape.back() /= inner;
     shape.push_back(inner);
     view_ = reshape(std::move(*view_), std::move(shape));

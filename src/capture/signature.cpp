@@ -52,9 +52,8 @@ std::optional<Value> parse_literal(std::string_view text) {
 }
 
 bool is_identifier(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c >= 0x80;
-  });
+  return !name.empty() && std::all_of(name.begin(), name.end(),
+                                      [](unsigned char c) { return std::isalnum(c) || c == '_' || c >= 0x80; });
 }
 
 }  // namespace
@@ -71,8 +70,8 @@ Result<std::string> Signature::positional(std::size_t index) const {
 }
 
 const Parameter* Signature::find(std::string_view name) const {
-  const auto found = std::find_if(parameters.begin(), parameters.end(),
-                                  [name](const Parameter& p) { return p.name == name; });
+  const auto found =
+      std::find_if(parameters.begin(), parameters.end(), [name](const Parameter& p) { return p.name == name; });
   return found == parameters.end() ? nullptr : &*found;
 }
 
@@ -112,8 +111,7 @@ Result<Signature> parse_signature(std::string_view text) {
       item = item.substr(0, equals);
     }
     parameter.name = trim(item.substr(0, find_outside(item, ":", 0)));
-    if (!is_identifier(parameter.name))
-      return fail("signature_malformed", "'{}' is no parameter name", parameter.name);
+    if (!is_identifier(parameter.name)) return fail("signature_malformed", "'{}' is no parameter name", parameter.name);
     signature.parameters.push_back(std::move(parameter));
   }
   return signature;

@@ -1,3 +1,5 @@
+#include "cli/commands.h"
+
 #include <algorithm>
 #include <cstdio>
 
@@ -5,7 +7,6 @@
 
 #include "base/console.h"
 #include "base/file.h"
-#include "cli/commands.h"
 
 namespace cw::cli {
 
@@ -29,7 +30,8 @@ std::string_view advice_for(std::string_view code) {
 
 int report(const Error& error, std::string_view advice) {
   const bool colour = has_colour(2);
-  std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "", error.message.c_str());
+  std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "",
+               error.message.c_str());
   if (advice.empty()) advice = advice_for(error.code);
   if (!advice.empty()) std::fputs(wrap(advice, 80, "  ").c_str(), stderr);
   return exit_failure;
@@ -47,8 +49,8 @@ std::string describe_tally(const Tally& tally, bool with_all) {
   std::string text;
   for (const auto* entry : items) {
     const auto& [key, item] = *entry;
-    text += fmt::format("  {:<8}{:>9}  {}{}\n", name(severity_of(key.code)), with_separators(item.count), key.code,
-                        key.function.empty() ? "" : " in " + key.function);
+    text += fmt::format("  {:<8}{:>9}  {}\n", name(severity_of(key.code)), with_separators(item.count), key.code);
+    if (!key.function.empty()) text += std::string(21, ' ') + "in " + key.function + "\n";
     text += wrap(item.message, 80, "                     ");
     if (!item.example.empty() && item.message.find(item.example) == std::string::npos)
       text += "                     e.g. " + std::filesystem::path(item.example).filename().string() + "\n";

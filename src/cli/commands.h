@@ -17,10 +17,10 @@ enum ExitStatus {
 };
 
 struct CommonArguments {
-  bool is_json = false;             ///< the result as JSON on stdout
-  bool is_quiet = false;            ///< no progress
-  std::size_t threads = 0;          ///< 0: as many as there are cores
-  std::filesystem::path bindings;   ///< empty: the built-in ones
+  bool is_json = false;            ///< the result as JSON on stdout
+  bool is_quiet = false;           ///< no progress
+  std::size_t threads = 0;         ///< 0: as many as there are cores
+  std::filesystem::path bindings;  ///< empty: the built-in ones
 };
 
 struct SanitizeArguments {

@@ -1,7 +1,6 @@
 #include <cstdio>
 
 #include <fcntl.h>
-
 #include <fmt/ranges.h>
 
 #include "base/console.h"
@@ -15,20 +14,25 @@ namespace {
 std::string describe(const ShapeRange& range) {
   std::vector<std::string> extents, dtypes;
   for (std::size_t i = 0; i < range.least.size(); ++i)
-    extents.push_back(range.least[i] == range.most[i] ? fmt::format("{}", range.least[i]) : fmt::format("{}..{}", range.least[i], range.most[i]));
+    extents.push_back(range.least[i] == range.most[i] ? fmt::format("{}", range.least[i])
+                                                      : fmt::format("{}..{}", range.least[i], range.most[i]));
   for (const DType dtype : range.dtypes) dtypes.emplace_back(trace_name(dtype));
-  return fmt::format("[{}]{} {}", fmt::join(extents, ", "), range.has_many_ranks ? " and other ranks" : "", fmt::join(dtypes, "|"));
+  return fmt::format("[{}]{} {}", fmt::join(extents, ", "), range.has_many_ranks ? " and other ranks" : "",
+                     fmt::join(dtypes, "|"));
 }
 
 std::string describe(const Value& value) {
-  if (const Tensor* tensor = value.tensor()) return fmt::format("tensor {} {}", trace_name(tensor->dtype), to_string(tensor->shape));
+  if (const Tensor* tensor = value.tensor())
+    return fmt::format("tensor {} {}", trace_name(tensor->dtype), to_string(tensor->shape));
   if (const auto* sequence = std::get_if<Sequence>(&value.data)) {
     std::vector<std::string> items;
     for (const Value& item : sequence->items) items.push_back(describe(item));
     return fmt::format("({}{})", fmt::join(items, ", "), sequence->truncated ? ", …" : "");
   }
-  if (const auto* number = std::get_if<Enumerator>(&value.data)) return fmt::format("{} ({})", number->name, number->value);
-  if (const auto* opaque = std::get_if<Opaque>(&value.data)) return opaque->text.empty() ? opaque->type : opaque->text.substr(0, 60);
+  if (const auto* number = std::get_if<Enumerator>(&value.data))
+    return fmt::format("{} ({})", number->name, number->value);
+  if (const auto* opaque = std::get_if<Opaque>(&value.data))
+    return opaque->text.empty() ? opaque->type : opaque->text.substr(0, 60);
   if (const auto* flag = std::get_if<bool>(&value.data)) return *flag ? "True" : "False";
   if (const auto* integer = std::get_if<std::int64_t>(&value.data)) return fmt::format("{}", *integer);
   if (const auto* real = std::get_if<double>(&value.data)) return fmt::format("{}", *real);
@@ -37,18 +41,27 @@ std::string describe(const Value& value) {
 }
 
 std::string_view name(CallStatus status) {
-  return status == CallStatus::completed ? "completed" : status == CallStatus::captured ? "captured in a CUDA graph" : "unfinished";
+  return status == CallStatus::completed  ? "completed"
+         : status == CallStatus::captured ? "captured in a CUDA graph"
+                                          : "unfinished";
 }
 
 int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (is_json) {
     Json arguments = Json::object();
     for (const auto& [name, value] : call.arguments) arguments[name] = describe(value);
-    std::puts(dump_indented({{"location", location}, {"function", call.function}, {"module", call.module}, {"status", name(call.status)},
-                    {"process", call.wrapper.process}, {"wrapper", fmt::format("{:#x}", call.wrapper.self)}, {"arguments", arguments}}).c_str());
+    std::puts(dump_indented({{"location", location},
+                             {"function", call.function},
+                             {"module", call.module},
+                             {"status", name(call.status)},
+                             {"process", call.wrapper.process},
+                             {"wrapper", fmt::format("{:#x}", call.wrapper.self)},
+                             {"arguments", arguments}})
+                  .c_str());
     return exit_success;
   }
-  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module, name(call.status), call.wrapper.process);
+  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module,
+                                 name(call.status), call.wrapper.process);
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
   for (const auto& [name, value] : call.arguments) text += fmt::format("  {:<24} {}\n", name, describe(value));
@@ -63,8 +76,12 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
   if (!file) return report(file.error());
   Json json = Json::array();
   for (const level10::TensorFileEntry& entry : (*file)->entries()) {
-    if (is_json) json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
-    else std::fputs(fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)).c_str(), stdout);
+    if (is_json)
+      json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
+    else
+      std::fputs(
+          fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)).c_str(),
+          stdout);
   }
   if (is_json) std::puts(dump_indented(json).c_str());
   return exit_success;
@@ -72,21 +89,27 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
 
 std::string describe(const Survey& survey, const Binder& binder) {
   std::string text = fmt::format("{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
-                                 survey.flashinfer_versions.empty() ? "" : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
-  if (survey.graph_flushes > 0) text += fmt::format("{} flushes of calls captured in CUDA graphs\n", with_separators(survey.graph_flushes));
+                                 survey.flashinfer_versions.empty()
+                                     ? ""
+                                     : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+  if (survey.graph_flushes > 0)
+    text += fmt::format("{} flushes of calls captured in CUDA graphs\n", with_separators(survey.graph_flushes));
   for (const auto& [function, counts] : survey.functions) {
     text += fmt::format("\n{}: {} calls", function, with_separators(counts.calls));
-    if (!counts.wrappers.empty()) text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
+    if (!counts.wrappers.empty())
+      text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
     if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
     if (counts.rejected > 0) text += fmt::format(", {} do not", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", in no binding";
     text += "\n";
-    for (const auto& [argument, range] : counts.shapes) text += fmt::format("    {:<24} {}\n", argument, describe(range));
+    for (const auto& [argument, range] : counts.shapes)
+      text += fmt::format("    {:<24} {}\n", argument, describe(range));
     for (const Target& target : binder.targets()) {
       const auto found = survey.definitions.find(&target);
       if (found == survey.definitions.end() || target.binding->function != function) continue;
       text += fmt::format("  fits {} ({} calls)\n", target.definition->name, with_separators(found->second.calls));
-      for (const auto& [name, count] : found->second.derived) text += fmt::format("    {} is derived in {} of them\n", name, with_separators(count));
+      for (const auto& [name, count] : found->second.derived)
+        text += fmt::format("    {} is derived in {} of them\n", name, with_separators(count));
     }
     Tally own;
     for (const auto& [key, item] : survey.tally.items())
@@ -106,16 +129,30 @@ Json to_json(const Survey& survey, const Binder& binder) {
     Json shapes = Json::object(), fits = Json::object(), rejected = Json::array();
     for (const auto& [argument, range] : counts.shapes) shapes[argument] = describe(range);
     for (const Target& target : binder.targets())
-      if (const auto found = survey.definitions.find(&target); found != survey.definitions.end() && target.binding->function == function)
+      if (const auto found = survey.definitions.find(&target);
+          found != survey.definitions.end() && target.binding->function == function)
         fits[target.definition->name] = {{"calls", found->second.calls}, {"derived", found->second.derived}};
     for (const auto& [key, item] : survey.tally.items())
       if (key.function == function)
-        rejected.push_back({{"reason", key.code}, {"severity", name(severity_of(key.code))}, {"count", item.count}, {"message", item.message}, {"example", item.example}});
-    functions[function] = {{"calls", counts.calls}, {"wrappers", counts.wrappers.size()}, {"bound", counts.bound}, {"rejected", counts.rejected},
-                           {"skipped", counts.skipped}, {"shapes", shapes}, {"fits", fits}, {"rejections", rejected}};
+        rejected.push_back({{"reason", key.code},
+                            {"severity", name(severity_of(key.code))},
+                            {"count", item.count},
+                            {"message", item.message},
+                            {"example", item.example}});
+    functions[function] = {{"calls", counts.calls},
+                           {"wrappers", counts.wrappers.size()},
+                           {"bound", counts.bound},
+                           {"rejected", counts.rejected},
+                           {"skipped", counts.skipped},
+                           {"shapes", shapes},
+                           {"fits", fits},
+                           {"rejections", rejected}};
   }
-  return {{"calls", survey.calls}, {"processes", survey.processes.size()}, {"flashinfer_versions", survey.flashinfer_versions},
-          {"graph_flushes", survey.graph_flushes}, {"functions", functions}};
+  return {{"calls", survey.calls},
+          {"processes", survey.processes.size()},
+          {"flashinfer_versions", survey.flashinfer_versions},
+          {"graph_flushes", survey.graph_flushes},
+          {"functions", functions}};
 }
 
 // Definitions of the dataset that no capture can give, and why; said here because nothing else would.
@@ -123,12 +160,16 @@ std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindin
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const Definition& definition : dataset.definitions) {
     const auto binding = bindings.find(definition);
-    if (!binding) by_reason[binding.error().message].push_back(definition.name);
-    else if (!(*binding)->unbindable.empty()) by_reason[(*binding)->unbindable].push_back(definition.name);
+    if (!binding)
+      by_reason[binding.error().message].push_back(definition.name);
+    else if (!(*binding)->unbindable.empty())
+      by_reason[(*binding)->unbindable].push_back(definition.name);
   }
   std::string text;
   for (const auto& [reason, names] : by_reason)
-    text += wrap(fmt::format("{}{}: {}", names[0], names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason), 80, "  ");
+    text += wrap(fmt::format("{}{}: {}", names[0],
+                             names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason),
+                 80, "  ");
   return text.empty() ? text : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
 }
 
@@ -140,7 +181,8 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   std::vector<std::filesystem::path> paths = arguments.paths;
   for (std::filesystem::path& path : paths) {
     const auto extension = path.extension();
-    if (paths.size() == 1 && (extension == ".safetensors" || extension == ".pt")) return inspect_tensor_file(path, common.is_json);
+    if (paths.size() == 1 && (extension == ".safetensors" || extension == ".pt"))
+      return inspect_tensor_file(path, common.is_json);
     if (path.filename() == "metadata.jsonl") path = std::filesystem::absolute(path).parent_path();
   }
   const auto capture = level10::DumpCapture::open(paths);
@@ -158,9 +200,10 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   }
   const Binder binder(dataset.definitions, *bindings);
   ProgressLine progress(common.is_quiet);
-  SurveyOptions options{.policy = {}, .selected = {}, .reads_everything = true, .progress = [&](std::size_t done) {
-                          progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(capture->size())));
-                        }};
+  SurveyOptions options{
+      .policy = {}, .selected = {}, .reads_everything = true, .progress = [&](std::size_t done) {
+        progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(capture->size())));
+      }};
   Survey result = survey(*capture, *bindings, binder, options);
   progress.clear();
   if (common.is_json) {
@@ -169,7 +212,8 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   }
   std::fputs(describe(result, binder).c_str(), stdout);
   std::fputs(describe_unbindable(dataset, *bindings).c_str(), stdout);
-  if (arguments.trace_dir.empty()) std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);
+  if (arguments.trace_dir.empty())
+    std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);
   return exit_success;
 }
 

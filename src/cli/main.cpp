@@ -17,28 +17,52 @@ constexpr const char* footer =
 
 CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
   CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
-  command->add_option("--dumps", arguments.dumps, "Folders of dumps (FLASHINFER_DUMP_DIR), or folders above them")->required()->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset: definitions are read, workloads written")->required()->type_name("DIR");
-  command->add_option("--definition-name", arguments.options.definition_names, "Only these definitions")->type_name("NAME");
+  command->add_option("--dumps", arguments.dumps, "Folders of dumps (FLASHINFER_DUMP_DIR), or folders above them")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset: definitions are read, workloads written")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--definition-name", arguments.options.definition_names, "Only these definitions")
+      ->type_name("NAME");
   command->add_option("--op-type", arguments.options.op_types, "Only definitions of these op types")->type_name("TYPE");
   command->add_option("--select", arguments.options.selection, "Which distinct workloads to keep")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Selection>{{"all", Selection::all}, {"diverse", Selection::diverse}}))
-      ->default_str("diverse")->type_name("all|diverse");
-  command->add_option("--num-samples", arguments.options.num_samples, "With --select diverse: at most so many a definition")
-      ->check(CLI::Range(1, 1'000'000))->capture_default_str()->type_name("N");
-  command->add_option("--num-pages", arguments.options.policy.pool_size, "Size of the page pool: highest page used + 1, the engine's pool, or only the pages used, renumbered")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, PoolSize>{{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
-      ->default_str("used")->type_name("used|pool|compact");
-  command->add_option("--keep-values", arguments.options.policy.keep_values, "Store these inputs' values too")->type_name("INPUT");
-  command->add_option_function<std::uint64_t>("--random-below", [&arguments](std::uint64_t bytes) { arguments.options.policy.random_below = bytes; },
-      "Store inputs of BYTES and more, as older collections do")->check(CLI::NonNegativeNumber)->type_name("BYTES");
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Selection>{{"all", Selection::all}, {"diverse", Selection::diverse}}))
+      ->default_str("diverse")
+      ->type_name("all|diverse");
+  command
+      ->add_option("--num-samples", arguments.options.num_samples,
+                   "With --select diverse: at most so many a definition")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option(
+          "--num-pages", arguments.options.policy.pool_size,
+          "Size of the page pool: highest page used + 1, the engine's pool, or only the pages used, renumbered")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, PoolSize>{
+          {"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
+      ->default_str("used")
+      ->type_name("used|pool|compact");
+  command->add_option("--keep-values", arguments.options.policy.keep_values, "Store these inputs' values too")
+      ->type_name("INPUT");
+  command
+      ->add_option_function<std::uint64_t>(
+          "--random-below", [&arguments](std::uint64_t bytes) { arguments.options.policy.random_below = bytes; },
+          "Store inputs of BYTES and more, as older collections do")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("BYTES");
   command->add_flag("--dry-run", arguments.options.is_dry_run, "Write nothing");
   return command;
 }
 
 CLI::App* add_inspect(CLI::App& app, InspectArguments& arguments) {
-  CLI::App* command = app.add_subcommand("inspect", "Show what was captured, and what fits which definition or why not");
-  command->add_option("path", arguments.paths, "Folders of dumps, one call's folder, or a tensor file")->required()->type_name("PATH");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show what was captured, and what fits which definition or why not");
+  command->add_option("path", arguments.paths, "Folders of dumps, one call's folder, or a tensor file")
+      ->required()
+      ->type_name("PATH");
   command->add_option("--trace-dir", arguments.trace_dir, "A dataset with the definitions to try")->type_name("DIR");
   return command;
 }
@@ -52,14 +76,17 @@ CLI::App* add_validate(CLI::App& app, ValidateArguments& arguments) {
 void add_common(CLI::App* command, CommonArguments& common) {
   command->add_flag("--json", common.is_json, "The result as JSON on stdout");
   command->add_flag("-q,--quiet", common.is_quiet, "No progress");
-  command->add_option("--threads", common.threads, "Threads to use (default: one a core)")->check(CLI::Range(1, 256))->type_name("N");
+  command->add_option("--threads", common.threads, "Threads to use (default: one a core)")
+      ->check(CLI::Range(1, 256))
+      ->type_name("N");
   command->add_option("--bindings", common.bindings, "Bindings to use instead of the built-in ones")->type_name("FILE");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Collects the workloads that a model's kernels were called with, for the flashinfer-trace dataset.", "collect-workloads");
+  CLI::App app("Collects the workloads that a model's kernels were called with, for the flashinfer-trace dataset.",
+               "collect-workloads");
   app.footer(footer);
   app.set_version_flag("--version", std::string("collect-workloads ") + CW_VERSION);
   app.require_subcommand(1);
@@ -87,7 +114,8 @@ int main(int argc, char** argv) {
     return run_validate(validate_arguments, common);
   } catch (const std::exception& error) {
     // Nothing below throws on purpose: out of memory, or a mistake of ours.
-    return report({"internal", fmt::format("unexpected: {}", error.what())}, "Please report this with the command line and, if you can, the dumps.");
+    return report({"internal", fmt::format("unexpected: {}", error.what())},
+                  "Please report this with the command line and, if you can, the dumps.");
   }
 }
 

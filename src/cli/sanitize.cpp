@@ -19,9 +19,11 @@ bool is_shown(const DefinitionOutcome& definition, const SanitizeOptions& option
 
 std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& arguments) {
   const Survey& survey = outcome.survey;
-  std::string text = fmt::format("{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
-                                 survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
-                                 survey.flashinfer_versions.empty() ? "" : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+  std::string text = fmt::format(
+      "{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
+      survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
+      survey.flashinfer_versions.empty() ? ""
+                                         : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
   text += "   new  kept distinct    calls  definition\n";
   std::size_t silent = 0;
   for (const DefinitionOutcome& definition : outcome.definitions) {
@@ -30,9 +32,9 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
       continue;
     }
     const std::string& name = definition.definition->name;
-    text += fmt::format("{:>6}{:>6}{:>9}{:>9}{}{}\n", with_separators(definition.added()), with_separators(definition.kept.size()),
-                        with_separators(definition.distinct), with_separators(definition.calls),
-                        name.size() > 48 ? "\n                  " : "  ", name);
+    text += fmt::format("{:>6}{:>6}{:>9}{:>9}{}{}\n", with_separators(definition.added()),
+                        with_separators(definition.kept.size()), with_separators(definition.distinct),
+                        with_separators(definition.calls), name.size() > 48 ? "\n                  " : "  ", name);
     for (const auto& [scalar, count] : definition.derived)
       text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
     if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
@@ -43,10 +45,14 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
   return text;
 }
 
-std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& arguments, std::size_t added, std::size_t kept) {
+std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& arguments, std::size_t added,
+                       std::size_t kept) {
   const std::string dir = arguments.trace_dir.string();
-  if (arguments.options.is_dry_run) return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
-  std::string text = outcome.recovered > 0 ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered) : "";
+  if (arguments.options.is_dry_run)
+    return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
+  std::string text = outcome.recovered > 0
+                         ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
+                         : "";
   if (kept == 0)
     return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
   text += fmt::format("\n{} new workloads in {}; how often each was seen is in {}.\n", with_separators(added),

@@ -11,20 +11,33 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
   if (!bindings) return report(bindings.error());
   const auto validated = validate(arguments.trace_dir, *bindings);
   if (!validated) return report(validated.error());
-  const auto severity = [](const Finding& finding) { return finding.severity == Finding::Severity::error ? "error" : "warning"; };
+  const auto severity = [](const Finding& finding) {
+    return finding.severity == Finding::Severity::error ? "error" : "warning";
+  };
   if (common.is_json) {
     Json findings = Json::array();
     for (const Finding& finding : validated->findings)
-      findings.push_back({{"severity", severity(finding)}, {"code", finding.code}, {"where", finding.where}, {"message", finding.message}});
-    const Json json = {{"valid", validated->is_valid()}, {"definitions", validated->definitions},
-                                         {"workloads", validated->workloads}, {"blobs", validated->blobs}, {"findings", std::move(findings)}};
+      findings.push_back({{"severity", severity(finding)},
+                          {"code", finding.code},
+                          {"where", finding.where},
+                          {"message", finding.message}});
+    const Json json = {{"valid", validated->is_valid()},
+                       {"definitions", validated->definitions},
+                       {"workloads", validated->workloads},
+                       {"blobs", validated->blobs},
+                       {"findings", std::move(findings)}};
     std::puts(dump_indented(json).c_str());
     return validated->is_valid() ? exit_success : exit_failure;
   }
   for (const Finding& finding : validated->findings)
-    std::fputs(fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code).c_str(), stdout);
+    std::fputs(
+        fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code).c_str(),
+        stdout);
   std::fputs(fmt::format("{}: {} definitions, {} workloads, {} blobs\n", validated->is_valid() ? "valid" : "not valid",
-                         with_separators(validated->definitions), with_separators(validated->workloads), with_separators(validated->blobs)).c_str(), stdout);
+                         with_separators(validated->definitions), with_separators(validated->workloads),
+                         with_separators(validated->blobs))
+                 .c_str(),
+             stdout);
   return validated->is_valid() ? exit_success : exit_failure;
 }
 

@@ -20,7 +20,8 @@ Result<std::shared_ptr<const DenseTensor>> read_blob_tensor(const fs::path& path
   CW_TRY(const auto entries, read_safetensors_header(path.string()));
   for (const SafetensorsEntry& entry : entries) {
     if (entry.name != key) continue;
-    if (entry.end - entry.begin > largest_blob_tensor) return fail("too_large", "{}: tensor {} is too large", path.string(), key);
+    if (entry.end - entry.begin > largest_blob_tensor)
+      return fail("too_large", "{}: tensor {} is too large", path.string(), key);
     CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
     DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
     CW_CHECK(read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), path.string()));
@@ -46,7 +47,8 @@ std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, c
 }
 
 // The stored workload as it would be if it had just been made.
-Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload, std::vector<std::int64_t> axes) {
+Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload,
+                         std::vector<std::int64_t> axes) {
   Workload result{&definition, std::move(axes), {}};
   const auto inputs = workload.find("inputs");
   const bool has_inputs = inputs != workload.end() && inputs->is_object();
@@ -58,8 +60,10 @@ Result<Workload> rebuild(const fs::path& root, const Definition& definition, con
       result.inputs.emplace_back(AbsentInput{});
     } else if (type == "scalar" && found->contains("value") && found->at("value").is_number()) {
       const Json& value = found->at("value");
-      if (is_integer(spec.dtype) && value.is_number_integer()) result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
-      else result.inputs.emplace_back(Operand(value.get<double>()));
+      if (is_integer(spec.dtype) && value.is_number_integer())
+        result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
+      else
+        result.inputs.emplace_back(Operand(value.get<double>()));
     } else if (type == "safetensors") {
       CW_TRY(const fs::path path, resolve_blob(root, string_member(*found, "path")));
       CW_TRY(auto tensor, read_blob_tensor(path, string_member(*found, "tensor_key")));
@@ -78,9 +82,11 @@ Result<Dataset> Dataset::open(const fs::path& root) {
   std::error_code error;
   const fs::path folder = root / "definitions";
   if (!fs::is_directory(folder, error))
-    return fail("not_found", "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset", root.string());
+    return fail("not_found", "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset",
+                root.string());
   std::vector<fs::path> paths;
-  for (fs::recursive_directory_iterator it(folder, fs::directory_options::skip_permission_denied, error), end; !error && it != end; it.increment(error))
+  for (fs::recursive_directory_iterator it(folder, fs::directory_options::skip_permission_denied, error), end;
+       !error && it != end; it.increment(error))
     if (it->path().extension() == ".json" && !it->is_directory(error)) paths.push_back(it->path());
   std::sort(paths.begin(), paths.end());
   for (const fs::path& path : paths) {
@@ -96,14 +102,17 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     dataset.definitions.push_back(std::move(*definition));
   }
   if (dataset.definitions.empty())
-    return fail("no_definitions", "{}: no usable definition in it{}", folder.string(),
-                dataset.bad_definitions.empty() ? "" : "; the first problem: " + dataset.bad_definitions[0].error.message);
-  std::sort(dataset.definitions.begin(), dataset.definitions.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    return fail(
+        "no_definitions", "{}: no usable definition in it{}", folder.string(),
+        dataset.bad_definitions.empty() ? "" : "; the first problem: " + dataset.bad_definitions[0].error.message);
+  std::sort(dataset.definitions.begin(), dataset.definitions.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   return dataset;
 }
 
 const Definition* Dataset::find(std::string_view name) const {
-  const auto found = std::find_if(definitions.begin(), definitions.end(), [name](const Definition& d) { return d.name == name; });
+  const auto found =
+      std::find_if(definitions.begin(), definitions.end(), [name](const Definition& d) { return d.name == name; });
   return found == definitions.end() ? nullptr : &*found;
 }
 
@@ -137,8 +146,10 @@ Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, 
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     auto json = parse_json(line);
-    const bool is_workload = json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
-    if (!is_workload) return fail("workloads_invalid", "{}, line {}: not a workload; run validate", path.string(), number);
+    const bool is_workload =
+        json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
+    if (!is_workload)
+      return fail("workloads_invalid", "{}, line {}: not a workload; run validate", path.string(), number);
     std::string id = string_member(json->at("workload"), "uuid");
     stored.push_back({std::move(id), std::move(json->at("workload"))});
   }
@@ -155,8 +166,10 @@ std::map<std::string, std::string> index_by_content(const fs::path& root, const 
     auto axes = axes_of(definition, workload.json);
     if (!axes || !axes_wanted.contains(*axes)) continue;
     const auto rebuilt = rebuild(root, definition, workload.json, std::move(*axes));
-    if (rebuilt) index.emplace(workload_id(*rebuilt), workload.id);
-    else ++unreadable;
+    if (rebuilt)
+      index.emplace(workload_id(*rebuilt), workload.id);
+    else
+      ++unreadable;
   }
   return index;
 }

@@ -24,7 +24,7 @@ struct BadDefinition {
 
 struct Dataset {
   std::filesystem::path root;
-  std::vector<Definition> definitions;  ///< by name; names are unique
+  std::vector<Definition> definitions;                            ///< by name; names are unique
   std::map<std::string, std::filesystem::path> definition_paths;  ///< relative to the root, by name
   std::vector<BadDefinition> bad_definitions;
 
@@ -44,7 +44,8 @@ struct StoredWorkload {
 
 /// The lines of a definition's workloads file; empty when there is no file. Lines that are no workloads
 /// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
-Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root, const Definition& definition);
+Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
+                                                          const Definition& definition);
 
 /// The ids of existing workloads by the id of their content, so that what is there already under
 /// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.

@@ -5,9 +5,8 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
-
 #include <tbb/parallel_for.h>
+#include <unistd.h>
 
 namespace cw {
 namespace {
@@ -17,7 +16,9 @@ namespace fs = std::filesystem;
 constexpr std::string_view journal_name = ".collect-workloads.journal";
 constexpr std::uint64_t largest_journal = std::uint64_t{1} << 30;
 
-fs::path partial_of(const fs::path& path) { return path.string() + std::string(partial_suffix); }
+fs::path partial_of(const fs::path& path) {
+  return path.string() + std::string(partial_suffix);
+}
 
 // Whether a path of the dataset really lies in it, whatever links there are on the way.
 bool is_inside(const fs::path& root, const fs::path& path) {
@@ -60,7 +61,8 @@ Result<void> Publication::recover() {
   std::map<fs::path, std::string> lines;
   for (const std::string& blob : blobs) {
     const fs::path path = lines_of_blob(blob);
-    if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path())) continue;
+    if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path()))
+      continue;
     if (!lines.contains(path)) {
       lines[path] = read_file(AT_FDCWD, (root_ / path).string(), std::uint64_t{4} << 30).value_or("");
       ::unlink(partial_of(root_ / path).c_str());
@@ -101,7 +103,9 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   const fs::path path = root_ / Dataset::workloads_path(*addition.definition);
   folders.insert(path.parent_path());
   for (const fs::path& folder : folders) {
-    if (!is_inside(root_, folder)) return fail("path_escapes", "{} leads out of the dataset through a link; nothing is written there", folder.string());
+    if (!is_inside(root_, folder))
+      return fail("path_escapes", "{} leads out of the dataset through a link; nothing is written there",
+                  folder.string());
     CW_CHECK(make_directories(folder));
   }
   // In parallel for the disk's sake: it flushes many files in the time of one.
@@ -113,7 +117,8 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
       if (!outcome) return;
     }
     auto content = workload.content();
-    auto written = content ? write_atomically(root_ / workload.blob, *content) : Result<void>(tl::unexpected(content.error()));
+    auto written =
+        content ? write_atomically(root_ / workload.blob, *content) : Result<void>(tl::unexpected(content.error()));
     const std::lock_guard lock(mutex);
     if (!written && outcome) outcome = std::move(written);
   });

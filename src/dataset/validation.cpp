@@ -26,7 +26,8 @@ struct CheckedInput {
 
 class StoredNames final : public Names {
  public:
-  StoredNames(const Definition& definition, const std::vector<std::int64_t>& axes, const std::vector<CheckedInput>& inputs)
+  StoredNames(const Definition& definition, const std::vector<std::int64_t>& axes,
+              const std::vector<CheckedInput>& inputs)
       : definition_(definition), axes_(axes), inputs_(inputs) {}
 
   Result<Operand> value_of(std::string_view name) const override {
@@ -54,15 +55,18 @@ class Validator {
   Result<ValidationReport> run() {
     CW_TRY(dataset_, Dataset::open(root_));
     report_.definitions = dataset_.definitions.size();
-    for (const BadDefinition& bad : dataset_.bad_definitions) add(Severity::error, bad.error.code, bad.path, bad.error.message);
+    for (const BadDefinition& bad : dataset_.bad_definitions)
+      add(Severity::error, bad.error.code, bad.path, bad.error.message);
     for (const auto& [name, path] : dataset_.definition_paths) {
       const Definition& definition = *dataset_.find(name);
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
-      if (path != expected) add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
+      if (path != expected)
+        add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
     }
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
     orphans();
-    std::stable_sort(report_.findings.begin(), report_.findings.end(), [](const Finding& a, const Finding& b) { return a.where < b.where; });
+    std::stable_sort(report_.findings.begin(), report_.findings.end(),
+                     [](const Finding& a, const Finding& b) { return a.where < b.where; });
     return std::move(report_);
   }
 
@@ -76,7 +80,8 @@ class Validator {
     std::error_code error;
     for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
       std::error_code ignored;
-      if (it->path().extension() == extension && !it->is_directory(ignored)) paths.push_back(it->path().lexically_relative(root_));
+      if (it->path().extension() == extension && !it->is_directory(ignored))
+        paths.push_back(it->path().lexically_relative(root_));
     }
     std::sort(paths.begin(), paths.end());
     return paths;
@@ -98,21 +103,28 @@ class Validator {
   }
 
   void workload_line(const fs::path& path, const std::string& where, std::string_view line) {
-    const auto error = [&](std::string code, std::string message) { add(Severity::error, std::move(code), where, std::move(message)); };
+    const auto error = [&](std::string code, std::string message) {
+      add(Severity::error, std::move(code), where, std::move(message));
+    };
     const auto parsed = parse_json(line);
     if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
     const Json& json = *parsed;
-    const auto is = [&json](const char* field, bool (Json::*test)() const) { return json.contains(field) && (json.at(field).*test)(); };
+    const auto is = [&json](const char* field, bool (Json::*test)() const) {
+      return json.contains(field) && (json.at(field).*test)();
+    };
     if (!is("definition", &Json::is_string) || !is("workload", &Json::is_object))
       return error("workload_invalid", "expected a string definition and an object workload");
     for (const char* field : {"solution", "evaluation"})
-      if (json.contains(field) && !json.at(field).is_null()) error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
+      if (json.contains(field) && !json.at(field).is_null())
+        error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
     note_references(json.at("workload"));
     const std::string name = json.at("definition").get<std::string>();
     const Definition* definition = dataset_.find(name);
-    if (definition == nullptr) return error("definition_unknown", fmt::format("no usable definition is called {}", name));
+    if (definition == nullptr)
+      return error("definition_unknown", fmt::format("no usable definition is called {}", name));
     if (path != Dataset::workloads_path(*definition))
-      add(Severity::warning, "workload_misplaced", where, fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
+      add(Severity::warning, "workload_misplaced", where,
+          fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
     workload(*definition, where, json.at("workload"));
   }
 
@@ -124,12 +136,17 @@ class Validator {
   }
 
   void workload(const Definition& definition, const std::string& where, const Json& json) {
-    const auto error = [&](std::string code, std::string message) { add(Severity::error, std::move(code), where, std::move(message)); };
+    const auto error = [&](std::string code, std::string message) {
+      add(Severity::error, std::move(code), where, std::move(message));
+    };
     if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
       return error("workload_invalid", "uuid: expected a non-empty string");
-    if (!ids_.insert(json.at("uuid").get<std::string>()).second) error("duplicate_id", fmt::format("uuid {} occurs twice", json.at("uuid").get<std::string>()));
-    if (!json.contains("axes") || !json.at("axes").is_object()) return error("workload_invalid", "axes: expected an object");
-    if (!json.contains("inputs") || !json.at("inputs").is_object()) return error("workload_invalid", "inputs: expected an object");
+    if (!ids_.insert(json.at("uuid").get<std::string>()).second)
+      error("duplicate_id", fmt::format("uuid {} occurs twice", json.at("uuid").get<std::string>()));
+    if (!json.contains("axes") || !json.at("axes").is_object())
+      return error("workload_invalid", "axes: expected an object");
+    if (!json.contains("inputs") || !json.at("inputs").is_object())
+      return error("workload_invalid", "inputs: expected an object");
 
     std::vector<std::int64_t> axes;
     for (const Axis& axis : definition.axes) {
@@ -138,24 +155,29 @@ class Validator {
         continue;
       }
       const auto value = json.at("axes").find(axis.name);
-      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > 9e18)
+      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 ||
+          value->get<double>() > 9e18)
         return error("axis_invalid", fmt::format("axis {}: expected an integer of 0 or more", axis.name));
       axes.push_back(value->get<std::int64_t>());
     }
     for (const auto& [name, value] : json.at("axes").items()) {
       const Axis* axis = definition.axis(name);
-      if (axis == nullptr || axis->constant) add(Severity::warning, "axis_unknown", where, fmt::format("axis {} is no var axis of the definition", name));
+      if (axis == nullptr || axis->constant)
+        add(Severity::warning, "axis_unknown", where, fmt::format("axis {} is no var axis of the definition", name));
       if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
     }
     for (const auto& [name, value] : json.at("inputs").items())
-      if (definition.input(name) == nullptr) error("input_unknown", fmt::format("input {} is not in the definition", name));
+      if (definition.input(name) == nullptr)
+        error("input_unknown", fmt::format("input {} is not in the definition", name));
 
     std::vector<CheckedInput> inputs(definition.inputs.size());
     bool complete = true;
     for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
       auto checked = input(definition, axes, i, json.at("inputs"), where);
-      if (checked) inputs[i] = std::move(*checked);
-      else complete = false, error(checked.error().code, checked.error().message);
+      if (checked)
+        inputs[i] = std::move(*checked);
+      else
+        complete = false, error(checked.error().code, checked.error().message);
     }
     if (complete) relations(definition, axes, inputs, where);
   }
@@ -177,29 +199,40 @@ class Validator {
     }
     const std::string type = string_member(*found, "type");
     if (type == "random") {
-      if (spec.is_scalar) add(Severity::warning, "random_scalar", where, fmt::format("scalar {} is random", spec.name));
-      else if (is_integer(spec.dtype)) add(Severity::warning, "random_index", where, fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
+      if (spec.is_scalar)
+        add(Severity::warning, "random_scalar", where, fmt::format("scalar {} is random", spec.name));
+      else if (is_integer(spec.dtype))
+        add(Severity::warning, "random_index", where,
+            fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
       return checked;
     }
     if (type == "scalar") {
       if (!found->contains("value")) return fail("scalar_invalid", "input {}: no value", spec.name);
       return scalar(spec, found->at("value"));
     }
-    if (type != "safetensors") return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
-    if (spec.is_scalar) return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
-    CW_TRY(checked.tensor->values, stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
+    if (type != "safetensors")
+      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
+    if (spec.is_scalar)
+      return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
+    CW_TRY(checked.tensor->values,
+           stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
     return checked;
   }
 
   static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
-    if (!spec.is_scalar) return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
-    if (!value.is_number() && !value.is_boolean()) return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
+    if (!spec.is_scalar)
+      return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
+    if (!value.is_number() && !value.is_boolean())
+      return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
     if (is_integer(spec.dtype) && !value.is_number_integer())
       return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value), trace_name(spec.dtype));
     CheckedInput checked;
-    if (value.is_boolean()) checked.scalar = Operand(value.get<bool>());
-    else if (value.is_number_integer()) checked.scalar = Operand(value.get<std::int64_t>());
-    else checked.scalar = Operand(value.get<double>());
+    if (value.is_boolean())
+      checked.scalar = Operand(value.get<bool>());
+    else if (value.is_number_integer())
+      checked.scalar = Operand(value.get<std::int64_t>());
+    else
+      checked.scalar = Operand(value.get<double>());
     return checked;
   }
 
@@ -208,7 +241,8 @@ class Validator {
   Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
     CW_TRY(const fs::path file, resolve_blob(root_, path));
     auto& entries = headers_[file.string()];
-    if (!entries) entries = std::make_shared<Result<std::vector<SafetensorsEntry>>>(read_safetensors_header(file.string()));
+    if (!entries)
+      entries = std::make_shared<Result<std::vector<SafetensorsEntry>>>(read_safetensors_header(file.string()));
     if (!*entries) {
       const Error& error = entries->error();
       if (error.code == "safetensors_malformed" && is_lfs_pointer(file))
@@ -216,12 +250,15 @@ class Validator {
       return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}", spec.name, error.message);
     }
     const auto& list = **entries;
-    const auto entry = std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
+    const auto entry =
+        std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
     if (entry == list.end()) return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
     if (entry->shape != shape)
-      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape), to_string(shape));
+      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape),
+                  to_string(shape));
     if (entry->dtype != spec.dtype)
-      return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path, trace_name(entry->dtype), trace_name(spec.dtype));
+      return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
+                  trace_name(entry->dtype), trace_name(spec.dtype));
     return Values([file, entry = *entry]() -> Result<std::shared_ptr<const DenseTensor>> {
       CW_TRY(const FileDescriptor descriptor, open_for_reading(AT_FDCWD, file.string()));
       DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
@@ -235,15 +272,18 @@ class Validator {
     return content && content->starts_with("version https://git-lfs");
   }
 
-  void relations(const Definition& definition, const std::vector<std::int64_t>& axes, const std::vector<CheckedInput>& inputs,
-                 const std::string& where) {
+  void relations(const Definition& definition, const std::vector<std::int64_t>& axes,
+                 const std::vector<CheckedInput>& inputs, const std::string& where) {
     const StoredNames names(definition, axes, inputs);
     for (const Expression& constraint : definition.constraints) {
       const auto holds = constraint.evaluate(names);
       if (!holds && holds.error().code == "not_stored")
-        add(Severity::warning, "constraint_unknown", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
-      else if (!holds) add(Severity::error, "constraint", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
-      else if (!truth(*holds)) add(Severity::error, "constraint", where, fmt::format("{} does not hold", constraint.text()));
+        add(Severity::warning, "constraint_unknown", where,
+            fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!holds)
+        add(Severity::error, "constraint", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!truth(*holds))
+        add(Severity::error, "constraint", where, fmt::format("{} does not hold", constraint.text()));
     }
     const auto binding = bindings_.find(definition);
     if (binding)
@@ -280,7 +320,8 @@ class Validator {
       ++report_.blobs;
       if (referenced_.contains(path.string())) continue;
       if (unfinished.contains(path.string()))
-        add(Severity::warning, "unfinished_blob", path.string(), "left by an interrupted run; the next sanitize takes it away");
+        add(Severity::warning, "unfinished_blob", path.string(),
+            "left by an interrupted run; the next sanitize takes it away");
       else
         add(Severity::error, "orphan_blob", path.string(), "no workload names it; delete it or restore its line");
     }

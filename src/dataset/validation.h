@@ -14,7 +14,7 @@ struct Finding {
   enum class Severity { error, warning };
   Severity severity;
   std::string code;
-  std::string where;    ///< file, line, workload
+  std::string where;  ///< file, line, workload
   std::string message;
 };
 

@@ -15,8 +15,8 @@ constexpr std::uint64_t largest_definition = 16 << 20;
 
 bool is_path_component(std::string_view name) {
   return name.size() <= 128 && !name.starts_with('.') && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '.' || c == '_' || c == '+' || c == '-';
-  });
+           return std::isalnum(c) || c == '.' || c == '_' || c == '+' || c == '-';
+         });
 }
 
 // Reads fields of one JSON object and says where it was when something is not as it should be.
@@ -26,8 +26,7 @@ class Reader {
 
   template <typename... Args>
   tl::unexpected<Error> error(std::string_view field, fmt::format_string<Args...> format, Args&&... args) const {
-    return fail("definition_invalid", "{}: {}: {}", where_, field,
-                fmt::format(format, std::forward<Args>(args)...));
+    return fail("definition_invalid", "{}: {}: {}", where_, field, fmt::format(format, std::forward<Args>(args)...));
   }
 
   Result<const Json*> member(const Json& object, const std::string& field, Json::value_t type,
@@ -131,7 +130,8 @@ const Axis* Definition::axis(std::string_view axis_name) const {
 }
 
 const TensorSpec* Definition::input(std::string_view input_name) const {
-  const auto found = std::find_if(inputs.begin(), inputs.end(), [&](const TensorSpec& t) { return t.name == input_name; });
+  const auto found =
+      std::find_if(inputs.begin(), inputs.end(), [&](const TensorSpec& t) { return t.name == input_name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 
@@ -161,7 +161,8 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
   CW_TRY(definition.op_type, reader.text(root, "op_type"));
   for (const auto& [field, value] : {std::pair("name", &definition.name), std::pair("op_type", &definition.op_type)})
     if (!is_path_component(*value))
-      return reader.error(field, "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128", *value);
+      return reader.error(field, "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128",
+                          *value);
   CW_TRY(definition.reference, reader.text(root, "reference"));
   CW_TRY(definition.tags, reader.texts(root, "tags"));
   CW_TRY(definition.axes, reader.axes(root));

@@ -34,7 +34,7 @@ struct Definition {
   std::string op_type;
   std::vector<std::string> tags;
   std::vector<Axis> axes;
-  std::vector<TensorSpec> inputs;   ///< in the kernel's order
+  std::vector<TensorSpec> inputs;  ///< in the kernel's order
   std::vector<TensorSpec> outputs;
   std::vector<Expression> constraints;
   std::string reference;  ///< Python source; only looked at for constants, never run

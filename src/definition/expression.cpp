@@ -8,12 +8,23 @@ namespace cw {
 
 struct Expression::Node {
   enum class Kind {
-    literal, name, call, either, both, negation, comparison, arithmetic, minus, shape, item, element,
+    literal,
+    name,
+    call,
+    either,
+    both,
+    negation,
+    comparison,
+    arithmetic,
+    minus,
+    shape,
+    item,
+    element,
   };
   Kind kind;
-  Operand value{};                 // literal
-  std::string text{};              // name, function, operator
-  std::int64_t index = 0;          // element
+  Operand value{};         // literal
+  std::string text{};      // name, function, operator
+  std::int64_t index = 0;  // element
   std::vector<std::shared_ptr<const Node>> children{};
 };
 
@@ -27,8 +38,12 @@ using Kind = Node::Kind;
 constexpr int deepest = 64;
 constexpr std::size_t longest = 4096;
 
-bool starts_name(char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_'; }
-bool continues_name(char c) { return starts_name(c) || std::isdigit(static_cast<unsigned char>(c)); }
+bool starts_name(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) || c == '_';
+}
+bool continues_name(char c) {
+  return starts_name(c) || std::isdigit(static_cast<unsigned char>(c));
+}
 
 class Parser {
  public:
@@ -208,8 +223,7 @@ class Parser {
     const auto as_int = std::from_chars(begin, end, integer);
     if (as_real.ec != std::errc()) return error("a number");
     at_ += static_cast<std::size_t>(as_real.ptr - begin);
-    if (as_int.ec == std::errc() && as_int.ptr == as_real.ptr)
-      return make({.kind = Kind::literal, .value = integer});
+    if (as_int.ec == std::errc() && as_int.ptr == as_real.ptr) return make({.kind = Kind::literal, .value = integer});
     return make({.kind = Kind::literal, .value = real});
   }
 
@@ -364,9 +378,12 @@ class Evaluator {
 
   Result<Operand> operator()(const Node& node) const {
     switch (node.kind) {
-      case Kind::literal: return node.value;
-      case Kind::name: return names_.value_of(node.text);
-      case Kind::call: return call(node);
+      case Kind::literal:
+        return node.value;
+      case Kind::name:
+        return names_.value_of(node.text);
+      case Kind::call:
+        return call(node);
       case Kind::either:
       case Kind::both: {
         CW_TRY(Operand left, (*this)(*node.children[0]));
@@ -396,12 +413,12 @@ class Evaluator {
         return element_of(value, node.index);
       }
       case Kind::comparison:
-      case Kind::arithmetic: break;
+      case Kind::arithmetic:
+        break;
     }
     CW_TRY(const Operand left, (*this)(*node.children[0]));
     CW_TRY(const Operand right, (*this)(*node.children[1]));
-    return node.kind == Kind::comparison ? compare(node.text, left, right)
-                                         : arithmetic(node.text, left, right);
+    return node.kind == Kind::comparison ? compare(node.text, left, right) : arithmetic(node.text, left, right);
   }
 
  private:
@@ -441,7 +458,9 @@ bool truth(const Operand& value) {
   return !is_none(value);
 }
 
-bool is_none(const Operand& value) { return std::holds_alternative<std::monostate>(value); }
+bool is_none(const Operand& value) {
+  return std::holds_alternative<std::monostate>(value);
+}
 
 std::string describe(const Operand& value) {
   if (is_none(value)) return "None";
@@ -477,7 +496,9 @@ Result<Expression> Expression::parse(std::string_view text) {
   return expression;
 }
 
-Result<Operand> Expression::evaluate(const Names& names) const { return Evaluator(names)(*root_); }
+Result<Operand> Expression::evaluate(const Names& names) const {
+  return Evaluator(names)(*root_);
+}
 
 std::vector<std::string> Expression::names() const {
   std::vector<std::string> names;

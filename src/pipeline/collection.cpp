@@ -27,7 +27,8 @@ Json options_json(const SanitizeOptions& options) {
 Json functions_json(const Survey& survey) {
   Json json = Json::object();
   for (const auto& [function, counts] : survey.functions)
-    json[function] = {{"calls", counts.calls}, {"bound", counts.bound}, {"rejected", counts.rejected}, {"skipped", counts.skipped}};
+    json[function] = {
+        {"calls", counts.calls}, {"bound", counts.bound}, {"rejected", counts.rejected}, {"skipped", counts.skipped}};
   return json;
 }
 
@@ -54,7 +55,10 @@ Json definitions_json(const SanitizeOutcome& outcome) {
       if (workload.is_capture_warmup) item["capture_warmup"] = true;
       kept.push_back(std::move(item));
     }
-    json[definition.definition->name] = {{"calls", definition.calls}, {"distinct", definition.distinct}, {"derived_calls", definition.derived}, {"workloads", std::move(kept)}};
+    json[definition.definition->name] = {{"calls", definition.calls},
+                                         {"distinct", definition.distinct},
+                                         {"derived_calls", definition.derived},
+                                         {"workloads", std::move(kept)}};
   }
   return json;
 }
@@ -83,7 +87,9 @@ Result<void> write_collection(Publication& publication, const Dataset& dataset, 
   if (content) {
     auto known = parse_json(*content);
     if (!known || !known->is_object() || !known->contains("captures") || !known->at("captures").is_array())
-      return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again (the workloads are written)", path);
+      return fail("collection_invalid",
+                  "{}: not a collection.json of this tool; move it away and run again (the workloads are written)",
+                  path);
     collection = std::move(*known);
   } else if (content.error().code != "not_found") {
     return tl::unexpected(content.error());

@@ -38,12 +38,17 @@ struct Prepared {
 class Sanitizer {
  public:
   Sanitizer(const Capture& capture, const Dataset& dataset, const BindingSet& bindings, const SanitizeOptions& options)
-      : capture_(capture), dataset_(dataset), bindings_(bindings), options_(options), binder_(dataset.definitions, bindings) {}
+      : capture_(capture),
+        dataset_(dataset),
+        bindings_(bindings),
+        options_(options),
+        binder_(dataset.definitions, bindings) {}
 
   Result<SanitizeOutcome> run() {
     CW_TRY(const auto chosen, choose_definitions(dataset_, options_.definition_names, options_.op_types));
     for (const std::string& input : options_.policy.keep_values)
-      if (std::none_of(chosen.begin(), chosen.end(), [&input](const Definition* d) { return d->input(input) != nullptr; }))
+      if (std::none_of(chosen.begin(), chosen.end(),
+                       [&input](const Definition* d) { return d->input(input) != nullptr; }))
         return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
     // The lock is held from before the dataset is looked at to after it is changed.
     std::optional<Publication> publication;
@@ -51,7 +56,8 @@ class Sanitizer {
       CW_TRY(publication, Publication::begin(dataset_.root));
       outcome_.recovered = publication->recovered();
     }
-    SurveyOptions survey_options{.policy = options_.policy, .selected = {chosen.begin(), chosen.end()}, .progress = options_.progress};
+    SurveyOptions survey_options{
+        .policy = options_.policy, .selected = {chosen.begin(), chosen.end()}, .progress = options_.progress};
     outcome_.survey = survey(capture_, bindings_, binder_, survey_options);
 
     std::vector<NewWorkloads> additions;
@@ -97,8 +103,8 @@ class Sanitizer {
   }
 
   // Gives the selected entries their ids and finds those that the dataset has already.
-  Result<void> prepare(const Target& target, const std::vector<Entry>& entries, const std::vector<std::size_t>& selected,
-                       DefinitionOutcome& outcome, NewWorkloads& addition) {
+  Result<void> prepare(const Target& target, const std::vector<Entry>& entries,
+                       const std::vector<std::size_t>& selected, DefinitionOutcome& outcome, NewWorkloads& addition) {
     const Definition& definition = *target.definition;
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     std::vector<std::vector<std::int64_t>> axes(selected.size());
@@ -124,9 +130,11 @@ class Sanitizer {
     std::size_t unreadable = 0;
     const auto existing = index_by_content(dataset_.root, definition, stored, axes, unreadable);
     if (unreadable > 0)
-      outcome_.survey.tally.add_defect("existing_unreadable",
-                                       fmt::format("{}: {} workloads of the dataset have blobs that cannot be read (git lfs pull?); "
-                                                   "whether the new ones double them is not known", definition.name, unreadable));
+      outcome_.survey.tally.add_defect(
+          "existing_unreadable",
+          fmt::format("{}: {} workloads of the dataset have blobs that cannot be read (git lfs pull?); "
+                      "whether the new ones double them is not known",
+                      definition.name, unreadable));
     for (std::size_t i = 0; i < selected.size(); ++i) {
       const Entry& entry = entries[selected[i]];
       // An id of ours is the content's: where it stands, the workload does, whether its blob can be read or not.
@@ -134,16 +142,19 @@ class Sanitizer {
       const bool is_stored = stored_ids.contains(ids[i]);
       const bool is_new = known == existing.end() && !is_stored;
       const bool lacks_blob = is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
-      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, is_new, entry.is_capture_warmup, entry.derived});
+      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, is_new,
+                              entry.is_capture_warmup, entry.derived});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),
-                                  "run eagerly under the plan that a CUDA graph was then captured with: an engine's warm-up with dummy lengths, not traffic",
+                                  "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
+                                  "warm-up with dummy lengths, not traffic",
                                   entry.origin.call, false);
       if (!is_new && !lacks_blob) continue;
-      addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i], [this, &target, entry]() -> Result<std::string> {
-                                      CW_TRY(const Workload workload, read_again(capture_, binder_, target, entry, options_.policy));
-                                      return blob_content(workload);
-                                    }});
+      addition.workloads.push_back(
+          {is_new ? lines[i] : std::string(), blobs[i], [this, &target, entry]() -> Result<std::string> {
+             CW_TRY(const Workload workload, read_again(capture_, binder_, target, entry, options_.policy));
+             return blob_content(workload);
+           }});
     }
     return {};
   }
@@ -159,7 +170,8 @@ class Sanitizer {
 }  // namespace
 
 std::size_t DefinitionOutcome::added() const {
-  return static_cast<std::size_t>(std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
+  return static_cast<std::size_t>(
+      std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
 }
 
 Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
@@ -179,7 +191,8 @@ Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset
   std::set<std::string> known;
   for (const Definition& definition : dataset.definitions) {
     known.insert(definition.op_type);
-    if ((names.empty() && op_types.empty()) || contains(names, definition.name) || contains(op_types, definition.op_type))
+    if ((names.empty() && op_types.empty()) || contains(names, definition.name) ||
+        contains(op_types, definition.op_type))
       chosen.push_back(&definition);
   }
   for (const std::string& op_type : op_types)

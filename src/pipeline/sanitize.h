@@ -16,7 +16,7 @@ enum class Selection { all, diverse };
 struct SanitizeOptions {
   StoragePolicy policy;
   Selection selection = Selection::diverse;
-  std::size_t num_samples = 64;  ///< at most so many workloads a definition (Selection::diverse)
+  std::size_t num_samples = 64;               ///< at most so many workloads a definition (Selection::diverse)
   std::vector<std::string> definition_names;  ///< empty: all
   std::vector<std::string> op_types;          ///< empty: all
   bool is_dry_run = false;                    ///< writes nothing
@@ -25,16 +25,16 @@ struct SanitizeOptions {
 
 /// A workload that the capture gave and the selection kept.
 struct KeptWorkload {
-  std::string id;           ///< in the dataset
-  std::uint64_t seen = 0;   ///< calls: layers times steps
-  bool is_new = false;      ///< not in the dataset before
+  std::string id;          ///< in the dataset
+  std::uint64_t seen = 0;  ///< calls: layers times steps
+  bool is_new = false;     ///< not in the dataset before
   bool is_capture_warmup = false;
   std::vector<std::string> derived;
 };
 
 struct DefinitionOutcome {
   const Definition* definition = nullptr;
-  std::string status;          ///< why there are no workloads, if that is known beforehand; else empty
+  std::string status;  ///< why there are no workloads, if that is known beforehand; else empty
   std::uint64_t calls = 0;
   std::size_t distinct = 0;
   std::map<std::string, std::uint64_t> derived;

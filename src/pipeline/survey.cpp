@@ -63,7 +63,9 @@ struct Batch {
 using BatchPtr = std::shared_ptr<Batch>;
 
 // The message of most rejections speaks of one call; these speak of all calls of a kind.
-bool is_grouped(std::string_view reason) { return reason == "no_definition_fits" || reason == "no_definition"; }
+bool is_grouped(std::string_view reason) {
+  return reason == "no_definition_fits" || reason == "no_definition";
+}
 
 class Run {
  public:
@@ -74,11 +76,15 @@ class Run {
     using Mode = tbb::filter_mode;
     tbb::parallel_pipeline(
         most_batches,
-        tbb::make_filter<void, BatchPtr>(Mode::serial_in_order, [this](tbb::flow_control& flow) { return take(flow); }) &
-            tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) { return read(std::move(batch)); }) &
-            tbb::make_filter<BatchPtr, BatchPtr>(Mode::serial_in_order, [this](BatchPtr batch) { return pair(std::move(batch)); }) &
-            tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) { return bind(std::move(batch)); }) &
-            tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
+        tbb::make_filter<void, BatchPtr>(Mode::serial_in_order, [this](tbb::flow_control& flow) {
+          return take(flow);
+        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
+          return read(std::move(batch));
+        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::serial_in_order, [this](BatchPtr batch) {
+          return pair(std::move(batch));
+        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
+          return bind(std::move(batch));
+        }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
     // Calls that waited to the end for a neighbour.
     const auto rest = std::make_shared<Batch>();
     rest->begin = rest->end = capture_.size();
@@ -109,8 +115,10 @@ class Run {
         continue;
       }
       auto call = guarded([&] { return capture_.read(i); });
-      if (call) batch->calls.emplace_back(std::make_shared<const Call>(std::move(*call)));
-      else batch->calls.emplace_back(tl::unexpected(std::move(call).error()));
+      if (call)
+        batch->calls.emplace_back(std::make_shared<const Call>(std::move(*call)));
+      else
+        batch->calls.emplace_back(tl::unexpected(std::move(call).error()));
     }
     return batch;
   }
@@ -197,7 +205,8 @@ class Run {
         ++counts.skipped;
       }
       if (call && *call && options_.reads_everything) describe(**call, counts);
-      if (call && *call && !(*call)->flashinfer_version.empty()) survey_.flashinfer_versions.insert((*call)->flashinfer_version);
+      if (call && *call && !(*call)->flashinfer_version.empty())
+        survey_.flashinfer_versions.insert((*call)->flashinfer_version);
     }
     for (const BoundCall& bound : batch.bound) count(bound);
     batch = Batch{};
@@ -210,7 +219,8 @@ class Run {
       if (const Tensor* tensor = value.tensor()) counts.shapes[name].add(*tensor);
       if (const auto* items = std::get_if<Sequence>(&value.data))
         for (std::size_t i = 0; i < items->items.size(); ++i)
-          if (const Tensor* tensor = items->items[i].tensor()) counts.shapes[fmt::format("{}.{}", name, i)].add(*tensor);
+          if (const Tensor* tensor = items->items[i].tensor())
+            counts.shapes[fmt::format("{}.{}", name, i)].add(*tensor);
     }
   }
 
@@ -220,7 +230,8 @@ class Run {
     FunctionCounts& counts = survey_.functions[call.function];
     if (call.status == CallStatus::unfinished)
       survey_.tally.add("call_unfinished", call.function,
-                        "the call never returned: it raised, the process died in it, or it still runs; what it was given counts all the same",
+                        "the call never returned: it raised, the process died in it, or it still runs; what it was "
+                        "given counts all the same",
                         call.order, false);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
@@ -231,10 +242,12 @@ class Run {
       DefinitionCounts& definition = survey_.definitions[workload.target];
       ++definition.calls;
       for (const std::string& name : workload.derived) ++definition.derived[name];
-      survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived, origin_of(bound.context));
+      survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
+                            origin_of(bound.context));
     }
     if (outcome.workloads.empty() && outcome.rejection)
-      survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order, is_grouped(outcome.rejection->reason));
+      survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order,
+                        is_grouped(outcome.rejection->reason));
   }
 
   const Capture& capture_;
@@ -279,7 +292,8 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
     CW_TRY(Workload workload, make_workload(observation, policy));
     if (content_key(workload) == entry.key) return workload;
   }
-  return fail("capture_changed", "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
+  return fail("capture_changed",
+              "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
               capture.location(entry.origin.call));
 }
 

@@ -10,14 +10,36 @@ namespace {
 constexpr std::size_t most_groups = 1000;
 
 constexpr std::array errors{
-    "metadata_malformed", "metadata_missing", "metadata_disagrees", "tensors_missing", "safetensors_malformed",
-    "torch_archive_malformed", "torch_archive_refused", "pickle_refused", "pickle_malformed", "truncated", "unreadable",
-    "signature_malformed", "signature_mismatch", "structure", "axes_disagree", "constraint", "too_large",
-    "session_unreadable", "unreadable_folder", "not_found", "definition_invalid", "expression_type", "internal", "folders_too_deep",
+    "metadata_malformed",
+    "metadata_missing",
+    "metadata_disagrees",
+    "tensors_missing",
+    "safetensors_malformed",
+    "torch_archive_malformed",
+    "torch_archive_refused",
+    "pickle_refused",
+    "pickle_malformed",
+    "truncated",
+    "unreadable",
+    "signature_malformed",
+    "signature_mismatch",
+    "structure",
+    "axes_disagree",
+    "constraint",
+    "too_large",
+    "session_unreadable",
+    "unreadable_folder",
+    "not_found",
+    "definition_invalid",
+    "expression_type",
+    "internal",
+    "folders_too_deep",
 };
 constexpr std::array warnings{
-    "captured_in_cuda_graph", "call_unfinished", "plan_missing", "plan_in_doubt", "order_in_doubt", "scalar_unknown",
-    "input_missing", "input_shape", "dtype", "unnamed_arguments", "capture_warmup", "no_binding", "existing_unreadable", "axes_unknown", "other_half_missing", "calls_missing",
+    "captured_in_cuda_graph", "call_unfinished", "plan_missing",        "plan_in_doubt", "order_in_doubt",
+    "scalar_unknown",         "input_missing",   "input_shape",         "dtype",         "unnamed_arguments",
+    "capture_warmup",         "no_binding",      "existing_unreadable", "axes_unknown",  "other_half_missing",
+    "calls_missing",
 };
 
 template <typename List>
@@ -35,7 +57,8 @@ Severity severity_of(std::string_view code) {
   return contains(errors, code) ? Severity::error : contains(warnings, code) ? Severity::warning : Severity::info;
 }
 
-void Tally::add(std::string_view code, std::string_view function, std::string_view message, std::size_t position, bool grouped) {
+void Tally::add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
+                bool grouped) {
   TallyKey key{std::string(code), std::string(function), grouped ? std::string(message) : std::string()};
   if (grouped && items_.size() >= most_groups && !items_.contains(key)) key.detail.clear();
   TallyItem& item = items_[std::move(key)];

@@ -34,7 +34,8 @@ struct TallyItem {
 class Tally {
  public:
   /// `detail` becomes part of the key when `grouped`.
-  void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position, bool grouped);
+  void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
+           bool grouped);
   void add_defect(std::string_view code, std::string_view message) { add(code, "", message, 0, false); }
 
   std::map<TallyKey, TallyItem>& items() { return items_; }

@@ -35,7 +35,9 @@ constexpr std::array rows{
     Row{DType::complex64, 64, 'o', "complex64", "C64"},
 };
 
-const Row& row(DType dtype) { return rows[static_cast<std::size_t>(dtype)]; }
+const Row& row(DType dtype) {
+  return rows[static_cast<std::size_t>(dtype)];
+}
 
 std::optional<DType> find(std::string_view name, std::string_view Row::*column) {
   for (const Row& r : rows)
@@ -45,13 +47,25 @@ std::optional<DType> find(std::string_view name, std::string_view Row::*column) 
 
 }  // namespace
 
-unsigned bits(DType dtype) { return row(dtype).bits; }
-bool is_integer(DType dtype) { return row(dtype).kind == 'i'; }
-bool is_floating_point(DType dtype) { return row(dtype).kind == 'f'; }
-std::string_view trace_name(DType dtype) { return row(dtype).trace; }
-std::string_view safetensors_name(DType dtype) { return row(dtype).safetensors; }
+unsigned bits(DType dtype) {
+  return row(dtype).bits;
+}
+bool is_integer(DType dtype) {
+  return row(dtype).kind == 'i';
+}
+bool is_floating_point(DType dtype) {
+  return row(dtype).kind == 'f';
+}
+std::string_view trace_name(DType dtype) {
+  return row(dtype).trace;
+}
+std::string_view safetensors_name(DType dtype) {
+  return row(dtype).safetensors;
+}
 
-std::optional<DType> dtype_from_trace(std::string_view name) { return find(name, &Row::trace); }
+std::optional<DType> dtype_from_trace(std::string_view name) {
+  return find(name, &Row::trace);
+}
 
 std::optional<DType> dtype_from_torch(std::string_view name) {
   if (name.starts_with("torch.")) name.remove_prefix(6);

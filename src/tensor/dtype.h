@@ -9,8 +9,24 @@
 namespace cw {
 
 enum class DType : std::uint8_t {
-  float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2, float8_e8m0fnu, float4_e2m1,
-  int64, int32, int16, int8, uint64, uint32, uint16, uint8, boolean, complex64,
+  float64,
+  float32,
+  float16,
+  bfloat16,
+  float8_e4m3fn,
+  float8_e5m2,
+  float8_e8m0fnu,
+  float4_e2m1,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint64,
+  uint32,
+  uint16,
+  uint8,
+  boolean,
+  complex64,
 };
 
 /// Bits of one element. float4_e2m1 is 4; everything else a multiple of 8.

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include <fcntl.h>
-
 #include <simdjson.h>
 
 #include "base/file.h"
@@ -25,8 +24,8 @@ tl::unexpected<Error> fail_malformed(fmt::format_string<Args...> format, Args&&.
   return fail(std::string(malformed), format, std::forward<Args>(args)...);
 }
 
-Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::object object,
-                                     std::uint64_t data_begin, std::uint64_t data_size) {
+Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::object object, std::uint64_t data_begin,
+                                     std::uint64_t data_size) {
   SafetensorsEntry entry{std::string(name), DType::uint8, {}, 0, 0};
   bool has_dtype = false, has_shape = false, has_offsets = false;
   for (auto field : object) {
@@ -45,8 +44,7 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
       std::vector<std::uint64_t> offsets;
       for (auto offset : field.value().get_array()) offsets.push_back(offset.get_uint64());
       if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_size)
-        return fail_malformed("tensor {} has data_offsets outside the file's {} data bytes", name,
-                              data_size);
+        return fail_malformed("tensor {} has data_offsets outside the file's {} data bytes", name, data_size);
       entry.begin = data_begin + offsets[0];
       entry.end = data_begin + offsets[1];
       has_offsets = true;
@@ -57,9 +55,8 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
   const auto count = element_count(entry.shape);
   const auto bytes = count ? byte_count(entry.dtype, *count) : std::nullopt;
   if (!bytes || *bytes != entry.end - entry.begin)
-    return fail_malformed("tensor {}: shape {} of {} does not have the {} bytes of its data_offsets",
-                          name, to_string(entry.shape), trace_name(entry.dtype),
-                          entry.end - entry.begin);
+    return fail_malformed("tensor {}: shape {} of {} does not have the {} bytes of its data_offsets", name,
+                          to_string(entry.shape), trace_name(entry.dtype), entry.end - entry.begin);
   return entry;
 }
 
@@ -81,8 +78,7 @@ Result<void> check_layout(const std::vector<SafetensorsEntry>& entries, std::uin
 
 }  // namespace
 
-Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes,
-                                              std::uint64_t file_size) {
+Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes, std::uint64_t file_size) {
   if (first_bytes.size() < length_size || file_size < length_size)
     return fail_malformed("{} bytes are too few for a safetensors file", file_size);
   std::uint64_t size;
@@ -93,8 +89,7 @@ Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes,
   return size;
 }
 
-Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header,
-                                                               std::uint64_t file_size) {
+Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header, std::uint64_t file_size) {
   static thread_local simdjson::ondemand::parser parser;
   const std::uint64_t data_begin = length_size + header.size();
   std::vector<SafetensorsEntry> entries;
@@ -124,17 +119,14 @@ Result<std::vector<SafetensorsEntry>> read_safetensors_header(const std::string&
   CW_TRY(const std::uint64_t size, file_size(file, path));
   std::string first(std::min<std::uint64_t>(size, length_size), '\0');
   CW_CHECK(read_exactly(file, 0, first.size(), first.data(), path));
-  const auto in_file = [&path](Error error) {
-    return Error{std::move(error.code), path + ": " + error.message};
-  };
+  const auto in_file = [&path](Error error) { return Error{std::move(error.code), path + ": " + error.message}; };
   CW_TRY(const std::uint64_t header_size, safetensors_header_size(first, size).map_error(in_file));
   std::string header(header_size + simdjson::SIMDJSON_PADDING, '\0');
   CW_CHECK(read_exactly(file, length_size, header_size, header.data(), path));
   return parse_safetensors_header(std::string_view(header).substr(0, header_size), size).map_error(in_file);
 }
 
-std::string write_safetensors(
-    const std::vector<std::pair<std::string, const DenseTensor*>>& tensors) {
+std::string write_safetensors(const std::vector<std::pair<std::string, const DenseTensor*>>& tensors) {
   Json header = Json::object();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {

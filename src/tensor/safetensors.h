@@ -32,8 +32,7 @@ Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes, std:
 
 /// Parses and checks a JSON header. `header` must be followed by at least 64 readable bytes.
 /// Entries come in the header's order.
-Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header,
-                                                               std::uint64_t file_size);
+Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header, std::uint64_t file_size);
 
 /// A whole file in memory: the same tensors in the same order give the same bytes.
 std::string write_safetensors(const std::vector<std::pair<std::string, const DenseTensor*>>& tensors);

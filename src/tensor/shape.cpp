@@ -19,7 +19,9 @@ T load(std::string_view bytes, std::size_t index) {
   return value;
 }
 
-float from_bfloat16(std::uint16_t raw) { return std::bit_cast<float>(std::uint32_t{raw} << 16); }
+float from_bfloat16(std::uint16_t raw) {
+  return std::bit_cast<float>(std::uint32_t{raw} << 16);
+}
 
 // IEEE 754 binary16.
 double from_float16(std::uint16_t raw) {
@@ -27,8 +29,7 @@ double from_float16(std::uint16_t raw) {
   const int mantissa = raw & 1023;
   const double sign = (raw & 0x8000) != 0 ? -1 : 1;
   if (exponent == 31)
-    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
-                         : sign * std::numeric_limits<double>::infinity();
+    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
   if (exponent == 0) return sign * std::ldexp(mantissa, -24);
   return sign * std::ldexp(mantissa + 1024, exponent - 25);
 }
@@ -49,15 +50,24 @@ bool append_if_it_fits(std::int64_t value, std::string& bytes) {
 
 bool append_integer(DType dtype, std::int64_t value, std::string& bytes) {
   switch (dtype) {
-    case DType::int64: return append_if_it_fits<std::int64_t>(value, bytes);
-    case DType::int32: return append_if_it_fits<std::int32_t>(value, bytes);
-    case DType::int16: return append_if_it_fits<std::int16_t>(value, bytes);
-    case DType::int8: return append_if_it_fits<std::int8_t>(value, bytes);
-    case DType::uint64: return append_if_it_fits<std::uint64_t>(value, bytes);
-    case DType::uint32: return append_if_it_fits<std::uint32_t>(value, bytes);
-    case DType::uint16: return append_if_it_fits<std::uint16_t>(value, bytes);
-    case DType::uint8: return append_if_it_fits<std::uint8_t>(value, bytes);
-    default: return false;
+    case DType::int64:
+      return append_if_it_fits<std::int64_t>(value, bytes);
+    case DType::int32:
+      return append_if_it_fits<std::int32_t>(value, bytes);
+    case DType::int16:
+      return append_if_it_fits<std::int16_t>(value, bytes);
+    case DType::int8:
+      return append_if_it_fits<std::int8_t>(value, bytes);
+    case DType::uint64:
+      return append_if_it_fits<std::uint64_t>(value, bytes);
+    case DType::uint32:
+      return append_if_it_fits<std::uint32_t>(value, bytes);
+    case DType::uint16:
+      return append_if_it_fits<std::uint16_t>(value, bytes);
+    case DType::uint8:
+      return append_if_it_fits<std::uint8_t>(value, bytes);
+    default:
+      return false;
   }
 }
 
@@ -87,14 +97,22 @@ std::string to_string(std::span<const std::int64_t> shape) {
 
 std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index) {
   switch (dtype) {
-    case DType::int64: return load<std::int64_t>(bytes, index);
-    case DType::int32: return load<std::int32_t>(bytes, index);
-    case DType::int16: return load<std::int16_t>(bytes, index);
-    case DType::int8: return load<std::int8_t>(bytes, index);
-    case DType::uint64: return static_cast<std::int64_t>(load<std::uint64_t>(bytes, index));
-    case DType::uint32: return load<std::uint32_t>(bytes, index);
-    case DType::uint16: return load<std::uint16_t>(bytes, index);
-    default: return load<std::uint8_t>(bytes, index);
+    case DType::int64:
+      return load<std::int64_t>(bytes, index);
+    case DType::int32:
+      return load<std::int32_t>(bytes, index);
+    case DType::int16:
+      return load<std::int16_t>(bytes, index);
+    case DType::int8:
+      return load<std::int8_t>(bytes, index);
+    case DType::uint64:
+      return static_cast<std::int64_t>(load<std::uint64_t>(bytes, index));
+    case DType::uint32:
+      return load<std::uint32_t>(bytes, index);
+    case DType::uint16:
+      return load<std::uint16_t>(bytes, index);
+    default:
+      return load<std::uint8_t>(bytes, index);
   }
 }
 
@@ -106,14 +124,18 @@ std::vector<std::int64_t> integers(const DenseTensor& tensor) {
 
 std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t index) {
   switch (dtype) {
-    case DType::float64: return load<double>(bytes, index);
-    case DType::float32: return load<float>(bytes, index);
-    case DType::bfloat16: return from_bfloat16(load<std::uint16_t>(bytes, index));
-    case DType::float16: return from_float16(load<std::uint16_t>(bytes, index));
-    default: break;
+    case DType::float64:
+      return load<double>(bytes, index);
+    case DType::float32:
+      return load<float>(bytes, index);
+    case DType::bfloat16:
+      return from_bfloat16(load<std::uint16_t>(bytes, index));
+    case DType::float16:
+      return from_float16(load<std::uint16_t>(bytes, index));
+    default:
+      break;
   }
-  if (is_integer(dtype) || dtype == DType::boolean)
-    return static_cast<double>(integer_at(dtype, bytes, index));
+  if (is_integer(dtype) || dtype == DType::boolean) return static_cast<double>(integer_at(dtype, bytes, index));
   return std::nullopt;
 }
 

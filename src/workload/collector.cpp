@@ -10,8 +10,8 @@ Origin origin_of(const CallInContext& context) {
   return {position(context.call), position(context.plan), position(context.init)};
 }
 
-void Collector::add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
-                    const Origin& origin) {
+void Collector::add(const Target* target, const Workload& workload, const Hash128& key,
+                    const std::vector<std::string>& derived, const Origin& origin) {
   Entry& entry = entries_[target][key];
   if (entry.seen++ == 0) {
     entry.key = key;
@@ -23,7 +23,8 @@ void Collector::add(const Target* target, const Workload& workload, const Hash12
     entry.origin = origin;
     entry.derived = derived;
   }
-  if (entry.plans.size() <= Entry::most_plans && std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
+  if (entry.plans.size() <= Entry::most_plans &&
+      std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);
 }
 
@@ -33,16 +34,14 @@ std::vector<Entry> Collector::take(const Target* target) {
   if (found == entries_.end()) return result;
   for (auto& [key, entry] : found->second) {
     // Bound to plans that were captured, and to no other: the eager passes before a capture.
-    const auto captured = [this](std::uint32_t plan) {
-      return captured_plans_.contains(plan);
-    };
-    entry.is_capture_warmup = entry.plans.size() <= Entry::most_plans && std::all_of(entry.plans.begin(), entry.plans.end(), captured);
+    const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
+    entry.is_capture_warmup =
+        entry.plans.size() <= Entry::most_plans && std::all_of(entry.plans.begin(), entry.plans.end(), captured);
     result.push_back(std::move(entry));
   }
   entries_.erase(found);
-  std::sort(result.begin(), result.end(), [](const Entry& a, const Entry& b) {
-    return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key);
-  });
+  std::sort(result.begin(), result.end(),
+            [](const Entry& a, const Entry& b) { return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key); });
   return result;
 }
 

@@ -34,7 +34,7 @@ struct Entry {
   /// Plans under which it was seen; past `most_plans` no more are noted.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t most_plans = 8;
-  bool is_capture_warmup = false;      ///< seen only under plans that a CUDA graph was captured with
+  bool is_capture_warmup = false;  ///< seen only under plans that a CUDA graph was captured with
 };
 
 class Collector {

@@ -12,7 +12,8 @@ struct KeptPages {
   std::vector<std::int64_t> listed;  ///< ascending; empty: the first `count`
 };
 
-std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices, const std::vector<std::int64_t>& pages, std::int64_t per_page) {
+std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices, const std::vector<std::int64_t>& pages,
+                                            std::int64_t per_page) {
   std::vector<std::int64_t> values = integers(indices);
   for (std::int64_t& value : values) {
     if (value < 0) continue;  // padding
@@ -24,11 +25,13 @@ std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices, const st
 
 // A cache tensor with only the kept pages.
 std::shared_ptr<const DenseTensor> keep_pages(const DenseTensor& tensor, const KeptPages& pages) {
-  const std::size_t page_bytes = tensor.shape[0] == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]);
+  const std::size_t page_bytes =
+      tensor.shape[0] == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]);
   DenseTensor kept{tensor.dtype, tensor.shape, {}};
   kept.shape[0] = pages.count;
   if (pages.listed.empty()) kept.bytes = tensor.bytes.substr(0, page_bytes * static_cast<std::size_t>(pages.count));
-  for (const std::int64_t page : pages.listed) kept.bytes.append(tensor.bytes, static_cast<std::size_t>(page) * page_bytes, page_bytes);
+  for (const std::int64_t page : pages.listed)
+    kept.bytes.append(tensor.bytes, static_cast<std::size_t>(page) * page_bytes, page_bytes);
   return std::make_shared<const DenseTensor>(std::move(kept));
 }
 
@@ -99,7 +102,8 @@ class Maker {
     CW_TRY(std::shared_ptr<const DenseTensor> values, view->load());
     auto converted = cast(*values, spec.dtype);
     if (!converted)
-      return fail("dtype", "input {}: {} is not stored as {}", spec.name, trace_name(values->dtype), trace_name(spec.dtype));
+      return fail("dtype", "input {}: {} is not stored as {}", spec.name, trace_name(values->dtype),
+                  trace_name(spec.dtype));
     values = std::make_shared<const DenseTensor>(std::move(*converted));
     for (const KeptPages& pages : kept_)
       if (!spec.axes.empty() && spec.axes[0] == pages.axis) values = keep_pages(*values, pages);
@@ -109,7 +113,8 @@ class Maker {
   // Integers are never random: nobody can tell whether they point at something.
   bool keeps(const TensorSpec& spec, const InputView& view) const {
     if (is_integer(spec.dtype) || spec.dtype == DType::boolean) return true;
-    if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) != policy_.keep_values.end()) return true;
+    if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) != policy_.keep_values.end())
+      return true;
     if (!policy_.random_below) return false;
     const auto size = byte_count(view.dtype, element_count(view.shape).value_or(0));
     return size && *size >= *policy_.random_below;

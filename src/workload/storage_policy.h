@@ -20,8 +20,8 @@ enum class PoolSize {
 
 struct StoragePolicy {
   PoolSize pool_size = PoolSize::used;
-  std::vector<std::string> keep_values;        ///< inputs whose values are stored although they need not be
-  std::optional<std::uint64_t> random_below;   ///< store inputs of this many bytes and more, as older collections do
+  std::vector<std::string> keep_values;       ///< inputs whose values are stored although they need not be
+  std::optional<std::uint64_t> random_below;  ///< store inputs of this many bytes and more, as older collections do
 };
 
 /// Error codes are those of reading tensors.

@@ -18,7 +18,8 @@ std::string identity(const Workload& workload, Digest digest) {
     if (const auto* scalar = std::get_if<Operand>(&workload.inputs[i]))
       text += fmt::format("{} {}\n", name, describe(*scalar));
     if (const auto* stored = std::get_if<StoredInput>(&workload.inputs[i]))
-      text += fmt::format("{} {} {} {}\n", name, trace_name((*stored)->dtype), to_string((*stored)->shape), digest((*stored)->bytes));
+      text += fmt::format("{} {} {} {}\n", name, trace_name((*stored)->dtype), to_string((*stored)->shape),
+                          digest((*stored)->bytes));
   }
   return text;
 }
@@ -38,12 +39,15 @@ Hash128 content_key(const Workload& workload) {
   }));
 }
 
-std::string workload_id(const Workload& workload) { return uuid_v5(identity(workload, sha256_hex)); }
+std::string workload_id(const Workload& workload) {
+  return uuid_v5(identity(workload, sha256_hex));
+}
 
 std::string blob_path(const Workload& workload, const std::string& id) {
   for (const WorkloadInput& input : workload.inputs)
     if (std::holds_alternative<StoredInput>(input))
-      return fmt::format("blob/workloads/{0}/{1}/{1}_{2}.safetensors", workload.definition->op_type, workload.definition->name, id);
+      return fmt::format("blob/workloads/{0}/{1}/{1}_{2}.safetensors", workload.definition->op_type,
+                         workload.definition->name, id);
   return {};
 }
 
@@ -64,7 +68,8 @@ std::string workload_line(const Workload& workload, const std::string& id) {
   for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
     const std::string& name = definition.inputs[i].name;
     if (std::holds_alternative<RandomInput>(workload.inputs[i])) inputs[name] = {{"type", "random"}};
-    if (const auto* scalar = std::get_if<Operand>(&workload.inputs[i])) inputs[name] = {{"type", "scalar"}, {"value", to_json(*scalar)}};
+    if (const auto* scalar = std::get_if<Operand>(&workload.inputs[i]))
+      inputs[name] = {{"type", "scalar"}, {"value", to_json(*scalar)}};
     if (std::holds_alternative<StoredInput>(workload.inputs[i]))
       inputs[name] = {{"type", "safetensors"}, {"path", "./" + path}, {"tensor_key", name}};
   }

@@ -7,14 +7,19 @@ class AnyName : public cw::Names {
  public:
   cw::Result<cw::Operand> value_of(std::string_view name) const override {
     switch (name.size() % 5) {
-      case 0: return cw::Operand();
-      case 1: return cw::Operand(static_cast<std::int64_t>(name[0]) * 1'000'000'007);
-      case 2: return cw::Operand(std::string(name));
-      case 3: return cw::Operand(-1.5);
+      case 0:
+        return cw::Operand();
+      case 1:
+        return cw::Operand(static_cast<std::int64_t>(name[0]) * 1'000'000'007);
+      case 2:
+        return cw::Operand(std::string(name));
+      case 3:
+        return cw::Operand(-1.5);
       default:
         return cw::Operand(cw::TensorOperand{cw::DType::int32, {2}, [] {
-                                               return cw::Result<std::shared_ptr<const cw::DenseTensor>>(std::make_shared<const cw::DenseTensor>(
-                                                   cw::from_integers(cw::DType::int32, {2}, std::vector<std::int64_t>{-7, 7})));
+                                               return cw::Result<std::shared_ptr<const cw::DenseTensor>>(
+                                                   std::make_shared<const cw::DenseTensor>(cw::from_integers(
+                                                       cw::DType::int32, {2}, std::vector<std::int64_t>{-7, 7})));
                                              }});
     }
   }

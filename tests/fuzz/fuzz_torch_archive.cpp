@@ -15,6 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   const auto file = cw::level10::open_torch_archive(AT_FDCWD, path, path);
   if (!file) return 0;
   for (std::size_t i = 0; i < (*file)->entries().size() && i < 8; ++i)
-    if (const auto count = cw::element_count((*file)->entries()[i].shape); count && *count < 4096) (void)(*file)->read(i, *count);
+    if (const auto count = cw::element_count((*file)->entries()[i].shape); count && *count < 4096)
+      (void)(*file)->read(i, *count);
   return 0;
 }

@@ -24,17 +24,21 @@ struct DumpTensor {
 DumpTensor int32_tensor(const std::vector<std::int64_t>& values);
 
 /// JSON text as it stands in the record: "null", "32", "true", "\"joint\"".
-struct DumpLiteral { std::string json; };
-struct DumpPair { DumpTensor first, second; };
+struct DumpLiteral {
+  std::string json;
+};
+struct DumpPair {
+  DumpTensor first, second;
+};
 using DumpValue = std::variant<DumpTensor, DumpLiteral, DumpPair>;
 
 struct DumpCall {
   std::string function;
   std::string module;
   std::string signature;
-  std::uint64_t self = 0;  ///< 0: a plain function
+  std::uint64_t self = 0;                                    ///< 0: a plain function
   std::vector<std::pair<std::string, DumpValue>> arguments;  ///< keys arg_N and kwarg_NAME
-  std::string status = "completed";  ///< the last record's
+  std::string status = "completed";                          ///< the last record's
   bool graph_capture = false;
   bool in_session = true;
 };
@@ -65,18 +69,21 @@ inline constexpr const char* mla_class = "BatchMLAPagedAttentionWrapper";
 struct Heads {
   std::int64_t qo = 32, kv = 8, dim = 128, page_size = 1, pool = 1024;
 };
-DumpCall decode_plan(std::uint64_t self, const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices, Heads heads = {});
+DumpCall decode_plan(std::uint64_t self, const std::vector<std::int64_t>& indptr,
+                     const std::vector<std::int64_t>& indices, Heads heads = {});
 DumpCall decode_run(std::uint64_t self, std::int64_t batch, Heads heads = {});
-DumpCall paged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr, const std::vector<std::int64_t>& indptr,
-                    const std::vector<std::int64_t>& indices, Heads heads = {});
+DumpCall paged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
+                    const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices,
+                    Heads heads = {});
 DumpCall paged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false, Heads heads = {});
 DumpCall ragged_plan(std::uint64_t self, const std::vector<std::int64_t>& indptr, Heads heads = {});
 DumpCall ragged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false, Heads heads = {});
-DumpCall mla_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr, const std::vector<std::int64_t>& indptr,
-                  const std::vector<std::int64_t>& indices, const std::vector<std::int64_t>& lengths, bool causal, double sm_scale,
-                  std::int64_t page_size = 1);
+DumpCall mla_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
+                  const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices,
+                  const std::vector<std::int64_t>& lengths, bool causal, double sm_scale, std::int64_t page_size = 1);
 DumpCall mla_run(std::uint64_t self, std::int64_t tokens, std::int64_t pages = 1024, std::int64_t page_size = 1);
 DumpCall rmsnorm(std::int64_t rows, std::int64_t hidden = 4096);
-DumpCall sampling(const std::vector<std::int64_t>& top_k, const std::vector<float>& top_p, std::int64_t vocabulary = 128256);
+DumpCall sampling(const std::vector<std::int64_t>& top_k, const std::vector<float>& top_p,
+                  std::int64_t vocabulary = 128256);
 
 }  // namespace cw::testing

@@ -95,7 +95,8 @@ std::vector<std::int64_t> DatasetTest::stored(const nlohmann::json& workload, co
     return {};
   }
   for (const SafetensorsEntry& entry : *header)
-    if (entry.name == spec.at("tensor_key")) return integers({entry.dtype, entry.shape, content.substr(entry.begin, entry.end - entry.begin)});
+    if (entry.name == spec.at("tensor_key"))
+      return integers({entry.dtype, entry.shape, content.substr(entry.begin, entry.end - entry.begin)});
   ADD_FAILURE() << path << " has no " << input;
   return {};
 }

@@ -11,7 +11,8 @@ class AssociationTest : public ::testing::Test {
  protected:
   AssociationTest() : bindings_(*BindingSet::parse(std::string(built_in_bindings()))), association_(bindings_) {}
 
-  std::shared_ptr<Call> call(const std::string& function, std::uint64_t self, CallStatus status = CallStatus::completed) {
+  std::shared_ptr<Call> call(const std::string& function, std::uint64_t self,
+                             CallStatus status = CallStatus::completed) {
     auto made = std::make_shared<Call>();
     made->function = function;
     made->status = status;
@@ -20,7 +21,9 @@ class AssociationTest : public ::testing::Test {
     made->signature = std::make_shared<const Signature>();
     return made;
   }
-  std::shared_ptr<Call> plan(std::uint64_t self, CallStatus status = CallStatus::completed) { return call("BatchDecodeWithPagedKVCacheWrapper.plan", self, status); }
+  std::shared_ptr<Call> plan(std::uint64_t self, CallStatus status = CallStatus::completed) {
+    return call("BatchDecodeWithPagedKVCacheWrapper.plan", self, status);
+  }
 
   std::shared_ptr<const Call> add(const std::shared_ptr<const Call>& made) {
     association_.add(made, ready_);

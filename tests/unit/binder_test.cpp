@@ -15,7 +15,8 @@ constexpr const char* ragged = "gqa_ragged_prefill_causal_h32_kv8_d128";
 class BinderTest : public DatasetTest {
  protected:
   // A decode of one sequence with additions to its plan and run.
-  SanitizeOutcome decode_with(const std::vector<std::pair<std::string, DumpValue>>& plan, const std::vector<std::pair<std::string, DumpValue>>& run) {
+  SanitizeOutcome decode_with(const std::vector<std::pair<std::string, DumpValue>>& plan,
+                              const std::vector<std::pair<std::string, DumpValue>>& run) {
     DumpCall planned = decode_plan(0xa, {0, 2}, {3, 4});
     planned.arguments.insert(planned.arguments.end(), plan.begin(), plan.end());
     writer_.write(planned);
@@ -35,15 +36,28 @@ class BinderTest : public DatasetTest {
   DumpWriter writer_{dumps(), 77};
 };
 
-TEST_F(BinderTest, ASlidingWindow) { expect_rejected(decode_with({{"kwarg_window_left", DumpLiteral{"0"}}}, {}), "sliding_window"); }
-TEST_F(BinderTest, AWindowInAPositionalArgument) {
-  expect_rejected(decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"127"}}}, {}), "sliding_window");
+TEST_F(BinderTest, ASlidingWindow) {
+  expect_rejected(decode_with({{"kwarg_window_left", DumpLiteral{"0"}}}, {}), "sliding_window");
 }
-TEST_F(BinderTest, ALogitsSoftCap) { expect_rejected(decode_with({{"kwarg_logits_soft_cap", DumpLiteral{"30.0"}}}, {}), "logits_soft_cap"); }
-TEST_F(BinderTest, AttentionSinks) { expect_rejected(decode_with({}, {{"kwarg_sinks", DumpTensor{DType::float32, {32}}}}), "attention_sinks"); }
-TEST_F(BinderTest, AValueScale) { expect_rejected(decode_with({}, {{"kwarg_v_scale", DumpLiteral{"0.5"}}}), "value_scale"); }
-TEST_F(BinderTest, RotaryEncodingInside) { expect_rejected(decode_with({{"kwarg_pos_encoding_mode", DumpLiteral{"\"ROPE_LLAMA\""}}}, {}), "position_encoding"); }
-TEST_F(BinderTest, ScalesThatAreNoNumbers) { expect_rejected(decode_with({{"kwarg_sm_scale", DumpLiteral{"NaN"}}}, {}), "scalar_unknown"); }
+TEST_F(BinderTest, AWindowInAPositionalArgument) {
+  expect_rejected(decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"127"}}}, {}),
+                  "sliding_window");
+}
+TEST_F(BinderTest, ALogitsSoftCap) {
+  expect_rejected(decode_with({{"kwarg_logits_soft_cap", DumpLiteral{"30.0"}}}, {}), "logits_soft_cap");
+}
+TEST_F(BinderTest, AttentionSinks) {
+  expect_rejected(decode_with({}, {{"kwarg_sinks", DumpTensor{DType::float32, {32}}}}), "attention_sinks");
+}
+TEST_F(BinderTest, AValueScale) {
+  expect_rejected(decode_with({}, {{"kwarg_v_scale", DumpLiteral{"0.5"}}}), "value_scale");
+}
+TEST_F(BinderTest, RotaryEncodingInside) {
+  expect_rejected(decode_with({{"kwarg_pos_encoding_mode", DumpLiteral{"\"ROPE_LLAMA\""}}}, {}), "position_encoding");
+}
+TEST_F(BinderTest, ScalesThatAreNoNumbers) {
+  expect_rejected(decode_with({{"kwarg_sm_scale", DumpLiteral{"NaN"}}}, {}), "scalar_unknown");
+}
 
 TEST_F(BinderTest, Fp8KvForABfloat16Definition) {
   const DumpTensor half{DType::float8_e4m3fn, {64, 8, 128}};
@@ -77,8 +91,15 @@ TEST_F(BinderTest, TheDefaultScaleIsDerivedAndCounted) {
 
 TEST_F(BinderTest, PositionalScaleOfVllm) {
   const DumpLiteral null{"null"};
-  decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"-1"}}, {"arg_10", null}, {"arg_11", null}, {"arg_12", null}, {"arg_13", null},
-               {"arg_14", null}, {"arg_15", DumpLiteral{"0.25"}}}, {});
+  decode_with({{"arg_8", DumpLiteral{"\"NONE\""}},
+               {"arg_9", DumpLiteral{"-1"}},
+               {"arg_10", null},
+               {"arg_11", null},
+               {"arg_12", null},
+               {"arg_13", null},
+               {"arg_14", null},
+               {"arg_15", DumpLiteral{"0.25"}}},
+              {});
   EXPECT_EQ(workloads(decode).at(0)["inputs"]["sm_scale"]["value"], 0.25);
 }
 
@@ -97,7 +118,10 @@ TEST_F(BinderTest, OneTensorOfKAndVInEitherLayout) {
 }
 
 TEST_F(BinderTest, TheConstructorsLayoutCounts) {
-  writer_.write({std::string(decode_class) + ".__init__", "flashinfer.decode", "(self, float_workspace_buffer: torch.Tensor, kv_layout: str = 'NHD') -> None", 0xa,
+  writer_.write({std::string(decode_class) + ".__init__",
+                 "flashinfer.decode",
+                 "(self, float_workspace_buffer: torch.Tensor, kv_layout: str = 'NHD') -> None",
+                 0xa,
                  {{"arg_1", DumpTensor{DType::uint8, {16}}}, {"arg_2", DumpLiteral{"\"HND\""}}}});
   writer_.tick();
   writer_.write(decode_plan(0xa, {0, 1}, {2}, {.page_size = 64, .pool = 4}));
@@ -124,7 +148,7 @@ TEST_F(BinderTest, IndexTensorsThatPointNowhere) {
     writer_.write(decode_run(0xa, static_cast<std::int64_t>(indptr.size()) - 1));
     writer_.tick();
   };
-  rejected({0, 1}, {1024});     // one past the pool
+  rejected({0, 1}, {1024});  // one past the pool
   rejected({0, 1}, {-1});
   rejected({1, 2}, {3, 4});     // does not start at 0
   rejected({0, 2, 1}, {3, 4});  // falls
@@ -229,7 +253,8 @@ TEST_F(BinderTest, MlaLastPagesAreComputedFromLengths) {
   writer_.tick();
   writer_.write(mla_run(0xa, 2, 16, 64));
   writer_.tick();
-  writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {64, 64}, false, 0.1, 64));  // 64 tokens are no two pages
+  writer_.write(
+      mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {64, 64}, false, 0.1, 64));  // 64 tokens are no two pages
   writer_.tick();
   writer_.write(mla_run(0xa, 2, 16, 64));
   const auto outcome = sanitize_dumps();

@@ -30,23 +30,29 @@ TEST(Definition, IsReadWhole) {
 TEST(Definition, ErrorsNameFileFieldAndWhatWasExpected) {
   const auto error = [](const std::string& pointer, const nlohmann::json& value) {
     nlohmann::json changed = good;
-    if (value.is_discarded()) changed.erase(pointer.substr(1));
-    else changed[nlohmann::json::json_pointer(pointer)] = value;
+    if (value.is_discarded())
+      changed.erase(pointer.substr(1));
+    else
+      changed[nlohmann::json::json_pointer(pointer)] = value;
     const auto definition = parse_definition(changed.dump(), "d.json");
     return definition ? std::string("accepted") : definition.error().message;
   };
   EXPECT_EQ(error("/name", ""), "d.json: name: expected a non-empty string");
   EXPECT_EQ(error("/name", 3), "d.json: name: expected a string, got 3");
-  EXPECT_EQ(error("/name", "../x"), "d.json: name: '../x' becomes part of a path: letters, digits and . _ + - are possible, at most 128");
+  EXPECT_EQ(error("/name", "../x"),
+            "d.json: name: '../x' becomes part of a path: letters, digits and . _ + - are possible, at most 128");
   EXPECT_EQ(error("/axes/h/value", -1), "d.json: axes.h.value: expected an integer of 0 or more");
   EXPECT_EQ(error("/axes/h/type", "fixed"), "d.json: axes.h.type: expected \"const\" or \"var\", got \"fixed\"");
-  EXPECT_EQ(error("/inputs/x/dtype", "bf16"), "d.json: inputs.x.dtype: expected a dtype such as \"bfloat16\", got \"bf16\"");
+  EXPECT_EQ(error("/inputs/x/dtype", "bf16"),
+            "d.json: inputs.x.dtype: expected a dtype such as \"bfloat16\", got \"bf16\"");
   EXPECT_EQ(error("/inputs/x/shape", {"n", "k"}), "d.json: inputs.x.shape: \"k\" is not among the definition's axes");
   EXPECT_EQ(error("/inputs/x/shape", "n"), "d.json: inputs.x.shape: expected a list of axes or null, got \"n\"");
   EXPECT_EQ(error("/constraints", {"n =="}), "d.json: constraints: 'n ==': expected a value at column 5");
-  EXPECT_EQ(error("/outputs/x", {{"shape", nullptr}, {"dtype", "int32"}}), "d.json: outputs.x: an input has the same name");
+  EXPECT_EQ(error("/outputs/x", {{"shape", nullptr}, {"dtype", "int32"}}),
+            "d.json: outputs.x: an input has the same name");
   EXPECT_EQ(error("/tags", "x"), "d.json: tags: expected a list of strings, got \"x\"");
-  EXPECT_EQ(error("/inputs", nlohmann::json(nlohmann::json::value_t::discarded)), "d.json: inputs: missing; expected an object of tensors");
+  EXPECT_EQ(error("/inputs", nlohmann::json(nlohmann::json::value_t::discarded)),
+            "d.json: inputs: missing; expected an object of tensors");
   EXPECT_EQ(parse_definition("{", "d.json").error().message, "d.json: file: not valid JSON");
 }
 

@@ -34,8 +34,10 @@ std::string evaluate(const std::string& text, const Table& names = {}) {
 
 TEST(Expression, FormsOfTheDatasetsConstraints) {
   Table names;
-  names.values = {{"len_indptr", std::int64_t{4}}, {"batch_size", std::int64_t{3}}, {"num_kv_indices", std::int64_t{9}},
-                  {"intermediate_size", std::int64_t{64}}, {"topk", std::int64_t{7}}, {"nheads", std::int64_t{8}}, {"ngroups", std::int64_t{3}}};
+  names.values = {{"len_indptr", std::int64_t{4}},     {"batch_size", std::int64_t{3}},
+                  {"num_kv_indices", std::int64_t{9}}, {"intermediate_size", std::int64_t{64}},
+                  {"topk", std::int64_t{7}},           {"nheads", std::int64_t{8}},
+                  {"ngroups", std::int64_t{3}}};
   names.values["kv_indptr"] = index_tensor({0, 2, 5, 9});
   names.values["w"] = TensorOperand{DType::bfloat16, {2, 128, 7}, {}};
   EXPECT_EQ(evaluate("len_indptr == batch_size + 1", names), "True");
@@ -86,7 +88,8 @@ TEST(Expression, GivenAsksTheCallNotTheValue) {
 }
 
 TEST(Expression, SyntaxErrorsNameTheColumn) {
-  for (const char* text : {"", "a ==", "(a", "a[b]", "f(1)", "1 2", "'open", "sqrt()", "a.shape[", "given(1)", "lambda: 1", "__import__('os')"})
+  for (const char* text : {"", "a ==", "(a", "a[b]", "f(1)", "1 2", "'open", "sqrt()", "a.shape[", "given(1)",
+                           "lambda: 1", "__import__('os')"})
     EXPECT_EQ(evaluate(text), "expression_syntax") << text;
   EXPECT_NE(Expression::parse("batch_size = 1").error().message.find("column 12"), std::string::npos);
 }

@@ -73,20 +73,34 @@ TEST_F(Faults, AnMlaScaleIsInvented) {
 
 DumpCall moe_call(const char* routing = "2") {
   const auto zeros = [](DType dtype, Shape shape) { return DumpTensor{dtype, std::move(shape)}; };
-  return {"trtllm_fp8_block_scale_moe", "flashinfer.fused_moe.core",
-          "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: torch.Tensor, hidden_states_scale: torch.Tensor, "
-          "gemm1_weights: torch.Tensor, gemm1_weights_scale: torch.Tensor, gemm2_weights: torch.Tensor, gemm2_weights_scale: torch.Tensor, "
-          "num_experts: int, top_k: int, n_group: Optional[int], topk_group: Optional[int], intermediate_size: int, local_expert_offset: int, "
-          "local_num_experts: int, routed_scaling_factor: Optional[float], routing_method_type: int = 0) -> torch.Tensor",
-          0,
-          {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})}, {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
-           {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})}, {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
-           {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})}, {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
-           {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})}, {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
-           {"kwarg_num_experts", DumpLiteral{"256"}}, {"kwarg_top_k", DumpLiteral{"8"}}, {"kwarg_n_group", DumpLiteral{"8"}},
-           {"kwarg_topk_group", DumpLiteral{"4"}}, {"kwarg_intermediate_size", DumpLiteral{"2048"}}, {"kwarg_local_expert_offset", DumpLiteral{"4"}},
-           {"kwarg_local_num_experts", DumpLiteral{"32"}}, {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
-           {"kwarg_routing_method_type", DumpLiteral{routing}}}};
+  return {
+      "trtllm_fp8_block_scale_moe",
+      "flashinfer.fused_moe.core",
+      "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: torch.Tensor, "
+      "hidden_states_scale: torch.Tensor, "
+      "gemm1_weights: torch.Tensor, gemm1_weights_scale: torch.Tensor, gemm2_weights: torch.Tensor, "
+      "gemm2_weights_scale: torch.Tensor, "
+      "num_experts: int, top_k: int, n_group: Optional[int], topk_group: Optional[int], intermediate_size: int, "
+      "local_expert_offset: int, "
+      "local_num_experts: int, routed_scaling_factor: Optional[float], routing_method_type: int = 0) -> torch.Tensor",
+      0,
+      {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},
+       {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
+       {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})},
+       {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
+       {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})},
+       {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
+       {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})},
+       {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
+       {"kwarg_num_experts", DumpLiteral{"256"}},
+       {"kwarg_top_k", DumpLiteral{"8"}},
+       {"kwarg_n_group", DumpLiteral{"8"}},
+       {"kwarg_topk_group", DumpLiteral{"4"}},
+       {"kwarg_intermediate_size", DumpLiteral{"2048"}},
+       {"kwarg_local_expert_offset", DumpLiteral{"4"}},
+       {"kwarg_local_num_experts", DumpLiteral{"32"}},
+       {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
+       {"kwarg_routing_method_type", DumpLiteral{routing}}}};
 }
 constexpr const char* moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048";
 
@@ -102,7 +116,8 @@ TEST_F(Faults, Fp8WeightsAreKeptAsValues) {
   writer_.write(moe_call());
   sanitize_dumps();
   const auto inputs = workloads(moe).at(0)["inputs"];
-  for (const char* name : {"gemm1_weights", "gemm2_weights", "hidden_states", "gemm1_weights_scale"}) EXPECT_EQ(inputs[name]["type"], "random") << name;
+  for (const char* name : {"gemm1_weights", "gemm2_weights", "hidden_states", "gemm1_weights_scale"})
+    EXPECT_EQ(inputs[name]["type"], "random") << name;
   for (const char* name : {"routing_logits", "routing_bias"}) EXPECT_EQ(inputs[name]["type"], "safetensors") << name;
   for (const auto& [path, content] : tree(trace() / "blob")) EXPECT_LT(content.size(), 10'000u) << path;
 }
@@ -172,7 +187,8 @@ TEST_F(Faults, ACapturesDummyPlanIsTakenForTraffic) {
   EXPECT_EQ(workloads(decode).size(), 2u);
   const auto collection = nlohmann::json::parse(read_text(trace() / "collection.json"));
   int warmups = 0;
-  for (const auto& workload : collection["captures"][0]["definitions"][decode]["workloads"]) warmups += workload.value("capture_warmup", false);
+  for (const auto& workload : collection["captures"][0]["definitions"][decode]["workloads"])
+    warmups += workload.value("capture_warmup", false);
   EXPECT_EQ(warmups, 1);
 }
 

@@ -21,7 +21,8 @@ Result<Record> parse_last(std::string content) {
 
 std::string record(const std::string& inputs, const std::string& rest = "") {
   return R"j({"function_name": "f", "module": "flashinfer.m", "process_id": 7, "input_metadata": {)j" + inputs +
-         R"j(}, "function_signature": "(a)", "versions": {"flashinfer": "0.6.15"}, "execution_status": "completed", "graph_capture": false)j" + rest + "}";
+         R"j(}, "function_signature": "(a)", "versions": {"flashinfer": "0.6.15"}, "execution_status": "completed", "graph_capture": false)j" +
+         rest + "}";
 }
 
 TEST(Metadata, ValuesOfEveryKind) {
@@ -46,7 +47,9 @@ TEST(Metadata, ValuesOfEveryKind) {
 }
 
 TEST(Metadata, PythonsJson) {
-  const auto parsed = parse(record(R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" + std::string(400, '0')));
+  const auto parsed = parse(
+      record(R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" +
+             std::string(400, '0')));
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto number = [&](std::size_t i) { return std::get<double>(parsed->inputs[i].second.data); };
   EXPECT_TRUE(std::isnan(number(0)));
@@ -57,8 +60,9 @@ TEST(Metadata, PythonsJson) {
 }
 
 TEST(Metadata, MalformedRecords) {
-  for (const std::string& line : {std::string(), std::string("{}"), std::string("[1]"), record(R"j("arg_0": nope)j"), record(R"j("arg_0": )j"),
-                                  record(R"j("arg_0": 1)j", R"j(, "self_id": "x")j"), record("") + "x", std::string("{\"function_name\": \"\xff\"}"),
+  for (const std::string& line : {std::string(), std::string("{}"), std::string("[1]"), record(R"j("arg_0": nope)j"),
+                                  record(R"j("arg_0": )j"), record(R"j("arg_0": 1)j", R"j(, "self_id": "x")j"),
+                                  record("") + "x", std::string("{\"function_name\": \"\xff\"}"),
                                   record(R"j("arg_0": )j" + std::string(100, '[') + std::string(100, ']'))})
     EXPECT_EQ(parse(line).error().code, "metadata_malformed") << line;
 }

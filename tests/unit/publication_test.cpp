@@ -65,7 +65,8 @@ TEST_F(PublicationTest, AWorkloadTheDatasetHasUnderAnotherIdIsNotAdded) {
   EXPECT_EQ(read_text(lines), text);
   bool found = false;
   for (const DefinitionOutcome& definition : outcome.definitions)
-    for (const KeptWorkload& kept : definition.kept) found |= kept.id == "00000000-0000-4000-8000-000000000000" && !kept.is_new;
+    for (const KeptWorkload& kept : definition.kept)
+      found |= kept.id == "00000000-0000-4000-8000-000000000000" && !kept.is_new;
   EXPECT_TRUE(found);
 }
 
@@ -97,7 +98,9 @@ TEST_F(PublicationTest, ADryRunWritesNothing) {
   const auto before = tree(trace());
   const auto outcome = sanitize_dumps({.is_dry_run = true});
   EXPECT_EQ(tree(trace()), before);
-  EXPECT_EQ(std::count_if(outcome.definitions.begin(), outcome.definitions.end(), [](const auto& d) { return d.added() > 0; }), 1);
+  EXPECT_EQ(std::count_if(outcome.definitions.begin(), outcome.definitions.end(),
+                          [](const auto& d) { return d.added() > 0; }),
+            1);
 }
 
 TEST_F(PublicationTest, AnotherToolsCollectionFileIsNotOverwritten) {

@@ -29,7 +29,9 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
 }
 
 TEST(Safetensors, HeadersOfAnyOrderAndDtype) {
-  const auto entries = parse(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]},"__metadata__":{"format":"pt"},"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})", 8);
+  const auto entries = parse(
+      R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]},"__metadata__":{"format":"pt"},"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})",
+      8);
   ASSERT_TRUE(entries) << entries.error().message;
   EXPECT_EQ((*entries)[0].name, "b");
   EXPECT_EQ((*entries)[1].dtype, DType::float8_e4m3fn);
@@ -37,19 +39,22 @@ TEST(Safetensors, HeadersOfAnyOrderAndDtype) {
 
 TEST(Safetensors, BadHeadersAreRefused) {
   const char* bad[] = {
-      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,16]}})",                                    // past the end
-      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[8,0]}})",                                     // backwards
-      R"({"a":{"dtype":"I32","shape":[3],"data_offsets":[0,8]}})",                                     // not its size
-      R"({"a":{"dtype":"I32","shape":[-2],"data_offsets":[0,8]}})",                                    // negative
-      R"({"a":{"dtype":"I32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",                 // overflow
-      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,18446744073709551615]}})",                  // overflow
-      R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})",                                     // a hole at the end
+      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,16]}})",                     // past the end
+      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[8,0]}})",                      // backwards
+      R"({"a":{"dtype":"I32","shape":[3],"data_offsets":[0,8]}})",                      // not its size
+      R"({"a":{"dtype":"I32","shape":[-2],"data_offsets":[0,8]}})",                     // negative
+      R"({"a":{"dtype":"I32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",  // overflow
+      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,18446744073709551615]}})",   // overflow
+      R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})",                      // a hole at the end
       R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",  // overlap
       R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",  // twice
       R"({"a":{"dtype":"X9","shape":[2],"data_offsets":[0,8]}})",
       R"({"a":{"shape":[2],"data_offsets":[0,8]}})",
       R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,8]}} x)",
-      R"({"a":7})", R"([])", R"()", R"({)",
+      R"({"a":7})",
+      R"([])",
+      R"()",
+      R"({)",
       "{\"\xff\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
   };
   for (const char* header : bad) EXPECT_EQ(parse(header, 8).error().code, "safetensors_malformed") << header;

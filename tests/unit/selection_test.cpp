@@ -22,12 +22,16 @@ std::vector<Entry> entries(const std::vector<std::pair<std::vector<std::int64_t>
   return result;
 }
 
-TEST(Selection, FewAreAllKept) { EXPECT_EQ(select_diverse(entries({{{1}, 1}, {{2}, 1}}), 2), (std::vector<std::size_t>{0, 1})); }
+TEST(Selection, FewAreAllKept) {
+  EXPECT_EQ(select_diverse(entries({{{1}, 1}, {{2}, 1}}), 2), (std::vector<std::size_t>{0, 1}));
+}
 
 TEST(Selection, TheMostFrequentOfACellComesFirst) {
   // Three of one size, one of another: both sizes, and of the first its most frequent.
-  EXPECT_EQ(select_diverse(entries({{{100}, 1}, {{100}, 9}, {{100}, 3}, {{5000}, 1}}), 2), (std::vector<std::size_t>{1, 3}));
-  EXPECT_EQ(select_diverse(entries({{{100}, 1}, {{100}, 9}, {{100}, 3}, {{5000}, 1}}), 3), (std::vector<std::size_t>{1, 2, 3}));
+  EXPECT_EQ(select_diverse(entries({{{100}, 1}, {{100}, 9}, {{100}, 3}, {{5000}, 1}}), 2),
+            (std::vector<std::size_t>{1, 3}));
+  EXPECT_EQ(select_diverse(entries({{{100}, 1}, {{100}, 9}, {{100}, 3}, {{5000}, 1}}), 3),
+            (std::vector<std::size_t>{1, 2, 3}));
 }
 
 TEST(Selection, SpreadsOverOctavesHoweverUnevenTheTraffic) {
@@ -51,7 +55,9 @@ TEST(Selection, MoreCellsThanPlaces) {
   EXPECT_GE(chosen.back() - chosen.front(), 32u);
 }
 
-TEST(Selection, ZeroAndHugeExtents) { EXPECT_EQ(select_diverse(entries({{{0}, 1}, {{INT64_MAX}, 1}, {{0}, 2}}), 1).size(), 1u); }
+TEST(Selection, ZeroAndHugeExtents) {
+  EXPECT_EQ(select_diverse(entries({{{0}, 1}, {{INT64_MAX}, 1}, {{0}, 2}}), 1).size(), 1u);
+}
 
 }  // namespace
 }  // namespace cw

@@ -7,7 +7,8 @@ namespace {
 
 TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
   const auto signature = parse_signature(
-      "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]], *args, k_scale: Optional[float] = None) -> "
+      "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]], *args, k_scale: "
+      "Optional[float] = None) -> "
       "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]");
   ASSERT_TRUE(signature);
   EXPECT_EQ(*signature->positional(0), "self");
@@ -20,7 +21,8 @@ TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
 
 TEST(Signature, DecodePlanGoesThroughItsDeprecatedArguments) {
   const auto signature = parse_signature(
-      "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, num_qo_heads: int, num_kv_heads: int, head_dim: int, "
+      "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, num_qo_heads: int, "
+      "num_kv_heads: int, head_dim: int, "
       "page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None");
   ASSERT_TRUE(signature);
   EXPECT_EQ(*signature->positional(4), "num_qo_heads");
@@ -29,7 +31,8 @@ TEST(Signature, DecodePlanGoesThroughItsDeprecatedArguments) {
 }
 
 TEST(Signature, DefaultsThatAreLiterals) {
-  const auto signature = parse_signature("(a: int, b: float = 1e-06, c: bool = True, d='x, y', e: E = <E.f: 1>, *, g: int = -1)");
+  const auto signature =
+      parse_signature("(a: int, b: float = 1e-06, c: bool = True, d='x, y', e: E = <E.f: 1>, *, g: int = -1)");
   ASSERT_TRUE(signature);
   EXPECT_FALSE(signature->find("a")->default_value);
   EXPECT_EQ(std::get<double>(signature->find("b")->default_value->data), 1e-06);
@@ -42,7 +45,8 @@ TEST(Signature, DefaultsThatAreLiterals) {
 }
 
 TEST(Signature, WhatIsNone) {
-  for (const char* text : {"", "<unavailable>", "(a", "(a b)", "(=1)"}) EXPECT_EQ(parse_signature(text).error().code, "signature_malformed") << text;
+  for (const char* text : {"", "<unavailable>", "(a", "(a b)", "(=1)"})
+    EXPECT_EQ(parse_signature(text).error().code, "signature_malformed") << text;
   EXPECT_TRUE(parse_signature("()"));
 }
 

@@ -23,9 +23,13 @@ class StoragePolicyTest : public DatasetTest {
   }
 };
 
-TEST_F(StoragePolicyTest, PagesUpToTheHighestUsed) { EXPECT_EQ(decode_under({})["axes"]["num_pages"], 41); }
+TEST_F(StoragePolicyTest, PagesUpToTheHighestUsed) {
+  EXPECT_EQ(decode_under({})["axes"]["num_pages"], 41);
+}
 
-TEST_F(StoragePolicyTest, TheWholePool) { EXPECT_EQ(decode_under({.pool_size = PoolSize::pool})["axes"]["num_pages"], 64); }
+TEST_F(StoragePolicyTest, TheWholePool) {
+  EXPECT_EQ(decode_under({.pool_size = PoolSize::pool})["axes"]["num_pages"], 64);
+}
 
 TEST_F(StoragePolicyTest, OnlyPagesInUseRenumbered) {
   const auto workload = decode_under({.pool_size = PoolSize::compact});
@@ -36,7 +40,8 @@ TEST_F(StoragePolicyTest, OnlyPagesInUseRenumbered) {
 TEST_F(StoragePolicyTest, KeptValuesFollowThePages) {
   std::string bytes;
   for (int page = 0; page < 64; ++page) bytes += std::string(8 * 128 * 2, static_cast<char>(page));
-  const auto workload = decode_under({.pool_size = PoolSize::compact, .keep_values = {"k_cache"}}, {DType::bfloat16, {64, 8, 128}, bytes});
+  const auto workload = decode_under({.pool_size = PoolSize::compact, .keep_values = {"k_cache"}},
+                                     {DType::bfloat16, {64, 8, 128}, bytes});
   EXPECT_EQ(workload["inputs"]["k_cache"]["type"], "safetensors");
   const auto files = tree(trace() / "blob");
   ASSERT_EQ(files.size(), 1u);
@@ -47,7 +52,7 @@ TEST_F(StoragePolicyTest, KeptValuesFollowThePages) {
 
 TEST_F(StoragePolicyTest, RandomBelowASize) {
   const auto workload = decode_under({.random_below = 100'000});
-  EXPECT_EQ(workload["inputs"]["q"]["type"], "random");            // 16 KiB
+  EXPECT_EQ(workload["inputs"]["q"]["type"], "random");             // 16 KiB
   EXPECT_EQ(workload["inputs"]["k_cache"]["type"], "safetensors");  // 128 KiB
 }
 

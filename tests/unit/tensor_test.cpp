@@ -1,9 +1,9 @@
-#include "tensor/shape.h"
-
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
+
+#include "tensor/shape.h"
 
 namespace cw {
 namespace {
@@ -19,7 +19,8 @@ TEST(Shape, CountsAreSafe) {
 }
 
 TEST(DType, NamesGoBothWays) {
-  for (const DType dtype : {DType::float32, DType::bfloat16, DType::float8_e4m3fn, DType::int64, DType::uint8, DType::boolean}) {
+  for (const DType dtype :
+       {DType::float32, DType::bfloat16, DType::float8_e4m3fn, DType::int64, DType::uint8, DType::boolean}) {
     EXPECT_EQ(dtype_from_trace(trace_name(dtype)), dtype);
     EXPECT_EQ(dtype_from_torch("torch." + std::string(trace_name(dtype))), dtype);
     EXPECT_EQ(dtype_from_safetensors(safetensors_name(dtype)), dtype);
@@ -44,8 +45,8 @@ TEST(Cast, Bfloat16RoundsToNearestEven) {
   const auto b = cast(f, DType::bfloat16);
   ASSERT_TRUE(b);
   EXPECT_EQ(number_at(b->dtype, b->bytes, 0), 1.0);
-  EXPECT_EQ(number_at(b->dtype, b->bytes, 1), 1.0);         // halfway, to even
-  EXPECT_EQ(number_at(b->dtype, b->bytes, 2), 1.015625);    // halfway, to even
+  EXPECT_EQ(number_at(b->dtype, b->bytes, 1), 1.0);       // halfway, to even
+  EXPECT_EQ(number_at(b->dtype, b->bytes, 2), 1.015625);  // halfway, to even
   EXPECT_TRUE(std::isnan(*number_at(b->dtype, b->bytes, 4)));
 }
 

@@ -31,13 +31,17 @@ class ValidationTest : public DatasetTest {
     write_text(trace() / lines, changed.dump() + "\n");
     return errors();
   }
-  std::filesystem::path blob() const { return trace() / line_["workload"]["inputs"]["kv_indices"]["path"].get<std::string>(); }
+  std::filesystem::path blob() const {
+    return trace() / line_["workload"]["inputs"]["kv_indices"]["path"].get<std::string>();
+  }
 
   using Codes = std::vector<std::string>;
   nlohmann::ordered_json line_;
 };
 
-TEST_F(ValidationTest, WhatSanitizeWritesIsValid) { EXPECT_EQ(errors(), Codes{}); }
+TEST_F(ValidationTest, WhatSanitizeWritesIsValid) {
+  EXPECT_EQ(errors(), Codes{});
+}
 
 TEST_F(ValidationTest, Schema) {
   EXPECT_EQ(errors_with("/workload/uuid", ""), Codes{"workload_invalid"});
@@ -73,8 +77,9 @@ TEST_F(ValidationTest, Blobs) {
 TEST_F(ValidationTest, PathsThatLeaveTheDataset) {
   std::filesystem::copy(blob(), folder_ / "outside.safetensors");
   std::filesystem::create_symlink(folder_ / "outside.safetensors", trace() / "blob/link.safetensors");
-  for (const std::string& path : {std::string("../outside.safetensors"), (folder_ / "outside.safetensors").string(), std::string("blob/../../outside.safetensors"),
-                                  std::string("./blob/link.safetensors"), std::string()})
+  for (const std::string& path :
+       {std::string("../outside.safetensors"), (folder_ / "outside.safetensors").string(),
+        std::string("blob/../../outside.safetensors"), std::string("./blob/link.safetensors"), std::string()})
     EXPECT_EQ(errors_with("/workload/inputs/kv_indices/path", path), Codes{"path_escapes"}) << path;
 }
 

@@ -94,8 +94,8 @@ class Assembler {
                                      [&key](const TensorDetail& d) { return d.key == key; });
     if (detail != record_.tensors.end() &&
         (detail->shape != found.shape || dtype_from_torch(detail->dtype) != found.dtype))
-      return fail("metadata_disagrees", "tensor {} is {} {} in the record, {} {} in the inputs file", key, detail->dtype,
-                  to_string(detail->shape), trace_name(found.dtype), to_string(found.shape));
+      return fail("metadata_disagrees", "tensor {} is {} {} in the record, {} {} in the inputs file", key,
+                  detail->dtype, to_string(detail->shape), trace_name(found.dtype), to_string(found.shape));
     return Tensor{found.dtype, found.shape, file_, *entry};
   }
 
@@ -112,8 +112,10 @@ class Assembler {
       }
       return Value{std::move(items)};
     }
-    if (const auto* number = std::get_if<RecordedEnum>(&recorded.data)) return Value{Enumerator{number->name, number->value}};
-    if (const auto* opaque = std::get_if<RecordedOpaque>(&recorded.data)) return Value{Opaque{opaque->type, opaque->text}};
+    if (const auto* number = std::get_if<RecordedEnum>(&recorded.data))
+      return Value{Enumerator{number->name, number->value}};
+    if (const auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
+      return Value{Opaque{opaque->type, opaque->text}};
     if (const auto* flag = std::get_if<bool>(&recorded.data)) return Value{*flag};
     if (const auto* integer = std::get_if<std::int64_t>(&recorded.data)) return Value{*integer};
     if (const auto* real = std::get_if<double>(&recorded.data)) return Value{*real};
@@ -143,14 +145,18 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
     if (error) return fail("not_found", "{}: {}", root.string(), error.message());
     std::string_view function;
     const std::string name = path.filename().string();
-    if (parse_name(name, function)) single_calls[path.parent_path()].push_back(name);
-    else if (name != "session.jsonl") folders.insert(path);  // DIR/* names it too
+    if (parse_name(name, function))
+      single_calls[path.parent_path()].push_back(name);
+    else if (name != "session.jsonl")
+      folders.insert(path);  // DIR/* names it too
   }
   for (const auto& folder : folders) CW_CHECK(capture.list(folder, 0));
   for (const auto& [folder, calls] : single_calls)
     if (capture.listed_.insert(folder).second) capture.add_folder(folder, calls, false);
   if (capture.entries_.empty())
-    return fail("no_dumps", "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below", roots.front().string());
+    return fail("no_dumps",
+                "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below",
+                roots.front().string());
   capture.sort();
   capture.find_missing();
   capture.settle_ties();
@@ -161,7 +167,8 @@ std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name,
   Entry entry{};
   std::int64_t day = 0, time = 0, milliseconds = 0;
   if (!take_digits(name, 8, day) || !take(name, "_") || !take_digits(name, 6, time) || !take(name, "_") ||
-      !take_digits(name, 3, milliseconds) || !take(name, "_pid") || !take_digits(name, 1, entry.process) || !take(name, "_"))
+      !take_digits(name, 3, milliseconds) || !take(name, "_pid") || !take_digits(name, 1, entry.process) ||
+      !take(name, "_"))
     return std::nullopt;
   if (day > 99'999'999 || time > 999'999 || milliseconds > 999) return std::nullopt;
   const std::size_t tail = name.rfind("_call");
@@ -178,7 +185,8 @@ void DumpCapture::add_call(std::string_view name, std::uint16_t folder) {
   std::string_view function;
   auto entry = parse_name(name, function);
   if (!entry || functions_.size() >= std::numeric_limits<std::uint16_t>::max()) return;
-  const auto [known, added] = function_ids_.try_emplace(std::string(function), static_cast<std::uint16_t>(functions_.size()));
+  const auto [known, added] =
+      function_ids_.try_emplace(std::string(function), static_cast<std::uint16_t>(functions_.size()));
   if (added) functions_.emplace_back(function);
   entry->function = known->second;
   entry->folder = folder;
@@ -224,8 +232,8 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
 
 std::string DumpCapture::name(const Entry& entry) const {
   const std::int64_t seconds = entry.time / 1000;
-  return fmt::format("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}", seconds / 1'000'000, seconds % 1'000'000, entry.time % 1000,
-                     entry.process, functions_[entry.function], entry.sequence, entry.digits);
+  return fmt::format("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}", seconds / 1'000'000, seconds % 1'000'000,
+                     entry.time % 1000, entry.process, functions_[entry.function], entry.sequence, entry.digits);
 }
 
 std::string DumpCapture::location(std::size_t index) const {
@@ -236,7 +244,8 @@ void DumpCapture::sort() {
   // Within a millisecond plans go before the rest, until session.jsonl says better.
   const auto key = [this](const Entry& e) {
     const std::string& function = functions_[e.function];
-    return std::make_tuple(e.time, e.folder, e.process, !function.ends_with(".plan"), std::string_view(function), e.sequence);
+    return std::make_tuple(e.time, e.folder, e.process, !function.ends_with(".plan"), std::string_view(function),
+                           e.sequence);
   };
   std::sort(entries_.begin(), entries_.end(), [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
 }
@@ -245,8 +254,8 @@ template <typename Visit>
 void DumpCapture::for_each_group(Visit visit) const {
   for (std::size_t begin = 0; begin < entries_.size();) {
     std::size_t end = begin + 1;
-    while (end < entries_.size() && entries_[end].time == entries_[begin].time && entries_[end].folder == entries_[begin].folder &&
-           entries_[end].process == entries_[begin].process)
+    while (end < entries_.size() && entries_[end].time == entries_[begin].time &&
+           entries_[end].folder == entries_[begin].folder && entries_[end].process == entries_[begin].process)
       ++end;
     visit(begin, end);
     begin = end;
@@ -259,9 +268,12 @@ void DumpCapture::for_each_group(Visit visit) const {
 std::vector<bool> DumpCapture::ambiguous_entries() const {
   std::vector<bool> ambiguous(entries_.size(), false);
   for_each_group([&](std::size_t begin, std::size_t end) {
-    const bool mixed = std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin), entries_.begin() + static_cast<std::ptrdiff_t>(end),
+    const bool mixed = std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                   entries_.begin() + static_cast<std::ptrdiff_t>(end),
                                    [&](const Entry& e) { return e.function != entries_[begin].function; });
-    if (mixed) std::fill(ambiguous.begin() + static_cast<std::ptrdiff_t>(begin), ambiguous.begin() + static_cast<std::ptrdiff_t>(end), true);
+    if (mixed)
+      std::fill(ambiguous.begin() + static_cast<std::ptrdiff_t>(begin),
+                ambiguous.begin() + static_cast<std::ptrdiff_t>(end), true);
   });
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::uint32_t> last_sequence;
   std::set<std::pair<std::uint16_t, std::int32_t>> backwards;
@@ -311,9 +323,11 @@ void DumpCapture::settle_ties() {
       for (std::size_t i = 0; i < free.size(); ++i) entries_[free[i]] = known[i].second;
     }
     if (rank < ranks.size())
-      defects_.push_back({"order_in_doubt", fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
-                                                        "plan this leaves open are left out", folders_[folder].path.string(),
-                                                        ranks.size() - rank, ranks.size())});
+      defects_.push_back(
+          {"order_in_doubt",
+           fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
+                       "plan this leaves open are left out",
+                       folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
   }
   // One unknown place leaves its whole millisecond open.
   std::vector<std::pair<std::size_t, std::size_t>> open;
@@ -358,8 +372,11 @@ void DumpCapture::find_missing() {
     missing += gone.size();
   }
   if (missing > 0)
-    defects_.push_back({"calls_missing", fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not saved, "
-                                                     "or deleted; runs whose plan may be among them are left out", missing)});
+    defects_.push_back(
+        {"calls_missing",
+         fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not saved, "
+                     "or deleted; runs whose plan may be among them are left out",
+                     missing)});
 }
 
 std::string DumpCapture::id() const {
@@ -380,7 +397,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     return Error{std::move(error.code), fmt::format("{}: {}", location(index), error.message)};
   };
   static thread_local std::string buffer;
-  const auto metadata = read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding, buffer);
+  const auto metadata =
+      read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding, buffer);
   if (!metadata) {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
     return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
@@ -388,7 +406,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   CW_TRY(const Record record, parse_last_record(*metadata).map_error(in_call));
 
   if (record.function != functions_[entry.function] || record.process != entry.process)
-    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index), record.function, record.process);
+    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index), record.function,
+                record.process);
 
   Call call;
   call.function = record.function;

@@ -25,9 +25,7 @@ class DumpCapture final : public Capture {
 
   std::size_t size() const override { return entries_.size(); }
   const std::string& function(std::size_t index) const override { return functions_[entries_[index].function]; }
-  WrapperId process(std::size_t index) const override {
-    return {entries_[index].folder, entries_[index].process, 0};
-  }
+  WrapperId process(std::size_t index) const override { return {entries_[index].folder, entries_[index].process, 0}; }
   std::string location(std::size_t index) const override;
   Result<Call> read(std::size_t index) const override;
   std::string id() const override;
@@ -41,8 +39,8 @@ class DumpCapture final : public Capture {
     std::uint32_t sequence;
     std::uint16_t function;
     std::uint16_t folder;
-    std::uint8_t digits;  ///< width of the sequence number in the name
-    bool is_in_doubt;     ///< its place among the calls of its millisecond is not known
+    std::uint8_t digits;   ///< width of the sequence number in the name
+    bool is_in_doubt;      ///< its place among the calls of its millisecond is not known
     bool is_next_missing;  ///< a call of this function and process is there with a higher number, the next is not
   };
   struct Folder {

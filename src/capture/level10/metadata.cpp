@@ -15,7 +15,9 @@ namespace json = simdjson::ondemand;
 constexpr int deepest = 32;
 
 // Malformed content that simdjson has no error for.
-struct Malformed { std::string why; };
+struct Malformed {
+  std::string why;
+};
 
 std::string_view token_of(json::value& value) {
   std::string_view token = value.raw_json_token();
@@ -38,7 +40,8 @@ RecordedValue parse_number(std::string_view token) {
   const auto parsed = std::from_chars(token.data(), end, real);
   if (parsed.ec == std::errc() && parsed.ptr == end) return {real};
   // Past a double's range: infinity, or zero when it is too small. from_chars does not say which.
-  if (parsed.ec == std::errc::result_out_of_range && parsed.ptr == end) return {std::strtod(std::string(token).c_str(), nullptr)};
+  if (parsed.ec == std::errc::result_out_of_range && parsed.ptr == end)
+    return {std::strtod(std::string(token).c_str(), nullptr)};
   throw Malformed{fmt::format("'{}' is no JSON value", token.substr(0, 40))};
 }
 
@@ -57,13 +60,20 @@ RecordedValue parse_described(json::object object, int depth) {
   bool has_items = false, truncated = false;
   for (auto field : object) {
     const std::string_view key = field.unescaped_key();
-    if (key == "type") type = std::string_view(field.value().get_string());
-    else if (key == "tensor_key") tensor_key = std::string_view(field.value().get_string());
-    else if (key == "name") name = std::string_view(field.value().get_string());
-    else if (key == "repr") text = std::string_view(field.value().get_string());
-    else if (key == "truncated") truncated = field.value().get_bool();
-    else if (key == "value") value = parse_value(field.value(), depth + 1);
-    else if (key == "items" && type != "dict") items = parse_items(field.value().get_array(), depth), has_items = true;
+    if (key == "type")
+      type = std::string_view(field.value().get_string());
+    else if (key == "tensor_key")
+      tensor_key = std::string_view(field.value().get_string());
+    else if (key == "name")
+      name = std::string_view(field.value().get_string());
+    else if (key == "repr")
+      text = std::string_view(field.value().get_string());
+    else if (key == "truncated")
+      truncated = field.value().get_bool();
+    else if (key == "value")
+      value = parse_value(field.value(), depth + 1);
+    else if (key == "items" && type != "dict")
+      items = parse_items(field.value().get_array(), depth), has_items = true;
   }
   if (!tensor_key.empty()) return {TensorKey{std::move(tensor_key)}};
   if (has_items || (truncated && type != "dict")) {
@@ -82,15 +92,20 @@ RecordedValue parse_value(json::value value, int depth) {
   const std::string_view token = token_of(value);
   if (token.empty()) throw Malformed{"a value is missing"};
   switch (token[0]) {
-    case '{': return parse_described(value.get_object(), depth);
-    case '[': return parse_items(value.get_array(), depth);
-    case '"': return {std::string(std::string_view(value.get_string()))};
+    case '{':
+      return parse_described(value.get_object(), depth);
+    case '[':
+      return parse_items(value.get_array(), depth);
+    case '"':
+      return {std::string(std::string_view(value.get_string()))};
     case 't':
-    case 'f': return {bool(value.get_bool())};
+    case 'f':
+      return {bool(value.get_bool())};
     case 'n':
       if (!value.is_null()) throw Malformed{fmt::format("'{}' is no JSON value", token.substr(0, 40))};
       return {};
-    default: return parse_number(token);
+    default:
+      return parse_number(token);
   }
 }
 
@@ -106,8 +121,10 @@ std::vector<TensorDetail> parse_tensors(json::object object) {
     TensorDetail tensor{.key = std::string(std::string_view(field.unescaped_key())), .dtype = {}, .shape = {}};
     for (auto property : field.value().get_object()) {
       const std::string_view key = property.unescaped_key();
-      if (key == "shape") tensor.shape = parse_shape(property.value().get_array());
-      else if (key == "dtype") tensor.dtype = std::string_view(property.value().get_string());
+      if (key == "shape")
+        tensor.shape = parse_shape(property.value().get_array());
+      else if (key == "dtype")
+        tensor.dtype = std::string_view(property.value().get_string());
     }
     tensors.push_back(std::move(tensor));
   }
@@ -115,15 +132,24 @@ std::vector<TensorDetail> parse_tensors(json::object object) {
 }
 
 void parse_field(std::string_view key, json::value value, Record& record) {
-  if (key == "function_name") record.function = std::string_view(value.get_string());
-  else if (key == "module") record.module = std::string_view(value.get_string());
-  else if (key == "process_id") record.process = value.get_int64();
-  else if (key == "self_id") record.self = value.get_uint64();
-  else if (key == "execution_status") record.status = std::string_view(value.get_string());
-  else if (key == "function_signature") record.signature = std::string_view(value.get_string());
-  else if (key == "graph_capture") record.graph_capture = value.get_bool();
-  else if (key == "graph_capture_flush_index") record.flush_index = static_cast<unsigned>(std::uint64_t(value.get_uint64()));
-  else if (key == "tensor_details") record.tensors = parse_tensors(value.get_object());
+  if (key == "function_name")
+    record.function = std::string_view(value.get_string());
+  else if (key == "module")
+    record.module = std::string_view(value.get_string());
+  else if (key == "process_id")
+    record.process = value.get_int64();
+  else if (key == "self_id")
+    record.self = value.get_uint64();
+  else if (key == "execution_status")
+    record.status = std::string_view(value.get_string());
+  else if (key == "function_signature")
+    record.signature = std::string_view(value.get_string());
+  else if (key == "graph_capture")
+    record.graph_capture = value.get_bool();
+  else if (key == "graph_capture_flush_index")
+    record.flush_index = static_cast<unsigned>(std::uint64_t(value.get_uint64()));
+  else if (key == "tensor_details")
+    record.tensors = parse_tensors(value.get_object());
   else if (key == "input_metadata") {
     for (auto input : value.get_object()) {
       std::string name(std::string_view(input.unescaped_key()));
@@ -148,7 +174,8 @@ Result<Record> parse_record(std::string_view line) {
       const std::string key(std::string_view(field.unescaped_key()));
       parse_field(key, field.value(), record);
     }
-    if (!document.current_location().error()) return fail("metadata_malformed", "a record goes on after its JSON object");
+    if (!document.current_location().error())
+      return fail("metadata_malformed", "a record goes on after its JSON object");
   } catch (const simdjson::simdjson_error& error) {
     return fail("metadata_malformed", "a record is not the JSON it should be: {}", error.what());
   } catch (const Malformed& error) {

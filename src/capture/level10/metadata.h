@@ -29,13 +29,25 @@ namespace cw::level10 {
 
 /// A value of input_metadata. Tensors are named by their key in the inputs file.
 struct RecordedValue;
-struct TensorKey { std::string key; };
-struct RecordedSequence { std::vector<RecordedValue> items; bool truncated = false; };
-struct RecordedEnum { std::string name; std::int64_t value; };
-struct RecordedOpaque { std::string type; std::string text; };
+struct TensorKey {
+  std::string key;
+};
+struct RecordedSequence {
+  std::vector<RecordedValue> items;
+  bool truncated = false;
+};
+struct RecordedEnum {
+  std::string name;
+  std::int64_t value;
+};
+struct RecordedOpaque {
+  std::string type;
+  std::string text;
+};
 struct RecordedValue {
-  std::variant<std::monostate, bool, std::int64_t, double, std::string, TensorKey, RecordedSequence,
-               RecordedEnum, RecordedOpaque> data;
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, TensorKey, RecordedSequence, RecordedEnum,
+               RecordedOpaque>
+      data;
 };
 
 struct TensorDetail {

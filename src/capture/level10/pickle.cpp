@@ -15,14 +15,22 @@ using ItemPtr = std::shared_ptr<const Item>;
 using Items = std::vector<ItemPtr>;
 
 struct Mark {};
-struct Global { std::string name; };  ///< "torch._utils _rebuild_tensor_v2"
-struct Storage { std::string file; std::optional<DType> dtype; };
+struct Global {
+  std::string name;
+};  ///< "torch._utils _rebuild_tensor_v2"
+struct Storage {
+  std::string file;
+  std::optional<DType> dtype;
+};
 struct OrderedDict {};
-struct Dict { std::vector<std::pair<std::string, PickledTensor>> tensors; };
+struct Dict {
+  std::vector<std::pair<std::string, PickledTensor>> tensors;
+};
 
 struct Item {
-  std::variant<std::monostate, bool, std::int64_t, std::string, Mark, Global, Storage, OrderedDict,
-               PickledTensor, Items, std::shared_ptr<Dict>> data;
+  std::variant<std::monostate, bool, std::int64_t, std::string, Mark, Global, Storage, OrderedDict, PickledTensor,
+               Items, std::shared_ptr<Dict>>
+      data;
   int depth = 0;  ///< of nested tuples
 };
 
@@ -32,11 +40,16 @@ constexpr int deepest_tuple = 16;  // freeing nested tuples is recursive
 
 std::optional<DType> storage_dtype(std::string_view name) {
   static const std::map<std::string_view, DType> types{
-      {"torch DoubleStorage", DType::float64}, {"torch FloatStorage", DType::float32},
-      {"torch HalfStorage", DType::float16},   {"torch BFloat16Storage", DType::bfloat16},
-      {"torch LongStorage", DType::int64},     {"torch IntStorage", DType::int32},
-      {"torch ShortStorage", DType::int16},    {"torch CharStorage", DType::int8},
-      {"torch ByteStorage", DType::uint8},     {"torch BoolStorage", DType::boolean},
+      {"torch DoubleStorage", DType::float64},
+      {"torch FloatStorage", DType::float32},
+      {"torch HalfStorage", DType::float16},
+      {"torch BFloat16Storage", DType::bfloat16},
+      {"torch LongStorage", DType::int64},
+      {"torch IntStorage", DType::int32},
+      {"torch ShortStorage", DType::int16},
+      {"torch CharStorage", DType::int8},
+      {"torch ByteStorage", DType::uint8},
+      {"torch BoolStorage", DType::boolean},
       {"torch ComplexFloatStorage", DType::complex64},
   };
   const auto found = types.find(name);
@@ -45,8 +58,8 @@ std::optional<DType> storage_dtype(std::string_view name) {
 
 bool is_allowed_global(std::string_view name) {
   if (name == "torch._utils _rebuild_tensor_v2" || name == "torch._utils _rebuild_tensor_v3" ||
-      name == "torch._utils _rebuild_parameter" ||
-      name == "collections OrderedDict" || name == "torch.storage UntypedStorage" || storage_dtype(name))
+      name == "torch._utils _rebuild_parameter" || name == "collections OrderedDict" ||
+      name == "torch.storage UntypedStorage" || storage_dtype(name))
     return true;
   return name.starts_with("torch ") && dtype_from_torch(name.substr(6)).has_value();  // torch.float8_e4m3fn
 }
@@ -79,35 +92,64 @@ class Machine {
  private:
   Result<void> step(char opcode) {
     switch (opcode) {
-      case '\x80': return protocol();
-      case '\x95': return take(8).map([](auto) {});                               // FRAME
-      case '}': return push({std::make_shared<Dict>()});                           // EMPTY_DICT
-      case ')': return push({Items{}});                                            // EMPTY_TUPLE
-      case '(': return push({Mark{}});                                             // MARK
-      case 'N': return push({});                                                   // NONE
-      case '\x88': return push({true});                                            // NEWTRUE
-      case '\x89': return push({false});                                           // NEWFALSE
-      case 'K': return integer(1, false);                                          // BININT1
-      case 'M': return integer(2, false);                                          // BININT2
-      case 'J': return integer(4, true);                                           // BININT
-      case '\x8a': return long_integer();                                          // LONG1
-      case 'X': return text(4);                                                    // BINUNICODE
-      case '\x8c': return text(1);                                                 // SHORT_BINUNICODE
-      case 'q': return memoize_at(1);                                              // BINPUT
-      case 'r': return memoize_at(4);                                              // LONG_BINPUT
-      case '\x94': return memoize(memo_.size());                                   // MEMOIZE
-      case 'h': return recall(1);                                                  // BINGET
-      case 'j': return recall(4);                                                  // LONG_BINGET
-      case 'c': return global();                                                   // GLOBAL
-      case '\x93': return stack_global();                                          // STACK_GLOBAL
-      case '\x85': return tuple_of(1);                                             // TUPLE1
-      case '\x86': return tuple_of(2);                                             // TUPLE2
-      case '\x87': return tuple_of(3);                                             // TUPLE3
-      case 't': return tuple();                                                    // TUPLE
-      case 'Q': return persistent_id();                                            // BINPERSID
-      case 'R': return reduce();                                                   // REDUCE
-      case 's': return set_item();                                                 // SETITEM
-      case 'u': return set_items();                                                // SETITEMS
+      case '\x80':
+        return protocol();
+      case '\x95':
+        return take(8).map([](auto) {});  // FRAME
+      case '}':
+        return push({std::make_shared<Dict>()});  // EMPTY_DICT
+      case ')':
+        return push({Items{}});  // EMPTY_TUPLE
+      case '(':
+        return push({Mark{}});  // MARK
+      case 'N':
+        return push({});  // NONE
+      case '\x88':
+        return push({true});  // NEWTRUE
+      case '\x89':
+        return push({false});  // NEWFALSE
+      case 'K':
+        return integer(1, false);  // BININT1
+      case 'M':
+        return integer(2, false);  // BININT2
+      case 'J':
+        return integer(4, true);  // BININT
+      case '\x8a':
+        return long_integer();  // LONG1
+      case 'X':
+        return text(4);  // BINUNICODE
+      case '\x8c':
+        return text(1);  // SHORT_BINUNICODE
+      case 'q':
+        return memoize_at(1);  // BINPUT
+      case 'r':
+        return memoize_at(4);  // LONG_BINPUT
+      case '\x94':
+        return memoize(memo_.size());  // MEMOIZE
+      case 'h':
+        return recall(1);  // BINGET
+      case 'j':
+        return recall(4);  // LONG_BINGET
+      case 'c':
+        return global();  // GLOBAL
+      case '\x93':
+        return stack_global();  // STACK_GLOBAL
+      case '\x85':
+        return tuple_of(1);  // TUPLE1
+      case '\x86':
+        return tuple_of(2);  // TUPLE2
+      case '\x87':
+        return tuple_of(3);  // TUPLE3
+      case 't':
+        return tuple();  // TUPLE
+      case 'Q':
+        return persistent_id();  // BINPERSID
+      case 'R':
+        return reduce();  // REDUCE
+      case 's':
+        return set_item();  // SETITEM
+      case 'u':
+        return set_items();  // SETITEMS
       default:
         return fail("pickle_refused", "opcode 0x{:02x} has no place in a file of tensors",
                     static_cast<unsigned char>(opcode));
@@ -172,7 +214,8 @@ class Machine {
 
   Result<void> integer(std::size_t size, bool is_signed) {
     CW_TRY(const std::uint64_t value, take_unsigned(size));
-    return push({is_signed ? static_cast<std::int64_t>(static_cast<std::int32_t>(value)) : static_cast<std::int64_t>(value)});
+    return push(
+        {is_signed ? static_cast<std::int64_t>(static_cast<std::int32_t>(value)) : static_cast<std::int64_t>(value)});
   }
 
   Result<void> long_integer() {
@@ -285,8 +328,12 @@ class Machine {
     if (arguments.size() < (has_dtype ? 7u : 6u)) return malformed("a tensor has {} arguments", arguments.size());
     CW_TRY(const auto storage, as<Storage>(arguments[0], "a tensor's storage"));
     CW_TRY(const auto offset, as<std::int64_t>(arguments[1], "a tensor's storage offset"));
-    PickledTensor tensor{.name = {}, .dtype = DType::uint8, .shape = {}, .stride = {},
-                         .storage_offset = static_cast<std::uint64_t>(*offset), .storage = storage->file};
+    PickledTensor tensor{.name = {},
+                         .dtype = DType::uint8,
+                         .shape = {},
+                         .stride = {},
+                         .storage_offset = static_cast<std::uint64_t>(*offset),
+                         .storage = storage->file};
     CW_TRY(tensor.shape, extents(arguments[2]));
     CW_TRY(tensor.stride, extents(arguments[3]));
     std::optional<DType> dtype = storage->dtype;

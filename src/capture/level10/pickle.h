@@ -21,9 +21,9 @@ struct PickledTensor {
   std::string name;
   DType dtype;
   Shape shape;
-  Shape stride;                       ///< in elements, as torch has it
-  std::uint64_t storage_offset = 0;   ///< in elements
-  std::string storage;                ///< file name under data/
+  Shape stride;                      ///< in elements, as torch has it
+  std::uint64_t storage_offset = 0;  ///< in elements
+  std::string storage;               ///< file name under data/
 };
 
 /// The tensors of a pickled {str: torch.Tensor}, in order. Values of other types are an error.

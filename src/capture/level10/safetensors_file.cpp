@@ -24,8 +24,9 @@ class SafetensorsFile final : public TensorFile {
 
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
     const auto size = byte_count(entries_[entry].dtype, count);
-    if (!size) return fail("unsupported_dtype", "{}: {} elements of {} do not fill whole bytes", path_, count,
-                           trace_name(entries_[entry].dtype));
+    if (!size)
+      return fail("unsupported_dtype", "{}: {} elements of {} do not fill whole bytes", path_, count,
+                  trace_name(entries_[entry].dtype));
     if (begins_[entry] + *size <= front_.size()) return front_.substr(begins_[entry], *size);
     CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path_));
     std::string bytes(*size, '\0');
@@ -73,8 +74,7 @@ std::optional<std::size_t> TensorFile::find(std::string_view name) const {
 }
 
 Result<std::shared_ptr<const TensorFile>> open_tensor_file(int directory, const std::string& folder,
-                                                           const std::string& directory_path,
-                                                           const std::string& stem) {
+                                                           const std::string& directory_path, const std::string& stem) {
   const std::string safetensors = folder + "/" + stem + ".safetensors";
   auto file = open_safetensors_file(directory, safetensors, directory_path + "/" + safetensors);
   if (file || file.error().code != "not_found") return file;

@@ -60,7 +60,8 @@ Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_
   }
   // libzip compares the checksum when a member read from its beginning ends.
   char beyond;
-  if (offset == 0 && zip_fread(member.get(), &beyond, 1) < 0) return malformed("{}: member {} is damaged: its checksum differs", full_path, index);
+  if (offset == 0 && zip_fread(member.get(), &beyond, 1) < 0)
+    return malformed("{}: member {} is damaged: its checksum differs", full_path, index);
   return bytes;
 }
 
@@ -80,7 +81,8 @@ Result<std::map<std::string, StoredMember>> list_members(zip_t* archive, const s
     if (zip_stat_index(archive, i, 0, &status) != 0 || status.name == nullptr)
       return malformed("{}: member {} has no name", full_path, i);
     const std::string_view name = status.name;
-    if (status.comp_method != ZIP_CM_STORE || status.encryption_method != ZIP_EM_NONE || status.comp_size != status.size)
+    if (status.comp_method != ZIP_CM_STORE || status.encryption_method != ZIP_EM_NONE ||
+        status.comp_size != status.size)
       return fail("torch_archive_refused", "{}: member {} is compressed or encrypted; torch.save writes none so",
                   full_path, name);
     const std::size_t slash = name.find('/');
@@ -101,10 +103,12 @@ class TorchArchive final : public TensorFile {
     if (pickle->second.size > largest_pickle)
       return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path, pickle->second.size);
     if (const auto order = members.find("byteorder"); order != members.end()) {
-      CW_TRY(const std::string text, read_member(archive.get(), order->second.index, 0, std::min<std::uint64_t>(order->second.size, 8), full_path));
+      CW_TRY(const std::string text, read_member(archive.get(), order->second.index, 0,
+                                                 std::min<std::uint64_t>(order->second.size, 8), full_path));
       if (text != "little") return malformed("{}: byte order '{}'", full_path, text);
     }
-    CW_TRY(const std::string program, read_member(archive.get(), pickle->second.index, 0, pickle->second.size, full_path));
+    CW_TRY(const std::string program,
+           read_member(archive.get(), pickle->second.index, 0, pickle->second.size, full_path));
     auto tensors = parse_pickled_tensors(program);
     if (!tensors) return fail(tensors.error().code, "{}: {}", full_path, tensors.error().message);
 
@@ -129,8 +133,8 @@ class TorchArchive final : public TensorFile {
     const bool contiguous = is_contiguous(tensor);
     const std::uint64_t last = contiguous ? count - 1 : furthest(tensor, count - 1);
     CW_TRY(const Archive archive, open_archive(AT_FDCWD, path_, path_));
-    CW_TRY(std::string span, read_member(archive.get(), members_[entry], tensor.storage_offset * element,
-                                         (last + 1) * element, path_));
+    CW_TRY(std::string span,
+           read_member(archive.get(), members_[entry], tensor.storage_offset * element, (last + 1) * element, path_));
     if (contiguous) return span;
     std::string bytes;
     bytes.reserve(count * element);
@@ -170,8 +174,10 @@ class TorchArchive final : public TensorFile {
     return true;
   }
 
-  static Result<void> check_bounds(const PickledTensor& tensor, std::uint64_t storage_bytes, const std::string& full_path) {
-    if (bits(tensor.dtype) % 8 != 0) return malformed("{}: tensor {} has elements of half a byte", full_path, tensor.name);
+  static Result<void> check_bounds(const PickledTensor& tensor, std::uint64_t storage_bytes,
+                                   const std::string& full_path) {
+    if (bits(tensor.dtype) % 8 != 0)
+      return malformed("{}: tensor {} has elements of half a byte", full_path, tensor.name);
     std::uint64_t reach = tensor.storage_offset;
     bool overflow = false, empty = false;
     for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) {
