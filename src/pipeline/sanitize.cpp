@@ -65,6 +65,7 @@ class Sanitizer {
       CW_TRY(auto addition, one_definition(*definition));
       if (!addition.workloads.empty()) additions.push_back(std::move(addition));
     }
+    outcome_.survey.definitions.clear();  // its targets are the binder's, which ends with this call
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
     CW_CHECK(write_collection(*publication, dataset_, capture_, outcome_, options_));

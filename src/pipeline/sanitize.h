@@ -33,7 +33,7 @@ struct KeptWorkload {
 };
 
 struct DefinitionOutcome {
-  const Definition* definition = nullptr;
+  const Definition* definition = nullptr;  ///< of the dataset given to sanitize()
   std::string status;  ///< why there are no workloads, if that is known beforehand; else empty
   std::uint64_t calls = 0;
   std::size_t distinct = 0;
@@ -45,7 +45,7 @@ struct DefinitionOutcome {
 
 struct SanitizeOutcome {
   std::vector<DefinitionOutcome> definitions;  ///< those asked for, by name
-  Survey survey;
+  Survey survey;           ///< without its counts by target; those are in `definitions`
   std::size_t recovered = 0;  ///< blobs of an interrupted run that were taken back
 };
 

@@ -57,13 +57,14 @@ DatasetTest::DatasetTest() : bindings_(*BindingSet::parse(std::string(built_in_b
 }
 
 SanitizeOutcome DatasetTest::sanitize_dumps(const SanitizeOptions& options) {
-  const auto dataset = Dataset::open(trace());
+  auto dataset = Dataset::open(trace());
   const auto capture = level10::DumpCapture::open({dumps()});
   if (!dataset || !capture) {
     ADD_FAILURE() << (dataset ? capture.error().message : dataset.error().message);
     return {};
   }
-  auto outcome = sanitize(*capture, *dataset, bindings_, options);
+  datasets_.push_back(std::make_unique<Dataset>(std::move(*dataset)));
+  auto outcome = sanitize(*capture, *datasets_.back(), bindings_, options);
   if (!outcome) {
     ADD_FAILURE() << outcome.error().message;
     return {};

@@ -54,6 +54,7 @@ class DatasetTest : public ::testing::Test {
 
   TemporaryFolder folder_;
   BindingSet bindings_;
+  std::vector<std::unique_ptr<Dataset>> datasets_;  ///< outcomes point into them
 };
 
 }  // namespace cw::testing
