@@ -55,9 +55,9 @@ std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& 
                          : "";
   if (kept == 0)
     return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
-  text += fmt::format("\n{} new workloads in {}; how often each was seen is in {}.\n", with_separators(added),
+  text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
                       (arguments.trace_dir / "workloads").string(), collection_file);
-  return text + "Next: collect-workloads validate --trace-dir " + dir + "\n";
+  return text + "Next:\n  collect-workloads validate --trace-dir " + dir + "\n";
 }
 
 }  // namespace
