@@ -15,52 +15,57 @@ constexpr const char* footer =
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no workloads.\n"
     "Results go to stdout, progress and errors to stderr.";
 
+// Validators describe themselves in the help, at length; the type names say enough.
+CLI::Validator silent(CLI::Validator validator) {
+  return validator.description("");
+}
+
+template <typename Value>
+CLI::Validator one_of(const std::map<std::string, Value>& names) {
+  return silent(CLI::CheckedTransformer(names));
+}
+
 CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
   CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
-  command->add_option("--dumps", arguments.dumps, "Folders of dumps (FLASHINFER_DUMP_DIR), or folders above them")
+  SanitizeOptions& options = arguments.options;
+  command->add_option("--dumps", arguments.dumps, "Folders of dumps, or folders above them")
       ->required()
       ->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset: definitions are read, workloads written")
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
       ->required()
       ->type_name("DIR");
-  command->add_option("--definition-name", arguments.options.definition_names, "Only these definitions")
-      ->type_name("NAME");
-  command->add_option("--op-type", arguments.options.op_types, "Only definitions of these op types")->type_name("TYPE");
-  command->add_option("--select", arguments.options.selection, "Which distinct workloads to keep")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Selection>{{"all", Selection::all}, {"diverse", Selection::diverse}}))
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
+  command->add_option("--select", options.selection, "Which distinct workloads to keep")
+      ->transform(one_of<Selection>({{"all", Selection::all}, {"diverse", Selection::diverse}}))
       ->default_str("diverse")
       ->type_name("all|diverse");
-  command
-      ->add_option("--num-samples", arguments.options.num_samples,
-                   "With --select diverse: at most so many a definition")
-      ->check(CLI::Range(1, 1'000'000))
+  command->add_option("--num-samples", options.num_samples, "diverse: at most so many a definition")
+      ->check(silent(CLI::Range(1, 1'000'000)))
       ->capture_default_str()
       ->type_name("N");
   command
-      ->add_option(
-          "--num-pages", arguments.options.policy.pool_size,
-          "Size of the page pool: highest page used + 1, the engine's pool, or only the pages used, renumbered")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, PoolSize>{
-          {"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
+      ->add_option("--num-pages", options.policy.pool_size,
+                   "Page pool: highest page used + 1, the engine's,\nor only pages in use, renumbered")
+      ->transform(
+          one_of<PoolSize>({{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
       ->default_str("used")
       ->type_name("used|pool|compact");
-  command->add_option("--keep-values", arguments.options.policy.keep_values, "Store these inputs' values too")
+  command->add_option("--keep-values", options.policy.keep_values, "Store these inputs' values too")
       ->type_name("INPUT");
   command
       ->add_option_function<std::uint64_t>(
-          "--random-below", [&arguments](std::uint64_t bytes) { arguments.options.policy.random_below = bytes; },
-          "Store inputs of BYTES and more, as older collections do")
-      ->check(CLI::NonNegativeNumber)
+          "--random-below", [&options](std::uint64_t bytes) { options.policy.random_below = bytes; },
+          "Store inputs of BYTES and more, as older\ncollections do")
+      ->check(silent(CLI::NonNegativeNumber))
       ->type_name("BYTES");
-  command->add_flag("--dry-run", arguments.options.is_dry_run, "Write nothing");
+  command->add_flag("--dry-run", options.is_dry_run, "Write nothing");
   return command;
 }
 
 CLI::App* add_inspect(CLI::App& app, InspectArguments& arguments) {
-  CLI::App* command =
-      app.add_subcommand("inspect", "Show what was captured, and what fits which definition or why not");
-  command->add_option("path", arguments.paths, "Folders of dumps, one call's folder, or a tensor file")
+  CLI::App* command = app.add_subcommand("inspect", "Show what was captured, what fits and what not");
+  command->add_option("path", arguments.paths, "Folders of dumps, one call, or a tensor file")
       ->required()
       ->type_name("PATH");
   command->add_option("--trace-dir", arguments.trace_dir, "A dataset with the definitions to try")->type_name("DIR");
@@ -68,7 +73,7 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& arguments) {
 }
 
 CLI::App* add_validate(CLI::App& app, ValidateArguments& arguments) {
-  CLI::App* command = app.add_subcommand("validate", "Check a dataset: definitions, workloads and blobs");
+  CLI::App* command = app.add_subcommand("validate", "Check a dataset: definitions, workloads, blobs");
   command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
   return command;
 }
@@ -77,9 +82,9 @@ void add_common(CLI::App* command, CommonArguments& common) {
   command->add_flag("--json", common.is_json, "The result as JSON on stdout");
   command->add_flag("-q,--quiet", common.is_quiet, "No progress");
   command->add_option("--threads", common.threads, "Threads to use (default: one a core)")
-      ->check(CLI::Range(1, 256))
+      ->check(silent(CLI::Range(1, 256)))
       ->type_name("N");
-  command->add_option("--bindings", common.bindings, "Bindings to use instead of the built-in ones")->type_name("FILE");
+  command->add_option("--bindings", common.bindings, "Bindings instead of the built-in ones")->type_name("FILE");
 }
 
 }  // namespace

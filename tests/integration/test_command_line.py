@@ -48,7 +48,7 @@ class CommandLine(DatasetTest):
 
     def test_eighty_columns(self):
         dumps = unpack("cpu-small", self.folder)
-        for output in (run("sanitize", "--dumps", dumps, "--trace-dir", self.trace, check=0).stdout, run("sanitize", "--help").stdout):
+        for output in (run("sanitize", "--dumps", dumps, "--trace-dir", self.trace, check=0).stdout, *(run(*c, "--help").stdout for c in ([], ["sanitize"], ["inspect"], ["validate"]))):
             for line in output.splitlines():
                 # Paths and names of calls and definitions are not broken: they get copied.
                 if " e.g. " not in line and "_h7168_" not in line and str(self.folder) not in line: self.assertLessEqual(len(line), 80, line)
