@@ -90,7 +90,7 @@ void add_common(CLI::App* command, CommonArguments& common) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Collects the workloads that a model's kernels were called with, for the flashinfer-trace dataset.",
+  CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.",
                "collect-workloads");
   app.footer(footer);
   app.set_version_flag("--version", std::string("collect-workloads ") + CW_VERSION);
