@@ -391,10 +391,9 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
 }  // namespace
 
 Hash128 shape_key(const CallInContext& context) {
-  std::string text;
-  const auto append = [&text](const void* data, std::size_t size) {
-    text.append(static_cast<const char*>(data), size);
-  };
+  static thread_local std::string text;
+  text.clear();
+  const auto append = [](const void* data, std::size_t size) { text.append(static_cast<const char*>(data), size); };
   const auto append_value = [&](const auto& self, const Value& value) -> void {
     text += static_cast<char>(value.data.index());
     if (const Tensor* tensor = value.tensor()) {

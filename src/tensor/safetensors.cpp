@@ -63,6 +63,7 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
 Result<void> check_layout(const std::vector<SafetensorsEntry>& entries, std::uint64_t data_begin,
                           std::uint64_t file_size) {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  ranges.reserve(entries.size());
   for (const auto& entry : entries) ranges.emplace_back(entry.begin, entry.end);
   std::sort(ranges.begin(), ranges.end());
   std::uint64_t position = data_begin;
@@ -106,6 +107,7 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
     return fail_malformed("the header is not the JSON it should be: {}", error.what());
   }
   std::vector<std::string_view> names;
+  names.reserve(entries.size());
   for (const auto& entry : entries) names.push_back(entry.name);
   std::sort(names.begin(), names.end());
   if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())

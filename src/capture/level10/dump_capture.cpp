@@ -60,6 +60,7 @@ class Assembler {
 
   Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) const {
     std::vector<std::pair<std::string, Value>> result;
+    result.reserve(record_.inputs.size() + record_.tensors.size());
     const bool method = record_.self != 0;
     for (const auto& [key, recorded] : record_.inputs) {
       if (method && key == "arg_0") continue;

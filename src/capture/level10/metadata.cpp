@@ -111,12 +111,14 @@ RecordedValue parse_value(json::value value, int depth) {
 
 Shape parse_shape(json::array array) {
   Shape shape;
+  shape.reserve(4);
   for (auto extent : array) shape.push_back(extent.get_int64());
   return shape;
 }
 
 std::vector<TensorDetail> parse_tensors(json::object object) {
   std::vector<TensorDetail> tensors;
+  tensors.reserve(8);
   for (auto field : object) {
     TensorDetail tensor{.key = std::string(std::string_view(field.unescaped_key())), .dtype = {}, .shape = {}};
     for (auto property : field.value().get_object()) {
@@ -167,6 +169,7 @@ void parse_field(std::string_view key, json::value value, Record& record) {
 Result<Record> parse_record(std::string_view line) {
   static thread_local json::parser parser;
   Record record;
+  record.inputs.reserve(16);
   try {
     auto document = parser.iterate(line.data(), line.size(), line.size() + simdjson::SIMDJSON_PADDING);
     for (auto field : document.get_object()) {
