@@ -152,21 +152,19 @@ class Attempt {
     for (const Mismatch& m : mismatches_) parts.push_back(m.what);
     return {"no_definition_fits",
             fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
-                        likely_cause(mismatches_, definition_)),
-            &definition_};
+                        likely_cause(mismatches_, definition_))};
   }
 
   /// After compare() found no mismatch: everything else that must hold.
   std::optional<Rejection> finish() {
     if (missing_) return rejection_of(*missing_);
-    if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_, &definition_};
+    if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_};
     if (auto failed = load_steering_inputs()) return failed;
     if (auto failed = find_scalars()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (observation_.axes[i] == unset)
         return Rejection{"axes_unknown",
-                         fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name),
-                         &definition_};
+                         fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
     const CallNames names(*target_.binding, context_);
@@ -256,14 +254,12 @@ class Attempt {
         derive(binding->name);
       }
       if (!value)
-        return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message),
-                         &definition_};
+        return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message)};
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
         return Rejection{"scalar_unknown",
                          fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name,
-                                     binding->value->text(), describe(*value)),
-                         &definition_};
+                                     binding->value->text(), describe(*value))};
       if (is_integer(definition_.inputs[i].dtype))
         observation_.inputs[i].data = Operand(*as_integer(*value));
       else if (definition_.inputs[i].dtype == DType::boolean)
@@ -308,7 +304,7 @@ class Attempt {
       if (definition_.input(check.last_page) != nullptr) last = values_of(check.last_page);
       if (!last) return rejection_of(last.error());
       if (const auto wrong = violation(check.kind, {**values, other->get(), last->get(), limit, page_size}))
-        return Rejection{"structure", fmt::format("{}: {} {}", definition_.name, check.subject, *wrong), &definition_};
+        return Rejection{"structure", fmt::format("{}: {} {}", definition_.name, check.subject, *wrong)};
     }
     return {};
   }
@@ -319,11 +315,9 @@ class Attempt {
       const auto holds = constraint.evaluate(names);
       if (!holds)
         return Rejection{"constraint",
-                         fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message),
-                         &definition_};
+                         fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message)};
       if (!truth(*holds))
-        return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text()),
-                         &definition_};
+        return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text())};
     }
     return {};
   }

@@ -45,10 +45,9 @@ struct Observation {
 struct Rejection {
   std::string reason;  ///< a reason of the bindings, or one of the codes below
   std::string detail;
-  const Definition* nearest = nullptr;  ///< the definition it came closest to, if any
 };
 // Codes: captured_in_cuda_graph, plan_missing, plan_in_doubt, no_definition_fits,
-// no_definition, other_stage, axes_disagree, input_missing, input_shape, dtype, scalar_unknown,
+// no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype, scalar_unknown,
 // structure, constraint, unnamed_arguments, and the codes of reading files.
 
 struct BindResult {

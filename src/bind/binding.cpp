@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
 
 #include <yaml-cpp/yaml.h>
 
@@ -227,7 +226,7 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
   std::string where = "bindings";
   try {
     const YAML::Node root = YAML::Load(yaml);
-    allow_only(root, {"format", "reasons", "bindings", "common"});
+    allow_only(root, {"format", "reasons", "bindings"});
     if (root["format"].as<int>(0) != 1) return fail("bindings_invalid", "format: expected 1");
     for (const auto& reason : root["reasons"])
       set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();

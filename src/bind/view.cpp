@@ -1,7 +1,6 @@
 #include "bind/view.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "bind/names.h"
 

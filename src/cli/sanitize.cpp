@@ -26,9 +26,11 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
                                          : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
   text += "   new  kept distinct    calls  definition\n";
   std::size_t silent = 0;
+  std::map<std::string, std::vector<std::string>> silent_asked;  // by what there is to say
   for (const DefinitionOutcome& definition : outcome.definitions) {
     if (!is_shown(definition, arguments.options)) {
-      ++silent;
+      if (definition.is_asked_for) silent_asked[definition.status].push_back(definition.definition->name);
+      else ++silent;
       continue;
     }
     const std::string& name = definition.definition->name;
@@ -39,6 +41,9 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
       text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
     if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
   }
+  for (const auto& [status, names] : silent_asked)
+    text += wrap(fmt::format("no calls for {}{}{}{}", names[0], names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "",
+                             status.empty() ? "" : ": ", status), 80, std::string(32, ' '));
   if (silent > 0) text += fmt::format("{:32}(no calls for {} other definitions)\n", "", silent);
   const std::string rejected = describe_tally(survey.tally, false);
   if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;

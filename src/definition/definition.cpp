@@ -1,7 +1,6 @@
 #include "definition/definition.h"
 
 #include <algorithm>
-#include <set>
 
 #include <fcntl.h>
 

@@ -47,7 +47,13 @@ Json defects_json(const Survey& survey) {
 Json definitions_json(const SanitizeOutcome& outcome) {
   Json json = Json::object();
   for (const DefinitionOutcome& definition : outcome.definitions) {
-    if (definition.calls == 0) continue;
+    if (definition.calls == 0) {
+      if (definition.is_asked_for) json[definition.definition->name] = {{"calls", 0}, {"status", definition.status}};
+      continue;
+    }
+    Json cites = Json::object();
+    for (const auto& [name, count] : definition.derived)
+      if (const auto cite = definition.cites.find(name); cite != definition.cites.end()) cites[name] = cite->second;
     Json kept = Json::array();
     for (const KeptWorkload& workload : definition.kept) {
       Json item = {{"uuid", workload.id}, {"seen", workload.seen}};
@@ -58,6 +64,7 @@ Json definitions_json(const SanitizeOutcome& outcome) {
     json[definition.definition->name] = {{"calls", definition.calls},
                                          {"distinct", definition.distinct},
                                          {"derived_calls", definition.derived},
+                                          {"derived_because", std::move(cites)},
                                          {"workloads", std::move(kept)}};
   }
   return json;

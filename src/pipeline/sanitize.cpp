@@ -66,6 +66,8 @@ class Sanitizer {
       if (!addition.workloads.empty()) additions.push_back(std::move(addition));
     }
     outcome_.survey.definitions.clear();  // its targets are the binder's, which ends with this call
+    for (auto& [key, item] : outcome_.survey.tally.items())
+      if (item.example.empty() && !key.function.empty()) item.example = capture_.location(item.first);
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
     CW_CHECK(write_collection(*publication, dataset_, capture_, outcome_, options_));
@@ -81,6 +83,7 @@ class Sanitizer {
 
   Result<NewWorkloads> one_definition(const Definition& definition) {
     DefinitionOutcome outcome{.definition = &definition};
+    outcome.is_asked_for = !options_.definition_names.empty() || !options_.op_types.empty();
     NewWorkloads addition{&definition, {}};
     const Target* target = target_of(definition);
     if (target == nullptr) {
@@ -93,6 +96,10 @@ class Sanitizer {
       outcome.calls = counts->second.calls;
       outcome.derived = counts->second.derived;
     }
+    outcome.status = outcome.calls == 0 ? target->binding->note : "";
+    for (const InputBinding& input : target->binding->inputs)
+      if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
+    for (const Assumption& assumption : target->binding->assumptions) outcome.cites[assumption.name] = assumption.cite;
     const std::vector<Entry> entries = outcome_.survey.collector.take(target);
     outcome.distinct = entries.size();
     std::vector<std::size_t> selected(entries.size());

@@ -34,11 +34,15 @@ struct KeptWorkload {
 
 struct DefinitionOutcome {
   const Definition* definition = nullptr;  ///< of the dataset given to sanitize()
-  std::string status;  ///< why there are no workloads, if that is known beforehand; else empty
+  std::string status;  ///< why there are none, or what a user who waits for calls should know; may be empty
+  std::map<std::string, std::string> cites;  ///< where the defaults of what may be derived are documented
   std::uint64_t calls = 0;
   std::size_t distinct = 0;
   std::map<std::string, std::uint64_t> derived;
   std::vector<KeptWorkload> kept;
+
+  /// Whether the user asked for this definition, rather than for all.
+  bool is_asked_for = false;
 
   std::size_t added() const;
 };

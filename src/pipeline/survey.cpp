@@ -175,7 +175,7 @@ class Run {
     for (Observation& observation : result.observations) {
       const Definition& definition = *observation.target->definition;
       if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
-        outcome->rejection = Rejection{"not_selected", definition.name, &definition};
+        outcome->rejection = Rejection{"not_selected", definition.name};
         continue;
       }
       auto workload = make_workload(observation, options_.policy);

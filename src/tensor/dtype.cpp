@@ -53,9 +53,6 @@ unsigned bits(DType dtype) {
 bool is_integer(DType dtype) {
   return row(dtype).kind == 'i';
 }
-bool is_floating_point(DType dtype) {
-  return row(dtype).kind == 'f';
-}
 std::string_view trace_name(DType dtype) {
   return row(dtype).trace;
 }

@@ -33,7 +33,6 @@ enum class DType : std::uint8_t {
 unsigned bits(DType dtype);
 /// Signed and unsigned integers; not bool.
 bool is_integer(DType dtype);
-bool is_floating_point(DType dtype);
 
 std::string_view trace_name(DType dtype);
 std::string_view safetensors_name(DType dtype);

@@ -45,10 +45,4 @@ std::vector<Entry> Collector::take(const Target* target) {
   return result;
 }
 
-std::size_t Collector::distinct() const {
-  std::size_t count = 0;
-  for (const auto& [target, entries] : entries_) count += entries.size();
-  return count;
-}
-
 }  // namespace cw

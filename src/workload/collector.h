@@ -50,8 +50,6 @@ class Collector {
   /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's own.
   std::vector<Entry> take(const Target* target);
 
-  std::size_t distinct() const;
-
  private:
   std::map<const Target*, std::unordered_map<Hash128, Entry>> entries_;
   std::set<std::uint32_t> captured_plans_;

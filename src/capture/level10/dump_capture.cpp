@@ -380,15 +380,8 @@ void DumpCapture::find_missing() {
                      missing)});
 }
 
-std::string DumpCapture::id() const {
-  // The first call of each process: stays the same while a run goes on, differs between runs.
-  std::map<std::int32_t, std::string> first;
-  for (const Entry& entry : entries_)
-    if (!first.contains(entry.process)) first.emplace(entry.process, name(entry));
-  std::string all;
-  for (const auto& [process, name] : first) all += name + "\n";
-  return uuid_v5("capture\n" + all);
-}
+// The very first call: it stays the first while a run goes on and more processes join, and no other run has it.
+std::string DumpCapture::id() const { return uuid_v5("capture\n" + name(entries_.front())); }
 
 Result<Call> DumpCapture::read(std::size_t index) const {
   const Entry& entry = entries_[index];
