@@ -94,10 +94,10 @@ Result<std::string> read_file(int directory, const std::string& path, std::uint6
   return content;
 }
 
-Result<std::vector<DirectoryEntry>> list_directory(const std::filesystem::path& path) {
+Result<void> visit_directory(const std::filesystem::path& path,
+                             const std::function<void(std::string_view, bool)>& visit) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
   if (!directory) return fail_errno("read", path.string(), errno);
-  std::vector<DirectoryEntry> entries;
   for (errno = 0; const dirent* entry = ::readdir(directory.get()); errno = 0) {
     const std::string_view name = entry->d_name;
     if (name == "." || name == "..") continue;
@@ -106,10 +106,10 @@ Result<std::vector<DirectoryEntry>> list_directory(const std::filesystem::path& 
       std::error_code ignored;
       is_directory = std::filesystem::is_directory(path / name, ignored);
     }
-    entries.push_back({std::string(name), is_directory});
+    visit(name, is_directory);
   }
   if (errno != 0) return fail_errno("read", path.string(), errno);
-  return entries;
+  return {};
 }
 
 Result<void> make_directories(const std::filesystem::path& path) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,13 +48,9 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
 /// The whole file. "too_large" past `limit` bytes.
 Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit);
 
-struct DirectoryEntry {
-  std::string name;
-  bool is_directory;
-};
-
-/// Names in a directory, in no particular order; "." and ".." left out. "unreadable" on failure.
-Result<std::vector<DirectoryEntry>> list_directory(const std::filesystem::path& path);
+/// Visits the names in a directory, in no particular order; "." and ".." left out. "unreadable" on failure.
+Result<void> visit_directory(const std::filesystem::path& path,
+                             const std::function<void(std::string_view name, bool is_directory)>& visit);
 
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
 /// happens in between: written beside as `path` + partial_suffix, fsynced, renamed, directory fsynced.

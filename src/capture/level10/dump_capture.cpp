@@ -153,7 +153,9 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
   }
   for (const auto& folder : folders) CW_CHECK(capture.list(folder, 0));
   for (const auto& [folder, calls] : single_calls)
-    if (capture.listed_.insert(folder).second) capture.add_folder(folder, calls, false);
+    if (capture.listed_.insert(folder).second)
+      if (const auto number = capture.add_folder(folder, false))
+        for (const std::string& call : calls) capture.add_call(call, *number);
   if (capture.entries_.empty())
     return fail("no_dumps",
                 "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below",
@@ -194,34 +196,36 @@ void DumpCapture::add_call(std::string_view name, std::uint16_t folder) {
   entries_.push_back(*entry);
 }
 
-void DumpCapture::add_folder(const std::filesystem::path& path, const std::vector<std::string>& calls, bool is_whole) {
+std::optional<std::uint16_t> DumpCapture::add_folder(const std::filesystem::path& path, bool is_whole) {
   auto descriptor = open_directory(path);
   if (!descriptor || folders_.size() >= std::numeric_limits<std::uint16_t>::max()) {
     defects_.push_back({"unreadable_folder", path.string()});
-    return;
+    return std::nullopt;
   }
-  const auto folder = static_cast<std::uint16_t>(folders_.size());
   std::error_code error;
   const bool has_session = std::filesystem::is_regular_file(path / "session.jsonl", error);
   folders_.push_back({path, std::move(*descriptor), has_session, is_whole});
-  for (const std::string& call : calls) add_call(call, folder);
+  return static_cast<std::uint16_t>(folders_.size() - 1);
 }
 
 Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
   std::error_code error;
   if (!listed_.insert(std::filesystem::canonical(path, error)).second) return {};
-  auto listing = list_directory(path);
-  if (!listing) {
-    if (depth == 0) return tl::unexpected(listing.error());
-    defects_.push_back({"unreadable_folder", listing.error().message});
+  bool has_calls = false;
+  std::optional<std::uint16_t> folder;
+  std::vector<std::string> below;
+  const auto listed = visit_directory(path, [&](std::string_view name, bool is_directory) {
+    std::string_view function;
+    if (!is_directory) return;
+    if (!parse_name(name, function)) return below.emplace_back(name), void();
+    if (!std::exchange(has_calls, true)) folder = add_folder(path, true);
+    if (folder) add_call(name, *folder);
+  });
+  if (!listed) {
+    if (depth == 0) return listed;
+    defects_.push_back({"unreadable_folder", listed.error().message});
     return {};
   }
-  std::vector<std::string> calls, below;
-  for (DirectoryEntry& entry : *listing) {
-    std::string_view function;
-    if (entry.is_directory) (parse_name(entry.name, function) ? calls : below).push_back(std::move(entry.name));
-  }
-  if (!calls.empty()) add_folder(path, calls, true);
   if (depth == deepest_folder && !below.empty()) {
     defects_.push_back({"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
     return {};
@@ -381,7 +385,9 @@ void DumpCapture::find_missing() {
 }
 
 // The very first call: it stays the first while a run goes on and more processes join, and no other run has it.
-std::string DumpCapture::id() const { return uuid_v5("capture\n" + name(entries_.front())); }
+std::string DumpCapture::id() const {
+  return uuid_v5("capture\n" + name(entries_.front()));
+}
 
 Result<Call> DumpCapture::read(std::size_t index) const {
   const Entry& entry = entries_[index];

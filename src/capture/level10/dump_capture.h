@@ -52,7 +52,8 @@ class DumpCapture final : public Capture {
 
   static std::optional<Entry> parse_name(std::string_view name, std::string_view& function);
   Result<void> list(const std::filesystem::path& path, int depth);
-  void add_folder(const std::filesystem::path& path, const std::vector<std::string>& calls, bool is_whole);
+  /// Its number; nothing when it cannot be opened.
+  std::optional<std::uint16_t> add_folder(const std::filesystem::path& path, bool is_whole);
   void add_call(std::string_view name, std::uint16_t folder);
   std::string name(const Entry& entry) const;
   void sort();
