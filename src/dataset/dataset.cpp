@@ -18,15 +18,8 @@ constexpr std::uint64_t largest_blob_tensor = std::uint64_t{4} << 30;
 
 Result<std::shared_ptr<const DenseTensor>> read_blob_tensor(const fs::path& path, const std::string& key) {
   CW_TRY(const auto entries, read_safetensors_header(path.string()));
-  for (const SafetensorsEntry& entry : entries) {
-    if (entry.name != key) continue;
-    if (entry.end - entry.begin > largest_blob_tensor)
-      return fail("too_large", "{}: tensor {} is too large", path.string(), key);
-    CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
-    DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
-    CW_CHECK(read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), path.string()));
-    return std::make_shared<const DenseTensor>(std::move(tensor));
-  }
+  for (const SafetensorsEntry& entry : entries)
+    if (entry.name == key) return read_blob_entry(path, entry);
   return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
 }
 
@@ -120,14 +113,26 @@ fs::path Dataset::workloads_path(const Definition& definition) {
   return fs::path("workloads") / definition.op_type / (definition.name + ".jsonl");
 }
 
+bool is_inside(const fs::path& root, const fs::path& path) {
+  std::error_code error;
+  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
+  return !error && !relative.empty() && relative.begin()->string() != "..";
+}
+
+Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const fs::path& blob, const SafetensorsEntry& entry) {
+  if (entry.end - entry.begin > largest_blob_tensor)
+    return fail("too_large", "{}: tensor {} is too large", blob.string(), entry.name);
+  CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, blob.string()));
+  DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
+  CW_CHECK(read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), blob.string()));
+  return std::make_shared<const DenseTensor>(std::move(tensor));
+}
+
 Result<fs::path> resolve_blob(const fs::path& root, const std::string& path) {
   const fs::path normal = fs::path(path).lexically_normal();
   if (path.empty() || normal.is_absolute() || normal.begin()->string() == "..")
     return fail("path_escapes", "blob path '{}' leaves the dataset", path);
-  std::error_code error;
-  const fs::path real = fs::weakly_canonical(root / normal, error), real_root = fs::weakly_canonical(root, error);
-  const fs::path relative = real.lexically_relative(real_root);
-  if (relative.empty() || relative.begin()->string() == "..")
+  if (!is_inside(root, root / normal))
     return fail("path_escapes", "blob path '{}' leaves the dataset through a link", path);
   return root / normal;
 }

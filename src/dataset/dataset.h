@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "definition/definition.h"
+#include "tensor/safetensors.h"
 #include "workload/workload.h"
 
 namespace cw {
@@ -54,6 +55,13 @@ std::map<std::string, std::string> index_by_content(const std::filesystem::path&
                                                     const std::vector<StoredWorkload>& stored,
                                                     const std::vector<std::vector<std::int64_t>>& wanted,
                                                     std::size_t& unreadable);
+
+/// Whether a path of the dataset really lies in it, whatever links there are on the way.
+bool is_inside(const std::filesystem::path& root, const std::filesystem::path& path);
+
+/// The bytes of one tensor of a blob. Error codes: "too_large", and those of reading.
+Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const std::filesystem::path& blob,
+                                                           const SafetensorsEntry& entry);
 
 /// Path of a blob that a workload names, made absolute; error "path_escapes" when it leaves the dataset.
 Result<std::filesystem::path> resolve_blob(const std::filesystem::path& root, const std::string& path);

@@ -20,13 +20,6 @@ fs::path partial_of(const fs::path& path) {
   return path.string() + std::string(partial_suffix);
 }
 
-// Whether a path of the dataset really lies in it, whatever links there are on the way.
-bool is_inside(const fs::path& root, const fs::path& path) {
-  std::error_code error;
-  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
-  return !error && !relative.empty() && relative.begin()->string() != "..";
-}
-
 // Journal lines are paths of blobs; the folder above a blob is its definition's name, the one above
 // that its op type.
 fs::path lines_of_blob(const fs::path& blob) {

@@ -259,12 +259,7 @@ class Validator {
     if (entry->dtype != spec.dtype)
       return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
                   trace_name(entry->dtype), trace_name(spec.dtype));
-    return Values([file, entry = *entry]() -> Result<std::shared_ptr<const DenseTensor>> {
-      CW_TRY(const FileDescriptor descriptor, open_for_reading(AT_FDCWD, file.string()));
-      DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
-      CW_CHECK(read_exactly(descriptor, entry.begin, tensor.bytes.size(), tensor.bytes.data(), file.string()));
-      return std::make_shared<const DenseTensor>(std::move(tensor));
-    });
+    return Values([file, entry = *entry] { return read_blob_entry(file, entry); });
   }
 
   static bool is_lfs_pointer(const fs::path& file) {
