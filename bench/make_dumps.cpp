@@ -34,7 +34,7 @@ std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, s
 int main(int argc, char** argv) {
   if (argc < 3) return std::fputs("usage: bench_make_dumps DIR CALLS [LAYERS] [POOL]\n", stderr), 2;
   const long calls = std::atol(argv[2]);
-  const long layers = argc > 3 ? std::atol(argv[3]) : 8;
+  const long layers = argc > 3 ? std::atol(argv[3]) : 32;
   const Heads heads{.pool = argc > 4 ? std::atol(argv[4]) : 16384};
   std::mt19937 random(1);
   DumpWriter writer(argv[1], 4242);

@@ -68,10 +68,28 @@ class TargetNames final : public Names {
   const Observation* observation_;
 };
 
+// What differs from the definition, worded only when it is told: most definitions do not fit a call.
 struct Mismatch {
-  std::string what;  ///< "num_qo_heads: expected 32, seen 16 (q)"
-  std::string axis;
-  std::int64_t expected = 0, seen = 0;
+  enum class Kind { axis, rank, dtype, not_a_tensor };
+  Kind kind;
+  std::string_view axis;                ///< of Kind::axis
+  std::string_view where;               ///< the input or expression that showed it
+  std::int64_t expected = 0, seen = 0;  ///< extents, DTypes, or numbers of axes
+
+  std::string what() const {
+    switch (kind) {
+      case Kind::axis:
+        return fmt::format("{}: expected {}, seen {} ({})", axis, expected, seen, where);
+      case Kind::rank:
+        return fmt::format("{}: expected {} axes, seen {}", where, expected, seen);
+      case Kind::dtype:
+        return fmt::format("{}: expected {}, seen {}", where, trace_name(static_cast<DType>(expected)),
+                           trace_name(static_cast<DType>(seen)));
+      case Kind::not_a_tensor:
+        return fmt::format("{}: a tensor in the definition, a scalar in the call", where);
+    }
+    return {};
+  }
 };
 
 // Why the engine's calls differ from the definition in just these axes, in the order of likelihood.
@@ -91,7 +109,8 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
     return fmt::format("another tensor parallel size{}, or another model",
                        tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
   }
-  if (std::all_of(mismatches.begin(), mismatches.end(), [](const Mismatch& m) { return m.axis == "dtype"; }))
+  if (std::all_of(mismatches.begin(), mismatches.end(),
+                  [](const Mismatch& m) { return m.kind == Mismatch::Kind::dtype; }))
     return "the engine runs with another data type or quantization";
   if (of("num_local_experts") != none && mismatches.size() == 1) return "another expert parallel size";
   return "another model";
@@ -116,7 +135,7 @@ class Attempt {
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || spec.is_scalar) continue;
       if (binding->from.empty()) {
-        mismatches_.push_back({fmt::format("{}: a tensor in the definition, a scalar in the call", spec.name), "rank"});
+        mismatches_.push_back({.kind = Mismatch::Kind::not_a_tensor, .axis = {}, .where = spec.name});
         continue;
       }
       const Result<InputView>& view = inputs_.views.at(binding);
@@ -149,10 +168,9 @@ class Attempt {
 
   Rejection mismatch_rejection() const {
     std::vector<std::string> parts;
-    for (const Mismatch& m : mismatches_) parts.push_back(m.what);
-    return {"no_definition_fits",
-            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
-                        likely_cause(mismatches_, definition_))};
+    for (const Mismatch& m : mismatches_) parts.push_back(m.what());
+    return {"no_definition_fits", fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
+                                              likely_cause(mismatches_, definition_))};
   }
 
   /// After compare() found no mismatch: everything else that must hold.
@@ -183,11 +201,10 @@ class Attempt {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
 
-  void mismatch(const std::string& axis, std::int64_t expected, std::int64_t seen, std::string_view where) {
+  void mismatch(std::string_view axis, std::int64_t expected, std::int64_t seen, std::string_view where) {
     for (const Mismatch& known : mismatches_)
       if (known.axis == axis) return;
-    mismatches_.push_back(
-        {fmt::format("{}: expected {}, seen {} ({})", axis, expected, seen, where), axis, expected, seen});
+    mismatches_.push_back({Mismatch::Kind::axis, axis, where, expected, seen});
   }
 
   void set_axis(std::size_t axis, std::int64_t seen, std::string_view where) {
@@ -205,8 +222,11 @@ class Attempt {
 
   void compare_tensor(const TensorSpec& spec, const InputBinding& binding, const InputView& view) {
     if (view.shape.size() != spec.axes.size()) {
-      mismatches_.push_back(
-          {fmt::format("{}: expected {} axes, seen {}", spec.name, spec.axes.size(), to_string(view.shape)), "rank"});
+      mismatches_.push_back({Mismatch::Kind::rank,
+                             {},
+                             spec.name,
+                             static_cast<std::int64_t>(spec.axes.size()),
+                             static_cast<std::int64_t>(view.shape.size())});
       return;
     }
     for (std::size_t i = 0; i < spec.axes.size(); ++i) set_axis(spec.axes[i], view.shape[i], spec.name);
@@ -214,9 +234,11 @@ class Attempt {
                              (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
                              (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
     if (view.dtype != spec.dtype && !convertible)
-      mismatches_.push_back(
-          {fmt::format("{}: expected {}, seen {}", spec.name, trace_name(spec.dtype), trace_name(view.dtype)),
-           "dtype"});
+      mismatches_.push_back({Mismatch::Kind::dtype,
+                             {},
+                             spec.name,
+                             static_cast<std::int64_t>(spec.dtype),
+                             static_cast<std::int64_t>(view.dtype)});
   }
 
   std::optional<Rejection> load_steering_inputs() {
@@ -253,13 +275,11 @@ class Attempt {
         value = binding->default_value->evaluate(names);
         derive(binding->name);
       }
-      if (!value)
-        return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message)};
+      if (!value) return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message)};
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
-        return Rejection{"scalar_unknown",
-                         fmt::format("input {}: {} is {}, and FlashInfer documents no default", binding->name,
-                                     binding->value->text(), describe(*value))};
+        return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default",
+                                                       binding->name, binding->value->text(), describe(*value))};
       if (is_integer(definition_.inputs[i].dtype))
         observation_.inputs[i].data = Operand(*as_integer(*value));
       else if (definition_.inputs[i].dtype == DType::boolean)
@@ -434,23 +454,24 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
     for (const TensorSpec& input : definition.inputs) target.inputs.push_back((*binding)->input(input.name));
     targets_.push_back(std::move(target));
   }
-  for (const Target& target : targets_) by_function_[target.binding->function].push_back(&target);
-  for (auto& [function, list] : by_function_)
-    std::stable_sort(list.begin(), list.end(),
+  for (const Target& target : targets_) {
+    FunctionTargets& group = by_function_[target.binding->function];
+    group.targets.push_back(&target);
+    for (std::size_t i = 0; i < target.inputs.size(); ++i) {
+      const InputBinding* input = target.inputs[i];
+      if (input != nullptr && input->from.starts_with("call.") &&
+          (input->steers || is_integer(target.definition->inputs[i].dtype)))
+        group.depends_on_shapes_only = false;
+    }
+  }
+  for (auto& [function, group] : by_function_)
+    std::stable_sort(group.targets.begin(), group.targets.end(),
                      [](const Target* a, const Target* b) { return a->binding < b->binding; });
 }
 
 bool Binder::depends_on_shapes_only(const std::string& function) const {
   const auto found = by_function_.find(function);
-  if (found == by_function_.end()) return true;
-  return std::all_of(found->second.begin(), found->second.end(), [](const Target* target) {
-    for (std::size_t i = 0; i < target->inputs.size(); ++i) {
-      const InputBinding* input = target->inputs[i];
-      if (input == nullptr || !input->from.starts_with("call.")) continue;
-      if (input->steers || is_integer(target->definition->inputs[i].dtype)) return false;
-    }
-    return true;
-  });
+  return found == by_function_.end() || found->second.depends_on_shapes_only;
 }
 
 BindResult Binder::bind(const CallInContext& context) const {
@@ -466,7 +487,7 @@ BindResult Binder::bind(const CallInContext& context) const {
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
   std::size_t fewest = std::numeric_limits<std::size_t>::max();
-  const std::vector<const Target*>& targets = found->second;
+  const std::vector<const Target*>& targets = found->second.targets;
   for (std::size_t begin = 0; begin < targets.size();) {
     const Binding& binding = *targets[begin]->binding;
     std::size_t end = begin;

@@ -76,7 +76,11 @@ class Binder {
  private:
   const BindingSet& bindings_;
   std::vector<Target> targets_;
-  std::map<std::string, std::vector<const Target*>, std::less<>> by_function_;  ///< grouped by binding
+  struct FunctionTargets {
+    std::vector<const Target*> targets;  ///< grouped by binding
+    bool depends_on_shapes_only = true;
+  };
+  std::map<std::string, FunctionTargets, std::less<>> by_function_;
 };
 
 }  // namespace cw

@@ -14,7 +14,10 @@ Found bad_indptr(const Values& v) {
   return {};
 }
 
-Found out_of_range(const Values& v, std::int64_t low, std::int64_t high) {
+Found out_of_range(const DenseTensor& tensor, std::int64_t low, std::int64_t high) {
+  const auto range = integer_range(tensor);
+  if (!range || (range->first >= low && range->second <= high)) return {};
+  const Values v = integers(tensor);
   for (std::size_t i = 0; i < v.size(); ++i)
     if (v[i] < low || v[i] > high) return fmt::format("entry {} is {}, outside {} to {}", i, v[i], low, high);
   return {};
@@ -55,22 +58,21 @@ Found violation(Check::Kind kind, const CheckedValues& checked) {
   for (const DenseTensor* tensor : {&checked.subject, checked.other, checked.last_page_len})
     if (tensor != nullptr && !is_integer(tensor->dtype))
       return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
-  const Values values = integers(checked.subject);
   switch (kind) {
     case Kind::indptr:
-      return bad_indptr(values);
+      return bad_indptr(integers(checked.subject));
     case Kind::indices:
-      return out_of_range(values, 0, checked.limit - 1);
+      return out_of_range(checked.subject, 0, checked.limit - 1);
     case Kind::indices_or_pad:
-      return out_of_range(values, -1, checked.limit - 1);
+      return out_of_range(checked.subject, -1, checked.limit - 1);
     case Kind::last_page_len:
-      return out_of_range(values, 1, checked.limit);
+      return out_of_range(checked.subject, 1, checked.limit);
     case Kind::one_each:
-      return not_one_each(values);
+      return not_one_each(integers(checked.subject));
     case Kind::lengths:
-      return wrong_lengths(values, integers(*checked.other), checked.page_size);
+      return wrong_lengths(integers(checked.subject), integers(*checked.other), checked.page_size);
     case Kind::causal_lengths:
-      return fewer_keys_than_queries(values, integers(*checked.other),
+      return fewer_keys_than_queries(integers(checked.subject), integers(*checked.other),
                                      checked.last_page_len ? integers(*checked.last_page_len) : Values(),
                                      checked.page_size);
   }

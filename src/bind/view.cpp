@@ -57,7 +57,7 @@ InputView pick(InputView view, Shape shape, std::function<std::uint64_t(std::uin
   return view;
 }
 
-std::uint64_t product(std::span<const std::int64_t> shape) {
+std::uint64_t product(const Shape& shape) {
   return element_count(shape).value_or(0);
 }
 
@@ -129,7 +129,7 @@ class Builder {
         return shape_error("input {}: a KV cache in one tensor has 5 axes, the second of extent 2; this one is {}",
                            input_.name, to_string(view_->shape));
       const Shape shape{view_->shape[0], view_->shape[2], view_->shape[3], view_->shape[4]};
-      const std::uint64_t page = product(std::span(shape).subspan(1));
+      const std::uint64_t page = product(Shape(shape.begin() + 1, shape.end()));
       view_ = pick(std::move(*view_), shape, [page, half](std::uint64_t i) {
         return i / page * 2 * page + static_cast<std::uint64_t>(half) * page + i % page;
       });
@@ -219,8 +219,8 @@ class Builder {
   Result<void> flatten_rows() {
     const Shape& shape = view_->shape;
     if (shape.size() <= 2) return {};
-    const auto rows = static_cast<std::int64_t>(product(std::span(shape).first(shape.size() - 1)));
-    view_ = reshape(std::move(*view_), {rows, shape.back()});
+    const auto rows = static_cast<std::int64_t>(product(Shape(shape.begin(), shape.end() - 1)));
+    view_ = reshape(std::move(*view_), Shape{rows, shape.back()});
     return {};
   }
 

@@ -41,7 +41,7 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
       for (auto extent : field.value().get_array()) entry.shape.push_back(extent.get_int64());
       has_shape = true;
     } else if (key == "data_offsets") {
-      std::vector<std::uint64_t> offsets;
+      boost::container::small_vector<std::uint64_t, 2> offsets;
       for (auto offset : field.value().get_array()) offsets.push_back(offset.get_uint64());
       if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_size)
         return fail_malformed("tensor {} has data_offsets outside the file's {} data bytes", name, data_size);
@@ -62,7 +62,7 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
 
 Result<void> check_layout(const std::vector<SafetensorsEntry>& entries, std::uint64_t data_begin,
                           std::uint64_t file_size) {
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  boost::container::small_vector<std::pair<std::uint64_t, std::uint64_t>, 8> ranges;
   ranges.reserve(entries.size());
   for (const auto& entry : entries) ranges.emplace_back(entry.begin, entry.end);
   std::sort(ranges.begin(), ranges.end());
@@ -106,7 +106,7 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
   } catch (const simdjson::simdjson_error& error) {
     return fail_malformed("the header is not the JSON it should be: {}", error.what());
   }
-  std::vector<std::string_view> names;
+  boost::container::small_vector<std::string_view, 8> names;
   names.reserve(entries.size());
   for (const auto& entry : entries) names.push_back(entry.name);
   std::sort(names.begin(), names.end());

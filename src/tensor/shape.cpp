@@ -1,5 +1,6 @@
 #include "tensor/shape.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -17,6 +18,29 @@ T load(std::string_view bytes, std::size_t index) {
   T value;
   std::memcpy(&value, bytes.data() + index * sizeof(T), sizeof(T));
   return value;
+}
+
+// Calls `visit` with a zero of the C++ type behind an integer dtype; anything else counts as bytes.
+template <typename Visit>
+auto with_integer_type(DType dtype, Visit visit) {
+  switch (dtype) {
+    case DType::int64:
+      return visit(std::int64_t{});
+    case DType::int32:
+      return visit(std::int32_t{});
+    case DType::int16:
+      return visit(std::int16_t{});
+    case DType::int8:
+      return visit(std::int8_t{});
+    case DType::uint64:
+      return visit(std::uint64_t{});
+    case DType::uint32:
+      return visit(std::uint32_t{});
+    case DType::uint16:
+      return visit(std::uint16_t{});
+    default:
+      return visit(std::uint8_t{});
+  }
 }
 
 float from_bfloat16(std::uint16_t raw) {
@@ -73,7 +97,7 @@ bool append_integer(DType dtype, std::int64_t value, std::string& bytes) {
 
 }  // namespace
 
-std::optional<std::uint64_t> element_count(std::span<const std::int64_t> shape) {
+std::optional<std::uint64_t> element_count(const Shape& shape) {
   std::int64_t count = 1;
   bool overflow = false;
   for (const std::int64_t extent : shape) {
@@ -91,35 +115,37 @@ std::optional<std::uint64_t> byte_count(DType dtype, std::uint64_t count) {
   return total / 8;
 }
 
-std::string to_string(std::span<const std::int64_t> shape) {
+std::string to_string(const Shape& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index) {
-  switch (dtype) {
-    case DType::int64:
-      return load<std::int64_t>(bytes, index);
-    case DType::int32:
-      return load<std::int32_t>(bytes, index);
-    case DType::int16:
-      return load<std::int16_t>(bytes, index);
-    case DType::int8:
-      return load<std::int8_t>(bytes, index);
-    case DType::uint64:
-      return static_cast<std::int64_t>(load<std::uint64_t>(bytes, index));
-    case DType::uint32:
-      return load<std::uint32_t>(bytes, index);
-    case DType::uint16:
-      return load<std::uint16_t>(bytes, index);
-    default:
-      return load<std::uint8_t>(bytes, index);
-  }
+  return with_integer_type(dtype,
+                           [&](auto zero) { return static_cast<std::int64_t>(load<decltype(zero)>(bytes, index)); });
 }
 
 std::vector<std::int64_t> integers(const DenseTensor& tensor) {
   std::vector<std::int64_t> values(tensor.bytes.size() * 8 / bits(tensor.dtype));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = integer_at(tensor.dtype, tensor.bytes, i);
+  with_integer_type(tensor.dtype, [&](auto zero) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<std::int64_t>(load<decltype(zero)>(tensor.bytes, i));
+    return 0;
+  });
   return values;
+}
+
+std::optional<std::pair<std::int64_t, std::int64_t>> integer_range(const DenseTensor& tensor) {
+  const std::size_t count = tensor.bytes.size() * 8 / bits(tensor.dtype);
+  if (count == 0) return std::nullopt;
+  return with_integer_type(tensor.dtype, [&](auto zero) {
+    auto least = static_cast<std::int64_t>(load<decltype(zero)>(tensor.bytes, 0)), most = least;
+    for (std::size_t i = 1; i < count; ++i) {
+      const auto value = static_cast<std::int64_t>(load<decltype(zero)>(tensor.bytes, i));
+      least = std::min(least, value);
+      most = std::max(most, value);
+    }
+    return std::pair(least, most);
+  });
 }
 
 std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t index) {

@@ -72,13 +72,14 @@ class Maker {
       const auto constant = axis_index(pool.entries_per_page->text());
       if (constant) per_page = std::max<std::int64_t>(1, workload_.axes[*constant]);
     }
-    std::vector<std::int64_t> pages;
-    for (const std::int64_t value : integers(*indices))
-      if (value >= 0) pages.push_back(value / per_page);
     KeptPages kept{.axis = *axis, .listed = {}};
     if (policy_.pool_size == PoolSize::used) {
-      kept.count = pages.empty() ? 1 : *std::max_element(pages.begin(), pages.end()) + 1;
+      const auto range = integer_range(*indices);  // negative entries are padding
+      kept.count = range ? std::max<std::int64_t>(range->second, 0) / per_page + 1 : 1;
     } else {
+      std::vector<std::int64_t> pages = integers(*indices);
+      std::erase_if(pages, [](std::int64_t index) { return index < 0; });
+      for (std::int64_t& page : pages) page /= per_page;
       std::sort(pages.begin(), pages.end());
       pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
       if (pages.empty()) pages.push_back(0);

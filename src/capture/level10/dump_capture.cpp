@@ -4,10 +4,13 @@
 #include <charconv>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <set>
 #include <shared_mutex>
 #include <tuple>
 #include <unordered_map>
+
+#include <fmt/compile.h>
 
 #include "base/hash.h"
 #include "capture/level10/metadata.h"
@@ -29,10 +32,10 @@ bool take(std::string_view& text, std::string_view prefix) {
 
 template <typename Integer>
 bool take_digits(std::string_view& text, std::size_t at_least, Integer& value) {
-  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  if (digits < at_least) return false;
-  const auto parsed = std::from_chars(text.data(), text.data() + digits, value);
-  if (parsed.ec != std::errc()) return false;
+  if (text.empty() || text[0] == '-') return false;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  const auto digits = static_cast<std::size_t>(parsed.ptr - text.data());
+  if (parsed.ec != std::errc() || digits < at_least) return false;
   text.remove_prefix(digits);
   return true;
 }
@@ -53,19 +56,19 @@ Result<std::shared_ptr<const Signature>> shared_signature(const std::string& tex
   return signature;
 }
 
-// Turns a record's values into arguments whose tensors can be read.
+// Turns a record's values into arguments whose tensors can be read; they are moved out of the record.
 class Assembler {
  public:
-  Assembler(const Record& record, std::shared_ptr<const TensorFile> file) : record_(record), file_(std::move(file)) {}
+  Assembler(Record& record, std::shared_ptr<const TensorFile> file) : record_(record), file_(std::move(file)) {}
 
-  Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) const {
+  Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) {
     std::vector<std::pair<std::string, Value>> result;
     result.reserve(record_.inputs.size() + record_.tensors.size());
     const bool method = record_.self != 0;
-    for (const auto& [key, recorded] : record_.inputs) {
+    for (auto& [key, recorded] : record_.inputs) {
       if (method && key == "arg_0") continue;
       CW_TRY(std::string name, parameter(key, signature));
-      CW_TRY(Value value, this->value(recorded));
+      CW_TRY(Value value, this->value(std::move(recorded)));
       result.emplace_back(std::move(name), std::move(value));
     }
     // Top-level tensors are in tensor_details only; so are nested ones, under keys with "__", and outputs.
@@ -100,31 +103,32 @@ class Assembler {
     return Tensor{found.dtype, found.shape, file_, *entry};
   }
 
-  Result<Value> value(const RecordedValue& recorded) const {
+  Result<Value> value(RecordedValue&& recorded) const {
     if (const auto* key = std::get_if<TensorKey>(&recorded.data)) {
       CW_TRY(Tensor tensor, this->tensor(key->key));
       return Value{std::move(tensor)};
     }
-    if (const auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
+    if (auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
       Sequence items{.items = {}, .truncated = sequence->truncated};
-      for (const RecordedValue& item : sequence->items) {
-        CW_TRY(Value value, this->value(item));
+      items.items.reserve(sequence->items.size());
+      for (RecordedValue& item : sequence->items) {
+        CW_TRY(Value value, this->value(std::move(item)));
         items.items.push_back(std::move(value));
       }
       return Value{std::move(items)};
     }
-    if (const auto* number = std::get_if<RecordedEnum>(&recorded.data))
-      return Value{Enumerator{number->name, number->value}};
-    if (const auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
-      return Value{Opaque{opaque->type, opaque->text}};
+    if (auto* number = std::get_if<RecordedEnum>(&recorded.data))
+      return Value{Enumerator{std::move(number->name), number->value}};
+    if (auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
+      return Value{Opaque{std::move(opaque->type), std::move(opaque->text)}};
     if (const auto* flag = std::get_if<bool>(&recorded.data)) return Value{*flag};
     if (const auto* integer = std::get_if<std::int64_t>(&recorded.data)) return Value{*integer};
     if (const auto* real = std::get_if<double>(&recorded.data)) return Value{*real};
-    if (const auto* text = std::get_if<std::string>(&recorded.data)) return Value{*text};
+    if (auto* text = std::get_if<std::string>(&recorded.data)) return Value{std::move(*text)};
     return Value{};
   }
 
-  const Record& record_;
+  Record& record_;
   std::shared_ptr<const TensorFile> file_;
 };
 
@@ -155,7 +159,10 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
   for (const auto& [folder, calls] : single_calls)
     if (capture.listed_.insert(folder).second)
       if (const auto number = capture.add_folder(folder, false))
-        for (const std::string& call : calls) capture.add_call(call, *number);
+        for (const std::string& call : calls) {
+          std::string_view function;
+          if (const auto entry = parse_name(call, function)) capture.add_call(*entry, function, *number);
+        }
   if (capture.entries_.empty())
     return fail("no_dumps",
                 "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below",
@@ -184,16 +191,16 @@ std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name,
   return entry;
 }
 
-void DumpCapture::add_call(std::string_view name, std::uint16_t folder) {
-  std::string_view function;
-  auto entry = parse_name(name, function);
-  if (!entry || functions_.size() >= std::numeric_limits<std::uint16_t>::max()) return;
-  const auto [known, added] =
-      function_ids_.try_emplace(std::string(function), static_cast<std::uint16_t>(functions_.size()));
-  if (added) functions_.emplace_back(function);
-  entry->function = known->second;
-  entry->folder = folder;
-  entries_.push_back(*entry);
+void DumpCapture::add_call(Entry entry, std::string_view function, std::uint16_t folder) {
+  auto known = function_ids_.find(function);
+  if (known == function_ids_.end()) {
+    if (functions_.size() >= std::numeric_limits<std::uint16_t>::max()) return;
+    known = function_ids_.emplace(function, static_cast<std::uint16_t>(functions_.size())).first;
+    functions_.emplace_back(function);
+  }
+  entry.function = known->second;
+  entry.folder = folder;
+  entries_.push_back(entry);
 }
 
 std::optional<std::uint16_t> DumpCapture::add_folder(const std::filesystem::path& path, bool is_whole) {
@@ -217,9 +224,10 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
   const auto listed = visit_directory(path, [&](std::string_view name, bool is_directory) {
     std::string_view function;
     if (!is_directory) return;
-    if (!parse_name(name, function)) return below.emplace_back(name), void();
+    const auto entry = parse_name(name, function);
+    if (!entry) return below.emplace_back(name), void();
     if (!std::exchange(has_calls, true)) folder = add_folder(path, true);
-    if (folder) add_call(name, *folder);
+    if (folder) add_call(*entry, function, *folder);
   });
   if (!listed) {
     if (depth == 0) return listed;
@@ -237,7 +245,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
 
 std::string DumpCapture::name(const Entry& entry) const {
   const std::int64_t seconds = entry.time / 1000;
-  return fmt::format("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}", seconds / 1'000'000, seconds % 1'000'000,
+  return fmt::format(FMT_COMPILE("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}"), seconds / 1'000'000, seconds % 1'000'000,
                      entry.time % 1000, entry.process, functions_[entry.function], entry.sequence, entry.digits);
 }
 
@@ -247,10 +255,16 @@ std::string DumpCapture::location(std::size_t index) const {
 
 void DumpCapture::sort() {
   // Within a millisecond plans go before the rest, until session.jsonl says better.
-  const auto key = [this](const Entry& e) {
-    const std::string& function = functions_[e.function];
-    return std::make_tuple(e.time, e.folder, e.process, !function.ends_with(".plan"), std::string_view(function),
-                           e.sequence);
+  std::vector<std::uint16_t> by_name(functions_.size()), ranks(functions_.size());
+  std::iota(by_name.begin(), by_name.end(), std::uint16_t{0});
+  const auto name_key = [this](std::uint16_t f) {
+    return std::make_pair(!functions_[f].ends_with(".plan"), std::string_view(functions_[f]));
+  };
+  std::sort(by_name.begin(), by_name.end(),
+            [&](std::uint16_t a, std::uint16_t b) { return name_key(a) < name_key(b); });
+  for (std::size_t i = 0; i < by_name.size(); ++i) ranks[by_name[i]] = static_cast<std::uint16_t>(i);
+  const auto key = [&ranks](const Entry& e) {
+    return std::make_tuple(e.time, e.folder, e.process, ranks[e.function], e.sequence);
   };
   std::sort(entries_.begin(), entries_.end(), [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
 }
@@ -403,22 +417,22 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
     return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
   }
-  CW_TRY(const Record record, parse_last_record(*metadata).map_error(in_call));
+  CW_TRY(Record record, parse_last_record(*metadata).map_error(in_call));
 
   if (record.function != functions_[entry.function] || record.process != entry.process)
     return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index), record.function,
                 record.process);
 
   Call call;
-  call.function = record.function;
-  call.module = record.module;
+  call.function = std::move(record.function);
+  call.module = std::move(record.module);
   call.status = status_of(record);
   call.wrapper = {entry.folder, record.process, record.self};
   call.order = index;
   call.flushes = record.flush_index;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
-  call.flashinfer_version = record.flashinfer_version;
+  call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes
   // its record after its inputs.

@@ -6,6 +6,7 @@
 // call 24 bytes stay in memory. What a record says of paths is never used: dumps get moved.
 #pragma once
 
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -54,7 +55,7 @@ class DumpCapture final : public Capture {
   Result<void> list(const std::filesystem::path& path, int depth);
   /// Its number; nothing when it cannot be opened.
   std::optional<std::uint16_t> add_folder(const std::filesystem::path& path, bool is_whole);
-  void add_call(std::string_view name, std::uint16_t folder);
+  void add_call(Entry entry, std::string_view function, std::uint16_t folder);
   std::string name(const Entry& entry) const;
   void sort();
   void settle_ties();
@@ -64,7 +65,7 @@ class DumpCapture final : public Capture {
   void for_each_group(Visit visit) const;
   std::vector<bool> ambiguous_entries() const;
 
-  std::vector<Entry> entries_;
+  std::deque<Entry> entries_;  ///< grows without a second copy
   std::vector<std::string> functions_;
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include <simdjson.h>
@@ -111,7 +112,6 @@ RecordedValue parse_value(json::value value, int depth) {
 
 Shape parse_shape(json::array array) {
   Shape shape;
-  shape.reserve(4);
   for (auto extent : array) shape.push_back(extent.get_int64());
   return shape;
 }
@@ -195,8 +195,9 @@ Result<Record> parse_last_record(std::string_view content) {
     const std::size_t end = content.find_last_not_of(" \r\n");
     if (end == std::string_view::npos) break;
     content = content.substr(0, end + 1);
-    const std::size_t newline = content.rfind('\n');
-    const std::size_t begin = newline == std::string_view::npos ? 0 : newline + 1;
+    const void* const newline = ::memrchr(content.data(), '\n', content.size());  // std's rfind goes byte by byte
+    const std::size_t begin =
+        newline == nullptr ? 0 : static_cast<std::size_t>(static_cast<const char*>(newline) + 1 - content.data());
     record = parse_record(content.substr(begin));
     content = content.substr(0, begin);
   }

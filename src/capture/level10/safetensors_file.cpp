@@ -16,6 +16,8 @@ class SafetensorsFile final : public TensorFile {
  public:
   SafetensorsFile(std::string path, std::string front, std::vector<SafetensorsEntry> entries)
       : path_(std::move(path)), front_(std::move(front)) {
+    begins_.reserve(entries.size());
+    entries_.reserve(entries.size());
     for (SafetensorsEntry& entry : entries) {
       begins_.push_back(entry.begin);
       entries_.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape)});
