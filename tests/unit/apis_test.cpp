@@ -77,7 +77,9 @@ TEST_F(Apis, MoeFp4PackedWeights) {
   call("trtllm_fp4_block_scale_moe", "flashinfer.fused_moe.core", normal);
   call("trtllm_fp4_block_scale_moe", "flashinfer.fused_moe.core", moe(128, 2048, 768, "8", "1", fp4_weights({{"gemm1_bias", f32({128, 1536})}})));
   call("trtllm_fp4_block_scale_moe", "flashinfer.fused_moe.core", moe(128, 2048, 768, "8", "1", fp4_weights({{"norm_topk_prob", literal("false")}})));
+  call("trtllm_fp4_block_scale_moe", "flashinfer.fused_moe.core", moe(128, 2048, 768, "8", "1", fp4_weights({{"valid_hidden_size", literal("2000")}})));
   const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "padded_weights"), 1u);
   EXPECT_EQ(count(outcome, "other_activation"), 1u);
   EXPECT_EQ(count(outcome, "other_routing"), 1u);
   ASSERT_EQ(workloads("trtllm_fp4_block_scale_moe_topk8_e128_h2048_i768").size(), 1u);
@@ -109,7 +111,9 @@ TEST_F(Apis, GdnDecodeAndMtp) {
   call("gated_delta_rule_decode_pretranspose", "flashinfer.gdn_decode", sequence(1, {{"state", literal("null")}, {"initial_state", f32({9, 8, 128, 128})}}));
   call("gated_delta_rule_mtp", "flashinfer.gdn_decode", sequence(3, {{"initial_state", f32({9, 8, 128, 128})}, {"initial_state_indices", int32_tensor({4, 8})}}));
   call("gated_delta_rule_mtp", "flashinfer.gdn_decode", sequence(3, {{"initial_state", f32({9, 8, 128, 128})}, {"initial_state_indices", int32_tensor({4, 9})}}));
+  call("gated_delta_rule_decode_pretranspose", "flashinfer.gdn_decode", sequence(1, {{"state", f32({2, 8, 128, 128})}, {"disable_state_update", literal("true")}}));
   const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "other_update"), 1u);
   EXPECT_EQ(count(outcome, "state_pool"), 1u);
   EXPECT_EQ(count(outcome, "structure"), 1u);
   ASSERT_EQ(workloads("gdn_decode_qk4_v8_d128_k_last").size(), 1u);

@@ -248,6 +248,23 @@ TEST_F(BinderTest, CustomMasksAndMoreQueriesThanKeys) {
   EXPECT_EQ(count(outcome, "structure"), 1u);
 }
 
+// What FlashInfer 0.7.2 added to the MLA wrapper.
+TEST_F(BinderTest, MlaSinksAndScalesOfTheRun) {
+  const std::pair<std::string, DumpValue> additions[] = {{"kwarg_sinks", DumpTensor{DType::float32, {16}}},
+                                                         {"kwarg_bmm1_scale", DumpLiteral{"0.3"}},
+                                                         {"kwarg_ckv_scale_arr", DumpTensor{DType::float32, {2}}}};
+  writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {2, 1}, false, 0.1));
+  for (const auto& addition : additions) {
+    DumpCall run = mla_run(0xa, 2);
+    run.arguments.push_back(addition);
+    writer_.tick();
+    writer_.write(run);
+  }
+  const auto outcome = sanitize_dumps();
+  for (const char* reason : {"attention_sinks", "scales_at_run", "quantized_kv"}) EXPECT_EQ(count(outcome, reason), 1u);
+  EXPECT_TRUE(workloads("mla_paged_decode_h16_ckv512_kpe64_ps1").empty());
+}
+
 TEST_F(BinderTest, MlaLastPagesAreComputedFromLengths) {
   writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {65, 64}, false, 0.1, 64));
   writer_.tick();
