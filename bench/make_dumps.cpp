@@ -10,11 +10,11 @@
 #include <cstdlib>
 #include <random>
 
-#include "support/dump_writer.h"
+#include "simulated/dump_writer.h"
 
 namespace {
 
-using namespace cw::testing;
+using namespace cw::simulated;
 
 std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, std::int64_t pool,
                                      std::vector<std::int64_t>& indices) {

@@ -9,9 +9,12 @@
 #include <nlohmann/json.hpp>
 
 #include "pipeline/sanitize.h"
-#include "support/dump_writer.h"
+#include "simulated/dump_writer.h"
 
 namespace cw::testing {
+
+using namespace cw::simulated;
+
 
 /// A new folder below the system's temporary one, removed with everything in it at the end.
 class TemporaryFolder {

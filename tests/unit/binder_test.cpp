@@ -235,7 +235,8 @@ TEST_F(BinderTest, GivenCausalIsNotDerivedAndFalseIsRefused) {
 
 TEST_F(BinderTest, CustomMasksAndMoreQueriesThanKeys) {
   DumpCall masked = paged_plan(0xa, {0, 2}, {0, 3}, {1, 2, 3});
-  masked.arguments.back() = {"kwarg_custom_mask", DumpTensor{DType::boolean, {6}}};
+  for (auto& [key, value] : masked.arguments)
+    if (key == "kwarg_custom_mask") value = DumpTensor{DType::boolean, {6}};
   writer_.write(masked);
   writer_.tick();
   writer_.write(paged_run(0xa, 2));

@@ -1,0 +1,92 @@
+// Traffic: requests on a schedule to a streaming inference server, and how it answered.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "traffic/prompts.h"
+
+namespace cw {
+
+enum class Endpoint {
+  generate,  ///< SGLang's /generate
+  completions,  ///< OpenAI's /v1/completions
+  chat,      ///< OpenAI's /v1/chat/completions
+};
+
+/// When requests are sent.
+struct Schedule {
+  std::size_t concurrency = 0;  ///< closed loop: so many at a time; 0: no limit
+  double rate = 0;              ///< open loop: Poisson arrivals a second; 0: as soon as allowed
+  std::size_t requests = 0;     ///< how many
+};
+
+struct TrafficOptions {
+  std::string url = "http://127.0.0.1:30000";
+  Endpoint endpoint = Endpoint::generate;
+  std::string model = "default";                ///< for the OpenAI endpoints
+  std::vector<Schedule> schedules;              ///< one after the other
+  std::optional<std::int64_t> output_tokens;    ///< for every request, instead of the data's
+  std::int64_t default_output_tokens = 128;     ///< where the data say nothing
+  std::int64_t most_output_tokens = 1024;       ///< no answer is asked to be longer
+  bool ignores_end = true;                      ///< answers have the asked length, whatever the model says
+  std::optional<double> temperature, top_p;
+  std::optional<std::int64_t> top_k;
+  std::uint64_t seed = 1;                       ///< of the arrivals
+  std::chrono::seconds timeout{600};            ///< without a byte from the server, a request has failed
+  std::size_t most_retries = 2;                 ///< for requests that the server cannot have seen
+};
+
+/// Seconds: 50th, 90th, 99th percentile and mean.
+struct Percentiles {
+  double p50 = 0, p90 = 0, p99 = 0, mean = 0;
+};
+
+struct TrafficReport {
+  std::size_t sent = 0, completed = 0, failed = 0, retried = 0;
+  std::uint64_t input_tokens = 0, output_tokens = 0;
+  double seconds = 0;
+  Percentiles first_token;   ///< from sending to the first token
+  Percentiles per_token;     ///< between tokens after the first, mean of each request
+  Percentiles whole;         ///< whole requests
+  std::map<std::string, std::size_t> errors;  ///< by kind: "http_500", "connection", "timeout", "garbage", …
+  std::string example_error;
+  bool is_stopped = false;  ///< before all was sent
+  std::string warning;      ///< of the prompt source
+
+  double output_rate() const { return seconds > 0 ? static_cast<double>(output_tokens) / seconds : 0; }
+};
+
+/// What others may say to running traffic, and hear of it; from any thread.
+struct TrafficControl {
+  std::atomic<bool> is_paused = false;   ///< send no new requests
+  std::atomic<bool> is_stopped = false;  ///< send no more, and give up those under way after `grace`
+  std::chrono::milliseconds grace{0};
+  std::atomic<std::size_t> sent = 0, done = 0, failed = 0, under_way = 0;
+  std::atomic<std::uint64_t> output_tokens = 0;
+};
+
+/// Sends it all and waits for the answers, in the calling thread. A server that answers nothing any more is no
+/// error: the report counts it. Error codes: "prompts_malformed", "unreadable", "no_prompts".
+Result<TrafficReport> drive(PromptSource& prompts, const TrafficOptions& options, TrafficControl& control);
+
+Json to_json(const TrafficReport& report);
+
+/// GET, with the status; error code "connection". For health checks and server information.
+struct HttpAnswer {
+  long status = 0;
+  std::string body;
+};
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit = std::chrono::seconds(5));
+/// POST of a JSON body.
+Result<HttpAnswer> http_post(const std::string& url, const std::string& body,
+                             std::chrono::milliseconds limit = std::chrono::seconds(5));
+
+}  // namespace cw
