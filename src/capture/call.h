@@ -42,6 +42,7 @@ struct Call {
   std::string flashinfer_version;
   std::shared_ptr<const Signature> signature;
   std::vector<std::pair<std::string, Value>> arguments;  ///< by parameter name, `self` left out
+  std::shared_ptr<const void> lease;  ///< what the call was read from is kept until this goes; often null
 
   /// The argument as given; null when the caller left it out.
   const Value* given(std::string_view name) const;

@@ -30,6 +30,8 @@ class Capture {
   virtual std::string location(std::size_t index) const = 0;
   /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.
   virtual Result<Call> read(std::size_t index) const = 0;
+  /// Nobody is going to read call `index`: a capture that deletes what it is done with may delete it.
+  virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// Changes when, and only when, another run was captured: growing keeps it.
   virtual std::string id() const = 0;

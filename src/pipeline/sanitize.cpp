@@ -1,6 +1,7 @@
 #include "pipeline/sanitize.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <numeric>
 
@@ -11,6 +12,7 @@
 #include "dataset/publication.h"
 #include "pipeline/collection.h"
 #include "workload/selection.h"
+#include "workload/stash.h"
 
 namespace cw {
 namespace {
@@ -35,33 +37,76 @@ struct Prepared {
   std::string id;
 };
 
-class Sanitizer {
+}  // namespace
+
+class Sanitizer::Work {
  public:
-  Sanitizer(const Capture& capture, const Dataset& dataset, const BindingSet& bindings, const SanitizeOptions& options)
+  Work(const Capture& capture, const Dataset& dataset, const BindingSet& bindings, const SanitizeOptions& options,
+       Source source)
       : capture_(capture),
         dataset_(dataset),
         bindings_(bindings),
         options_(options),
-        binder_(dataset.definitions, bindings) {}
+        binder_(dataset.definitions, bindings) {
+    // Of what is stashed a good part may turn out rarer than the rest: four times what is selected leaves room.
+    if (source == Source::vanishing)
+      stash_.emplace(options.selection == Selection::all ? std::numeric_limits<std::size_t>::max()
+                                                         : options.num_samples * 4);
+  }
 
-  Result<SanitizeOutcome> run() {
-    CW_TRY(const auto chosen, choose_definitions(dataset_, options_.definition_names, options_.op_types));
+  Result<void> begin() {
+    CW_TRY(chosen_, choose_definitions(dataset_, options_.definition_names, options_.op_types));
     for (const std::string& input : options_.policy.keep_values)
-      if (std::none_of(chosen.begin(), chosen.end(),
+      if (std::none_of(chosen_.begin(), chosen_.end(),
                        [&input](const Definition* d) { return d->input(input) != nullptr; }))
         return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
+    survey_options_ = {
+        .policy = options_.policy, .selected = {chosen_.begin(), chosen_.end()}, .progress = options_.progress};
+    if (stash_)
+      survey_options_.on_distinct = [this](const CallInContext& context, const Target& target, const Hash128& key) {
+        for (const Observation& observation : binder_.bind(context).observations) {
+          if (observation.target != &target) continue;
+          if (auto workload = make_workload(observation, options_.policy))
+            stash_->add(&target, key, std::move(*workload));
+        }
+      };
+    surveyor_.emplace(capture_, bindings_, binder_, survey_options_);
+    return {};
+  }
+
+  void advance() { surveyor_->advance(); }
+
+  std::vector<Progress> progress() const {
+    std::vector<Progress> all;
+    const Survey& survey = surveyor_->current();
+    for (const Definition* definition : chosen_) {
+      Progress progress{.definition = definition};
+      const Target* target = target_of(*definition);
+      if (const auto counts = survey.definitions.find(target); target != nullptr && counts != survey.definitions.end()) {
+        progress.calls = counts->second.calls;
+        progress.calls_since_new = counts->second.calls - counts->second.calls_at_last_cell;
+        progress.distinct = survey.collector.distinct(target);
+        progress.ranges = counts->second.ranges;
+        progress.cells = counts->second.cells.size();
+      }
+      all.push_back(std::move(progress));
+    }
+    return all;
+  }
+
+  std::uint64_t calls() const { return surveyor_->current().calls; }
+
+  Result<SanitizeOutcome> finish() {
     // The lock is held from before the dataset is looked at to after it is changed.
     std::optional<Publication> publication;
     if (!options_.is_dry_run) {
       CW_TRY(publication, Publication::begin(dataset_.root));
       outcome_.recovered = publication->recovered();
     }
-    SurveyOptions survey_options{
-        .policy = options_.policy, .selected = {chosen.begin(), chosen.end()}, .progress = options_.progress};
-    outcome_.survey = survey(capture_, bindings_, binder_, survey_options);
+    outcome_.survey = surveyor_->finish();
 
     std::vector<NewWorkloads> additions;
-    for (const Definition* definition : chosen) {
+    for (const Definition* definition : chosen_) {
       CW_TRY(auto addition, one_definition(*definition));
       if (!addition.workloads.empty()) additions.push_back(std::move(addition));
     }
@@ -100,14 +145,21 @@ class Sanitizer {
     for (const InputBinding& input : target->binding->inputs)
       if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
     for (const Assumption& assumption : target->binding->assumptions) outcome.cites[assumption.name] = assumption.cite;
-    const std::vector<Entry> entries = outcome_.survey.collector.take(target);
+    std::vector<Entry> entries = outcome_.survey.collector.take(target);
     outcome.distinct = entries.size();
+    if (stash_)
+      std::erase_if(entries, [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
     if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
     outcome_.definitions.push_back(std::move(outcome));
     return addition;
+  }
+
+  Result<Workload> workload_of(const Target& target, const Entry& entry) const {
+    if (stash_) return *stash_->find(&target, entry.key);
+    return read_again(capture_, binder_, target, entry, options_.policy);
   }
 
   // Gives the selected entries their ids and finds those that the dataset has already.
@@ -120,7 +172,7 @@ class Sanitizer {
     std::mutex mutex;
     std::optional<Error> failed;
     tbb::parallel_for(std::size_t{0}, selected.size(), [&](std::size_t i) {
-      auto workload = read_again(capture_, binder_, target, entries[selected[i]], options_.policy);
+      auto workload = workload_of(target, entries[selected[i]]);
       if (!workload) {
         const std::lock_guard lock(mutex);
         if (!failed) failed = workload.error();
@@ -160,7 +212,7 @@ class Sanitizer {
       if (!is_new && !lacks_blob) continue;
       addition.workloads.push_back(
           {is_new ? lines[i] : std::string(), blobs[i], [this, &target, entry]() -> Result<std::string> {
-             CW_TRY(const Workload workload, read_again(capture_, binder_, target, entry, options_.policy));
+             CW_TRY(const Workload workload, workload_of(target, entry));
              return blob_content(workload);
            }});
     }
@@ -172,10 +224,39 @@ class Sanitizer {
   const BindingSet& bindings_;
   const SanitizeOptions& options_;
   Binder binder_;
+  std::vector<const Definition*> chosen_;
+  std::optional<Stash> stash_;
+  SurveyOptions survey_options_;
+  std::optional<Surveyor> surveyor_;
   SanitizeOutcome outcome_;
 };
 
-}  // namespace
+Result<Sanitizer> Sanitizer::begin(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+                                   const SanitizeOptions& options, Source source) {
+  auto work = std::make_unique<Work>(capture, dataset, bindings, options, source);
+  CW_CHECK(work->begin());
+  return Sanitizer(std::move(work));
+}
+
+Sanitizer::Sanitizer(std::unique_ptr<Work> work) : work_(std::move(work)) {}
+Sanitizer::Sanitizer(Sanitizer&&) noexcept = default;
+Sanitizer::~Sanitizer() = default;
+
+void Sanitizer::advance() {
+  work_->advance();
+}
+
+std::vector<Progress> Sanitizer::progress() const {
+  return work_->progress();
+}
+
+std::uint64_t Sanitizer::calls() const {
+  return work_->calls();
+}
+
+Result<SanitizeOutcome> Sanitizer::finish() {
+  return work_->finish();
+}
 
 std::size_t DefinitionOutcome::added() const {
   return static_cast<std::size_t>(
@@ -211,7 +292,8 @@ Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset
 
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
                                  const SanitizeOptions& options) {
-  return Sanitizer(capture, dataset, bindings, options).run();
+  CW_TRY(Sanitizer sanitizer, Sanitizer::begin(capture, dataset, bindings, options, Sanitizer::Source::lasting));
+  return sanitizer.finish();
 }
 
 }  // namespace cw

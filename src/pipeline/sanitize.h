@@ -53,6 +53,42 @@ struct SanitizeOutcome {
   std::size_t recovered = 0;  ///< blobs of an interrupted run that were taken back
 };
 
+/// How a definition fares while a capture grows.
+struct Progress {
+  const Definition* definition = nullptr;
+  std::uint64_t calls = 0;
+  std::uint64_t calls_since_new = 0;  ///< since one had var axes in an octave where none had been
+  std::size_t distinct = 0;
+  std::size_t cells = 0;  ///< octaves of the var axes that were met
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis
+};
+
+/// Sanitizes a capture that still grows: advance() as often as there is something new, finish() once, which
+/// takes what is left, selects and writes. All references must outlive it.
+class Sanitizer {
+ public:
+  enum class Source {
+    lasting,    ///< calls can be read again in the end
+    vanishing,  ///< they are deleted on the way: what may be selected is kept in memory
+  };
+  /// Error codes: "definition_unknown" (with names like it), "input_unknown".
+  static Result<Sanitizer> begin(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+                                 const SanitizeOptions& options, Source source);
+  Sanitizer(Sanitizer&&) noexcept;
+  ~Sanitizer();
+
+  void advance();
+  std::vector<Progress> progress() const;  ///< of the definitions asked for
+  std::uint64_t calls() const;
+  /// Error codes: "disk_full", "locked", and those of writing.
+  Result<SanitizeOutcome> finish();
+
+ private:
+  class Work;
+  explicit Sanitizer(std::unique_ptr<Work> work);
+  std::unique_ptr<Work> work_;
+};
+
 /// Error codes: "definition_unknown" (with names like it), "disk_full", "locked", and those of writing.
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
                                  const SanitizeOptions& options);

@@ -1,6 +1,7 @@
 #include "pipeline/survey.h"
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -67,12 +68,14 @@ bool is_grouped(std::string_view reason) {
   return reason == "no_definition_fits" || reason == "no_definition";
 }
 
-class Run {
+}  // namespace
+
+class Surveyor::Run {
  public:
   Run(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options)
       : capture_(capture), binder_(binder), options_(options), association_(bindings) {}
 
-  Survey operator()() {
+  void advance() {
     using Mode = tbb::filter_mode;
     tbb::parallel_pipeline(
         most_batches,
@@ -85,6 +88,12 @@ class Run {
         }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
           return bind(std::move(batch));
         }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
+  }
+
+  const Survey& current() const { return survey_; }
+
+  Survey finish() {
+    advance();
     // Calls that waited to the end for a neighbour.
     const auto rest = std::make_shared<Batch>();
     rest->begin = rest->end = capture_.size();
@@ -112,13 +121,16 @@ class Run {
     for (std::size_t i = batch->begin; i < batch->end; ++i) {
       if (!options_.reads_everything && !association_.is_relevant(capture_.function(i))) {
         batch->calls.emplace_back(nullptr);
+        capture_.release(i);
         continue;
       }
       auto call = guarded([&] { return capture_.read(i); });
       if (call)
         batch->calls.emplace_back(std::make_shared<const Call>(std::move(*call)));
-      else
+      else {
         batch->calls.emplace_back(tl::unexpected(std::move(call).error()));
+        capture_.release(i);
+      }
     }
     return batch;
   }
@@ -224,6 +236,21 @@ class Run {
     }
   }
 
+  static void cover(const Definition& spec, const std::vector<std::int64_t>& axes, DefinitionCounts& counts) {
+    std::vector<int> cell;
+    std::size_t var = 0;
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      if (spec.axes[i].constant) continue;
+      if (var == counts.ranges.size()) counts.ranges.emplace_back(axes[i], axes[i]);
+      auto& [least, most] = counts.ranges[var++];
+      least = std::min(least, axes[i]);
+      most = std::max(most, axes[i]);
+      cell.push_back(
+          static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
+    }
+    if (counts.cells.insert(std::move(cell)).second) counts.calls_at_last_cell = counts.calls;
+  }
+
   void count(const BoundCall& bound) {
     const Call& call = *bound.context.call;
     const Outcome& outcome = *bound.outcome;
@@ -242,8 +269,10 @@ class Run {
       DefinitionCounts& definition = survey_.definitions[workload.target];
       ++definition.calls;
       for (const std::string& name : workload.derived) ++definition.derived[name];
-      survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
-                            origin_of(bound.context));
+      cover(*workload.target->definition, workload.workload.axes, definition);
+      const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
+                                                  origin_of(bound.context));
+      if (is_first && options_.on_distinct) options_.on_distinct(bound.context, *workload.target, workload.key);
     }
     if (outcome.workloads.empty() && outcome.rejection)
       survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order,
@@ -259,8 +288,6 @@ class Run {
   std::size_t next_ = 0;
 };
 
-}  // namespace
-
 void ShapeRange::add(const Tensor& tensor) {
   if (dtypes.empty()) least = most = tensor.shape;
   dtypes.insert(tensor.dtype);
@@ -271,8 +298,25 @@ void ShapeRange::add(const Tensor& tensor) {
   }
 }
 
+Surveyor::Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+                   const SurveyOptions& options)
+    : run_(std::make_unique<Run>(capture, bindings, binder, options)) {}
+Surveyor::~Surveyor() = default;
+
+void Surveyor::advance() {
+  run_->advance();
+}
+
+const Survey& Surveyor::current() const {
+  return run_->current();
+}
+
+Survey Surveyor::finish() {
+  return run_->finish();
+}
+
 Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options) {
-  return Run(capture, bindings, binder, options)();
+  return Surveyor(capture, bindings, binder, options).finish();
 }
 
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,

@@ -21,6 +21,8 @@ struct SurveyOptions {
   std::set<const Definition*> selected;  ///< empty: all
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
+  /// Told of every distinct workload when it is first seen, while its calls can still be read.
+  std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
 
 /// The extents that an argument's tensors had.
@@ -43,6 +45,9 @@ struct FunctionCounts {
 struct DefinitionCounts {
   std::uint64_t calls = 0;                       ///< bound to it
   std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis, in the definition's order
+  std::set<std::vector<int>> cells;                           ///< octaves of the var axes that were met
+  std::uint64_t calls_at_last_cell = 0;                       ///< `calls` when the last new one was met
 };
 
 struct Survey {
@@ -54,6 +59,23 @@ struct Survey {
   std::uint64_t graph_flushes = 0;
   Collector collector;
   Tally tally;
+};
+
+/// Surveys a capture that may still grow: advance() takes the calls that came since the last time. All
+/// references must outlive it.
+class Surveyor {
+ public:
+  Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
+  ~Surveyor();
+  void advance();
+  /// What was seen up to now.
+  const Survey& current() const;
+  /// Takes what is left, and the calls that waited for another. Once, at the end.
+  Survey finish();
+
+ private:
+  class Run;
+  std::unique_ptr<Run> run_;
 };
 
 Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);

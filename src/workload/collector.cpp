@@ -10,10 +10,11 @@ Origin origin_of(const CallInContext& context) {
   return {position(context.call), position(context.plan), position(context.init)};
 }
 
-void Collector::add(const Target* target, const Workload& workload, const Hash128& key,
+bool Collector::add(const Target* target, const Workload& workload, const Hash128& key,
                     const std::vector<std::string>& derived, const Origin& origin) {
   Entry& entry = entries_[target][key];
-  if (entry.seen++ == 0) {
+  const bool is_first = entry.seen++ == 0;
+  if (is_first) {
     entry.key = key;
     const Definition& definition = *workload.definition;
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
@@ -26,6 +27,12 @@ void Collector::add(const Target* target, const Workload& workload, const Hash12
   if (entry.plans.size() <= Entry::most_plans &&
       std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);
+  return is_first;
+}
+
+std::size_t Collector::distinct(const Target* target) const {
+  const auto found = entries_.find(target);
+  return found == entries_.end() ? 0 : found->second.size();
 }
 
 std::vector<Entry> Collector::take(const Target* target) {

@@ -41,11 +41,15 @@ class Collector {
  public:
   /// Counts one observation; `key` is the workload's content_key(). Results do not depend on the order of
   /// calls to add().
-  void add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
+  /// Whether it is the first of its kind.
+  bool add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
            const Origin& origin);
 
   /// Notes that a call of this plan was captured into a CUDA graph.
   void add_captured_plan(std::size_t plan) { captured_plans_.insert(static_cast<std::uint32_t>(plan)); }
+
+  /// How many distinct workloads a target has.
+  std::size_t distinct(const Target* target) const;
 
   /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's own.
   std::vector<Entry> take(const Target* target);

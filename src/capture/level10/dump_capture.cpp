@@ -173,6 +173,33 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
   return capture;
 }
 
+Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, bool deletes) {
+  DumpCapture capture;
+  capture.deletes_ = deletes;
+  if (!capture.add_folder(folder, true)) return fail("unreadable", "{}: cannot be read", folder.string());
+  return capture;
+}
+
+bool DumpCapture::append(std::string_view name) {
+  std::string_view function;
+  const auto entry = parse_name(name, function);
+  if (entry) add_call(*entry, function, 0);
+  return entry.has_value();
+}
+
+std::optional<std::int64_t> DumpCapture::process_of(std::string_view name) {
+  std::string_view function;
+  const auto entry = parse_name(name, function);
+  if (!entry) return std::nullopt;
+  return entry->process;
+}
+
+void DumpCapture::release(std::size_t index) const {
+  if (!deletes_) return;
+  std::error_code ignored;  // the folder may be gone; a disk that cannot delete shows in the budget
+  std::filesystem::remove_all(folders_[entries_[index].folder].path / name(entries_[index]), ignored);
+}
+
 std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name, std::string_view& function) {
   Entry entry{};
   std::int64_t day = 0, time = 0, milliseconds = 0;
@@ -432,6 +459,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.flushes = record.flush_index;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
+  if (deletes_)
+    call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
   call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes

@@ -24,11 +24,21 @@ class DumpCapture final : public Capture {
   /// Error codes: "not_found", "unreadable", "no_dumps". Unreadable sub-folders become defects.
   static Result<DumpCapture> open(const std::vector<std::filesystem::path>& roots);
 
+  /// A capture of one folder that is still being written: it begins empty, append() adds calls. With
+  /// `deletes`, a call's directory is removed when the last user of the Call that was read lets it go.
+  /// Error codes: "not_found", "unreadable".
+  static Result<DumpCapture> follow(const std::filesystem::path& folder, bool deletes);
+  /// Adds the next call by its directory's name; false when that is no call's name. Not safe while others read.
+  bool append(std::string_view name);
+  /// The process that a directory's name tells; nothing when it is no call's.
+  static std::optional<std::int64_t> process_of(std::string_view name);
+
   std::size_t size() const override { return entries_.size(); }
   const std::string& function(std::size_t index) const override { return functions_[entries_[index].function]; }
   WrapperId process(std::size_t index) const override { return {entries_[index].folder, entries_[index].process, 0}; }
   std::string location(std::size_t index) const override;
   Result<Call> read(std::size_t index) const override;
+  void release(std::size_t index) const override;
   std::string id() const override;
 
   const std::vector<CaptureDefect>& defects() const override { return defects_; }
@@ -71,6 +81,7 @@ class DumpCapture final : public Capture {
   std::vector<Folder> folders_;
   std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
   std::vector<CaptureDefect> defects_;
+  bool deletes_ = false;
 };
 
 }  // namespace cw::level10

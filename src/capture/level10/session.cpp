@@ -27,6 +27,16 @@ std::string_view call_name(std::string_view line) {
 
 }  // namespace
 
+SessionEntry session_entry(std::string_view line) {
+  static constexpr std::string_view field = "\"execution_status\": \"";
+  SessionEntry entry{call_name(line), {}};
+  const std::size_t found = line.rfind(field);
+  if (found == std::string_view::npos) return entry;
+  const std::string_view status = line.substr(found + field.size());
+  entry.status = status.substr(0, status.find('"'));
+  return entry;
+}
+
 Result<void> read_session_order(const std::filesystem::path& path, const std::function<void(std::string_view)>& begin,
                                 std::uint64_t last_bytes) {
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));

@@ -18,4 +18,10 @@ Result<void> read_session_order(const std::filesystem::path& path,
                                 const std::function<void(std::string_view name)>& begin,
                                 std::uint64_t last_bytes = ~std::uint64_t{0});
 
+/// The call that a line of session.jsonl speaks of, and its status; empty where the line has none.
+struct SessionEntry {
+  std::string_view name, status;
+};
+SessionEntry session_entry(std::string_view line);
+
 }  // namespace cw::level10

@@ -1,0 +1,100 @@
+#include "capture/level10/follower.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+
+#include "base/hash.h"
+#include "capture/level10/session.h"
+
+namespace cw::level10 {
+namespace {
+
+constexpr std::size_t block_size = 1 << 20;
+constexpr std::uint64_t free_every = 4 << 20;
+// Calls nest a few deep. One with more begun after it in its process is not going to return.
+constexpr std::size_t deepest_nesting = 16;
+constexpr std::chrono::seconds patience{20};
+
+}  // namespace
+
+Follower::Follower(std::filesystem::path folder, DumpCapture& capture, bool frees)
+    : folder_(std::move(folder)), capture_(capture), frees_(frees) {}
+
+Result<void> Follower::poll() {
+  CW_CHECK(read_session());
+  give(false);
+  return {};
+}
+
+Result<void> Follower::read_session() {
+  const std::string path = (folder_ / "session.jsonl").string();
+  if (!session_) {
+    session_ = FileDescriptor(::open(path.c_str(), (frees_ ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+    if (!session_) return {};  // nothing was called yet
+  }
+  CW_TRY(const std::uint64_t size, file_size(session_, path));
+  while (offset_ < size) {
+    const std::size_t kept = rest_.size();
+    const std::size_t more = std::min<std::uint64_t>(block_size, size - offset_);
+    rest_.resize(kept + more);
+    CW_CHECK(read_exactly(session_, offset_, more, rest_.data() + kept, path));
+    offset_ += more;
+    std::string_view lines = rest_;
+    for (std::size_t end = lines.find('\n', kept); end != std::string_view::npos; end = lines.find('\n')) {
+      take_line(lines.substr(0, end));
+      lines.remove_prefix(end + 1);
+    }
+    rest_.erase(0, rest_.size() - lines.size());
+  }
+  if (frees_ && offset_ - freed_ >= free_every) {
+    const std::uint64_t whole = offset_ / 4096 * 4096;
+    ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(whole));
+    freed_ = whole;
+  }
+  return {};
+}
+
+void Follower::take_line(std::string_view line) {
+  const auto [name, status] = session_entry(line);
+  const auto process = DumpCapture::process_of(name);
+  if (!process) return;
+  std::deque<Begun>& begun = begun_[*process];
+  if (known_.insert(xxh3_64(name)).second) {
+    begun.push_back({std::string(name), status == "completed", Clock::now()});
+    ++pending_;
+    return;
+  }
+  if (status != "completed") return;
+  const auto found = std::find_if(begun.rbegin(), begun.rend(), [name = name](const Begun& b) { return b.name == name; });
+  if (found != begun.rend()) found->is_complete = true;
+}
+
+void Follower::give(bool all) {
+  const auto now = Clock::now();
+  for (auto& [process, begun] : begun_)
+    while (!begun.empty() && (all || begun.front().is_complete || begun.size() > deepest_nesting ||
+                              now - begun.front().since > patience)) {
+      capture_.append(begun.front().name);
+      begun.pop_front();
+      --pending_;
+    }
+}
+
+Result<void> Follower::finish() {
+  CW_CHECK(read_session());
+  give(true);
+  // Folders whose lines were garbled by other processes' or never written.
+  std::vector<std::string> names;
+  CW_CHECK(visit_directory(folder_, [&](std::string_view name, bool is_directory) {
+    if (is_directory && DumpCapture::process_of(name) && !known_.contains(xxh3_64(name))) names.emplace_back(name);
+  }));
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    known_.insert(xxh3_64(name));
+    capture_.append(name);
+  }
+  return {};
+}
+
+}  // namespace cw::level10

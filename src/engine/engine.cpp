@@ -1,0 +1,212 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "traffic/traffic.h"
+
+namespace cw {
+namespace {
+
+constexpr std::size_t log_tail = 64 << 10;
+
+struct Symptom {
+  std::string_view text;  ///< in the log
+  std::string_view advice;
+};
+
+// First match wins, so the particular before the general.
+constexpr std::array symptoms{
+    Symptom{"CUDA out of memory", "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
+                                  "(with --engine-args), or use a larger --tp."},
+    Symptom{"torch.OutOfMemoryError", "The GPU's memory is too small or taken: look at nvidia-smi, lower "
+                                      "--mem-fraction-static (with --engine-args), or use a larger --tp."},
+    Symptom{"Not enough memory", "The model leaves no room for the KV cache: use a larger --tp or a smaller model."},
+    Symptom{"address already in use", "The port is taken: end what listens there, or give another --port."},
+    Symptom{"Address already in use", "The port is taken: end what listens there, or give another --port."},
+    Symptom{"cannot listen on", "The port is taken: end what listens there, or give another --port."},
+    Symptom{"gated repo", "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
+    Symptom{"GatedRepoError", "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
+    Symptom{"401 Client Error", "The Hub refused the token: log in with `hf auth login` or set HF_TOKEN."},
+    Symptom{"RepositoryNotFoundError", "There is no such model, or no access to it: check --model-name."},
+    Symptom{"is not a valid model identifier", "There is no such model: check --model-name."},
+    Symptom{"does not appear to have a file named config.json", "That folder holds no model: check --model-name."},
+    Symptom{"OfflineModeIsEnabled", "The model is not in the cache and HF_HUB_OFFLINE is set: unset it or download first."},
+    Symptom{"unrecognized arguments", "The installed engine does not know a flag: leave it out of --engine-args, or update the engine."},
+    Symptom{"No module named", "A Python module is missing in the engine's environment: install it, or choose another with --python, "
+                               "--venv or --conda-env."},
+    Symptom{"CUDA driver version is insufficient", "The driver is older than PyTorch's CUDA: update it, or install a PyTorch for it."},
+    Symptom{"no kernel image is available", "PyTorch or FlashInfer was built for other GPUs: install builds for this one."},
+    Symptom{"no NVIDIA driver", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"No CUDA GPUs are available", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"No accelerator", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"No space left on device", "The disk is full: free some space, or give --dump-dir on another disk."},
+    Symptom{"No such file or directory", "A path that the engine was given does not exist."},
+};
+
+std::string read_tail(const std::filesystem::path& path) {
+  auto file = open_for_reading(AT_FDCWD, path.string());
+  if (!file) return {};
+  const auto size = file_size(*file, path.string());
+  if (!size) return {};
+  const std::size_t wanted = std::min<std::uint64_t>(*size, log_tail);
+  std::string tail(wanted, '\0');
+  if (!read_exactly(*file, *size - wanted, wanted, tail.data(), path.string())) return {};
+  return tail;
+}
+
+// The last `count` lines that say something.
+std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_t count) {
+  std::vector<std::string> lines;
+  std::string tail = read_tail(log);
+  std::replace(tail.begin(), tail.end(), '\r', '\n');
+  for (std::size_t end = tail.size(); end > 0 && lines.size() < count;) {
+    const std::size_t newline = tail.rfind('\n', end - 1);
+    const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
+    if (tail.find_first_not_of(" \t^~-=", begin) < end && begin < end) lines.push_back(tail.substr(begin, end - begin));
+    end = newline == std::string::npos ? 0 : newline;
+  }
+  std::reverse(lines.begin(), lines.end());
+  return lines;
+}
+
+std::string record_of(pid_t group, const EngineOptions& options) {
+  return dump({{"group", group},
+               {"started", start_time(group).value_or(0)},
+               {"owner", ::getpid()},
+               {"owner_started", start_time(::getpid()).value_or(0)},
+               {"command", to_shell(options.command)},
+               {"dumps", options.dumps.string()}}) +
+         "\n";
+}
+
+bool is_running(const Json& record, const char* id, const char* started) {
+  const auto pid = record.value(id, 0);
+  const auto since = start_time(pid);
+  return pid > 1 && since && *since == record.value(started, std::uint64_t{0});
+}
+
+}  // namespace
+
+std::string last_line(const std::filesystem::path& log) {
+  const auto lines = last_lines(log, 1);
+  return lines.empty() ? std::string() : lines[0];
+}
+
+std::string explain_death(const std::filesystem::path& log, const std::optional<ExitStatus>& status) {
+  const std::string tail = read_tail(log);
+  std::string text = status ? fmt::format("it ended with {}", to_string(*status)) : std::string("it does not answer");
+  for (const Symptom& symptom : symptoms) {
+    const std::size_t found = tail.find(symptom.text);
+    if (found == std::string::npos) continue;
+    const std::size_t newline = tail.rfind('\n', found);
+    const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
+    const std::size_t end = std::min(tail.find('\n', found), tail.size());
+    return fmt::format("{}: {}\n{}", text, tail.substr(begin, std::min<std::size_t>(end - begin, 300)), symptom.advice);
+  }
+  for (const std::string& line : last_lines(log, 5)) text += "\n    " + line.substr(0, 200);
+  return text;
+}
+
+Engine::Engine(ProcessGroup group, std::filesystem::path log, std::filesystem::path record)
+    : group_(std::move(group)), log_(std::move(log)), record_(std::move(record)) {}
+
+Engine::~Engine() {
+  if (group_) stop();
+}
+
+void Engine::stop() {
+  if (!group_) return;
+  group_->stop();
+  std::error_code ignored;
+  if (!record_.empty()) std::filesystem::remove(record_, ignored);
+}
+
+Result<Engine> Engine::start(const EngineOptions& options, const std::function<void(const std::string&)>& progress) {
+  CW_TRY(ProcessGroup group, ProcessGroup::start(options.command, options.log));
+  std::filesystem::path record;
+  if (!options.ledger.empty()) {
+    record = options.ledger / fmt::format("{}.json", group.id());
+    CW_CHECK(write_atomically(record, record_of(group.id(), options)));
+  }
+  Engine engine(std::move(group), options.log, std::move(record));
+  const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
+  for (;;) {
+    if (const auto status = engine.status())
+      return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
+                  options.log.string());
+    if (const auto answer = http_get(options.url + "/health", std::chrono::seconds(2)); answer && answer->status == 200)
+      return engine;
+    if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
+    if (std::chrono::steady_clock::now() > deadline)
+      return fail("engine_slow", "the engine is not ready after {} s; its log's last line: {}\nIts log: {}",
+                  options.start_limit.count(), last_line(options.log), options.log.string());
+    progress(last_line(options.log));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+std::vector<std::string> end_orphans(const std::filesystem::path& ledger) {
+  std::vector<std::string> lines;
+  std::vector<std::filesystem::path> records;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(ledger, error))
+    if (entry.path().extension() == ".json") records.push_back(entry.path());
+  std::sort(records.begin(), records.end());
+  for (const auto& path : records) {
+    const auto content = read_file(AT_FDCWD, path.string(), 1 << 20);
+    const auto record = content ? parse_json(*content) : std::nullopt;
+    if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
+    if (record && record->is_object()) {
+      const pid_t group = record->value("group", 0);
+      // A group keeps its number from being given to anyone else: without its leader it is still ours.
+      const bool is_leaderless = group > 1 && !start_time(group);
+      if ((is_running(*record, "group", "started") || is_leaderless) && group > 1 && is_group_alive(group)) {
+        end_group(group, std::chrono::seconds(15));
+        lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})", group));
+      }
+      const std::string dumps = string_member(*record, "dumps");
+      if (!dumps.empty() && std::filesystem::exists(dumps, error))
+        lines.push_back(fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  collect-workloads "
+                                    "sanitize --dumps {} --trace-dir DIR",
+                                    dumps, dumps));
+    }
+    std::filesystem::remove(path, error);
+  }
+  return lines;
+}
+
+Result<std::filesystem::path> state_folder() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  const char* home = std::getenv("HOME");
+  std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
+                                 : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
+                                                                    : std::filesystem::path("/tmp");
+  folder /= "collect-workloads";
+  CW_CHECK(make_directories(folder));
+  return folder;
+}
+
+Result<int> free_port() {
+  const FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+    return fail("no_port", "no free port: {}", std::strerror(errno));
+  return ntohs(address.sin_port);
+}
+
+}  // namespace cw

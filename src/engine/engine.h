@@ -1,0 +1,65 @@
+// A running inference engine: started in a process group of its own, waited for, watched, ended.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/process.h"
+
+namespace cw {
+
+struct EngineOptions {
+  Command command;
+  std::filesystem::path log;
+  std::string url;                               ///< without a path
+  std::chrono::seconds start_limit{1800};        ///< weights of a large model take their time
+  std::filesystem::path ledger;                  ///< folder of records of what runs; see end_orphans()
+  std::filesystem::path dumps;                   ///< noted in the record
+};
+
+class Engine {
+ public:
+  /// Starts it and waits until /health answers 200. `progress` is told the log's last line while it loads.
+  /// Error codes: "spawn_failed", "engine_died" (the message explains the log), "engine_slow", "interrupted".
+  static Result<Engine> start(const EngineOptions& options, const std::function<void(const std::string&)>& progress);
+  Engine(Engine&&) noexcept = default;
+  Engine& operator=(Engine&&) noexcept = default;
+  ~Engine();
+
+  /// How it ended, if it did.
+  std::optional<ExitStatus> status() { return group_->status(); }
+  pid_t id() const { return group_->id(); }
+  void freeze() { group_->freeze(); }
+  void thaw() { group_->thaw(); }
+  bool is_frozen() const { return group_->is_frozen(); }
+  /// TERM to the group, KILL to what is left. No process of it survives.
+  void stop();
+  const std::filesystem::path& log() const { return log_; }
+
+ private:
+  Engine(ProcessGroup group, std::filesystem::path log, std::filesystem::path record);
+
+  std::optional<ProcessGroup> group_;
+  std::filesystem::path log_, record_;
+};
+
+/// What the end of a log says about why an engine died, and what to try; the last lines themselves where nothing
+/// is recognised.
+std::string explain_death(const std::filesystem::path& log, const std::optional<ExitStatus>& status);
+
+/// The last line of a log that says something.
+std::string last_line(const std::filesystem::path& log);
+
+/// Engines that earlier runs of this program started and, killed themselves, did not end. They are ended now,
+/// by recorded process id and start time. Returns a line for each.
+std::vector<std::string> end_orphans(const std::filesystem::path& ledger);
+
+/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads; made if it is not there.
+Result<std::filesystem::path> state_folder();
+
+/// A TCP port of 127.0.0.1 that is free now.
+Result<int> free_port();
+
+}  // namespace cw

@@ -1,0 +1,81 @@
+// From definitions to engine runs: which can be reached, with which model and flags, and what FlashInfer is told to
+// dump. Nothing is started here.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/process.h"
+#include "bind/binding.h"
+#include "engine/recipes.h"
+
+namespace cw {
+
+/// FLASHINFER_* for a dump of just the calls that `bindings` need.
+struct CaptureFilter {
+  std::vector<std::string> include;
+  std::vector<std::string> exclude{"*.__init__"};  ///< they dump whole workspaces
+  std::uint64_t max_count = 1'000'000'000;         ///< both limits count what was ever written
+  std::uint64_t max_size_gb = 1'000'000;
+
+  std::vector<std::pair<std::string, std::string>> environment(const std::filesystem::path& folder) const;
+};
+
+/// fnmatch patterns over FlashInfer's own names, from the bindings' functions, sorted and unique.
+CaptureFilter filter_for(const std::vector<const Binding*>& bindings);
+
+struct EnginePlanOptions {
+  std::string engine = "sglang";
+  std::string python = "python3";
+  std::string self;             ///< this program, for the simulated engine
+  std::string model_name;       ///< instead of the recipes'
+  int tensor_parallel = 0;      ///< 0: the definitions' and recipes'
+  std::vector<std::string> engine_flags;  ///< added to every run's, and taken over the recipes' of the same name
+  std::vector<std::string> launch_command;  ///< instead of all that
+  int compute_capability = 0;   ///< of this machine's GPU, 90 for SM90; 0: not known
+};
+
+struct EngineRun {
+  std::string profile;
+  std::string model;       ///< its name in the recipes; empty for --model-name and --launch-command
+  std::string model_path;
+  int tensor_parallel = 1;
+  std::vector<const Definition*> definitions;
+  std::vector<const Binding*> bindings;  ///< unique
+  Command command;                       ///< {port} and {host} are still in it
+  std::vector<FlagChoice> flags;         ///< of the recipe, to be fitted to the installed version
+  Json model_config;                     ///< null when not known
+};
+
+struct Unreachable {
+  const Definition* definition;
+  std::string why, reach;
+};
+
+struct EnginePlan {
+  std::vector<EngineRun> runs;
+  std::vector<Unreachable> unreachable;
+};
+
+/// Error code "engine_unknown" (with those there are).
+Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, const BindingSet& bindings,
+                             const Recipes& recipes, const EnginePlanOptions& options);
+
+/// The flags that an installed engine knows, from what its --help prints.
+std::set<std::string> flags_in_help(std::string_view help);
+
+/// Takes of each choice the first alternative that is known (all are, when `known` is empty), leaves out what
+/// `given` sets already, and says what it replaced or dropped.
+struct FittedFlags {
+  std::vector<std::string> words, notes;
+};
+FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std::string>& known,
+                      const std::vector<std::string>& given);
+
+/// Replaces {name} in every word.
+std::vector<std::string> fill_in(std::vector<std::string> words, const std::map<std::string, std::string>& values);
+
+}  // namespace cw

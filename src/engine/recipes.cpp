@@ -1,0 +1,109 @@
+#include "engine/recipes.h"
+
+#include <yaml-cpp/yaml.h>
+
+namespace cw {
+namespace {
+
+Json to_json(const YAML::Node& node) {
+  if (node.IsMap()) {
+    Json object = Json::object();
+    for (const auto& item : node) object[item.first.as<std::string>()] = to_json(item.second);
+    return object;
+  }
+  if (node.IsSequence()) {
+    Json list = Json::array();
+    for (const auto& item : node) list.push_back(to_json(item));
+    return list;
+  }
+  std::int64_t integer = 0;
+  double real = 0;
+  if (YAML::convert<std::int64_t>::decode(node, integer)) return integer;
+  if (YAML::convert<double>::decode(node, real)) return real;
+  return node.IsNull() ? Json() : Json(node.Scalar());
+}
+
+std::vector<std::string> words(const YAML::Node& node) {
+  std::vector<std::string> result;
+  for (const auto& word : node) result.push_back(word.as<std::string>());
+  return result;
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t end = std::min(text.find(' ', i), text.size());
+    if (end > i) result.push_back(text.substr(i, end - i));
+    i = end + 1;
+  }
+  return result;
+}
+
+std::vector<FlagChoice> flags(const YAML::Node& node) {
+  std::vector<FlagChoice> result;
+  for (const auto& item : node) {
+    FlagChoice choice;
+    if (item.IsMap())
+      for (const auto& alternative : item["any"]) choice.alternatives.push_back(split(alternative.as<std::string>()));
+    else
+      choice.alternatives.push_back(split(item.as<std::string>()));
+    result.push_back(std::move(choice));
+  }
+  return result;
+}
+
+Stage stage(const YAML::Node& node) {
+  Stage result;
+  result.profile = node["profile"].as<std::string>("");
+  if (node["page_size"]) result.page_size = node["page_size"].as<std::int64_t>();
+  if (node["sm"]) result.compute_capability = node["sm"].as<int>();
+  result.unreachable = node["unreachable"].as<std::string>("");
+  result.reach = node["reach"].as<std::string>("");
+  return result;
+}
+
+EngineRecipe engine(const YAML::Node& node) {
+  EngineRecipe result;
+  result.command = words(node["command"]);
+  result.help = words(node["help"]);
+  result.version = words(node["version"]);
+  result.flags = flags(node["flags"]);
+  for (const auto& item : node["profiles"]) {
+    Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
+    for (const auto& variable : item.second["environment"])
+      profile.environment.emplace_back(variable.first.as<std::string>(), variable.second.as<std::string>());
+    result.profiles.emplace(item.first.as<std::string>(), std::move(profile));
+  }
+  for (const auto& item : node["stages"]) {
+    Stage parsed = stage(item.second);
+    if (!parsed.profile.empty() && !result.profiles.contains(parsed.profile))
+      throw YAML::Exception(item.second.Mark(), "there is no profile " + parsed.profile);
+    result.stages.emplace(item.first.as<std::string>(), std::move(parsed));
+  }
+  if (result.command.empty()) throw YAML::Exception(node.Mark(), "an engine needs a command");
+  return result;
+}
+
+}  // namespace
+
+Result<Recipes> Recipes::parse(const std::string& yaml) {
+  Recipes recipes;
+  try {
+    const YAML::Node root = YAML::Load(yaml);
+    if (root["format"].as<int>(0) != 1) return fail("recipes_malformed", "recipes: expected format: 1");
+    for (const auto& item : root["models"]) {
+      ModelRecipe model{item.second["path"].as<std::string>(), item.second["tp"].as<int>(1), nullptr};
+      if (item.second["config"]) model.config = to_json(item.second["config"]);
+      recipes.models.emplace(item.first.as<std::string>(), std::move(model));
+    }
+    for (const auto& item : root["op_types"])
+      recipes.op_types.emplace(item.first.as<std::string>(), item.second.as<std::string>());
+    for (const auto& item : root["engines"])
+      recipes.engines.emplace(item.first.as<std::string>(), engine(item.second));
+  } catch (const YAML::Exception& error) {
+    return fail("recipes_malformed", "recipes: {}", error.what());
+  }
+  return recipes;
+}
+
+}  // namespace cw

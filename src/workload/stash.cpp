@@ -1,0 +1,33 @@
+#include "workload/stash.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace cw {
+
+void Stash::add(const Target* target, const Hash128& key, Workload workload) {
+  Kept& kept = kept_[target];
+  Cell cell;
+  for (std::size_t i = 0; i < workload.axes.size(); ++i)
+    if (!workload.definition->axes[i].constant)
+      cell.push_back(
+          static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(workload.axes[i], 0)))));
+  if (!kept.workloads.emplace(key, std::move(workload)).second) return;
+  std::vector<Hash128>& keys = kept.cells[cell];
+  keys.insert(std::upper_bound(keys.begin(), keys.end(), key), key);
+  if (kept.workloads.size() <= most_) return;
+  const auto fullest = std::max_element(kept.cells.begin(), kept.cells.end(), [](const auto& a, const auto& b) {
+    return a.second.size() < b.second.size();
+  });
+  kept.workloads.erase(fullest->second.back());
+  fullest->second.pop_back();
+}
+
+const Workload* Stash::find(const Target* target, const Hash128& key) const {
+  const auto kept = kept_.find(target);
+  if (kept == kept_.end()) return nullptr;
+  const auto found = kept->second.workloads.find(key);
+  return found == kept->second.workloads.end() ? nullptr : &found->second;
+}
+
+}  // namespace cw

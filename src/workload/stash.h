@@ -1,0 +1,33 @@
+// Whole workloads kept in memory while the calls they came from are deleted.
+//
+// Bounded: of each definition at most so many are kept, spread over the octaves of its var axes. When there are
+// too many, the fullest cell loses the one with the greatest key, so that the choice within a cell does not
+// depend on the order in which workloads came.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "workload/workload.h"
+
+namespace cw {
+
+class Stash {
+ public:
+  explicit Stash(std::size_t most_a_definition) : most_(most_a_definition) {}
+
+  void add(const Target* target, const Hash128& key, Workload workload);
+  /// Null when it was not kept.
+  const Workload* find(const Target* target, const Hash128& key) const;
+
+ private:
+  using Cell = std::vector<int>;
+  struct Kept {
+    std::map<Hash128, Workload> workloads;
+    std::map<Cell, std::vector<Hash128>> cells;  ///< keys ascending
+  };
+  std::size_t most_;
+  std::map<const Target*, Kept> kept_;
+};
+
+}  // namespace cw
