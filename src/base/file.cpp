@@ -119,6 +119,18 @@ Result<void> make_directories(const std::filesystem::path& path) {
   return {};
 }
 
+std::uint64_t disk_usage(const std::filesystem::path& path) {
+  std::uint64_t total = 0;
+  const auto visited = visit_directory(path, [&](std::string_view name, bool is_directory) {
+    const std::filesystem::path entry = path / name;
+    struct stat status;
+    if (::lstat(entry.c_str(), &status) != 0) return;
+    total += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (is_directory && S_ISDIR(status.st_mode)) total += disk_usage(entry);
+  });
+  return visited ? total : 0;
+}
+
 Result<void> sync_directory(const std::filesystem::path& path) {
   CW_TRY(const FileDescriptor directory, open_directory(path));
   if (::fsync(directory.get()) != 0) return fail_errno("write", path.string(), errno);

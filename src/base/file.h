@@ -63,6 +63,9 @@ inline constexpr std::string_view partial_suffix = ".partial";
 /// Creates a directory and its parents; no error when it is there already.
 Result<void> make_directories(const std::filesystem::path& path);
 
+/// Bytes on the disk of all files below a directory; holes do not count. What vanishes meanwhile is left out.
+std::uint64_t disk_usage(const std::filesystem::path& path);
+
 /// Flushes a directory's entries to the disk, so that a rename in it survives a power failure.
 Result<void> sync_directory(const std::filesystem::path& path);
 

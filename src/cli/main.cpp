@@ -1,5 +1,6 @@
 #include "cli/main.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 
@@ -25,15 +26,7 @@ CLI::Validator one_of(const std::map<std::string, Value>& names) {
   return silent(CLI::CheckedTransformer(names));
 }
 
-CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
-  CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
-  SanitizeOptions& options = arguments.options;
-  command->add_option("--dumps", arguments.dumps, "Folders of dumps, or folders above them")
-      ->required()
-      ->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
-      ->required()
-      ->type_name("DIR");
+void add_selection(CLI::App* command, SanitizeOptions& options) {
   command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
   command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
   command->add_option("--select", options.selection, "Which distinct workloads to keep")
@@ -59,6 +52,18 @@ CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
           "Store inputs of BYTES and more, as older\ncollections do")
       ->check(silent(CLI::NonNegativeNumber))
       ->type_name("BYTES");
+}
+
+CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
+  CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
+  SanitizeOptions& options = arguments.options;
+  command->add_option("--dumps", arguments.dumps, "Folders of dumps, or folders above them")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
+      ->required()
+      ->type_name("DIR");
+  add_selection(command, options);
   command->add_flag("--dry-run", options.is_dry_run, "Write nothing");
   return command;
 }
@@ -75,6 +80,193 @@ CLI::App* add_inspect(CLI::App& app, InspectArguments& arguments) {
 CLI::App* add_validate(CLI::App& app, ValidateArguments& arguments) {
   CLI::App* command = app.add_subcommand("validate", "Check a dataset: definitions, workloads, blobs");
   command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
+  return command;
+}
+
+void add_traffic(CLI::App* command, TrafficArguments& traffic) {
+  command->add_option("--prompts", traffic.prompts, "ShareGPT, Alpaca, OpenAI chat or JSONL, a file\nor a folder")
+      ->type_name("PATH");
+  command->add_flag("--random-prompts", traffic.uses_random_prompts, "Random tokens instead of text");
+  command->add_option("--input-tokens", traffic.random.input_high, "Random prompts: at most so long")
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--num-prompts", traffic.num_prompts, "How many requests")->capture_default_str()->type_name("N");
+  command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")->type_name("N");
+  command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")->type_name("R");
+  command->add_option("--sweep", traffic.sweep, "Concurrencies one after the other: 1,2,4,8")
+      ->delimiter(',')
+      ->type_name("N,N,…");
+  command->add_option("--sweep-rounds", traffic.sweep_rounds, "Sweep: requests per place and size")
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      ->add_option_function<std::int64_t>(
+          "--output-tokens", [&traffic](std::int64_t n) { traffic.options.output_tokens = n; },
+          "Length of every answer (default: the data's)")
+      ->check(silent(CLI::PositiveNumber))
+      ->type_name("N");
+  command->add_option("--max-output-tokens", traffic.options.most_output_tokens, "No answer is longer")
+      ->check(silent(CLI::PositiveNumber))
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--endpoint", traffic.options.endpoint, "API to speak")
+      ->transform(one_of<Endpoint>(
+          {{"generate", Endpoint::generate}, {"completions", Endpoint::completions}, {"chat", Endpoint::chat}}))
+      ->default_str("generate")
+      ->type_name("generate|completions|chat");
+  command
+      ->add_option_function<double>(
+          "--temperature", [&traffic](double t) { traffic.options.temperature = t; }, "Of every request")
+      ->type_name("T");
+  command
+      ->add_option_function<double>("--top-p", [&traffic](double p) { traffic.options.top_p = p; }, "Of every request")
+      ->type_name("P");
+  command
+      ->add_option_function<std::int64_t>(
+          "--top-k", [&traffic](std::int64_t k) { traffic.options.top_k = k; }, "Of every request")
+      ->type_name("K");
+  command
+      ->add_option_function<std::uint64_t>(
+          "--seed",
+          [&traffic](std::uint64_t seed) { traffic.options.seed = traffic.random.seed = seed; },
+          "Of arrivals and random prompts")
+      ->type_name("N");
+}
+
+void add_engine(CLI::App* command, CollectArguments& arguments) {
+  EngineArguments& engine = arguments.engine;
+  command->add_option("--engine", engine.engine, "sglang, vllm or simulated")->capture_default_str()->type_name("NAME");
+  command->add_option("--model-name", engine.model_name, "Model instead of the recipes'")->type_name("MODEL");
+  command->add_option("--tp", engine.tensor_parallel, "Tensor parallel size (default: the\ndefinition's)")
+      ->type_name("N");
+  command->add_option("--engine-args", engine.engine_flags, "More flags for the engine, in one word")->type_name("ARGS");
+  command->add_option("--launch-command", engine.launch_command, "Any engine: {host} and {port} are replaced")
+      ->type_name("CMD");
+  command->add_option("--sglang-path", engine.sglang_path, "SGLang's checkout (default: ./tmp/sglang if it\nis there)")
+      ->type_name("DIR");
+  command->add_flag("!--no-update", engine.updates, "Use the checkout as it is");
+  command->add_option("--conda-env", engine.conda_env, "The engine's conda environment (default:\nflashinfer if it is there)")
+      ->type_name("NAME");
+  command->add_option("--venv", engine.venv, "The engine's virtual environment")->type_name("DIR");
+  command->add_option("--python", engine.python, "The engine's Python")->type_name("FILE");
+  command->add_option("--recipes", engine.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
+  command->add_option("--include", arguments.include, "Functions to dump, instead of what the\ndefinitions need")
+      ->type_name("PATTERN");
+  command->add_option("--exclude", arguments.exclude, "Functions not to dump")->type_name("PATTERN");
+  command
+      ->add_option_function<std::uint64_t>(
+          "--max-count", [&arguments](std::uint64_t n) { arguments.max_count = n; }, "FlashInfer's limit of calls")
+      ->type_name("N");
+  command
+      ->add_option_function<std::uint64_t>(
+          "--max-size-gb", [&arguments](std::uint64_t n) { arguments.max_size_gb = n; }, "FlashInfer's limit of bytes")
+      ->type_name("GB");
+  command->add_option("--dump-dir", arguments.dump_dir, "Where dumps go")->type_name("DIR");
+}
+
+CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
+  CLI::App* command = app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  add_selection(command, arguments.options);
+  add_engine(command, arguments);
+  add_traffic(command, arguments.traffic);
+  command->add_option("--host", arguments.address.host, "Where the engine listens")->capture_default_str()->type_name("ADDR");
+  command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")->type_name("N");
+  command->add_option("--work-dir", arguments.work_dir, "Logs and dumps of the runs")->type_name("DIR");
+  command->add_option("--disk-budget", arguments.disk_budget, "Dumps never take more")
+      ->transform(silent(CLI::AsSizeValue(true)))
+      ->default_str("10GB")
+      ->type_name("SIZE");
+  command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
+  command->add_flag("--until-saturated,!--all-prompts", arguments.until_saturated,
+                    "End early when nothing new comes (default),\nor send all prompts in any case");
+  command->add_flag("--bench-serving", arguments.uses_bench_serving, "Drive with SGLang's own client");
+  command->add_option("--start-limit", arguments.start_limit, "Seconds until the engine must be ready")
+      ->capture_default_str()
+      ->type_name("S");
+  command->add_option("--hang-limit", arguments.hang_limit, "Seconds without any sign of life")
+      ->capture_default_str()
+      ->type_name("S");
+  command->add_flag("--dry-run", arguments.is_dry_run, "Show the plan and end");
+  return command;
+}
+
+CLI::App* add_env(CLI::App& app, CollectArguments& arguments) {
+  CLI::App* command = app.add_subcommand("env", "The FLASHINFER_* variables for a definition");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  command->add_option("--definition-name", arguments.options.definition_names, "These definitions")->type_name("NAME");
+  command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")->type_name("TYPE");
+  add_engine(command, arguments);
+  return command;
+}
+
+CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
+  CLI::App* command = app.add_subcommand("serve", "The simulated engine alone");
+  simulated::ServerOptions& options = arguments.options;
+  using Fault = simulated::ServerOptions::Fault;
+  using Kind = simulated::Misbehaviour::Kind;
+  command->add_option("--model-name,--model-path", options.model, "A model of the recipes, or a folder with its\nconfig.json")
+      ->required()
+      ->type_name("MODEL");
+  command->add_option("--host", arguments.address.host, "Where to listen")->capture_default_str()->type_name("ADDR");
+  command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")->type_name("N");
+  command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")->capture_default_str()->type_name("N");
+  command->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--chunked-prefill-size", options.scheduler.chunked_prefill_size, "Most tokens of a prefill step")
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--max-running-requests", options.scheduler.max_running, "Most sequences of a decode step")
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_flag("!--disable-radix-cache", options.scheduler.has_prefix_cache, "No prefix cache");
+  command->add_flag("!--flashinfer-mla-disable-ragged", options.scheduler.uses_ragged_mla, "MLA prefill over the pool");
+  command->add_option("--decode-step-ms", options.scheduler.decode_step_ms, "How long a decode step takes")
+      ->capture_default_str()
+      ->type_name("MS");
+  command->add_option("--prefill-token-us", options.scheduler.prefill_token_us, "How long a prefilled token takes")
+      ->capture_default_str()
+      ->type_name("US");
+  command->add_option("--load-seconds", options.load_seconds, "How long it loads")->capture_default_str()->type_name("S");
+  command->add_option("--recipes", arguments.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
+  command
+      ->add_option_function<std::string>(
+          "--misbehave",
+          [&options](const std::string& kind) {
+            options.fault = kind == "refuse"        ? Fault::refuse
+                            : kind == "die-loading" ? Fault::die_loading
+                            : kind == "500"         ? Fault::error_500
+                            : kind == "garbage"     ? Fault::garbage
+                                                    : Fault::none;
+            options.misbehaviour.kind = kind == "die"         ? Kind::die
+                                        : kind == "hang"      ? Kind::hang
+                                        : kind == "fill-disk" ? Kind::fill_disk
+                                        : kind == "half-dump" ? Kind::half_dump
+                                                              : Kind::none;
+          },
+          "For tests: refuse, die-loading, 500, garbage,\nand at a step: die, hang, fill-disk, half-dump")
+      ->check(silent(CLI::IsMember({"refuse", "die-loading", "500", "garbage", "die", "hang", "fill-disk", "half-dump"})))
+      ->type_name("HOW");
+  command->add_option("--misbehave-after", options.misbehaviour.after, "The step")->capture_default_str()->type_name("N");
+  return command;
+}
+
+CLI::App* add_drive(CLI::App& app, DriveArguments& arguments) {
+  CLI::App* command = app.add_subcommand("drive", "Traffic alone, to an engine that runs");
+  command->add_option("--url", arguments.url, "The engine")->capture_default_str()->type_name("URL");
+  command->add_option("--model-name", arguments.traffic.options.model, "For the OpenAI endpoints")->type_name("MODEL");
+  add_traffic(command, arguments.traffic);
+  return command;
+}
+
+CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
+  CLI::App* command = app.add_subcommand("watch", "Sanitize dumps while they are written");
+  command->add_option("--dumps", arguments.dumps, "The folder that FLASHINFER_DUMP_DIR names")->required()->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  add_selection(command, arguments.options);
+  command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
+  command->add_option("--until-idle", arguments.idle_limit, "End after so many seconds without a call")->type_name("S");
   return command;
 }
 
@@ -101,13 +293,27 @@ int main(int argc, char** argv) {
   SanitizeArguments sanitize_arguments;
   InspectArguments inspect_arguments;
   ValidateArguments validate_arguments;
+  CollectArguments collect_arguments, env_arguments;
+  ServeArguments serve_arguments;
+  DriveArguments drive_arguments;
+  WatchArguments watch_arguments;
+  CLI::App* const collect = add_collect(app, collect_arguments);
   CLI::App* const sanitize = add_sanitize(app, sanitize_arguments);
+  CLI::App* const watch = add_watch(app, watch_arguments);
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
   CLI::App* const validate = add_validate(app, validate_arguments);
-  for (CLI::App* command : {sanitize, inspect, validate}) add_common(command, common);
+  CLI::App* const env = add_env(app, env_arguments);
+  CLI::App* const serve = add_serve(app, serve_arguments);
+  CLI::App* const drive = add_drive(app, drive_arguments);
+  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, env, serve, drive}) add_common(command, common);
 
   try {
-    app.parse(argc, argv);
+    // Without a subcommand it is collect.
+    std::vector<std::string> words(argv + 1, argv + argc);
+    if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
+      words.insert(words.begin(), "collect");
+    std::reverse(words.begin(), words.end());
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? exit_success : exit_usage;
   }
@@ -115,6 +321,11 @@ int main(int argc, char** argv) {
   if (common.threads > 0) limit.emplace(tbb::global_control::max_allowed_parallelism, common.threads);
   try {
     if (sanitize->parsed()) return run_sanitize(sanitize_arguments, common);
+    if (collect->parsed()) return run_collect(collect_arguments, common);
+    if (watch->parsed()) return run_watch(watch_arguments, common);
+    if (env->parsed()) return run_env(env_arguments, common);
+    if (serve->parsed()) return run_serve(serve_arguments, common);
+    if (drive->parsed()) return run_drive(drive_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);
     return run_validate(validate_arguments, common);
   } catch (const std::exception& error) {

@@ -12,12 +12,13 @@ namespace cw::cli {
 namespace {
 
 // Definitions with rows of their own: those asked for by name, and all that got calls.
-bool is_shown(const DefinitionOutcome& definition, const SanitizeOptions& options) {
-  const auto& names = options.definition_names;
+bool is_shown(const DefinitionOutcome& definition, const std::vector<std::string>& names) {
   return definition.calls > 0 || std::find(names.begin(), names.end(), definition.definition->name) != names.end();
 }
 
-std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& arguments) {
+}  // namespace
+
+std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown) {
   const Survey& survey = outcome.survey;
   std::string text = fmt::format(
       "{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
@@ -28,7 +29,7 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
   std::size_t silent = 0;
   std::map<std::string, std::vector<std::string>> silent_asked;  // by what there is to say
   for (const DefinitionOutcome& definition : outcome.definitions) {
-    if (!is_shown(definition, arguments.options)) {
+    if (!is_shown(definition, always_shown)) {
       if (definition.is_asked_for) silent_asked[definition.status].push_back(definition.definition->name);
       else ++silent;
       continue;
@@ -50,10 +51,14 @@ std::string describe(const SanitizeOutcome& outcome, const SanitizeArguments& ar
   return text;
 }
 
-std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& arguments, std::size_t added,
-                       std::size_t kept) {
-  const std::string dir = arguments.trace_dir.string();
-  if (arguments.options.is_dry_run)
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run) {
+  const std::string dir = trace_dir.string();
+  std::size_t added = 0, kept = 0;
+  for (const DefinitionOutcome& definition : outcome.definitions) {
+    added += definition.added();
+    kept += definition.kept.size();
+  }
+  if (is_dry_run)
     return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
   std::string text = outcome.recovered > 0
                          ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
@@ -61,11 +66,9 @@ std::string next_steps(const SanitizeOutcome& outcome, const SanitizeArguments& 
   if (kept == 0)
     return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
-                      (arguments.trace_dir / "workloads").string(), collection_file);
+                      (trace_dir / "workloads").string(), collection_file);
   return text + "Next:\n  collect-workloads validate --trace-dir " + dir + "\n";
 }
-
-}  // namespace
 
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
@@ -97,8 +100,8 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     json["dry_run"] = options.is_dry_run;
     std::puts(dump_indented(json).c_str());
   } else {
-    std::fputs(describe(*outcome, arguments).c_str(), stdout);
-    std::fputs(next_steps(*outcome, arguments, added, kept).c_str(), stdout);
+    std::fputs(describe(*outcome, options.definition_names).c_str(), stdout);
+    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run).c_str(), stdout);
   }
   return kept > 0 ? exit_success : exit_no_workloads;
 }

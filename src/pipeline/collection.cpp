@@ -74,8 +74,9 @@ Json definitions_json(const SanitizeOutcome& outcome) {
 
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
   const Survey& survey = outcome.survey;
-  return {{"id", capture.id()},
-          {"source", "level10"},
+  Json section = {{"id", capture.id()}, {"source", "level10"}};
+  if (!options.provenance.is_null()) section["run"] = options.provenance;
+  section.update({
           {"flashinfer_versions", survey.flashinfer_versions},
           {"processes", survey.processes.size()},
           {"calls", survey.calls},
@@ -83,7 +84,8 @@ Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, 
           {"options", options_json(options)},
           {"functions", functions_json(survey)},
           {"definitions", definitions_json(outcome)},
-          {"defects", defects_json(survey)}};
+          {"defects", defects_json(survey)}});
+  return section;
 }
 
 Result<void> write_collection(Publication& publication, const Dataset& dataset, const Capture& capture,

@@ -140,6 +140,7 @@ class Sanitizer::Work {
     if (const auto counts = outcome_.survey.definitions.find(target); counts != outcome_.survey.definitions.end()) {
       outcome.calls = counts->second.calls;
       outcome.derived = counts->second.derived;
+      outcome.ranges = counts->second.ranges;
     }
     outcome.status = outcome.calls == 0 ? target->binding->note : "";
     for (const InputBinding& input : target->binding->inputs)

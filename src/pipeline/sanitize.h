@@ -20,6 +20,7 @@ struct SanitizeOptions {
   std::vector<std::string> definition_names;  ///< empty: all
   std::vector<std::string> op_types;          ///< empty: all
   bool is_dry_run = false;                    ///< writes nothing
+  Json provenance;                            ///< how the capture was made, for collection.json; null: not known
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
 };
 
@@ -40,6 +41,7 @@ struct DefinitionOutcome {
   std::size_t distinct = 0;
   std::map<std::string, std::uint64_t> derived;
   std::vector<KeptWorkload> kept;
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< seen of each var axis
 
   /// Whether the user asked for this definition, rather than for all.
   bool is_asked_for = false;

@@ -427,6 +427,7 @@ void DumpCapture::find_missing() {
 
 // The very first call: it stays the first while a run goes on and more processes join, and no other run has it.
 std::string DumpCapture::id() const {
+  if (entries_.empty()) return uuid_v5("capture without calls");
   return uuid_v5("capture\n" + name(entries_.front()));
 }
 

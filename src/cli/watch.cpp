@@ -1,0 +1,55 @@
+#include <cstdio>
+#include <thread>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "cli/commands.h"
+#include "pipeline/collection.h"
+
+namespace cw::cli {
+
+int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
+  watch_signals();
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  const auto dataset = Dataset::open(arguments.trace_dir);
+  if (!dataset) return report(dataset.error());
+  if (const auto made = make_directories(arguments.dumps); !made) return report(made.error());
+  auto watcher = Watcher::create(arguments.dumps, *dataset, *bindings, arguments.options, arguments.keeps_dumps);
+  if (!watcher) return report(watcher.error());
+
+  ProgressLine progress(common.is_quiet);
+  if (!common.is_quiet && !common.is_json)
+    std::fprintf(stderr, "Watching %s; Ctrl-C ends it and writes the workloads\n", arguments.dumps.c_str());
+  std::uint64_t calls = 0;
+  auto last_call = std::chrono::steady_clock::now();
+  while (stop_signal() == 0) {
+    if (const auto polled = (*watcher)->poll(); !polled) return report(polled.error());
+    const std::uint64_t now = (*watcher)->sanitizer().calls();
+    if (now != calls || (*watcher)->pending() > 0) last_call = std::chrono::steady_clock::now();
+    calls = now;
+    std::size_t distinct = 0;
+    for (const Progress& definition : (*watcher)->sanitizer().progress()) distinct += definition.distinct;
+    progress.update(fmt::format("{} calls, {} distinct workloads, {} MB on disk", with_separators(calls),
+                                with_separators(distinct), disk_usage(arguments.dumps) / 1'000'000));
+    if (arguments.idle_limit > 0 &&
+        std::chrono::steady_clock::now() - last_call > std::chrono::seconds(arguments.idle_limit))
+      break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  auto outcome = (*watcher)->finish();
+  progress.clear();
+  if (!outcome) return report(outcome.error());
+  std::size_t kept = 0;
+  for (const DefinitionOutcome& definition : outcome->definitions) kept += definition.kept.size();
+  if (common.is_json)
+    std::puts(dump_indented(collection_section((*watcher)->capture(), *outcome, (*watcher)->options())).c_str());
+  else
+    std::fputs((describe(*outcome, arguments.options.definition_names) +
+                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run))
+                   .c_str(),
+               stdout);
+  return kept > 0 ? exit_success : exit_no_workloads;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,244 @@
+#include "collect/run.h"
+
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "pipeline/collection.h"
+
+namespace cw {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto tick = std::chrono::milliseconds(20);
+constexpr std::uint64_t least_free = 512 << 20;  // the disk is full before it is full
+
+std::uint64_t free_space(const std::filesystem::path& path) {
+  struct statvfs status;
+  if (::statvfs(path.c_str(), &status) != 0) return ~std::uint64_t{0};
+  return std::uint64_t{status.f_bavail} * status.f_frsize;
+}
+
+class CollectRun {
+ public:
+  CollectRun(const CollectRunOptions& options, const Dataset& dataset, const BindingSet& bindings,
+             const CollectObserver& observer)
+      : options_(options), dataset_(dataset), bindings_(bindings), observer_(observer) {}
+
+  Result<CollectRunOutcome> operator()() {
+    CW_TRY(prompts_, options_.prompts());
+    CW_CHECK(make_directories(options_.dumps));
+    ::chmod(options_.dumps.c_str(), 0700);  // dumps hold activations
+    CW_TRY(watcher_, Watcher::create(options_.dumps, dataset_, bindings_, options_.sanitize, options_.keeps_dumps));
+    const auto begin = Clock::now();
+    CW_TRY(auto engine, Engine::start(options_.engine, observer_.loading));
+    engine_.emplace(std::move(engine));
+    outcome_.ready_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    observer_.ready(outcome_.ready_seconds);
+    if (const auto info = http_get(options_.engine.url + "/server_info"); info && info->status == 200)
+      if (auto json = parse_json(info->body)) outcome_.server_info = std::move(*json);
+
+    // Our client counts its own errors; what it returns as one is about the prompts.
+    Result<TrafficReport> traffic = TrafficReport{};
+    std::atomic<bool> is_done = false;
+    std::thread sender([&] {
+      traffic = options_.traffic_command ? run_command() : drive(*prompts_, options_.traffic, control_);
+      is_done = true;
+    });
+    const Result<void> watched = watch(is_done);
+    control_.is_stopped = true;
+    if (engine_->is_frozen()) engine_->thaw();
+    if (!watched || outcome_.failure) engine_->stop();
+    sender.join();
+    if (watched && !outcome_.failure) settle();
+    engine_->stop();
+    CW_CHECK(watched);
+    if (!traffic && !outcome_.failure) outcome_.failure = traffic.error();
+    if (traffic) outcome_.traffic = std::move(*traffic);
+    judge_traffic();
+    outcome_.is_interrupted = stop_signal() != 0;
+    describe_run();
+    CW_TRY(outcome_.sanitized, watcher_->finish());
+    outcome_.section = collection_section(watcher_->capture(), outcome_.sanitized, watcher_->options());
+    if (!options_.keeps_dumps) {
+      std::error_code ignored;
+      std::filesystem::remove_all(options_.dumps, ignored);
+    }
+    return std::move(outcome_);
+  }
+
+ private:
+  Result<TrafficReport> run_command() {
+    CW_CHECK(run(*options_.traffic_command, std::chrono::hours(24)));
+    return TrafficReport{};
+  }
+
+  // Until traffic has ended or there is a reason to end it.
+  Result<void> watch(const std::atomic<bool>& is_done) {
+    begun_ = last_sign_ = Clock::now();
+    auto next_report = Clock::now();
+    for (;;) {
+      CW_CHECK(watcher_->poll());
+      CW_CHECK(keep_within_budget());
+      if (Clock::now() >= next_report) {
+        next_report = Clock::now() + std::chrono::milliseconds(200);
+        report();
+      }
+      if (is_done || stop_signal() != 0 || outcome_.failure) return {};
+      if (const auto status = engine_->status()) {
+        fail_with("engine_died", fmt::format("the engine died while it served: {}\nIts log: {}",
+                                             explain_death(engine_->log(), status), engine_->log().string()));
+        return {};
+      }
+      if (control_.failed >= 20 && control_.done == 0) return {};  // nothing works; judge_traffic() says so
+      if (Clock::now() - last_sign_ > options_.hang_limit && control_.under_way > 0) {
+        fail_with("engine_hangs",
+                  fmt::format("the engine hangs: no token and no call for {} s with {} requests under way\nIts log: {}",
+                              options_.hang_limit.count(), control_.under_way.load(), engine_->log().string()));
+        return {};
+      }
+      if (options_.until_saturated && is_saturated()) {
+        outcome_.is_saturated = true;
+        return {};
+      }
+      std::this_thread::sleep_for(tick);
+    }
+  }
+
+  void fail_with(std::string code, std::string message) {
+    if (!outcome_.failure) outcome_.failure = Error{std::move(code), std::move(message)};
+  }
+
+  Result<void> keep_within_budget() {
+    std::uint64_t disk = disk_usage(options_.dumps);
+    outcome_.peak_disk = std::max(outcome_.peak_disk, disk);
+    const auto is_over = [&](std::uint64_t used) {
+      return used > options_.disk_budget / 2 || free_space(options_.dumps) < least_free;
+    };
+    control_.is_paused = is_over(disk);
+    if (!is_over(disk) || options_.keeps_dumps) {
+      if (options_.keeps_dumps && disk > options_.disk_budget)
+        fail_with("disk_budget", "the dumps reached --disk-budget; what was collected until then is kept");
+      disk_ = disk;
+      return {};
+    }
+    ++outcome_.freezes;
+    engine_->freeze();
+    const auto begin = Clock::now();
+    while (disk > options_.disk_budget / 4) {
+      CW_CHECK(watcher_->poll());
+      disk = disk_usage(options_.dumps);
+      outcome_.peak_disk = std::max(outcome_.peak_disk, disk);
+      // What is left now are calls that a frozen engine cannot complete, or nothing of ours.
+      if (Clock::now() - begin > std::chrono::seconds(2)) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    disk_ = disk;
+    if (is_over(disk))
+      fail_with("disk_budget",
+                fmt::format("{} MB in {} cannot be dealt with, and --disk-budget is {} MB ({} MB are free on that disk); "
+                            "the run was ended\nGive a larger --disk-budget, or make calls smaller: with "
+                            "--engine-args \"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
+                            disk / 1'000'000, options_.dumps.string(), options_.disk_budget / 1'000'000,
+                            free_space(options_.dumps) / 1'000'000));
+    else
+      engine_->thaw();
+    last_sign_ = Clock::now();
+    return {};
+  }
+
+  bool is_saturated() const {
+    const auto all = watcher_->sanitizer().progress();
+    if (all.empty()) return false;
+    for (const Progress& progress : all)
+      if (progress.distinct < options_.sanitize.num_samples || progress.calls_since_new < options_.saturated_after)
+        return false;
+    return true;
+  }
+
+  void report() {
+    CollectProgress progress;
+    for (const Schedule& schedule : options_.traffic.schedules) progress.requests += schedule.requests;
+    progress.done = control_.done;
+    progress.failed = control_.failed;
+    progress.under_way = control_.under_way;
+    progress.output_tokens = control_.output_tokens;
+    progress.calls = watcher_->sanitizer().calls();
+    if (progress.output_tokens != last_tokens_ || progress.calls != last_calls_) last_sign_ = Clock::now();
+    last_tokens_ = progress.output_tokens;
+    last_calls_ = progress.calls;
+    const double seconds = std::chrono::duration<double>(Clock::now() - begun_).count();
+    progress.tokens_per_second = seconds > 0 ? static_cast<double>(progress.output_tokens) / seconds : 0;
+    progress.disk = disk_;
+    progress.is_frozen = engine_->is_frozen();
+    progress.definitions = watcher_->sanitizer().progress();
+    observer_.running(progress);
+  }
+
+  // The last answers have come; their calls may still be on the way to the disk.
+  void settle() {
+    std::uint64_t calls = 0;
+    for (int quiet = 0; quiet < 10 && !engine_->status();) {
+      if (!watcher_->poll()) return;
+      const std::uint64_t now = watcher_->sanitizer().calls();
+      quiet = now == calls && watcher_->pending() == 0 ? quiet + 1 : 0;
+      if (now == calls && watcher_->pending() > 0 && ++unsettled_ > 250) return;
+      calls = now;
+      std::this_thread::sleep_for(tick);
+    }
+  }
+
+  void judge_traffic() {
+    const TrafficReport& traffic = outcome_.traffic;
+    if (outcome_.failure || traffic.failed == 0 || stop_signal() != 0) return;
+    std::string kinds;
+    for (const auto& [kind, count] : traffic.errors) {
+      if (kind == "given_up" && outcome_.is_saturated) continue;
+      kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", count, kind);
+    }
+    if (kinds.empty()) return;
+    if (traffic.completed > 0 && traffic.failed * 10 < traffic.completed) return observer_.note(fmt::format(
+        "{} of {} requests failed ({}), e.g. {}", traffic.failed, traffic.sent, kinds, traffic.example_error));
+    fail_with("traffic_failed",
+              fmt::format("{} of {} requests failed ({}), e.g. {}\nLook into the engine's log: {}", traffic.failed,
+                          traffic.sent, kinds, traffic.example_error, engine_->log().string()));
+  }
+
+  void describe_run() {
+    Json& run = watcher_->options().provenance;
+    if (run.is_null()) run = Json::object();
+    run["traffic"] = to_json(outcome_.traffic);
+    run["peak_disk_bytes"] = outcome_.peak_disk;
+    run["engine_frozen_times"] = outcome_.freezes;
+    run["saturated"] = outcome_.is_saturated;
+    run["interrupted"] = outcome_.is_interrupted;
+    if (outcome_.failure) run["failure"] = outcome_.failure->code;
+    if (outcome_.server_info.is_object())
+      for (const char* name : {"version", "max_total_num_tokens", "page_size", "tp_size"})
+        if (outcome_.server_info.contains(name)) run["server"][name] = outcome_.server_info[name];
+  }
+
+  const CollectRunOptions& options_;
+  const Dataset& dataset_;
+  const BindingSet& bindings_;
+  const CollectObserver& observer_;
+  std::unique_ptr<PromptSource> prompts_;
+  std::unique_ptr<Watcher> watcher_;
+  std::optional<Engine> engine_;
+  TrafficControl control_;
+  CollectRunOutcome outcome_;
+  Clock::time_point begun_, last_sign_;
+  std::uint64_t last_tokens_ = 0, last_calls_ = 0, disk_ = 0;
+  int unsettled_ = 0;
+};
+
+}  // namespace
+
+Result<CollectRunOutcome> collect_run(const CollectRunOptions& options, const Dataset& dataset,
+                                      const BindingSet& bindings, const CollectObserver& observer) {
+  return CollectRun(options, dataset, bindings, observer)();
+}
+
+}  // namespace cw
