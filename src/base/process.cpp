@@ -3,6 +3,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <thread>
 
 #include <fcntl.h>
@@ -86,17 +89,13 @@ ExitStatus to_exit_status(int raw) {
 
 // The fields of /proc/PID/stat after the command's name, which may hold anything in its parentheses.
 std::vector<std::string> stat_fields(const std::string& pid) {
-  const auto content = read_file(AT_FDCWD, "/proc/" + pid + "/stat", 1 << 16);
-  if (!content) return {};
-  const std::size_t close = content->rfind(')');
+  // Files of /proc have no size: to be read until they end.
+  std::ifstream file("/proc/" + pid + "/stat");
+  const std::string content{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t close = content.rfind(')');
   if (close == std::string::npos) return {};
-  std::vector<std::string> fields;
-  for (std::size_t i = close + 1; i < content->size();) {
-    const std::size_t begin = content->find_first_not_of(" \n", i);
-    if (begin == std::string::npos) break;
-    i = std::min(content->find_first_of(" \n", begin), content->size());
-    fields.push_back(content->substr(begin, i - begin));
-  }
+  std::istringstream words(content.substr(close + 1));
+  const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
   return fields;  // [0] state, [2] process group, [19] start time
 }
 

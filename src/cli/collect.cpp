@@ -274,7 +274,9 @@ class Collect {
                               run.model_path.empty() ? "the given command" : run.model_path,
                               run.tensor_parallel > 1 ? fmt::format(", tp {}", run.tensor_parallel) : ""));
     for (const Definition* definition : run.definitions) console_.text("    " + definition->name + "\n");
-    console_.command(to_shell(run.command));
+    Command shown = run.command;
+    shown.arguments = fill_in(shown.arguments, {{"host", arguments_.address.host}, {"port", "PORT"}});
+    console_.command(to_shell(shown));
     console_.text(fmt::format("    FLASHINFER_DUMP_INCLUDE={}\n", fmt::join(filter(run).include, ",")));
   }
 

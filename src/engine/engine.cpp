@@ -65,11 +65,25 @@ std::string read_tail(const std::filesystem::path& path) {
   return tail;
 }
 
+// Colours: ESC [ numbers letter.
+void remove_escapes(std::string& text) {
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\033') {
+      plain += text[i];
+      continue;
+    }
+    while (i < text.size() && std::isalpha(static_cast<unsigned char>(text[i])) == 0) ++i;
+  }
+  text = std::move(plain);
+}
+
 // The last `count` lines that say something.
 std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_t count) {
   std::vector<std::string> lines;
   std::string tail = read_tail(log);
   std::replace(tail.begin(), tail.end(), '\r', '\n');
+  remove_escapes(tail);
   for (std::size_t end = tail.size(); end > 0 && lines.size() < count;) {
     const std::size_t newline = tail.rfind('\n', end - 1);
     const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;

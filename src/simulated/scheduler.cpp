@@ -152,8 +152,11 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
     const std::int64_t rest = static_cast<std::int64_t>(sequence.tokens.size()) - prefix;
     const std::int64_t length = std::min(rest, budget);
     // A page for each running sequence's next token stays free.
-    if (pool_.available() < length + static_cast<std::int64_t>(running_.size() + batch.size())) break;
-    if (!pool_.allocate(length, sequence.slots)) break;
+    if (pool_.available() < length + static_cast<std::int64_t>(running_.size() + batch.size()) ||
+        !pool_.allocate(length, sequence.slots)) {
+      if (sequence.slots.size() == sequence.cached) give_back(sequence);  // found in the cache, not begun
+      break;
+    }
     budget -= length;
     batch.push_back({&sequence, prefix, length, length == rest});
   }
@@ -180,16 +183,22 @@ void Scheduler::prefill(const std::vector<Extension>& batch) {
 
 // One slot for every running sequence's last token; sequences go back to the queue until there are enough.
 bool Scheduler::make_room() {
-  while (pool_.available() < static_cast<std::int64_t>(running_.size()) && running_.size() > 1) {
-    Sequence& last = running_.back();
-    pool_.release(last.tokens, last.slots, last.cached);
-    last.slots.clear();
-    last.cached = 0;
+  const auto is_short = [this] { return pool_.available() < static_cast<std::int64_t>(running_.size()); };
+  while (is_short() && running_.size() > 1) {
+    give_back(running_.back());
     waiting_.splice(waiting_.begin(), running_, std::prev(running_.end()));
   }
+  for (auto sequence = waiting_.rbegin(); is_short() && sequence != waiting_.rend(); ++sequence) give_back(*sequence);
   for (Sequence& sequence : running_)
     if (!pool_.allocate(1, sequence.slots)) return false;
   return true;
+}
+
+// All of a sequence's slots; it begins anew.
+void Scheduler::give_back(Sequence& sequence) {
+  pool_.release(sequence.tokens, sequence.slots, sequence.cached);
+  sequence.slots.clear();
+  sequence.cached = 0;
 }
 
 void Scheduler::decode() {

@@ -97,6 +97,7 @@ class Scheduler {
   void prefill(const std::vector<Extension>& batch);
   void decode();
   bool make_room();
+  void give_back(Sequence& sequence);
   void deliver(Sequence& sequence);
   void finish(std::list<Sequence>::iterator sequence);
   void misbehave();

@@ -1,0 +1,100 @@
+#include "base/process.h"
+
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "support/fixture.h"
+
+namespace cw::testing {
+
+class ProcessTest : public ::testing::Test {
+ protected:
+  const std::filesystem::path& root() const { return folder_.path(); }
+  TemporaryFolder folder_;
+};
+
+Command shell(const std::string& script) {
+  return {{"sh", "-c", script}};
+}
+
+TEST_F(ProcessTest, StoppingTakesTheWholeGroupAndWaitsForIt) {
+  // The leader goes first; its child ignores TERM.
+  auto group = ProcessGroup::start(shell("(trap '' TERM; sleep 100) & exec sleep 100"), root() / "log");
+  ASSERT_TRUE(group);
+  const pid_t id = group->id();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(is_group_alive(id));
+  group->stop(std::chrono::milliseconds(200));
+  EXPECT_FALSE(is_group_alive(id));
+}
+
+TEST_F(ProcessTest, AFrozenGroupCanBeStopped) {
+  auto group = ProcessGroup::start(shell("sleep 100"), root() / "log");
+  ASSERT_TRUE(group);
+  group->freeze();
+  const pid_t id = group->id();
+  group->stop(std::chrono::seconds(5));
+  EXPECT_FALSE(is_group_alive(id));
+}
+
+TEST_F(ProcessTest, ExitAndOutputAreKept) {
+  auto group = ProcessGroup::start(shell("echo said; echo wrong >&2; exit 3"), root() / "log");
+  ASSERT_TRUE(group);
+  std::optional<ExitStatus> status;
+  for (int i = 0; i < 500 && !(status = group->status()); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_TRUE(status);
+  EXPECT_EQ(to_string(*status), "exit code 3");
+  EXPECT_EQ(read_text(root() / "log"), "said\nwrong\n");
+}
+
+TEST_F(ProcessTest, WhatCannotBeStartedIsSaid) {
+  const auto group = ProcessGroup::start({{"no-such-program-anywhere"}}, root() / "log");
+  ASSERT_FALSE(group);
+  EXPECT_EQ(group.error().code, "spawn_failed");
+}
+
+TEST_F(ProcessTest, RunGivesStdoutOrTheEndOfStderr) {
+  EXPECT_EQ(run(shell("printf 'a b'")).value(), "a b");
+  const auto failed = run(shell("echo because >&2; exit 4"));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, "command_failed");
+  EXPECT_NE(failed.error().message.find("because"), std::string::npos);
+  EXPECT_EQ(run(shell("sleep 60"), std::chrono::seconds(1)).error().code, "timeout");
+}
+
+TEST_F(ProcessTest, CommandsAreShownAsAShellTakesThem) {
+  EXPECT_EQ(to_shell({{"a", "b c", "it's", ""}, {{"X", "1 2"}}}), "X='1 2' a 'b c' 'it'\\''s' ''");
+}
+
+TEST_F(ProcessTest, StartTimesNameProcesses) {
+  EXPECT_TRUE(start_time(::getpid()));
+  EXPECT_EQ(start_time(::getpid()), start_time(::getpid()));
+  EXPECT_FALSE(start_time(1 << 22));
+}
+
+// What a run that was killed with -9 leaves: its engine alive, its record there, its own process gone.
+TEST_F(ProcessTest, OrphansAreEndedByIdAndStartTime) {
+  auto engine = ProcessGroup::start(shell("sleep 100"), root() / "log");
+  auto other = ProcessGroup::start(shell("sleep 100"), root() / "log");
+  ASSERT_TRUE(engine && other);
+  const auto record = [&](pid_t group, std::uint64_t started, pid_t owner, std::uint64_t owner_started) {
+    write_text(root() / fmt::format("{}.json", group),
+               fmt::format(R"({{"group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})", group,
+                           started, owner, owner_started, (root() / "dumps").string()));
+  };
+  record(engine->id(), start_time(engine->id()).value(), 1 << 22, 5);
+  record(other->id(), start_time(other->id()).value() + 1, 1 << 22, 5);  // another process got that id
+  const auto lines = end_orphans(root());
+  EXPECT_EQ(lines.size(), 1u);
+  EXPECT_TRUE(engine->status());
+  EXPECT_FALSE(other->status());
+
+  record(other->id(), start_time(other->id()).value(), ::getpid(), start_time(::getpid()).value());
+  EXPECT_TRUE(end_orphans(root()).empty());  // its owner is alive
+  EXPECT_FALSE(other->status());
+}
+
+}  // namespace cw::testing
