@@ -86,12 +86,7 @@ class CollectRun {
         next_report = Clock::now() + std::chrono::milliseconds(200);
         report();
       }
-      if (is_done || stop_signal() != 0 || outcome_.failure) return {};
-      if (const auto status = engine_->status()) {
-        fail_with("engine_died", fmt::format("the engine died while it served: {}\nIts log: {}",
-                                             explain_death(engine_->log(), status), engine_->log().string()));
-        return {};
-      }
+      if (stop_signal() != 0 || outcome_.failure || has_died(is_done && control_.failed > 0) || is_done) return {};
       if (control_.failed >= 20 && control_.done == 0) return {};  // nothing works; judge_traffic() says so
       if (Clock::now() - last_sign_ > options_.hang_limit && control_.under_way > 0) {
         fail_with("engine_hangs",
@@ -105,6 +100,17 @@ class CollectRun {
       }
       std::this_thread::sleep_for(tick);
     }
+  }
+
+  // `is_likely`: requests failed; a dead engine's exit status may come a moment after its connections broke.
+  bool has_died(bool is_likely) {
+    const auto deadline = Clock::now() + std::chrono::seconds(is_likely ? 1 : 0);
+    auto status = engine_->status();
+    for (; !status && Clock::now() < deadline; status = engine_->status()) std::this_thread::sleep_for(tick);
+    if (status)
+      fail_with("engine_died", fmt::format("the engine died while it served: {}\nIts log: {}",
+                                           explain_death(engine_->log(), status), engine_->log().string()));
+    return status.has_value();
   }
 
   void fail_with(std::string code, std::string message) {
@@ -136,13 +142,15 @@ class CollectRun {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     disk_ = disk;
-    if (is_over(disk))
+    // Between half and the whole there is room to go on, slowly: a step's calls may be that large.
+    if (disk > options_.disk_budget / 10 * 8 || free_space(options_.dumps) < least_free)
       fail_with("disk_budget",
-                fmt::format("{} MB in {} cannot be dealt with, and --disk-budget is {} MB ({} MB are free on that disk); "
-                            "the run was ended\nGive a larger --disk-budget, or make calls smaller: with "
+                fmt::format("{:.1f} MB in {} cannot be dealt with, and --disk-budget is {:.1f} MB ({:.1f} MB are free on "
+                            "that disk); the run was ended\nGive a larger --disk-budget, or make calls smaller: with "
                             "--engine-args \"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
-                            disk / 1'000'000, options_.dumps.string(), options_.disk_budget / 1'000'000,
-                            free_space(options_.dumps) / 1'000'000));
+                            static_cast<double>(disk) / 1e6, options_.dumps.string(),
+                            static_cast<double>(options_.disk_budget) / 1e6,
+                            static_cast<double>(free_space(options_.dumps)) / 1e6));
     else
       engine_->thaw();
     last_sign_ = Clock::now();

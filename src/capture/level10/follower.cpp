@@ -11,7 +11,7 @@ namespace cw::level10 {
 namespace {
 
 constexpr std::size_t block_size = 1 << 20;
-constexpr std::uint64_t free_every = 4 << 20;
+constexpr std::uint64_t free_every = 256 << 10;
 // Calls nest a few deep. One with more begun after it in its process is not going to return.
 constexpr std::size_t deepest_nesting = 16;
 constexpr std::chrono::seconds patience{20};

