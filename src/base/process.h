@@ -75,7 +75,7 @@ void end_group(pid_t group, std::chrono::milliseconds patience);
 /// end of its stderr), "timeout", "interrupted".
 Result<std::string> run(const Command& command, std::chrono::seconds limit = std::chrono::seconds(600));
 
-/// From now on SIGINT and SIGTERM are noted instead of ending the process; the third one ends it.
+/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the third one ends it.
 void watch_signals();
 /// The signal that asked us to stop; 0 while none did.
 int stop_signal();

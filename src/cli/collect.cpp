@@ -186,7 +186,8 @@ class Collect {
     Json sections = Json::array();
     for (std::size_t i = 0; i < plan_.runs.size() && stop_signal() == 0; ++i) {
       auto outcome = run_one(i);
-      if (!outcome) return report(outcome.error(), advice(outcome.error()));
+      if (!outcome && outcome.error().code == "interrupted") break;
+      if (!outcome) return report(outcome.error(), advice_for(outcome.error().code));
       sections.push_back(outcome->section);
       std::size_t kept = 0;
       for (const DefinitionOutcome& definition : outcome->sanitized.definitions) kept += definition.kept.size();
@@ -293,6 +294,8 @@ class Collect {
     for (auto& variable : filter(run).environment(options.dumps))
       options.engine.command.environment.push_back(std::move(variable));
     options.engine.log = folder / "engine.log";
+    std::error_code ignored;
+    std::filesystem::remove(options.engine.log, ignored);  // an earlier run's would explain this one's death
     options.engine.url = fmt::format("http://{}:{}", arguments_.address.host, port);
     options.engine.start_limit = std::chrono::seconds(arguments_.start_limit);
     options.engine.ledger = ledger_;
@@ -414,11 +417,6 @@ class Collect {
     for (const Schedule& schedule : options.traffic.schedules)
       json["schedules"].push_back({{"concurrency", schedule.concurrency}, {"rate", schedule.rate}, {"requests", schedule.requests}});
     return json;
-  }
-
-  std::string_view advice(const Error& error) const {
-    if (error.code == "interrupted") return "Nothing was collected yet.";
-    return advice_for(error.code);
   }
 
   const CollectArguments& arguments_;

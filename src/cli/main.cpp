@@ -90,11 +90,15 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
   command->add_option("--input-tokens", traffic.random.input_high, "Random prompts: at most so long")
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--num-prompts", traffic.num_prompts, "How many requests")->capture_default_str()->type_name("N");
-  command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")->type_name("N");
+  command->add_option("--num-prompts", traffic.num_prompts, "How many requests")
+      ->check(silent(CLI::Range(1, 1'000'000'000)))
+      ->capture_default_str()->type_name("N");
+  command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")
+      ->check(silent(CLI::Range(0, 65'536)))->type_name("N");
   command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")->type_name("R");
   command->add_option("--sweep", traffic.sweep, "Concurrencies one after the other: 1,2,4,8")
       ->delimiter(',')
+      ->check(silent(CLI::Range(1, 65'536)))
       ->type_name("N,N,…");
   command->add_option("--sweep-rounds", traffic.sweep_rounds, "Sweep: requests per place and size")
       ->capture_default_str()
@@ -212,12 +216,15 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
   command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")->type_name("N");
   command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")->capture_default_str()->type_name("N");
   command->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
+      ->check(silent(CLI::Range(64, 100'000'000)))
       ->capture_default_str()
       ->type_name("N");
   command->add_option("--chunked-prefill-size", options.scheduler.chunked_prefill_size, "Most tokens of a prefill step")
+      ->check(silent(CLI::Range(1, 100'000'000)))
       ->capture_default_str()
       ->type_name("N");
   command->add_option("--max-running-requests", options.scheduler.max_running, "Most sequences of a decode step")
+      ->check(silent(CLI::Range(1, 1'000'000)))
       ->capture_default_str()
       ->type_name("N");
   command->add_flag("!--disable-radix-cache", options.scheduler.has_prefix_cache, "No prefix cache");

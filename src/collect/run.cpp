@@ -29,12 +29,25 @@ class CollectRun {
 
   Result<CollectRunOutcome> operator()() {
     CW_TRY(prompts_, options_.prompts());
+    // What is deleted in the end must be ours: a folder that holds anything is not taken.
+    std::error_code error;
+    if (std::filesystem::exists(options_.dumps, error) && !std::filesystem::is_empty(options_.dumps, error))
+      return fail("dump_dir_used", "{} is not empty; give another --dump-dir or --work-dir, or empty it",
+                  options_.dumps.string());
     CW_CHECK(make_directories(options_.dumps));
     ::chmod(options_.dumps.c_str(), 0700);  // dumps hold activations
     CW_TRY(watcher_, Watcher::create(options_.dumps, dataset_, bindings_, options_.sanitize, options_.keeps_dumps));
     const auto begin = Clock::now();
-    CW_TRY(auto engine, Engine::start(options_.engine, observer_.loading));
+    CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
+    // Engines call FlashInfer while they load too: to warm up, to tune, to size their pools.
+    const auto ready = engine_->wait_until_ready(options_.engine, [this]() -> Result<void> {
+      CW_CHECK(deal_with_dumps());
+      if (outcome_.failure) return tl::unexpected(*outcome_.failure);
+      observer_.loading(last_line(options_.engine.log));
+      return {};
+    });
+    CW_CHECK(ready);
     outcome_.ready_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     observer_.ready(outcome_.ready_seconds);
     if (const auto info = http_get(options_.engine.url + "/server_info"); info && info->status == 200)
@@ -80,8 +93,7 @@ class CollectRun {
     begun_ = last_sign_ = Clock::now();
     auto next_report = Clock::now();
     for (;;) {
-      CW_CHECK(watcher_->poll());
-      CW_CHECK(keep_within_budget());
+      CW_CHECK(deal_with_dumps());
       if (Clock::now() >= next_report) {
         next_report = Clock::now() + std::chrono::milliseconds(200);
         report();
@@ -117,17 +129,27 @@ class CollectRun {
     if (!outcome_.failure) outcome_.failure = Error{std::move(code), std::move(message)};
   }
 
+  std::uint64_t measure_disk() {
+    disk_ = disk_usage(options_.dumps);
+    outcome_.peak_disk = std::max(outcome_.peak_disk, disk_);
+    return disk_;
+  }
+
+  Result<void> deal_with_dumps() {
+    measure_disk();
+    CW_CHECK(watcher_->poll());
+    return keep_within_budget();
+  }
+
   Result<void> keep_within_budget() {
-    std::uint64_t disk = disk_usage(options_.dumps);
-    outcome_.peak_disk = std::max(outcome_.peak_disk, disk);
+    std::uint64_t disk = measure_disk();
     const auto is_over = [&](std::uint64_t used) {
       return used > options_.disk_budget / 2 || free_space(options_.dumps) < least_free;
     };
-    control_.is_paused = is_over(disk);
+    control_.is_paused = is_over(disk) && !options_.keeps_dumps;
     if (!is_over(disk) || options_.keeps_dumps) {
       if (options_.keeps_dumps && disk > options_.disk_budget)
-        fail_with("disk_budget", "the dumps reached --disk-budget; what was collected until then is kept");
-      disk_ = disk;
+        fail_with("disk_budget", "the dumps reached --disk-budget");
       return {};
     }
     ++outcome_.freezes;
@@ -135,13 +157,11 @@ class CollectRun {
     const auto begin = Clock::now();
     while (disk > options_.disk_budget / 4) {
       CW_CHECK(watcher_->poll());
-      disk = disk_usage(options_.dumps);
-      outcome_.peak_disk = std::max(outcome_.peak_disk, disk);
+      disk = measure_disk();
       // What is left now are calls that a frozen engine cannot complete, or nothing of ours.
       if (Clock::now() - begin > std::chrono::seconds(2)) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    disk_ = disk;
     // Between half and the whole there is room to go on, slowly: a step's calls may be that large.
     if (disk > options_.disk_budget / 10 * 8 || free_space(options_.dumps) < least_free)
       fail_with("disk_budget",

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include <arpa/inet.h>
@@ -94,9 +95,23 @@ std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_
   return lines;
 }
 
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
+// A record's number; 0 where it holds anything else.
+std::uint64_t number(const Json& record, const char* name) {
+  const auto found = record.find(name);
+  return found != record.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+}
+
 std::string record_of(pid_t group, const EngineOptions& options) {
   return dump({{"group", group},
                {"started", start_time(group).value_or(0)},
+               {"boot", boot_id()},
                {"owner", ::getpid()},
                {"owner_started", start_time(::getpid()).value_or(0)},
                {"command", to_shell(options.command)},
@@ -105,9 +120,9 @@ std::string record_of(pid_t group, const EngineOptions& options) {
 }
 
 bool is_running(const Json& record, const char* id, const char* started) {
-  const auto pid = record.value(id, 0);
+  const auto pid = static_cast<pid_t>(number(record, id));
   const auto since = start_time(pid);
-  return pid > 1 && since && *since == record.value(started, std::uint64_t{0});
+  return pid > 1 && since && *since == number(record, started) && string_member(record, "boot") == boot_id();
 }
 
 }  // namespace
@@ -146,27 +161,33 @@ void Engine::stop() {
   if (!record_.empty()) std::filesystem::remove(record_, ignored);
 }
 
-Result<Engine> Engine::start(const EngineOptions& options, const std::function<void(const std::string&)>& progress) {
+Result<Engine> Engine::start(const EngineOptions& options) {
   CW_TRY(ProcessGroup group, ProcessGroup::start(options.command, options.log));
   std::filesystem::path record;
   if (!options.ledger.empty()) {
     record = options.ledger / fmt::format("{}.json", group.id());
     CW_CHECK(write_atomically(record, record_of(group.id(), options)));
   }
-  Engine engine(std::move(group), options.log, std::move(record));
+  return Engine(std::move(group), options.log, std::move(record));
+}
+
+Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile) {
+  constexpr int ticks_a_question = 10;
   const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
-  for (;;) {
-    if (const auto status = engine.status())
+  for (int tick = 0;; ++tick) {
+    if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
                   options.log.string());
-    if (const auto answer = http_get(options.url + "/health", std::chrono::seconds(2)); answer && answer->status == 200)
-      return engine;
+    if (tick % ticks_a_question == 0) {
+      const auto answer = http_get(options.url + "/health", std::chrono::milliseconds(500));
+      if (answer && answer->status == 200) return {};
+    }
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)
       return fail("engine_slow", "the engine is not ready after {} s; its log's last line: {}\nIts log: {}",
                   options.start_limit.count(), last_line(options.log), options.log.string());
-    progress(last_line(options.log));
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    CW_CHECK(meanwhile());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
 
@@ -182,9 +203,9 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger) {
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
     if (record && record->is_object()) {
-      const pid_t group = record->value("group", 0);
+      const auto group = static_cast<pid_t>(number(*record, "group"));
       // A group keeps its number from being given to anyone else: without its leader it is still ours.
-      const bool is_leaderless = group > 1 && !start_time(group);
+      const bool is_leaderless = group > 1 && !start_time(group) && string_member(*record, "boot") == boot_id();
       if ((is_running(*record, "group", "started") || is_leaderless) && group > 1 && is_group_alive(group)) {
         end_group(group, std::chrono::seconds(15));
         lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})", group));

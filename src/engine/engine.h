@@ -21,9 +21,11 @@ struct EngineOptions {
 
 class Engine {
  public:
-  /// Starts it and waits until /health answers 200. `progress` is told the log's last line while it loads.
-  /// Error codes: "spawn_failed", "engine_died" (the message explains the log), "engine_slow", "interrupted".
-  static Result<Engine> start(const EngineOptions& options, const std::function<void(const std::string&)>& progress);
+  /// Starts it. Error codes: "spawn_failed", and those of writing its record.
+  static Result<Engine> start(const EngineOptions& options);
+  /// Waits until /health answers 200, and calls `meanwhile` about fifty times a second; its error ends the wait.
+  /// Error codes: "engine_died" (the message explains the log), "engine_slow", "interrupted".
+  Result<void> wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile);
   Engine(Engine&&) noexcept = default;
   Engine& operator=(Engine&&) noexcept = default;
   ~Engine();

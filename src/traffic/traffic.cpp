@@ -234,9 +234,11 @@ class Driver {
         return {};
       }
       const bool may_send = !stopping && !control_.is_paused;
-      while (may_send && (left > 0 || !retries_.empty()) && !is_exhausted_ &&
+      // A few at a time: answers, stops and pauses are looked at in between.
+      constexpr std::size_t most_at_once = 64;
+      for (std::size_t sent = 0; sent < most_at_once && may_send && (left > 0 || !retries_.empty()) && !is_exhausted_ &&
              (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
-             (schedule.rate == 0 || Clock::now() >= next_arrival)) {
+             (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
         CW_TRY(auto request, next_request());
         if (!request) break;
         if (request->tries == 0) --left;
@@ -244,7 +246,11 @@ class Driver {
         if (schedule.rate > 0) next_arrival += interval(schedule.rate);
       }
       if (under_way_.empty() && retries_.empty() && (left == 0 || is_exhausted_)) return {};
-      wait(schedule.rate > 0 && left > 0 ? next_arrival : Clock::now() + std::chrono::milliseconds(50));
+      const bool has_room = may_send && left > 0 && !is_exhausted_ && schedule.rate == 0 &&
+                            (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency);
+      wait(has_room                             ? Clock::now()
+           : schedule.rate > 0 && left > 0 ? next_arrival
+                                                : Clock::now() + std::chrono::milliseconds(50));
     }
   }
 
@@ -381,7 +387,10 @@ class Driver {
       detail = transfer.rejected;
     } else {
       totals = events.totals();
-      kind = events.is_garbage() || events.events() == 0 ? "garbage" : totals.error;
+      kind = events.is_garbage() || events.events() == 0 ? "garbage"
+             : !totals.error.empty()                      ? totals.error
+             : events.is_done()                           ? ""
+                                                          : "truncated";
       detail = events.last().substr(0, 200);
     }
     const double now = seconds_between(transfer.sent, Clock::now());

@@ -200,7 +200,8 @@ class CollectTest(unittest.TestCase):
         process.communicate()
         left = self.engines()
         self.assertEqual(len(left), 1)
-        result = self.run_tool(self.command(prompts=5))
+        again = [word.replace("/work", "/again") if word.startswith(self.folder + "/work") else word for word in self.command(prompts=5)]
+        result = self.run_tool(again)
         self.assertIn("ended an engine that an interrupted run had left", result.stdout)
         self.assertEqual(self.engines(), [])
         self.valid()

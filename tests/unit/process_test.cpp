@@ -80,10 +80,13 @@ TEST_F(ProcessTest, OrphansAreEndedByIdAndStartTime) {
   auto engine = ProcessGroup::start(shell("sleep 100"), root() / "log");
   auto other = ProcessGroup::start(shell("sleep 100"), root() / "log");
   ASSERT_TRUE(engine && other);
+  std::string boot = read_text("/proc/sys/kernel/random/boot_id");
+  boot.pop_back();
   const auto record = [&](pid_t group, std::uint64_t started, pid_t owner, std::uint64_t owner_started) {
     write_text(root() / fmt::format("{}.json", group),
-               fmt::format(R"({{"group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})", group,
-                           started, owner, owner_started, (root() / "dumps").string()));
+               fmt::format(R"({{"boot": "{}", "group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})", boot,
+                           group, started, owner, owner_started, (root() / "dumps").string()));
+    write_text(root() / "garbled.json", R"({"group": "x", "owner": [], "started": null})");
   };
   record(engine->id(), start_time(engine->id()).value(), 1 << 22, 5);
   record(other->id(), start_time(other->id()).value() + 1, 1 << 22, 5);  // another process got that id
