@@ -1,13 +1,14 @@
 #include "pipeline/survey.h"
 
 #include <algorithm>
-#include <bit>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_map>
 
 #include <tbb/parallel_pipeline.h>
+
+#include "workload/stash.h"
 
 namespace cw {
 namespace {
@@ -237,7 +238,6 @@ class Surveyor::Run {
   }
 
   static void cover(const Definition& spec, const std::vector<std::int64_t>& axes, DefinitionCounts& counts) {
-    std::vector<int> cell;
     std::size_t var = 0;
     for (std::size_t i = 0; i < axes.size(); ++i) {
       if (spec.axes[i].constant) continue;
@@ -245,10 +245,8 @@ class Surveyor::Run {
       auto& [least, most] = counts.ranges[var++];
       least = std::min(least, axes[i]);
       most = std::max(most, axes[i]);
-      cell.push_back(
-          static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
     }
-    if (counts.cells.insert(std::move(cell)).second) counts.calls_at_last_cell = counts.calls;
+    if (counts.cells.insert(octaves(spec, axes)).second) counts.calls_at_last_cell = counts.calls;
   }
 
   void count(const BoundCall& bound) {

@@ -5,13 +5,17 @@
 
 namespace cw {
 
+std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes) {
+  std::vector<int> cell;
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    if (!definition.axes[i].constant)
+      cell.push_back(static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
+  return cell;
+}
+
 void Stash::add(const Target* target, const Hash128& key, Workload workload) {
   Kept& kept = kept_[target];
-  Cell cell;
-  for (std::size_t i = 0; i < workload.axes.size(); ++i)
-    if (!workload.definition->axes[i].constant)
-      cell.push_back(
-          static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(workload.axes[i], 0)))));
+  const Cell cell = octaves(*workload.definition, workload.axes);
   if (!kept.workloads.emplace(key, std::move(workload)).second) return;
   std::vector<Hash128>& keys = kept.cells[cell];
   keys.insert(std::upper_bound(keys.begin(), keys.end(), key), key);

@@ -12,6 +12,9 @@
 
 namespace cw {
 
+/// The octave of each var axis, in the definition's order: workloads in one cell are of about one size.
+std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes);
+
 class Stash {
  public:
   explicit Stash(std::size_t most_a_definition) : most_(most_a_definition) {}
