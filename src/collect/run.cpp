@@ -41,9 +41,12 @@ class CollectRun {
     CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
     // Engines call FlashInfer while they load too: to warm up, to tune, to size their pools.
-    const auto ready = engine_->wait_until_ready(options_.engine, [this]() -> Result<void> {
+    auto next_look = begin;  // the log is read a few times a second, the dumps at every tick
+    const auto ready = engine_->wait_until_ready(options_.engine, [&]() -> Result<void> {
       CW_CHECK(deal_with_dumps());
       if (outcome_.failure) return tl::unexpected(*outcome_.failure);
+      if (Clock::now() < next_look) return {};
+      next_look = Clock::now() + std::chrono::milliseconds(200);
       observer_.loading(last_line(options_.engine.log));
       return {};
     });
