@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -16,6 +17,21 @@ using namespace std::chrono_literals;
 constexpr auto live_interval = 100ms;
 constexpr auto plain_interval = 5s;
 
+winsize size_of(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size.ws_col = 80;
+  if (size.ws_row == 0) size.ws_row = 24;
+  return size;
+}
+
+// At most `width` characters, not bytes: a character of UTF-8 is not cut in two.
+std::string cut(const std::string& text, std::size_t width) {
+  std::size_t characters = 0, end = 0;
+  for (; end < text.size(); ++end)
+    if ((static_cast<unsigned char>(text[end]) & 0xc0) != 0x80 && ++characters > width) break;
+  return text.substr(0, end);
+}
+
 }  // namespace
 
 bool has_colour(int fd) {
@@ -26,9 +42,7 @@ bool has_colour(int fd) {
 }
 
 std::size_t columns(int fd) {
-  winsize size{};
-  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
+  return size_of(fd).ws_col;
 }
 
 ProgressLine::ProgressLine(bool is_quiet)
@@ -41,7 +55,7 @@ ProgressLine::~ProgressLine() {
   clear();
 }
 
-void ProgressLine::update(const std::string& text) {
+void ProgressLine::update(const std::string& text, const std::vector<std::string>& below) {
   if (is_quiet_) return;
   const auto now = std::chrono::steady_clock::now();
   if (now < next_) return;
@@ -50,14 +64,30 @@ void ProgressLine::update(const std::string& text) {
     std::fprintf(stderr, "%s\n", text.c_str());
     return;
   }
-  std::fprintf(stderr, "\r\033[K%s", text.substr(0, columns(2) - 1).c_str());
+  // The last row stays free: a terminal that scrolls would leave lines behind.
+  const winsize size = size_of(2);
+  const std::size_t width = size.ws_col - 1u, rows = size.ws_row > 2 ? size.ws_row - 2u : 0u;
+  std::string block = to_first_line() + cut(text, width);
+  std::size_t lines = 1;
+  for (const std::string& line : below) {
+    if (lines > rows) break;
+    block += '\n';
+    block += cut(line, width);
+    ++lines;
+  }
+  std::fputs(block.c_str(), stderr);
   std::fflush(stderr);
-  is_shown_ = true;
+  shown_ = lines;
 }
 
 void ProgressLine::clear() {
-  if (is_shown_) std::fputs("\r\033[K", stderr);
-  is_shown_ = false;
+  if (shown_ > 0) std::fputs(to_first_line().c_str(), stderr);
+  shown_ = 0;
+}
+
+// Back to where the live lines began, and nothing left below: ECMA-48 CUU and ED.
+std::string ProgressLine::to_first_line() const {
+  return shown_ > 1 ? fmt::format("\r\033[{}A\033[J", shown_ - 1) : std::string("\r\033[J");
 }
 
 std::string with_separators(std::uint64_t number) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace cw {
 
@@ -17,13 +18,17 @@ class ProgressLine {
  public:
   explicit ProgressLine(bool is_quiet);
   ~ProgressLine();
-  /// Cheap to call often: shows at most ten texts a second.
-  void update(const std::string& text);
-  /// Removes the live line, so that other output can follow.
+  /// Cheap to call often: shows at most ten texts a second. `below` stands under the line, on a terminal
+  /// only, as far as its rows and columns go.
+  void update(const std::string& text, const std::vector<std::string>& below = {});
+  /// Removes what is live, so that other output can follow.
   void clear();
 
  private:
-  bool is_quiet_, is_live_, is_shown_ = false;
+  std::string to_first_line() const;
+
+  bool is_quiet_, is_live_;
+  std::size_t shown_ = 0;  ///< lines on the terminal now
   std::chrono::steady_clock::time_point next_;
 };
 

@@ -19,14 +19,14 @@ tl::unexpected<Error> fail_errno(std::string_view what, std::string_view path, i
   return fail(std::move(code), "cannot {} {}: {}", what, path, std::strerror(error));
 }
 
-Result<void> write_all(int fd, std::string_view content, std::string_view name) {
+Result<void> write_all(int fd, std::string_view content, std::string_view name, Durability durability) {
   while (!content.empty()) {
     const ssize_t written = ::write(fd, content.data(), content.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return fail_errno("write", name, errno);
     content.remove_prefix(static_cast<std::size_t>(written));
   }
-  if (::fsync(fd) != 0) return fail_errno("write", name, errno);
+  if (durability == Durability::power_failure && ::fsync(fd) != 0) return fail_errno("write", name, errno);
   return {};
 }
 
@@ -137,17 +137,18 @@ Result<void> sync_directory(const std::filesystem::path& path) {
   return {};
 }
 
-Result<void> write_atomically(const std::filesystem::path& path, std::string_view content) {
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability) {
   const std::string partial = path.string() + std::string(partial_suffix);
   ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
   FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return fail_errno("write", partial, errno);
-  auto written = write_all(file.get(), content, path.string());
+  auto written = write_all(file.get(), content, path.string(), durability);
   if (written && ::rename(partial.c_str(), path.c_str()) != 0) written = fail_errno("write", path.string(), errno);
   if (!written) {
     ::unlink(partial.c_str());
     return written;
   }
+  if (durability == Durability::process) return {};
   return sync_directory(path.has_parent_path() ? path.parent_path() : ".");
 }
 

@@ -52,10 +52,18 @@ Result<std::string> read_file(int directory, const std::string& path, std::uint6
 Result<void> visit_directory(const std::filesystem::path& path,
                              const std::function<void(std::string_view name, bool is_directory)>& visit);
 
+/// What a write must survive.
+enum class Durability {
+  power_failure,  ///< flushed to the disk
+  process,        ///< the end of this process: much cheaper
+};
+
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
-/// happens in between: written beside as `path` + partial_suffix, fsynced, renamed, directory fsynced.
+/// happens in between: written beside as `path` + partial_suffix and renamed; file and directory are fsynced
+/// where it must survive a power failure.
 /// Error codes: "disk_full", "unwritable". On an error the partial file is removed.
-Result<void> write_atomically(const std::filesystem::path& path, std::string_view content);
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content,
+                              Durability durability = Durability::power_failure);
 
 /// Files that end so are unfinished writes: readers skip them, the next writer removes them.
 inline constexpr std::string_view partial_suffix = ".partial";

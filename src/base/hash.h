@@ -8,7 +8,7 @@
 
 namespace cw {
 
-/// 128 bits of XXH3: not cryptographic, never leaves the process.
+/// 128 bits of XXH3: not cryptographic, for tables in memory and in files of our own.
 struct Hash128 {
   std::uint64_t high = 0;
   std::uint64_t low = 0;

@@ -1,5 +1,6 @@
 #include "base/process.h"
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -229,7 +230,8 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   }
   if (!failure.empty()) end_group(pid, std::chrono::seconds(2));
   int raw = 0;
-  ::waitpid(pid, &raw, 0);
+  while (::waitpid(pid, &raw, 0) < 0 && errno == EINTR) {
+  }
   if (!failure.empty()) return fail(failure, "{}: {}", to_shell(command), failure);
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {

@@ -1,14 +1,17 @@
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 
 #include <fmt/ranges.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/console.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "collect/checkout.h"
+#include "dataset/publication.h"
 #include "pipeline/collection.h"
 
 namespace cw::cli {
@@ -122,6 +125,33 @@ class Console {
   bool has_colour_;
 };
 
+constexpr const char* run_file = "collect.json";
+
+Result<void> write_words(const std::filesystem::path& work_dir, const std::vector<std::string>& words) {
+  CW_CHECK(make_directories(work_dir));
+  std::error_code error;
+  const Json json = {{"words", words}, {"directory", std::filesystem::current_path(error).string()}};
+  return write_atomically(work_dir / run_file, dump(json) + "\n");
+}
+
+std::filesystem::path checkpoint_of(const std::filesystem::path& run) {
+  return run / "found";
+}
+
+// Not finished: of one of its engine runs there is a checkpoint that says so, or none.
+bool is_unfinished(const std::filesystem::path& work_dir) {
+  std::error_code error;
+  for (int i = 1; std::filesystem::exists(work_dir / fmt::format("run{}", i), error); ++i) {
+    const auto position = CollectPosition::read(checkpoint_of(work_dir / fmt::format("run{}", i)));
+    if (!position || !position->is_collected || !position->is_published) return true;
+  }
+  return false;
+}
+
+std::string resume_command(const std::filesystem::path& work_dir) {
+  return to_shell({{"collect-workloads", "collect", "--resume", work_dir.string()}});
+}
+
 class Collect {
  public:
   Collect(const CollectArguments& arguments, const CommonArguments& common)
@@ -177,37 +207,64 @@ class Collect {
     if (!state) return report(state.error());
     ledger_ = *state / "engines";
     if (const auto made = make_directories(ledger_); !made) return report(made.error());
-    for (const std::string& line : end_orphans(ledger_)) console_.note(line);
     work_ = arguments_.work_dir.empty()
                 ? *state / "runs" / fmt::format("{}-{}", timestamp(), static_cast<long>(::getpid()))
-                : arguments_.work_dir;
+                : std::filesystem::absolute(arguments_.work_dir);
+    for (const std::string& line : end_orphans(ledger_, resume_command(work_))) console_.note(line);
+    if (const auto prepared = prepare_work(); !prepared) return report(prepared.error());
 
     int status = exit_no_workloads;
     Json sections = Json::array();
     for (std::size_t i = 0; i < plan_.runs.size() && stop_signal() == 0; ++i) {
+      const auto position = CollectPosition::read(checkpoint_of(folder_of(i)));
+      if (arguments_.resumes && position && position->is_collected && position->is_published) {
+        console_.done(fmt::format("run {} of {} was complete", i + 1, plan_.runs.size()));
+        status = exit_success;
+        continue;
+      }
       auto outcome = run_one(i);
       if (!outcome && outcome.error().code == "interrupted") break;
+      if (!outcome && outcome.error().code == "dataset_unwritten")
+        return report(outcome.error(), "What was collected is kept. When that is mended, write it by\n  " + resume_command(work_));
       if (!outcome) return report(outcome.error(), advice_for(outcome.error().code));
       sections.push_back(outcome->section);
       std::size_t kept = 0;
       for (const DefinitionOutcome& definition : outcome->sanitized.definitions) kept += definition.kept.size();
       if (kept > 0 && status == exit_no_workloads) status = exit_success;
       if (outcome->failure) {
-        report(*outcome->failure, "What was collected until then is kept.");
+        report(*outcome->failure, "What was collected until then is kept. Go on by\n  " + resume_command(work_));
         status = exit_failure;
         break;
       }
     }
     if (common_.is_json) std::puts(dump_indented(sections).c_str());
     if (stop_signal() != 0) {
-      console_.note(fmt::format("interrupted; what was collected is in {}. The same command adds to it.",
-                                arguments_.trace_dir.string()));
+      console_.note(fmt::format("interrupted; what was collected is in {}. Go on by\n  {}",
+                                arguments_.trace_dir.string(), resume_command(work_)));
       return 130;
     }
     return status;
   }
 
  private:
+  std::filesystem::path folder_of(std::size_t run) const { return work_ / fmt::format("run{}", run + 1); }
+
+  // What an earlier run has found there and not written is not thrown away.
+  Result<void> prepare_work() {
+    CW_CHECK(Publication::check(arguments_.trace_dir));
+    if (!arguments_.resumes) {
+      for (std::size_t i = 0; i < plan_.runs.size(); ++i) {
+        const auto position = CollectPosition::read(checkpoint_of(folder_of(i)));
+        if (position && !position->is_published)
+          return fail("work_dir_used", "{} holds a run that was killed; go on with it by\n  {}\nor give another --work-dir, or "
+                      "remove that folder", work_.string(), resume_command(work_));
+        std::error_code ignored;
+        std::filesystem::remove_all(checkpoint_of(folder_of(i)), ignored);
+      }
+    }
+    return write_words(work_, arguments_.words);
+  }
+
   Result<void> find_python() {
     const EngineArguments& engine = arguments_.engine;
     python_ = "python3";
@@ -281,13 +338,26 @@ class Collect {
     console_.text(fmt::format("    FLASHINFER_DUMP_INCLUDE={}\n", fmt::join(filter(run).include, ",")));
   }
 
+  // A resumed run whose dumps are kept gets a folder beside them.
+  std::filesystem::path dump_folder(std::size_t index) const {
+    const std::filesystem::path first =
+        arguments_.dump_dir.empty() ? folder_of(index) / "dumps" : arguments_.dump_dir / fmt::format("run{}", index + 1);
+    std::filesystem::path folder = first;
+    std::error_code error;
+    for (int i = 2; arguments_.resumes && arguments_.keeps_dumps && std::filesystem::exists(folder, error); ++i)
+      folder = first.string() + fmt::format("-{}", i);
+    return folder;
+  }
+
   Result<CollectRunOutcome> run_one(std::size_t index) {
     const EngineRun& run = plan_.runs[index];
-    const std::filesystem::path folder = work_ / fmt::format("run{}", index + 1);
+    const std::filesystem::path folder = folder_of(index);
     CW_CHECK(make_directories(folder));
     CollectRunOptions options;
-    CW_TRY(const int port, arguments_.address.port > 0 ? Result<int>(arguments_.address.port) : free_port());
-    options.dumps = arguments_.dump_dir.empty() ? folder / "dumps" : arguments_.dump_dir / fmt::format("run{}", index + 1);
+    CW_TRY(const int port, free_port(arguments_.address.host, arguments_.address.port));
+    options.dumps = dump_folder(index);
+    options.checkpoint = checkpoint_of(folder);
+    options.resumes = arguments_.resumes;
     options.engine.command = run.command;
     options.engine.command.arguments =
         fill_in(run.command.arguments, {{"host", arguments_.address.host}, {"port", std::to_string(port)}});
@@ -296,10 +366,11 @@ class Collect {
     options.engine.log = folder / "engine.log";
     std::error_code ignored;
     std::filesystem::remove(options.engine.log, ignored);  // an earlier run's would explain this one's death
-    options.engine.url = fmt::format("http://{}:{}", arguments_.address.host, port);
+    options.engine.url = url_of(arguments_.address.host, port);
     options.engine.start_limit = std::chrono::seconds(arguments_.start_limit);
     options.engine.ledger = ledger_;
     options.engine.dumps = options.dumps;
+    options.engine.resume = resume_command(work_);
     options.traffic = traffic_options(arguments_.traffic);
     options.traffic.url = options.engine.url;
     options.traffic.model = run.model_path.empty() ? "default" : run.model_path;
@@ -345,11 +416,12 @@ class Collect {
     observer.running = [&](const CollectProgress& p) {
       std::size_t distinct = 0;
       for (const Progress& definition : p.definitions) distinct += definition.distinct;
-      progress.update(fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {:.2f} of {:.1f} GB{}",
+      const std::string line = fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {:.2f} of {:.1f} GB{}",
                                   p.done, p.requests, p.failed > 0 ? fmt::format(" ({} failed)", p.failed) : "",
                                   p.tokens_per_second, with_separators(p.calls), with_separators(distinct),
                                   static_cast<double>(p.disk) / 1e9, static_cast<double>(options.disk_budget) / 1e9,
-                                  p.is_frozen ? ", engine frozen" : ""));
+                                  p.is_frozen ? ", engine frozen" : "");
+      progress.update(line, live_table(p.definitions));
     };
     observer.note = [&](const std::string& text) {
       progress.clear();
@@ -377,21 +449,39 @@ class Collect {
     if (options.keeps_dumps) console_.text("The dumps are kept in\n  " + options.dumps.string() + "\n");
   }
 
+  // "batch_size 1 to 256, num_kv_indices 2 to 10,998"
+  static std::string describe_ranges(const Definition& definition,
+                                     const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges,
+                                     std::string_view to = " to ") {
+    std::vector<std::string> axes;
+    for (const Axis& axis : definition.axes) {
+      if (axis.constant || axes.size() == ranges.size()) continue;
+      const auto& [least, most] = ranges[axes.size()];
+      axes.push_back(least == most ? fmt::format("{} {}", axis.name, with_separators(least))
+                                   : fmt::format("{} {}{}{}", axis.name, with_separators(least), to, with_separators(most)));
+    }
+    return fmt::format("{}", fmt::join(axes, ", "));
+  }
+
+  // Two rows a definition, under the progress line.
+  static std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
+    std::vector<std::string> rows{fmt::format("{:>9}{:>9}  {}", "found", "calls", "definition")};
+    for (const Progress& progress : definitions) {
+      rows.push_back(fmt::format("{:>9}{:>9}  {}", with_separators(progress.distinct), with_separators(progress.calls),
+                                 progress.definition->name));
+      if (!progress.ranges.empty())
+        rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
+    }
+    return rows;
+  }
+
   // How far the var axes of each definition were spread.
   static std::string coverage(const CollectRunOutcome& outcome) {
     std::string text;
-    for (const DefinitionOutcome& definition : outcome.sanitized.definitions) {
-      if (definition.ranges.empty()) continue;
-      std::vector<std::string> axes;
-      std::size_t var = 0;
-      for (const Axis& axis : definition.definition->axes) {
-        if (axis.constant) continue;
-        const auto& [least, most] = definition.ranges[var++];
-        axes.push_back(least == most ? fmt::format("{} {}", axis.name, with_separators(least))
-                                     : fmt::format("{} {} to {}", axis.name, with_separators(least), with_separators(most)));
-      }
-      text += definition.definition->name + "\n" + wrap(fmt::format("{}", fmt::join(axes, ", ")), 80, "    ");
-    }
+    for (const DefinitionOutcome& definition : outcome.sanitized.definitions)
+      if (!definition.ranges.empty())
+        text += definition.definition->name + "\n" +
+                wrap(describe_ranges(*definition.definition, definition.ranges), 80, "    ");
     return text.empty() ? text : "What was seen of the var axes\n" + text;
   }
 
@@ -433,6 +523,34 @@ class Collect {
 };
 
 }  // namespace
+
+Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir) {
+  std::error_code error;
+  if (work_dir.empty()) {
+    CW_TRY(const auto state, state_folder());
+    std::vector<std::filesystem::path> candidates;  // their names begin with the time
+    for (const auto& entry : std::filesystem::directory_iterator(state / "runs", error))
+      if (is_unfinished(entry.path())) candidates.push_back(entry.path());
+    if (candidates.empty())
+      return fail("nothing_to_resume", "no interrupted run is in {}; name its --work-dir", (state / "runs").string());
+    work_dir = *std::max_element(candidates.begin(), candidates.end());
+  }
+  work_dir = std::filesystem::absolute(work_dir);
+  const auto text = read_file(AT_FDCWD, (work_dir / run_file).string(), 1 << 20);
+  const auto json = text ? parse_json(*text) : std::nullopt;
+  if (!json || !json->is_object() || !json->contains("words") || !(*json)["words"].is_array())
+    return fail("nothing_to_resume", "{} holds no run of collect: there is no {} in it", work_dir.string(), run_file);
+  std::vector<std::string> words;
+  for (const Json& word : (*json)["words"]) words.push_back(word.is_string() ? word.get<std::string>() : "");
+  for (auto word = words.begin(); word != words.end();) {  // the folder may have been moved
+    const bool has_value = *word == "--work-dir" && word + 1 != words.end();
+    word = *word == "--work-dir" || word->starts_with("--work-dir=") ? words.erase(word, word + (has_value ? 2 : 1))
+                                                                     : word + 1;
+  }
+  std::filesystem::current_path(string_member(*json, "directory"), error);
+  if (error) return fail("nothing_to_resume", "{}: {}", string_member(*json, "directory"), error.message());
+  return words;
+}
 
 int run_collect(const CollectArguments& arguments, const CommonArguments& common) {
   watch_signals();

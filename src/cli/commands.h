@@ -77,6 +77,8 @@ struct CollectArguments {
   TrafficArguments traffic;
   SanitizeOptions options;
   bool uses_bench_serving = false;
+  bool resumes = false;            ///< goes on with the run in work_dir
+  std::vector<std::string> words;  ///< the command line, for whoever resumes
   std::uint64_t disk_budget = 10'000'000'000;
   bool keeps_dumps = false;
   bool until_saturated = true;
@@ -104,6 +106,10 @@ struct WatchArguments {
   bool keeps_dumps = false;
   int idle_limit = 0;  ///< seconds without a call after which it ends; 0: on Ctrl-C only
 };
+
+/// The command line of the run in `work_dir` (empty: the last one that was not finished), which becomes absolute; its
+/// working directory becomes ours. Error code "nothing_to_resume".
+Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir);
 
 int run_collect(const CollectArguments& arguments, const CommonArguments& common);
 int run_env(const CollectArguments& arguments, const CommonArguments& common);

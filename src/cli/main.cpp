@@ -1,6 +1,7 @@
 #include "cli/main.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <optional>
 
@@ -24,6 +25,18 @@ CLI::Validator silent(CLI::Validator validator) {
 template <typename Value>
 CLI::Validator one_of(const std::map<std::string, Value>& names) {
   return silent(CLI::CheckedTransformer(names));
+}
+
+// "64" or "16-256"; nothing when it is neither, or not of positive numbers in order.
+std::optional<std::pair<std::int64_t, std::int64_t>> to_range(const std::string& text) {
+  std::pair<std::int64_t, std::int64_t> range;
+  const char* const end = text.data() + text.size();
+  auto parsed = std::from_chars(text.data(), end, range.first);
+  range.second = range.first;
+  if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
+    parsed = std::from_chars(parsed.ptr + 1, end, range.second);
+  if (parsed.ec != std::errc() || parsed.ptr != end || range.first < 1 || range.second < range.first) return std::nullopt;
+  return range;
 }
 
 void add_selection(CLI::App* command, SanitizeOptions& options) {
@@ -104,11 +117,15 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->capture_default_str()
       ->type_name("N");
   command
-      ->add_option_function<std::int64_t>(
-          "--output-tokens", [&traffic](std::int64_t n) { traffic.options.output_tokens = n; },
-          "Length of every answer (default: the data's)")
-      ->check(silent(CLI::PositiveNumber))
-      ->type_name("N");
+      ->add_option_function<std::string>(
+          "--output-tokens",
+          [&traffic](const std::string& text) {
+            const auto range = to_range(text);
+            if (!range) throw CLI::ValidationError("--output-tokens", text + " is neither a length nor a range as 16-256");
+            traffic.options.output_tokens = range;
+          },
+          "Length of every answer, or the range that\nlengths are drawn from (default: the data's)")
+      ->type_name("N|LOW-HIGH");
   command->add_option("--max-output-tokens", traffic.options.most_output_tokens, "No answer is longer")
       ->check(silent(CLI::PositiveNumber))
       ->capture_default_str()
@@ -184,7 +201,10 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
   command->add_flag("--until-saturated,!--all-prompts", arguments.until_saturated,
                     "End early when nothing new comes (default),\nor send all prompts in any case");
-  command->add_flag("--bench-serving", arguments.uses_bench_serving, "Drive with SGLang's own client");
+  command->add_option("--via", arguments.uses_bench_serving, "The client: ours, or SGLang's bench_serving")
+      ->transform(one_of<bool>({{"own", false}, {"bench_serving", true}}))
+      ->default_str("own")
+      ->type_name("own|bench_serving");
   command->add_option("--start-limit", arguments.start_limit, "Seconds until the engine must be ready")
       ->capture_default_str()
       ->type_name("S");
@@ -192,6 +212,9 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
       ->capture_default_str()
       ->type_name("S");
   command->add_flag("--dry-run", arguments.is_dry_run, "Show the plan and end");
+  // Taken by with_resumed() before anything is parsed.
+  command->add_option("--resume", "Go on with an interrupted run, which has this\n--work-dir (default: the last one)")
+      ->type_name("DIR");
   return command;
 }
 
@@ -277,6 +300,19 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
   return command;
 }
 
+// `collect --resume [DIR] …`: the words of the run in DIR, and then the rest.
+Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, CollectArguments& arguments) {
+  const auto flag = std::find(words.begin(), words.end(), "--resume");
+  if (words.empty() || words[0] != "collect" || flag == words.end()) return words;
+  const bool has_folder = flag + 1 != words.end() && !(flag + 1)->starts_with("-");
+  if (has_folder) arguments.work_dir = *(flag + 1);
+  CW_TRY(std::vector<std::string> all, resumed_words(arguments.work_dir));
+  all.insert(all.end(), words.begin() + 1, flag);
+  all.insert(all.end(), flag + (has_folder ? 2 : 1), words.end());
+  arguments.resumes = true;
+  return all;
+}
+
 void add_common(CLI::App* command, CommonArguments& common) {
   command->add_flag("--json", common.is_json, "The result as JSON on stdout");
   command->add_flag("-q,--quiet", common.is_quiet, "No progress");
@@ -319,8 +355,11 @@ int main(int argc, char** argv) {
     std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
       words.insert(words.begin(), "collect");
-    std::reverse(words.begin(), words.end());
-    app.parse(std::move(words));
+    auto expanded = with_resumed(std::move(words), collect_arguments);
+    if (!expanded) return report(expanded.error());
+    collect_arguments.words = *expanded;
+    std::reverse(expanded->begin(), expanded->end());
+    app.parse(std::move(*expanded));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? exit_success : exit_usage;
   }

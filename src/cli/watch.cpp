@@ -15,7 +15,7 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
   if (const auto made = make_directories(arguments.dumps); !made) return report(made.error());
-  auto watcher = Watcher::create(arguments.dumps, *dataset, *bindings, arguments.options, arguments.keeps_dumps);
+  auto watcher = Watcher::create({arguments.dumps, arguments.keeps_dumps, {}}, *dataset, *bindings, arguments.options);
   if (!watcher) return report(watcher.error());
 
   ProgressLine progress(common.is_quiet);

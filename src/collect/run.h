@@ -4,6 +4,8 @@
 // The disk is bounded by three means: dumps are deleted as soon as they are bound; past half of the budget new
 // requests wait and the engine is frozen (SIGSTOP) until the dumps are dealt with; and when that does not
 // help the run ends with what it has.
+//
+// What was found is checkpointed every few seconds, so that a run that was interrupted or killed can be resumed.
 #pragma once
 
 #include <functional>
@@ -23,6 +25,8 @@ struct CollectRunOptions {
   /// Instead of our client: a command that drives the engine at {url}.
   std::optional<Command> traffic_command;
   std::filesystem::path dumps;
+  std::filesystem::path checkpoint;  ///< a folder; see Checkpoint
+  bool resumes = false;              ///< goes on from there
   bool keeps_dumps = false;
   std::uint64_t disk_budget = 10'000'000'000;
   bool until_saturated = true;
@@ -47,11 +51,23 @@ struct CollectObserver {
   std::function<void(const std::string&)> note = [](const std::string&) {};
 };
 
+/// What a checkpoint says of the run that wrote it.
+struct CollectPosition {
+  std::size_t requests = 0;   ///< of the schedules, completed
+  bool is_collected = false;  ///< nothing is left but to write the dataset
+  bool is_published = false;  ///< the dataset has what was found
+
+  Json to_json() const;
+  /// Of a checkpoint's folder; nothing when there is none.
+  static std::optional<CollectPosition> read(const std::filesystem::path& checkpoint);
+};
+
 struct CollectRunOutcome {
   SanitizeOutcome sanitized;
   TrafficReport traffic;
   std::uint64_t peak_disk = 0;
   std::size_t freezes = 0;
+  CollectPosition position;
   double ready_seconds = 0;
   bool is_saturated = false;
   bool is_interrupted = false;
@@ -60,8 +76,8 @@ struct CollectRunOutcome {
   Json section;                  ///< of collection.json
 };
 
-/// Error codes: those of starting the engine, of the prompts and of writing the dataset. What happens once
-/// traffic flows is no error but CollectRunOutcome::failure.
+/// Error codes: those of starting the engine, of the prompts, of the checkpoint and of writing the dataset. What happens
+/// once traffic flows is no error but CollectRunOutcome::failure.
 Result<CollectRunOutcome> collect_run(const CollectRunOptions& options, const Dataset& dataset,
                                       const BindingSet& bindings, const CollectObserver& observer);
 

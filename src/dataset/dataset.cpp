@@ -39,7 +39,6 @@ std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, c
   return values;
 }
 
-// The stored workload as it would be if it had just been made.
 Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload,
                          std::vector<std::int64_t> axes) {
   Workload result{&definition, std::move(axes), {}};
@@ -51,9 +50,13 @@ Result<Workload> rebuild(const fs::path& root, const Definition& definition, con
     const std::string type = given ? string_member(*found, "type") : "";
     if (!given) {
       result.inputs.emplace_back(AbsentInput{});
-    } else if (type == "scalar" && found->contains("value") && found->at("value").is_number()) {
+    } else if (type == "scalar" && found->contains("value") && !found->at("value").is_structured()) {
       const Json& value = found->at("value");
-      if (is_integer(spec.dtype) && value.is_number_integer())
+      if (!value.is_number() && !value.is_boolean())
+        return fail("workloads_invalid", "input {}: {} is no scalar", spec.name, brief(value));
+      if (value.is_boolean())
+        result.inputs.emplace_back(Operand(value.get<bool>()));
+      else if (is_integer(spec.dtype) && value.is_number_integer())
         result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
       else
         result.inputs.emplace_back(Operand(value.get<double>()));
@@ -159,6 +162,12 @@ Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, 
     stored.push_back({std::move(id), std::move(json->at("workload"))});
   }
   return stored;
+}
+
+Result<Workload> load_workload(const fs::path& root, const Definition& definition, const Json& workload) {
+  auto axes = axes_of(definition, workload);
+  if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
+  return rebuild(root, definition, workload, std::move(*axes));
 }
 
 std::map<std::string, std::string> index_by_content(const fs::path& root, const Definition& definition,

@@ -48,6 +48,10 @@ struct StoredWorkload {
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
                                                           const Definition& definition);
 
+/// A stored workload as it would be if it had just been made, its tensors read. Error codes:
+/// "workloads_invalid", "path_escapes", "tensor_missing", and those of reading blobs.
+Result<Workload> load_workload(const std::filesystem::path& root, const Definition& definition, const Json& workload);
+
 /// The ids of existing workloads by the id of their content, so that what is there already under
 /// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
 /// Workloads whose blobs cannot be read (git-lfs pointers) are counted in `unreadable`.

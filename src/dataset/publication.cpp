@@ -1,7 +1,10 @@
 #include "dataset/publication.h"
 
+#include <cerrno>
+#include <cstring>
 #include <mutex>
 #include <sstream>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -39,14 +42,31 @@ std::set<std::string> unfinished_blobs(const fs::path& root) {
   return blobs;
 }
 
-Result<Publication> Publication::begin(const fs::path& root) {
+Result<Publication> Publication::begin(const fs::path& root, std::chrono::milliseconds patience) {
   Publication publication;
   publication.root_ = root;
   CW_TRY(publication.lock_, open_directory(root));
-  if (::flock(publication.lock_.get(), LOCK_EX | LOCK_NB) != 0)
+  // Writers hold it for as long as writing takes.
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (::flock(publication.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      continue;
+    }
     return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+  }
   CW_CHECK(publication.recover());
   return publication;
+}
+
+Result<void> Publication::check(const fs::path& root) {
+  for (const char* folder : {"", "workloads", "blob"}) {
+    const fs::path path = root / folder;
+    if (::access(path.c_str(), W_OK | X_OK) == 0 || (*folder != '\0' && errno == ENOENT)) continue;
+    return fail(errno == ENOENT ? "not_found" : "unwritable", "cannot write into {}: {}", path.string(),
+                std::strerror(errno));
+  }
+  return {};
 }
 
 Result<void> Publication::recover() {

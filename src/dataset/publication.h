@@ -7,6 +7,7 @@
 // interrupted definition had never been begun. Readers take the blobs of a journal for unfinished work.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <set>
@@ -32,9 +33,14 @@ struct NewWorkloads {
 
 class Publication {
  public:
-  /// Locks the dataset and takes back what an interrupted writer left.
-  /// Error codes: "locked", and those of writing.
-  static Result<Publication> begin(const std::filesystem::path& root);
+  /// Locks the dataset, for which it waits as long as another writer may take, and takes back what an interrupted
+  /// writer left. Error codes: "locked", and those of writing.
+  static Result<Publication> begin(const std::filesystem::path& root,
+                                   std::chrono::milliseconds patience = std::chrono::seconds(10));
+
+  /// Whether begin() and publish() could write there now, as far as permissions tell. Error codes: "not_found",
+  /// "unwritable".
+  static Result<void> check(const std::filesystem::path& root);
 
   /// Writes all. On an error the definition it happened in and those after it are as they were.
   Result<void> publish(const std::vector<NewWorkloads>& additions);

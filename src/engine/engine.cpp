@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <thread>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -115,7 +117,8 @@ std::string record_of(pid_t group, const EngineOptions& options) {
                {"owner", ::getpid()},
                {"owner_started", start_time(::getpid()).value_or(0)},
                {"command", to_shell(options.command)},
-               {"dumps", options.dumps.string()}}) +
+               {"dumps", options.dumps.string()},
+               {"resume", options.resume}}) +
          "\n";
 }
 
@@ -191,7 +194,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
   }
 }
 
-std::vector<std::string> end_orphans(const std::filesystem::path& ledger) {
+std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const std::string& resume) {
   std::vector<std::string> lines;
   std::vector<std::filesystem::path> records;
   std::error_code error;
@@ -211,10 +214,12 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger) {
         lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})", group));
       }
       const std::string dumps = string_member(*record, "dumps");
-      if (!dumps.empty() && std::filesystem::exists(dumps, error))
-        lines.push_back(fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  collect-workloads "
-                                    "sanitize --dumps {} --trace-dir DIR",
-                                    dumps, dumps));
+      const std::string command = string_member(*record, "resume");
+      if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error) : command != resume)
+        lines.push_back(command.empty()
+                            ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
+                                          "collect-workloads sanitize --dumps {} --trace-dir DIR", dumps, dumps)
+                            : "a run was killed; go on with it by\n  " + command);
     }
     std::filesystem::remove(path, error);
   }
@@ -232,16 +237,34 @@ Result<std::filesystem::path> state_folder() {
   return folder;
 }
 
-Result<int> free_port() {
-  const FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+Result<int> free_port(const std::string& host, int wanted) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), std::to_string(wanted).c_str(), &hints, &found); error != 0)
+    return fail("no_port", "'{}' is no address of this machine: {}", host, ::gai_strerror(error));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  const FileDescriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int reuse = 1;  // a server that has just ended is no reason
+  if (socket) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+  sockaddr_storage address{};
   socklen_t size = sizeof address;
-  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
-    return fail("no_port", "no free port: {}", std::strerror(errno));
-  return ntohs(address.sin_port);
+  if (!socket || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0 || ::listen(socket.get(), 1) != 0 ||
+      ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    if (wanted != 0 && errno == EADDRINUSE)
+      return fail("port_taken", "port {} of {} is taken: end what listens there, or give another --port", wanted, host);
+    return fail("no_port", "cannot listen on {}: {}", host, std::strerror(errno));
+  }
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+std::string url_of(const std::string& host, int port) {
+  // A server that listens everywhere is asked here.
+  const std::string reached = host == "0.0.0.0" ? "127.0.0.1" : host == "::" ? "::1" : host;
+  return reached.find(':') == std::string::npos ? fmt::format("http://{}:{}", reached, port)
+                                                : fmt::format("http://[{}]:{}", reached, port);
 }
 
 }  // namespace cw

@@ -17,6 +17,7 @@ struct EngineOptions {
   std::chrono::seconds start_limit{1800};        ///< weights of a large model take their time
   std::filesystem::path ledger;                  ///< folder of records of what runs; see end_orphans()
   std::filesystem::path dumps;                   ///< noted in the record
+  std::string resume;                            ///< likewise: the command that goes on with the run
 };
 
 class Engine {
@@ -55,13 +56,17 @@ std::string explain_death(const std::filesystem::path& log, const std::optional<
 std::string last_line(const std::filesystem::path& log);
 
 /// Engines that earlier runs of this program started and, killed themselves, did not end. They are ended now,
-/// by recorded process id and start time. Returns a line for each.
-std::vector<std::string> end_orphans(const std::filesystem::path& ledger);
+/// by recorded process id and start time. Returns what there is to say, but for how to go on when that is `resume`.
+std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const std::string& resume = {});
 
 /// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads; made if it is not there.
 Result<std::filesystem::path> state_folder();
 
-/// A TCP port of 127.0.0.1 that is free now.
-Result<int> free_port();
+/// A TCP port that is free on `host` (an IP address or name) now; `wanted` itself when that is not 0.
+/// Error codes: "port_taken", "no_port".
+Result<int> free_port(const std::string& host, int wanted = 0);
+
+/// "http://127.0.0.1:30000", "http://[::1]:30000"
+std::string url_of(const std::string& host, int port);
 
 }  // namespace cw

@@ -55,6 +55,14 @@ std::optional<Unreachable> obstacle(const Definition& definition, const Stage& s
   return {};
 }
 
+bool mentions(const std::vector<FlagChoice>& flags, const std::string& mark) {
+  for (const FlagChoice& choice : flags)
+    for (const auto& words : choice.alternatives)
+      for (const std::string& word : words)
+        if (word.find(mark) != std::string::npos) return true;
+  return false;
+}
+
 void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
   if (std::find(list.begin(), list.end(), binding) == list.end()) list.push_back(binding);
 }
@@ -149,6 +157,7 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
     for (const auto& [name, recipe] : recipes.engines) names.push_back(name);
     return fail("engine_unknown", "no engine is called {}; there are {}", options.engine, fmt::join(names, ", "));
   }
+  const bool names_page_size = options.launch_command.empty() && mentions(engine->second.flags, "{page_size}");
   EnginePlan plan;
   for (const Definition* definition : definitions) {
     const auto binding = bindings.find(*definition);
@@ -187,10 +196,11 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
     const int tensor_parallel =
         options.tensor_parallel > 0 ? options.tensor_parallel : tensor_parallel_for(*definition, recipe);
     auto run = std::find_if(plan.runs.begin(), plan.runs.end(), [&](const EngineRun& known) {
-      return known.profile == profile && known.model == model && known.tensor_parallel == tensor_parallel;
+      return known.profile == profile && known.model == model && known.tensor_parallel == tensor_parallel &&
+             (known.page_size == page_size || !names_page_size);
     });
     if (run == plan.runs.end()) {
-      EngineRun added{.profile = profile, .model = model, .tensor_parallel = tensor_parallel};
+      EngineRun added{.profile = profile, .model = model, .tensor_parallel = tensor_parallel, .page_size = page_size};
       added.model_path = has_own_model ? options.model_name : recipe->path;
       if (recipe != nullptr) added.model_config = recipe->config;
       const std::map<std::string, std::string> values{{"python", options.python},

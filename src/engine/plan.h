@@ -43,6 +43,7 @@ struct EngineRun {
   std::string model;       ///< its name in the recipes; empty for --model-name and --launch-command
   std::string model_path;
   int tensor_parallel = 1;
+  std::int64_t page_size = 1;  ///< where the engine's flags ask for it
   std::vector<const Definition*> definitions;
   std::vector<const Binding*> bindings;  ///< unique
   Command command;                       ///< {port} and {host} are still in it

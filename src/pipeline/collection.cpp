@@ -72,9 +72,13 @@ Json definitions_json(const SanitizeOutcome& outcome) {
 
 }  // namespace
 
+std::string collection_id(const Capture& capture, const Survey& survey) {
+  return survey.continues.empty() ? capture.id() : survey.continues;
+}
+
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
   const Survey& survey = outcome.survey;
-  Json section = {{"id", capture.id()}, {"source", "level10"}};
+  Json section = {{"id", collection_id(capture, survey)}, {"source", "level10"}};
   if (!options.provenance.is_null()) section["run"] = options.provenance;
   section.update({
           {"flashinfer_versions", survey.flashinfer_versions},
@@ -104,9 +108,10 @@ Result<void> write_collection(Publication& publication, const Dataset& dataset, 
     return tl::unexpected(content.error());
   }
   Json section = collection_section(capture, outcome, options);
+  const std::string id = string_member(section, "id");
   bool replaced = false;
   for (Json& known : collection["captures"])
-    if (string_member(known, "id") == capture.id()) {
+    if (string_member(known, "id") == id) {
       known = section;
       replaced = true;
     }

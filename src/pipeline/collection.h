@@ -10,6 +10,9 @@ namespace cw {
 
 inline constexpr const char* collection_file = "collection.json";
 
+/// What tells one collection's section from another's.
+std::string collection_id(const Capture& capture, const Survey& survey);
+
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options);
 
 /// Puts the section into the dataset's collection.json. An unreadable collection.json is an error

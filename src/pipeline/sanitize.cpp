@@ -74,6 +74,17 @@ class Sanitizer::Work {
     return {};
   }
 
+  Result<Json> restore(Checkpoint& checkpoint) {
+    Survey survey;
+    CW_TRY(Json more, checkpoint.load(binder_, survey, *stash_));
+    surveyor_->restore(std::move(survey));
+    return more;
+  }
+
+  Result<void> save(Checkpoint& checkpoint, const Json& more) const {
+    return checkpoint.save(capture_, binder_, surveyor_->current(), *stash_, more);
+  }
+
   void advance() { surveyor_->advance(); }
 
   std::vector<Progress> progress() const {
@@ -242,6 +253,14 @@ Result<Sanitizer> Sanitizer::begin(const Capture& capture, const Dataset& datase
 Sanitizer::Sanitizer(std::unique_ptr<Work> work) : work_(std::move(work)) {}
 Sanitizer::Sanitizer(Sanitizer&&) noexcept = default;
 Sanitizer::~Sanitizer() = default;
+
+Result<Json> Sanitizer::restore(Checkpoint& checkpoint) {
+  return work_->restore(checkpoint);
+}
+
+Result<void> Sanitizer::save(Checkpoint& checkpoint, const Json& more) const {
+  return work_->save(checkpoint, more);
+}
 
 void Sanitizer::advance() {
   work_->advance();

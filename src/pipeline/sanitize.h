@@ -7,7 +7,7 @@
 
 #include "capture/capture.h"
 #include "dataset/dataset.h"
-#include "pipeline/survey.h"
+#include "pipeline/checkpoint.h"
 
 namespace cw {
 
@@ -78,6 +78,12 @@ class Sanitizer {
                                  const SanitizeOptions& options, Source source);
   Sanitizer(Sanitizer&&) noexcept;
   ~Sanitizer();
+
+  /// Goes on from a checkpoint; before the first advance(), of a vanishing capture. Returns the caller's own part.
+  /// Error codes: those of Checkpoint::load.
+  Result<Json> restore(Checkpoint& checkpoint);
+  /// Of a vanishing capture. Error codes: those of writing.
+  Result<void> save(Checkpoint& checkpoint, const Json& more) const;
 
   void advance();
   std::vector<Progress> progress() const;  ///< of the definitions asked for

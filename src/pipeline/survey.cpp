@@ -91,6 +91,7 @@ class Surveyor::Run {
         }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
   }
 
+  void restore(Survey survey) { survey_ = std::move(survey); }
   const Survey& current() const { return survey_; }
 
   Survey finish() {
@@ -303,6 +304,10 @@ Surveyor::~Surveyor() = default;
 
 void Surveyor::advance() {
   run_->advance();
+}
+
+void Surveyor::restore(Survey survey) {
+  run_->restore(std::move(survey));
 }
 
 const Survey& Surveyor::current() const {

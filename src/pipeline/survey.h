@@ -51,6 +51,7 @@ struct DefinitionCounts {
 };
 
 struct Survey {
+  std::string continues;  ///< id of the capture that this one goes on from; empty: none
   std::uint64_t calls = 0;
   std::map<std::string, FunctionCounts> functions;
   std::map<const Target*, DefinitionCounts> definitions;
@@ -68,6 +69,8 @@ class Surveyor {
   Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
   ~Surveyor();
   void advance();
+  /// Goes on from what an earlier process saw of the same collection; before the first advance().
+  void restore(Survey survey);
   /// What was seen up to now.
   const Survey& current() const;
   /// Takes what is left, and the calls that waited for another. Once, at the end.

@@ -1,7 +1,7 @@
 #include "traffic/prompts.h"
 
+#include <algorithm>
 #include <cmath>
-#include <random>
 
 #include <fcntl.h>
 
@@ -112,26 +112,26 @@ class RandomSource final : public PromptSource {
 
   Result<std::optional<Prompt>> next() override {
     Prompt prompt;
-    const std::int64_t length = draw(options_.input_low, options_.input_high);
+    const std::int64_t length = log_uniform(random_, options_.input_low, options_.input_high);
     for (std::int64_t i = 0; i < length; ++i)
       prompt.token_ids.push_back(static_cast<std::int32_t>(random_() % static_cast<std::uint64_t>(options_.vocabulary)));
-    prompt.output_tokens = draw(options_.output_low, options_.output_high);
+    prompt.output_tokens = log_uniform(random_, options_.output_low, options_.output_high);
     return prompt;
   }
 
  private:
-  // Log-uniform. Not std's distributions: their results differ from one library to the next.
-  std::int64_t draw(std::int64_t low, std::int64_t high) {
-    const double u = static_cast<double>(random_() >> 11) * 0x1p-53;
-    const double a = std::log(static_cast<double>(low)), b = std::log(static_cast<double>(high) + 1);
-    return std::clamp(static_cast<std::int64_t>(std::exp(a + u * (b - a))), low, high);
-  }
-
   RandomPrompts options_;
   std::mt19937_64 random_;
 };
 
 }  // namespace
+
+// Not std's distributions: their results differ from one library to the next.
+std::int64_t log_uniform(std::mt19937_64& random, std::int64_t low, std::int64_t high) {
+  const double u = static_cast<double>(random() >> 11) * 0x1p-53;
+  const double a = std::log(static_cast<double>(low)), b = std::log(static_cast<double>(high) + 1);
+  return std::clamp(static_cast<std::int64_t>(std::exp(a + u * (b - a))), low, high);
+}
 
 std::string Prompt::text() const {
   std::string text;

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,6 +51,9 @@ struct RandomPrompts {
   std::uint64_t seed = 1;
 };
 std::unique_ptr<PromptSource> make_random_prompts(const RandomPrompts& options);
+
+/// A length in [low, high], low at least 1, with a logarithm spread evenly: decades are covered alike.
+std::int64_t log_uniform(std::mt19937_64& random, std::int64_t low, std::int64_t high);
 
 /// Records of a JSON array or of JSON lines, one by one, without holding the file.
 class RecordReader {

@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "traffic/event_stream.h"
 
 namespace cw {
 namespace {
@@ -81,85 +82,6 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
   return dump(body);
 }
 
-// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines.
-class EventStream {
- public:
-  void take(std::string_view bytes) {
-    for (;;) {
-      const std::size_t end = bytes.find('\n');
-      if (end == std::string_view::npos) {
-        line_ += bytes;
-        if (line_.size() > largest_line) is_garbage_ = true, line_.clear();
-        return;
-      }
-      if (line_.empty()) {
-        line(bytes.substr(0, end));
-      } else {
-        line_ += bytes.substr(0, end);
-        line(line_);
-        line_.clear();
-      }
-      bytes.remove_prefix(end + 1);
-    }
-  }
-
-  std::size_t events() const { return events_; }
-  bool is_garbage() const { return is_garbage_; }
-  bool is_done() const { return is_done_; }
-
-  /// Tokens made, as the server counts them; else one an event.
-  struct Totals {
-    std::uint64_t input = 0, output = 0;
-    std::string error;
-  };
-  Totals totals() const {
-    Totals totals{.input = 0, .output = events_, .error = {}};
-    const auto json = parse_json(last_);
-    if (!json || !json->is_object()) {
-      totals.error = "garbage";
-      return totals;
-    }
-    if (json->contains("error")) totals.error = "server_error";
-    const Json* usage = nullptr;
-    for (const char* name : {"meta_info", "usage"})
-      if (json->contains(name) && (*json)[name].is_object()) usage = &(*json)[name];
-    if (usage != nullptr) {
-      totals.input = count(*usage, "prompt_tokens", 0);
-      totals.output = count(*usage, "completion_tokens", events_);
-    }
-    return totals;
-  }
-  const std::string& last() const { return last_; }
-
- private:
-  static constexpr std::size_t largest_line = 64 << 20;
-
-  static std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
-    const auto found = usage.find(name);
-    return found != usage.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : otherwise;
-  }
-
-  void line(std::string_view text) {
-    if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-    if (text.empty() || text.starts_with(":") || text.starts_with("event:") || text.starts_with("id:")) return;
-    if (!text.starts_with("data:")) {
-      is_garbage_ = true;
-      return;
-    }
-    text.remove_prefix(text.starts_with("data: ") ? 6 : 5);
-    if (text == "[DONE]") {
-      is_done_ = true;
-      return;
-    }
-    ++events_;
-    last_.assign(text);
-  }
-
-  std::string line_, last_;
-  std::size_t events_ = 0;
-  bool is_garbage_ = false, is_done_ = false;
-};
-
 struct Request {
   std::string body;
   std::size_t tries = 0;
@@ -181,7 +103,7 @@ struct Transfer {
 class Driver {
  public:
   Driver(PromptSource& prompts, const TrafficOptions& options, TrafficControl& control)
-      : prompts_(prompts), options_(options), control_(control), random_(options.seed) {
+      : prompts_(prompts), options_(options), control_(control), random_(options.seed), lengths_(options.seed) {
     url_ = options.url + (options.endpoint == Endpoint::generate      ? "/generate"
                           : options.endpoint == Endpoint::completions ? "/v1/completions"
                                                                       : "/v1/chat/completions");
@@ -205,11 +127,18 @@ class Driver {
 
   Result<TrafficReport> run() {
     const auto begin = Clock::now();
+    std::size_t skipped = options_.skip;
+    for (std::size_t i = 0; i < skipped && !is_exhausted_; ++i) CW_CHECK(next_request());
     for (const Schedule& schedule : options_.schedules) {
-      CW_CHECK(run(schedule));
+      const std::size_t left = schedule.requests - std::min(skipped, schedule.requests);
+      skipped -= schedule.requests - left;
+      CW_CHECK(run(schedule, left));
       if (is_exhausted_ || is_stopping()) break;
     }
-    if (report_.sent == 0 && !is_stopping()) return fail("no_prompts", "the source holds no prompts");
+    if (report_.sent == 0 && options_.skip == 0 && !is_stopping()) {
+      const std::string why = prompts_.warning();
+      return fail("no_prompts", "the source holds no prompts{}{}", why.empty() ? "" : ": ", why);
+    }
     report_.seconds = seconds_between(begin, Clock::now());
     report_.first_token = percentiles(std::move(first_token_));
     report_.per_token = percentiles(std::move(per_token_));
@@ -222,8 +151,7 @@ class Driver {
  private:
   bool is_stopping() const { return control_.is_stopped || stop_signal() != 0; }
 
-  Result<void> run(const Schedule& schedule) {
-    std::size_t left = schedule.requests;
+  Result<void> run(const Schedule& schedule, std::size_t left) {
     auto next_arrival = Clock::now();
     std::optional<Clock::time_point> stopped_at;
     for (;;) {
@@ -273,7 +201,7 @@ class Driver {
     }
     std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
     length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
-    if (options_.output_tokens) length = *options_.output_tokens;
+    if (options_.output_tokens) length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
     return Request{body_of(*prompt, length, options_)};
   }
 
@@ -378,7 +306,7 @@ class Driver {
     ::curl_easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &status);
     const EventStream& events = transfer.events;
     std::string kind, detail;
-    EventStream::Totals totals;
+    StreamTotals totals;
     if (result != CURLE_OK) {
       kind = result == CURLE_OPERATION_TIMEDOUT ? "timeout" : "connection";
       detail = ::curl_easy_strerror(result);
@@ -444,7 +372,7 @@ class Driver {
   PromptSource& prompts_;
   const TrafficOptions& options_;
   TrafficControl& control_;
-  std::mt19937_64 random_;
+  std::mt19937_64 random_, lengths_;
   std::string url_;
   FileDescriptor poll_;
   CURLM* multi_ = nullptr;

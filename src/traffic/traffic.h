@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -33,13 +34,15 @@ struct TrafficOptions {
   Endpoint endpoint = Endpoint::generate;
   std::string model = "default";                ///< for the OpenAI endpoints
   std::vector<Schedule> schedules;              ///< one after the other
-  std::optional<std::int64_t> output_tokens;    ///< for every request, instead of the data's
+  std::size_t skip = 0;                         ///< requests of the schedules that an earlier run has dealt with
+  /// Instead of the data's: log-uniform in [low, high], so that every octave is met.
+  std::optional<std::pair<std::int64_t, std::int64_t>> output_tokens;
   std::int64_t default_output_tokens = 128;     ///< where the data say nothing
   std::int64_t most_output_tokens = 1024;       ///< no answer is asked to be longer
   bool ignores_end = true;                      ///< answers have the asked length, whatever the model says
   std::optional<double> temperature, top_p;
   std::optional<std::int64_t> top_k;
-  std::uint64_t seed = 1;                       ///< of the arrivals
+  std::uint64_t seed = 1;                       ///< of arrivals and lengths
   std::chrono::seconds timeout{600};            ///< without a byte from the server, a request has failed
   std::size_t most_retries = 2;                 ///< for requests that the server cannot have seen
 };

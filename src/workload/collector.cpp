@@ -35,15 +35,30 @@ std::size_t Collector::distinct(const Target* target) const {
   return found == entries_.end() ? 0 : found->second.size();
 }
 
+// Bound to plans that were captured, and to no other: the eager passes before a capture.
+bool Collector::is_warmup(const Entry& entry) const {
+  const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
+  return entry.is_capture_warmup && entry.plans.size() <= Entry::most_plans &&
+         std::all_of(entry.plans.begin(), entry.plans.end(), captured);
+}
+
+void Collector::restore(const Target* target, Entry entry) {
+  entries_[target].insert_or_assign(entry.key, std::move(entry));
+}
+
+void Collector::visit(const Target* target,
+                      const std::function<void(const Entry&, bool is_capture_warmup)>& show) const {
+  const auto found = entries_.find(target);
+  if (found == entries_.end()) return;
+  for (const auto& [key, entry] : found->second) show(entry, is_warmup(entry));
+}
+
 std::vector<Entry> Collector::take(const Target* target) {
   std::vector<Entry> result;
   const auto found = entries_.find(target);
   if (found == entries_.end()) return result;
   for (auto& [key, entry] : found->second) {
-    // Bound to plans that were captured, and to no other: the eager passes before a capture.
-    const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
-    entry.is_capture_warmup =
-        entry.plans.size() <= Entry::most_plans && std::all_of(entry.plans.begin(), entry.plans.end(), captured);
+    entry.is_capture_warmup = is_warmup(entry);
     result.push_back(std::move(entry));
   }
   entries_.erase(found);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -34,7 +35,8 @@ struct Entry {
   /// Plans under which it was seen; past `most_plans` no more are noted.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t most_plans = 8;
-  bool is_capture_warmup = false;  ///< seen only under plans that a CUDA graph was captured with
+  /// Seen only under plans that a CUDA graph was captured with; until take(), what an earlier process found.
+  bool is_capture_warmup = true;
 };
 
 class Collector {
@@ -51,10 +53,17 @@ class Collector {
   /// How many distinct workloads a target has.
   std::size_t distinct(const Target* target) const;
 
+  /// Puts back what visit() showed to an earlier process.
+  void restore(const Target* target, Entry entry);
+  /// Every entry of a target, in no particular order, with warm-ups marked.
+  void visit(const Target* target, const std::function<void(const Entry&, bool is_capture_warmup)>& show) const;
+
   /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's own.
   std::vector<Entry> take(const Target* target);
 
  private:
+  bool is_warmup(const Entry& entry) const;
+
   std::map<const Target*, std::unordered_map<Hash128, Entry>> entries_;
   std::set<std::uint32_t> captured_plans_;
 };

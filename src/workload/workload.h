@@ -29,7 +29,7 @@ struct Workload {
 };
 
 /// What makes two workloads the same one: definition, var axes, scalars and stored values. Equal
-/// content has equal keys; kept in memory only.
+/// content has equal keys; for tables and checkpoints, never in a dataset.
 Hash128 content_key(const Workload& workload);
 
 /// The id under which a workload is stored: UUIDv5 of the same content, by SHA-256.

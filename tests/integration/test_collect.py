@@ -168,7 +168,7 @@ class CollectTest(unittest.TestCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             result = self.run_tool(self.command("--port", str(taken.getsockname()[1])), status=1)
-        self.assertIn("port is taken", result.stderr)
+        self.assertIn("is taken", result.stderr)
 
     def start(self, command):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
@@ -205,6 +205,246 @@ class CollectTest(unittest.TestCase):
         self.assertIn("ended an engine that an interrupted run had left", result.stdout)
         self.assertEqual(self.engines(), [])
         self.valid()
+
+    def found_so_far(self):
+        """What the checkpoint of the first run says of the decode definition; nothing while there is none."""
+        try:
+            state = json.load(open(os.path.join(self.folder, "work", "run1", "found", "state.json")))
+        except OSError:
+            return None
+        return state["definitions"].get(DECODE) if "definitions" in state else None
+
+    def wait_for_a_checkpoint(self):
+        for _ in range(400):
+            found = self.found_so_far()
+            if found and found["calls"] > 100:
+                return
+            time.sleep(0.05)
+        self.fail("no checkpoint")
+
+    def resume(self, *flags, status=0):
+        return self.run_tool([BINARY, "collect", "--resume", os.path.join(self.folder, "work"), *flags], status=status)
+
+    def test_resume_after_ctrl_c(self):
+        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=150))
+        self.wait_for_a_checkpoint()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, out + err)
+        self.assertIn("--resume " + os.path.join(self.folder, "work"), re.sub(r"\s+", " ", out))
+        before = self.collection()
+        result = self.resume()
+        self.assertIn("going on after", result.stdout)
+        captures = json.load(open(os.path.join(self.trace, "collection.json")))["captures"]
+        self.assertEqual(len(captures), 1, "one collection, one section")
+        run = captures[0]["run"]
+        self.assertEqual(run["resumed_after_requests"] + run["traffic"]["completed"], 150)
+        self.assertGreater(captures[0]["calls"], before["calls"])
+        self.valid()
+        self.assertIn("was complete", self.resume().stdout)
+
+    def test_resume_after_kill_9(self):
+        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=150))
+        self.wait_for_a_checkpoint()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        known = self.found_so_far()
+        self.assertEqual(self.workloads(DECODE), [])
+        refused = self.run_tool(self.command(prompts=5), status=1)
+        self.assertIn("--resume", refused.stderr)
+        result = self.resume("--json", "-q")
+        section = json.loads(result.stdout)[0]
+        self.assertEqual(self.engines(), [])
+        self.assertGreater(section["definitions"][DECODE]["calls"], known["calls"])
+        self.assertGreaterEqual(section["definitions"][DECODE]["distinct"], len(known["workloads"]))
+        self.assertEqual(section["run"]["resumed_after_requests"] + section["run"]["traffic"]["completed"], 150)
+        self.assertNotIn("not_found", [defect["name"] for defect in section["defects"]])
+        self.valid()
+
+    def test_resume_after_the_engine_died(self):
+        self.fault("die", ["--resume"], after=300, kept=True)
+        file = os.path.join(self.folder, "work", "collect.json")
+        words = json.load(open(file))
+        words["words"][words["words"].index("--engine-args") + 1] = "--max-total-tokens 16384"
+        json.dump(words, open(file, "w"))
+        self.resume()
+        self.valid()
+
+    def test_nothing_to_resume(self):
+        self.assertIn("collect.json", self.resume(status=1).stderr)
+        result = self.run_tool([BINARY, "collect", "--resume"], status=1)
+        self.assertIn("no interrupted run", result.stderr)
+
+    def test_a_dataset_that_cannot_be_written_costs_nothing(self):
+        process = self.start(self.command("--output-tokens", "16", prompts=120))
+        in_the_way = os.path.join(self.trace, "workloads")
+        with open(in_the_way, "w") as file:
+            file.write("not a folder")
+        out, err = process.communicate(timeout=100)
+        self.assertEqual(process.returncode, 1, out + err)
+        self.assertIn("--resume", err)
+        os.remove(in_the_way)
+        result = self.resume()
+        self.assertNotIn("ready after", result.stdout, "nothing is left to collect")
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.valid()
+
+    def test_a_server_that_is_already_there_is_not_taken_for_the_engine(self):
+        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31998", "-q"], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        self.addCleanup(server.stderr.close)
+        self.assertIn("ready to roll", server.stderr.readline())
+        result = self.run_tool(self.command("--port", "31998"), status=1)
+        self.assertIn("is taken", result.stderr)
+        self.assertNotIn("requests in", result.stdout)
+
+    def test_other_addresses(self):
+        self.run_tool(self.command("--host", "::1", prompts=4))
+        result = self.run_tool(self.command("--host", "300.1.2.3", prompts=4), status=1)
+        self.assertIn("300.1.2.3", result.stderr)
+
+    def test_a_work_dir_that_is_not_utf_8(self):
+        work = os.path.join(self.folder.encode(), b"w\xff")
+        command = [word.encode() for word in self.command(prompts=4)]
+        command[command.index(b"--work-dir") + 1] = work
+        result = subprocess.run(command, capture_output=True, env=self.environment, cwd=self.folder, timeout=100)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.valid()
+
+    def test_prompts_of_which_none_is_one(self):
+        prompts = os.path.join(self.folder, "prompts.jsonl")
+        with open(prompts, "w") as file:
+            file.write('{"nothing": 1}\n' * 3)
+        result = self.run_tool(self.command("--prompts", prompts), status=1)
+        self.assertIn("3 records of", result.stderr)
+
+    def test_output_lengths_from_a_range(self):
+        self.run_tool(self.command("--output-tokens", "2-5", prompts=60))
+        tokens = self.collection()["run"]["traffic"]["output_tokens"]
+        self.assertTrue(120 < tokens < 300, tokens)
+        for wrong in ("0", "5-2", "x", "3-", "-3"):
+            self.run_tool(self.command("--output-tokens", wrong), status=2)
+
+    def test_the_live_table_on_a_terminal(self):
+        """What a terminal of 80 columns and 24 rows shows: nothing wider, and the table gone in the end."""
+        import fcntl, pty, struct, termios
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen(self.command("--output-tokens", "16", prompts=60), stdout=subprocess.DEVNULL, stderr=follower,
+                                   env=self.environment, cwd=self.folder)
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                block = os.read(leader, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            shown += block
+        os.close(leader)
+        self.assertEqual(process.wait(), 0, shown)
+        self.assertIn(DECODE.encode(), shown)
+        self.assertRegex(shown, rb"batch_size \d.*num_kv_indices \d")
+        for line in re.sub(rb"\x1b\[[0-9]*[A-Z]", b"", shown).replace(b"\r", b"\n").split(b"\n"):
+            self.assertLess(len(line.decode()), 80, line)
+        self.assertTrue(shown.endswith(b"\x1b[J"), shown[-200:])
+
+    def sglang(self, *flags, prompts=20, definitions=(DECODE,), engine="sglang"):
+        """The command with a stand-in for an environment that has SGLang."""
+        self.environment["ENGINE_PYTHON_LOG"] = os.path.join(self.folder, "asked")
+        command = self.command("--random-prompts", *flags, prompts=prompts, definitions=definitions)
+        command[command.index("simulated")] = engine
+        return command
+
+    def asked(self):
+        return [json.loads(line) for line in open(os.path.join(self.folder, "asked"))]
+
+    def test_sglang_in_an_environment(self):
+        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
+        conda = os.path.join(self.folder, "miniconda3", "envs")
+        for environment in ("flashinfer", "other"):
+            os.makedirs(os.path.join(conda, environment, "bin"))
+            os.symlink(python, os.path.join(conda, environment, "bin", "python"))
+        self.environment.update(HOME=self.folder, CONDA_EXE="")
+        for flags, used in ((["--python", python], python), ([], "envs/flashinfer/bin/python"),
+                            (["--conda-env", "other"], "envs/other/bin/python"),
+                            (["--venv", os.path.join(conda, "other")], "envs/other/bin/python")):
+            with self.subTest(flags=flags):
+                shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+                result = self.run_tool(self.sglang(*flags))
+                self.assertIn("SGLang 0.5.17 FlashInfer 0.6.15.post1", result.stdout)
+                self.assertIn(used, result.stdout)
+                self.assertIn("--disable-piecewise-cuda-graph instead", re.sub(r"\s+", " ", result.stdout))
+                self.assertIn("--disable-cuda-graph", result.stdout)
+                self.assertFalse(self.collection()["run"]["simulated"])
+                self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.assertIn("no conda environment", self.run_tool(self.sglang("--conda-env", "missing"), status=1).stderr)
+        self.assertIn("there is no", self.run_tool(self.sglang("--venv", "missing"), status=1).stderr)
+
+    def test_sglang_from_a_checkout(self):
+        git = lambda *words: subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True, text=True).stdout
+        upstream, checkout = os.path.join(self.folder, "upstream"), os.path.join(self.folder, "tmp", "sglang")
+        os.makedirs(os.path.join(upstream, "python"))
+        git("init", "-q", "-b", "main", upstream)
+        for step in ("one", "two"):
+            with open(os.path.join(upstream, "python", "pyproject.toml"), "w") as file:
+                file.write(f"# {step}\n")
+            git("-C", upstream, "add", "-A")
+            git("-C", upstream, "commit", "-q", "-m", step)
+            if step == "one":
+                git("clone", "-q", upstream, checkout)
+        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
+        result = self.run_tool(self.sglang("--python", python))  # ./tmp/sglang is the default
+        self.assertIn("git -C tmp/sglang pull", result.stdout)
+        self.assertEqual(git("-C", checkout, "branch", "--show-current").strip(), "collect_workload_for_" + DECODE)
+        self.assertEqual(open(os.path.join(checkout, "python", "pyproject.toml")).read(), "# two\n")
+        self.assertIn(["-m", "pip", "install", "--quiet", "-e", "tmp/sglang/python"], self.asked())
+        # A tree with changes is used as it is, and said.
+        with open(os.path.join(checkout, "python", "pyproject.toml"), "w") as file:
+            file.write("# mine\n")
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        self.assertIn("has uncommitted changes", self.run_tool(self.sglang("--python", python)).stdout)
+        self.assertEqual(open(os.path.join(checkout, "python", "pyproject.toml")).read(), "# mine\n")
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        self.assertNotIn("git -C", self.run_tool(self.sglang("--python", python, "--no-update")).stdout)
+        missing = self.run_tool(self.sglang("--python", python, "--sglang-path", "nowhere"), status=1)
+        self.assertIn("git clone https://github.com/sgl-project/sglang", missing.stderr)
+
+    def test_vllm(self):
+        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
+        result = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", engine="vllm"))
+        self.assertIn("--block-size 1 ", result.stdout)
+        self.assertIn("vLLM 0.11.0", result.stdout)
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+
+    def test_any_launch_command(self):
+        command = [word for word in self.command(prompts=10)]
+        at = command.index("--engine-args")
+        del command[at:at + 2]
+        self.run_tool(command + ["--random-prompts", "--launch-command",
+                                 f"'{BINARY}' serve --model-name llama-3.1-8b --host {{host}} --port {{port}} --max-total-tokens 16384"])
+        self.assertEqual(self.collection()["run"]["engine"], "command")
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+
+    def test_via_bench_serving(self):
+        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", prompts=24))
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.assertTrue(any(words[1] == "sglang.bench_serving" for words in self.asked()))
+        # It is ended with the run, and its failure is explained.
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        begin = time.time()
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", "--num-samples", "2", prompts=1000000,
+                                           definitions=("fused_add_rmsnorm_h4096",)))
+        self.assertIn("saturated", result.stdout)
+        self.assertLess(time.time() - begin, 60)
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        self.environment["BENCH_SERVING_FAILS"] = "1"
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving"), status=1)
+        self.assertIn("aiohttp", result.stderr)
+        self.assertIn("client.log", result.stderr)
 
     def test_env(self):
         result = self.run_tool([BINARY, "env", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated",

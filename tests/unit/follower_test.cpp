@@ -15,7 +15,9 @@ class FollowerTest : public DatasetTest {
 
   std::unique_ptr<Watcher> watcher(bool keeps_dumps = false) {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create(dumps(), *datasets_.back(), bindings_, {.selection = Selection::all}, keeps_dumps).value();
+    return Watcher::create({dumps(), keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(), bindings_,
+                           {.selection = Selection::all})
+        .value();
   }
   void write_step(std::int64_t page) {
     writer_.write(decode_plan(0xa, {0, 2}, {page, page + 1}));

@@ -46,6 +46,13 @@ TEST(Metadata, ValuesOfEveryKind) {
   EXPECT_EQ(std::get<RecordedOpaque>(in[9].second.data).type, "dict");
 }
 
+// Python writes a path that is not UTF-8 with lone surrogates.
+TEST(Metadata, APathThatIsNotUtf8) {
+  const auto parsed = parse(record(R"j("arg_0": 4)j", R"j(, "dump_dir": "/tmp/\udcff/d")j"));
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(std::get<std::int64_t>(parsed->inputs[0].second.data), 4);
+}
+
 TEST(Metadata, PythonsJson) {
   const auto parsed = parse(
       record(R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" +

@@ -49,6 +49,15 @@ TEST_F(PlanTest, WhatNoEngineReachesIsSaidWithWhatWould) {
   EXPECT_EQ(vllm.runs[0].flags[1].alternatives[0], (Words{"--block-size", "64"}));
 }
 
+// An engine has one page size, where it honours the flag at all.
+TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
+  const auto vllm = plan({"gqa_paged_decode_h32_kv8_d128_ps64", "gqa_paged_decode_h32_kv8_d128_ps1",
+                          "gqa_paged_prefill_causal_h32_kv8_d128_ps64"}, {.engine = "vllm"});
+  ASSERT_EQ(vllm.runs.size(), 2u);
+  EXPECT_EQ(vllm.runs[0].definitions.size(), 2u);
+  EXPECT_EQ(vllm.runs[1].flags[1].alternatives[0], (Words{"--block-size", "1"}));
+}
+
 TEST_F(PlanTest, ComputeCapabilityCounts) {
   const std::string moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048";
   EXPECT_EQ(plan({moe}, {.compute_capability = 90}).unreachable.size(), 1u);

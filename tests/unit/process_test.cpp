@@ -1,5 +1,9 @@
 #include "base/process.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include "base/file.h"
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -73,6 +77,25 @@ TEST_F(ProcessTest, StartTimesNameProcesses) {
   EXPECT_TRUE(start_time(::getpid()));
   EXPECT_EQ(start_time(::getpid()), start_time(::getpid()));
   EXPECT_FALSE(start_time(1 << 22));
+}
+
+TEST_F(ProcessTest, Addresses) {
+  EXPECT_EQ(url_of("127.0.0.1", 30000), "http://127.0.0.1:30000");
+  EXPECT_EQ(url_of("::1", 80), "http://[::1]:80");
+  EXPECT_EQ(url_of("0.0.0.0", 80), "http://127.0.0.1:80");
+  const auto port = free_port("127.0.0.1");
+  ASSERT_TRUE(port) << port.error().message;
+  EXPECT_EQ(free_port("127.0.0.1", *port).value(), *port);
+  EXPECT_EQ(free_port("300.1.1.1").error().code, "no_port");
+
+  const FileDescriptor listener(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(*port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  EXPECT_EQ(free_port("127.0.0.1", *port).error().code, "port_taken");
 }
 
 // What a run that was killed with -9 leaves: its engine alive, its record there, its own process gone.

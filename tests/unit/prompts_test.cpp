@@ -1,5 +1,7 @@
 #include "traffic/prompts.h"
 
+#include <bit>
+
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -83,6 +85,19 @@ TEST_F(PromptsTest, RandomPromptsAreTheSameForASeed) {
     EXPECT_LE(a.token_ids.size(), 9u);
     EXPECT_TRUE(a.output_tokens == 2 || a.output_tokens == 3);
   }
+}
+
+TEST(LogUniform, CoversOctavesAlikeAndStaysInRange) {
+  std::mt19937_64 random(1);
+  std::map<int, int> octaves;
+  for (int i = 0; i < 7000; ++i) {
+    const std::int64_t length = log_uniform(random, 1, 127);
+    ASSERT_GE(length, 1);
+    ASSERT_LE(length, 127);
+    ++octaves[std::bit_width(static_cast<std::uint64_t>(length))];
+  }
+  for (int octave = 1; octave <= 7; ++octave) EXPECT_NEAR(octaves[octave], 1000, 150) << octave;
+  EXPECT_EQ(log_uniform(random, 5, 5), 5);
 }
 
 }  // namespace cw::testing

@@ -50,7 +50,7 @@ TEST_F(PublicationTest, BlobsWithLinesSurviveAJournal) {
 TEST_F(PublicationTest, TwoWritersAtOnce) {
   const auto first = Publication::begin(trace());
   ASSERT_TRUE(first);
-  EXPECT_EQ(Publication::begin(trace()).error().code, "locked");
+  EXPECT_EQ(Publication::begin(trace(), std::chrono::milliseconds(60)).error().code, "locked");
 }
 
 TEST_F(PublicationTest, AWorkloadTheDatasetHasUnderAnotherIdIsNotAdded) {

@@ -1,0 +1,69 @@
+#include "traffic/event_stream.h"
+
+namespace cw {
+namespace {
+
+std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
+  const auto found = usage.find(name);
+  return found != usage.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : otherwise;
+}
+
+}  // namespace
+
+void EventStream::take(std::string_view bytes) {
+  for (;;) {
+    const std::size_t end = bytes.find('\n');
+    if (end == std::string_view::npos) {
+      line_ += bytes;
+      if (line_.size() > largest_line) {
+        is_garbage_ = true;
+        line_.clear();
+      }
+      return;
+    }
+    if (line_.empty()) {
+      line(bytes.substr(0, end));
+    } else {
+      line_ += bytes.substr(0, end);
+      line(line_);
+      line_.clear();
+    }
+    bytes.remove_prefix(end + 1);
+  }
+}
+
+StreamTotals EventStream::totals() const {
+  StreamTotals totals{.input = 0, .output = events_, .error = {}};
+  const auto json = parse_json(last_);
+  if (!json || !json->is_object()) {
+    totals.error = "garbage";
+    return totals;
+  }
+  if (json->contains("error")) totals.error = "server_error";
+  const Json* usage = nullptr;
+  for (const char* name : {"meta_info", "usage"})
+    if (json->contains(name) && (*json)[name].is_object()) usage = &(*json)[name];
+  if (usage != nullptr) {
+    totals.input = count(*usage, "prompt_tokens", 0);
+    totals.output = count(*usage, "completion_tokens", events_);
+  }
+  return totals;
+}
+
+void EventStream::line(std::string_view text) {
+  if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+  if (text.empty() || text.starts_with(":") || text.starts_with("event:") || text.starts_with("id:")) return;
+  if (!text.starts_with("data:")) {
+    is_garbage_ = true;
+    return;
+  }
+  text.remove_prefix(text.starts_with("data: ") ? 6 : 5);
+  if (text == "[DONE]") {
+    is_done_ = true;
+    return;
+  }
+  ++events_;
+  last_.assign(text);
+}
+
+}  // namespace cw

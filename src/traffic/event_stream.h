@@ -1,0 +1,46 @@
+// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines, "[DONE]" at the end.
+//
+// Events are counted as they come and only the last is kept: with SGLang it carries the totals, with the OpenAI APIs
+// the usage, and parsing each of a thousand streams' events would cost more than all the rest.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace cw {
+
+/// Tokens, as the server counts them; else one an event.
+struct StreamTotals {
+  std::uint64_t input = 0, output = 0;
+  std::string error;  ///< "server_error", "garbage"; empty: none
+};
+
+class EventStream {
+ public:
+  /// The next bytes, cut anywhere.
+  void take(std::string_view bytes);
+
+  std::size_t events() const { return events_; }
+  /// Something was no event.
+  bool is_garbage() const { return is_garbage_; }
+  /// The stream ended as it should.
+  bool is_done() const { return is_done_; }
+  const std::string& last() const { return last_; }
+  /// From the last event.
+  StreamTotals totals() const;
+
+ private:
+  static constexpr std::size_t largest_line = 64 << 20;
+
+  void line(std::string_view text);
+
+  std::string line_, last_;
+  std::size_t events_ = 0;
+  bool is_garbage_ = false, is_done_ = false;
+};
+
+}  // namespace cw
