@@ -1,23 +1,28 @@
-// One thread, one epoll, libcurl's multi interface in its socket_action form: a wake-up costs what there is to do,
-// not what there is, so that a thousand slow streams are cheap. Of an answer only the last event is
-// parsed; between, events are counted.
+// One thread, one epoll: a wake-up costs what there is to do, not what there is, so that a thousand slow streams are
+// cheap. Of an answer only the last event is parsed; between, events are counted. And between its first token and its
+// last a stream says nothing that is needed at once, so it is left alone there (doze()): at the pace it had, its end
+// cannot come meanwhile.
 #include "traffic/traffic.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <deque>
 #include <list>
+#include <map>
 #include <memory>
 #include <random>
+#include <thread>
 
 #include <curl/curl.h>
 #include <sys/epoll.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include "base/file.h"
 #include "base/process.h"
 #include "traffic/event_stream.h"
+#include "traffic/http.h"
 
 namespace cw {
 namespace {
@@ -84,48 +89,35 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
 
 struct Request {
   std::string body;
+  std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
   std::size_t tries = 0;
 };
 
-class Driver;
-
 // One request under way.
 struct Transfer {
-  Driver* driver = nullptr;
-  CURL* handle = nullptr;
+  Transfer(Request given, std::string bytes, HttpExchange opened)
+      : request(std::move(given)), wire(std::move(bytes)), exchange(std::move(opened)) {}
   Request request;
+  std::string wire;  ///< of the whole request
+  HttpExchange exchange;
   EventStream events;
-  std::string rejected;  ///< the beginning of an answer that is no 200
-  Clock::time_point sent, first, last;
-  std::list<std::unique_ptr<Transfer>>::iterator place;
+  Clock::time_point sent = Clock::now(), heard = sent, first, last;
+  std::list<Transfer>::iterator place;
+  std::optional<std::multimap<Clock::time_point, Transfer*>::iterator> doze;
 };
 
 class Driver {
  public:
   Driver(PromptSource& prompts, const TrafficOptions& options, TrafficControl& control)
-      : prompts_(prompts), options_(options), control_(control), random_(options.seed), lengths_(options.seed) {
-    url_ = options.url + (options.endpoint == Endpoint::generate      ? "/generate"
-                          : options.endpoint == Endpoint::completions ? "/v1/completions"
-                                                                      : "/v1/chat/completions");
-    poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
-    multi_ = ::curl_multi_init();
-    ::curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, &Driver::on_socket);
-    ::curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
-    ::curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, &Driver::on_timer);
-    ::curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
-    ::curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 4096L);
-    headers_ = ::curl_slist_append(headers_, "Content-Type: application/json");
-    headers_ = ::curl_slist_append(headers_, "Expect:");
-  }
-  Driver(const Driver&) = delete;
-  ~Driver() {
-    for (auto& transfer : under_way_) drop(*transfer);
-    for (CURL* handle : idle_) ::curl_easy_cleanup(handle);
-    ::curl_multi_cleanup(multi_);
-    ::curl_slist_free_all(headers_);
-  }
+      : prompts_(prompts), options_(options), control_(control), random_(options.seed), lengths_(options.seed) {}
 
   Result<TrafficReport> run() {
+    CW_TRY(server_, HttpServer::resolve(options_.url));
+    poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
+    if (!poll_) return fail("connection", "no epoll: {}", std::strerror(errno));
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
+      ::setrlimit(RLIMIT_NOFILE, &files);
     const auto begin = Clock::now();
     std::size_t skipped = options_.skip;
     for (std::size_t i = 0; i < skipped && !is_exhausted_; ++i) CW_CHECK(next_request());
@@ -149,6 +141,12 @@ class Driver {
   }
 
  private:
+  static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  static constexpr int most_alone = 8;
+  static constexpr std::chrono::microseconds nap{100};           ///< times are off by no more
+  static constexpr std::chrono::milliseconds longest_doze{50};   ///< by so much an end may be late that comes sooner than the pace says
+  static constexpr std::int64_t most_unread = 64 << 10;          ///< bytes; sockets buffer 128 KB and more
+
   bool is_stopping() const { return control_.is_stopped || stop_signal() != 0; }
 
   Result<void> run(const Schedule& schedule, std::size_t left) {
@@ -158,7 +156,7 @@ class Driver {
       const bool stopping = is_stopping();
       if (stopping && !stopped_at) stopped_at = Clock::now();
       if (stopping && Clock::now() - *stopped_at >= control_.grace) {
-        while (!under_way_.empty()) give_up(*under_way_.front());
+        while (!under_way_.empty()) give_up(under_way_.front());
         return {};
       }
       const bool may_send = !stopping && !control_.is_paused;
@@ -202,117 +200,114 @@ class Driver {
     std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
     length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
     if (options_.output_tokens) length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
-    return Request{body_of(*prompt, length, options_)};
+    return Request{body_of(*prompt, length, options_), options_.ignores_end ? length : 0};
   }
 
   void send(Request request) {
-    auto owned = std::make_unique<Transfer>();
-    Transfer& transfer = *owned;
-    transfer.driver = this;
-    transfer.request = std::move(request);
-    if (idle_.empty()) {
-      transfer.handle = ::curl_easy_init();
-    } else {
-      transfer.handle = idle_.back();
-      idle_.pop_back();
-    }
-    CURL* const handle = transfer.handle;
-    ::curl_easy_setopt(handle, CURLOPT_URL, url_.c_str());
-    ::curl_easy_setopt(handle, CURLOPT_PROXY, "");
-    ::curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-    ::curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers_);
-    ::curl_easy_setopt(handle, CURLOPT_POSTFIELDS, transfer.request.body.c_str());
-    ::curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(transfer.request.body.size()));
-    ::curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, &Driver::on_data);
-    ::curl_easy_setopt(handle, CURLOPT_WRITEDATA, &transfer);
-    ::curl_easy_setopt(handle, CURLOPT_PRIVATE, &transfer);
-    ::curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    ::curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.timeout.count()));
-    transfer.sent = Clock::now();
-    transfer.place = under_way_.insert(under_way_.end(), std::move(owned));
+    static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
+    std::string wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], request.body);
+    Transfer& transfer = under_way_.emplace_back(std::move(request), std::move(wire), take_connection());
+    transfer.place = std::prev(under_way_.end());
     ++report_.sent;
     control_.sent = report_.sent;
     control_.under_way = under_way_.size();
-    ::curl_multi_add_handle(multi_, handle);
+    begin(transfer);
   }
 
-  static std::size_t on_data(char* data, std::size_t size, std::size_t count, void* user) {
-    Transfer& transfer = *static_cast<Transfer*>(user);
-    long status = 0;
-    ::curl_easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &status);
-    if (status != 200) {
-      if (transfer.rejected.size() < 300) transfer.rejected.append(data, std::min(size * count, std::size_t{300}));
-      return size * count;
-    }
-    const std::size_t before = transfer.events.events();
-    transfer.events.take({data, size * count});
-    if (const std::size_t now = transfer.events.events(); now > before) {
-      transfer.last = Clock::now();
-      if (before == 0) transfer.first = transfer.last;
-      transfer.driver->control_.output_tokens += now - before;
-    }
-    return size * count;
+  HttpExchange take_connection() {
+    if (idle_.empty()) return HttpExchange(server_->connect(), false);
+    HttpExchange exchange(std::move(idle_.back()), true);
+    idle_.pop_back();
+    return exchange;
   }
 
-  static int on_socket(CURL*, curl_socket_t socket, int what, void* user, void*) {
-    const int poll = static_cast<Driver*>(user)->poll_.get();
-    if (what == CURL_POLL_REMOVE) {
-      ::epoll_ctl(poll, EPOLL_CTL_DEL, socket, nullptr);
-      return 0;
-    }
+  void begin(Transfer& transfer) {
+    transfer.exchange.start(transfer.wire);
+    if (!listen(transfer, EPOLL_CTL_ADD, every_edge)) advance(transfer);
+  }
+
+  // By edges: a socket is asked once for each thing that happens on it. advance() goes on until nothing is left.
+  bool listen(Transfer& transfer, int operation, std::uint32_t events) {
     epoll_event event{};
-    event.events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
-    event.data.fd = socket;
-    if (::epoll_ctl(poll, EPOLL_CTL_MOD, socket, &event) != 0) ::epoll_ctl(poll, EPOLL_CTL_ADD, socket, &event);
-    return 0;
-  }
-
-  static int on_timer(CURLM*, long milliseconds, void* user) {
-    auto& timer = static_cast<Driver*>(user)->timer_;
-    timer.reset();
-    if (milliseconds >= 0) timer = Clock::now() + std::chrono::milliseconds(milliseconds);
-    return 0;
+    event.events = events;
+    event.data.ptr = &transfer;
+    return ::epoll_ctl(poll_.get(), operation, transfer.exchange.socket(), &event) == 0;
   }
 
   void wait(Clock::time_point until) {
-    until = std::min(until, Clock::now() + std::chrono::milliseconds(50));
-    if (timer_) until = std::min(until, *timer_);
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now());
+    if (!dozing_.empty()) until = std::min(until, dozing_.begin()->first);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     epoll_event events[256];
-    const int ready = ::epoll_wait(poll_.get(), events, 256, static_cast<int>(std::max<std::int64_t>(0, left.count())));
-    int running = 0;
-    for (int i = 0; i < ready; ++i) {
-      const std::uint32_t bits = events[i].events;
-      ::curl_multi_socket_action(multi_, events[i].data.fd,
-                                 (bits & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
-                                     (bits & EPOLLOUT ? CURL_CSELECT_OUT : 0) | (bits & EPOLLERR ? CURL_CSELECT_ERR : 0),
-                                 &running);
-    }
-    if (timer_ && Clock::now() >= *timer_) {
-      timer_.reset();
-      ::curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
-    }
-    int pending = 0;
-    while (const CURLMsg* message = ::curl_multi_info_read(multi_, &pending)) {
-      if (message->msg != CURLMSG_DONE) continue;
-      Transfer* transfer = nullptr;
-      ::curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
-      finish(*transfer, message->data.result);
+    const int ready =
+        ::epoll_wait(poll_.get(), events, 256, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 50)));
+    for (int i = 0; i < ready; ++i) 
+      advance(*static_cast<Transfer*>(events[i].data.ptr), (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost one wake-up.
+    if (ready > 0 && ready < most_alone && under_way_.size() >= 2 * most_alone) std::this_thread::sleep_for(nap);
+    const auto now = Clock::now();
+    while (!dozing_.empty() && dozing_.begin()->first <= now) advance(*dozing_.begin()->second);
+    if (now - swept_ < std::chrono::seconds(1)) return;
+    swept_ = now;
+    for (auto transfer = under_way_.begin(); transfer != under_way_.end();) {
+      Transfer& current = *transfer++;
+      if (now - current.heard > options_.timeout) finish(current, HttpExchange::State::timed_out);
     }
   }
 
-  void finish(Transfer& transfer, CURLcode result) {
-    long status = 0;
-    ::curl_easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &status);
+  void advance(Transfer& transfer, bool has_ended = false) {
+    const auto previous = transfer.heard;
+    const std::size_t before = transfer.events.events();
+    const auto state = transfer.exchange.advance(transfer.wire, has_ended,
+                                                 [&](std::string_view body) { transfer.events.take(body); });
+    const std::size_t news = transfer.events.events() - before;
+    if (news > 0) {
+      transfer.heard = transfer.last = Clock::now();
+      if (before == 0) transfer.first = transfer.last;
+      control_.output_tokens += news;
+    }
+    if (state == HttpExchange::State::stale) return reconnect(transfer);
+    if (state != HttpExchange::State::under_way) return finish(transfer, state);
+    const auto pause = before > 0 && news > 0 ? time_to_doze(transfer, (transfer.heard - previous) / news) : Clock::duration();
+    doze(transfer, pause);
+  }
+
+  // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the socket's buffer.
+  Clock::duration time_to_doze(const Transfer& transfer, Clock::duration gap) const {
+    const std::int64_t left = transfer.request.expected - static_cast<std::int64_t>(transfer.events.events());
+    const std::int64_t fitting = most_unread / static_cast<std::int64_t>(transfer.events.last().size() + 1);
+    if (left < 4 || fitting < 4) return {};
+    const auto pause = std::min({left * gap / 2, fitting * gap, Clock::duration(longest_doze)});
+    return pause > 2 * gap ? pause : Clock::duration();
+  }
+
+  void doze(Transfer& transfer, Clock::duration pause) {
+    const bool was_dozing = transfer.doze.has_value();
+    if (was_dozing) dozing_.erase(*std::exchange(transfer.doze, std::nullopt));
+    if (pause > Clock::duration()) transfer.doze = dozing_.emplace(transfer.heard + pause, &transfer);
+    if (was_dozing != transfer.doze.has_value())
+      listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
+  }
+
+  // The server had closed the idle connection that was taken.
+  void reconnect(Transfer& transfer) {
+    transfer.exchange = HttpExchange(server_->connect(), false);
+    begin(transfer);
+  }
+
+  void finish(Transfer& transfer, HttpExchange::State state) {
+    using State = HttpExchange::State;
+    const HttpExchange& exchange = transfer.exchange;
     const EventStream& events = transfer.events;
+    const unsigned status = exchange.status();
     std::string kind, detail;
     StreamTotals totals;
-    if (result != CURLE_OK) {
-      kind = result == CURLE_OPERATION_TIMEDOUT ? "timeout" : "connection";
-      detail = ::curl_easy_strerror(result);
+    if (state == State::unreachable && server_->try_next_address()) return reconnect(transfer);
+    if (state != State::done) {
+      kind = state == State::timed_out ? "timeout" : state == State::malformed ? "garbage" : "connection";
+      detail = state == State::timed_out ? fmt::format("no byte for {} s", options_.timeout.count()) : exchange.error();
     } else if (status != 200) {
       kind = fmt::format("http_{}", status);
-      detail = transfer.rejected;
+      detail = exchange.rejected();
     } else {
       totals = events.totals();
       kind = events.is_garbage() || events.events() == 0 ? "garbage"
@@ -330,7 +325,7 @@ class Driver {
       if (totals.output > 1)
         per_token_.push_back(seconds_between(transfer.first, transfer.last) / static_cast<double>(totals.output - 1));
       whole_.push_back(now);
-    } else if (is_safe_to_retry(result, status) && transfer.request.tries < options_.most_retries && !is_stopping()) {
+    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries && !is_stopping()) {
       ++report_.retried;
       --report_.sent;
       ++transfer.request.tries;
@@ -339,14 +334,13 @@ class Driver {
       count_failure(kind, detail);
     }
     control_.done = report_.completed;
-    drop(transfer);
-    under_way_.erase(transfer.place);
-    control_.under_way = under_way_.size();
+    remove(transfer);
   }
 
   // Nothing of the request can have been worked on: no connection, or a server that says it is busy.
-  static bool is_safe_to_retry(CURLcode result, long status) {
-    return result == CURLE_COULDNT_CONNECT || (result == CURLE_OK && (status == 429 || status == 503));
+  static bool is_safe_to_retry(HttpExchange::State state, unsigned status) {
+    return state == HttpExchange::State::unreachable ||
+           (state == HttpExchange::State::done && (status == 429 || status == 503));
   }
 
   void count_failure(const std::string& kind, const std::string& detail) {
@@ -358,28 +352,27 @@ class Driver {
 
   void give_up(Transfer& transfer) {
     count_failure("given_up", "traffic was stopped before the answer ended");
-    drop(transfer);
-    under_way_.erase(transfer.place);
-    control_.under_way = under_way_.size();
+    remove(transfer);
   }
 
-  void drop(Transfer& transfer) {
-    ::curl_multi_remove_handle(multi_, transfer.handle);
-    ::curl_easy_reset(transfer.handle);
-    idle_.push_back(transfer.handle);
+  void remove(Transfer& transfer) {
+    ::epoll_ctl(poll_.get(), EPOLL_CTL_DEL, transfer.exchange.socket(), nullptr);
+    if (transfer.doze) dozing_.erase(*transfer.doze);
+    if (transfer.exchange.is_reusable()) idle_.push_back(transfer.exchange.release());
+    under_way_.erase(transfer.place);
+    control_.under_way = under_way_.size();
   }
 
   PromptSource& prompts_;
   const TrafficOptions& options_;
   TrafficControl& control_;
   std::mt19937_64 random_, lengths_;
-  std::string url_;
+  std::optional<HttpServer> server_;
   FileDescriptor poll_;
-  CURLM* multi_ = nullptr;
-  curl_slist* headers_ = nullptr;
-  std::optional<Clock::time_point> timer_;
-  std::list<std::unique_ptr<Transfer>> under_way_;
-  std::vector<CURL*> idle_;
+  std::list<Transfer> under_way_;
+  std::multimap<Clock::time_point, Transfer*> dozing_;  ///< by when to look again
+  std::vector<FileDescriptor> idle_;  ///< connections that are kept alive
+  Clock::time_point swept_;
   std::deque<Request> retries_;
   bool is_exhausted_ = false;
   TrafficReport report_;

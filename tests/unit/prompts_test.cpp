@@ -94,7 +94,7 @@ TEST(LogUniform, CoversOctavesAlikeAndStaysInRange) {
     const std::int64_t length = log_uniform(random, 1, 127);
     ASSERT_GE(length, 1);
     ASSERT_LE(length, 127);
-    ++octaves[std::bit_width(static_cast<std::uint64_t>(length))];
+    ++octaves[static_cast<int>(std::bit_width(static_cast<std::uint64_t>(length)))];
   }
   for (int octave = 1; octave <= 7; ++octave) EXPECT_NEAR(octaves[octave], 1000, 150) << octave;
   EXPECT_EQ(log_uniform(random, 5, 5), 5);

@@ -1,0 +1,222 @@
+#include "traffic/http.h"
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+namespace cw {
+namespace {
+
+namespace http = boost::beast::http;
+
+constexpr std::size_t block_size = 64 << 10;
+constexpr std::size_t most_rejected = 300;
+constexpr std::uint64_t largest_body = std::uint64_t{1} << 30;
+
+}  // namespace
+
+Result<HttpServer> HttpServer::resolve(const std::string& url) {
+  constexpr std::string_view scheme = "http://";
+  if (!url.starts_with(scheme))
+    return fail("url_unsupported", "'{}': only http:// is spoken; put a forwarder before anything else", url);
+  HttpServer server;
+  const std::string rest = url.substr(scheme.size());
+  server.authority_ = rest.substr(0, rest.find('/'));
+  if (server.authority_.size() < rest.size()) server.prefix_ = rest.substr(server.authority_.size());
+  while (server.prefix_.ends_with('/')) server.prefix_.pop_back();
+
+  // host, host:port, [::1], [::1]:port
+  std::string host = server.authority_, port = "80";
+  const std::size_t bracket = host.starts_with('[') ? host.find(']') : std::string::npos;
+  const std::size_t colon = host.find(':', bracket == std::string::npos ? 0 : bracket);
+  if (colon != std::string::npos) {
+    port = host.substr(colon + 1);
+    host.resize(colon);
+  }
+  if (bracket != std::string::npos) host = host.substr(1, bracket - 1);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0)
+    return fail("connection", "{}: {}", url, ::gai_strerror(error));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  for (const addrinfo* item = found; item != nullptr; item = item->ai_next) {
+    Address address{{}, item->ai_addrlen};
+    std::memcpy(&address.storage, item->ai_addr, item->ai_addrlen);
+    server.addresses_.push_back(address);
+  }
+  return server;
+}
+
+FileDescriptor HttpServer::connect() const {
+  const Address& address = addresses_[current_];
+  FileDescriptor socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!socket) return socket;
+  const int yes = 1;
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  // What becomes of it, also of a refusal, the first send() tells.
+  (void)::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size);
+  return socket;
+}
+
+bool HttpServer::try_next_address() {
+  if (current_ + 1 >= addresses_.size()) return false;
+  ++current_;
+  return true;
+}
+
+std::string HttpServer::post(std::string_view path, std::string_view body) const {
+  return fmt::format("POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", prefix_,
+                     path, authority_, body.size(), body);
+}
+
+struct HttpExchange::Impl {
+  Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) {
+    parser.emplace();
+    parser->eager(true);
+    parser->body_limit(largest_body);
+  }
+
+  State fail_with(State state, std::string what) {
+    error = std::move(what);
+    return state;
+  }
+
+  // Before any byte of the answer: the connection itself, or one that was closed while idle.
+  State lost(int code) {
+    if (is_reused && !has_answer) return State::stale;
+    const State state = has_answer || sent > 0 ? State::broken : State::unreachable;
+    return fail_with(state, code == 0 ? "the server closed the connection" : std::strerror(code));
+  }
+
+  // Nothing when all is well.
+  std::optional<State> send(std::string_view request) {
+    while (sent < request.size()) {
+      const ssize_t count = ::send(socket.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
+      if (count < 0 && errno == EAGAIN) return std::nullopt;
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return lost(errno);
+      sent += static_cast<std::size_t>(count);
+    }
+    return std::nullopt;
+  }
+
+  State receive(bool has_ended, const std::function<void(std::string_view)>& body) {
+    thread_local std::string block(block_size, '\0');
+    for (;;) {
+      const ssize_t count = ::recv(socket.get(), block.data(), block.size(), 0);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0 && errno == EAGAIN) return State::under_way;
+      if (count < 0) return lost(errno);
+      if (count == 0) return end();
+      has_answer = true;
+      const State state = parse({block.data(), static_cast<std::size_t>(count)}, body);
+      if (state != State::under_way) return state;
+      if (static_cast<std::size_t>(count) < block.size() && !has_ended) return state;
+    }
+  }
+
+  // An answer without a length ends with the connection.
+  State end() {
+    if (!has_answer || parser->is_done()) return lost(0);
+    boost::system::error_code code;
+    parser->put_eof(code);
+    return code || !parser->is_done() ? lost(0) : State::done;
+  }
+
+  State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
+    auto on_chunk = [&](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
+      take({piece.data(), piece.size()}, body);
+      return piece.size();
+    };
+    parser->on_chunk_body(on_chunk);  // by reference, for as long as put() runs
+    if (!rest.empty()) {
+      rest += bytes;
+      bytes = rest;
+    }
+    while (!bytes.empty() && !parser->is_done()) {
+      boost::system::error_code code;
+      const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), bytes.size()), code);
+      bytes.remove_prefix(used);
+      if (code == http::error::need_more) break;
+      if (code) return fail_with(State::malformed, code.message());
+    }
+    std::string left(bytes);
+    rest.swap(left);
+    if (!parser->is_done()) return State::under_way;
+    if (!parser->get().body().empty()) take(parser->get().body(), body);
+    return State::done;
+  }
+
+  void take(std::string_view piece, const std::function<void(std::string_view)>& body) {
+    if (status() == 200) return body(piece);
+    if (rejected.size() < most_rejected) rejected += piece.substr(0, most_rejected - rejected.size());
+  }
+
+  unsigned status() const { return parser->is_header_done() ? parser->get().result_int() : 0; }
+
+  FileDescriptor socket;
+  bool is_reused, has_answer = false;
+  std::size_t sent = 0, wanted = 0;
+  std::optional<http::response_parser<http::string_body>> parser;
+  std::string rest;  ///< of a header or chunk size that is not whole yet
+  std::string rejected, error;
+  std::optional<State> failed;  ///< while sending
+};
+
+HttpExchange::HttpExchange(FileDescriptor socket, bool is_reused)
+    : impl_(std::make_unique<Impl>(std::move(socket), is_reused)) {}
+HttpExchange::HttpExchange(HttpExchange&&) noexcept = default;
+HttpExchange& HttpExchange::operator=(HttpExchange&&) noexcept = default;
+HttpExchange::~HttpExchange() = default;
+
+void HttpExchange::start(std::string_view request) {
+  impl_->wanted = request.size();
+  impl_->failed = impl_->send(request);
+}
+
+HttpExchange::State HttpExchange::advance(std::string_view request, bool has_ended,
+                                          const std::function<void(std::string_view)>& body) {
+  if (!impl_->socket) return impl_->fail_with(State::unreachable, "no more sockets: raise `ulimit -n`");
+  if (!impl_->failed && !is_sent()) impl_->failed = impl_->send(request);
+  if (impl_->failed) return *impl_->failed;
+  return impl_->receive(has_ended, body);
+}
+
+int HttpExchange::socket() const {
+  return impl_->socket.get();
+}
+
+bool HttpExchange::is_sent() const {
+  return impl_->sent == impl_->wanted;
+}
+
+unsigned HttpExchange::status() const {
+  return impl_->status();
+}
+
+const std::string& HttpExchange::rejected() const {
+  return impl_->rejected;
+}
+
+const std::string& HttpExchange::error() const {
+  return impl_->error;
+}
+
+bool HttpExchange::is_reusable() const {
+  return is_sent() && impl_->parser->is_done() && impl_->parser->get().keep_alive() && impl_->rest.empty();
+}
+
+FileDescriptor HttpExchange::release() {
+  return std::move(impl_->socket);
+}
+
+}  // namespace cw

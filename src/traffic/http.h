@@ -1,0 +1,81 @@
+// HTTP/1.1 as a load generator needs it: many kept-alive connections to one server, answers in pieces as they come. Framing
+// (headers, chunks) is Boost.Beast's parser; a piece costs one recv() and no allocation. libcurl, which did this before,
+// runs every transfer twice a wake-up (7.88, multi_socket()), three times the cost.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+
+namespace cw {
+
+/// Where requests go.
+class HttpServer {
+ public:
+  /// "http://host:port" and perhaps a path before those of the requests. Error codes: "url_unsupported" (https: put a
+  /// forwarder before it), "connection" (no such host).
+  static Result<HttpServer> resolve(const std::string& url);
+
+  /// A socket that is connecting, non-blocking; invalid when there are no more sockets.
+  FileDescriptor connect() const;
+  /// Goes on to the host's next address, as long as none was reached; false when there is none.
+  bool try_next_address();
+  /// The bytes of a request with a JSON body.
+  std::string post(std::string_view path, std::string_view body) const;
+
+ private:
+  struct Address {
+    sockaddr_storage storage;
+    socklen_t size;
+  };
+  std::vector<Address> addresses_;
+  std::size_t current_ = 0;
+  std::string authority_, prefix_;
+};
+
+/// One request and its answer on a connection.
+class HttpExchange {
+ public:
+  enum class State {
+    under_way,
+    done,
+    unreachable,  ///< no connection came about
+    stale,        ///< the kept-alive connection had been closed; nothing was answered
+    broken,       ///< the connection broke in the middle
+    malformed,    ///< what came is not HTTP
+    timed_out,    ///< (the caller's)
+  };
+  /// `is_reused`: the connection served an exchange before.
+  HttpExchange(FileDescriptor socket, bool is_reused);
+  HttpExchange(HttpExchange&&) noexcept;
+  HttpExchange& operator=(HttpExchange&&) noexcept;
+  ~HttpExchange();
+
+  /// Sends what can be sent now of `request`, which advance() is given again.
+  void start(std::string_view request);
+  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the server has closed its side,
+  /// so that all has to be read now. `body` is told the pieces of an answer with status 200.
+  State advance(std::string_view request, bool has_ended, const std::function<void(std::string_view)>& body);
+
+  int socket() const;
+  bool is_sent() const;            ///< the whole request
+  unsigned status() const;         ///< of the answer; 0 before it
+  const std::string& rejected() const;  ///< the beginning of an answer with another status than 200
+  const std::string& error() const;     ///< what broke
+  /// The answer has ended and the server keeps the connection.
+  bool is_reusable() const;
+  FileDescriptor release();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cw
