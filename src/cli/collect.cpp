@@ -163,6 +163,8 @@ class Collect {
     CW_TRY(dataset_, Dataset::open(arguments_.trace_dir));
     if (arguments_.options.definition_names.empty() && arguments_.options.op_types.empty())
       return fail("nothing_asked", "name what to collect: --definition-name NAME or --op-type TYPE");
+    if (arguments_.uses_bench_serving && !arguments_.traffic.sweep.empty())
+      return fail("sweep_unsupported", "bench_serving has no --sweep; leave out --via, or give --concurrency");
     CW_TRY(chosen_, choose_definitions(dataset_, arguments_.options.definition_names, arguments_.options.op_types));
     CW_CHECK(find_python());
     EnginePlanOptions options;
@@ -397,10 +399,7 @@ class Collect {
       if (is_simulated && traffic.prompts.empty()) traffic.uses_random_prompts = true;
       return open_prompt_source(traffic, is_simulated ? "" : python_);
     };
-    if (arguments_.uses_bench_serving)
-      options.traffic_command =
-          Command{{python_, "-m", "sglang.bench_serving", "--backend", "sglang", "--host", arguments_.address.host, "--port",
-                   std::to_string(port), "--num-prompts", std::to_string(arguments_.traffic.num_prompts)}};
+    if (arguments_.uses_bench_serving) options.traffic_command = bench_serving(run, port);
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
     console_.command(to_shell({options.engine.command.arguments}));
@@ -432,6 +431,30 @@ class Collect {
     if (!outcome) return outcome;
     show_outcome(run, *outcome, options);
     return outcome;
+  }
+
+  // SGLang's client with the same prompts and schedule, as far as it has flags for them.
+  Command bench_serving(const EngineRun& run, int port) const {
+    const TrafficArguments& traffic = arguments_.traffic;
+    Command command{{python_, "-m", "sglang.bench_serving", "--backend", "sglang", "--host", arguments_.address.host, "--port",
+                     std::to_string(port), "--num-prompts", std::to_string(traffic.num_prompts), "--disable-tqdm"}};
+    const auto add = [&command](const std::string& flag, const std::string& value) {
+      command.arguments.insert(command.arguments.end(), {flag, value});
+    };
+    if (!run.model_path.empty()) add("--model", run.model_path);
+    if (traffic.concurrency > 0) add("--max-concurrency", std::to_string(traffic.concurrency));
+    if (traffic.request_rate > 0) add("--request-rate", fmt::format("{}", traffic.request_rate));
+    const auto& length = traffic.options.output_tokens;
+    if (traffic.uses_random_prompts) {
+      add("--dataset-name", "random-ids");  // "random" would fetch texts to cut
+      add("--random-input-len", std::to_string(traffic.random.input_high));
+      if (length) add("--random-output-len", std::to_string(length->second));
+    } else {
+      add("--dataset-name", "sharegpt");
+      if (!traffic.prompts.empty()) add("--dataset-path", std::filesystem::absolute(traffic.prompts).string());
+      if (length) add("--sharegpt-output-len", std::to_string(length->second));
+    }
+    return command;
   }
 
   void show_outcome(const EngineRun& run, const CollectRunOutcome& outcome, const CollectRunOptions& options) {
