@@ -258,6 +258,9 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
   command->add_option("--prefill-token-us", options.scheduler.prefill_token_us, "How long a prefilled token takes")
       ->capture_default_str()
       ->type_name("US");
+  command->add_option("--health-seconds", options.health_seconds, "How long /health takes (SGLang's makes a token)")
+      ->capture_default_str()
+      ->type_name("S");
   command->add_option("--load-seconds", options.load_seconds, "How long it loads")->capture_default_str()->type_name("S");
   command->add_option("--recipes", arguments.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
   command

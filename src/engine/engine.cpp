@@ -175,15 +175,21 @@ Result<Engine> Engine::start(const EngineOptions& options) {
 }
 
 Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile) {
-  constexpr int ticks_a_question = 10;
+  // SGLang answers by generating a token, which takes it a second and more while every call is dumped.
+  constexpr auto answer_limit = std::chrono::seconds(60);
+  constexpr auto between_questions = std::chrono::milliseconds(200);
   const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
-  for (int tick = 0;; ++tick) {
+  auto next_question = std::chrono::steady_clock::now();
+  std::optional<PendingGet> question;
+  for (;;) {
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
                   options.log.string());
-    if (tick % ticks_a_question == 0) {
-      const auto answer = http_get(options.url + "/health", std::chrono::milliseconds(500));
-      if (answer && answer->status == 200) return {};
+    if (!question && std::chrono::steady_clock::now() >= next_question) question.emplace(options.url + "/health", answer_limit);
+    if (const auto answer = question ? question->poll() : std::nullopt) {
+      if (*answer && (*answer)->status == 200) return {};
+      question.reset();
+      next_question = std::chrono::steady_clock::now() + between_questions;
     }
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)

@@ -58,7 +58,8 @@ struct Service {
 // One connection: requests one after the other, answers streamed as tokens come.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Tcp::socket socket, Service& service) : socket_(std::move(socket)), service_(service) {}
+  Session(Tcp::socket socket, Service& service)
+      : socket_(std::move(socket)), service_(service), timer_(service.context) {}
   void read() {
     parser_.emplace();
     parser_->body_limit(largest_body);
@@ -74,8 +75,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void handle() {
     request_ = parser_->release();
     const std::string path(request_.target().substr(0, request_.target().find('?')));
-    if (path == "/health" || path == "/health_generate")
-      return service_.is_ready ? answer(200, "") : answer(503, "");
+    if (path == "/health" || path == "/health_generate") return health();
     if (path == "/server_info" || path == "/get_server_info") return answer(200, dump(info()));
     if (path == "/get_model_info" || path == "/model_info")
       return answer(200, dump({{"model_path", service_.options.model}, {"is_generation", true}}));
@@ -88,6 +88,12 @@ class Session : public std::enable_shared_from_this<Session> {
     if (path == "/v1/completions") return generate(Format::completion);
     if (path == "/v1/chat/completions") return generate(Format::chat);
     answer(404, R"({"error": {"message": "no such endpoint"}})");
+  }
+
+  void health() {
+    if (!service_.is_ready) return answer(503, "");
+    timer_.expires_after(std::chrono::milliseconds(static_cast<std::int64_t>(service_.options.health_seconds * 1000)));
+    timer_.async_wait([self = shared_from_this()](beast::error_code) { self->answer(200, ""); });
   }
 
   Json info() const {
@@ -245,6 +251,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Tcp::socket socket_;
   Service& service_;
+  asio::steady_timer timer_;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   http::request<http::string_body> request_;

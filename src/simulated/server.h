@@ -22,6 +22,7 @@ struct ServerOptions {
   std::uint16_t port = 30000;
   std::string model = "simulated";
   double load_seconds = 0.5;  ///< /health answers 503 so long
+  double health_seconds = 0;  ///< /health takes so long then: SGLang's generates a token
   SchedulerOptions scheduler;
   enum class Fault { none, refuse, die_loading, error_500, garbage };
   Fault fault = Fault::none;

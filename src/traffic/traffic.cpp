@@ -384,26 +384,37 @@ std::size_t append(char* data, std::size_t size, std::size_t count, void* user) 
   return size * count;
 }
 
-Result<HttpAnswer> perform(const std::string& url, const std::string* body, std::chrono::milliseconds limit) {
-  const std::unique_ptr<CURL, void (*)(CURL*)> handle(::curl_easy_init(), ::curl_easy_cleanup);
-  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      ::curl_slist_append(nullptr, "Content-Type: application/json"), ::curl_slist_free_all);
-  HttpAnswer answer;
+using CurlHandle = std::unique_ptr<CURL, void (*)(CURL*)>;
+
+CurlHandle make_get(const std::string& url, std::chrono::milliseconds limit, HttpAnswer& answer) {
+  CurlHandle handle(::curl_easy_init(), ::curl_easy_cleanup);
   ::curl_easy_setopt(handle.get(), CURLOPT_URL, url.c_str());
   ::curl_easy_setopt(handle.get(), CURLOPT_PROXY, "");
   ::curl_easy_setopt(handle.get(), CURLOPT_NOSIGNAL, 1L);
   ::curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(limit.count()));
   ::curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, &append);
   ::curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, &answer.body);
+  return handle;
+}
+
+Result<HttpAnswer> finished(CURL* handle, CURLcode code, const std::string& url, HttpAnswer answer) {
+  if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
+  ::curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &answer.status);
+  return answer;
+}
+
+Result<HttpAnswer> perform(const std::string& url, const std::string* body, std::chrono::milliseconds limit) {
+  HttpAnswer answer;
+  const CurlHandle handle = make_get(url, limit, answer);
+  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
+      ::curl_slist_append(nullptr, "Content-Type: application/json"), ::curl_slist_free_all);
   if (body != nullptr) {
     ::curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, headers.get());
     ::curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDS, body->c_str());
     ::curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body->size()));
   }
-  if (const CURLcode code = ::curl_easy_perform(handle.get()); code != CURLE_OK)
-    return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
-  ::curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &answer.status);
-  return answer;
+  const CURLcode code = ::curl_easy_perform(handle.get());
+  return finished(handle.get(), code, url, std::move(answer));
 }
 
 Json to_json(const Percentiles& p) {
@@ -430,6 +441,38 @@ Json to_json(const TrafficReport& report) {
           {"time_per_output_token_s", to_json(report.per_token)},
           {"request_s", to_json(report.whole)},
           {"stopped", report.is_stopped}};
+}
+
+struct PendingGet::State {
+  State(const std::string& address, std::chrono::milliseconds limit)
+      : url(address), handle(make_get(url, limit, answer)), multi(::curl_multi_init()) {
+    ::curl_multi_add_handle(multi, handle.get());
+  }
+  ~State() {
+    ::curl_multi_remove_handle(multi, handle.get());
+    ::curl_multi_cleanup(multi);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  std::string url;
+  HttpAnswer answer;
+  CurlHandle handle;
+  CURLM* multi;
+};
+
+PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit)
+    : state_(std::make_unique<State>(url, limit)) {}
+PendingGet::PendingGet(PendingGet&&) noexcept = default;
+PendingGet& PendingGet::operator=(PendingGet&&) noexcept = default;
+PendingGet::~PendingGet() = default;
+
+std::optional<Result<HttpAnswer>> PendingGet::poll() {
+  int running = 0, left = 0;
+  ::curl_multi_perform(state_->multi, &running);
+  const CURLMsg* const message = ::curl_multi_info_read(state_->multi, &left);
+  if (message == nullptr || message->msg != CURLMSG_DONE) return std::nullopt;
+  return finished(state_->handle.get(), message->data.result, state_->url, std::move(state_->answer));
 }
 
 Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit) {

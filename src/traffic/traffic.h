@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -88,6 +89,20 @@ struct HttpAnswer {
   std::string body;
 };
 Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit = std::chrono::seconds(5));
+/// A GET that is asked how it goes, for who has other things to do meanwhile.
+class PendingGet {
+ public:
+  PendingGet(const std::string& url, std::chrono::milliseconds limit);
+  PendingGet(PendingGet&&) noexcept;
+  PendingGet& operator=(PendingGet&&) noexcept;
+  ~PendingGet();
+  /// The answer, once it is there; nothing before. Not to be called again after it.
+  std::optional<Result<HttpAnswer>> poll();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 /// POST of a JSON body.
 Result<HttpAnswer> http_post(const std::string& url, const std::string& body,
                              std::chrono::milliseconds limit = std::chrono::seconds(5));

@@ -419,6 +419,11 @@ class CollectTest(unittest.TestCase):
         self.assertIn("vLLM 0.11.0", result.stdout)
         self.assertGreater(len(self.workloads(DECODE)), 0)
 
+    def test_an_engine_whose_health_takes_its_time(self):
+        """SGLang answers /health with a token, which takes a second and more at level 10."""
+        result = self.run_tool(self.command(engine="--max-total-tokens 16384 --health-seconds 1.5", prompts=4), timeout=60)
+        self.assertIn("4 completed", result.stdout)
+
     def test_any_launch_command(self):
         command = [word for word in self.command(prompts=10)]
         at = command.index("--engine-args")
