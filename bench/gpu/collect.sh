@@ -38,7 +38,7 @@ collect() { # NAME MODEL FLAGS...
   local name=$1 model=$2; shift 2
   begin "$name"
   watch_disk "$name" & local watcher=$!
-  timeout 540 "$tool/collect-workloads" collect $(flags "$name" "$model") "$@" --engine-args "$engine_args" > "$out/$name.log" 2>&1
+  timeout "${LIMIT:-540}" "$tool/collect-workloads" collect $(flags "$name" "$model") "$@" --engine-args "$engine_args" > "$out/$name.log" 2>&1
   echo "exit status $?" >> "$out/$name.log"
   kill $watcher
   end "$name"
