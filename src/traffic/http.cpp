@@ -83,6 +83,7 @@ struct HttpExchange::Impl {
     parser.emplace();
     parser->eager(true);
     parser->body_limit(largest_body);
+    parser->on_chunk_body(on_chunk);  // by reference
   }
 
   State fail_with(State state, std::string what) {
@@ -133,11 +134,7 @@ struct HttpExchange::Impl {
   }
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
-    auto on_chunk = [&](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
-      take({piece.data(), piece.size()}, body);
-      return piece.size();
-    };
-    parser->on_chunk_body(on_chunk);  // by reference, for as long as put() runs
+    sink = &body;
     if (!rest.empty()) {
       rest += bytes;
       bytes = rest;
@@ -152,12 +149,12 @@ struct HttpExchange::Impl {
     std::string left(bytes);
     rest.swap(left);
     if (!parser->is_done()) return State::under_way;
-    if (!parser->get().body().empty()) take(parser->get().body(), body);
+    if (!parser->get().body().empty()) take(parser->get().body());
     return State::done;
   }
 
-  void take(std::string_view piece, const std::function<void(std::string_view)>& body) {
-    if (status() == 200) return body(piece);
+  void take(std::string_view piece) {
+    if (status() == 200) return (*sink)(piece);
     if (rejected.size() < most_rejected) rejected += piece.substr(0, most_rejected - rejected.size());
   }
 
@@ -166,6 +163,12 @@ struct HttpExchange::Impl {
   FileDescriptor socket;
   bool is_reused, has_answer = false;
   std::size_t sent = 0, wanted = 0;
+  const std::function<void(std::string_view)>* sink = nullptr;  ///< while parse() runs
+  std::function<std::size_t(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk =
+      [this](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
+        take({piece.data(), piece.size()});
+        return piece.size();
+      };
   std::optional<http::response_parser<http::string_body>> parser;
   std::string rest;  ///< of a header or chunk size that is not whole yet
   std::string rejected, error;
