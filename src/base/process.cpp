@@ -1,5 +1,6 @@
 #include "base/process.h"
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -22,16 +23,19 @@ extern char** environ;
 namespace cw {
 namespace {
 
-volatile std::sig_atomic_t noted_signal = 0;
-volatile std::sig_atomic_t noted_count = 0;
+// Set in whichever thread the signal reaches, read in others.
+std::atomic<int> noted_signal = 0;
+std::atomic<int> noted_count = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not lock");
 
 void note_signal(int signal) {
+  const int error = errno;  // of what was interrupted
   noted_signal = signal;
-  noted_count = noted_count + 1;
-  if (noted_count >= 3) {
+  if (++noted_count >= 3) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
+  errno = error;
 }
 
 // Environment with additions, as exec wants it.
