@@ -96,6 +96,17 @@ std::string with_separators(std::uint64_t number) {
   return text;
 }
 
+std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent) {
+  std::string result;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    result += line.starts_with("  ") ? fmt::format("{}{}\n", indent, line) : wrap(line, width, indent);
+    begin = end + 1;
+  }
+  return result;
+}
+
 std::string wrap(std::string_view text, std::size_t width, std::string_view indent) {
   std::string result, line(indent);
   bool is_empty = true;

@@ -37,5 +37,7 @@ std::string with_separators(std::uint64_t number);
 
 /// Breaks text at spaces so that no line passes `width`; every line begins with `indent`.
 std::string wrap(std::string_view text, std::size_t width, std::string_view indent);
+/// Each line by itself; those that begin with two spaces are commands, to be copied, and stay whole.
+std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent);
 
 }  // namespace cw

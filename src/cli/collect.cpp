@@ -1,10 +1,13 @@
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 
 #include <fmt/ranges.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/console.h"
@@ -96,8 +99,8 @@ class Console {
     const std::string line(76, '=');
     print(fmt::format("\n{}\n  {}\n{}\n", line, bold(text), line));
   }
-  void done(const std::string& text) { print(wrap_lines((has_colour_ ? "\033[32m✓\033[0m " : "✓ "), text)); }
-  void note(const std::string& text) { print(wrap_lines((has_colour_ ? "\033[33m!\033[0m " : "! "), text)); }
+  void done(const std::string& text) { print(marked(has_colour_ ? "\033[32m✓\033[0m " : "✓ ", text)); }
+  void note(const std::string& text) { print(marked(has_colour_ ? "\033[33m!\033[0m " : "! ", text)); }
   void command(const std::string& text) { print("  $ " + text + "\n"); }
   void text(const std::string& text) { print(text); }
 
@@ -108,16 +111,8 @@ class Console {
     std::fflush(out_);
   }
   std::string bold(const std::string& text) const { return has_colour_ ? "\033[1m" + text + "\033[0m" : text; }
-  static std::string wrap_lines(const std::string& mark, const std::string& text) {
-    std::string result;
-    for (std::size_t begin = 0; begin <= text.size();) {
-      const std::size_t end = std::min(text.find('\n', begin), text.size());
-      std::string wrapped = wrap(text.substr(begin, end - begin), 78, "  ");
-      if (begin == 0) wrapped.replace(0, 2, mark);
-      result += wrapped;
-      begin = end + 1;
-    }
-    return result;
+  static std::string marked(const std::string& mark, const std::string& text) {
+    return mark + wrap_lines(text, 78, "  ").substr(2);
   }
 
   bool is_quiet_;
@@ -138,12 +133,12 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& run) {
   return run / "found";
 }
 
-// Not finished: of one of its engine runs there is a checkpoint that says so, or none.
+// Of one of its engine runs there is a checkpoint that says that it is not finished.
 bool is_unfinished(const std::filesystem::path& work_dir) {
   std::error_code error;
   for (int i = 1; std::filesystem::exists(work_dir / fmt::format("run{}", i), error); ++i) {
     const auto position = CollectPosition::read(checkpoint_of(work_dir / fmt::format("run{}", i)));
-    if (!position || !position->is_collected || !position->is_published) return true;
+    if (position && (!position->is_collected || !position->is_published)) return true;
   }
   return false;
 }
@@ -193,12 +188,15 @@ class Collect {
 
   int execute() {
     console_.title("Plan");
-    for (const Unreachable& item : plan_.unreachable)
-      console_.note(fmt::format("{} cannot be reached: {}{}", item.definition->name, item.why,
-                                item.reach.empty() ? "" : ". What would: " + item.reach));
+    std::map<std::pair<std::string, std::string>, std::vector<std::string>> unreachable;
+    for (const Unreachable& item : plan_.unreachable) unreachable[{item.why, item.reach}].push_back(item.definition->name);
+    for (const auto& [reason, names] : unreachable)
+      console_.note(fmt::format("{} cannot be reached: {}{}", fmt::join(names, ", "), reason.first,
+                                reason.second.empty() ? "" : ". What would: " + reason.second));
     if (plan_.runs.empty())
       return report({"unreachable", "no engine run reaches any of the definitions asked for"},
                     "The lines above say why, and what would.");
+    if (const auto prompts = open_prompts(); !prompts) return report(prompts.error());
     if (const auto ready = prepare_engine(); !ready) return report(ready.error());
     for (std::size_t i = 0; i < plan_.runs.size(); ++i) show_run(i);
     if (arguments_.is_dry_run) {
@@ -241,8 +239,10 @@ class Collect {
     }
     if (common_.is_json) std::puts(dump_indented(sections).c_str());
     if (stop_signal() != 0) {
-      console_.note(fmt::format("interrupted; what was collected is in {}. Go on by\n  {}",
-                                arguments_.trace_dir.string(), resume_command(work_)));
+      console_.note(fmt::format("interrupted; {}. Go on by\n  {}",
+                                sections.empty() ? "nothing was collected yet"
+                                                 : "what was collected is in " + arguments_.trace_dir.string(),
+                                resume_command(work_)));
       return 130;
     }
     return status;
@@ -254,6 +254,11 @@ class Collect {
   // What an earlier run has found there and not written is not thrown away.
   Result<void> prepare_work() {
     CW_CHECK(Publication::check(arguments_.trace_dir));
+    CW_CHECK(make_directories(work_));
+    lock_ = FileDescriptor(::open((work_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!lock_) return fail("unwritable", "cannot write into {}: {}", work_.string(), std::strerror(errno));
+    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
+      return fail("work_dir_used", "a collection is running in {}; end it, or give another --work-dir", work_.string());
     if (!arguments_.resumes) {
       for (std::size_t i = 0; i < plan_.runs.size(); ++i) {
         const auto position = CollectPosition::read(checkpoint_of(folder_of(i)));
@@ -351,6 +356,14 @@ class Collect {
     return folder;
   }
 
+  bool is_simulated() const { return arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty(); }
+
+  Result<std::unique_ptr<PromptSource>> open_prompts() const {
+    TrafficArguments traffic = arguments_.traffic;
+    if (is_simulated() && traffic.prompts.empty()) traffic.uses_random_prompts = true;
+    return open_prompt_source(traffic, is_simulated() ? "" : python_);
+  }
+
   Result<CollectRunOutcome> run_one(std::size_t index) {
     const EngineRun& run = plan_.runs[index];
     const std::filesystem::path folder = folder_of(index);
@@ -393,12 +406,7 @@ class Collect {
     options.disk_budget = arguments_.disk_budget;
     options.until_saturated = arguments_.until_saturated;
     options.hang_limit = std::chrono::seconds(arguments_.hang_limit);
-    options.prompts = [this] {
-      TrafficArguments traffic = arguments_.traffic;
-      const bool is_simulated = arguments_.engine.engine == "simulated";
-      if (is_simulated && traffic.prompts.empty()) traffic.uses_random_prompts = true;
-      return open_prompt_source(traffic, is_simulated ? "" : python_);
-    };
+    options.prompts = [this] { return open_prompts(); };
     if (arguments_.uses_bench_serving) options.traffic_command = bench_serving(run, port);
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
@@ -513,7 +521,7 @@ class Collect {
     for (const auto& [name, value] : run.command.environment) environment[name] = value;
     const CaptureFilter used = filter(run);
     Json json = {{"engine", arguments_.engine.launch_command.empty() ? arguments_.engine.engine : "command"},
-                 {"simulated", arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty()},
+                 {"simulated", is_simulated()},
                  {"version", version_},
                  {"model", run.model_path},
                  {"tensor_parallel", run.tensor_parallel},
@@ -523,7 +531,7 @@ class Collect {
                  {"dump_include", used.include},
                  {"dump_exclude", used.exclude},
                  {"started", timestamp()},
-                 {"prompts", arguments_.traffic.uses_random_prompts ? "random" : arguments_.traffic.prompts.filename().string()},
+                 {"prompts", arguments_.traffic.uses_random_prompts || (is_simulated() && arguments_.traffic.prompts.empty()) ? "random" : arguments_.traffic.prompts.filename().string()},
                  {"schedules", Json::array()},
                  {"disk_budget_bytes", options.disk_budget}};
     if (!json["command"].empty() && arguments_.engine.engine == "simulated") json["command"][0] = "collect-workloads";
@@ -543,6 +551,7 @@ class Collect {
   std::string python_, version_;
   std::vector<std::string> given_flags_;
   std::filesystem::path ledger_, work_;
+  FileDescriptor lock_;  ///< on work_, as long as we run
 };
 
 }  // namespace
@@ -564,14 +573,19 @@ Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir) 
   if (!json || !json->is_object() || !json->contains("words") || !(*json)["words"].is_array())
     return fail("nothing_to_resume", "{} holds no run of collect: there is no {} in it", work_dir.string(), run_file);
   std::vector<std::string> words;
-  for (const Json& word : (*json)["words"]) words.push_back(word.is_string() ? word.get<std::string>() : "");
+  for (const Json& word : (*json)["words"])
+    if (word.is_string()) words.push_back(word.get<std::string>());
   for (auto word = words.begin(); word != words.end();) {  // the folder may have been moved
     const bool has_value = *word == "--work-dir" && word + 1 != words.end();
-    word = *word == "--work-dir" || word->starts_with("--work-dir=") ? words.erase(word, word + (has_value ? 2 : 1))
-                                                                     : word + 1;
+    const bool is_left_out = *word == "--work-dir" || word->starts_with("--work-dir=") || *word == "-q" || *word == "--quiet" ||
+                             *word == "--json";
+    word = is_left_out ? words.erase(word, word + (has_value ? 2 : 1)) : word + 1;
   }
-  std::filesystem::current_path(string_member(*json, "directory"), error);
-  if (error) return fail("nothing_to_resume", "{}: {}", string_member(*json, "directory"), error.message());
+  const std::string directory = string_member(*json, "directory");
+  if (words.empty() || words[0] != "collect" || directory.empty())
+    return fail("nothing_to_resume", "{}: not a run of collect", (work_dir / run_file).string());
+  std::filesystem::current_path(directory, error);
+  if (error) return fail("nothing_to_resume", "it was started in {}: {}", directory, error.message());
   return words;
 }
 

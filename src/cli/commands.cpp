@@ -23,6 +23,7 @@ std::string_view advice_for(std::string_view code) {
   if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it.";
   if (code == "not_found") return "Check the path.";
   if (code == "unwritable") return "Check the permissions of the dataset's folder.";
+  if (code == "checkpoint_malformed") return "Remove that folder and collect anew; what the dataset has stays.";
   if (code == "capture_changed") return "Wait until the engine has stopped, then run the same command again.";
   if (code == "workloads_invalid") return "collect-workloads validate --trace-dir DIR shows what is wrong in it.";
   return {};
@@ -33,7 +34,7 @@ int report(const Error& error, std::string_view advice) {
   std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "",
                error.message.c_str());
   if (advice.empty()) advice = advice_for(error.code);
-  if (!advice.empty()) std::fputs(wrap(advice, 80, "  ").c_str(), stderr);
+  if (!advice.empty()) std::fputs(wrap_lines(advice, 80, "  ").c_str(), stderr);
   return exit_failure;
 }
 

@@ -192,7 +192,7 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   add_engine(command, arguments);
   add_traffic(command, arguments.traffic);
   command->add_option("--host", arguments.address.host, "Where the engine listens")->capture_default_str()->type_name("ADDR");
-  command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")->type_name("N");
+  command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")->check(silent(CLI::Range(0, 65535)))->type_name("N");
   command->add_option("--work-dir", arguments.work_dir, "Logs and dumps of the runs")->type_name("DIR");
   command->add_option("--disk-budget", arguments.disk_budget, "Dumps never take more")
       ->transform(silent(CLI::AsSizeValue(true)))
@@ -236,7 +236,9 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
       ->required()
       ->type_name("MODEL");
   command->add_option("--host", arguments.address.host, "Where to listen")->capture_default_str()->type_name("ADDR");
-  command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")->type_name("N");
+  command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")
+      ->check(silent(CLI::Range(1, 65535)))
+      ->type_name("N");
   command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")->capture_default_str()->type_name("N");
   command->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
       ->check(silent(CLI::Range(64, 100'000'000)))
@@ -305,8 +307,15 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
 
 // `collect --resume [DIR] …`: the words of the run in DIR, and then the rest.
 Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, CollectArguments& arguments) {
-  const auto flag = std::find(words.begin(), words.end(), "--resume");
+  constexpr std::string_view with_value = "--resume=";
+  auto flag = std::find_if(words.begin(), words.end(),
+                           [&](const std::string& word) { return word == "--resume" || word.starts_with(with_value); });
   if (words.empty() || words[0] != "collect" || flag == words.end()) return words;
+  if (flag->starts_with(with_value)) {
+    const std::string folder = flag->substr(with_value.size());
+    *flag = "--resume";
+    flag = words.insert(flag + 1, folder) - 1;
+  }
   const bool has_folder = flag + 1 != words.end() && !(flag + 1)->starts_with("-");
   if (has_folder) arguments.work_dir = *(flag + 1);
   CW_TRY(std::vector<std::string> all, resumed_words(arguments.work_dir));
@@ -362,6 +371,9 @@ int main(int argc, char** argv) {
     if (!expanded) return report(expanded.error());
     collect_arguments.words = *expanded;
     std::reverse(expanded->begin(), expanded->end());
+    // Whoever resumes may give a flag again.
+    for (CLI::Option* option : collect->get_options())
+      if (option->get_items_expected_max() == 1) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.parse(std::move(*expanded));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? exit_success : exit_usage;

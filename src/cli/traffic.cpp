@@ -66,16 +66,19 @@ TrafficOptions traffic_options(const TrafficArguments& arguments) {
 }
 
 std::string describe(const TrafficReport& report) {
+  const auto counted = report.errors.find("given_up");  // an end that we made is no failure
+  const std::size_t given_up = counted == report.errors.end() ? 0 : counted->second;
   std::string text = fmt::format(
-      "{} requests in {:.1f} s: {} completed, {} failed{}\n{} input and {} output tokens, {:.0f} output tokens/s\n\n",
-      with_separators(report.sent), report.seconds, with_separators(report.completed), with_separators(report.failed),
+      "{} requests in {:.1f} s: {} completed, {} failed{}{}\n{} input and {} output tokens, {:.0f} output tokens/s\n\n",
+      with_separators(report.sent), report.seconds, with_separators(report.completed), with_separators(report.failed - given_up), given_up > 0 ? fmt::format(", {} given up", given_up) : "",
       report.retried > 0 ? fmt::format(", {} tried again", report.retried) : "", with_separators(report.input_tokens),
       with_separators(report.output_tokens), report.output_rate());
   text += fmt::format("  {:<24}{:>10}{:>10}{:>10}{:>10}\n", "milliseconds", "mean", "p50", "p90", "p99");
   text += row("time to first token", report.first_token) + row("time per output token", report.per_token) +
           row("request", report.whole);
-  for (const auto& [kind, count] : report.errors) text += fmt::format("  {} × {}\n", with_separators(count), kind);
-  if (!report.example_error.empty()) text += wrap("e.g. " + report.example_error, 80, "  ");
+  for (const auto& [kind, count] : report.errors)
+    if (kind != "given_up") text += fmt::format("  {} × {}\n", with_separators(count), kind);
+  if (report.failed > given_up && !report.example_error.empty()) text += wrap("e.g. " + report.example_error, 80, "  ");
   if (!report.warning.empty()) text += wrap("note: " + report.warning, 80, "  ");
   return text;
 }

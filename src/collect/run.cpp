@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/console.h"
 #include "pipeline/collection.h"
 
 namespace cw {
@@ -67,7 +68,8 @@ class CollectRun {
     if (const auto position = CollectPosition::read(options_.checkpoint)) outcome_.position = *position;
     outcome_.position.is_published = false;
     resumed_from_ = outcome_.position.requests;
-    observer_.note(fmt::format("going on after {} requests and {} calls", resumed_from_, watcher_->sanitizer().calls()));
+    observer_.note(fmt::format("going on after {} requests and {} calls", with_separators(resumed_from_),
+                               with_separators(watcher_->sanitizer().calls())));
     return {};
   }
 
@@ -100,6 +102,7 @@ class CollectRun {
     auto next_look = begin;  // the log is read a few times a second, the dumps at every tick
     CW_CHECK(engine_->wait_until_ready(options_.engine, [&]() -> Result<void> {
       deal_with_dumps();
+      save_now_and_then();
       if (outcome_.failure) return tl::unexpected(*outcome_.failure);
       if (Clock::now() < next_look) return {};
       next_look = Clock::now() + std::chrono::milliseconds(200);

@@ -164,9 +164,25 @@ class Sanitizer::Work {
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
     if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
+    if (!outcome_.survey.continues.empty()) CW_CHECK(add_published(*target, entries, selected));
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
     outcome_.definitions.push_back(std::move(outcome));
     return addition;
+  }
+
+  // What an interrupted part of this collection has written stays, and is told of.
+  Result<void> add_published(const Target& target, const std::vector<Entry>& entries,
+                             std::vector<std::size_t>& selected) const {
+    std::set<std::string> stored;
+    CW_TRY(const auto lines, read_stored_workloads(dataset_.root, *target.definition));
+    for (const StoredWorkload& workload : lines) stored.insert(workload.id);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      CW_TRY(const Workload workload, workload_of(target, entries[i]));
+      if (stored.contains(workload_id(workload))) selected.push_back(i);
+    }
+    std::sort(selected.begin(), selected.end());
+    selected.erase(std::unique(selected.begin(), selected.end()), selected.end());
+    return {};
   }
 
   Result<Workload> workload_of(const Target& target, const Entry& entry) const {

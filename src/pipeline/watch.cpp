@@ -1,6 +1,7 @@
 #include "pipeline/watch.h"
 
 #include "base/file.h"
+#include "base/json.h"
 
 namespace cw {
 
@@ -23,13 +24,21 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
   if (capture) {
     CW_TRY(Sanitizer sanitizer, Sanitizer::begin(*capture, dataset, bindings, options, Sanitizer::Source::vanishing));
     Checkpoint checkpoint(watched.checkpoint);
-    auto more = sanitizer.restore(checkpoint);
-    if (!more && more.error().code != "not_found") return tl::unexpected(more.error());
-    sanitizer.advance();
-    CW_CHECK(sanitizer.save(checkpoint, more.value_or(Json::object())));
+    auto known = sanitizer.restore(checkpoint);
+    if (!known && known.error().code != "not_found") return tl::unexpected(known.error());
+    Json more = known.value_or(Json::object());
+    if (string_member(more, "absorbed") != capture->id()) {  // else we were killed below
+      sanitizer.advance();
+      more["absorbed"] = capture->id();
+      CW_CHECK(sanitizer.save(checkpoint, more));
+    }
   }
+  // At once out of the way: half a folder would be another capture.
   std::error_code error;
-  std::filesystem::remove_all(watched.folder, error);
+  const std::filesystem::path done = watched.folder.string() + ".absorbed";
+  std::filesystem::remove_all(done, error);
+  std::filesystem::rename(watched.folder, done, error);
+  std::filesystem::remove_all(error ? watched.folder : done, error);
   return make_directories(watched.folder);
 }
 

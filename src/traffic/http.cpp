@@ -1,5 +1,6 @@
 #include "traffic/http.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -19,6 +20,7 @@ namespace http = boost::beast::http;
 
 constexpr std::size_t block_size = 64 << 10;
 constexpr std::size_t most_rejected = 300;
+constexpr std::uint32_t largest_header = 256 << 10;
 constexpr std::uint64_t largest_body = std::uint64_t{1} << 30;
 
 }  // namespace
@@ -67,9 +69,9 @@ FileDescriptor HttpServer::connect() const {
   return socket;
 }
 
-bool HttpServer::try_next_address() {
-  if (current_ + 1 >= addresses_.size()) return false;
-  ++current_;
+bool HttpServer::try_other_address(std::size_t failed) {
+  if (was_reached_ || failed + 1 >= addresses_.size()) return false;
+  current_ = std::max(current_, failed + 1);
   return true;
 }
 
@@ -80,10 +82,16 @@ std::string HttpServer::post(std::string_view path, std::string_view body) const
 
 struct HttpExchange::Impl {
   Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) {
+    begin_answer();
+  }
+
+  void begin_answer() {
     parser.emplace();
     parser->eager(true);
+    parser->header_limit(largest_header);
     parser->body_limit(largest_body);
     parser->on_chunk_body(on_chunk);  // by reference
+    delivered = 0;
   }
 
   State fail_with(State state, std::string what) {
@@ -117,20 +125,39 @@ struct HttpExchange::Impl {
       if (count < 0 && errno == EINTR) continue;
       if (count < 0 && errno == EAGAIN) return State::under_way;
       if (count < 0) return lost(errno);
-      if (count == 0) return end();
+      if (count == 0) return end(body);
       has_answer = true;
-      const State state = parse({block.data(), static_cast<std::size_t>(count)}, body);
+      const State state = guarded_parse({block.data(), static_cast<std::size_t>(count)}, body);
       if (state != State::under_way) return state;
       if (static_cast<std::size_t>(count) < block.size() && !has_ended) return state;
     }
   }
 
   // An answer without a length ends with the connection.
-  State end() {
+  State end(const std::function<void(std::string_view)>& body) {
     if (!has_answer || parser->is_done()) return lost(0);
     boost::system::error_code code;
     parser->put_eof(code);
-    return code || !parser->is_done() ? lost(0) : State::done;
+    if (code || !parser->is_done()) return lost(0);
+    sink = &body;
+    deliver();
+    return State::done;
+  }
+
+  // What came of a body without chunks.
+  void deliver() {
+    const std::string_view whole = parser->get().body();
+    if (whole.size() > delivered) take(whole.substr(delivered));
+    delivered = whole.size();
+  }
+
+  // Beast throws at a field of more than 64 KB.
+  State guarded_parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
+    try {
+      return parse(bytes, body);
+    } catch (const std::exception& thrown) {
+      return fail_with(State::malformed, thrown.what());
+    }
   }
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
@@ -144,13 +171,13 @@ struct HttpExchange::Impl {
       const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), bytes.size()), code);
       bytes.remove_prefix(used);
       if (code == http::error::need_more) break;
+      if (!code && parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
       if (code) return fail_with(State::malformed, code.message());
     }
     std::string left(bytes);
     rest.swap(left);
-    if (!parser->is_done()) return State::under_way;
-    if (!parser->get().body().empty()) take(parser->get().body());
-    return State::done;
+    if (parser->is_header_done()) deliver();
+    return parser->is_done() ? State::done : State::under_way;
   }
 
   void take(std::string_view piece) {
@@ -163,6 +190,7 @@ struct HttpExchange::Impl {
   FileDescriptor socket;
   bool is_reused, has_answer = false;
   std::size_t sent = 0, wanted = 0;
+  std::size_t delivered = 0;  ///< of a body without chunks
   const std::function<void(std::string_view)>* sink = nullptr;  ///< while parse() runs
   std::function<std::size_t(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk =
       [this](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {

@@ -25,8 +25,12 @@ class HttpServer {
 
   /// A socket that is connecting, non-blocking; invalid when there are no more sockets.
   FileDescriptor connect() const;
-  /// Goes on to the host's next address, as long as none was reached; false when there is none.
-  bool try_next_address();
+  /// Which of the host's addresses connect() takes.
+  std::size_t address() const { return current_; }
+  /// A connection to address `failed` did not come about: goes on to the next one, where there is one and none was ever
+  /// reached.
+  bool try_other_address(std::size_t failed);
+  void note_reached() { was_reached_ = true; }
   /// The bytes of a request with a JSON body.
   std::string post(std::string_view path, std::string_view body) const;
 
@@ -37,6 +41,7 @@ class HttpServer {
   };
   std::vector<Address> addresses_;
   std::size_t current_ = 0;
+  bool was_reached_ = false;
   std::string authority_, prefix_;
 };
 

@@ -91,6 +91,8 @@ struct Request {
   std::string body;
   std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
   std::size_t tries = 0;
+  bool is_counted = false;  ///< among those of its schedule
+  Clock::time_point not_before{};
 };
 
 // One request under way.
@@ -102,6 +104,7 @@ struct Transfer {
   HttpExchange exchange;
   EventStream events;
   Clock::time_point sent = Clock::now(), heard = sent, first, last;
+  std::size_t address = 0;  ///< of the server's
   std::list<Transfer>::iterator place;
   std::optional<std::multimap<Clock::time_point, Transfer*>::iterator> doze;
 };
@@ -142,6 +145,7 @@ class Driver {
 
  private:
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  static constexpr std::chrono::milliseconds first_pause{100};  ///< before a request is tried again; then four times that
   static constexpr int most_alone = 8;
   static constexpr std::chrono::microseconds nap{100};           ///< times are off by no more
   static constexpr std::chrono::milliseconds longest_doze{50};   ///< by so much an end may be late that comes sooner than the pace says
@@ -159,26 +163,27 @@ class Driver {
         while (!under_way_.empty()) give_up(under_way_.front());
         return {};
       }
-      const bool may_send = !stopping && !control_.is_paused;
+      const auto may_send = [&] {
+        return !stopping && !control_.is_paused && !lacks_sockets_ && (has_retry() || (left > 0 && !is_exhausted_)) &&
+               (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency);
+      };
       // A few at a time: answers, stops and pauses are looked at in between.
       constexpr std::size_t most_at_once = 64;
-      for (std::size_t sent = 0; sent < most_at_once && may_send && (left > 0 || !retries_.empty()) && !is_exhausted_ &&
-             (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
-             (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
+      for (std::size_t sent = 0; sent < most_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
         CW_TRY(auto request, next_request());
         if (!request) break;
-        if (request->tries == 0) --left;
+        if (!std::exchange(request->is_counted, true)) --left;
         send(std::move(*request));
         if (schedule.rate > 0) next_arrival += interval(schedule.rate);
       }
       if (under_way_.empty() && retries_.empty() && (left == 0 || is_exhausted_)) return {};
-      const bool has_room = may_send && left > 0 && !is_exhausted_ && schedule.rate == 0 &&
-                            (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency);
-      wait(has_room                             ? Clock::now()
-           : schedule.rate > 0 && left > 0 ? next_arrival
-                                                : Clock::now() + std::chrono::milliseconds(50));
+      wait(may_send() && schedule.rate == 0 ? Clock::now()
+           : schedule.rate > 0 && left > 0  ? next_arrival
+                                            : Clock::now() + std::chrono::milliseconds(50));
     }
   }
+
+  bool has_retry() const { return !retries_.empty() && retries_.front().not_before <= Clock::now(); }
 
   // Exponential, from 53 random bits: the same on every machine.
   Clock::duration interval(double rate) {
@@ -187,7 +192,7 @@ class Driver {
   }
 
   Result<std::optional<Request>> next_request() {
-    if (!retries_.empty()) {
+    if (has_retry()) {
       Request request = std::move(retries_.front());
       retries_.pop_front();
       return request;
@@ -204,10 +209,16 @@ class Driver {
   }
 
   void send(Request request) {
+    HttpExchange connection = take_connection();
+    if (connection.socket() < 0 && !under_way_.empty()) {  // `ulimit -n`: when one ends there is one
+      lacks_sockets_ = true;
+      return retries_.push_front(std::move(request));
+    }
     static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
     std::string wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], request.body);
-    Transfer& transfer = under_way_.emplace_back(std::move(request), std::move(wire), take_connection());
+    Transfer& transfer = under_way_.emplace_back(std::move(request), std::move(wire), std::move(connection));
     transfer.place = std::prev(under_way_.end());
+    transfer.address = server_->address();
     ++report_.sent;
     control_.sent = report_.sent;
     control_.under_way = under_way_.size();
@@ -291,6 +302,7 @@ class Driver {
   // The server had closed the idle connection that was taken.
   void reconnect(Transfer& transfer) {
     transfer.exchange = HttpExchange(server_->connect(), false);
+    transfer.address = server_->address();
     begin(transfer);
   }
 
@@ -301,7 +313,9 @@ class Driver {
     const unsigned status = exchange.status();
     std::string kind, detail;
     StreamTotals totals;
-    if (state == State::unreachable && server_->try_next_address()) return reconnect(transfer);
+    if (state == State::unreachable && exchange.socket() >= 0 && server_->try_other_address(transfer.address))
+      return reconnect(transfer);
+    if (status != 0) server_->note_reached();
     if (state != State::done) {
       kind = state == State::timed_out ? "timeout" : state == State::malformed ? "garbage" : "connection";
       detail = state == State::timed_out ? fmt::format("no byte for {} s", options_.timeout.count()) : exchange.error();
@@ -328,7 +342,7 @@ class Driver {
     } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries && !is_stopping()) {
       ++report_.retried;
       --report_.sent;
-      ++transfer.request.tries;
+      transfer.request.not_before = Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
       retries_.push_back(std::move(transfer.request));
     } else {
       count_failure(kind, detail);
@@ -358,6 +372,7 @@ class Driver {
   void remove(Transfer& transfer) {
     ::epoll_ctl(poll_.get(), EPOLL_CTL_DEL, transfer.exchange.socket(), nullptr);
     if (transfer.doze) dozing_.erase(*transfer.doze);
+    lacks_sockets_ = false;
     if (transfer.exchange.is_reusable()) idle_.push_back(transfer.exchange.release());
     under_way_.erase(transfer.place);
     control_.under_way = under_way_.size();
@@ -374,7 +389,7 @@ class Driver {
   std::vector<FileDescriptor> idle_;  ///< connections that are kept alive
   Clock::time_point swept_;
   std::deque<Request> retries_;
-  bool is_exhausted_ = false;
+  bool is_exhausted_ = false, lacks_sockets_ = false;
   TrafficReport report_;
   std::vector<double> first_token_, per_token_, whole_;
 };

@@ -270,6 +270,17 @@ class CollectTest(unittest.TestCase):
         self.resume()
         self.valid()
 
+    def test_two_in_one_work_dir(self):
+        process = self.start(self.command("--all-prompts", prompts=100000))
+        self.assertIn("is running in", self.resume(status=1).stderr)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        # A flag given again is the one that counts, and what the first part wrote is told of.
+        self.run_tool([BINARY, "collect", "--resume=" + os.path.join(self.folder, "work"), "--num-prompts", "1", "-q"])
+        told = {workload["uuid"] for workload in self.collection()["definitions"][DECODE]["workloads"]}
+        self.assertEqual(told, {workload["uuid"] for workload in self.workloads(DECODE)})
+
     def test_nothing_to_resume(self):
         self.assertIn("collect.json", self.resume(status=1).stderr)
         result = self.run_tool([BINARY, "collect", "--resume"], status=1)

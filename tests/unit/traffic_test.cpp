@@ -157,6 +157,46 @@ TEST(Traffic, WhatBreaksIsCountedByKind) {
   EXPECT_EQ(report.errors, (std::map<std::string, std::size_t>{{"connection", 2}, {"garbage", 2}, {"truncated", 1}, {"server_error", 1}}));
 }
 
+TEST(Traffic, BodiesWithoutChunks) {
+  const std::string body = "data: {}\n\ndata: [DONE]\n\n";
+  ScriptedServer server({{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + body, 5},
+                         {"HTTP/1.1 200 OK\r\nX: " + std::string(30'000, 'x') + "\r\nConnection: close\r\n\r\n" + body, 1000, true},
+                         {"HTTP/1.0 500 No\r\n\r\nout of luck", 1 << 20, true}});
+  ASSERT_EQ(body.size(), 24u);
+  const TrafficReport report = send(server.url, 3);
+  EXPECT_EQ(report.completed, 2u) << report.example_error;
+  EXPECT_EQ(report.example_error, "http_500: out of luck");
+  ScriptedServer monstrous({{"HTTP/1.1 200 OK\r\nX: " + std::string(100'000, 'x') + "\r\n\r\n", 1 << 20, true}});
+  EXPECT_EQ(send(monstrous.url, 1).errors.at("garbage"), 1u);
+}
+
+// The source ends while a request waits to be sent again.
+TEST(Traffic, RetriesAreSentWhenThePromptsHaveRunOut) {
+  const std::string busy = "HTTP/1.1 429 Busy\r\nContent-Length: 0\r\n\r\n";
+  ScriptedServer server({{busy}, {busy}, {busy}});
+  class One final : public PromptSource {
+   public:
+    Result<std::optional<Prompt>> next() override {
+      if (std::exchange(is_given_, true)) return std::nullopt;
+      Prompt prompt;
+      prompt.token_ids = {1};
+      return prompt;
+    }
+
+   private:
+    bool is_given_ = false;
+  } source;
+  TrafficOptions options;
+  options.url = server.url;
+  options.schedules = {{.concurrency = 2, .rate = 0, .requests = 50}};
+  TrafficControl control;
+  const auto report = drive(source, options, control);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->errors.at("http_429"), 1u);
+  EXPECT_EQ(report->retried, 2u);
+  EXPECT_GT(report->seconds, 0.4) << "they wait before they try again";
+}
+
 TEST(Traffic, SilenceIsATimeout) {
   ScriptedServer server({{""}});
   TrafficOptions options;
