@@ -66,7 +66,7 @@ else
   "$tool/collect-workloads" collect $(flags resumed llama-3.1-8b-short) $sharegpt $decode --all-prompts --engine-args "$engine_args" \
     > "$out/resumed.log" 2>&1 &
   killed=$!
-  for i in $(seq 1200); do
+  for i in $(seq 1800); do
     sleep 0.1
     [ "$(grep -oP '"requests": ?\K\d+' "$work/work-resumed/run1/found/state.json" 2>/dev/null | tail -1)" -ge 60 ] 2>/dev/null && break
   done

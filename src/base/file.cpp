@@ -19,17 +19,6 @@ tl::unexpected<Error> fail_errno(std::string_view what, std::string_view path, i
   return fail(std::move(code), "cannot {} {}: {}", what, path, std::strerror(error));
 }
 
-Result<void> write_all(int fd, std::string_view content, std::string_view name, Durability durability) {
-  while (!content.empty()) {
-    const ssize_t written = ::write(fd, content.data(), content.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail_errno("write", name, errno);
-    content.remove_prefix(static_cast<std::size_t>(written));
-  }
-  if (durability == Durability::power_failure && ::fsync(fd) != 0) return fail_errno("write", name, errno);
-  return {};
-}
-
 }  // namespace
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -71,6 +60,16 @@ Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std:
     out += got;
     offset += static_cast<std::uint64_t>(got);
     size -= static_cast<std::size_t>(got);
+  }
+  return {};
+}
+
+Result<void> write_fully(const FileDescriptor& file, std::string_view content, std::string_view name) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(file.get(), content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return fail_errno("write", name, errno);
+    content.remove_prefix(static_cast<std::size_t>(written));
   }
   return {};
 }
@@ -142,7 +141,9 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
   ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
   FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return fail_errno("write", partial, errno);
-  auto written = write_all(file.get(), content, path.string(), durability);
+  auto written = write_fully(file, content, path.string());
+  if (written && durability == Durability::power_failure && ::fsync(file.get()) != 0)
+    written = fail_errno("write", path.string(), errno);
   if (written && ::rename(partial.c_str(), path.c_str()) != 0) written = fail_errno("write", path.string(), errno);
   if (!written) {
     ::unlink(partial.c_str());

@@ -40,6 +40,9 @@ Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view nam
 Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size, char* out,
                           std::string_view name);
 
+/// Writes all of `content` where the descriptor stands. Error codes: "disk_full", "unwritable".
+Result<void> write_fully(const FileDescriptor& file, std::string_view content, std::string_view name);
+
 /// Reads the whole file into `buffer`, followed by at least `padding` zero bytes, and returns a view of the
 /// file's part. The buffer is used again without giving its memory back. "too_large" past `limit` bytes.
 Result<std::string_view> read_file_into(int directory, const std::string& path, std::uint64_t limit,

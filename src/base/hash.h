@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,21 @@ std::uint64_t xxh3_64(std::string_view bytes);
 
 /// Lower-case hex SHA-256 (FIPS 180-4).
 std::string sha256_hex(std::string_view bytes);
+
+/// SHA-256 of bytes that come in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  Sha256(Sha256&&) noexcept;
+  ~Sha256();
+  void add(std::string_view bytes);
+  /// Lower-case hex; once.
+  std::string hex();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// RFC 9562 name-based UUID (version 5) of `name` in this project's own namespace.
 std::string uuid_v5(std::string_view name);

@@ -401,13 +401,13 @@ class Collect {
     options.sanitize.definition_names.clear();
     options.sanitize.op_types.clear();
     for (const Definition* definition : run.definitions) options.sanitize.definition_names.push_back(definition->name);
-    options.sanitize.provenance = provenance(run, options);
     options.keeps_dumps = arguments_.keeps_dumps;
     options.disk_budget = arguments_.disk_budget;
     options.until_saturated = arguments_.until_saturated;
     options.hang_limit = std::chrono::seconds(arguments_.hang_limit);
     options.prompts = [this] { return open_prompts(); };
     if (arguments_.uses_bench_serving) options.traffic_command = bench_serving(run, port);
+    options.sanitize.provenance = provenance(run, options);  // of all that is set above
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
     console_.command(to_shell({options.engine.command.arguments}));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "collect/run.h"
+#include "dataset/merge.h"
 #include "engine/plan.h"
 #include "simulated/server.h"
 
@@ -38,6 +39,12 @@ struct InspectArguments {
 
 struct ValidateArguments {
   std::filesystem::path trace_dir;
+};
+
+struct MergeArguments {
+  std::vector<std::filesystem::path> inputs;
+  std::filesystem::path output;
+  MergeOptions options;
 };
 
 /// Where an engine listens.
@@ -118,6 +125,7 @@ int run_drive(const DriveArguments& arguments, const CommonArguments& common);
 int run_watch(const WatchArguments& arguments, const CommonArguments& common);
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common);
 int run_inspect(const InspectArguments& arguments, const CommonArguments& common);
+int run_merge(const MergeArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
 /// The built-in bindings, or those of a file.

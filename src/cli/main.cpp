@@ -96,6 +96,17 @@ CLI::App* add_validate(CLI::App& app, ValidateArguments& arguments) {
   return command;
 }
 
+CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
+  CLI::App* command = app.add_subcommand("merge", "Join datasets: shards, models, hosts");
+  command->add_option("dataset", arguments.inputs, "The datasets")->required()->type_name("DIR");
+  command->add_option("--out", arguments.output, "The new dataset")->required()->type_name("DIR");
+  command->add_option("--num-samples", arguments.options.num_samples, "Choose at most so many a definition, as sanitize\ndoes; what is not chosen is gone (default: all)")
+      ->check(silent(CLI::Range(1, 1'000'000)))
+      ->type_name("N");
+  command->add_flag("--dry-run", arguments.options.is_dry_run, "Compare, and write nothing");
+  return command;
+}
+
 void add_traffic(CLI::App* command, TrafficArguments& traffic) {
   command->add_option("--prompts", traffic.prompts, "ShareGPT, Alpaca, OpenAI chat or JSONL, a file\nor a folder")
       ->type_name("PATH");
@@ -348,6 +359,7 @@ int main(int argc, char** argv) {
   SanitizeArguments sanitize_arguments;
   InspectArguments inspect_arguments;
   ValidateArguments validate_arguments;
+  MergeArguments merge_arguments;
   CollectArguments collect_arguments, env_arguments;
   ServeArguments serve_arguments;
   DriveArguments drive_arguments;
@@ -357,10 +369,11 @@ int main(int argc, char** argv) {
   CLI::App* const watch = add_watch(app, watch_arguments);
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
   CLI::App* const validate = add_validate(app, validate_arguments);
+  CLI::App* const merge = add_merge(app, merge_arguments);
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, env, serve, drive}) add_common(command, common);
 
   try {
     // Without a subcommand it is collect.
@@ -387,6 +400,7 @@ int main(int argc, char** argv) {
     if (env->parsed()) return run_env(env_arguments, common);
     if (serve->parsed()) return run_serve(serve_arguments, common);
     if (drive->parsed()) return run_drive(drive_arguments, common);
+    if (merge->parsed()) return run_merge(merge_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);
     return run_validate(validate_arguments, common);
   } catch (const std::exception& error) {

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 
 #include "base/file.h"
+#include "base/hash.h"
+#include "base/lines.h"
 #include "tensor/safetensors.h"
 
 namespace cw {
@@ -13,15 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t largest_workloads_file = std::uint64_t{4} << 30;
 constexpr std::uint64_t largest_blob_tensor = std::uint64_t{4} << 30;
 
-Result<std::shared_ptr<const DenseTensor>> read_blob_tensor(const fs::path& path, const std::string& key) {
-  CW_TRY(const auto entries, read_safetensors_header(path.string()));
-  for (const SafetensorsEntry& entry : entries)
-    if (entry.name == key) return read_blob_entry(path, entry);
-  return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
-}
+// An input of a stored workload as its line has it.
+struct BlobTensor {
+  std::string path, key;
+};
+using LineInput = std::variant<RandomInput, AbsentInput, Operand, BlobTensor>;
 
 std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, const Json& workload) {
   const auto axes = workload.find("axes");
@@ -39,9 +39,8 @@ std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, c
   return values;
 }
 
-Result<Workload> rebuild(const fs::path& root, const Definition& definition, const Json& workload,
-                         std::vector<std::int64_t> axes) {
-  Workload result{&definition, std::move(axes), {}};
+Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Json& workload) {
+  std::vector<LineInput> result;
   const auto inputs = workload.find("inputs");
   const bool has_inputs = inputs != workload.end() && inputs->is_object();
   for (const TensorSpec& spec : definition.inputs) {
@@ -49,26 +48,52 @@ Result<Workload> rebuild(const fs::path& root, const Definition& definition, con
     const bool given = has_inputs && found != inputs->end() && found->is_object();
     const std::string type = given ? string_member(*found, "type") : "";
     if (!given) {
-      result.inputs.emplace_back(AbsentInput{});
+      result.emplace_back(AbsentInput{});
     } else if (type == "scalar" && found->contains("value") && !found->at("value").is_structured()) {
       const Json& value = found->at("value");
       if (!value.is_number() && !value.is_boolean())
         return fail("workloads_invalid", "input {}: {} is no scalar", spec.name, brief(value));
       if (value.is_boolean())
-        result.inputs.emplace_back(Operand(value.get<bool>()));
+        result.emplace_back(Operand(value.get<bool>()));
       else if (is_integer(spec.dtype) && value.is_number_integer())
-        result.inputs.emplace_back(Operand(value.get<std::int64_t>()));
+        result.emplace_back(Operand(value.get<std::int64_t>()));
       else
-        result.inputs.emplace_back(Operand(value.get<double>()));
+        result.emplace_back(Operand(value.get<double>()));
     } else if (type == "safetensors") {
-      CW_TRY(const fs::path path, resolve_blob(root, string_member(*found, "path")));
-      CW_TRY(auto tensor, read_blob_tensor(path, string_member(*found, "tensor_key")));
-      result.inputs.emplace_back(std::move(tensor));
+      result.emplace_back(BlobTensor{string_member(*found, "path"), string_member(*found, "tensor_key")});
     } else {
-      result.inputs.emplace_back(RandomInput{});
+      result.emplace_back(RandomInput{});
     }
   }
   return result;
+}
+
+Result<std::vector<SafetensorsEntry>> blob_header(const fs::path& path) {
+  auto entries = read_safetensors_header(path.string());
+  if (!entries && entries.error().code == "safetensors_malformed" && is_lfs_pointer(path))
+    return fail("blob_not_fetched", "{} is a git-lfs pointer; run git lfs pull", path.string());
+  return entries;
+}
+
+Result<SafetensorsEntry> entry_of(const std::vector<SafetensorsEntry>& entries, const fs::path& path,
+                                  const std::string& key) {
+  for (const SafetensorsEntry& entry : entries)
+    if (entry.name == key) return entry;
+  return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
+}
+
+Result<std::string> digest(const fs::path& path, const SafetensorsEntry& entry) {
+  static thread_local std::string buffer;
+  buffer.resize(std::size_t{256} << 10);
+  CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
+  Sha256 hash;
+  for (std::uint64_t position = entry.begin; position < entry.end;) {
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), entry.end - position));
+    CW_CHECK(read_exactly(file, position, size, buffer.data(), path.string()));
+    hash.add(std::string_view(buffer).substr(0, size));
+    position += size;
+  }
+  return hash.hex();
 }
 
 }  // namespace
@@ -116,6 +141,11 @@ fs::path Dataset::workloads_path(const Definition& definition) {
   return fs::path("workloads") / definition.op_type / (definition.name + ".jsonl");
 }
 
+bool is_lfs_pointer(const fs::path& path) {
+  const auto content = read_file(AT_FDCWD, path.string(), 1024);
+  return content && content->starts_with("version https://git-lfs");
+}
+
 bool is_inside(const fs::path& root, const fs::path& path) {
   std::error_code error;
   const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
@@ -140,34 +170,78 @@ Result<fs::path> resolve_blob(const fs::path& root, const std::string& path) {
   return root / normal;
 }
 
+Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_view where) {
+  auto json = parse_json(line);
+  const bool is_workload =
+      json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
+  if (!is_workload) return fail("workloads_invalid", "{}: not a workload; run validate", where);
+  std::string id = string_member(json->at("workload"), "uuid");
+  return StoredWorkload{std::move(id), std::move(json->at("workload"))};
+}
+
 Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
   const fs::path path = root / Dataset::workloads_path(definition);
-  auto content = read_file(AT_FDCWD, path.string(), largest_workloads_file);
-  if (!content && content.error().code == "not_found") return std::vector<StoredWorkload>{};
-  if (!content) return tl::unexpected(content.error());
   std::vector<StoredWorkload> stored;
-  std::size_t number = 0;
-  for (std::string_view rest = *content; !rest.empty();) {
-    ++number;
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto json = parse_json(line);
-    const bool is_workload =
-        json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
-    if (!is_workload)
-      return fail("workloads_invalid", "{}, line {}: not a workload; run validate", path.string(), number);
-    std::string id = string_member(json->at("workload"), "uuid");
-    stored.push_back({std::move(id), std::move(json->at("workload"))});
+  auto lines = LineReader::open(path);
+  if (!lines && lines.error().code == "not_found") return stored;
+  if (!lines) return tl::unexpected(lines.error());
+  for (;;) {
+    CW_TRY(const auto line, lines->next());
+    if (!line) return stored;
+    CW_TRY(auto workload,
+           parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    stored.push_back(std::move(workload));
   }
-  return stored;
 }
 
 Result<Workload> load_workload(const fs::path& root, const Definition& definition, const Json& workload) {
   auto axes = axes_of(definition, workload);
   if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
-  return rebuild(root, definition, workload, std::move(*axes));
+  CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
+  Workload result{&definition, std::move(*axes), {}};
+  for (const LineInput& input : inputs) {
+    if (const auto* blob = std::get_if<BlobTensor>(&input)) {
+      CW_TRY(const fs::path path, resolve_blob(root, blob->path));
+      CW_TRY(const auto entries, blob_header(path));
+      CW_TRY(const SafetensorsEntry entry, entry_of(entries, path, blob->key));
+      CW_TRY(auto tensor, read_blob_entry(path, entry));
+      result.inputs.emplace_back(std::move(tensor));
+    } else if (const auto* scalar = std::get_if<Operand>(&input)) {
+      result.inputs.emplace_back(*scalar);
+    } else if (std::holds_alternative<AbsentInput>(input)) {
+      result.inputs.emplace_back(AbsentInput{});
+    } else {
+      result.inputs.emplace_back(RandomInput{});
+    }
+  }
+  return result;
+}
+
+Result<Identified> identify(const fs::path& root, const Definition& definition, const Json& workload) {
+  auto axes = axes_of(definition, workload);
+  if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
+  CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
+  Identified result{std::move(*axes), {}, {}};
+  std::vector<IdentityInput> identity;
+  std::map<std::string, std::pair<fs::path, std::vector<SafetensorsEntry>>> headers;
+  for (const LineInput& input : inputs) {
+    identity.emplace_back();
+    if (const auto* scalar = std::get_if<Operand>(&input)) identity.back() = *scalar;
+    const auto* blob = std::get_if<BlobTensor>(&input);
+    if (blob == nullptr) continue;
+    if (!headers.contains(blob->path)) {
+      CW_TRY(fs::path path, resolve_blob(root, blob->path));
+      CW_TRY(auto entries, blob_header(path));
+      headers.emplace(blob->path, std::pair(std::move(path), std::move(entries)));
+      result.blobs.insert(fs::path(blob->path).lexically_normal().string());
+    }
+    const auto& [path, entries] = headers.at(blob->path);
+    CW_TRY(const SafetensorsEntry entry, entry_of(entries, path, blob->key));
+    CW_TRY(std::string hash, digest(path, entry));
+    identity.back() = TensorDigest{entry.dtype, entry.shape, std::move(hash)};
+  }
+  result.id = workload_id(definition, result.axes, identity);
+  return result;
 }
 
 std::map<std::string, std::string> index_by_content(const fs::path& root, const Definition& definition,
@@ -177,11 +251,11 @@ std::map<std::string, std::string> index_by_content(const fs::path& root, const 
   std::map<std::string, std::string> index;
   const std::set<std::vector<std::int64_t>> axes_wanted(wanted.begin(), wanted.end());
   for (const StoredWorkload& workload : stored) {
-    auto axes = axes_of(definition, workload.json);
+    const auto axes = axes_of(definition, workload.json);
     if (!axes || !axes_wanted.contains(*axes)) continue;
-    const auto rebuilt = rebuild(root, definition, workload.json, std::move(*axes));
-    if (rebuilt)
-      index.emplace(workload_id(*rebuilt), workload.id);
+    const auto identified = identify(root, definition, workload.json);
+    if (identified)
+      index.emplace(identified->id, workload.id);
     else
       ++unreadable;
   }

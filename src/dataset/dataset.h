@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -43,14 +44,26 @@ struct StoredWorkload {
   Json json;  ///< the "workload" object
 };
 
+/// One line; errors ("workloads_invalid") begin with `where`.
+Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_view where);
+
 /// The lines of a definition's workloads file; empty when there is no file. Lines that are no workloads
 /// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
                                                           const Definition& definition);
 
 /// A stored workload as it would be if it had just been made, its tensors read. Error codes:
-/// "workloads_invalid", "path_escapes", "tensor_missing", and those of reading blobs.
+/// "workloads_invalid", "path_escapes", "tensor_missing", "blob_not_fetched", and those of reading blobs.
 Result<Workload> load_workload(const std::filesystem::path& root, const Definition& definition, const Json& workload);
+
+/// What a stored workload is, whatever its id says.
+struct Identified {
+  std::vector<std::int64_t> axes;  ///< as definition.axes
+  std::string id;                  ///< as workload_id() makes it
+  std::set<std::string> blobs;     ///< that it names, relative to the root
+};
+/// Reads its tensors in pieces: memory does not grow with them. Errors as load_workload().
+Result<Identified> identify(const std::filesystem::path& root, const Definition& definition, const Json& workload);
 
 /// The ids of existing workloads by the id of their content, so that what is there already under
 /// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
@@ -59,6 +72,9 @@ std::map<std::string, std::string> index_by_content(const std::filesystem::path&
                                                     const std::vector<StoredWorkload>& stored,
                                                     const std::vector<std::vector<std::int64_t>>& wanted,
                                                     std::size_t& unreadable);
+
+/// Whether a file is what git-lfs leaves in the place of one that it has not fetched.
+bool is_lfs_pointer(const std::filesystem::path& path);
 
 /// Whether a path of the dataset really lies in it, whatever links there are on the way.
 bool is_inside(const std::filesystem::path& root, const std::filesystem::path& path);

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include <fcntl.h>
-
-#include "base/file.h"
+#include "base/lines.h"
 #include "bind/structure.h"
 #include "dataset/publication.h"
 #include "tensor/safetensors.h"
@@ -15,8 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Severity = Finding::Severity;
-
-constexpr std::uint64_t largest_line_file = std::uint64_t{4} << 30;
 
 // An input of a stored workload while it is checked.
 struct CheckedInput {
@@ -88,17 +84,14 @@ class Validator {
   }
 
   void workloads_file(const fs::path& path) {
-    const auto content = read_file(AT_FDCWD, (root_ / path).string(), largest_line_file);
-    if (!content) return add(Severity::error, content.error().code, path.string(), content.error().message);
-    std::size_t number = 0;
-    for (std::string_view rest = *content; !rest.empty();) {
-      ++number;
-      const std::size_t end = std::min(rest.find('\n'), rest.size());
-      const std::string_view line = rest.substr(0, end);
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    auto lines = LineReader::open(root_ / path);
+    if (!lines) return add(Severity::error, lines.error().code, path.string(), lines.error().message);
+    for (;;) {
+      const auto line = lines->next();
+      if (!line) return add(Severity::error, line.error().code, path.string(), line.error().message);
+      if (!*line) return;
       ++report_.workloads;
-      workload_line(path, fmt::format("{}:{}", path.string(), number), line);
+      workload_line(path, fmt::format("{}:{}", path.string(), (*line)->number), (*line)->text);
     }
   }
 
@@ -260,11 +253,6 @@ class Validator {
       return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
                   trace_name(entry->dtype), trace_name(spec.dtype));
     return Values([file, entry = *entry] { return read_blob_entry(file, entry); });
-  }
-
-  static bool is_lfs_pointer(const fs::path& file) {
-    const auto content = read_file(AT_FDCWD, file.string(), 1024);
-    return content && content->starts_with("version https://git-lfs");
   }
 
   void relations(const Definition& definition, const std::vector<std::int64_t>& axes,

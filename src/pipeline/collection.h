@@ -3,12 +3,11 @@
 // are no times and no paths in it, so that the same input gives the same bytes.
 #pragma once
 
+#include "dataset/collection_file.h"
 #include "dataset/publication.h"
 #include "pipeline/sanitize.h"
 
 namespace cw {
-
-inline constexpr const char* collection_file = "collection.json";
 
 /// What tells one collection's section from another's.
 std::string collection_id(const Capture& capture, const Survey& survey);

@@ -6,22 +6,33 @@
 namespace cw {
 namespace {
 
-// Everything that identifies the workload, one line each; tensors by the digest that `digest` makes.
-template <typename Digest>
-std::string identity(const Workload& workload, Digest digest) {
-  const Definition& definition = *workload.definition;
+// Everything that identifies a workload, one line each.
+std::string identity(const Definition& definition, const std::vector<std::int64_t>& axes,
+                     const std::vector<IdentityInput>& inputs) {
   std::string text = "workload\n" + definition.name + "\n";
   for (std::size_t i = 0; i < definition.axes.size(); ++i)
-    if (!definition.axes[i].constant) text += fmt::format("{}={}\n", definition.axes[i].name, workload.axes[i]);
+    if (!definition.axes[i].constant) text += fmt::format("{}={}\n", definition.axes[i].name, axes[i]);
   for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
     const std::string& name = definition.inputs[i].name;
-    if (const auto* scalar = std::get_if<Operand>(&workload.inputs[i]))
-      text += fmt::format("{} {}\n", name, describe(*scalar));
-    if (const auto* stored = std::get_if<StoredInput>(&workload.inputs[i]))
-      text += fmt::format("{} {} {} {}\n", name, trace_name((*stored)->dtype), to_string((*stored)->shape),
-                          digest((*stored)->bytes));
+    if (const auto* scalar = std::get_if<Operand>(&inputs[i])) text += fmt::format("{} {}\n", name, describe(*scalar));
+    if (const auto* stored = std::get_if<TensorDigest>(&inputs[i]))
+      text += fmt::format("{} {} {} {}\n", name, trace_name(stored->dtype), to_string(stored->shape), stored->digest);
   }
   return text;
+}
+
+template <typename Digest>
+std::string identity(const Workload& workload, Digest digest) {
+  std::vector<IdentityInput> inputs;
+  for (const WorkloadInput& input : workload.inputs) {
+    if (const auto* scalar = std::get_if<Operand>(&input))
+      inputs.emplace_back(*scalar);
+    else if (const auto* stored = std::get_if<StoredInput>(&input))
+      inputs.emplace_back(TensorDigest{(*stored)->dtype, (*stored)->shape, digest((*stored)->bytes)});
+    else
+      inputs.emplace_back();
+  }
+  return identity(*workload.definition, workload.axes, inputs);
 }
 
 Json to_json(const Operand& scalar) {
@@ -41,6 +52,11 @@ Hash128 content_key(const Workload& workload) {
 
 std::string workload_id(const Workload& workload) {
   return uuid_v5(identity(workload, sha256_hex));
+}
+
+std::string workload_id(const Definition& definition, const std::vector<std::int64_t>& axes,
+                        const std::vector<IdentityInput>& inputs) {
+  return uuid_v5(identity(definition, axes, inputs));
 }
 
 std::string blob_path(const Workload& workload, const std::string& id) {

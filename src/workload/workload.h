@@ -35,6 +35,19 @@ Hash128 content_key(const Workload& workload);
 /// The id under which a workload is stored: UUIDv5 of the same content, by SHA-256.
 std::string workload_id(const Workload& workload);
 
+/// A stored tensor by what identifies it.
+struct TensorDigest {
+  DType dtype;
+  Shape shape;
+  std::string digest;
+};
+/// An input as far as it identifies a workload; nothing where it is random or absent.
+using IdentityInput = std::variant<std::monostate, Operand, TensorDigest>;
+/// The same for a workload whose values are elsewhere: `axes` and `inputs` as the definition's, digests lower-case hex
+/// SHA-256 of the tensors' bytes.
+std::string workload_id(const Definition& definition, const std::vector<std::int64_t>& axes,
+                        const std::vector<IdentityInput>& inputs);
+
 /// Path of the workload's blob, relative to the dataset's root; empty when it stores no tensor.
 std::string blob_path(const Workload& workload, const std::string& id);
 /// The blob's bytes: stored inputs in the definition's order.

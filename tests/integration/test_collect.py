@@ -90,6 +90,7 @@ class CollectTest(unittest.TestCase):
 
     def test_the_disk_budget_is_kept(self):
         self.run_tool(self.command("--disk-budget", "30MB", prompts=60))
+        self.assertEqual(self.collection()["run"]["disk_budget_bytes"], 30_000_000)
         run = self.collection()["run"]
         self.assertLess(run["peak_disk_bytes"], 30_000_000)
         self.assertGreater(self.collection()["calls"], 1000)

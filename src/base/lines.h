@@ -1,0 +1,38 @@
+// Lines of a file of any size, one at a time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+
+namespace cw {
+
+struct Line {
+  std::string_view text;  ///< without its newline; valid until the next one is asked for
+  std::uint64_t offset;   ///< of its first byte in the file
+  std::size_t number;     ///< from 1
+};
+
+class LineReader {
+ public:
+  /// Error codes: "not_found", "unreadable".
+  static Result<LineReader> open(const std::filesystem::path& path);
+
+  /// The next line that has more in it than spaces; nothing after the last. Error codes: "too_large" (a line past
+  /// 256 MB), and those of reading.
+  Result<std::optional<Line>> next();
+
+ private:
+  std::string name_;
+  FileDescriptor file_;
+  std::uint64_t size_ = 0, position_ = 0;  ///< position: of what is not in the buffer yet
+  std::string buffer_;
+  std::size_t used_ = 0;
+  std::size_t number_ = 0;
+};
+
+}  // namespace cw

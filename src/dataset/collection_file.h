@@ -1,0 +1,42 @@
+// collection.json beside a dataset's workloads: one section for each capture they were collected from.
+//
+//   {"format": 1, "captures": [{"id": …, …, "definitions": {NAME: {…, "workloads": [{"uuid": …, "seen": …}, …]}}, …}]}
+//
+// The lists of workloads can be long; here they are never in memory whole.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "base/json.h"
+#include "base/result.h"
+
+namespace cw {
+
+inline constexpr const char* collection_file = "collection.json";
+
+/// A section without its lists of workloads.
+struct CollectionSection {
+  Json head;                               ///< all but "definitions"
+  std::map<std::string, Json> definitions;  ///< by name, without "workloads"
+
+  std::string id() const { return string_member(head, "id"); }
+  /// Whether the calls came from the built-in engine.
+  bool is_simulated() const;
+};
+
+/// An item of a section's list: `section` is its place in the file.
+using VisitSeen = std::function<void(std::size_t section, const std::string& definition, Json item)>;
+
+/// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes: "collection_invalid".
+Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit);
+
+/// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of two values the one
+/// with more calls, then the greater text.
+void join(CollectionSection& section, const CollectionSection& other);
+/// The same for an item of a list.
+Json join_seen(Json item, const Json& other);
+
+}  // namespace cw

@@ -1,0 +1,645 @@
+#include "dataset/merge.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <tbb/parallel_for.h>
+#include <unistd.h>
+
+#include "base/external_sort.h"
+#include "base/hash.h"
+#include "base/lines.h"
+#include "dataset/collection_file.h"
+#include "workload/selection.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t batch_lines = 512;
+constexpr std::size_t batch_bytes = std::size_t{4} << 20;
+constexpr std::size_t most_conflicts_shown = 10;
+constexpr std::size_t number_size = 8, place_size = 3 * number_size;
+
+// Records of the sorts: fields that end with a zero byte, or numbers whose bytes sort as they do.
+void put(std::string& record, std::string_view text) {
+  record += text;
+  record += '\0';
+}
+void put(std::string& record, std::uint64_t number) {
+  for (int shift = 56; shift >= 0; shift -= 8) record += static_cast<char>(number >> shift);
+}
+std::string_view take_text(std::string_view& record) {
+  const std::string_view text = record.substr(0, record.find('\0'));
+  record.remove_prefix(text.size() + 1);
+  return text;
+}
+std::uint64_t take_number(std::string_view& record) {
+  std::uint64_t number = 0;
+  for (int i = 0; i < 8; ++i) number = number << 8 | static_cast<unsigned char>(record[static_cast<std::size_t>(i)]);
+  record.remove_prefix(8);
+  return number;
+}
+
+// Where a line stands.
+struct LinePlace {
+  std::uint64_t input, offset, size;
+};
+void put(std::string& record, const LinePlace& place) {
+  put(record, place.input);
+  put(record, place.offset);
+  put(record, place.size);
+}
+LinePlace take_place(std::string_view& record) {
+  LinePlace place;
+  place.input = take_number(record);
+  place.offset = take_number(record);
+  place.size = take_number(record);
+  return place;
+}
+
+Result<Hash128> file_hash(const fs::path& path) {
+  static thread_local std::string buffer;
+  // Blobs are small, as a rule; of large ones the hash is of their pieces' hashes.
+  constexpr std::uint64_t piece = std::uint64_t{1} << 20;
+  CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
+  CW_TRY(const std::uint64_t size, file_size(file, path.string()));
+  std::string hashes;
+  for (std::uint64_t position = 0; position < size; position += piece) {
+    buffer.resize(static_cast<std::size_t>(std::min(piece, size - position)));
+    CW_CHECK(read_exactly(file, position, buffer.size(), buffer.data(), path.string()));
+    const Hash128 hash = xxh3(buffer);
+    put(hashes, hash.high);
+    put(hashes, hash.low);
+  }
+  return xxh3(hashes);
+}
+
+enum class Transfer { linked, copied, exists };
+
+// The file under another name: as a clone that shares its bytes, as a hard link, or as a copy.
+Result<Transfer> transfer(const fs::path& from, const fs::path& to) {
+  CW_TRY(const FileDescriptor source, open_for_reading(AT_FDCWD, from.string()));
+  FileDescriptor target(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!target && errno == EEXIST) return Transfer::exists;
+  if (!target) return fail("unwritable", "cannot write {}: {}", to.string(), std::strerror(errno));
+  if (::ioctl(target.get(), FICLONE, source.get()) == 0) return Transfer::linked;
+  ::unlink(to.c_str());
+  const std::string real = "/proc/self/fd/" + std::to_string(source.get());
+  if (::linkat(AT_FDCWD, real.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0) return Transfer::linked;
+  CW_TRY(std::uint64_t left, file_size(source, from.string()));
+  target = FileDescriptor(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!target) return fail("unwritable", "cannot write {}: {}", to.string(), std::strerror(errno));
+  std::string buffer;
+  for (std::uint64_t position = 0; left > 0;) {
+    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(left, std::uint64_t{1} << 20)));
+    CW_CHECK(read_exactly(source, position, buffer.size(), buffer.data(), from.string()));
+    CW_CHECK(write_fully(target, buffer, to.string()));
+    position += buffer.size();
+    left -= buffer.size();
+  }
+  return Transfer::copied;
+}
+
+// A line written piece by piece; buffered.
+class Output {
+ public:
+  static Result<Output> create(const fs::path& path) {
+    CW_CHECK(make_directories(path.parent_path()));
+    Output output;
+    output.name_ = path.string();
+    output.file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!output.file_) return fail("unwritable", "cannot write {}: {}", output.name_, std::strerror(errno));
+    return output;
+  }
+  Result<void> write(std::string_view text) {
+    buffer_ += text;
+    return buffer_.size() < (std::size_t{1} << 18) ? Result<void>() : flush();
+  }
+  Result<void> flush() {
+    CW_CHECK(write_fully(file_, buffer_, name_));
+    buffer_.clear();
+    return {};
+  }
+
+ private:
+  std::string name_;
+  FileDescriptor file_;
+  std::string buffer_;
+};
+
+// What a definition computes, without what only people read.
+std::string meaning(const Definition& definition) {
+  std::string text = definition.op_type + "\n";
+  for (const Axis& axis : definition.axes)
+    text += fmt::format("{}={}\n", axis.name, axis.constant ? std::to_string(*axis.constant) : "var");
+  for (const auto* specs : {&definition.inputs, &definition.outputs})
+    for (const TensorSpec& spec : *specs)
+      text += fmt::format("{} {} {} {} [{}]\n", specs == &definition.inputs ? "in" : "out", spec.name,
+                          trace_name(spec.dtype), spec.is_scalar, fmt::join(spec.axes, ","));
+  for (const Expression& constraint : definition.constraints) text += constraint.text() + "\n";
+  return text;
+}
+
+fs::path without_slash(const fs::path& path) {
+  const fs::path normal = path.lexically_normal();
+  return normal.has_filename() ? normal : normal.parent_path();
+}
+
+class Merger {
+ public:
+  Merger(const std::vector<fs::path>& inputs, const fs::path& output, const MergeOptions& options)
+      : inputs_(inputs), output_(without_slash(output)), options_(options) {}
+
+  Result<MergeOutcome> run() {
+    CW_CHECK(open_inputs());
+    CW_CHECK(begin_output());
+    auto merged = merge_all();
+    if (!merged || options_.is_dry_run) {
+      std::error_code ignored;
+      fs::remove_all(partial_, ignored);
+    }
+    if (!merged) return tl::unexpected(merged.error());
+    return std::move(outcome_);
+  }
+
+ private:
+  Result<void> open_inputs() {
+    for (const fs::path& root : inputs_) {
+      CW_TRY(auto dataset, Dataset::open(root));
+      if (!dataset.bad_definitions.empty()) return tl::unexpected(dataset.bad_definitions[0].error);
+      CW_TRY(auto lock, open_directory(root));
+      if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
+        return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+      locks_.push_back(std::move(lock));
+      datasets_.push_back(std::move(dataset));
+    }
+    return {};
+  }
+
+  Result<void> begin_output() {
+    std::error_code error;
+    if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
+      return fail("exists", "{} is there already; --out takes a folder that is new or empty", output_.string());
+    CW_CHECK(make_directories(partial_));
+    CW_TRY(partial_lock_, open_directory(partial_));
+    if (::flock(partial_lock_.get(), LOCK_EX | LOCK_NB) != 0)
+      return fail("locked", "another merge is writing {}", output_.string());
+    for (const auto& entry : fs::directory_iterator(partial_, error)) {  // of a merge that was killed
+      std::error_code ignored;
+      fs::remove_all(entry.path(), ignored);
+    }
+    return {};
+  }
+
+  Result<void> merge_all() {
+    CW_CHECK(merge_definitions());
+    if (!conflicts_.empty()) return conflict();
+    CW_CHECK(read_collections());
+    for (const auto& [name, definition] : definitions_) CW_CHECK(merge_definition(*definition));
+    CW_CHECK(find_ids_used_twice());
+    if (!conflicts_.empty()) return conflict();
+    CW_CHECK(write_collection());
+    if (options_.is_dry_run) return {};
+    if (::syncfs(partial_lock_.get()) != 0)
+      return fail("unwritable", "cannot write {}: {}", partial_.string(), std::strerror(errno));
+    std::error_code error;
+    fs::rename(partial_, output_, error);
+    if (error) return fail("unwritable", "cannot rename {} to {}: {}", partial_.string(), output_.string(), error.message());
+    return sync_directory(fs::absolute(output_).parent_path());
+  }
+
+  tl::unexpected<Error> conflict() const {
+    std::string text = fmt::format("these datasets contradict each other ({} places); nothing was written",
+                                   conflicts_.size());
+    for (std::size_t i = 0; i < std::min(conflicts_.size(), most_conflicts_shown); ++i) text += "\n" + conflicts_[i];
+    if (conflicts_.size() > most_conflicts_shown) text += "\n…";
+    return tl::unexpected(Error{"conflict", std::move(text)});
+  }
+
+  Result<void> merge_definitions() {
+    std::map<std::string, std::pair<std::string, std::size_t>> meanings;  // by name: meaning, and who says so
+    std::map<std::string, std::string> files;
+    for (std::size_t i = 0; i < datasets_.size(); ++i) {
+      for (const Definition& definition : datasets_[i].definitions) {
+        const auto [known, is_new] = meanings.emplace(definition.name, std::pair(meaning(definition), i));
+        if (!is_new && known->second.first != meaning(definition)) {
+          conflicts_.push_back(fmt::format("definition {} is not the same in {} and {}", definition.name,
+                                           inputs_[known->second.second].string(), inputs_[i].string()));
+          continue;
+        }
+        // Descriptions may differ: the longer, then the greater.
+        CW_TRY(std::string text,
+               read_file(AT_FDCWD, (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(), 64 << 20));
+        std::string& file = files[definition.name];
+        if (std::pair(text.size(), std::string_view(text)) > std::pair(file.size(), std::string_view(file))) {
+          file = std::move(text);
+          definitions_[definition.name] = &definition;
+        }
+      }
+    }
+    for (const auto& [name, definition] : definitions_) {
+      CW_TRY(Output output, Output::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
+      CW_CHECK(output.write(files[name]));
+      CW_CHECK(output.flush());
+    }
+    return {};
+  }
+
+  Result<void> read_collections() {
+    std::map<std::string, CollectionSection> joined;
+    std::vector<std::vector<std::string>> ids;
+    Result<void> outcome;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      CW_TRY(const auto sections, read_collection(inputs_[i], [&](std::size_t section, const std::string& definition, Json item) {
+               std::string record;
+               put(record, definition);
+               put(record, string_member(item, "uuid"));
+               put(record, i);
+               put(record, section);
+               record += dump(item);
+               if (auto added = seen_.add(record); !added && outcome) outcome = added;
+             }));
+      CW_CHECK(outcome);
+      std::vector<std::string>& list = section_ids_.emplace_back();
+      for (const CollectionSection& section : sections) {
+        list.push_back(section.id());
+        const auto [known, is_new] = joined.emplace(section.id(), section);
+        if (!is_new) join(known->second, section);
+      }
+    }
+    sections_ = std::move(joined);
+    outcome_.captures = sections_.size();
+    return {};
+  }
+
+  // One definition: sort by content, choose, join the frequencies, write.
+  Result<void> merge_definition(const Definition& definition) {
+    MergedDefinition counts{.name = definition.name};
+    ExternalSort by_content(partial_), by_id(partial_), in_order(partial_);
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      if (datasets_[i].find(definition.name) != nullptr)
+        CW_CHECK(read_lines(i, *datasets_[i].find(definition.name), by_content, counts));
+    if (counts.given == 0) return skip_seen(definition.name);
+
+    std::string content, chosen;
+    for (;;) {
+      CW_TRY(const auto next, by_content.next());
+      if (!next) break;
+      std::string_view record = *next;
+      const std::string_view this_content = take_text(record), id = take_text(record);
+      const bool is_first = content != this_content;
+      if (is_first) {
+        content = this_content;
+        chosen = id;
+        ++counts.distinct;
+        record.remove_prefix(2 * number_size);  // hashes of line and blob, which settle ties
+        const std::string_view place = record.substr(0, place_size);
+        std::string sorted(record.substr(place_size));  // var axes
+        put(sorted, content);
+        sorted += place;
+        put(sorted, chosen);
+        CW_CHECK(in_order.add(sorted));
+      }
+      std::string renamed;
+      put(renamed, id);
+      put(renamed, chosen);
+      CW_CHECK(by_id.add(renamed));
+      std::string used;
+      put(used, id);
+      put(used, definition.name);
+      put(used, content);
+      CW_CHECK(ids_.add(used));
+    }
+    CW_CHECK(write_definition(definition, by_id, in_order, counts));
+    outcome_.definitions.push_back(std::move(counts));
+    return {};
+  }
+
+  Result<void> read_lines(std::size_t input, const Definition& definition, ExternalSort& by_content,
+                          MergedDefinition& counts) {
+    const fs::path path = inputs_[input] / Dataset::workloads_path(definition);
+    auto lines = LineReader::open(path);
+    if (!lines && lines.error().code == "not_found") return {};
+    if (!lines) return tl::unexpected(lines.error());
+    struct Item {
+      std::string text, record;
+      std::uint64_t offset;
+      std::size_t number;
+    };
+    std::vector<Item> batch;
+    for (bool is_more = true; is_more;) {
+      batch.clear();
+      std::size_t bytes = 0;
+      while (batch.size() < batch_lines && bytes < batch_bytes) {
+        CW_TRY(const auto line, lines->next());
+        is_more = line.has_value();
+        if (!line) break;
+        batch.push_back({std::string(line->text), {}, line->offset, line->number});
+        bytes += line->text.size();
+      }
+      std::mutex mutex;
+      std::optional<std::pair<std::size_t, Error>> failed;  // the first in the file
+      tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
+        Item& item = batch[i];
+        auto record = record_of(input, definition, fmt::format("{}, line {}", path.string(), item.number), item.text,
+                                item.offset);
+        const std::lock_guard lock(mutex);
+        if (record)
+          item.record = std::move(*record);
+        else if (!failed || item.number < failed->first)
+          failed = {item.number, record.error()};
+      });
+      if (failed) return tl::unexpected(failed->second);
+      for (const Item& item : batch) CW_CHECK(by_content.add(item.record));
+      counts.given += batch.size();
+      workloads_ += batch.size();
+      options_.progress(workloads_);
+    }
+    return {};
+  }
+
+  Result<std::string> record_of(std::size_t input, const Definition& definition, const std::string& where,
+                                const std::string& line, std::uint64_t offset) const {
+    CW_TRY(const StoredWorkload stored, parse_stored_workload(line, where));
+    const auto identified = identify(inputs_[input], definition, stored.json);
+    if (!identified) return fail(identified.error().code, "{}: {}", where, identified.error().message);
+    if (stored.id.find('\0') != std::string::npos) return fail("workloads_invalid", "{}: a zero byte in its id", where);
+    std::string hashes;
+    for (const std::string& blob : identified->blobs) {
+      CW_TRY(const Hash128 hash, file_hash(inputs_[input] / blob));
+      put(hashes, hash.high);
+      put(hashes, hash.low);
+    }
+    std::string record;
+    put(record, identified->id);
+    put(record, stored.id);
+    put(record, xxh3_64(line));
+    put(record, xxh3_64(hashes));
+    put(record, LinePlace{input, offset, line.size()});
+    for (std::size_t i = 0; i < definition.axes.size(); ++i)
+      if (!definition.axes[i].constant) put(record, static_cast<std::uint64_t>(identified->axes[i]));
+    return record;
+  }
+
+  // `by_id` has what each id became; `in_order` the distinct workloads in the order of the file.
+  Result<void> write_definition(const Definition& definition, ExternalSort& by_id, ExternalSort& in_order,
+                                MergedDefinition& counts) {
+    std::unordered_map<std::string, std::map<std::string, std::uint64_t>> calls;  // only for a selection
+    ExternalSort joined(partial_);
+    CW_CHECK(join_frequencies(definition.name, by_id, joined, calls));
+
+    const auto is_var = [](const Axis& axis) { return !axis.constant; };
+    const auto axes = static_cast<std::size_t>(std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
+    const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
+    std::unordered_set<std::string> kept;
+    std::optional<Output> output;
+    if (!options_.is_dry_run) {
+      CW_TRY(output, Output::create(partial_ / Dataset::workloads_path(definition)));
+    }
+    std::vector<Entry> entries;
+    std::vector<std::string> records;
+    for (;;) {
+      CW_TRY(const auto next, in_order.next());
+      if (!next) break;
+      if (!selects) {
+        CW_CHECK(write_workload(definition, next->substr(axes * number_size), output));
+        ++counts.kept;
+        continue;
+      }
+      std::string_view record = *next;
+      Entry entry;
+      for (std::size_t i = 0; i < axes; ++i) entry.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
+      records.emplace_back(record);
+      take_text(record);
+      take_place(record);
+      for (const auto& [capture, seen] : calls[std::string(take_text(record))]) entry.seen += seen;
+      entries.push_back(std::move(entry));
+    }
+    if (selects) {
+      for (const std::size_t i : select_diverse(entries, options_.num_samples)) {
+        std::string_view record = records[i];
+        CW_CHECK(write_workload(definition, record, output));
+        take_text(record);
+        take_place(record);
+        kept.emplace(take_text(record));
+        ++counts.kept;
+      }
+    }
+    if (output) CW_CHECK(output->flush());
+    for (;;) {
+      CW_TRY(const auto next, joined.next());
+      if (!next) return {};
+      std::string_view record = *next;
+      take_text(record);
+      take_text(record);
+      if (!selects || kept.contains(std::string(take_text(record)))) CW_CHECK(listed_.add(*next));
+    }
+  }
+
+  Result<void> write_workload(const Definition& definition, std::string_view record, std::optional<Output>& output) {
+    take_text(record);
+    const LinePlace place = take_place(record);
+    if (!output) return {};
+    const fs::path& root = inputs_[place.input];
+    const fs::path path = root / Dataset::workloads_path(*datasets_[place.input].find(definition.name));
+    std::string line(place.size, '\0');
+    if (line_file_name_ != path) {
+      CW_TRY(line_file_, open_for_reading(AT_FDCWD, path.string()));
+      line_file_name_ = path;
+    }
+    CW_CHECK(read_exactly(line_file_, place.offset, line.size(), line.data(), path.string()));
+    CW_CHECK(output->write(line));
+    CW_CHECK(output->write("\n"));
+    CW_TRY(const StoredWorkload stored, parse_stored_workload(line, path.string()));
+    if (!stored.json.contains("inputs")) return {};
+    std::set<std::string> blobs;
+    for (const auto& [name, input] : stored.json.at("inputs").items())
+      if (const std::string blob = string_member(input, "path"); string_member(input, "type") == "safetensors")
+        blobs.insert(fs::path(blob).lexically_normal().string());
+    for (const std::string& blob : blobs) CW_CHECK(place_blob(root, blob));
+    return {};
+  }
+
+  Result<void> place_blob(const fs::path& root, const std::string& blob) {
+    const fs::path from = root / blob, to = partial_ / blob;
+    if (to.parent_path() != last_folder_) {
+      CW_CHECK(make_directories(to.parent_path()));
+      last_folder_ = to.parent_path();
+    }
+    CW_TRY(const Transfer how, transfer(from, to));
+    if (how == Transfer::exists) {
+      CW_TRY(const Hash128 ours, file_hash(from));
+      CW_TRY(const Hash128 theirs, file_hash(to));
+      if (ours != theirs) conflicts_.push_back(fmt::format("{} has several contents, one in {}", blob, root.string()));
+      return {};
+    }
+    ++(how == Transfer::linked ? outcome_.linked : outcome_.copied);
+    std::error_code error;
+    outcome_.bytes += fs::file_size(to, error);
+    return {};
+  }
+
+  // Items of collection.json under the ids that their workloads have now. Both come sorted by definition and id.
+  Result<void> join_frequencies(const std::string& name, ExternalSort& by_id, ExternalSort& joined,
+                                std::unordered_map<std::string, std::map<std::string, std::uint64_t>>& calls) {
+    CW_CHECK(skip_seen_before(name));
+    for (;;) {
+      CW_TRY(const auto next, by_id.next());
+      if (!next) break;
+      std::string_view renamed = *next;
+      const std::string id(take_text(renamed)), chosen(take_text(renamed));
+      while (seen_now_) {
+        std::string_view record = *seen_now_;
+        if (take_text(record) != name) break;
+        const std::string_view seen_id = take_text(record);
+        if (seen_id > id) break;
+        if (seen_id == id) {
+          const std::uint64_t input = take_number(record), section = take_number(record);
+          const std::string& capture = section_ids_[input][section];
+          auto item = parse_json(record);
+          if (item && item->is_object()) {
+            (*item)["uuid"] = chosen;
+            if (options_.num_samples > 0 && item->contains("seen") && item->at("seen").is_number_unsigned()) {
+              std::uint64_t& count = calls[chosen][capture];
+              count = std::max(count, item->at("seen").get<std::uint64_t>());
+            }
+            std::string out;
+            put(out, capture);
+            put(out, name);
+            put(out, chosen);
+            out += dump(*item);
+            CW_CHECK(joined.add(out));
+          }
+        }
+        CW_CHECK(advance_seen());
+      }
+    }
+    return skip_seen(name);
+  }
+
+  Result<void> advance_seen() {
+    CW_TRY(const auto next, seen_.next());
+    seen_now_ = next ? std::optional<std::string>(*next) : std::nullopt;
+    return {};
+  }
+  Result<void> skip_seen_before(const std::string& name) {
+    if (!has_begun_seen_) CW_CHECK(advance_seen());
+    has_begun_seen_ = true;
+    while (seen_now_ && std::string_view(*seen_now_).substr(0, seen_now_->find('\0')) < name) CW_CHECK(advance_seen());
+    return {};
+  }
+  // Items of workloads that are not there.
+  Result<void> skip_seen(const std::string& name) {
+    CW_CHECK(skip_seen_before(name));
+    while (seen_now_ && std::string_view(*seen_now_).substr(0, seen_now_->find('\0')) == name) CW_CHECK(advance_seen());
+    return {};
+  }
+
+  Result<void> find_ids_used_twice() {
+    std::string last_id, last;
+    for (;;) {
+      CW_TRY(const auto next, ids_.next());
+      if (!next) return {};
+      std::string_view record = *next;
+      const std::string_view id = take_text(record);
+      if (id == last_id && record != last && conflicts_.size() < 1'000'000) {
+        const std::string_view definition = take_text(record);
+        conflicts_.push_back(fmt::format("id {} of {} has several contents", id, definition));
+      }
+      last_id = id;
+      last = std::string_view(*next).substr(id.size() + 1);
+    }
+  }
+
+  Result<void> write_collection() {
+    if (sections_.empty() || options_.is_dry_run) return {};
+    CW_TRY(Output output, Output::create(partial_ / collection_file));
+    std::optional<std::string> item;
+    const auto advance = [&]() -> Result<void> {
+      CW_TRY(const auto next, listed_.next());
+      item = next ? std::optional<std::string>(*next) : std::nullopt;
+      return {};
+    };
+    CW_CHECK(advance());
+    CW_CHECK(output.write("{\n \"format\": 1,\n \"captures\": ["));
+    const char* separator = "\n";
+    for (const auto& [id, section] : sections_) {
+      std::string head = dump(section.head);
+      head.pop_back();
+      CW_CHECK(output.write(separator + head + ",\n   \"definitions\": {"));
+      separator = ",\n";
+      const char* definition_separator = "\n";
+      for (const auto& [name, definition] : section.definitions) {
+        std::string text = dump(definition);
+        text.pop_back();
+        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)), text,
+                                          definition.empty() ? "" : ", ")));
+        definition_separator = ",\n";
+        const char* item_separator = "\n     ";
+        std::string prefix;
+        put(prefix, id);
+        put(prefix, name);
+        // Sorted by capture, definition and id; items of sections that do not list the definition fall between.
+        while (item && std::string_view(*item).substr(0, prefix.size()) < prefix) CW_CHECK(advance());
+        while (item && item->starts_with(prefix)) {
+          std::string_view record = std::string_view(*item).substr(prefix.size());
+          const std::string uuid(take_text(record));
+          Json joined = parse_json(record).value_or(Json::object());
+          for (;;) {
+            CW_CHECK(advance());
+            if (!item || !item->starts_with(prefix)) break;
+            std::string_view other = std::string_view(*item).substr(prefix.size());
+            if (take_text(other) != uuid) break;
+            joined = join_seen(std::move(joined), parse_json(other).value_or(Json::object()));
+          }
+          CW_CHECK(output.write(item_separator + dump(joined)));
+          item_separator = ",\n     ";
+        }
+        CW_CHECK(output.write("]}"));
+      }
+      CW_CHECK(output.write("}}"));
+    }
+    CW_CHECK(output.write("\n ]\n}\n"));
+    return output.flush();
+  }
+
+  const std::vector<fs::path>& inputs_;
+  const fs::path output_, partial_ = output_.string() + std::string(partial_suffix);
+  const MergeOptions& options_;
+  std::vector<Dataset> datasets_;
+  std::vector<FileDescriptor> locks_;
+  FileDescriptor partial_lock_;
+  std::map<std::string, const Definition*> definitions_;
+  std::map<std::string, CollectionSection> sections_;
+  std::vector<std::vector<std::string>> section_ids_;  ///< by input and place
+  ExternalSort seen_{partial_};    ///< definition, id, input, section; the item
+  ExternalSort ids_{partial_};     ///< id, definition, content
+  ExternalSort listed_{partial_};  ///< capture, definition, id; the item
+  std::optional<std::string> seen_now_;
+  bool has_begun_seen_ = false;
+  std::vector<std::string> conflicts_;
+  std::size_t workloads_ = 0;
+  fs::path last_folder_, line_file_name_;
+  FileDescriptor line_file_;
+  MergeOutcome outcome_;
+};
+
+}  // namespace
+
+Result<MergeOutcome> merge(const std::vector<fs::path>& inputs, const fs::path& output, const MergeOptions& options) {
+  return Merger(inputs, output, options).run();
+}
+
+}  // namespace cw

@@ -1,0 +1,161 @@
+"""merge: any order and grouping gives the same bytes; contradictions are named and nothing is written."""
+import itertools, json, os, pathlib, resource, shutil, signal, subprocess, time, unittest
+
+from support import BINARY, DatasetTest, run, tree, unpack, workloads
+
+DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
+LINES = f"workloads/gqa_paged/{DECODE}.jsonl"
+
+
+class MergeTest(DatasetTest):
+    def setUp(self):
+        super().setUp()
+        self.parts = []
+        for name, dumps in (("a", "sglang-0.5.17-llama-ps1"), ("b", "cpu-small"), ("c", "sglang-0.5.17-llama-cudagraph")):
+            trace = self.new_trace(name)
+            self.sanitize(unpack(dumps, self.folder), "--select", "all", trace=trace)
+            self.parts.append(trace)
+
+    def merge(self, *inputs, out, options=(), check=0):
+        result = run("merge", *inputs, "--out", self.folder / out, *options, check=check)
+        return self.folder / out if check == 0 else result
+
+    def lines(self, trace):
+        return [json.loads(line) for line in (trace / LINES).read_text().splitlines()]
+
+    def write_lines(self, trace, lines):
+        (trace / LINES).write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+
+    def seen(self, trace):
+        """Definition -> uuid -> how often, over all captures."""
+        counts = {}
+        for capture in json.loads((trace / "collection.json").read_text())["captures"]:
+            for name, definition in capture["definitions"].items():
+                for item in definition.get("workloads", []):
+                    counts.setdefault(name, {}).setdefault(item["uuid"], 0)
+                    counts[name][item["uuid"]] += item["seen"]
+        return counts
+
+    def test_any_order_and_any_grouping(self):
+        a, b, c = self.parts
+        expected = tree(self.merge(a, b, c, out="abc"))
+        for i, order in enumerate(itertools.permutations(self.parts)):
+            self.assertEqual(tree(self.merge(*order, out=f"order{i}")), expected)
+            pair = self.merge(order[0], order[1], out=f"pair{i}")
+            self.assertEqual(tree(self.merge(order[2], pair, out=f"grouped{i}")), expected)
+        self.assertEqual(tree(self.merge(self.folder / "abc", a, self.folder / "abc", out="again")), expected, "idempotent")
+        self.assertEqual(tree(self.merge(self.folder / "abc", out="alone")), expected)
+
+    def test_everything_is_there_once_and_valid(self):
+        merged = self.merge(*self.parts, out="out")
+        run("validate", "--trace-dir", merged, check=0)
+        distinct, counts = {}, {}
+        for part in self.parts:
+            for name, items in workloads(part).items(): distinct.setdefault(name, set()).update(w["uuid"] for w in items)
+            for name, items in self.seen(part).items():
+                for uuid, count in items.items(): counts.setdefault(name, {})[uuid] = counts.get(name, {}).get(uuid, 0) + count
+        self.assertEqual({name: {w["uuid"] for w in items} for name, items in workloads(merged).items()},
+                         {name: uuids for name, uuids in distinct.items() if uuids})
+        self.assertEqual(self.seen(merged), counts)
+        self.assertGreater(len(distinct[DECODE]), 5)
+
+    def test_the_same_content_under_another_id(self):
+        a = self.parts[0]
+        other = self.new_trace("other")
+        shutil.copytree(a / "blob", other / "blob"); shutil.copytree(a / "workloads", other / "workloads")
+        lines = self.lines(other)
+        for i, line in enumerate(lines): line["workload"]["uuid"] = f"00000000-foreign-{i}"
+        self.write_lines(other, lines)
+        merged = self.merge(a, other, out="out")
+        self.assertEqual({w["uuid"] for w in workloads(merged)[DECODE]}, {f"00000000-foreign-{i}" for i in range(len(lines))})
+        self.assertEqual(sorted(self.seen(merged)[DECODE].values()), sorted(self.seen(a)[DECODE].values()))
+        self.assertEqual(tree(merged), tree(self.merge(other, a, out="turned")))
+        run("validate", "--trace-dir", merged, check=0)
+
+    def test_one_id_with_two_contents(self):
+        a = self.parts[0]
+        other = self.new_trace("other")
+        shutil.copytree(a / "blob", other / "blob"); shutil.copytree(a / "workloads", other / "workloads")
+        lines = self.lines(other)
+        lines[0]["workload"]["inputs"]["sm_scale"]["value"] = 0.5
+        self.write_lines(other, lines)
+        before = sorted(os.listdir(self.folder))
+        result = self.merge(a, other, out="out", check=1)
+        self.assertIn(lines[0]["workload"]["uuid"], result.stderr)
+        self.assertIn("nothing was written", result.stderr)
+        self.assertEqual(sorted(os.listdir(self.folder)), before)
+
+    def test_one_definition_with_two_meanings(self):
+        a, b, _ = self.parts
+        path = b / f"definitions/gqa_paged/{DECODE}.json"
+        definition = json.loads(path.read_text())
+        definition["axes"]["num_kv_heads"]["value"] = 4
+        path.write_text(json.dumps(definition))
+        result = self.merge(a, b, out="out", check=1)
+        self.assertIn(f"definition {DECODE}", result.stderr)
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_descriptions_may_differ(self):
+        a, b, _ = self.parts
+        path = b / f"definitions/gqa_paged/{DECODE}.json"
+        definition = json.loads(path.read_text())
+        definition["description"] = "longer " * 100
+        path.write_text(json.dumps(definition, indent=4))
+        merged = self.merge(a, b, out="ab")
+        self.assertEqual((merged / f"definitions/gqa_paged/{DECODE}.json").read_text(), path.read_text())
+        self.assertEqual(tree(merged), tree(self.merge(b, a, out="ba")))
+
+    def test_selection_is_of_the_most_seen_and_forgets_the_rest(self):
+        merged = self.merge(*self.parts, out="out", options=["--num-samples", "2"])
+        run("validate", "--trace-dir", merged, check=0)
+        for name, items in workloads(merged).items():
+            self.assertLessEqual(len(items), 2)
+            self.assertLessEqual(set(self.seen(merged).get(name, {})), {w["uuid"] for w in items})
+        self.assertEqual(tree(merged), tree(self.merge(*reversed(self.parts), out="turned", options=["--num-samples", "2"])))
+
+    def test_a_dry_run_writes_nothing(self):
+        before = tree(self.folder)
+        result = run("merge", *self.parts, "--out", self.folder / "out", "--dry-run", "--json", check=0)
+        self.assertGreater(json.loads(result.stdout)["distinct"], 5)
+        self.assertEqual(tree(self.folder), before)
+
+    def test_bad_input(self):
+        a, b, _ = self.parts
+        self.assertIn("is there already", self.merge(a, out="b", check=1).stderr)
+        self.assertIn("definitions/", self.merge(self.folder / "none", out="out", check=1).stderr)
+        blob = next((b / "blob").rglob("*.safetensors"))
+        content = blob.read_bytes()
+        for damaged, words in ((content[:-3], "safetensors"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+                               (None, "No such file")):
+            blob.unlink()
+            if damaged is not None: blob.write_bytes(damaged)
+            else: pass
+            result = self.merge(a, b, out="out", check=1)
+            self.assertIn(words, result.stderr)
+            self.assertIn("line ", result.stderr)
+            if damaged is None: blob.write_bytes(content)
+        (b / LINES).write_text("{}\n")
+        self.assertIn("run validate", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
+        (a / "collection.json").write_text("[1, 2]")
+        self.assertIn("collection.json", self.merge(a, out="out", check=1).stderr)
+        self.assertFalse((self.folder / "out").exists() or (self.folder / "out.partial").exists())
+
+    def test_what_a_killed_merge_left_is_taken_away(self):
+        expected = tree(self.merge(*self.parts, out="whole"))
+        partial = self.folder / "out.partial"
+        (partial / "blob").mkdir(parents=True)
+        (partial / "blob" / "rest").write_text("of a killed merge")
+        self.assertEqual(tree(self.merge(*self.parts, out="out")), expected)
+        self.assertFalse(partial.exists())
+
+    def test_the_inputs_stay_as_they_are(self):
+        before = [tree(part) for part in self.parts]
+        merged = self.merge(*self.parts, out="out")
+        self.assertEqual([tree(part) for part in self.parts], before)
+        # Shared bytes are never written through: sanitizing into the result does not reach the inputs.
+        self.sanitize(self.folder / "cpu-small", "--select", "all", "--num-pages", "pool", trace=merged)
+        self.assertEqual([tree(part) for part in self.parts], before)
+
+
+if __name__ == "__main__":
+    unittest.main()
