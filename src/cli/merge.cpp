@@ -46,7 +46,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
     } else {
       text += fmt::format("{}: {} captures, {} blobs linked, {} copied\n\nNext:\n", arguments.output.string(),
                           merged->captures, with_separators(merged->linked), with_separators(merged->copied));
-      text += fmt::format("  collect-workloads validate --trace-dir {0}\n  collect-workloads report --trace-dir {0} --out report.html\n",
+      text += fmt::format("  collect-workloads validate --trace-dir {}\n",
                           arguments.output.string());
     }
     std::fputs(text.c_str(), stdout);
