@@ -129,4 +129,26 @@ Result<std::optional<std::string_view>> ExternalSort::next() {
   return std::optional<std::string_view>(runs_[heap_.front()].record);
 }
 
+void put(std::string& record, std::string_view text) {
+  record += text;
+  record += '\0';
+}
+
+void put(std::string& record, std::uint64_t number) {
+  for (int shift = 56; shift >= 0; shift -= 8) record += static_cast<char>(number >> shift);
+}
+
+std::string_view take_text(std::string_view& record) {
+  const std::string_view text = record.substr(0, record.find('\0'));
+  record.remove_prefix(text.size() + 1);
+  return text;
+}
+
+std::uint64_t take_number(std::string_view& record) {
+  std::uint64_t number = 0;
+  for (std::size_t i = 0; i < number_size; ++i) number = number << 8 | static_cast<unsigned char>(record[i]);
+  record.remove_prefix(number_size);
+  return number;
+}
+
 }  // namespace cw

@@ -53,4 +53,12 @@ class ExternalSort {
   std::size_t next_ = 0;  ///< of `places_`, when everything fits
 };
 
+/// Fields of records, so that records sort by one after the other: a text without zero bytes, and a number. take_…()
+/// removes what put() appended; the record must hold it.
+inline constexpr std::size_t number_size = 8;
+void put(std::string& record, std::string_view text);
+void put(std::string& record, std::uint64_t number);
+std::string_view take_text(std::string_view& record);
+std::uint64_t take_number(std::string_view& record);
+
 }  // namespace cw

@@ -20,11 +20,6 @@ bool is_preferred(const Json& other, const Json& value, const char* count) {
 
 }  // namespace
 
-bool CollectionSection::is_simulated() const {
-  const auto run = head.find("run");
-  return run != head.end() && run->is_object() && run->contains("simulated") && run->at("simulated") == Json(true);
-}
-
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit) {
   const std::filesystem::path path = root / collection_file;
   std::vector<CollectionSection> sections;
@@ -41,21 +36,16 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
   std::vector<std::string> keys(8);
   std::size_t section = ~std::size_t{0};
   bool is_too_deep = false;
-  const auto is_in = [&keys](int depth, std::initializer_list<std::pair<std::size_t, const char*>> expected) {
-    for (const auto& [at, key] : expected)
-      if (depth >= static_cast<int>(at) && keys[at] != key) return false;
-    return true;
-  };
   const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > deepest) {
       is_too_deep = true;
       return false;
     }
     if (event == Json::parse_event_t::key && depth < 8) keys[static_cast<std::size_t>(depth)] = parsed.get<std::string>();
-    if (event == Json::parse_event_t::object_start && depth == 2 && is_in(depth, {{1, "captures"}})) ++section;
-    if (event != Json::parse_event_t::object_end || depth != 6 ||
-        !is_in(depth, {{1, "captures"}, {3, "definitions"}, {5, "workloads"}}))
-      return true;
+    if (event == Json::parse_event_t::object_start && depth == 2 && keys[1] == "captures") ++section;
+    const bool is_item = event == Json::parse_event_t::object_end && depth == 6 && keys[1] == "captures" &&
+                         keys[3] == "definitions" && keys[5] == "workloads";
+    if (!is_item) return true;
     visit(section, keys[4], std::move(parsed));
     return false;
   };

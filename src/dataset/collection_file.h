@@ -19,12 +19,10 @@ inline constexpr const char* collection_file = "collection.json";
 
 /// A section without its lists of workloads.
 struct CollectionSection {
-  Json head;                               ///< all but "definitions"
+  Json head;                                ///< all but "definitions"
   std::map<std::string, Json> definitions;  ///< by name, without "workloads"
 
   std::string id() const { return string_member(head, "id"); }
-  /// Whether the calls came from the built-in engine.
-  bool is_simulated() const;
 };
 
 /// An item of a section's list: `section` is its place in the file.

@@ -1,7 +1,6 @@
 #include "dataset/merge.h"
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -9,16 +8,14 @@
 #include <unordered_set>
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <tbb/parallel_for.h>
 #include <unistd.h>
 
 #include "base/external_sort.h"
 #include "base/hash.h"
 #include "base/lines.h"
+#include "base/output.h"
 #include "dataset/collection_file.h"
 #include "workload/selection.h"
 
@@ -30,33 +27,13 @@ namespace fs = std::filesystem;
 constexpr std::size_t batch_lines = 512;
 constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 constexpr std::size_t most_conflicts_shown = 10;
-constexpr std::size_t number_size = 8, place_size = 3 * number_size;
-
-// Records of the sorts: fields that end with a zero byte, or numbers whose bytes sort as they do.
-void put(std::string& record, std::string_view text) {
-  record += text;
-  record += '\0';
-}
-void put(std::string& record, std::uint64_t number) {
-  for (int shift = 56; shift >= 0; shift -= 8) record += static_cast<char>(number >> shift);
-}
-std::string_view take_text(std::string_view& record) {
-  const std::string_view text = record.substr(0, record.find('\0'));
-  record.remove_prefix(text.size() + 1);
-  return text;
-}
-std::uint64_t take_number(std::string_view& record) {
-  std::uint64_t number = 0;
-  for (int i = 0; i < 8; ++i) number = number << 8 | static_cast<unsigned char>(record[static_cast<std::size_t>(i)]);
-  record.remove_prefix(8);
-  return number;
-}
+constexpr std::size_t place_size = 3 * number_size;
 
 // Where a line stands.
 struct LinePlace {
   std::uint64_t input, offset, size;
 };
-void put(std::string& record, const LinePlace& place) {
+void put_place(std::string& record, const LinePlace& place) {
   put(record, place.input);
   put(record, place.offset);
   put(record, place.size);
@@ -85,59 +62,6 @@ Result<Hash128> file_hash(const fs::path& path) {
   }
   return xxh3(hashes);
 }
-
-enum class Transfer { linked, copied, exists };
-
-// The file under another name: as a clone that shares its bytes, as a hard link, or as a copy.
-Result<Transfer> transfer(const fs::path& from, const fs::path& to) {
-  CW_TRY(const FileDescriptor source, open_for_reading(AT_FDCWD, from.string()));
-  FileDescriptor target(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!target && errno == EEXIST) return Transfer::exists;
-  if (!target) return fail("unwritable", "cannot write {}: {}", to.string(), std::strerror(errno));
-  if (::ioctl(target.get(), FICLONE, source.get()) == 0) return Transfer::linked;
-  ::unlink(to.c_str());
-  const std::string real = "/proc/self/fd/" + std::to_string(source.get());
-  if (::linkat(AT_FDCWD, real.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0) return Transfer::linked;
-  CW_TRY(std::uint64_t left, file_size(source, from.string()));
-  target = FileDescriptor(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!target) return fail("unwritable", "cannot write {}: {}", to.string(), std::strerror(errno));
-  std::string buffer;
-  for (std::uint64_t position = 0; left > 0;) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(left, std::uint64_t{1} << 20)));
-    CW_CHECK(read_exactly(source, position, buffer.size(), buffer.data(), from.string()));
-    CW_CHECK(write_fully(target, buffer, to.string()));
-    position += buffer.size();
-    left -= buffer.size();
-  }
-  return Transfer::copied;
-}
-
-// A line written piece by piece; buffered.
-class Output {
- public:
-  static Result<Output> create(const fs::path& path) {
-    CW_CHECK(make_directories(path.parent_path()));
-    Output output;
-    output.name_ = path.string();
-    output.file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!output.file_) return fail("unwritable", "cannot write {}: {}", output.name_, std::strerror(errno));
-    return output;
-  }
-  Result<void> write(std::string_view text) {
-    buffer_ += text;
-    return buffer_.size() < (std::size_t{1} << 18) ? Result<void>() : flush();
-  }
-  Result<void> flush() {
-    CW_CHECK(write_fully(file_, buffer_, name_));
-    buffer_.clear();
-    return {};
-  }
-
- private:
-  std::string name_;
-  FileDescriptor file_;
-  std::string buffer_;
-};
 
 // What a definition computes, without what only people read.
 std::string meaning(const Definition& definition) {
@@ -250,7 +174,7 @@ class Merger {
       }
     }
     for (const auto& [name, definition] : definitions_) {
-      CW_TRY(Output output, Output::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
+      CW_TRY(OutputFile output, OutputFile::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
       CW_CHECK(output.write(files[name]));
       CW_CHECK(output.flush());
     }
@@ -387,7 +311,7 @@ class Merger {
     put(record, stored.id);
     put(record, xxh3_64(line));
     put(record, xxh3_64(hashes));
-    put(record, LinePlace{input, offset, line.size()});
+    put_place(record, {input, offset, line.size()});
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
       if (!definition.axes[i].constant) put(record, static_cast<std::uint64_t>(identified->axes[i]));
     return record;
@@ -404,9 +328,9 @@ class Merger {
     const auto axes = static_cast<std::size_t>(std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
     const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
     std::unordered_set<std::string> kept;
-    std::optional<Output> output;
+    std::optional<OutputFile> output;
     if (!options_.is_dry_run) {
-      CW_TRY(output, Output::create(partial_ / Dataset::workloads_path(definition)));
+      CW_TRY(output, OutputFile::create(partial_ / Dataset::workloads_path(definition)));
     }
     std::vector<Entry> entries;
     std::vector<std::string> records;
@@ -448,7 +372,7 @@ class Merger {
     }
   }
 
-  Result<void> write_workload(const Definition& definition, std::string_view record, std::optional<Output>& output) {
+  Result<void> write_workload(const Definition& definition, std::string_view record, std::optional<OutputFile>& output) {
     take_text(record);
     const LinePlace place = take_place(record);
     if (!output) return {};
@@ -478,14 +402,14 @@ class Merger {
       CW_CHECK(make_directories(to.parent_path()));
       last_folder_ = to.parent_path();
     }
-    CW_TRY(const Transfer how, transfer(from, to));
-    if (how == Transfer::exists) {
+    CW_TRY(const Duplication how, duplicate_file(from, to));
+    if (how == Duplication::exists) {
       CW_TRY(const Hash128 ours, file_hash(from));
       CW_TRY(const Hash128 theirs, file_hash(to));
       if (ours != theirs) conflicts_.push_back(fmt::format("{} has several contents, one in {}", blob, root.string()));
       return {};
     }
-    ++(how == Transfer::linked ? outcome_.linked : outcome_.copied);
+    ++(how == Duplication::linked ? outcome_.linked : outcome_.copied);
     std::error_code error;
     outcome_.bytes += fs::file_size(to, error);
     return {};
@@ -534,16 +458,20 @@ class Merger {
     seen_now_ = next ? std::optional<std::string>(*next) : std::nullopt;
     return {};
   }
+  std::string_view seen_definition() const {
+    std::string_view record = *seen_now_;
+    return take_text(record);
+  }
   Result<void> skip_seen_before(const std::string& name) {
     if (!has_begun_seen_) CW_CHECK(advance_seen());
     has_begun_seen_ = true;
-    while (seen_now_ && std::string_view(*seen_now_).substr(0, seen_now_->find('\0')) < name) CW_CHECK(advance_seen());
+    while (seen_now_ && seen_definition() < name) CW_CHECK(advance_seen());
     return {};
   }
   // Items of workloads that are not there.
   Result<void> skip_seen(const std::string& name) {
     CW_CHECK(skip_seen_before(name));
-    while (seen_now_ && std::string_view(*seen_now_).substr(0, seen_now_->find('\0')) == name) CW_CHECK(advance_seen());
+    while (seen_now_ && seen_definition() == name) CW_CHECK(advance_seen());
     return {};
   }
 
@@ -565,7 +493,7 @@ class Merger {
 
   Result<void> write_collection() {
     if (sections_.empty() || options_.is_dry_run) return {};
-    CW_TRY(Output output, Output::create(partial_ / collection_file));
+    CW_TRY(OutputFile output, OutputFile::create(partial_ / collection_file));
     std::optional<std::string> item;
     const auto advance = [&]() -> Result<void> {
       CW_TRY(const auto next, listed_.next());

@@ -1,0 +1,36 @@
+// New files that are not published by a rename of their own: they lie in a folder that is.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+
+namespace cw {
+
+/// A file written piece by piece, buffered.
+class OutputFile {
+ public:
+  /// Makes its folder too; what the file held is gone. Error codes: those of writing.
+  static Result<OutputFile> create(const std::filesystem::path& path);
+  Result<void> write(std::string_view text);
+  /// After the last piece; what is not flushed is lost.
+  Result<void> flush();
+
+ private:
+  std::string name_;
+  FileDescriptor file_;
+  std::string buffer_;
+};
+
+enum class Duplication {
+  linked,  ///< the bytes are shared
+  copied,
+  exists,  ///< nothing was done: the new name is taken
+};
+
+/// Gives a file a second name: as a clone (FICLONE) or a hard link where the file system can, else as a copy.
+Result<Duplication> duplicate_file(const std::filesystem::path& from, const std::filesystem::path& to);
+
+}  // namespace cw
