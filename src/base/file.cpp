@@ -153,4 +153,15 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
   return sync_directory(path.has_parent_path() ? path.parent_path() : ".");
 }
 
+Result<std::filesystem::path> state_folder() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  const char* home = std::getenv("HOME");
+  std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
+                                 : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
+                                                                    : std::filesystem::path("/tmp");
+  folder /= "collect-workloads";
+  CW_CHECK(make_directories(folder));
+  return folder;
+}
+
 }  // namespace cw

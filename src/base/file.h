@@ -74,6 +74,9 @@ inline constexpr std::string_view partial_suffix = ".partial";
 /// Creates a directory and its parents; no error when it is there already.
 Result<void> make_directories(const std::filesystem::path& path);
 
+/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads; made if it is not there.
+Result<std::filesystem::path> state_folder();
+
 /// Bytes on the disk of all files below a directory; holes do not count. What vanishes meanwhile is left out.
 std::uint64_t disk_usage(const std::filesystem::path& path);
 

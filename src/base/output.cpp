@@ -40,6 +40,25 @@ Result<void> OutputFile::flush() {
   return {};
 }
 
+Result<TemporaryDirectory> TemporaryDirectory::create() {
+  std::error_code error;
+  std::string path = (std::filesystem::temp_directory_path(error) / "collect-workloads-XXXXXX").string();
+  if (error || ::mkdtemp(path.data()) == nullptr)
+    return fail("unwritable", "cannot make a folder for temporary files ({}): {}", path,
+                error ? error.message() : std::strerror(errno));
+  return TemporaryDirectory(path);
+}
+
+TemporaryDirectory& TemporaryDirectory::operator=(TemporaryDirectory&& other) noexcept {
+  path_.swap(other.path_);
+  return *this;
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+}
+
 Result<Duplication> duplicate_file(const std::filesystem::path& from, const std::filesystem::path& to) {
   CW_TRY(const FileDescriptor source, open_for_reading(AT_FDCWD, from.string()));
   auto opened = open_for_writing(to, O_EXCL);

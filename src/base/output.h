@@ -24,6 +24,23 @@ class OutputFile {
   std::string buffer_;
 };
 
+/// A new folder in the system's place for temporary files; removed with all that is in it when it goes out of scope.
+class TemporaryDirectory {
+ public:
+  /// Error code "unwritable".
+  static Result<TemporaryDirectory> create();
+  TemporaryDirectory(TemporaryDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  TemporaryDirectory& operator=(TemporaryDirectory&& other) noexcept;
+  ~TemporaryDirectory();
+  const std::filesystem::path& path() const { return path_; }
+  /// Leaves it where it is.
+  void keep() { path_.clear(); }
+
+ private:
+  explicit TemporaryDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+  std::filesystem::path path_;
+};
+
 enum class Duplication {
   linked,  ///< the bytes are shared
   copied,

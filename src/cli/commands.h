@@ -9,6 +9,7 @@
 #include "dataset/merge.h"
 #include "engine/plan.h"
 #include "simulated/server.h"
+#include "submit/submit.h"
 
 namespace cw::cli {
 
@@ -45,6 +46,10 @@ struct MergeArguments {
   std::vector<std::filesystem::path> inputs;
   std::filesystem::path output;
   MergeOptions options;
+};
+
+struct SubmitArguments {
+  SubmitOptions options;
 };
 
 /// Where an engine listens.
@@ -126,6 +131,7 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common);
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common);
 int run_inspect(const InspectArguments& arguments, const CommonArguments& common);
 int run_merge(const MergeArguments& arguments, const CommonArguments& common);
+int run_submit(const SubmitArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
 /// The built-in bindings, or those of a file.

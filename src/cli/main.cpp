@@ -107,6 +107,37 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
   return command;
 }
 
+// "owner/name", as the Hub has them.
+std::string check_repo(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const bool is_plain = text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") == std::string::npos;
+  if (is_plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() && text.find('/', slash + 1) == std::string::npos)
+    return "";
+  return "'" + text + "' is no dataset of the Hub: OWNER/NAME";
+}
+
+CLI::App* add_submit(CLI::App& app, SubmitArguments& arguments) {
+  CLI::App* command = app.add_subcommand("submit", "Offer new workloads as a pull request");
+  SubmitOptions& options = arguments.options;
+  command->add_option("--trace-dir", options.root, "The dataset")->required()->type_name("DIR");
+  CLI::Option* repo = command->add_option("--repo", options.repo, "Dataset of the Hugging Face Hub")
+      ->check(silent(CLI::Validator(check_repo, "")))
+      ->capture_default_str()
+      ->type_name("OWNER/NAME");
+  command->add_option("--remote", options.remote, "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
+      ->excludes(repo)
+      ->type_name("URL");
+  command->add_option("--pr", options.pull_request, "Add to this pull request of the Hub")
+      ->check(silent(CLI::Range(1, 1'000'000'000)))
+      ->excludes("--remote")
+      ->type_name("N");
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
+  command->add_flag("--allow-unverified", options.allows_unverified, "Offer what verify has not passed");
+  command->add_flag("--dry-run", options.is_dry_run, "Show title, description and files; send nothing");
+  return command;
+}
+
 void add_traffic(CLI::App* command, TrafficArguments& traffic) {
   command->add_option("--prompts", traffic.prompts, "ShareGPT, Alpaca, OpenAI chat or JSONL, a file\nor a folder")
       ->type_name("PATH");
@@ -360,6 +391,7 @@ int main(int argc, char** argv) {
   InspectArguments inspect_arguments;
   ValidateArguments validate_arguments;
   MergeArguments merge_arguments;
+  SubmitArguments submit_arguments;
   CollectArguments collect_arguments, env_arguments;
   ServeArguments serve_arguments;
   DriveArguments drive_arguments;
@@ -370,10 +402,11 @@ int main(int argc, char** argv) {
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
   CLI::App* const validate = add_validate(app, validate_arguments);
   CLI::App* const merge = add_merge(app, merge_arguments);
+  CLI::App* const submit = add_submit(app, submit_arguments);
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, submit, env, serve, drive}) add_common(command, common);
 
   try {
     // Without a subcommand it is collect.
@@ -401,6 +434,7 @@ int main(int argc, char** argv) {
     if (serve->parsed()) return run_serve(serve_arguments, common);
     if (drive->parsed()) return run_drive(drive_arguments, common);
     if (merge->parsed()) return run_merge(merge_arguments, common);
+    if (submit->parsed()) return run_submit(submit_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);
     return run_validate(validate_arguments, common);
   } catch (const std::exception& error) {

@@ -63,19 +63,6 @@ Result<Hash128> file_hash(const fs::path& path) {
   return xxh3(hashes);
 }
 
-// What a definition computes, without what only people read.
-std::string meaning(const Definition& definition) {
-  std::string text = definition.op_type + "\n";
-  for (const Axis& axis : definition.axes)
-    text += fmt::format("{}={}\n", axis.name, axis.constant ? std::to_string(*axis.constant) : "var");
-  for (const auto* specs : {&definition.inputs, &definition.outputs})
-    for (const TensorSpec& spec : *specs)
-      text += fmt::format("{} {} {} {} [{}]\n", specs == &definition.inputs ? "in" : "out", spec.name,
-                          trace_name(spec.dtype), spec.is_scalar, fmt::join(spec.axes, ","));
-  for (const Expression& constraint : definition.constraints) text += constraint.text() + "\n";
-  return text;
-}
-
 fs::path without_slash(const fs::path& path) {
   const fs::path normal = path.lexically_normal();
   return normal.has_filename() ? normal : normal.parent_path();

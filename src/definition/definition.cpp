@@ -149,6 +149,18 @@ std::vector<std::string_view> Definition::apis() const {
   return found;
 }
 
+std::string meaning(const Definition& definition) {
+  std::string text = definition.op_type + "\n";
+  for (const Axis& axis : definition.axes)
+    text += fmt::format("{}={}\n", axis.name, axis.constant ? std::to_string(*axis.constant) : "var");
+  for (const auto* specs : {&definition.inputs, &definition.outputs})
+    for (const TensorSpec& spec : *specs)
+      text += fmt::format("{} {} {} {} [{}]\n", specs == &definition.inputs ? "in" : "out", spec.name,
+                          trace_name(spec.dtype), spec.is_scalar, fmt::join(spec.axes, ","));
+  for (const Expression& constraint : definition.constraints) text += constraint.text() + "\n";
+  return text;
+}
+
 Result<Definition> parse_definition(std::string_view json, std::string_view where) {
   const Reader reader(where);
   const auto parsed = parse_json(json);

@@ -48,6 +48,9 @@ struct Definition {
   std::vector<std::string_view> apis() const;
 };
 
+/// What a definition computes, without what only people read (description, tags, reference): equal text, equal meaning.
+std::string meaning(const Definition& definition);
+
 /// Parses one definition. Error code "definition_invalid"; messages begin with `where`.
 Result<Definition> parse_definition(std::string_view json, std::string_view where);
 Result<Definition> load_definition(const std::filesystem::path& path);

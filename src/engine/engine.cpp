@@ -232,17 +232,6 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const 
   return lines;
 }
 
-Result<std::filesystem::path> state_folder() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  const char* home = std::getenv("HOME");
-  std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
-                                 : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
-                                                                    : std::filesystem::path("/tmp");
-  folder /= "collect-workloads";
-  CW_CHECK(make_directories(folder));
-  return folder;
-}
-
 Result<int> free_port(const std::string& host, int wanted) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;

@@ -59,9 +59,6 @@ std::string last_line(const std::filesystem::path& log);
 /// by recorded process id and start time. Returns what there is to say, but for how to go on when that is `resume`.
 std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const std::string& resume = {});
 
-/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads; made if it is not there.
-Result<std::filesystem::path> state_folder();
-
 /// A TCP port that is free on `host` (an IP address or name) now; `wanted` itself when that is not 0.
 /// Error codes: "port_taken", "no_port".
 Result<int> free_port(const std::string& host, int wanted = 0);

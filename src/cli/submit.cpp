@@ -1,0 +1,154 @@
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/console.h"
+#include "base/output.h"
+#include "base/process.h"
+#include "cli/commands.h"
+#include "submit/submit.h"
+
+namespace cw::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string advice(const Error& error, const SubmitOptions& options) {
+  const std::string& code = error.code;
+  const std::string page = options.endpoint + "/datasets/" + options.repo;
+  const std::string trace = " --trace-dir " + to_shell({{options.root.string()}});
+  const std::string log_in = fmt::format(
+      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor export it as HF_TOKEN.",
+      options.endpoint);
+  if (code == "no_token" || code == "hub_token" || code == "hub_read_only") return log_in;
+  if (code == "hub_forbidden")
+    return fmt::format("Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to open pull "
+                       "requests and to write to {}. Pull requests may also be switched off there.",
+                       options.endpoint, options.repo);
+  if (code == "hub_gated") return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
+  if (code == "hub_not_found") return fmt::format("Check --repo{}, and that this opens:\n  {}", options.pull_request ? ", --pr" : "", page);
+  if (code == "hub_moved") return "Run the same command again: it looks anew at what is there.";
+  if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "connection" || code == "answer_lost")
+    return "Run the same command again, later perhaps: what has arrived is not sent again, and no second pull request is opened.";
+  if (code == "hub_too_large") return "Offer less at a time, with --definition-name or --op-type.";
+  if (code == "hub_lied") return fmt::format("Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
+  if (code == "tls")
+    return "The server's certificate is not trusted here. Behind a proxy with an authority of its own, name its certificates:\n"
+           "  export SSL_CERT_FILE=/path/to/certificates.pem";
+  if (code == "unverified")
+    return fmt::format("Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
+                       "are, with --allow-unverified.", trace);
+  if (code == "not_valid") return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
+  if (code == "simulated") return "Collect with a real engine. (Nothing can be made of these: they only try the tool out.)";
+  if (code == "empty" || code == "unknown_definition") return "Check --trace-dir, --definition-name and --op-type.";
+  if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
+  if (code == "git_failed") return "It is git's own message. This must work by hand, with your credentials:\n  git ls-remote " + to_shell({{options.remote}});
+  if (code == "interrupted") return "Run the same command again: what has arrived is not sent again.";
+  return std::string(advice_for(code));
+}
+
+// What could not be offered, laid out for other tools.
+std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) {
+  if (!failure.kept.empty() && failure.planned)
+    return fmt::format("The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
+                       to_shell({{failure.kept.string()}}), failure.planned->branch);
+  if (!failure.planned || options.is_dry_run) return "";
+  const SubmitOutcome& planned = *failure.planned;
+  const auto state = state_folder();
+  if (!state) return "";
+  const fs::path folder = *state / "submit" / planned.proposal.fingerprint;
+  const fs::path description = folder.string() + ".md";
+  if (const auto written = write_files(planned.proposal, folder); !written) return "";
+  if (const auto written = write_atomically(description, planned.description, Durability::process); !written) return "";
+  Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset", "--commit-message",
+                   planned.title}};
+  if (options.pull_request)
+    command.arguments.insert(command.arguments.end(), {"--revision", fmt::format("refs/pr/{}", *options.pull_request)});
+  else
+    command.arguments.emplace_back("--create-pr");
+  return fmt::format("What was to be offered lies in {}, its description in {}. By hand:\n  {}\n", folder.string(),
+                     description.string(), to_shell(command));
+}
+
+Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
+  Json definitions = Json::object(), files = Json::array();
+  for (const DefinitionComparison& compared : outcome.proposal.definitions)
+    definitions[compared.name] = {
+        {"new", compared.added.size()}, {"there_already", compared.known}, {"undecided", compared.undecided}};
+  for (const UploadFile& file : outcome.proposal.files)
+    files.push_back({{"path", file.path}, {"size", file.size}, {"sha256", file.sha256}});
+  Json json = {{"compared_with", outcome.base}, {"dry_run", options.is_dry_run},     {"new", outcome.proposal.added},
+               {"was_there", outcome.was_there}, {"title", outcome.title},            {"description", outcome.description},
+               {"commit", outcome.commit},       {"bytes_sent", outcome.bytes_sent}, {"definitions", std::move(definitions)},
+               {"files", std::move(files)}};
+  if (outcome.pull_request) json["pull_request"] = *outcome.pull_request;
+  if (!outcome.url.empty()) json["url"] = outcome.url;
+  if (!outcome.branch.empty()) json["branch"] = outcome.branch;
+  return json;
+}
+
+std::string table(const SubmitOutcome& outcome) {
+  std::string text = fmt::format("{:<58}{:>8}{:>14}\n", "definition", "new", "there already");
+  for (const DefinitionComparison& compared : outcome.proposal.definitions)
+    text += fmt::format("{:<58}{:>8}{:>14}\n", compared.name, with_separators(compared.added.size()),
+                        with_separators(compared.known));
+  return text;
+}
+
+std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options) {
+  std::string text = table(outcome);
+  if (outcome.was_there) {
+    if (outcome.branch.empty() && !outcome.pull_request) return text + fmt::format("Nothing is new: {} has all of it.\n", outcome.base);
+    return text + fmt::format("Nothing was sent: {} offers these workloads already.\n",
+                              outcome.branch.empty() ? outcome.url : "branch " + outcome.branch);
+  }
+  if (options.is_dry_run) {
+    text += fmt::format("\n{}\n\n{}\n", outcome.title, outcome.description);
+    text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size()));
+    for (const UploadFile& file : outcome.proposal.files)
+      text += fmt::format("{:>14}  {}\n", with_separators(file.size), file.path);
+    return text + (outcome.branch.empty() ? "" : "branch " + outcome.branch + "\n") + "Nothing was sent (--dry-run).\n";
+  }
+  text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title, with_separators(outcome.proposal.files.size()),
+                      with_separators(outcome.bytes_sent));
+  return text + (outcome.branch.empty() ? outcome.url : fmt::format("branch {} at {}: open a pull request from it", outcome.branch,
+                                                                    outcome.commit.substr(0, 12))) + "\n";
+}
+
+}  // namespace
+
+int run_submit(const SubmitArguments& arguments, const CommonArguments& common) {
+  watch_signals();
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  SubmitOptions options = arguments.options;
+  if (const char* endpoint = std::getenv("HF_ENDPOINT"); endpoint != nullptr && *endpoint != '\0') options.endpoint = endpoint;
+  while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
+  options.allows_simulated = std::getenv("COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED") != nullptr;
+  ProgressLine progress(common.is_quiet);
+  options.progress = [&](const std::string& text) { progress.update(text); };
+  options.note = [&](const std::string& text) {
+    if (common.is_quiet) return;
+    progress.clear();
+    std::fprintf(stderr, "%s\n", text.c_str());
+  };
+  const auto outcome = submit(options, *bindings);
+  progress.clear();
+  if (!outcome) {
+    std::string text = advice(outcome.error().error, options);
+    if (const std::string more = by_hand(outcome.error(), options); !more.empty()) text += "\n" + more;
+    const int status = report(outcome.error().error, text);
+    return outcome.error().error.code == "empty" ? exit_no_workloads : stop_signal() != 0 ? 128 + stop_signal() : status;
+  }
+  if (const auto state = state_folder(); state && !options.is_dry_run) {  // what an earlier failure laid out
+    std::error_code ignored;
+    const fs::path folder = *state / "submit" / outcome->proposal.fingerprint;
+    if (fs::remove_all(folder, ignored) != 0) fs::remove(folder.string() + ".md", ignored);
+  }
+  if (common.is_json)
+    std::puts(dump_indented(to_json(*outcome, options)).c_str());
+  else
+    std::fputs(describe(*outcome, options).c_str(), stdout);
+  return outcome->was_there && !outcome->pull_request && outcome->branch.empty() ? exit_no_workloads : exit_success;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,119 @@
+#include "dataset/comparison.h"
+
+#include <map>
+#include <set>
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::set<std::string> blobs_of(const Json& workload) {
+  std::set<std::string> paths;
+  if (const auto inputs = workload.find("inputs"); inputs != workload.end() && inputs->is_object())
+    for (const auto& [name, input] : inputs->items())
+      if (const std::string path = string_member(input, "path"); !path.empty())
+        paths.insert(fs::path(path).lexically_normal().string());
+  return paths;
+}
+
+std::string axes_text(const Json& workload) {
+  const auto axes = workload.find("axes");
+  return axes == workload.end() ? "" : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
+}
+
+// The place where both datasets have one definition.
+class DefinitionComparer {
+ public:
+  DefinitionComparer(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch)
+      : dataset_(dataset), other_(other), fetch_(fetch) {}
+
+  Result<DefinitionComparison> run(const Definition& definition, const std::vector<StoredWorkload>& ours) {
+    DefinitionComparison result{definition.name, definition.op_type};
+    CW_TRY(result.state, state(definition));
+    CW_TRY(const auto theirs, read_stored_workloads(other_, definition));
+    result.others = theirs.size();
+    std::set<std::string> their_ids, our_ids;
+    for (const StoredWorkload& workload : theirs) their_ids.insert(workload.id);
+
+    std::set<std::string> new_axes;
+    for (const StoredWorkload& workload : ours)
+      if (our_ids.insert(workload.id).second && !their_ids.contains(workload.id)) new_axes.insert(axes_text(workload.json));
+    CW_TRY(const Index index, index_like(definition, theirs, our_ids, new_axes));
+
+    our_ids.clear();
+    for (const StoredWorkload& workload : ours) {
+      if (!our_ids.insert(workload.id).second) continue;
+      if (their_ids.contains(workload.id)) {
+        ++result.known;
+        continue;
+      }
+      const std::string axes = axes_text(workload.json);
+      if (index.axes.contains(axes)) {
+        CW_TRY(const Identified identified, identify(dataset_.root, definition, workload.json));
+        if (index.contents.contains(identified.id)) {
+          ++result.known;
+          continue;
+        }
+        result.undecided += index.unreadable_axes.contains(axes);
+      }
+      result.added.push_back(workload.id);
+    }
+    return result;
+  }
+
+ private:
+  struct Index {
+    std::set<std::string> axes, unreadable_axes, contents;
+  };
+
+  // Their workloads that may be one of ours under another id.
+  Result<Index> index_like(const Definition& definition, const std::vector<StoredWorkload>& theirs,
+                           const std::set<std::string>& our_ids, const std::set<std::string>& axes) {
+    Index index;
+    std::vector<const StoredWorkload*> alike;
+    std::set<std::string> blobs;
+    for (const StoredWorkload& workload : theirs) {
+      if (our_ids.contains(workload.id) || !axes.contains(axes_text(workload.json))) continue;
+      alike.push_back(&workload);
+      blobs.merge(blobs_of(workload.json));
+    }
+    if (!blobs.empty()) CW_CHECK(fetch_({blobs.begin(), blobs.end()}));
+    for (const StoredWorkload* workload : alike) {
+      const std::string text = axes_text(workload->json);
+      index.axes.insert(text);
+      if (const auto identified = identify(other_, definition, workload->json))
+        index.contents.insert(identified->id);
+      else
+        index.unreadable_axes.insert(text);
+    }
+    return index;
+  }
+
+  Result<DefinitionState> state(const Definition& definition) const {
+    const auto theirs = load_definition(other_ / "definitions" / definition.op_type / (definition.name + ".json"));
+    if (!theirs && theirs.error().code == "not_found") return DefinitionState::missing;
+    if (!theirs) return tl::unexpected(theirs.error());
+    return meaning(*theirs) == meaning(definition) ? DefinitionState::same : DefinitionState::differs;
+  }
+
+  const Dataset& dataset_;
+  const fs::path& other_;
+  const FetchBlobs& fetch_;
+};
+
+}  // namespace
+
+Result<std::vector<DefinitionComparison>> compare(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch) {
+  std::vector<DefinitionComparison> result;
+  DefinitionComparer comparer(dataset, other, fetch);
+  for (const Definition& definition : dataset.definitions) {
+    CW_TRY(const auto ours, read_stored_workloads(dataset.root, definition));
+    if (ours.empty()) continue;
+    CW_TRY(auto compared, comparer.run(definition, ours));
+    result.push_back(std::move(compared));
+  }
+  return result;
+}
+
+}  // namespace cw

@@ -1,0 +1,101 @@
+#include "dataset/verification_file.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/lines.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t largest_file = std::uint64_t{256} << 20;
+
+std::size_t count(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number_unsigned() ? found->get<std::size_t>() : 0;
+}
+
+DefinitionVerification to_definition(const Json& json) {
+  DefinitionVerification result;
+  result.fingerprint = string_member(json, "fingerprint");
+  result.workloads = count(json, "workloads");
+  result.loaded = count(json, "loaded");
+  result.executed = count(json, "executed");
+  result.has_reference = json.contains("reference") && json.at("reference") == true;
+  if (json.contains("failures") && json.at("failures").is_array())
+    for (const Json& failure : json.at("failures"))
+      result.failures.push_back(
+          {string_member(failure, "uuid"), string_member(failure, "stage"), string_member(failure, "message")});
+  return result;
+}
+
+Json to_json(const DefinitionVerification& definition) {
+  Json failures = Json::array();
+  for (const VerificationFailure& failure : definition.failures)
+    failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
+  return {{"fingerprint", definition.fingerprint}, {"workloads", definition.workloads}, {"loaded", definition.loaded},
+          {"executed", definition.executed},       {"reference", definition.has_reference},
+          {"failures", std::move(failures)}};
+}
+
+}  // namespace
+
+const DefinitionVerification* Verification::find(const std::string& name, const std::string& fingerprint) const {
+  const auto found = definitions.find(name);
+  return found == definitions.end() || found->second.fingerprint != fingerprint ? nullptr : &found->second;
+}
+
+Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition) {
+  CW_TRY(const std::string text, read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(),
+                                           largest_file));
+  std::vector<std::string> hashes;
+  auto lines = LineReader::open(dataset.root / Dataset::workloads_path(definition));
+  if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
+  while (lines) {
+    CW_TRY(const auto line, lines->next());
+    if (!line) break;
+    hashes.push_back(sha256_hex(line->text));
+  }
+  std::sort(hashes.begin(), hashes.end());
+  std::string all = sha256_hex(text);
+  for (const std::string& hash : hashes) all += hash;
+  return sha256_hex(all);
+}
+
+Result<Verification> read_verification(const fs::path& root) {
+  const std::string path = (root / verification_file).string();
+  Verification verification;
+  const auto content = read_file(AT_FDCWD, path, largest_file);
+  if (!content && content.error().code == "not_found") return verification;
+  if (!content) return tl::unexpected(content.error());
+  const auto json = parse_json(*content);
+  if (!json || !json->is_object() || !json->contains("definitions") || !json->at("definitions").is_object())
+    return fail("verification_invalid", "{}: not a verification.json of this tool; run verify again", path);
+  if (json->contains("environment")) verification.environment = json->at("environment");
+  for (const auto& [name, definition] : json->at("definitions").items())
+    verification.definitions.emplace(name, to_definition(definition));
+  if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
+    verification.replay = {count(*replay, "dumps"), count(*replay, "passed"), count(*replay, "failed"),
+                           count(*replay, "skipped"), {}};
+    if (replay->contains("failures") && replay->at("failures").is_array())
+      for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(brief(failure));
+  }
+  return verification;
+}
+
+Result<void> write_verification(const fs::path& root, const Verification& verification) {
+  Json definitions = Json::object();
+  for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
+  Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
+  if (const auto& replay = verification.replay)
+    json["replay"] = {{"dumps", replay->dumps},     {"passed", replay->passed},     {"failed", replay->failed},
+                      {"skipped", replay->skipped}, {"failures", replay->failures}};
+  return write_atomically(root / verification_file, dump_indented(json) + "\n");
+}
+
+}  // namespace cw

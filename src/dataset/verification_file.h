@@ -1,0 +1,63 @@
+// verification.json beside a dataset's workloads: what `verify` found, and of which content.
+//
+//   {"format": 1, "environment": {…},
+//    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n, "reference": bool,
+//                           "failures": [{"uuid": …, "stage": "load"|"execute", "message": …}]}},
+//    "replay": {…}}
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "dataset/dataset.h"
+
+namespace cw {
+
+inline constexpr const char* verification_file = "verification.json";
+
+struct VerificationFailure {
+  std::string workload;  ///< its id
+  std::string stage;     ///< "load": flashinfer-bench could not make its inputs; "execute": the reference failed
+  std::string message;
+};
+
+struct DefinitionVerification {
+  std::string fingerprint;
+  std::size_t workloads = 0;
+  std::size_t loaded = 0;      ///< inputs made by flashinfer-bench's own loader
+  std::size_t executed = 0;    ///< and run through the reference
+  bool has_reference = false;  ///< the definition comes with one that can be run
+  std::vector<VerificationFailure> failures;
+
+  /// Everything was done that can be, and nothing failed.
+  bool is_passed() const {
+    return failures.empty() && loaded == workloads && (!has_reference || executed == workloads);
+  }
+};
+
+/// Recorded calls that were run again.
+struct ReplayVerification {
+  std::size_t dumps = 0, passed = 0, failed = 0, skipped = 0;
+  std::vector<std::string> failures;  ///< the first few, as `flashinfer replay` words them
+};
+
+struct Verification {
+  Json environment = Json::object();  ///< versions, device
+  std::map<std::string, DefinitionVerification> definitions;
+  std::optional<ReplayVerification> replay;
+
+  /// The definition's, if what was verified is what the dataset holds now.
+  const DefinitionVerification* find(const std::string& name, const std::string& fingerprint) const;
+};
+
+/// Of a definition's file and workloads, whatever their order.
+Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition);
+
+/// Empty when there is no file. Error codes: "verification_invalid", and those of reading.
+Result<Verification> read_verification(const std::filesystem::path& root);
+Result<void> write_verification(const std::filesystem::path& root, const Verification& verification);
+
+}  // namespace cw

@@ -1,0 +1,199 @@
+#include "report/markdown.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/console.h"
+#include "base/process.h"
+
+namespace cw {
+namespace {
+
+constexpr std::size_t most_defects = 12;
+
+std::string text_of(const Json& object, const char* name) {
+  if (!object.is_object() || !object.contains(name) || object.at(name).is_null()) return "";
+  return brief(object.at(name));
+}
+
+double number_of(const Json& object, const char* name) {
+  return object.is_object() && object.contains(name) && object.at(name).is_number() ? object.at(name).get<double>() : 0;
+}
+
+std::string row(const std::vector<std::string>& cells) {
+  return fmt::format("| {} |\n", fmt::join(cells, " | "));
+}
+
+std::string table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows) {
+  std::string text = row(head) + row(std::vector<std::string>(head.size(), "---"));
+  for (const auto& cells : rows) text += row(cells);
+  return text + "\n";
+}
+
+std::string traffic(const Json& run) {
+  const Json none = Json::object();
+  const Json& sent = run.contains("traffic") && run.at("traffic").is_object() ? run.at("traffic") : none;
+  if (sent.empty()) return "not recorded";
+  return fmt::format("{} of {} requests, {} input and {} output tokens in {:.1f} s",
+                     with_separators(static_cast<std::uint64_t>(number_of(sent, "completed"))),
+                     with_separators(static_cast<std::uint64_t>(number_of(sent, "sent"))),
+                     with_separators(static_cast<std::uint64_t>(number_of(sent, "input_tokens"))),
+                     with_separators(static_cast<std::uint64_t>(number_of(sent, "output_tokens"))), number_of(sent, "seconds"));
+}
+
+std::string capture_details(const CaptureSummary& capture) {
+  std::vector<std::vector<std::string>> rows;
+  const auto add = [&rows](const char* what, const std::string& value) {
+    if (!value.empty()) rows.push_back({what, escape_markdown(value)});
+  };
+  if (capture.run.is_object()) {
+    add("Engine", text_of(capture.run, "version"));
+    add("Model", text_of(capture.run, "model"));
+    add("Tensor parallelism", text_of(capture.run, "tensor_parallel"));
+    add("Flags", engine_command(capture));
+    add("Prompts", text_of(capture.run, "prompts"));
+    add("Traffic", traffic(capture.run));
+    add("Started", text_of(capture.run, "started"));
+  }
+  add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
+  add("Capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
+  if (capture.is_simulated) add("Simulated", "yes: no model ran");
+  return table({"", ""}, rows);
+}
+
+std::string axes_text(const DefinitionSummary& definition) {
+  std::vector<std::string> axes;
+  for (std::size_t i = 0; i < definition.var_axes.size(); ++i)
+    axes.push_back(fmt::format("{} {}", escape_markdown(definition.var_axes[i]), axis_range(definition, i)));
+  return fmt::format("{}", fmt::join(axes, ", "));
+}
+
+std::string definitions(const Summary& summary) {
+  std::vector<std::string> head = {"definition", "op type", "workloads"};
+  if (summary.is_compared) head.insert(head.end(), {"new", "there already"});
+  head.emplace_back("var axes");
+  std::vector<std::vector<std::string>> rows;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    std::vector<std::string> cells = {"`" + escape_markdown(definition.name) + "`", escape_markdown(definition.op_type),
+                                      with_separators(definition.workloads.size())};
+    if (summary.is_compared) {
+      cells.push_back(with_separators(definition.added));
+      cells.push_back(definition.state == DefinitionState::missing ? "definition is new" : with_separators(definition.others));
+    }
+    cells.push_back(axes_text(definition));
+    rows.push_back(std::move(cells));
+  }
+  return table(head, rows);
+}
+
+std::string statistics(const Summary& summary) {
+  std::vector<std::vector<std::string>> rows;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    std::string longest;
+    for (const LengthHistogram& histogram : definition.lengths)
+      longest += fmt::format("{}{} {}", longest.empty() ? "" : ", ", escape_markdown(histogram.input),
+                             with_separators(static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.longest, 0))));
+    std::string derived;
+    for (const auto& [input, calls] : definition.derived_calls)
+      derived += fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input), with_separators(calls));
+    rows.push_back({"`" + escape_markdown(definition.name) + "`", with_separators(definition.calls),
+                    with_separators(definition.distinct), with_separators(definition.workloads.size()),
+                    longest.empty() ? "-" : longest, derived.empty() ? "none" : derived});
+  }
+  std::string text = table({"definition", "calls seen", "distinct", "kept", "longest sequence", "derived scalars"}, rows);
+  std::map<std::string, std::string> reasons;
+  for (const DefinitionSummary& definition : summary.definitions)
+    for (const auto& [input, because] : definition.derived_because) reasons[input + ": " + because] = "";
+  for (const auto& [reason, unused] : reasons) text += "- " + escape_markdown(reason) + "\n";
+  return reasons.empty() ? text : text + "\n";
+}
+
+std::string rejected(const Summary& summary) {
+  std::map<std::pair<std::string, std::string>, DefectSummary> joined;
+  for (const CaptureSummary& capture : summary.captures)
+    for (const DefectSummary& defect : capture.defects) {
+      DefectSummary& all = joined[{defect.name, defect.function}];
+      const std::uint64_t sum = all.count + defect.count;
+      if (all.count < defect.count) all = defect;
+      all.count = sum;
+    }
+  std::vector<const DefectSummary*> sorted;
+  for (const auto& [key, defect] : joined) sorted.push_back(&defect);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->count > b->count; });
+  std::vector<std::vector<std::string>> rows;
+  for (const DefectSummary* defect : sorted)
+    if (rows.size() < most_defects)
+      rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function), with_separators(defect->count),
+                      escape_markdown(defect->detail)});
+  std::string text = rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail"}, rows);
+  if (sorted.size() > rows.size()) text += fmt::format("and {} more kinds.\n\n", sorted.size() - rows.size());
+  return text;
+}
+
+}  // namespace
+
+std::string escape_markdown(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '<')
+      result += "&lt;";
+    else if (c == '&')
+      result += "&amp;";
+    else if (static_cast<unsigned char>(c) < 0x20)
+      result += ' ';
+    else if (std::string_view("\\`*[]|~").find(c) != std::string_view::npos)
+      result += std::string("\\") + c;
+    else
+      result += c;
+  }
+  return result;
+}
+
+std::string axis_range(const DefinitionSummary& definition, std::size_t axis) {
+  std::int64_t least = definition.workloads.empty() ? 0 : definition.workloads[0].axes[axis], most = least;
+  for (const WorkloadSummary& workload : definition.workloads) {
+    least = std::min(least, workload.axes[axis]);
+    most = std::max(most, workload.axes[axis]);
+  }
+  return least == most ? std::to_string(least) : fmt::format("{} to {}", least, most);
+}
+
+std::string engine_command(const CaptureSummary& capture) {
+  if (!capture.run.is_object() || !capture.run.contains("command") || !capture.run.at("command").is_array()) return "";
+  Command command;
+  std::string name;  // of the option whose value comes next
+  for (const Json& word : capture.run.at("command")) {
+    if (!word.is_string()) continue;
+    const std::string text = word.get<std::string>();
+    const bool is_of_every_run = name == "--host" || name == "--port" || text == "--host" || text == "--port";
+    name = text;
+    if (!is_of_every_run) command.arguments.push_back(text);
+  }
+  return to_shell(command);
+}
+
+std::string describe_capture(const CaptureSummary& capture) {
+  std::vector<std::string> parts;
+  if (capture.run.is_object()) {
+    std::string model = text_of(capture.run, "model");
+    if (model.starts_with('/')) model = std::filesystem::path(model).filename().string();
+    for (const std::string& part : {model, text_of(capture.run, "version")})
+      if (!part.empty()) parts.push_back(part);
+    if (const auto tp = number_of(capture.run, "tensor_parallel"); tp > 1) parts.push_back(fmt::format("TP {}", tp));
+  } else {
+    for (const std::string& version : capture.flashinfer_versions) parts.push_back("FlashInfer " + version);
+  }
+  if (capture.is_simulated) parts.emplace_back("simulated");
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+std::string to_markdown(const Summary& summary) {
+  std::string text = "## Collection details\n\n";
+  if (summary.captures.empty()) text += "There is no collection.json: how these workloads came about is not recorded.\n\n";
+  for (const CaptureSummary& capture : summary.captures) text += capture_details(capture);
+  text += "## Definitions\n\n" + definitions(summary);
+  text += "## Statistics\n\n" + statistics(summary);
+  return text + rejected(summary);
+}
+
+}  // namespace cw

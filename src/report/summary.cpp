@@ -1,0 +1,285 @@
+#include "report/summary.h"
+
+#include <algorithm>
+#include <bit>
+#include <set>
+#include <unordered_map>
+
+#include "dataset/collection_file.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::uint64_t number(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+}
+
+std::vector<std::string> texts(const Json& object, const char* name) {
+  std::vector<std::string> result;
+  if (const auto found = object.find(name); found != object.end() && found->is_array())
+    for (const Json& item : *found)
+      if (item.is_string()) result.push_back(item.get<std::string>());
+  return result;
+}
+
+CaptureSummary to_capture(const CollectionSection& section) {
+  const Json& head = section.head;
+  CaptureSummary capture{section.id(), string_member(head, "source"), Json(), texts(head, "flashinfer_versions"),
+                         number(head, "calls"), {}, {}, false};
+  if (const auto run = head.find("run"); run != head.end() && run->is_object()) {
+    capture.run = *run;
+    capture.is_simulated = run->contains("simulated") && run->at("simulated") == true;
+  }
+  if (const auto functions = head.find("functions"); functions != head.end() && functions->is_object())
+    for (const auto& [name, counts] : functions->items())
+      if (counts.is_object()) capture.functions[name] = counts;
+  if (const auto defects = head.find("defects"); defects != head.end() && defects->is_array())
+    for (const Json& defect : *defects)
+      capture.defects.push_back({string_member(defect, "name"), string_member(defect, "severity"),
+                                 string_member(defect, "function"), string_member(defect, "detail"),
+                                 string_member(defect, "example"), number(defect, "count")});
+  std::stable_sort(capture.defects.begin(), capture.defects.end(),
+                   [](const auto& a, const auto& b) { return a.count > b.count; });
+  return capture;
+}
+
+// Inputs whose values are lengths, or offsets that lengths lie between.
+enum class LengthSource { none, offsets, lengths };
+LengthSource length_source(const TensorSpec& spec) {
+  if (spec.is_scalar || spec.axes.size() != 1 || !is_integer(spec.dtype)) return LengthSource::none;
+  const std::string_view name = spec.name;
+  if (name.ends_with("indptr") || name.starts_with("cu_seq")) return LengthSource::offsets;
+  if (name == "last_page_len" || name.ends_with("kv_last_page_len")) return LengthSource::none;
+  return name.ends_with("len") || name.ends_with("lens") || name.ends_with("len_arr") ? LengthSource::lengths
+                                                                                       : LengthSource::none;
+}
+
+std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
+  std::vector<std::int64_t> values;
+  for (std::int64_t i = 0; !tensor.shape.empty() && i < tensor.shape[0]; ++i)
+    values.push_back(integer_at(tensor.dtype, tensor.bytes, static_cast<std::size_t>(i)));
+  return values;
+}
+
+void count_length(LengthHistogram& histogram, std::int64_t length, std::uint64_t times) {
+  histogram.longest = std::max(histogram.longest, length);
+  if (length <= 0) {
+    histogram.empty += times;
+    return;
+  }
+  const auto bucket = static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(length)) - 1);
+  if (histogram.buckets.size() <= bucket) histogram.buckets.resize(bucket + 1);
+  histogram.buckets[bucket] += times;
+}
+
+class Summarizer {
+ public:
+  Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
+
+  Result<Summary> run() {
+    CW_TRY(const auto sections, read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
+             seen_[definition + "\n" + string_member(item, "uuid")] += number(item, "seen");
+           }));
+    for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
+    CW_TRY(verification_, read_verification(dataset_.root));
+    summary_.environment = verification_.environment;
+    summary_.replay = verification_.replay;
+    summary_.is_compared = options_.comparison != nullptr;
+    const std::set<std::string> wanted(options_.definition_names.begin(), options_.definition_names.end());
+    for (const Definition& definition : dataset_.definitions)
+      if (wanted.empty() || wanted.contains(definition.name)) CW_CHECK(add(definition, sections));
+    std::stable_sort(summary_.definitions.begin(), summary_.definitions.end(),
+                     [](const auto& a, const auto& b) { return a.op_type < b.op_type; });
+    return std::move(summary_);
+  }
+
+ private:
+  Result<void> add(const Definition& definition, const std::vector<CollectionSection>& sections) {
+    CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
+    if (stored.empty()) return {};
+    DefinitionSummary result;
+    result.name = definition.name;
+    result.op_type = definition.op_type;
+    for (const std::string_view model : definition.tag_values("model")) result.models.emplace_back(model);
+    for (const Axis& axis : definition.axes)
+      if (!axis.constant) result.var_axes.push_back(axis.name);
+    compared(definition, stored, result);
+    for (const CollectionSection& section : sections)
+      if (const auto found = section.definitions.find(definition.name); found != section.definitions.end())
+        count_calls(found->second, result);
+    if (verification_.definitions.contains(definition.name)) {
+      CW_TRY(const std::string print, fingerprint(dataset_, definition));
+      if (const auto* found = verification_.find(definition.name, print)) result.verification = *found;
+    }
+    if (options_.with_lengths) add_lengths(definition, stored, result);
+    summary_.definitions.push_back(std::move(result));
+    return {};
+  }
+
+  void compared(const Definition& definition, const std::vector<StoredWorkload>& stored, DefinitionSummary& result) const {
+    const DefinitionComparison* comparison = nullptr;
+    if (options_.comparison != nullptr)
+      for (const DefinitionComparison& item : *options_.comparison)
+        if (item.name == definition.name) comparison = &item;
+    std::set<std::string> added;
+    if (comparison != nullptr) {
+      added.insert(comparison->added.begin(), comparison->added.end());
+      result.others = comparison->others;
+      result.undecided = comparison->undecided;
+      result.state = comparison->state;
+    }
+    for (const StoredWorkload& workload : stored) {
+      WorkloadSummary item{workload.id, {}, 0, options_.comparison == nullptr || added.contains(workload.id)};
+      const auto axes = workload.json.find("axes");
+      for (const std::string& name : result.var_axes) {
+        const bool is_given = axes != workload.json.end() && axes->contains(name) && axes->at(name).is_number_integer();
+        item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
+      }
+      if (const auto seen = seen_.find(definition.name + "\n" + workload.id); seen != seen_.end()) item.seen = seen->second;
+      result.added += item.is_new;
+      result.workloads.push_back(std::move(item));
+    }
+  }
+
+  static void count_calls(const Json& section, DefinitionSummary& result) {
+    result.calls += number(section, "calls");
+    result.distinct += number(section, "distinct");
+    if (const auto derived = section.find("derived_calls"); derived != section.end() && derived->is_object())
+      for (const auto& [input, calls] : derived->items())
+        if (calls.is_number_unsigned()) result.derived_calls[input] += calls.get<std::uint64_t>();
+    if (const auto because = section.find("derived_because"); because != section.end() && because->is_object())
+      for (const auto& [input, text] : because->items())
+        if (text.is_string()) result.derived_because[input] = text.get<std::string>();
+  }
+
+  // What cannot be read is left out: finding faults is validate's job.
+  void add_lengths(const Definition& definition, const std::vector<StoredWorkload>& stored, DefinitionSummary& result) const {
+    for (const TensorSpec& spec : definition.inputs) {
+      const LengthSource source = length_source(spec);
+      if (source == LengthSource::none) continue;
+      LengthHistogram histogram{spec.name, 0, {}, 0};
+      for (std::size_t i = 0; i < stored.size(); ++i) {
+        const std::uint64_t times = std::max<std::uint64_t>(result.workloads[i].seen, 1);
+        const auto values = stored_integers(stored[i].json, spec.name);
+        if (source == LengthSource::lengths)
+          for (const std::int64_t length : values) count_length(histogram, length, times);
+        else
+          for (std::size_t k = 1; k < values.size(); ++k) count_length(histogram, values[k] - values[k - 1], times);
+      }
+      if (histogram.empty != 0 || !histogram.buckets.empty()) result.lengths.push_back(std::move(histogram));
+    }
+  }
+
+  std::vector<std::int64_t> stored_integers(const Json& workload, const std::string& input) const {
+    const auto inputs = workload.find("inputs");
+    if (inputs == workload.end() || !inputs->is_object() || !inputs->contains(input)) return {};
+    const Json& spec = inputs->at(input);
+    if (string_member(spec, "type") != "safetensors") return {};
+    const auto path = resolve_blob(dataset_.root, string_member(spec, "path"));
+    if (!path) return {};
+    const auto entries = read_safetensors_header(path->string());
+    if (!entries) return {};
+    for (const SafetensorsEntry& entry : *entries)
+      if (entry.name == string_member(spec, "tensor_key"))
+        if (const auto tensor = read_blob_entry(*path, entry)) return integers_of(**tensor);
+    return {};
+  }
+
+  const Dataset& dataset_;
+  const SummaryOptions& options_;
+  Summary summary_;
+  Verification verification_;
+  std::unordered_map<std::string, std::uint64_t> seen_;  ///< by definition and id
+};
+
+std::string_view name(DefinitionState state) {
+  return state == DefinitionState::missing ? "new" : state == DefinitionState::same ? "known" : "differs";
+}
+
+Json to_json(const DefinitionSummary& definition, bool is_compared) {
+  Json axes = Json::array(), workloads = Json::array(), lengths = Json::array();
+  for (const WorkloadSummary& workload : definition.workloads) {
+    Json item = {{"uuid", workload.id}, {"axes", workload.axes}, {"seen", workload.seen}};
+    if (is_compared) item["new"] = workload.is_new;
+    workloads.push_back(std::move(item));
+  }
+  for (const LengthHistogram& histogram : definition.lengths)
+    lengths.push_back({{"input", histogram.input}, {"empty", histogram.empty}, {"powers_of_two", histogram.buckets},
+                       {"longest", histogram.longest}});
+  Json json = {{"name", definition.name},
+               {"op_type", definition.op_type},
+               {"models", definition.models},
+               {"var_axes", definition.var_axes},
+               {"calls", definition.calls},
+               {"distinct", definition.distinct},
+               {"kept", definition.workloads.size()},
+               {"derived_calls", definition.derived_calls},
+               {"derived_because", definition.derived_because},
+               {"lengths", std::move(lengths)}};
+  if (is_compared) {
+    json["definition"] = name(definition.state);
+    json["new"] = definition.added;
+    json["there"] = definition.others;
+    json["undecided"] = definition.undecided;
+  }
+  if (const auto& verification = definition.verification) {
+    Json failures = Json::array();
+    for (const VerificationFailure& failure : verification->failures)
+      failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
+    json["verification"] = {{"workloads", verification->workloads}, {"loaded", verification->loaded},
+                            {"executed", verification->executed},   {"reference", verification->has_reference},
+                            {"passed", verification->is_passed()},  {"failures", std::move(failures)}};
+  }
+  json["workloads"] = std::move(workloads);
+  return json;
+}
+
+Json to_json(const CaptureSummary& capture) {
+  Json defects = Json::array();
+  for (const DefectSummary& defect : capture.defects)
+    defects.push_back({{"name", defect.name}, {"severity", defect.severity}, {"function", defect.function},
+                       {"detail", defect.detail}, {"count", defect.count}, {"example", defect.example}});
+  return {{"id", capture.id},       {"source", capture.source},
+          {"run", capture.run},     {"flashinfer_versions", capture.flashinfer_versions},
+          {"calls", capture.calls}, {"functions", capture.functions},
+          {"defects", std::move(defects)}};
+}
+
+}  // namespace
+
+std::size_t Summary::workloads() const {
+  std::size_t sum = 0;
+  for (const DefinitionSummary& definition : definitions) sum += definition.workloads.size();
+  return sum;
+}
+
+std::size_t Summary::added() const {
+  std::size_t sum = 0;
+  for (const DefinitionSummary& definition : definitions) sum += definition.added;
+  return sum;
+}
+
+Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options) {
+  return Summarizer(dataset, options).run();
+}
+
+Json to_json(const Summary& summary) {
+  Json captures = Json::array(), definitions = Json::array();
+  for (const CaptureSummary& capture : summary.captures) captures.push_back(to_json(capture));
+  for (const DefinitionSummary& definition : summary.definitions)
+    definitions.push_back(to_json(definition, summary.is_compared));
+  Json json = {{"format", 1}, {"workloads", summary.workloads()}};
+  if (summary.is_compared) json["new"] = summary.added();
+  json["captures"] = std::move(captures);
+  json["definitions"] = std::move(definitions);
+  if (!summary.environment.empty()) json["verified_with"] = summary.environment;
+  if (summary.replay)
+    json["replay"] = {{"dumps", summary.replay->dumps}, {"passed", summary.replay->passed}, {"failed", summary.replay->failed},
+                      {"skipped", summary.replay->skipped}, {"failures", summary.replay->failures}};
+  return json;
+}
+
+}  // namespace cw

@@ -1,0 +1,91 @@
+// What is worth knowing of a dataset before it is offered to others: how it came about, how its workloads spread, what of
+// it is new, and what was checked. The page, the Markdown and the JSON are made from this alone.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "dataset/comparison.h"
+#include "dataset/dataset.h"
+#include "dataset/verification_file.h"
+
+namespace cw {
+
+struct WorkloadSummary {
+  std::string id;
+  std::vector<std::int64_t> axes;  ///< as DefinitionSummary::var_axes
+  std::uint64_t seen = 0;          ///< calls, over all captures; 0 where no capture lists it
+  bool is_new = false;
+};
+
+/// How often a length occurs: sequences in all workloads, each as often as its workload was seen (once if unknown).
+/// Bucket i counts lengths of [2^i, 2^(i+1)); empty sequences are apart.
+struct LengthHistogram {
+  std::string input;  ///< the tensor they come from
+  std::uint64_t empty = 0;
+  std::vector<std::uint64_t> buckets;
+  std::int64_t longest = 0;
+};
+
+struct DefinitionSummary {
+  std::string name, op_type;
+  std::vector<std::string> models;    ///< of its tags
+  std::vector<std::string> var_axes;  ///< in the definition's order
+  std::vector<WorkloadSummary> workloads;
+  std::vector<LengthHistogram> lengths;
+  std::uint64_t calls = 0;     ///< that the captures bound to it
+  std::uint64_t distinct = 0;  ///< workloads that they found, over all captures; some may be counted by several
+  std::map<std::string, std::uint64_t> derived_calls;  ///< by input: calls whose value no record holds
+  std::map<std::string, std::string> derived_because;
+  std::size_t added = 0;  ///< workloads that are new; all without a dataset to compare with
+  std::size_t others = 0, undecided = 0;
+  DefinitionState state = DefinitionState::missing;
+  std::optional<DefinitionVerification> verification;  ///< of this very content
+};
+
+/// Calls that gave no workload, or something else that went wrong.
+struct DefectSummary {
+  std::string name, severity, function, detail, example;
+  std::uint64_t count = 0;
+};
+
+/// A section of collection.json.
+struct CaptureSummary {
+  std::string id, source;
+  Json run;  ///< engine, versions, flags, traffic; null where only dumps were at hand
+  std::vector<std::string> flashinfer_versions;
+  std::uint64_t calls = 0;
+  std::map<std::string, Json> functions;  ///< calls, bound, rejected, skipped of each
+  std::vector<DefectSummary> defects;     ///< the most calls first
+  bool is_simulated = false;
+};
+
+struct Summary {
+  std::vector<CaptureSummary> captures;
+  std::vector<DefinitionSummary> definitions;  ///< those with workloads, by op type and name
+  Json environment = Json::object();           ///< of the verification
+  std::optional<ReplayVerification> replay;
+  bool is_compared = false;  ///< with another dataset
+
+  std::size_t workloads() const;
+  std::size_t added() const;
+};
+
+struct SummaryOptions {
+  std::vector<std::string> definition_names;  ///< only these; empty: all
+  /// What the dataset is meant for, compared already; nothing: all counts as new.
+  const std::vector<DefinitionComparison>* comparison = nullptr;
+  bool with_lengths = true;  ///< reads the index tensors
+};
+
+/// Error codes: those of reading the dataset, collection.json and verification.json.
+Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options);
+
+Json to_json(const Summary& summary);
+
+}  // namespace cw

@@ -1,0 +1,184 @@
+// A branch of any git remote, by git and git-lfs themselves, with the user's own configuration and credentials.
+//
+// The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is compared.
+#include <ctime>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "base/output.h"
+#include "base/process.h"
+#include "submit/plan.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::hours git_limit{24};
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[16];
+  std::strftime(text, sizeof text, "%Y%m%d", &parts);
+  return text;
+}
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+class GitSubmitter final : public Submitter {
+ public:
+  GitSubmitter(const SubmitOptions& options, const SubmissionPlan& plan) : options_(options), plan_(plan) {}
+
+  Result<SubmitOutcome> run() override {
+    CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
+    clone_ = folder.path() / "clone";
+    auto outcome = submit();
+    if (!outcome && is_committed_) {
+      kept = clone_;
+      folder.keep();
+    }
+    return outcome;
+  }
+
+ private:
+  Result<std::string> git(std::vector<std::string> arguments, bool in_clone = true) {
+    Command command{{"git"},
+                    // Nobody is there to answer; blobs are fetched only when they are asked for.
+                    {{"GIT_TERMINAL_PROMPT", "0"}, {"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}},
+                    in_clone ? clone_ : fs::path()};
+    command.arguments.insert(command.arguments.end(), std::make_move_iterator(arguments.begin()),
+                             std::make_move_iterator(arguments.end()));
+    auto output = cw::run(command, git_limit);
+    if (output) return output;
+    if (output.error().code == "spawn_failed") return fail("git_missing", "{}", output.error().message);
+    if (output.error().code == "interrupted") return fail("interrupted", "interrupted");
+    return fail("git_failed", "{}", output.error().message);
+  }
+
+  Result<SubmitOutcome> submit() {
+    if (!git({"lfs", "version"}, false)) {
+      CW_CHECK(git({"--version"}, false));
+      return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
+    }
+    options_.progress("cloning without blobs");
+    CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", options_.remote, clone_.string()}, false));
+    CW_CHECK(git({"lfs", "install", "--local"}));
+    const auto head = git({"rev-parse", "--verify", "--quiet", "HEAD"});
+    if (!head) return fail("git_failed", "{}: it has no commit to branch off from", options_.remote);
+    CW_CHECK(check_out(compared_files(plan_.dataset())));
+
+    const std::string base = fmt::format("{} at {}", options_.remote, head->substr(0, 8));
+    CW_TRY(SubmitOutcome outcome, plan_.propose(
+                                      clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
+    outcome.was_there = outcome.proposal.added == 0;
+    if (outcome.was_there) return outcome;
+    planned = outcome;
+    CW_CHECK(choose_branch(outcome));
+    planned = outcome;
+    if (options_.is_dry_run || outcome.was_there) return outcome;
+    CW_CHECK(commit(outcome));
+    is_committed_ = true;
+    options_.progress("pushing " + outcome.branch);
+    CW_CHECK(git({"push", "--quiet", "origin", outcome.branch}));
+    return outcome;
+  }
+
+  Result<void> check_out(const std::vector<std::string>& paths) {
+    std::string patterns = "/.gitattributes\n/.lfsconfig\n";
+    for (const std::string& path : paths) patterns += "/" + path + "\n";
+    CW_CHECK(git({"config", "core.sparseCheckout", "true"}));
+    CW_CHECK(make_directories(clone_ / ".git/info"));
+    CW_CHECK(write_atomically(clone_ / ".git/info/sparse-checkout", patterns, Durability::process));
+    CW_CHECK(git({"read-tree", "-m", "-u", "HEAD"}));
+    std::vector<std::string> pointers;
+    for (const std::string& path : paths)
+      if (is_lfs_pointer(clone_ / path)) pointers.push_back(path);
+    return pointers.empty() ? Result<void>() : fetch_lfs(pointers);
+  }
+
+  Result<void> fetch(const std::vector<std::string>& paths) {
+    std::vector<std::string> all = compared_files(plan_.dataset());
+    all.insert(all.end(), paths.begin(), paths.end());
+    options_.progress(fmt::format("reading {} blobs of the remote", with_separators(paths.size())));
+    return check_out(all);
+  }
+
+  Result<void> fetch_lfs(const std::vector<std::string>& paths) {
+    CW_CHECK(git({"lfs", "pull", "--include", fmt::format("{}", fmt::join(paths, ",")), "--exclude", ""}));
+    return {};
+  }
+
+  // workloads-YYYYMMDD-{op_type or mixed}; the same workloads may be on such a branch already.
+  Result<void> choose_branch(SubmitOutcome& outcome) {
+    std::string op_type;
+    for (const DefinitionComparison& compared : outcome.proposal.definitions) {
+      if (compared.added.empty()) continue;
+      op_type = op_type.empty() || op_type == compared.op_type ? compared.op_type : "mixed";
+      if (op_type == "mixed") break;
+    }
+    CW_TRY(const std::string listed, git({"ls-remote", "--heads", "origin", "workloads-*"}));
+    std::vector<std::string> names;
+    for (std::size_t at = 0; at < listed.size();) {
+      const std::size_t end = std::min(listed.find('\n', at), listed.size());
+      const std::string line = listed.substr(at, end - at);
+      at = end + 1;
+      if (const std::size_t slash = line.find("refs/heads/"); slash != std::string::npos) names.push_back(line.substr(slash + 11));
+    }
+    for (const std::string& name : names) {
+      CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "origin", name}));
+      CW_TRY(const std::string subject, git({"log", "-1", "--format=%s%n%H", "FETCH_HEAD"}));
+      if (subject.find("[" + outcome.proposal.fingerprint + "]") == std::string::npos) continue;
+      outcome.branch = name;
+      outcome.was_there = true;
+      return {};
+    }
+    const std::string stem = fmt::format("workloads-{}-{}", today(), op_type);
+    outcome.branch = stem;
+    for (int i = 2; std::find(names.begin(), names.end(), outcome.branch) != names.end(); ++i)
+      outcome.branch = fmt::format("{}-{}", stem, i);
+    return {};
+  }
+
+  Result<void> commit(SubmitOutcome& outcome) {
+    options_.progress("committing");
+    CW_CHECK(git({"checkout", "--quiet", "-b", outcome.branch}));
+    std::string paths;
+    for (const UploadFile& file : outcome.proposal.files)
+      if (!file.source.empty() && !tracks_blobs_) {
+        CW_TRY(const std::string attribute, git({"check-attr", "filter", "--", file.path}));
+        if (attribute.find(": lfs") == std::string::npos) {
+          CW_CHECK(git({"lfs", "track", "*.safetensors"}));
+          paths += ".gitattributes\n";
+        }
+        tracks_blobs_ = true;
+      }
+    CW_CHECK(write_files(outcome.proposal, clone_));
+    for (const UploadFile& file : outcome.proposal.files) paths += file.path + "\n";
+    const fs::path list = clone_ / ".git/collect-workloads.paths", message = clone_ / ".git/collect-workloads.message";
+    CW_CHECK(write_atomically(list, paths, Durability::process));
+    CW_CHECK(write_atomically(message, outcome.title + "\n\n" + outcome.description, Durability::process));
+    CW_CHECK(git({"--literal-pathspecs", "add", "--sparse", "--pathspec-from-file=" + list.string()}));
+    CW_CHECK(git({"commit", "--quiet", "--cleanup=verbatim", "-F", message.string()}));
+    CW_TRY(const std::string id, git({"rev-parse", "HEAD"}));
+    outcome.commit = first_line(id);
+    for (const UploadFile& file : outcome.proposal.files) outcome.bytes_sent += file.size;
+    return {};
+  }
+
+  const SubmitOptions& options_;
+  const SubmissionPlan& plan_;
+  fs::path clone_;
+  bool is_committed_ = false, tracks_blobs_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Submitter> git_submitter(const SubmitOptions& options, const SubmissionPlan& plan) {
+  return std::make_unique<GitSubmitter>(options, plan);
+}
+
+}  // namespace cw

@@ -1,0 +1,112 @@
+// The Hugging Face Hub's HTTP API as far as a pull request to a dataset needs it. What huggingface_hub 1.33 sends is the
+// reference: hf_api.py (whoami, repo info, discussions, paths-info), _commit_api.py (preupload, commit), lfs.py (LFS batch,
+// multipart uploads). Xet, its newer transport, is not spoken: the Hub takes LFS from clients that offer nothing else.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "submit/web.h"
+
+namespace cw {
+
+/// A file of a commit: its content, or the file that has it.
+struct UploadFile {
+  std::string path;  ///< in the repository
+  std::string content{};
+  std::filesystem::path source{};  ///< empty: `content`
+  std::uint64_t size = 0;
+  std::string sha256{};  ///< lower-case hex
+
+  /// Reads the content once, for size and hash.
+  static Result<UploadFile> of_file(std::string path, std::filesystem::path source);
+  static UploadFile of_text(std::string path, std::string content);
+  /// First `most` bytes.
+  Result<std::string> head(std::uint64_t most) const;
+};
+
+enum class UploadMode { regular, lfs };
+
+struct Upload {
+  const UploadFile* file;
+  UploadMode mode = UploadMode::regular;
+  bool is_unchanged = false;  ///< the revision has these bytes at this path
+};
+
+struct HubUser {
+  std::string name;
+  bool may_write = true;  ///< as far as the token's role says
+};
+
+struct PullRequest {
+  std::uint64_t number = 0;
+  std::string title, url;
+};
+
+struct HubCommit {
+  std::string id, url;
+  std::optional<PullRequest> pull_request;  ///< that it opened
+};
+
+/// A file as the repository has it.
+struct RemoteFile {
+  std::uint64_t size = 0;
+  std::string git_id;      ///< SHA-1 of the git blob; of an LFS file: of its pointer
+  std::string lfs_sha256;  ///< empty: no LFS file
+};
+
+/// One dataset repository. Error codes, besides WebClient's: "hub_token" (401), "hub_read_only", "hub_forbidden" (403),
+/// "hub_gated", "hub_not_found" (404, no such repository or revision), "hub_moved" (409, 412: the revision is not what it
+/// was), "hub_too_large" (413), "hub_busy" (429), "hub_failed" (other statuses), "hub_malformed" (an answer that makes no
+/// sense), "hub_lfs" (an object was refused). Messages end with what the Hub itself said.
+class Hub {
+ public:
+  /// `repo`: "owner/name". `web` must outlive it.
+  Hub(WebClient& web, std::string endpoint, std::string repo);
+
+  const std::string& endpoint() const { return endpoint_; }
+  /// For a browser.
+  std::string page() const;
+  std::string page(std::uint64_t pull_request) const;
+
+  Result<HubUser> whoami();
+  /// The commit a revision ("main", "refs/pr/7") stands at.
+  Result<std::string> head(const std::string& revision);
+  /// Open pull requests of an author whose title contains `text`.
+  Result<std::vector<PullRequest>> pull_requests(const std::string& author, std::string_view text);
+  /// Files among `paths` that the revision has.
+  Result<std::map<std::string, RemoteFile>> files(const std::string& revision, const std::vector<std::string>& paths);
+  /// A file's content, LFS or not, into `to`; false when the revision has no such file.
+  Result<bool> download(const std::string& revision, const std::string& path, const std::filesystem::path& to);
+
+  /// How each file is to be sent, and which are there already.
+  Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files, const std::string& revision, bool opens_pull_request);
+  /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull request). `progress` is told
+  /// how many are done; any thread.
+  Result<void> upload(const std::vector<Upload>& uploads, const std::string& revision,
+                      const std::function<void(std::size_t done, std::size_t all)>& progress);
+  /// One commit on `revision`, or on a new pull request. Not repeated by itself when its answer is lost.
+  Result<HubCommit> commit(const std::vector<Upload>& uploads, const std::string& title, const std::string& description,
+                           const std::string& revision, const std::string& parent, bool opens_pull_request);
+
+ private:
+  std::string api(std::string_view rest) const;
+  Result<Json> call(const WebRequest& request, std::string_view what);
+  Result<void> check(const WebResponse& response, std::string_view what) const;
+  Result<void> upload_one(const UploadFile& file, const Json& actions);
+  Result<void> upload_parts(const UploadFile& file, const Json& upload, std::uint64_t part_size);
+
+  WebClient& web_;
+  const std::string endpoint_, repo_;
+};
+
+/// SHA-1 of a git blob with this content, lower-case hex.
+std::string git_blob_id(std::string_view content);
+
+}  // namespace cw

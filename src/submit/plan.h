@@ -1,0 +1,42 @@
+// What both ways of submitting have in common: may it be offered, and what is there to offer.
+#pragma once
+
+#include "dataset/validation.h"
+#include "submit/submit.h"
+
+namespace cw {
+
+class SubmissionPlan {
+ public:
+  /// Opens and validates the dataset. Error codes: "not_valid", "simulated", "empty", "unknown_definition".
+  static Result<SubmissionPlan> open(const SubmitOptions& options, const BindingSet& bindings);
+
+  const Dataset& dataset() const { return dataset_; }
+
+  /// What the dataset has that `mirror` lacks, with title and description. Error codes: "unverified", those of propose().
+  Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base) const;
+
+ private:
+  explicit SubmissionPlan(const SubmitOptions& options) : options_(&options) {}
+  Result<void> choose();
+  Result<void> check_validity(const BindingSet& bindings);
+
+  const SubmitOptions* options_;
+  Dataset dataset_;
+  ValidationReport report_;
+};
+
+/// One way to submit.
+class Submitter {
+ public:
+  virtual ~Submitter() = default;
+  virtual Result<SubmitOutcome> run() = 0;
+  /// After an error: what was to be offered, and what was left for the user.
+  std::optional<SubmitOutcome> planned;
+  std::filesystem::path kept;
+};
+
+std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan);
+std::unique_ptr<Submitter> git_submitter(const SubmitOptions& options, const SubmissionPlan& plan);
+
+}  // namespace cw

@@ -1,0 +1,230 @@
+#include "submit/proposal.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include <fcntl.h>
+#include <tbb/parallel_for.h>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/lines.h"
+#include "base/output.h"
+#include "report/markdown.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t largest_text = std::uint64_t{1} << 30;
+constexpr std::size_t longest_description = 60'000;
+constexpr std::size_t longest_title = 180;
+
+std::string definition_file(const Definition& definition) {
+  return "definitions/" + definition.op_type + "/" + definition.name + ".json";
+}
+
+// The lines of our workloads that the other side lacks, and the blobs that they name.
+struct NewLines {
+  std::string text;
+  std::set<std::string> blobs;
+};
+
+Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& compared) {
+  NewLines result;
+  std::set<std::string> wanted(compared.added.begin(), compared.added.end());
+  const fs::path path = dataset.root / Dataset::workloads_path(*dataset.find(compared.name));
+  CW_TRY(LineReader lines, LineReader::open(path));
+  for (;;) {
+    CW_TRY(const auto line, lines.next());
+    if (!line) return result;
+    CW_TRY(const auto workload, parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    if (wanted.erase(workload.id) == 0) continue;
+    result.text += line->text;
+    result.text += '\n';
+    if (const auto inputs = workload.json.find("inputs"); inputs != workload.json.end() && inputs->is_object())
+      for (const auto& [name, input] : inputs->items())
+        if (const std::string blob = string_member(input, "path"); !blob.empty())
+          result.blobs.insert(fs::path(blob).lexically_normal().string());
+  }
+}
+
+// "gqa_paged, mla_paged and rmsnorm"
+std::string in_words(const std::set<std::string>& names) {
+  std::string text;
+  std::size_t left = names.size();
+  for (const std::string& name : names) text += name + (--left > 1 ? ", " : left == 1 ? " and " : "");
+  return text;
+}
+
+std::string box(bool is_ticked, const std::string& text) {
+  return fmt::format("- [{}] {}\n", is_ticked ? 'x' : ' ', text);
+}
+
+std::string checklist(const Proposal& proposal, const Summary& summary, const Checks& checks, std::string_view base) {
+  std::string text = "## Checklist\n\n";
+  text += box(checks.is_valid, fmt::format("`collect-workloads validate`: {} workloads, {} blobs, {} warnings",
+                                           with_separators(checks.validated_workloads),
+                                           with_separators(checks.validated_blobs), with_separators(checks.warnings)));
+  text += box(proposal.undecided == 0,
+              fmt::format("Compared with {}: {} of these workloads are there already and left out{}", base,
+                          with_separators(proposal.known),
+                          proposal.undecided == 0
+                              ? ""
+                              : fmt::format("; of {} it could not be decided, because blobs there could not be read",
+                                            with_separators(proposal.undecided))));
+  text += box(checks.has_provenance && !checks.is_simulated, checks.has_provenance
+                                                                 ? "Collected from a real engine under real traffic"
+                                                                 : "How they were collected is recorded");
+  const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
+  text += box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
+                                      with_separators(checks.loaded), with_separators(checks.to_load)));
+  const std::string device = string_member(summary.environment, "device");
+  text += box(all_loaded && checks.with_reference > 0 && checks.executed == checks.with_reference,
+              fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
+                          with_separators(checks.executed), with_separators(checks.with_reference),
+                          device.empty() ? "" : ", on " + escape_markdown(device)));
+  const auto& replay = summary.replay;
+  text += box(replay && replay->failed == 0 && replay->passed > 0,
+              replay ? fmt::format("`flashinfer replay --compare-outputs`: {} of {} recorded calls give the recorded outputs",
+                                   with_separators(replay->passed), with_separators(replay->dumps))
+                     : "`flashinfer replay --compare-outputs` over recorded calls");
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::string> compared_files(const Dataset& dataset) {
+  std::vector<std::string> paths;
+  std::error_code error;
+  for (const Definition& definition : dataset.definitions) {
+    const fs::path workloads = Dataset::workloads_path(definition);
+    if (!fs::exists(dataset.root / workloads, error)) continue;
+    paths.push_back(definition_file(definition));
+    paths.push_back(workloads.string());
+  }
+  return paths;
+}
+
+Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch) {
+  Proposal proposal;
+  CW_TRY(proposal.definitions, compare(dataset, mirror, fetch));
+  std::vector<UploadFile> definitions, workloads;
+  std::set<std::string> blobs, ids;
+  for (const DefinitionComparison& compared : proposal.definitions) {
+    const Definition& definition = *dataset.find(compared.name);
+    proposal.added += compared.added.size();
+    proposal.known += compared.known;
+    proposal.undecided += compared.undecided;
+    if (compared.added.empty()) continue;
+    if (compared.state == DefinitionState::differs)
+      return fail("conflict", "definition {} means something else there (axes, inputs, outputs or constraints differ): give "
+                  "yours another name, or take theirs", definition.name);
+    if (compared.state == DefinitionState::missing) {
+      const fs::path path = dataset.root / dataset.definition_paths.at(definition.name);
+      CW_TRY(std::string text, read_file(AT_FDCWD, path.string(), largest_text));
+      definitions.push_back(UploadFile::of_text(definition_file(definition), std::move(text)));
+    }
+    CW_TRY(NewLines lines, new_lines(dataset, compared));
+    blobs.merge(lines.blobs);
+    const std::string path = Dataset::workloads_path(definition).string();
+    auto there = read_file(AT_FDCWD, (mirror / path).string(), largest_text);
+    if (!there && there.error().code != "not_found") return tl::unexpected(there.error());
+    std::string text = there ? std::move(*there) : std::string();
+    if (!text.empty() && text.back() != '\n') text += '\n';
+    workloads.push_back(UploadFile::of_text(path, text + lines.text));
+    for (const std::string& id : compared.added) ids.insert(definition.name + " " + id);
+  }
+  proposal.fingerprint = sha256_hex(fmt::format("{}", fmt::join(ids, "\n"))).substr(0, 12);
+
+  // Hashing is most of the time where blobs are large.
+  const std::vector<std::string> paths(blobs.begin(), blobs.end());
+  proposal.files.resize(paths.size());
+  std::mutex mutex;
+  std::optional<Error> error;
+  tbb::parallel_for(std::size_t{0}, paths.size(), [&](std::size_t i) {
+    const auto source = resolve_blob(dataset.root, paths[i]);
+    auto file = source ? UploadFile::of_file(paths[i], *source) : tl::unexpected(source.error());
+    if (file) {
+      proposal.files[i] = std::move(*file);
+    } else {
+      const std::lock_guard lock(mutex);
+      error = file.error();
+    }
+  });
+  if (error) return tl::unexpected(*error);
+  for (auto* texts : {&definitions, &workloads})
+    std::move(texts->begin(), texts->end(), std::back_inserter(proposal.files));
+  return proposal;
+}
+
+Result<void> write_files(const Proposal& proposal, const fs::path& folder) {
+  for (const UploadFile& file : proposal.files) {
+    const fs::path path = folder / file.path;
+    CW_CHECK(make_directories(path.parent_path()));
+    std::error_code ignored;
+    fs::remove(path, ignored);
+    if (file.source.empty()) {
+      CW_CHECK(write_atomically(path, file.content, Durability::process));
+    } else {
+      CW_CHECK(duplicate_file(file.source, path));
+    }
+  }
+  return {};
+}
+
+Checks checks_of(const Summary& summary) {
+  Checks checks;
+  checks.has_provenance = !summary.captures.empty();
+  for (const CaptureSummary& capture : summary.captures) checks.is_simulated |= capture.is_simulated;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    if (definition.added == 0) continue;
+    checks.to_load += definition.workloads.size();
+    if (!definition.verification || !definition.verification->is_passed()) checks.unverified.push_back(definition.name);
+    if (!definition.verification) continue;
+    checks.loaded += definition.verification->loaded;
+    checks.executed += definition.verification->executed;
+    if (definition.verification->has_reference) checks.with_reference += definition.verification->workloads;
+  }
+  return checks;
+}
+
+std::string title_of(const Proposal& proposal, const Summary& summary) {
+  std::set<std::string> op_types, models;
+  std::size_t definitions = 0;
+  for (const DefinitionComparison& compared : proposal.definitions) {
+    if (compared.added.empty()) continue;
+    ++definitions;
+    op_types.insert(compared.op_type);
+  }
+  for (const CaptureSummary& capture : summary.captures)
+    if (const std::string text = describe_capture(capture); !text.empty()) models.insert(text);
+  std::string title = fmt::format("Add {} workload{} for {} definition{} ({})", with_separators(proposal.added),
+                                  proposal.added == 1 ? "" : "s", definitions, definitions == 1 ? "" : "s", in_words(op_types));
+  if (models.size() == 1) title += ": " + *models.begin();
+  if (title.size() > longest_title) title = title.substr(0, title.find_last_of(' ', longest_title)) + " …";
+  return fmt::format("{} [{}]", title, proposal.fingerprint);
+}
+
+std::string description_of(const Proposal& proposal, const Summary& summary, const Checks& checks, std::string_view base) {
+  std::set<std::string> op_types;
+  for (const DefinitionComparison& compared : proposal.definitions)
+    if (!compared.added.empty()) op_types.insert(compared.op_type);
+  std::string text = fmt::format(
+      "## Summary\n\n{} workloads that are not in {}, of op types {}: shapes and index tensors as FlashInfer's kernels were "
+      "called with them. Made with collect-workloads {}.\n\n",
+      with_separators(proposal.added), base, in_words(op_types), CW_VERSION);
+  const std::string end = checklist(proposal, summary, checks, base);
+  std::string details = to_markdown(summary);
+  if (text.size() + details.size() + end.size() > longest_description) {
+    details.resize(details.rfind('\n', longest_description - text.size() - end.size() - 100));
+    details += "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of it.\n\n";
+  }
+  return text + details + end;
+}
+
+}  // namespace cw

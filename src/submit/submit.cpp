@@ -1,0 +1,90 @@
+#include "submit/submit.h"
+
+#include <algorithm>
+#include <set>
+
+#include "submit/plan.h"
+
+namespace cw {
+namespace {
+
+constexpr std::size_t most_findings_shown = 5;
+
+}  // namespace
+
+Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options, const BindingSet& bindings) {
+  SubmissionPlan plan(options);
+  CW_TRY(plan.dataset_, Dataset::open(options.root));
+  CW_CHECK(plan.choose());
+  CW_CHECK(plan.check_validity(bindings));
+  return plan;
+}
+
+Result<void> SubmissionPlan::choose() {
+  for (const std::string& name : options_->definition_names)
+    if (dataset_.find(name) == nullptr)
+      return fail("unknown_definition", "{}: no definition is called {}", options_->root.string(), name);
+  const std::set<std::string> names(options_->definition_names.begin(), options_->definition_names.end());
+  const std::set<std::string> op_types(options_->op_types.begin(), options_->op_types.end());
+  std::erase_if(dataset_.definitions, [&](const Definition& definition) {
+    return (!names.empty() && !names.contains(definition.name)) || (!op_types.empty() && !op_types.contains(definition.op_type));
+  });
+  for (const Definition& definition : dataset_.definitions) {
+    CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
+    if (!stored.empty()) return {};
+  }
+  return fail("empty", "{}: there are no workloads in it{}", options_->root.string(),
+              names.empty() && op_types.empty() ? "" : " for these definitions");
+}
+
+Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
+  options_->progress("validating");
+  CW_TRY(report_, validate(options_->root, bindings));
+  if (report_.is_valid()) return {};
+  std::string text = fmt::format("{} is not valid:", options_->root.string());
+  std::size_t errors = 0;
+  for (const Finding& finding : report_.findings)
+    if (finding.severity == Finding::Severity::error && ++errors <= most_findings_shown)
+      text += fmt::format("\n  {}: {}", finding.where, finding.message);
+  if (errors > most_findings_shown) text += fmt::format("\n  and {} more", errors - most_findings_shown);
+  return fail("not_valid", "{}", text);
+}
+
+Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirror, const FetchBlobs& fetch,
+                                              const std::string& base) const {
+  options_->progress("comparing with " + base);
+  SubmitOutcome outcome;
+  outcome.base = base;
+  CW_TRY(outcome.proposal, cw::propose(dataset_, mirror, fetch));
+  if (outcome.proposal.added == 0) return outcome;
+
+  SummaryOptions summarized{.definition_names = {}, .comparison = &outcome.proposal.definitions};
+  for (const DefinitionComparison& compared : outcome.proposal.definitions)
+    if (!compared.added.empty()) summarized.definition_names.push_back(compared.name);
+  CW_TRY(const Summary summary, summarize(dataset_, summarized));
+  Checks checks = checks_of(summary);
+  checks.is_valid = report_.is_valid();
+  checks.validated_workloads = report_.workloads;
+  checks.validated_blobs = report_.blobs;
+  checks.warnings = report_.findings.size();
+  if (checks.is_simulated && !options_->allows_simulated)
+    return fail("simulated", "{}: collection.json says that the simulated engine made workloads in it; no kernel was called "
+                "with these", options_->root.string());
+  if (!checks.unverified.empty() && !options_->allows_unverified && !options_->is_dry_run)
+    return fail("unverified", "{}: not verified as they are now: {}", options_->root.string(),
+                fmt::join(checks.unverified, ", "));
+  outcome.title = title_of(outcome.proposal, summary);
+  outcome.description = description_of(outcome.proposal, summary, checks, base);
+  return outcome;
+}
+
+tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings) {
+  const auto plan = SubmissionPlan::open(options, bindings);
+  if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
+  const auto submitter = options.remote.empty() ? hub_submitter(options, *plan) : git_submitter(options, *plan);
+  auto outcome = submitter->run();
+  if (!outcome) return tl::unexpected(SubmitFailure{outcome.error(), std::move(submitter->planned), submitter->kept});
+  return std::move(*outcome);
+}
+
+}  // namespace cw

@@ -1,0 +1,97 @@
+"""The Hub's real client, huggingface_hub from PyPI, judges the test's Hub: it opens a pull request there and reads it back.
+Then its requests are compared with those of submit for the same commit, and it reads what submit made."""
+import json, os, pathlib, unittest
+
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from hub_server import Hub
+from test_submit import DECODE, LINES, REPO, SubmitTest as Base
+from support import run, tree, workloads
+
+CHANGING = ("preupload", "batch", "put", "put_part", "complete", "verify", "commit")
+
+
+class HubClientTest(Base):
+    def api(self, hub=None):
+        return HfApi(endpoint=(hub or self.hub).url, token="hf_writer")
+
+    def propose(self, api, files, title="t", description="d", **options):
+        return api.create_commit(REPO, repo_type="dataset", commit_message=title, commit_description=description, create_pr=True,
+                                 operations=[CommitOperationAdd(path, content) for path, content in files], num_threads=1, **options)
+
+    def test_the_real_client_opens_a_pull_request(self):
+        self.hub.multipart_from, self.hub.part_size = 5000, 1000
+        api = self.api()
+        self.assertEqual(api.whoami()["name"], "writer")
+        content = {"a.txt": b"small", "sub/b.safetensors": os.urandom(3000), "sub/c.safetensors": os.urandom(9001)}
+        commit = self.propose(api, content.items())
+        self.assertEqual(commit.pr_num, 1)
+        self.assertEqual(commit.pr_revision, "refs/pr/1")
+        for path, expected in content.items():
+            got = api.hf_hub_download(REPO, path, repo_type="dataset", revision="refs/pr/1", cache_dir=self.folder / "hf")
+            self.assertEqual(pathlib.Path(got).read_bytes(), expected)
+        infos = {i.path: i for i in api.get_paths_info(REPO, list(content), repo_type="dataset", revision="refs/pr/1")}
+        self.assertEqual(infos["sub/c.safetensors"].lfs.size, 9001)
+        self.assertEqual({f.path for f in api.list_repo_tree(REPO, repo_type="dataset", revision="refs/pr/1", recursive=True)},
+                         {*content, "README.md", ".gitattributes"})
+        self.assertEqual([d.title for d in api.get_repo_discussions(REPO, repo_type="dataset")], ["t"])
+        # Again: nothing changes, so nothing is committed; and nothing of it on main.
+        self.assertIsNone(api.create_commit(REPO, repo_type="dataset", commit_message="t", revision="refs/pr/1", operations=[
+            CommitOperationAdd(path, data) for path, data in content.items()]).pr_url)
+        self.assertEqual(len(api.list_repo_files(REPO, repo_type="dataset")), 2)
+
+    def test_the_same_requests(self):
+        for multipart in (False, True):
+            with self.subTest(multipart=multipart):
+                hubs = [Hub(self.folder / f"hub{multipart}{i}") for i in range(2)]
+                for hub in hubs:
+                    self.addCleanup(hub.close)
+                    if multipart: hub.multipart_from, hub.part_size = 200, 64
+                    hub.repo(REPO).add({"README.md": b"# traces\n"})
+                ours, theirs = hubs
+                self.hub = ours
+                result = self.submit_json()
+                folder = self.folder / f"check{multipart}"
+                self.repo = ours.repo(REPO)
+                merged = self.check_out("refs/pr/1", folder.name)
+                self.propose(self.api(theirs), [(f["path"], merged / f["path"]) for f in result["files"]], result["title"],
+                             result["description"], parent_commit=theirs.repo(REPO).head("main"))
+                self.assertEqual(self.normal(ours), self.normal(theirs))
+                self.assertEqual(ours.repo(REPO).head("refs/pr/1"), theirs.repo(REPO).head("refs/pr/1"), "the very commit")
+
+    def normal(self, hub):
+        """What the requests that change something say, whatever their order and the server's address."""
+        result = []
+        for request in hub.requests:
+            if request["operation"] not in CHANGING: continue
+            body = request["body"]
+            if request["operation"] not in ("put", "put_part"):
+                body = [json.loads(line) for line in body.decode().splitlines()]
+                if request["operation"] == "batch": body[0]["objects"].sort(key=lambda item: item["oid"])
+                body = json.dumps(body, sort_keys=True)
+            kind = (request["type"] or "").split(";")[0] if request["operation"] == "commit" else ""
+            # Signed URLs get no token, the rest does; the completion of a multipart upload may go without.
+            token = request["has_token"] if request["operation"] != "complete" else None
+            result.append((request["operation"], request["method"], request["path"], sorted(request["query"].items()), kind, token, body))
+        return sorted(result, key=repr)
+
+    def test_it_reads_what_submit_made(self):
+        self.submit_json()
+        folder = huggingface_hub.snapshot_download(REPO, repo_type="dataset", revision="refs/pr/1", local_dir=self.folder / "snapshot",
+                                                   endpoint=self.hub.url, token="hf_writer")
+        run("validate", "--trace-dir", folder, check=0)
+        self.assertEqual(workloads(folder), workloads(self.trace))
+        self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(self.trace / "blob"))
+
+
+# Only what is here, not the tests of the base again.
+for name in [name for name in dir(Base) if name.startswith("test_")]: setattr(HubClientTest, name, None)
+del Base
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,396 @@
+"""submit: pull requests on a Hub of our own, branches on git remotes, and everything that can go wrong on the way.
+
+The Hub is trusted only as far as huggingface_hub is: test_hub_client.py drives it with the real one."""
+import http.server, json, os, pathlib, re, signal, subprocess, threading, time, unittest
+
+from hub_server import Answer, Hub, git, parse_pointer
+from support import BINARY, DatasetTest, run, tree, unpack, workloads
+
+DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
+LINES = f"workloads/gqa_paged/{DECODE}.jsonl"
+REPO = "flashinfer-ai/flashinfer-trace"
+TOKEN = "hf_writer"
+
+
+class SubmitTest(DatasetTest):
+    def setUp(self):
+        super().setUp()
+        self.sanitize(unpack("sglang-0.5.17-llama-ps1", self.folder))
+        self.hub = Hub(self.folder / "hub")
+        self.addCleanup(self.hub.close)
+        self.repo = self.hub.repo(REPO)
+        self.repo.add({"README.md": b"# traces\n", ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        self.outputs = ""
+
+    def environment(self, token=TOKEN, **more):
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        env |= {"HOME": str(self.folder / "home"), "HF_ENDPOINT": self.hub.url, "XDG_STATE_HOME": str(self.folder / "state"),
+                "XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.folder / "tmp"),
+                "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "u", "GIT_AUTHOR_EMAIL": "u@example.org",
+                "GIT_COMMITTER_NAME": "u", "GIT_COMMITTER_EMAIL": "u@example.org"}
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        if token: env["HF_TOKEN"] = token
+        return env | more
+
+    def submit(self, *options, check=0, token=TOKEN, env={}, trace=None):
+        result = run("submit", "--trace-dir", trace or self.trace, "--allow-unverified", *options, check=check,
+                     env=self.environment(token, **env))
+        self.outputs += result.stdout + result.stderr
+        # Never, in anything, whatever happens.
+        if token: self.assertNotIn(token, self.outputs)
+        self.assertNotIn("signature=", self.outputs)
+        self.assertEqual(self.hub.foreign_tokens, [])
+        # Nothing half done stays behind.
+        if not any(path.name.startswith("collect-workloads-") for path in (self.folder / "tmp").iterdir() if (path / "clone/.git").exists()):
+            self.assertEqual(list((self.folder / "tmp").iterdir()), [])
+        return result
+
+    def submit_json(self, *options, **more):
+        return json.loads(self.submit("--json", *options, **more).stdout)
+
+    def operations(self):
+        return [request["operation"] for request in self.hub.requests]
+
+    def check_out(self, revision, name):
+        """The revision as git-lfs would lay it out."""
+        folder = self.folder / name
+        for path, (oid, _) in self.repo.tree(revision).items():
+            content = self.repo.content(oid)
+            if found := parse_pointer(content): content = (self.repo.lfs / found[0]).read_bytes()
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        return folder
+
+    def check_pull_request(self, number=1, count=1, trace=None):
+        """It is there once, whole and valid: the dataset's workloads and no others."""
+        self.assertEqual(len(self.repo.discussions), count)
+        merged = self.check_out(f"refs/pr/{number}", f"pr{number}-{time.monotonic_ns()}")
+        run("validate", "--trace-dir", merged, check=0)
+        self.assertEqual({n: [w["uuid"] for w in items] for n, items in workloads(merged).items()},
+                         {n: [w["uuid"] for w in items] for n, items in workloads(trace or self.trace).items()})
+        return merged
+
+    def test_a_pull_request(self):
+        result = self.submit_json()
+        self.assertEqual(result["pull_request"], 1)
+        self.assertEqual(result["url"], f"{self.hub.url}/datasets/{REPO}/discussions/1")
+        merged = self.check_pull_request()
+        # Only what has workloads goes in, and main is as it was.
+        self.assertEqual({p.stem for p in (merged / "definitions").rglob("*.json")}, set(workloads(self.trace)))
+        self.assertEqual(set(self.repo.tree("main")), {"README.md", ".gitattributes"})
+        discussion = self.repo.discussions[0]
+        self.assertRegex(discussion["title"], r"^Add \d+ workloads for \d definitions \(.*gqa_paged.*\).*\[[0-9a-f]{12}\]$")
+        for words in ("## Summary", "## Collection details", "## Definitions", "## Statistics", "## Checklist", DECODE,
+                      "- [x] `collect-workloads validate`", "- [ ] flashinfer-bench's loader", "0.6.15.post1", "sm_scale"):
+            self.assertIn(words, discussion["description"])
+
+    def test_again_adds_nothing(self):
+        first = self.submit_json()
+        refs = git(self.repo.git, "for-each-ref")
+        again = self.submit_json()
+        self.assertTrue(again["was_there"])
+        self.assertEqual((again["pull_request"], again["url"]), (1, first["url"]))
+        self.assertEqual(git(self.repo.git, "for-each-ref"), refs)
+        # Merged, it is no news at all.
+        self.repo.move("refs/heads/main", self.repo.head("refs/pr/1"))
+        result = self.submit(check=3)
+        self.assertIn("Nothing is new", result.stdout)
+        self.assertEqual(len(self.repo.discussions), 1)
+
+    def test_only_what_is_new(self):
+        self.submit_json("--definition-name", DECODE)
+        self.repo.move("refs/heads/main", self.repo.head("refs/pr/1"))
+        lines = self.repo.content(self.repo.tree("main")[LINES][0]).decode().splitlines()
+        # Main has one of them no more, another without the last newline, a third under an id of its own and a stranger.
+        foreign = json.loads(lines[1]); foreign["workload"]["uuid"] = "00000000-foreign"
+        stranger = json.loads(lines[2]); stranger["workload"]["uuid"] = "stranger"; stranger["workload"]["inputs"]["sm_scale"]["value"] = 0.25
+        main = [json.dumps(foreign), *lines[2:], json.dumps(stranger)]
+        self.repo.add({LINES: "\n".join(main).encode()})
+        result = self.submit_json("--definition-name", DECODE)
+        self.assertEqual(result["definitions"], {DECODE: {"new": 1, "there_already": len(lines) - 1, "undecided": 0}})
+        self.assertEqual([f["path"] for f in result["files"]][-1], LINES)
+        self.assertEqual(self.repo.content(self.repo.tree("refs/pr/2")[LINES][0]).decode().splitlines(), [*main, lines[0]])
+        self.assertEqual(set(self.repo.tree("refs/pr/2")), set(self.repo.tree("main")))
+
+    def test_more_to_the_same_pull_request(self):
+        self.submit_json("--definition-name", DECODE)
+        result = self.submit_json("--pr", "1")
+        self.assertEqual(result["definitions"][DECODE]["new"], 0)
+        self.check_pull_request()
+        self.assertEqual(int(git(self.repo.git, "rev-list", "--count", "main..refs/pr/1")), 2)
+        self.assertTrue(self.submit_json("--pr", "1", check=3)["was_there"])
+        self.assertIn("no such revision", " ".join(self.submit("--pr", "7", check=1).stderr.split()))
+
+    def test_a_dry_run_sends_nothing(self):
+        before = tree(self.folder / "hub")
+        result = self.submit("--dry-run")
+        for words in ("## Checklist", LINES, "Nothing was sent", "[x]"): self.assertIn(words, result.stdout)
+        self.assertEqual(tree(self.folder / "hub"), before)
+        self.assertTrue({"preupload", "batch", "commit", "put"}.isdisjoint(self.operations()))
+        self.submit("--dry-run", token=None)  # main is public
+
+    def test_large_files_go_in_parts(self):
+        self.hub.multipart_from, self.hub.part_size = 200, 64
+        self.submit_json()
+        self.assertIn("put_part", self.operations())
+        self.check_pull_request()
+
+    def test_what_is_refused(self):
+        self.assertIn("no access token", self.submit(check=1, token=None).stderr)
+        result = run("submit", "--trace-dir", self.trace, check=1, env=self.environment())
+        self.assertIn("--allow-unverified", result.stderr)
+        empty = self.new_trace("empty")
+        self.assertIn("no workloads", self.submit(check=3, trace=empty).stderr)
+        self.assertIn("no definition is called", self.submit("--definition-name", "none", check=1).stderr)
+        self.assertIn("OWNER/NAME", run("submit", "--trace-dir", self.trace, "--repo", "a/b/c", check=2).stderr)
+        collection = json.loads((self.trace / "collection.json").read_text())
+        collection["captures"][0]["run"] = {"simulated": True}
+        (self.trace / "collection.json").write_text(json.dumps(collection))
+        self.assertIn("simulated engine", self.submit(check=1).stderr)
+        lines = (self.trace / LINES).read_text().splitlines()
+        (self.trace / LINES).write_text("\n".join(lines[:-1]) + "\n")  # its blob is an orphan now
+        self.assertIn("collect-workloads validate", self.submit(check=1).stderr)
+        self.assertEqual(self.repo.discussions, [])
+        self.assertNotIn("commit", self.operations())
+
+    def test_a_definition_that_means_something_else_there(self):
+        path = f"definitions/gqa_paged/{DECODE}.json"
+        definition = json.loads((self.trace / path).read_text())
+        definition["axes"]["num_kv_heads"]["value"] = 4
+        self.repo.add({path: json.dumps(definition).encode()})
+        self.assertIn("means something else", " ".join(self.submit(check=1).stderr.split()))
+
+    def test_tokens(self):
+        for token, words in (("hf_wrong", "has expired"), ("hf_reader", "may only read"), ("two words", "no access token")):
+            result = self.submit(check=1, token=token)
+            self.assertIn(words, " ".join(result.stderr.split()))
+            self.assertIn("hf auth login", result.stderr)
+        # The places of the Hub's own client.
+        for place, env in (("cache/huggingface/token", {}), ("hf/token", {"HF_HOME": str(self.folder / "hf")}),
+                           ("own", {"HF_TOKEN_PATH": str(self.folder / "own")})):
+            path = self.folder / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(TOKEN + "\n")
+            self.submit_json("--definition-name", DECODE, token=None, env=env)
+            self.assertNotIn(TOKEN, self.outputs)
+            path.unlink()
+        self.assertEqual(len(self.repo.discussions), 1)
+
+    def test_the_token_is_in_no_process_list_and_no_core(self):
+        started = threading.Event()
+        def wait(hub, handler, body):
+            started.set(); time.sleep(2)
+        self.hub.faults = {"commit": [wait]}
+        process = subprocess.Popen([BINARY, "submit", "--trace-dir", self.trace, "--allow-unverified"], env=self.environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.assertTrue(started.wait(30))
+        self.assertNotIn(TOKEN.encode(), pathlib.Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        try: self.assertNotIn(TOKEN.encode(), pathlib.Path(f"/proc/{process.pid}/environ").read_bytes())
+        except PermissionError: pass  # not even that
+        self.assertRegex(pathlib.Path(f"/proc/{process.pid}/limits").read_text(), r"Max core file size +0 +0")
+        os.kill(process.pid, signal.SIGABRT)
+        self.assertFalse(os.WCOREDUMP(os.waitpid(process.pid, 0)[1]))
+        process.returncode = 0
+        self.submit_json()
+        self.check_pull_request()
+
+    def test_faults_that_pass(self):
+        for operation, fault in (("preupload", 429), ("whoami", 500), ("put", 503), ("put", "cut"), ("batch", 502), ("verify", 500),
+                                 ("paths_info", "cut"), ("commit", "lost"), ("commit", "cut"), ("commit", 409), ("commit", 429)):
+            with self.subTest(operation=operation, fault=fault):
+                self.tearDownHub()
+                self.hub.faults = {operation: [fault]}
+                self.submit_json()
+                self.assertEqual(self.hub.faults[operation], [], "it did happen")
+                self.check_pull_request()
+
+    def tearDownHub(self):
+        """A new one, empty."""
+        self.hub.close()
+        self.hub = Hub(self.folder / f"hub{time.monotonic_ns()}")
+        self.addCleanup(self.hub.close)
+        self.repo = self.hub.repo(REPO)
+        self.repo.add({"README.md": b"# traces\n"})
+
+    def test_faults_that_stay(self):
+        for operation, fault, words in (
+                ("put", 403, "may not do it"), ("commit", 403, "may not do it"), ("preupload", 404, "Check --repo"), ("batch", 413, "too large"),
+                ("info", 403, "rights"), ("commit", 500, "status 500"), ("commit", 413, "--op-type")):
+            with self.subTest(operation=operation, fault=fault):
+                self.hub.faults = {operation: [fault] * 20}
+                result = self.submit(check=1)
+                self.assertIn(words, " ".join(result.stderr.split()))
+                self.assertEqual(self.repo.discussions, [])
+                if operation != "info":
+                    # What was to be offered is laid out, and the command that does it by hand.
+                    self.assertIn("hf upload", result.stderr)
+                    laid_out = next((self.folder / "state/collect-workloads/submit").iterdir())
+                    self.assertTrue((laid_out.with_suffix("") / LINES).exists() or laid_out.suffix == ".md")
+        self.hub.faults = {}
+        self.submit_json()
+        self.check_pull_request()
+        self.assertEqual(list((self.folder / "state/collect-workloads/submit").iterdir()), [], "it is not needed any more")
+
+    def test_gated(self):
+        def gated(hub, handler, body): raise Answer(403, b'{"error": "Access to dataset is restricted"}', {"X-Error-Code": "GatedRepo"})
+        self.hub.faults = {"info": [gated]}
+        result = self.submit(check=1)
+        self.assertIn("Ask for access", result.stderr)
+        self.assertIn(f"{self.hub.url}/datasets/{REPO}", result.stderr)
+
+    def test_main_moves_on_meanwhile(self):
+        first = self.submit_json("--definition-name", DECODE)
+        def move(hub, handler, body):  # somebody else commits to the same pull request
+            self.repo.move("refs/pr/1", self.repo.commit(self.repo.head("refs/pr/1"), {"other": b"x"}, "other"))
+        self.hub.faults = {"commit": [move]}
+        self.submit_json("--pr", "1")
+        self.assertIn("other", self.repo.tree("refs/pr/1"))
+        self.check_pull_request()
+
+    def test_the_token_does_not_follow_a_redirect(self):
+        def away(hub, handler, body):
+            raise Answer(307, b"", {"Location": hub.store_url + handler.path})
+        self.hub.faults = {"whoami": [away]}
+        result = self.submit(check=1)  # submit() looks at what the other host was given
+        self.assertIn("not accepted", " ".join(result.stderr.split()))
+        self.hub.faults = {"commit": [lambda hub, handler, body: (_ for _ in ()).throw(Answer(302, b"", {"Location": hub.store_url}))]}
+        self.assertIn("redirect", self.submit(check=1).stderr)
+        self.assertEqual(self.repo.discussions, [])
+
+    def test_a_server_that_lies_about_a_hash(self):
+        self.hub.lies = True
+        result = self.submit(check=1)
+        self.assertIn("is not on the server as it was sent", " ".join(result.stderr.split()))
+        self.assertIn("Do not merge it", result.stderr)
+
+    def test_answers_that_make_no_sense(self):
+        for operation, answer in (("whoami", b"<html>"), ("whoami", b"[]"), ("info", b"{}"), ("paths_info", b"{}"), ("preupload", b'{"files": []}'),
+                                  ("batch", b'{"objects": [{"oid": "0"}]}'), ("batch", b"[" * 5000), ("commit", b"{}"), ("discussions", b"[]")):
+            with self.subTest(operation=operation):
+                def garble(hub, handler, body): raise Answer(200, answer)
+                self.hub.faults = {operation: [garble] * 9}
+                self.assertIn("makes no sense", " ".join(self.submit(check=1).stderr.split()))
+
+    def test_tls_that_does_not_verify(self):
+        certificate = self.folder / "certificate.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.folder / "key.pem", "-out", self.folder / "cert.pem",
+                        "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        certificate.write_bytes((self.folder / "key.pem").read_bytes() + (self.folder / "cert.pem").read_bytes())
+        self.hub.close()
+        self.hub = Hub(self.folder / "tls", tls=certificate)
+        self.addCleanup(self.hub.close)
+        self.hub.repo(REPO).add({"README.md": b""})
+        self.repo = self.hub.repo(REPO)
+        result = self.submit(check=1)
+        self.assertIn("SSL_CERT_FILE", result.stderr)
+        self.assertEqual(self.hub.requests, [])
+        self.submit_json(env={"SSL_CERT_FILE": str(self.folder / "cert.pem")})
+        self.check_pull_request()
+
+    def test_interrupted(self):
+        started = threading.Event()
+        def wait(hub, handler, body):
+            started.set(); time.sleep(1)
+        self.hub.faults = {"put": [wait] * 100}
+        process = subprocess.Popen([BINARY, "submit", "--trace-dir", self.trace, "--allow-unverified"], env=self.environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertTrue(started.wait(30))
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        self.assertLess(time.monotonic() - begun, 5)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("Run the same command again", errors)
+        self.assertEqual(self.repo.discussions, [])
+        self.hub.faults = {}
+        self.submit_json()
+        self.check_pull_request()
+
+    def test_killed_at_any_moment(self):
+        for i in range(8):
+            process = subprocess.Popen([BINARY, "submit", "--trace-dir", self.trace, "--allow-unverified"], env=self.environment(),
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(0.02 * i)
+            process.kill(); process.wait()
+        for path in (self.folder / "tmp").iterdir(): subprocess.run(["rm", "-rf", path])  # kill -9 leaves its scratch
+        time.sleep(0.5)
+        self.submit_json()
+        self.check_pull_request()
+
+    # The git way.
+    def bare(self, attributes="*.safetensors filter=lfs diff=lfs merge=lfs -text\n"):
+        bare = self.folder / "bare.git"
+        work = self.folder / "seed"
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", bare], check=True)
+        subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
+        (work / "README.md").write_text("# traces\n")
+        if attributes: (work / ".gitattributes").write_text(attributes)
+        env = self.environment()
+        for command in (["add", "."], ["commit", "-qm", "first"], ["push", "-q", str(bare), "main"]):
+            subprocess.run(["git", "-C", work, *command], check=True, env=env)
+        git(bare, "config", "uploadpack.allowFilter", "true")
+        return bare
+
+    def clone(self, remote, branch, name):
+        folder = self.folder / name
+        env = self.environment()
+        subprocess.run(["git", "-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.process=git-lfs filter-process", "-c",
+                        "filter.lfs.required=true", "clone", "-q", "-b", branch, remote, folder], check=True, env=env)
+        return folder
+
+    def test_a_branch_of_a_git_remote(self):
+        for attributes in ("*.safetensors filter=lfs diff=lfs merge=lfs -text\n", None):
+            with self.subTest(attributes=attributes):
+                bare = self.bare(attributes)
+                remote = f"file://{bare}"
+                result = self.submit_json("--remote", remote)
+                self.assertRegex(result["branch"], r"^workloads-20\d{6}-mixed$")
+                clone = self.clone(remote, result["branch"], "clone")
+                run("validate", "--trace-dir", clone, check=0)
+                self.assertEqual(tree(clone / "blob"), tree(self.trace / "blob"))
+                self.assertEqual(workloads(clone), workloads(self.trace))
+                # Blobs are in LFS, not in git.
+                blob = next(line for line in git(bare, "ls-tree", "-r", result["branch"]).decode().splitlines() if ".safetensors" in line)
+                self.assertTrue(parse_pointer(git(bare, "cat-file", "blob", blob.split()[2])))
+                self.assertIn(f"[", git(bare, "log", "-1", "--format=%s", result["branch"]).decode())
+                again = self.submit_json("--remote", remote)
+                self.assertTrue(again["was_there"])
+                self.assertEqual(again["branch"], result["branch"])
+                part = self.submit_json("--remote", remote, "--definition-name", DECODE)
+                self.assertRegex(part["branch"], r"-gqa_paged$")
+                other = self.submit_json("--remote", remote, "--op-type", "rmsnorm")
+                for path in (bare, clone, self.folder / "seed"): subprocess.run(["rm", "-rf", path])
+
+    def test_a_git_remote_over_http(self):
+        """git's smart protocol and git-lfs's batch API, as any forge has them."""
+        remote = f"{self.hub.url}/datasets/{REPO}"
+        result = self.submit_json("--remote", remote)
+        self.assertIn("smart", self.operations())
+        self.assertIn("batch", self.operations())
+        folder = self.check_out(f"refs/heads/{result['branch']}", "branch")
+        run("validate", "--trace-dir", folder, check=0)
+        self.assertEqual(tree(folder / "blob"), tree(self.trace / "blob"))
+        # What main has under another id is fetched through LFS to be compared.
+        self.repo.move("refs/heads/main", self.repo.head(result["branch"]))
+        lines = [json.loads(line) for line in self.repo.content(self.repo.tree("main")[LINES][0]).decode().splitlines()]
+        for i, line in enumerate(lines): line["workload"]["uuid"] = f"foreign-{i}"
+        self.repo.add({LINES: "".join(json.dumps(line) + "\n" for line in lines).encode()})
+        self.submit("--remote", remote, check=3)
+
+    def test_a_remote_that_cannot_be_pushed_to(self):
+        bare = self.bare()
+        hook = bare / "hooks/pre-receive"
+        hook.write_text("#!/bin/sh\necho no entry >&2\nexit 1\n"); hook.chmod(0o755)
+        result = self.submit("--remote", f"file://{bare}", check=1)
+        self.assertIn("no entry", result.stderr)
+        command = re.search(r"git -C (\S+) push origin (\S+)", result.stderr)
+        self.assertTrue(command, result.stderr)
+        hook.unlink()
+        subprocess.run(command[0].split(), check=True, env=self.environment(), capture_output=True)
+        run("validate", "--trace-dir", self.clone(f"file://{bare}", command[2], "clone"), check=0)
+        result = self.submit("--remote", f"file://{self.folder}/none", check=1)
+        self.assertIn("git ls-remote", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
