@@ -10,6 +10,7 @@
 #include "engine/plan.h"
 #include "simulated/server.h"
 #include "submit/submit.h"
+#include "verify/verify.h"
 
 namespace cw::cli {
 
@@ -46,6 +47,11 @@ struct MergeArguments {
   std::vector<std::filesystem::path> inputs;
   std::filesystem::path output;
   MergeOptions options;
+};
+
+struct VerifyArguments {
+  VerifyOptions options;
+  std::filesystem::path venv;
 };
 
 struct SubmitArguments {
@@ -132,6 +138,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
 int run_inspect(const InspectArguments& arguments, const CommonArguments& common);
 int run_merge(const MergeArguments& arguments, const CommonArguments& common);
 int run_submit(const SubmitArguments& arguments, const CommonArguments& common);
+int run_verify(const VerifyArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
 /// The built-in bindings, or those of a file.

@@ -107,6 +107,30 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
   return command;
 }
 
+CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
+  CLI::App* command = app.add_subcommand("verify", "Make every workload run: loader, reference, replay");
+  VerifyOptions& options = arguments.options;
+  command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")->required()->type_name("DIR");
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
+  command->add_option("--python", options.python, "Has flashinfer-bench and PyTorch")->capture_default_str()->type_name("PATH");
+  command->add_option("--venv", arguments.venv, "Virtual environment that has them")->excludes("--python")->type_name("DIR");
+  command->add_flag("--reference,!--no-reference", options.runs_reference,
+                    "Run each through its definition's reference\nwhere it has one (default)");
+  command->add_option("--device", options.device, "cpu, cuda, cuda:1, … (auto: the GPU if there is one)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--limit", options.limit_seconds, "Seconds that one workload may take")
+      ->check(silent(CLI::Range(1, 1'000'000)))
+      ->capture_default_str()
+      ->type_name("N");
+  command->add_option("--dumps", options.dumps, "Run these dumps again with flashinfer replay,\nand compare the outputs")
+      ->type_name("DIR");
+  command->add_option("--engine-python", options.engine_python, "Has FlashInfer, for --dumps (default: --python)")
+      ->type_name("PATH");
+  return command;
+}
+
 // "owner/name", as the Hub has them.
 std::string check_repo(const std::string& text) {
   const std::size_t slash = text.find('/');
@@ -392,6 +416,7 @@ int main(int argc, char** argv) {
   ValidateArguments validate_arguments;
   MergeArguments merge_arguments;
   SubmitArguments submit_arguments;
+  VerifyArguments verify_arguments;
   CollectArguments collect_arguments, env_arguments;
   ServeArguments serve_arguments;
   DriveArguments drive_arguments;
@@ -402,11 +427,12 @@ int main(int argc, char** argv) {
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
   CLI::App* const validate = add_validate(app, validate_arguments);
   CLI::App* const merge = add_merge(app, merge_arguments);
+  CLI::App* const verify = add_verify(app, verify_arguments);
   CLI::App* const submit = add_submit(app, submit_arguments);
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, submit, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, verify, submit, env, serve, drive}) add_common(command, common);
 
   try {
     // Without a subcommand it is collect.
@@ -434,6 +460,7 @@ int main(int argc, char** argv) {
     if (serve->parsed()) return run_serve(serve_arguments, common);
     if (drive->parsed()) return run_drive(drive_arguments, common);
     if (merge->parsed()) return run_merge(merge_arguments, common);
+    if (verify->parsed()) return run_verify(verify_arguments, common);
     if (submit->parsed()) return run_submit(submit_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);
     return run_validate(validate_arguments, common);

@@ -88,14 +88,18 @@ Result<Verification> read_verification(const fs::path& root) {
   return verification;
 }
 
-Result<void> write_verification(const fs::path& root, const Verification& verification) {
+Json to_json(const Verification& verification) {
   Json definitions = Json::object();
   for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
   Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
   if (const auto& replay = verification.replay)
     json["replay"] = {{"dumps", replay->dumps},     {"passed", replay->passed},     {"failed", replay->failed},
                       {"skipped", replay->skipped}, {"failures", replay->failures}};
-  return write_atomically(root / verification_file, dump_indented(json) + "\n");
+  return json;
+}
+
+Result<void> write_verification(const fs::path& root, const Verification& verification) {
+  return write_atomically(root / verification_file, dump_indented(to_json(verification)) + "\n");
 }
 
 }  // namespace cw
