@@ -32,7 +32,7 @@ port=$((31000 + RANDOM % 1000))
   --port $port --attention-backend flashinfer --sampling-backend flashinfer --disable-cuda-graph --disable-radix-cache \
   --cuda-graph-backend-prefill disabled --max-total-tokens 2048 --mem-fraction-static 0.25) > "$out/engine.log" 2>&1 &
 engine=$!
-for i in $(seq 240); do curl -sf "http://127.0.0.1:$port/health" > /dev/null && break; sleep 1; done
+for i in $(seq 240); do curl -sf "http://127.0.0.1:$port/health" > /dev/null && break; kill -0 $engine 2> /dev/null || break; sleep 1; done
 { timeout 120 "$tool/collect-workloads" drive --url "http://127.0.0.1:$port" --random-prompts --input-tokens 64 --output-tokens 3 \
     --num-prompts 4 --concurrency 4
   kill -TERM -- -$engine; for i in $(seq 60); do kill -0 -- -$engine 2> /dev/null || break; sleep 0.5; done

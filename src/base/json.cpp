@@ -45,6 +45,10 @@ std::string brief(const Json& value) {
   return text;
 }
 
+std::string plain(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : brief(value);
+}
+
 std::string dump(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

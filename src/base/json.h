@@ -21,6 +21,9 @@ std::string string_member(const Json& object, const char* name);
 /// For messages: scalars as they are, cut at 80 characters, "an object" or "a list" else.
 std::string brief(const Json& value);
 
+/// For people: the text of a string; else as brief().
+std::string plain(const Json& value);
+
 /// Compact text. Bytes that are not UTF-8 (from file names) are replaced.
 std::string dump(const Json& value);
 /// The same, indented by one.

@@ -49,6 +49,16 @@ struct MergeArguments {
   MergeOptions options;
 };
 
+enum class ReportFormat { html, markdown };
+
+struct ReportArguments {
+  std::filesystem::path trace_dir;
+  std::filesystem::path against;  ///< the dataset it is meant for; empty: none
+  std::filesystem::path output;   ///< empty: report.html for a page, else stdout
+  ReportFormat format = ReportFormat::html;
+  std::vector<std::string> definition_names;
+};
+
 struct VerifyArguments {
   VerifyOptions options;
   std::filesystem::path venv;
@@ -138,6 +148,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
 int run_inspect(const InspectArguments& arguments, const CommonArguments& common);
 int run_merge(const MergeArguments& arguments, const CommonArguments& common);
 int run_submit(const SubmitArguments& arguments, const CommonArguments& common);
+int run_report(const ReportArguments& arguments, const CommonArguments& common);
 int run_verify(const VerifyArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 

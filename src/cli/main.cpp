@@ -107,6 +107,20 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
   return command;
 }
 
+CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
+  CLI::App* command = app.add_subcommand("report", "A page, or Markdown, on what a dataset holds");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
+  command->add_option("--out", arguments.output, "File to write (default: report.html; Markdown\nand JSON go to stdout)")
+      ->type_name("FILE");
+  command->add_option("--format", arguments.format, "A page that works offline, or Markdown")
+      ->transform(one_of<ReportFormat>({{"html", ReportFormat::html}, {"md", ReportFormat::markdown}}))
+      ->default_str("html")
+      ->type_name("html|md");
+  command->add_option("--against", arguments.against, "The dataset it is meant for: shows what is new")->type_name("DIR");
+  command->add_option("--definition-name", arguments.definition_names, "Only these definitions")->type_name("NAME");
+  return command;
+}
+
 CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
   CLI::App* command = app.add_subcommand("verify", "Make every workload run: loader, reference, replay");
   VerifyOptions& options = arguments.options;
@@ -416,6 +430,7 @@ int main(int argc, char** argv) {
   ValidateArguments validate_arguments;
   MergeArguments merge_arguments;
   SubmitArguments submit_arguments;
+  ReportArguments report_arguments;
   VerifyArguments verify_arguments;
   CollectArguments collect_arguments, env_arguments;
   ServeArguments serve_arguments;
@@ -427,12 +442,13 @@ int main(int argc, char** argv) {
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
   CLI::App* const validate = add_validate(app, validate_arguments);
   CLI::App* const merge = add_merge(app, merge_arguments);
+  CLI::App* const report_command = add_report(app, report_arguments);
   CLI::App* const verify = add_verify(app, verify_arguments);
   CLI::App* const submit = add_submit(app, submit_arguments);
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, verify, submit, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive}) add_common(command, common);
 
   try {
     // Without a subcommand it is collect.
@@ -460,6 +476,7 @@ int main(int argc, char** argv) {
     if (serve->parsed()) return run_serve(serve_arguments, common);
     if (drive->parsed()) return run_drive(drive_arguments, common);
     if (merge->parsed()) return run_merge(merge_arguments, common);
+    if (report_command->parsed()) return run_report(report_arguments, common);
     if (verify->parsed()) return run_verify(verify_arguments, common);
     if (submit->parsed()) return run_submit(submit_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);

@@ -55,9 +55,10 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   if (all > shown) failures += fmt::format("  and {} more, in {}\n", all - shown, verification_file);
   if (!failures.empty()) text += "\nfailed:\n" + failures;
   if (const auto& replay = verification.replay; replay && !options.dumps.empty()) {
-    text += fmt::format("\nreplay: {} of {} calls gave the recorded outputs, {} did not, {} cannot be run again\n",
-                        with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->failed),
-                        with_separators(replay->skipped));
+    text += fmt::format("\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
+                        "        {} failed, {} cannot be run again (their constructor was not dumped)\n",
+                        with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
+                        with_separators(replay->failed), with_separators(replay->skipped));
     for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
   }
   const std::string device = string_member(verification.environment, "device");

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "base/console.h"
+#include "collect/timeline.h"
 #include "pipeline/collection.h"
 
 namespace cw {
@@ -95,7 +96,7 @@ class CollectRun {
   // The engine's whole life.
   Result<void> collect() {
     CW_TRY(prompts_, options_.prompts());
-    const auto begin = Clock::now();
+    const auto begin = started_ = Clock::now();
     CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
     // Engines call FlashInfer while they load too: to warm up, to tune, to size their pools.
@@ -106,6 +107,7 @@ class CollectRun {
       if (outcome_.failure) return tl::unexpected(*outcome_.failure);
       if (Clock::now() < next_look) return {};
       next_look = Clock::now() + std::chrono::milliseconds(200);
+      note_time();
       observer_.loading(last_line(options_.engine.log));
       return {};
     }));
@@ -283,7 +285,15 @@ class CollectRun {
     progress.disk = disk_;
     progress.is_frozen = engine_->is_frozen();
     progress.definitions = watcher_->sanitizer().progress();
+    note_time();
     observer_.running(progress);
+  }
+
+  void note_time() { timeline_.add(sample()); }
+
+  TimelineSample sample() const {
+    return {std::chrono::duration<double>(Clock::now() - started_).count(), resumed_from_ + control_.done,
+            control_.output_tokens, watcher_->sanitizer().calls(), disk_, control_.under_way};
   }
 
   // The last answers have come; their calls may still be on the way to the disk.
@@ -319,6 +329,9 @@ class CollectRun {
     Json& run = watcher_->options().provenance;
     if (run.is_null()) run = Json::object();
     run["traffic"] = to_json(outcome_.traffic);
+    run["ready_after_s"] = outcome_.ready_seconds;
+    timeline_.finish(sample());
+    run["timeline"] = timeline_.to_json();
     run["peak_disk_bytes"] = outcome_.peak_disk;
     run["engine_frozen_times"] = outcome_.freezes;
     run["saturated"] = outcome_.is_saturated;
@@ -339,7 +352,8 @@ class CollectRun {
   std::optional<Engine> engine_;
   TrafficControl control_;
   CollectRunOutcome outcome_;
-  Clock::time_point begun_, last_sign_;
+  Clock::time_point started_, begun_, last_sign_;
+  Timeline timeline_;
   std::uint64_t last_tokens_ = 0, last_calls_ = 0, disk_ = 0;
   Clock::time_point next_save_;
   std::size_t resumed_from_ = 0;  ///< requests

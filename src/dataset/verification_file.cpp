@@ -80,10 +80,10 @@ Result<Verification> read_verification(const fs::path& root) {
   for (const auto& [name, definition] : json->at("definitions").items())
     verification.definitions.emplace(name, to_definition(definition));
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
-    verification.replay = {count(*replay, "dumps"), count(*replay, "passed"), count(*replay, "failed"),
-                           count(*replay, "skipped"), {}};
+    verification.replay = {count(*replay, "dumps"), count(*replay, "passed"), count(*replay, "compared"),
+                           count(*replay, "failed"), count(*replay, "skipped"), {}};
     if (replay->contains("failures") && replay->at("failures").is_array())
-      for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(brief(failure));
+      for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(plain(failure));
   }
   return verification;
 }
@@ -93,8 +93,8 @@ Json to_json(const Verification& verification) {
   for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
   Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
   if (const auto& replay = verification.replay)
-    json["replay"] = {{"dumps", replay->dumps},     {"passed", replay->passed},     {"failed", replay->failed},
-                      {"skipped", replay->skipped}, {"failures", replay->failures}};
+    json["replay"] = {{"dumps", replay->dumps},     {"passed", replay->passed},   {"compared", replay->compared},
+                      {"failed", replay->failed},   {"skipped", replay->skipped}, {"failures", replay->failures}};
   return json;
 }
 

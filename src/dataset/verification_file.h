@@ -40,7 +40,10 @@ struct DefinitionVerification {
 
 /// Recorded calls that were run again.
 struct ReplayVerification {
-  std::size_t dumps = 0, passed = 0, failed = 0, skipped = 0;
+  std::size_t dumps = 0;
+  std::size_t passed = 0;    ///< ran, and gave the recorded outputs where any are recorded
+  std::size_t compared = 0;  ///< of these: had outputs to compare with (plans, and what works in place, have none)
+  std::size_t failed = 0, skipped = 0;
   std::vector<std::string> failures;  ///< the first few, as `flashinfer replay` words them
 };
 

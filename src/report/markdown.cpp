@@ -13,7 +13,7 @@ constexpr std::size_t most_defects = 12;
 
 std::string text_of(const Json& object, const char* name) {
   if (!object.is_object() || !object.contains(name) || object.at(name).is_null()) return "";
-  return brief(object.at(name));
+  return plain(object.at(name));
 }
 
 double number_of(const Json& object, const char* name) {

@@ -1,6 +1,7 @@
 #include "report/summary.h"
 
 #include <algorithm>
+#include <cstring>
 #include <bit>
 #include <set>
 #include <unordered_map>
@@ -277,7 +278,7 @@ Json to_json(const Summary& summary) {
   json["definitions"] = std::move(definitions);
   if (!summary.environment.empty()) json["verified_with"] = summary.environment;
   if (summary.replay)
-    json["replay"] = {{"dumps", summary.replay->dumps}, {"passed", summary.replay->passed}, {"failed", summary.replay->failed},
+    json["replay"] = {{"dumps", summary.replay->dumps}, {"passed", summary.replay->passed}, {"compared", summary.replay->compared}, {"failed", summary.replay->failed},
                       {"skipped", summary.replay->skipped}, {"failures", summary.replay->failures}};
   return json;
 }

@@ -89,10 +89,10 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
                           with_separators(checks.executed), with_separators(checks.with_reference),
                           device.empty() ? "" : ", on " + escape_markdown(device)));
   const auto& replay = summary.replay;
-  text += box(replay && replay->failed == 0 && replay->passed > 0,
-              replay ? fmt::format("`flashinfer replay --compare-outputs`: {} of {} recorded calls give the recorded outputs",
-                                   with_separators(replay->passed), with_separators(replay->dumps))
-                     : "`flashinfer replay --compare-outputs` over recorded calls");
+  text += box(replay && replay->failed == 0 && replay->compared > 0,
+              replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them with outputs to compare",
+                                   with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared))
+                     : "`flashinfer replay` over recorded calls");
   return text;
 }
 

@@ -194,9 +194,13 @@ class Verifier {
                                    {{"PYTHONUTF8", "1"}, {"FLASHINFER_LOGLEVEL", "0"}, {"NO_COLOR", "1"}}},
                                   replay_limit);
       if (!output) return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}", output.error().message);
-      CW_TRY(const ReplayVerification one, parse_replay(*output));
+      CW_TRY(const ReplayVerification one, parse_replay(*output, [&dumps](const std::string& name) {
+               std::error_code ignored;
+               return fs::exists(dumps / name / "outputs.safetensors", ignored) || fs::exists(dumps / name / "outputs.pt", ignored);
+             }));
       all.dumps += one.dumps;
       all.passed += one.passed;
+      all.compared += one.compared;
       all.failed += one.failed;
       all.skipped += one.skipped;
       for (const std::string& failure : one.failures)
@@ -217,7 +221,7 @@ class Verifier {
 
 }  // namespace
 
-Result<ReplayVerification> parse_replay(std::string_view output) {
+Result<ReplayVerification> parse_replay(std::string_view output, const std::function<bool(const std::string&)>& has_outputs) {
   // [7] rmsnorm (20261123_…_call0001): ✅ Passed
   // [8] Wrapper.run (…): ⚠️  Mismatch        [9] …: ❌ Error: …
   struct ReplayedCall {
@@ -248,6 +252,8 @@ Result<ReplayVerification> parse_replay(std::string_view output) {
     const bool is_method = dot != std::string::npos && dot > 0;
     if (call.result.ends_with("Passed")) {
       ++result.passed;
+      const std::size_t open = call.name.find(" (");
+      result.compared += has_outputs(call.name.substr(open + 2, call.name.size() - open - 3));
     } else if (is_method && !constructed.contains(call.name.substr(0, dot))) {
       ++result.skipped;
     } else {

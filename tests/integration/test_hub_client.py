@@ -1,6 +1,6 @@
 """The Hub's real client, huggingface_hub from PyPI, judges the test's Hub: it opens a pull request there and reads it back.
 Then its requests are compared with those of submit for the same commit, and it reads what submit made."""
-import json, os, pathlib, unittest
+import json, os, pathlib, sys, unittest
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -9,6 +9,8 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from hub_server import Hub
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+import references
 from test_submit import DECODE, LINES, REPO, SubmitTest as Base
 from support import run, tree, workloads
 
@@ -86,6 +88,48 @@ class HubClientTest(Base):
         run("validate", "--trace-dir", folder, check=0)
         self.assertEqual(workloads(folder), workloads(self.trace))
         self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(self.trace / "blob"))
+
+    def test_from_an_engine_to_a_pull_request(self):
+        """The whole way: two engines' collections, merged, validated, reported, verified and offered. The guard against
+        simulated engines is lifted for this test only."""
+        parts = []
+        for i, tp in enumerate(("1", "2")):
+            trace = self.new_trace(f"host{i}")
+            references.fill(trace)
+            definitions = [DECODE, "rmsnorm_h4096"] if tp == "1" else ["rmsnorm_h4096", "fused_add_rmsnorm_h4096"]
+            run("collect", "--engine", "simulated", "--trace-dir", trace, "--random-prompts", "--sweep", "1,4,8", "--output-tokens", "8", "--tp", tp,
+                "--definition-name", *definitions, "-q", "--engine-args", "--max-total-tokens 8192", "--work-dir", self.folder / f"work{i}",
+                check=0, env=self.environment())
+            parts.append(trace)
+        merged = self.folder / "merged"
+        run("merge", *parts, "--out", merged, check=0)
+        run("validate", "--trace-dir", merged, check=0)
+        arguments = ["submit", "--trace-dir", merged]
+        self.assertIn("simulated", run(*arguments, check=1, env=self.environment()).stderr)
+        lifted = self.environment(COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED="1")
+        self.assertIn("collect-workloads verify", run(*arguments, check=1, env=lifted).stderr)
+        run("verify", "--trace-dir", merged, "--python", sys.executable, check=0, env=self.environment(CUDA_VISIBLE_DEVICES=""))
+        run("report", "--trace-dir", merged, "--out", self.folder / "report.html", check=0)
+        self.assertIn("Verified on CPU", (self.folder / "report.html").read_text())
+        result = json.loads(run(*arguments, "--json", check=0, env=lifted).stdout)
+        for words in ("- [x] `collect-workloads validate`", "- [x] flashinfer-bench's loader", "- [x] Run once through", "- [ ] Collected from a real",
+                      "- [ ] `flashinfer replay`"):
+            self.assertIn(words, result["description"])
+        # The real client sees a pull request, takes it down, and the dataset is what was merged.
+        api = self.api()
+        discussion, = api.get_repo_discussions(REPO, repo_type="dataset")
+        self.assertEqual((discussion.num, discussion.title, discussion.is_pull_request), (1, result["title"], True))
+        folder = huggingface_hub.snapshot_download(REPO, repo_type="dataset", revision="refs/pr/1", local_dir=self.folder / "snapshot",
+                                                   endpoint=self.hub.url, token="hf_writer")
+        run("validate", "--trace-dir", folder, check=0)
+        self.assertEqual(workloads(folder), workloads(merged))
+        self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(merged / "blob"))
+        # Changed afterwards, it is unverified again.
+        lines = next((merged / "workloads/rmsnorm").glob("*.jsonl"))
+        lines.write_text("".join(lines.read_text().splitlines(True)[:-1]) + json.dumps({"definition": lines.stem, "solution": None, "evaluation": None,
+                         "workload": {"uuid": "another", "axes": {"batch_size": 12345}, "inputs": {n: {"type": "random"} for n in
+                                      (("hidden_states", "weight") if lines.stem.startswith("rms") else ("hidden_states", "residual", "weight"))}}}) + "\n")
+        self.assertIn("not verified as they are now", " ".join(run(*arguments, check=1, env=lifted).stderr.split()))
 
 
 # Only what is here, not the tests of the base again.

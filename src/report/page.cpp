@@ -1,0 +1,322 @@
+#include "report/page.h"
+
+#include <algorithm>
+#include <map>
+
+#include <kainjow/mustache.hpp>
+
+#include "base/console.h"
+#include "report/built_in_page.h"
+#include "report/charts.h"
+#include "report/markdown.h"
+
+namespace cw {
+namespace {
+
+using Data = kainjow::mustache::data;
+
+constexpr std::size_t most_failures = 20;
+
+Data list() {
+  return Data(Data::type::list);
+}
+
+Data row(const std::string& name, const std::string& value) {
+  Data item;
+  item.set("name", name);
+  item.set("value", value);
+  return item;
+}
+
+std::string percent(double share) {
+  return fmt::format("{:.2f}", std::max(share * 100, 0.0));
+}
+
+std::string bytes(double count) {
+  return count >= 1e9 ? fmt::format("{:.2f} GB", count / 1e9) : fmt::format("{:.1f} MB", count / 1e6);
+}
+
+double number_of(const Json& object, const char* name) {
+  return object.is_object() && object.contains(name) && object.at(name).is_number() ? object.at(name).get<double>() : 0;
+}
+
+// The two axes that say most: how many sequences, and how many KV tokens.
+struct Plane {
+  std::size_t x = 0, y = 0;
+  std::string x_name, y_name;
+  std::int64_t x_less = 0;  // len_indptr is one more than the batch size
+  bool has_y = false;
+};
+
+Plane plane_of(const std::vector<std::string>& axes) {
+  Plane plane;
+  const auto place = [&axes](std::string_view name) {
+    return static_cast<std::size_t>(std::find(axes.begin(), axes.end(), name) - axes.begin());
+  };
+  if (place("batch_size") < axes.size()) {
+    plane.x = place("batch_size");
+  } else if (place("len_indptr") < axes.size()) {
+    plane.x = place("len_indptr");
+    plane.x_less = 1;
+  }
+  plane.x_name = plane.x_less == 1 ? "batch size (len_indptr − 1)" : axes[plane.x];
+  std::size_t best_rank = 0;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    if (i == plane.x) continue;
+    const std::string& name = axes[i];
+    // Page pools are as large as the engine made them; len_indptr is the batch size once more.
+    const bool is_dull = name == "num_pages" || name == "len_indptr";
+    const std::size_t rank = is_dull ? 1 : name.find("kv") != std::string::npos ? 3 : 2;
+    if (rank <= best_rank) continue;
+    best_rank = rank;
+    plane.y = i;
+    plane.has_y = true;
+    plane.y_name = name;
+  }
+  return plane;
+}
+
+std::string spread(const DefinitionSummary& definition) {
+  const Plane plane = plane_of(definition.var_axes);
+  std::vector<ScatterPoint> points;
+  for (const WorkloadSummary& workload : definition.workloads) {
+    const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.seen);
+    points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.seen, workload.is_new});
+  }
+  return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "times seen", points);
+}
+
+std::string lengths(const LengthHistogram& histogram) {
+  std::vector<std::pair<std::string, std::uint64_t>> bars;
+  if (histogram.empty > 0) bars.emplace_back("0", histogram.empty);
+  for (std::size_t i = 0; i < histogram.buckets.size(); ++i) {
+    const std::uint64_t from = std::uint64_t{1} << i;
+    const std::string first = with_separators(from);
+    bars.emplace_back(i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)), histogram.buckets[i]);
+  }
+  return bar_chart("sequence lengths, by " + histogram.input, bars);
+}
+
+Data axes(const DefinitionSummary& definition) {
+  Data rows = list();
+  for (std::size_t i = 0; i < definition.var_axes.size(); ++i) {
+    std::vector<std::int64_t> values;
+    for (const WorkloadSummary& workload : definition.workloads) values.push_back(workload.axes[i]);
+    std::sort(values.begin(), values.end());
+    Data item;
+    item.set("name", definition.var_axes[i]);
+    item.set("least", std::to_string(values.front()));
+    item.set("median", std::to_string(values[values.size() / 2]));
+    item.set("most", std::to_string(values.back()));
+    rows.push_back(item);
+  }
+  return rows;
+}
+
+std::string verified(const DefinitionSummary& definition) {
+  if (!definition.verification) return "no";
+  const DefinitionVerification& verification = *definition.verification;
+  if (!verification.failures.empty()) return fmt::format("{} failed", with_separators(verification.failures.size()));
+  if (!verification.is_passed()) return "in part";
+  return verification.has_reference ? "runs" : "loads";
+}
+
+Data to_data(const DefinitionSummary& definition, bool is_compared) {
+  Data data;
+  data.set("name", definition.name);
+  data.set("op_type", definition.op_type);
+  data.set("models", fmt::format("{}", fmt::join(definition.models, ", ")));
+  data.set("has_models", !definition.models.empty());
+  data.set("kept", with_separators(definition.workloads.size()));
+  data.set("new", with_separators(definition.added));
+  data.set("there", definition.state == DefinitionState::missing ? "new definition"
+                    : definition.state == DefinitionState::differs ? "differs there" : with_separators(definition.others));
+  data.set("calls", with_separators(definition.calls));
+  data.set("verified", verified(definition));
+  data.set("axes", axes(definition));
+  data.set("spread", definition.var_axes.empty() ? "" : spread(definition));
+
+  std::vector<std::uint64_t> seen;
+  std::uint64_t sum = 0;
+  for (const WorkloadSummary& workload : definition.workloads) {
+    seen.push_back(workload.seen);
+    sum += workload.seen;
+  }
+  data.set("frequency", sum > 0 ? rank_chart(std::move(seen)) : "");
+  std::vector<std::pair<std::string, std::uint64_t>> amounts;
+  if (definition.calls > 0) amounts = {{"calls seen", definition.calls}, {"distinct", definition.distinct}};
+  amounts.emplace_back("kept", definition.workloads.size());
+  if (is_compared) amounts.emplace_back("new", definition.added);
+  data.set("funnel", funnel_chart(amounts));
+  Data charts = list();
+  for (const LengthHistogram& histogram : definition.lengths) charts.push_back(Data(lengths(histogram)));
+  data.set("lengths", charts);
+
+  Data derived = list();
+  for (const auto& [input, calls] : definition.derived_calls) {
+    const auto because = definition.derived_because.find(input);
+    derived.push_back(row(fmt::format("{} of {} calls", input, with_separators(calls)),
+                          because == definition.derived_because.end() ? "" : because->second));
+  }
+  data.set("derived", derived);
+  data.set("has_derived", !definition.derived_calls.empty());
+  Data failures = list();
+  if (definition.verification)
+    for (const VerificationFailure& failure : definition.verification->failures) {
+      if (failures.list_value().size() == most_failures) break;
+      failures.push_back(row(failure.workload + " (" + failure.stage + ")", failure.message));
+    }
+  data.set("failures", failures);
+  data.set("has_failures", !failures.list_value().empty());
+  return data;
+}
+
+// Columns of the time line by name (collect/timeline.h).
+Data timeline(const Json& run) {
+  Data charts = list();
+  if (!run.contains("timeline") || !run.at("timeline").is_object()) return charts;
+  const Json& line = run.at("timeline");
+  if (!line.contains("columns") || !line.contains("samples") || !line.at("samples").is_array()) return charts;
+  std::map<std::string, std::size_t> columns;
+  for (const Json& column : line.at("columns"))
+    if (column.is_string()) columns.emplace(column.get<std::string>(), columns.size());
+  const auto values = [&](const char* name) {
+    std::vector<std::pair<double, double>> points;
+    const auto time = columns.find("s"), column = columns.find(name);
+    if (time == columns.end() || column == columns.end()) return points;
+    for (const Json& sample : line.at("samples")) {
+      const std::size_t most = std::max(time->second, column->second);
+      if (sample.is_array() && sample.size() > most && sample[time->second].is_number() && sample[column->second].is_number())
+        points.emplace_back(sample[time->second].get<double>(), sample[column->second].get<double>());
+    }
+    return points;
+  };
+  auto disk = values("disk_bytes");
+  for (auto& [time, value] : disk) value /= 1e6;
+  for (const std::string& chart : {line_chart("requests done", "", values("requests")), line_chart("under way", "", values("under_way")),
+                                   line_chart("output tokens", "", values("output_tokens")), line_chart("calls captured", "", values("calls")),
+                                   line_chart("dumps on disk", " MB", disk)})
+    if (!chart.empty()) charts.push_back(Data(chart));
+  return charts;
+}
+
+Data to_data(const CaptureSummary& capture) {
+  Data data, rows = list();
+  const std::string title = describe_capture(capture);
+  data.set("title", title.empty() ? capture.id : title);
+  data.set("is_simulated", capture.is_simulated);
+  const auto add = [&rows](const char* name, const std::string& value) {
+    if (!value.empty()) rows.push_back(row(name, value));
+  };
+  const Json none = Json::object();
+  const Json& run = capture.run.is_object() ? capture.run : none;
+  for (const auto& [name, member] : {std::pair("engine", "version"), {"model", "model"}, {"tensor parallelism", "tensor_parallel"},
+                                     {"started (UTC)", "started"}, {"prompts", "prompts"}})
+    if (run.contains(member) && !run.at(member).is_null()) add(name, plain(run.at(member)));
+  add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
+  if (run.contains("traffic") && run.at("traffic").is_object()) {
+    const Json& traffic = run.at("traffic");
+    add("traffic", fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
+                               number_of(traffic, "completed"), number_of(traffic, "sent"), number_of(traffic, "seconds"),
+                               number_of(traffic, "input_tokens"), number_of(traffic, "output_tokens")));
+  }
+  if (run.contains("ready_after_s")) add("ready after", fmt::format("{:.1f} s", number_of(run, "ready_after_s")));
+  if (run.contains("peak_disk_bytes"))
+    add("disk", fmt::format("at most {} of {}", bytes(number_of(run, "peak_disk_bytes")), bytes(number_of(run, "disk_budget_bytes"))));
+  if (run.contains("failure")) add("ended early", plain(run.at("failure")));
+  add("capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
+  data.set("rows", rows);
+  const std::string command = engine_command(capture);
+  data.set("command", command);
+  data.set("has_command", !command.empty());
+  const Data charts = timeline(run);
+  data.set("has_timeline", !charts.list_value().empty());
+  data.set("timeline", charts);
+
+  Data functions = list();
+  for (const auto& [name, counts] : capture.functions) {
+    Data item;
+    item.set("name", name);
+    for (const char* what : {"calls", "bound", "rejected", "skipped"})
+      item.set(what, with_separators(static_cast<std::uint64_t>(number_of(counts, what))));
+    functions.push_back(item);
+  }
+  data.set("functions", functions);
+  data.set("has_functions", !capture.functions.empty());
+  return data;
+}
+
+Data defects(const Summary& summary) {
+  std::map<std::tuple<std::string, std::string, std::string>, DefectSummary> joined;
+  for (const CaptureSummary& capture : summary.captures)
+    for (const DefectSummary& defect : capture.defects) {
+      DefectSummary& all = joined[{defect.name, defect.function, defect.detail}];
+      const std::uint64_t sum = all.count + defect.count;
+      all = defect;
+      all.count = sum;
+    }
+  std::vector<const DefectSummary*> sorted;
+  std::uint64_t most = 1;
+  for (const auto& [key, defect] : joined) {
+    sorted.push_back(&defect);
+    most = std::max(most, defect.count);
+  }
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->count > b->count; });
+  Data rows = list();
+  for (const DefectSummary* defect : sorted) {
+    Data item;
+    item.set("name", defect->name);
+    item.set("severity", defect->severity);
+    item.set("function", defect->function);
+    item.set("detail", defect->detail);
+    item.set("example", defect->example);
+    item.set("has_example", !defect->example.empty());
+    item.set("count", with_separators(defect->count));
+    item.set("share", percent(static_cast<double>(defect->count) / static_cast<double>(most)));
+    rows.push_back(item);
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::string to_html(const Summary& summary, const std::string& title) {
+  Data data, tiles = list(), captures = list(), definitions = list();
+  std::uint64_t calls = 0, all_calls = 0;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    definitions.push_back(to_data(definition, summary.is_compared));
+    calls += definition.calls;
+  }
+  for (const CaptureSummary& capture : summary.captures) {
+    captures.push_back(to_data(capture));
+    all_calls += capture.calls;
+  }
+  tiles.push_back(row("definitions", with_separators(summary.definitions.size())));
+  tiles.push_back(row("workloads", with_separators(summary.workloads())));
+  if (summary.is_compared) tiles.push_back(row("new", with_separators(summary.added())));
+  tiles.push_back(row("calls captured", with_separators(all_calls)));
+  tiles.push_back(row("calls bound", with_separators(calls)));
+  data.set("title", title);
+  data.set("tiles", tiles);
+  data.set("is_compared", summary.is_compared);
+  data.set("captures", captures);
+  data.set("has_captures", !summary.captures.empty());
+  data.set("definitions", definitions);
+  const Data rejected = defects(summary);
+  data.set("has_defects", !rejected.list_value().empty());
+  data.set("defects", rejected);
+  const std::string device = string_member(summary.environment, "device");
+  data.set("is_verified", !device.empty());
+  data.set("device", device);
+  data.set("has_replay", summary.replay.has_value());
+  if (const auto& replay = summary.replay)
+    data.set("replay", fmt::format("{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} could not be run again",
+                                   with_separators(replay->passed), with_separators(replay->dumps),
+                                   with_separators(replay->compared), with_separators(replay->failed),
+                                   with_separators(replay->skipped)));
+  data.set("version", CW_VERSION);
+  kainjow::mustache::mustache page{std::string(built_in_page())};
+  return page.render(data);
+}
+
+}  // namespace cw
