@@ -122,7 +122,7 @@ CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
 }
 
 CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
-  CLI::App* command = app.add_subcommand("verify", "Make every workload run: loader, reference, replay");
+  CLI::App* command = app.add_subcommand("verify", "Run every workload once; replay dumps");
   VerifyOptions& options = arguments.options;
   command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")->required()->type_name("DIR");
   command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");

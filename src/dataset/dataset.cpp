@@ -4,6 +4,9 @@
 #include <set>
 
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -82,10 +85,9 @@ Result<SafetensorsEntry> entry_of(const std::vector<SafetensorsEntry>& entries, 
   return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
 }
 
-Result<std::string> digest(const fs::path& path, const SafetensorsEntry& entry) {
+Result<std::string> digest(const FileDescriptor& file, const fs::path& path, const SafetensorsEntry& entry) {
   static thread_local std::string buffer;
   buffer.resize(std::size_t{256} << 10);
-  CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
   Sha256 hash;
   for (std::uint64_t position = entry.begin; position < entry.end;) {
     const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), entry.end - position));
@@ -147,6 +149,16 @@ bool is_lfs_pointer(const fs::path& path) {
 }
 
 bool is_inside(const fs::path& root, const fs::path& path) {
+  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked at step by step: a link
+  // may leave the dataset and come back.
+  if (const FileDescriptor folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); folder) {
+    open_how how{};
+    how.flags = O_PATH | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH;
+    const std::string relative = path.lexically_relative(root).string();
+    const FileDescriptor found(static_cast<int>(::syscall(SYS_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
+    if (found) return true;
+  }
   std::error_code error;
   const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
   return !error && !relative.empty() && relative.begin()->string() != "..";
@@ -223,21 +235,27 @@ Result<Identified> identify(const fs::path& root, const Definition& definition, 
   CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
   Identified result{std::move(*axes), {}, {}};
   std::vector<IdentityInput> identity;
-  std::map<std::string, std::pair<fs::path, std::vector<SafetensorsEntry>>> headers;
+  struct Blob {
+    fs::path path;
+    std::vector<SafetensorsEntry> entries;
+    FileDescriptor file;
+  };
+  std::map<std::string, Blob> blobs;
   for (const LineInput& input : inputs) {
     identity.emplace_back();
     if (const auto* scalar = std::get_if<Operand>(&input)) identity.back() = *scalar;
     const auto* blob = std::get_if<BlobTensor>(&input);
     if (blob == nullptr) continue;
-    if (!headers.contains(blob->path)) {
+    if (!blobs.contains(blob->path)) {
       CW_TRY(fs::path path, resolve_blob(root, blob->path));
       CW_TRY(auto entries, blob_header(path));
-      headers.emplace(blob->path, std::pair(std::move(path), std::move(entries)));
+      CW_TRY(FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
+      blobs.emplace(blob->path, Blob{std::move(path), std::move(entries), std::move(file)});
       result.blobs.insert(fs::path(blob->path).lexically_normal().string());
     }
-    const auto& [path, entries] = headers.at(blob->path);
+    const auto& [path, entries, file] = blobs.at(blob->path);
     CW_TRY(const SafetensorsEntry entry, entry_of(entries, path, blob->key));
-    CW_TRY(std::string hash, digest(path, entry));
+    CW_TRY(std::string hash, digest(file, path, entry));
     identity.back() = TensorDigest{entry.dtype, entry.shape, std::move(hash)};
   }
   result.id = workload_id(definition, result.axes, identity);

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_set>
 
+#include <tbb/parallel_for.h>
+
+#include "base/hash.h"
 #include "base/lines.h"
 #include "bind/structure.h"
 #include "dataset/publication.h"
@@ -13,6 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using Severity = Finding::Severity;
+
+constexpr std::size_t batch_lines = 512;
+constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
 // An input of a stored workload while it is checked.
 struct CheckedInput {
@@ -42,6 +49,234 @@ class StoredNames final : public Names {
   const Definition& definition_;
   const std::vector<std::int64_t>& axes_;
   const std::vector<CheckedInput>& inputs_;
+};
+
+// Everything that one line says by itself. Lines are checked by several threads.
+class LineCheck {
+ public:
+  LineCheck(const Dataset& dataset, const BindingSet& bindings, std::string where)
+      : dataset_(dataset), bindings_(bindings), where_(std::move(where)) {}
+
+  void run(const fs::path& path, std::string_view line) {
+    const auto parsed = parse_json(line);
+    if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
+    const Json& json = *parsed;
+    const auto is = [&json](const char* field, bool (Json::*test)() const) {
+      return json.contains(field) && (json.at(field).*test)();
+    };
+    if (!is("definition", &Json::is_string) || !is("workload", &Json::is_object))
+      return error("workload_invalid", "expected a string definition and an object workload");
+    for (const char* field : {"solution", "evaluation"})
+      if (json.contains(field) && !json.at(field).is_null())
+        error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
+    note_references(json.at("workload"));
+    const std::string name = json.at("definition").get<std::string>();
+    const Definition* definition = dataset_.find(name);
+    if (definition == nullptr)
+      return error("definition_unknown", fmt::format("no usable definition is called {}", name));
+    if (path != Dataset::workloads_path(*definition))
+      warning("workload_misplaced", fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
+    workload(*definition, json.at("workload"));
+  }
+
+  const std::string& where() const { return where_; }
+  std::vector<Finding>& findings() { return findings_; }
+  /// Empty when the line has none.
+  const std::string& id() const { return id_; }
+  /// Hashes of the paths of blobs that it names.
+  const std::vector<Hash128>& references() const { return references_; }
+
+ private:
+  void error(std::string code, std::string message) {
+    findings_.push_back({Severity::error, std::move(code), where_, std::move(message)});
+  }
+  void warning(std::string code, std::string message) {
+    findings_.push_back({Severity::warning, std::move(code), where_, std::move(message)});
+  }
+
+  // A blob is no orphan because its workload has faults.
+  void note_references(const Json& workload) {
+    if (!workload.contains("inputs") || !workload.at("inputs").is_object()) return;
+    for (const auto& [name, input] : workload.at("inputs").items())
+      references_.push_back(xxh3(fs::path(string_member(input, "path")).lexically_normal().string()));
+  }
+
+  void workload(const Definition& definition, const Json& json) {
+    if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
+      return error("workload_invalid", "uuid: expected a non-empty string");
+    id_ = json.at("uuid").get<std::string>();
+    if (!json.contains("axes") || !json.at("axes").is_object())
+      return error("workload_invalid", "axes: expected an object");
+    if (!json.contains("inputs") || !json.at("inputs").is_object())
+      return error("workload_invalid", "inputs: expected an object");
+
+    std::vector<std::int64_t> axes;
+    for (const Axis& axis : definition.axes) {
+      if (axis.constant) {
+        axes.push_back(*axis.constant);
+        continue;
+      }
+      const auto value = json.at("axes").find(axis.name);
+      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 ||
+          value->get<double>() > 9e18)
+        return error("axis_invalid", fmt::format("axis {}: expected an integer of 0 or more", axis.name));
+      axes.push_back(value->get<std::int64_t>());
+    }
+    for (const auto& [name, value] : json.at("axes").items()) {
+      const Axis* axis = definition.axis(name);
+      if (axis == nullptr || axis->constant)
+        warning("axis_unknown", fmt::format("axis {} is no var axis of the definition", name));
+      if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
+    }
+    for (const auto& [name, value] : json.at("inputs").items())
+      if (definition.input(name) == nullptr)
+        error("input_unknown", fmt::format("input {} is not in the definition", name));
+
+    std::vector<CheckedInput> inputs(definition.inputs.size());
+    bool complete = true;
+    for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
+      auto checked = input(definition, axes, i, json.at("inputs"));
+      if (checked)
+        inputs[i] = std::move(*checked);
+      else
+        complete = false, error(checked.error().code, checked.error().message);
+    }
+    if (complete) relations(definition, axes, inputs);
+  }
+
+  Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes, std::size_t index,
+                             const Json& inputs) {
+    const TensorSpec& spec = definition.inputs[index];
+    CheckedInput checked;
+    Shape shape;
+    for (const std::size_t axis : spec.axes) shape.push_back(axes[axis]);
+    const auto missing = [name = spec.name]() -> Result<std::shared_ptr<const DenseTensor>> {
+      return fail("not_stored", "the values of input {} are not stored", name);
+    };
+    if (!spec.is_scalar) checked.tensor = TensorOperand{spec.dtype, shape, missing};
+    const auto found = inputs.find(spec.name);
+    if (found == inputs.end()) {
+      if (spec.optional) return CheckedInput{};
+      return fail("input_missing", "input {} is missing", spec.name);
+    }
+    const std::string type = string_member(*found, "type");
+    if (type == "random") {
+      if (spec.is_scalar)
+        warning("random_scalar", fmt::format("scalar {} is random", spec.name));
+      else if (is_integer(spec.dtype))
+        warning("random_index", fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
+      return checked;
+    }
+    if (type == "scalar") {
+      if (!found->contains("value")) return fail("scalar_invalid", "input {}: no value", spec.name);
+      return scalar(spec, found->at("value"));
+    }
+    if (type != "safetensors")
+      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
+    if (spec.is_scalar)
+      return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
+    CW_TRY(checked.tensor->values,
+           stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
+    return checked;
+  }
+
+  static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
+    if (!spec.is_scalar)
+      return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
+    if (!value.is_number() && !value.is_boolean())
+      return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
+    if (is_integer(spec.dtype) && !value.is_number_integer())
+      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value), trace_name(spec.dtype));
+    CheckedInput checked;
+    if (value.is_boolean())
+      checked.scalar = Operand(value.get<bool>());
+    else if (value.is_number_integer())
+      checked.scalar = Operand(value.get<std::int64_t>());
+    else
+      checked.scalar = Operand(value.get<double>());
+    return checked;
+  }
+
+  using Values = std::function<Result<std::shared_ptr<const DenseTensor>>()>;
+
+  Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
+    auto known = headers_.find(path);
+    if (known == headers_.end()) {
+      CW_TRY(const fs::path resolved, resolve_blob(dataset_.root, path));
+      known = headers_.emplace(path, Header{resolved, read_safetensors_header(resolved.string())}).first;
+    }
+    const auto& [file, entries] = known->second;
+    if (!entries) {
+      const Error& error = entries.error();
+      if (error.code == "safetensors_malformed" && is_lfs_pointer(file))
+        return fail("blob_not_fetched", "input {}: {} is a git-lfs pointer; run git lfs pull", spec.name, path);
+      return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}", spec.name, error.message);
+    }
+    const auto& list = *entries;
+    const auto entry =
+        std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
+    if (entry == list.end()) return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
+    if (entry->shape != shape)
+      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape),
+                  to_string(shape));
+    if (entry->dtype != spec.dtype)
+      return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
+                  trace_name(entry->dtype), trace_name(spec.dtype));
+    return Values([path_of_file = file, entry = *entry] { return read_blob_entry(path_of_file, entry); });
+  }
+
+  void relations(const Definition& definition, const std::vector<std::int64_t>& axes,
+                 const std::vector<CheckedInput>& inputs) {
+    const StoredNames names(definition, axes, inputs);
+    for (const Expression& constraint : definition.constraints) {
+      const auto holds = constraint.evaluate(names);
+      if (!holds && holds.error().code == "not_stored")
+        warning("constraint_unknown", fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!holds)
+        error("constraint", fmt::format("{}: {}", constraint.text(), holds.error().message));
+      else if (!truth(*holds))
+        error("constraint", fmt::format("{} does not hold", constraint.text()));
+    }
+    const auto binding = bindings_.find(definition);
+    if (binding)
+      for (const Check& check : (*binding)->checks) structure(definition, check, names);
+  }
+
+  // The bindings' checks, as far as they speak of the definition's own inputs.
+  void structure(const Definition& definition, const Check& check, const Names& names) {
+    const auto values = [&](const std::string& name) -> std::shared_ptr<const DenseTensor> {
+      const auto operand = names.value_of(name);
+      const auto* tensor = operand ? std::get_if<TensorOperand>(&*operand) : nullptr;
+      if (tensor == nullptr) return nullptr;
+      return tensor->values().value_or(nullptr);
+    };
+    const auto subject = values(check.subject);
+    const auto other = check.other.empty() ? nullptr : values(check.other);
+    if (!subject || (!check.other.empty() && !other)) return;
+    std::int64_t limit = 0;
+    if (check.limit) {
+      const auto value = check.limit->evaluate(names);
+      if (!value || !as_integer(*value)) return;
+      limit = *as_integer(*value);
+    }
+    const Axis* page = definition.axis("page_size");
+    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+    const auto last = definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
+    if (const auto wrong = violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
+      error("structure", fmt::format("{} {}", check.subject, *wrong));
+  }
+
+  const Dataset& dataset_;
+  const BindingSet& bindings_;
+  const std::string where_;
+  std::vector<Finding> findings_;
+  std::string id_;
+  std::vector<Hash128> references_;
+  struct Header {
+    fs::path file;
+    Result<std::vector<SafetensorsEntry>> entries;
+  };
+  std::map<std::string, Header> headers_;  ///< of its blobs, by the path that it names
 };
 
 class Validator {
@@ -86,222 +321,40 @@ class Validator {
   void workloads_file(const fs::path& path) {
     auto lines = LineReader::open(root_ / path);
     if (!lines) return add(Severity::error, lines.error().code, path.string(), lines.error().message);
-    for (;;) {
-      const auto line = lines->next();
-      if (!line) return add(Severity::error, line.error().code, path.string(), line.error().message);
-      if (!*line) return;
-      ++report_.workloads;
-      workload_line(path, fmt::format("{}:{}", path.string(), (*line)->number), (*line)->text);
-    }
-  }
-
-  void workload_line(const fs::path& path, const std::string& where, std::string_view line) {
-    const auto error = [&](std::string code, std::string message) {
-      add(Severity::error, std::move(code), where, std::move(message));
-    };
-    const auto parsed = parse_json(line);
-    if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
-    const Json& json = *parsed;
-    const auto is = [&json](const char* field, bool (Json::*test)() const) {
-      return json.contains(field) && (json.at(field).*test)();
-    };
-    if (!is("definition", &Json::is_string) || !is("workload", &Json::is_object))
-      return error("workload_invalid", "expected a string definition and an object workload");
-    for (const char* field : {"solution", "evaluation"})
-      if (json.contains(field) && !json.at(field).is_null())
-        error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
-    note_references(json.at("workload"));
-    const std::string name = json.at("definition").get<std::string>();
-    const Definition* definition = dataset_.find(name);
-    if (definition == nullptr)
-      return error("definition_unknown", fmt::format("no usable definition is called {}", name));
-    if (path != Dataset::workloads_path(*definition))
-      add(Severity::warning, "workload_misplaced", where,
-          fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
-    workload(*definition, where, json.at("workload"));
-  }
-
-  // A blob is no orphan because its workload has faults.
-  void note_references(const Json& workload) {
-    if (!workload.contains("inputs") || !workload.at("inputs").is_object()) return;
-    for (const auto& [name, input] : workload.at("inputs").items())
-      referenced_.insert(fs::path(string_member(input, "path")).lexically_normal().string());
-  }
-
-  void workload(const Definition& definition, const std::string& where, const Json& json) {
-    const auto error = [&](std::string code, std::string message) {
-      add(Severity::error, std::move(code), where, std::move(message));
-    };
-    if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
-      return error("workload_invalid", "uuid: expected a non-empty string");
-    if (!ids_.insert(json.at("uuid").get<std::string>()).second)
-      error("duplicate_id", fmt::format("uuid {} occurs twice", json.at("uuid").get<std::string>()));
-    if (!json.contains("axes") || !json.at("axes").is_object())
-      return error("workload_invalid", "axes: expected an object");
-    if (!json.contains("inputs") || !json.at("inputs").is_object())
-      return error("workload_invalid", "inputs: expected an object");
-
-    std::vector<std::int64_t> axes;
-    for (const Axis& axis : definition.axes) {
-      if (axis.constant) {
-        axes.push_back(*axis.constant);
-        continue;
+    std::vector<std::string> texts;
+    std::vector<LineCheck> checks;
+    for (bool is_more = true; is_more;) {
+      texts.clear();
+      checks.clear();
+      std::size_t bytes = 0;
+      while (texts.size() < batch_lines && bytes < batch_bytes) {
+        const auto line = lines->next();
+        is_more = line && *line;
+        if (!line) add(Severity::error, line.error().code, path.string(), line.error().message);
+        if (!is_more) break;
+        texts.emplace_back((*line)->text);
+        bytes += texts.back().size();
+        checks.emplace_back(dataset_, bindings_, fmt::format("{}:{}", path.string(), (*line)->number));
       }
-      const auto value = json.at("axes").find(axis.name);
-      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 ||
-          value->get<double>() > 9e18)
-        return error("axis_invalid", fmt::format("axis {}: expected an integer of 0 or more", axis.name));
-      axes.push_back(value->get<std::int64_t>());
+      tbb::parallel_for(std::size_t{0}, checks.size(), [&](std::size_t i) { checks[i].run(path, texts[i]); });
+      for (LineCheck& check : checks) take(check);
     }
-    for (const auto& [name, value] : json.at("axes").items()) {
-      const Axis* axis = definition.axis(name);
-      if (axis == nullptr || axis->constant)
-        add(Severity::warning, "axis_unknown", where, fmt::format("axis {} is no var axis of the definition", name));
-      if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
-    }
-    for (const auto& [name, value] : json.at("inputs").items())
-      if (definition.input(name) == nullptr)
-        error("input_unknown", fmt::format("input {} is not in the definition", name));
-
-    std::vector<CheckedInput> inputs(definition.inputs.size());
-    bool complete = true;
-    for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
-      auto checked = input(definition, axes, i, json.at("inputs"), where);
-      if (checked)
-        inputs[i] = std::move(*checked);
-      else
-        complete = false, error(checked.error().code, checked.error().message);
-    }
-    if (complete) relations(definition, axes, inputs, where);
   }
 
-  Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes, std::size_t index,
-                             const Json& inputs, const std::string& where) {
-    const TensorSpec& spec = definition.inputs[index];
-    CheckedInput checked;
-    Shape shape;
-    for (const std::size_t axis : spec.axes) shape.push_back(axes[axis]);
-    const auto missing = [name = spec.name]() -> Result<std::shared_ptr<const DenseTensor>> {
-      return fail("not_stored", "the values of input {} are not stored", name);
-    };
-    if (!spec.is_scalar) checked.tensor = TensorOperand{spec.dtype, shape, missing};
-    const auto found = inputs.find(spec.name);
-    if (found == inputs.end()) {
-      if (spec.optional) return CheckedInput{};
-      return fail("input_missing", "input {} is missing", spec.name);
-    }
-    const std::string type = string_member(*found, "type");
-    if (type == "random") {
-      if (spec.is_scalar)
-        add(Severity::warning, "random_scalar", where, fmt::format("scalar {} is random", spec.name));
-      else if (is_integer(spec.dtype))
-        add(Severity::warning, "random_index", where,
-            fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
-      return checked;
-    }
-    if (type == "scalar") {
-      if (!found->contains("value")) return fail("scalar_invalid", "input {}: no value", spec.name);
-      return scalar(spec, found->at("value"));
-    }
-    if (type != "safetensors")
-      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
-    if (spec.is_scalar)
-      return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
-    CW_TRY(checked.tensor->values,
-           stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
-    return checked;
-  }
-
-  static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
-    if (!spec.is_scalar)
-      return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
-    if (!value.is_number() && !value.is_boolean())
-      return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
-    if (is_integer(spec.dtype) && !value.is_number_integer())
-      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value), trace_name(spec.dtype));
-    CheckedInput checked;
-    if (value.is_boolean())
-      checked.scalar = Operand(value.get<bool>());
-    else if (value.is_number_integer())
-      checked.scalar = Operand(value.get<std::int64_t>());
-    else
-      checked.scalar = Operand(value.get<double>());
-    return checked;
-  }
-
-  using Values = std::function<Result<std::shared_ptr<const DenseTensor>>()>;
-
-  Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
-    CW_TRY(const fs::path file, resolve_blob(root_, path));
-    auto& entries = headers_[file.string()];
-    if (!entries)
-      entries = std::make_shared<Result<std::vector<SafetensorsEntry>>>(read_safetensors_header(file.string()));
-    if (!*entries) {
-      const Error& error = entries->error();
-      if (error.code == "safetensors_malformed" && is_lfs_pointer(file))
-        return fail("blob_not_fetched", "input {}: {} is a git-lfs pointer; run git lfs pull", spec.name, path);
-      return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}", spec.name, error.message);
-    }
-    const auto& list = **entries;
-    const auto entry =
-        std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
-    if (entry == list.end()) return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
-    if (entry->shape != shape)
-      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape),
-                  to_string(shape));
-    if (entry->dtype != spec.dtype)
-      return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
-                  trace_name(entry->dtype), trace_name(spec.dtype));
-    return Values([file, entry = *entry] { return read_blob_entry(file, entry); });
-  }
-
-  void relations(const Definition& definition, const std::vector<std::int64_t>& axes,
-                 const std::vector<CheckedInput>& inputs, const std::string& where) {
-    const StoredNames names(definition, axes, inputs);
-    for (const Expression& constraint : definition.constraints) {
-      const auto holds = constraint.evaluate(names);
-      if (!holds && holds.error().code == "not_stored")
-        add(Severity::warning, "constraint_unknown", where,
-            fmt::format("{}: {}", constraint.text(), holds.error().message));
-      else if (!holds)
-        add(Severity::error, "constraint", where, fmt::format("{}: {}", constraint.text(), holds.error().message));
-      else if (!truth(*holds))
-        add(Severity::error, "constraint", where, fmt::format("{} does not hold", constraint.text()));
-    }
-    const auto binding = bindings_.find(definition);
-    if (binding)
-      for (const Check& check : (*binding)->checks) structure(definition, check, names, where);
-  }
-
-  // The bindings' checks, as far as they speak of the definition's own inputs.
-  void structure(const Definition& definition, const Check& check, const Names& names, const std::string& where) {
-    const auto values = [&](const std::string& name) -> std::shared_ptr<const DenseTensor> {
-      const auto operand = names.value_of(name);
-      const auto* tensor = operand ? std::get_if<TensorOperand>(&*operand) : nullptr;
-      if (tensor == nullptr) return nullptr;
-      return tensor->values().value_or(nullptr);
-    };
-    const auto subject = values(check.subject);
-    const auto other = check.other.empty() ? nullptr : values(check.other);
-    if (!subject || (!check.other.empty() && !other)) return;
-    std::int64_t limit = 0;
-    if (check.limit) {
-      const auto value = check.limit->evaluate(names);
-      if (!value || !as_integer(*value)) return;
-      limit = *as_integer(*value);
-    }
-    const Axis* page = definition.axis("page_size");
-    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    const auto last = definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
-    if (const auto wrong = violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
-      add(Severity::error, "structure", where, fmt::format("{} {}", check.subject, *wrong));
+  // In the order of the lines.
+  void take(LineCheck& check) {
+    ++report_.workloads;
+    referenced_.insert(check.references().begin(), check.references().end());
+    if (!check.id().empty() && !ids_.insert(xxh3(check.id())).second)
+      add(Severity::error, "duplicate_id", check.where(), fmt::format("uuid {} occurs twice", check.id()));
+    std::move(check.findings().begin(), check.findings().end(), std::back_inserter(report_.findings));
   }
 
   void orphans() {
     const std::set<std::string> unfinished = unfinished_blobs(root_);
     for (const fs::path& path : files("blob/workloads", ".safetensors")) {
       ++report_.blobs;
-      if (referenced_.contains(path.string())) continue;
+      if (referenced_.contains(xxh3(path.string()))) continue;
       if (unfinished.contains(path.string()))
         add(Severity::warning, "unfinished_blob", path.string(),
             "left by an interrupted run; the next sanitize takes it away");
@@ -314,9 +367,7 @@ class Validator {
   const BindingSet& bindings_;
   Dataset dataset_;
   ValidationReport report_;
-  std::set<std::string> ids_;
-  std::set<std::string> referenced_;
-  std::map<std::string, std::shared_ptr<Result<std::vector<SafetensorsEntry>>>> headers_;
+  std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
 };
 
 }  // namespace
