@@ -7,6 +7,7 @@
 
 #include "base/console.h"
 #include "base/file.h"
+#include "base/process.h"
 
 namespace cw::cli {
 
@@ -27,6 +28,13 @@ std::string_view advice_for(std::string_view code) {
   if (code == "capture_changed") return "Wait until the engine has stopped, then run the same command again.";
   if (code == "workloads_invalid") return "collect-workloads validate --trace-dir DIR shows what is wrong in it.";
   return {};
+}
+
+std::string next_commands(const std::filesystem::path& trace_dir) {
+  std::string text;
+  for (const char* command : {"validate", "verify", "report", "submit"})
+    text += fmt::format("  collect-workloads {} --trace-dir {}\n", command, to_shell({{trace_dir.string()}}));
+  return text;
 }
 
 int report(const Error& error, std::string_view advice) {

@@ -168,6 +168,9 @@ std::string describe(const TrafficReport& report);
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
 std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run);
 
+/// What is done with a dataset from here on, a command a line.
+std::string next_commands(const std::filesystem::path& trace_dir);
+
 /// Prints an error for the user and returns exit_failure. `advice` says what to do next.
 int report(const Error& error, std::string_view advice = {});
 

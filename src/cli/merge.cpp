@@ -46,8 +46,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
     } else {
       text += fmt::format("{}: {} captures, {} blobs linked, {} copied\n\nNext:\n", arguments.output.string(),
                           merged->captures, with_separators(merged->linked), with_separators(merged->copied));
-      text += fmt::format("  collect-workloads validate --trace-dir {}\n",
-                          arguments.output.string());
+      text += next_commands(arguments.output);
     }
     std::fputs(text.c_str(), stdout);
   }

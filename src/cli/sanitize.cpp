@@ -67,7 +67,7 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
     return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
                       (trace_dir / "workloads").string(), collection_file);
-  return text + "Next:\n  collect-workloads validate --trace-dir " + dir + "\n";
+  return text + "Next:\n" + next_commands(trace_dir);
 }
 
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common) {
