@@ -476,7 +476,7 @@ class Collect {
     for (const Definition* definition : run.definitions) names.push_back(definition->name);
     console_.text(describe(outcome.sanitized, names));
     console_.text("\n" + coverage(outcome));
-    console_.text(next_steps(outcome.sanitized, arguments_.trace_dir, false));
+    console_.text(next_steps(outcome.sanitized, arguments_.trace_dir, false, arguments_.engine.engine == "simulated"));
     if (options.keeps_dumps) console_.text("The dumps are kept in\n  " + options.dumps.string() + "\n");
   }
 

@@ -30,9 +30,11 @@ std::string_view advice_for(std::string_view code) {
   return {};
 }
 
-std::string next_commands(const std::filesystem::path& trace_dir) {
+std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated) {
   std::string text;
-  for (const char* command : {"validate", "verify", "report", "submit"})
+  std::vector<const char*> commands = {"validate", "verify", "report"};
+  if (!is_simulated) commands.push_back("submit");
+  for (const char* command : commands)
     text += fmt::format("  collect-workloads {} --trace-dir {}\n", command, to_shell({{trace_dir.string()}}));
   return text;
 }

@@ -166,10 +166,11 @@ std::string describe(const TrafficReport& report);
 
 /// The table of what a capture gave, and what to do next, as sanitize prints them.
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
-std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run);
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
+                       bool is_simulated);
 
-/// What is done with a dataset from here on, a command a line.
-std::string next_commands(const std::filesystem::path& trace_dir);
+/// What is done with a dataset from here on, a command a line. What was simulated is not submitted.
+std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated);
 
 /// Prints an error for the user and returns exit_failure. `advice` says what to do next.
 int report(const Error& error, std::string_view advice = {});

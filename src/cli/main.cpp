@@ -122,7 +122,7 @@ CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
 }
 
 CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
-  CLI::App* command = app.add_subcommand("verify", "Run every workload once; replay dumps");
+  CLI::App* command = app.add_subcommand("verify", "Load and run every workload; replay dumps");
   VerifyOptions& options = arguments.options;
   command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")->required()->type_name("DIR");
   command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
@@ -131,7 +131,7 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
   command->add_option("--venv", arguments.venv, "Virtual environment that has them")->excludes("--python")->type_name("DIR");
   command->add_flag("--reference,!--no-reference", options.runs_reference,
                     "Run each through its definition's reference\nwhere it has one (default)");
-  command->add_option("--device", options.device, "cpu, cuda, cuda:1, … (auto: the GPU if there is one)")
+  command->add_option("--device", options.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
       ->capture_default_str()
       ->type_name("NAME");
   command->add_option("--limit", options.limit_seconds, "Seconds that one workload may take")
@@ -455,6 +455,10 @@ int main(int argc, char** argv) {
     std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
       words.insert(words.begin(), "collect");
+    if (!words.empty() && !words[0].starts_with("-") && app.get_subcommand_no_throw(words[0]) == nullptr) {
+      report({"usage", "there is no command " + words[0]}, "collect-workloads --help lists them.");
+      return exit_usage;
+    }
     auto expanded = with_resumed(std::move(words), collect_arguments);
     if (!expanded) return report(expanded.error());
     collect_arguments.words = *expanded;

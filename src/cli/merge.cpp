@@ -44,9 +44,12 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
     if (options.is_dry_run) {
       text += "Nothing was written (--dry-run).\n";
     } else {
-      text += fmt::format("{}: {} captures, {} blobs linked, {} copied\n\nNext:\n", arguments.output.string(),
-                          merged->captures, with_separators(merged->linked), with_separators(merged->copied));
-      text += next_commands(arguments.output);
+      text += fmt::format("{}: {} capture{}, {} blobs linked, {} copied\n\n{}", arguments.output.string(),
+                          merged->captures, merged->captures == 1 ? "" : "s", with_separators(merged->linked),
+                          with_separators(merged->copied), sum.kept > 0 ? "Next:\n" : "");
+      if (merged->simulated > 0)
+        text += wrap(fmt::format("{} of the captures are simulated: submit refuses their definitions.", merged->simulated), 80, "  ");
+      if (sum.kept > 0) text += next_commands(arguments.output, false);
     }
     std::fputs(text.c_str(), stdout);
   }

@@ -1,5 +1,7 @@
 #include <cstdio>
 
+#include <fcntl.h>
+
 #include "base/console.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -8,6 +10,27 @@
 #include "report/page.h"
 
 namespace cw::cli {
+namespace {
+
+std::string name_of(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  std::string name = std::filesystem::weakly_canonical(folder, ignored).filename().string();
+  return name.empty() ? folder.string() : name;
+}
+
+// Devices and pipes are written to; what is a file is replaced whole.
+Result<void> write_out(const std::filesystem::path& path, const std::string& text) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) return fail("is_directory", "{} is a folder; --out takes a file", path.string());
+  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status))
+    return write_atomically(std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path, text,
+                            Durability::process);
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  return write_fully(file, text, path.string());
+}
+
+}  // namespace
 
 int run_report(const ReportArguments& arguments, const CommonArguments& common) {
   ProgressLine progress(common.is_quiet);
@@ -16,7 +39,11 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   if (!dataset) return report(dataset.error());
   SummaryOptions options{.definition_names = arguments.definition_names};
   std::vector<DefinitionComparison> comparison;
+  for (const std::string& name : arguments.definition_names)
+    if (dataset->find(name) == nullptr)
+      return report({"unknown_definition", fmt::format("{}: no definition is called {}", arguments.trace_dir.string(), name)});
   if (!arguments.against.empty()) {
+    if (const auto other = Dataset::open(arguments.against); !other) return report(other.error());
     auto compared = compare(*dataset, arguments.against);
     if (!compared) return report(compared.error());
     comparison = std::move(*compared);
@@ -30,14 +57,14 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   else if (arguments.format == ReportFormat::markdown)
     text = to_markdown(*summary);
   else
-    text = to_html(*summary, std::filesystem::absolute(arguments.trace_dir).lexically_normal().filename().string());
+    text = to_html(*summary, name_of(arguments.trace_dir));
   progress.clear();
   std::filesystem::path out = arguments.output;
   if (out.empty() && !common.is_json && arguments.format == ReportFormat::html) out = "report.html";
   if (out.empty()) {
     std::fputs(text.c_str(), stdout);
   } else {
-    if (const auto written = write_atomically(out, text, Durability::process); !written) return report(written.error());
+    if (const auto written = write_out(out, text); !written) return report(written.error());
     if (!common.is_quiet)
       std::fprintf(stderr, "%s: %s workloads of %zu definitions, %zu KB\n", out.c_str(), with_separators(summary->workloads()).c_str(),
                    summary->definitions.size(), text.size() / 1000);

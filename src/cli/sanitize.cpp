@@ -51,7 +51,8 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
   return text;
 }
 
-std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run) {
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
+                       bool is_simulated) {
   const std::string dir = trace_dir.string();
   std::size_t added = 0, kept = 0;
   for (const DefinitionOutcome& definition : outcome.definitions) {
@@ -67,7 +68,7 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
     return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
                       (trace_dir / "workloads").string(), collection_file);
-  return text + "Next:\n" + next_commands(trace_dir);
+  return text + "Next:\n" + next_commands(trace_dir, is_simulated);
 }
 
 int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& common) {
@@ -101,7 +102,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     std::puts(dump_indented(json).c_str());
   } else {
     std::fputs(describe(*outcome, options.definition_names).c_str(), stdout);
-    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run).c_str(), stdout);
+    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run, false).c_str(), stdout);
   }
   return kept > 0 ? exit_success : exit_no_workloads;
 }

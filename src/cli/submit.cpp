@@ -1,6 +1,9 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include "base/console.h"
 #include "base/output.h"
 #include "base/process.h"
@@ -27,7 +30,9 @@ std::string advice(const Error& error, const SubmitOptions& options) {
   if (code == "hub_gated") return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
   if (code == "hub_not_found") return fmt::format("Check --repo{}, and that this opens:\n  {}", options.pull_request ? ", --pr" : "", page);
   if (code == "hub_moved") return "Run the same command again: it looks anew at what is there.";
-  if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "connection" || code == "answer_lost")
+  if (code == "connection")
+    return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
+  if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "answer_lost")
     return "Run the same command again, later perhaps: what has arrived is not sent again, and no second pull request is opened.";
   if (code == "hub_too_large") return "Offer less at a time, with --definition-name or --op-type.";
   if (code == "hub_lied") return fmt::format("Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
@@ -38,10 +43,14 @@ std::string advice(const Error& error, const SubmitOptions& options) {
     return fmt::format("Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
                        "are, with --allow-unverified.", trace);
   if (code == "not_valid") return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
-  if (code == "simulated") return "Collect with a real engine. (Nothing can be made of these: they only try the tool out.)";
+  if (code == "simulated")
+    return "They only try the tool out. Collect with a real engine, and leave the others out with --definition-name.";
+  if (code == "git_identity")
+    return "Tell git who you are, and run the same command again:\n  git config --global user.name NAME\n  git config --global user.email ADDRESS";
+  if (code == "no_pull_request") return "Look which ones are open:\n  " + page + "/discussions";
   if (code == "empty" || code == "unknown_definition") return "Check --trace-dir, --definition-name and --op-type.";
   if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
-  if (code == "git_failed") return "It is git's own message. This must work by hand, with your credentials:\n  git ls-remote " + to_shell({{options.remote}});
+  if (code == "git_failed") return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " + to_shell({{options.remote}});
   if (code == "interrupted") return "Run the same command again: what has arrived is not sent again.";
   return std::string(advice_for(code));
 }
@@ -51,8 +60,9 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
   if (!failure.kept.empty() && failure.planned)
     return fmt::format("The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
                        to_shell({{failure.kept.string()}}), failure.planned->branch);
-  if (!failure.planned || options.is_dry_run) return "";
+  if (!failure.planned || options.is_dry_run || !options.remote.empty()) return "";
   const SubmitOutcome& planned = *failure.planned;
+  if (!planned.commit.empty()) return "The pull request:\n  " + planned.url + "\n";
   const auto state = state_folder();
   if (!state) return "";
   const fs::path folder = *state / "submit" / planned.proposal.fingerprint;
@@ -82,6 +92,7 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
                {"files", std::move(files)}};
   if (outcome.pull_request) json["pull_request"] = *outcome.pull_request;
   if (!outcome.url.empty()) json["url"] = outcome.url;
+  if (!outcome.would_be_refused.empty()) json["would_be_refused"] = outcome.would_be_refused;
   if (!outcome.branch.empty()) json["branch"] = outcome.branch;
   return json;
 }
@@ -106,7 +117,10 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
     text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size()));
     for (const UploadFile& file : outcome.proposal.files)
       text += fmt::format("{:>14}  {}\n", with_separators(file.size), file.path);
-    return text + (outcome.branch.empty() ? "" : "branch " + outcome.branch + "\n") + "Nothing was sent (--dry-run).\n";
+    if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
+    if (!outcome.would_be_refused.empty())
+      text += wrap("Without --dry-run this would be refused: " + outcome.would_be_refused + " (see --allow-unverified).", 80, "");
+    return text + "Nothing was sent (--dry-run).\n";
   }
   text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title, with_separators(outcome.proposal.files.size()),
                       with_separators(outcome.bytes_sent));
@@ -131,6 +145,12 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
     progress.clear();
     std::fprintf(stderr, "%s\n", text.c_str());
   };
+  // Two at once would not see each other's pull requests.
+  const auto state = state_folder();
+  if (!state) return report(state.error());
+  const FileDescriptor lock(::open((*state / "submit.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!options.is_dry_run && lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+    return report({"locked", "another submit is running"}, "Wait for it to end.");
   const auto outcome = submit(options, *bindings);
   progress.clear();
   if (!outcome) {
@@ -139,7 +159,7 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
     const int status = report(outcome.error().error, text);
     return outcome.error().error.code == "empty" ? exit_no_workloads : stop_signal() != 0 ? 128 + stop_signal() : status;
   }
-  if (const auto state = state_folder(); state && !options.is_dry_run) {  // what an earlier failure laid out
+  if (!options.is_dry_run) {  // what an earlier failure laid out
     std::error_code ignored;
     const fs::path folder = *state / "submit" / outcome->proposal.fingerprint;
     if (fs::remove_all(folder, ignored) != 0) fs::remove(folder.string() + ".md", ignored);

@@ -4,6 +4,7 @@
 #include "base/console.h"
 #include "base/process.h"
 #include "cli/commands.h"
+#include "submit/token.h"
 
 namespace cw::cli {
 namespace {
@@ -15,17 +16,16 @@ std::string advice(const Error& error, const VerifyOptions& options) {
     return fmt::format("flashinfer-bench and PyTorch are needed there:\n  {} -m pip install torch safetensors flashinfer-bench\n"
                        "or name a Python that has them, with --python.",
                        options.python);
-  if (error.code == "python_failed") return "What Python printed:\n  tail " + to_shell({{options.log.string()}});
+  std::error_code ignored;
+  if (error.code == "python_failed" && std::filesystem::file_size(options.log, ignored) > 0 && !ignored)
+    return "What Python printed:\n  tail " + to_shell({{options.log.string()}});
   if (error.code == "replay_failed")
-    return "It runs in the engine's environment, on its GPU: name that Python with --engine-python.";
+    return "The workloads are verified; the dumps are not. They run in the engine's environment, on its GPU: name that Python "
+           "with --engine-python.";
   if (error.code == "no_workloads" || error.code == "unknown_definition")
     return "Check --trace-dir, --definition-name and --op-type.";
   return {};
 }
-
-struct Sums {
-  std::size_t workloads = 0, loaded = 0, executed = 0, failed = 0;
-};
 
 // Of those that were verified now.
 std::vector<std::pair<std::string, const DefinitionVerification*>> chosen(const Verification& verification,
@@ -43,7 +43,9 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   std::string failures;
   std::size_t shown = 0, all = 0;
   for (const auto& [name, definition] : chosen(verification, options)) {
-    const std::string executed = definition->has_reference ? with_separators(definition->executed) : "no ref.";
+    const std::string executed = definition->reference == Reference::ran ? with_separators(definition->executed)
+                                 : definition->reference == Reference::absent ? "no ref."
+                                                                              : "not run";
     text += fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", name, with_separators(definition->workloads),
                         with_separators(definition->loaded), executed, with_separators(definition->failures.size()));
     for (const VerificationFailure& failure : definition->failures)
@@ -62,13 +64,25 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
     for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
   }
   const std::string device = string_member(verification.environment, "device");
-  return text + fmt::format("\n{}: on {}\n", (options.root / verification_file).string(), device.empty() ? "?" : device);
+  std::size_t workloads = 0, loaded = 0, executed = 0;
+  for (const auto& [name, definition] : chosen(verification, options)) {
+    workloads += definition->workloads;
+    loaded += definition->loaded;
+    executed += definition->executed;
+  }
+  text += "\n" + wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.", with_separators(loaded),
+                                  with_separators(workloads), with_separators(executed),
+                                  executed == 0 && options.runs_reference ? " (no definition here has one)" : "",
+                                  device.empty() ? "?" : device, (options.root / verification_file).string()),
+                      80, "");
+  return text;
 }
 
 }  // namespace
 
 int run_verify(const VerifyArguments& arguments, const CommonArguments& common) {
   watch_signals();
+  hide_token();  // a reference is code of others
   VerifyOptions options = arguments.options;
   if (!arguments.venv.empty()) options.python = (arguments.venv / "bin/python").string();
   const auto state = state_folder();

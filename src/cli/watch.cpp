@@ -46,7 +46,7 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
     std::puts(dump_indented(collection_section((*watcher)->capture(), *outcome, (*watcher)->options())).c_str());
   else
     std::fputs((describe(*outcome, arguments.options.definition_names) +
-                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run))
+                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run, false))
                    .c_str(),
                stdout);
   return kept > 0 ? exit_success : exit_no_workloads;

@@ -22,6 +22,17 @@ std::string axes_text(const Json& workload) {
   return axes == workload.end() ? "" : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
 }
 
+// Axes and inputs but for the paths of blobs.
+std::string content_text(const Json& workload) {
+  nlohmann::json content = {{"axes", nlohmann::json::object()}, {"inputs", nlohmann::json::object()}};
+  for (const char* member : {"axes", "inputs"})
+    if (workload.contains(member)) content[member] = nlohmann::json::parse(dump(workload.at(member)));
+  if (content["inputs"].is_object())
+    for (auto& [name, input] : content["inputs"].items())
+      if (input.is_object()) input.erase("path");
+  return dump(Json::parse(content.dump()));
+}
+
 // The place where both datasets have one definition.
 class DefinitionComparer {
  public:
@@ -33,8 +44,9 @@ class DefinitionComparer {
     CW_TRY(result.state, state(definition));
     CW_TRY(const auto theirs, read_stored_workloads(other_, definition));
     result.others = theirs.size();
-    std::set<std::string> their_ids, our_ids;
-    for (const StoredWorkload& workload : theirs) their_ids.insert(workload.id);
+    std::map<std::string, std::string> their_ids;
+    std::set<std::string> our_ids;
+    for (const StoredWorkload& workload : theirs) their_ids.emplace(workload.id, content_text(workload.json));
 
     std::set<std::string> new_axes;
     for (const StoredWorkload& workload : ours)
@@ -44,7 +56,10 @@ class DefinitionComparer {
     our_ids.clear();
     for (const StoredWorkload& workload : ours) {
       if (!our_ids.insert(workload.id).second) continue;
-      if (their_ids.contains(workload.id)) {
+      if (const auto same = their_ids.find(workload.id); same != their_ids.end()) {
+        if (same->second != content_text(workload.json))
+          return fail("conflict", "workload {} of {} has other axes or inputs there; validate both sides", workload.id,
+                      definition.name);
         ++result.known;
         continue;
       }
@@ -105,6 +120,8 @@ class DefinitionComparer {
 }  // namespace
 
 Result<std::vector<DefinitionComparison>> compare(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch) {
+  std::error_code error;
+  if (!fs::is_directory(other, error)) return fail("not_found", "{}: no such folder", other.string());
   std::vector<DefinitionComparison> result;
   DefinitionComparer comparer(dataset, other, fetch);
   for (const Definition& definition : dataset.definitions) {

@@ -188,7 +188,8 @@ Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_
       json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
   if (!is_workload) return fail("workloads_invalid", "{}: not a workload; run validate", where);
   std::string id = string_member(json->at("workload"), "uuid");
-  return StoredWorkload{std::move(id), std::move(json->at("workload"))};
+  std::string definition = string_member(*json, "definition");
+  return StoredWorkload{std::move(id), std::move(json->at("workload")), std::move(definition)};
 }
 
 Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {

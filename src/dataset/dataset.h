@@ -41,7 +41,8 @@ struct Dataset {
 /// A line of a workloads file.
 struct StoredWorkload {
   std::string id;
-  Json json;  ///< the "workload" object
+  Json json;               ///< the "workload" object
+  std::string definition;  ///< that the line names
 };
 
 /// One line; errors ("workloads_invalid") begin with `where`.

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -93,14 +94,31 @@ class Merger {
       CW_TRY(auto lock, open_directory(root));
       if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
         return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+      CW_CHECK(check_places(dataset));
       locks_.push_back(std::move(lock));
       datasets_.push_back(std::move(dataset));
     }
     return {};
   }
 
+  // Workloads that would not be looked at must not vanish.
+  static Result<void> check_places(const Dataset& dataset) {
+    std::set<fs::path> known;
+    for (const Definition& definition : dataset.definitions) known.insert(Dataset::workloads_path(definition));
+    std::error_code error;
+    for (fs::recursive_directory_iterator it(dataset.root / "workloads", error), end; !error && it != end; it.increment(error)) {
+      const fs::path path = it->path().lexically_relative(dataset.root);
+      if (path.extension() == ".jsonl" && !known.contains(path))
+        return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(), path.string());
+    }
+    return {};
+  }
+
   Result<void> begin_output() {
     std::error_code error;
+    for (const fs::path& input : inputs_)
+      if (is_inside(input, fs::absolute(output_, error)))
+        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets", output_.string(), input.string());
     if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
       return fail("exists", "{} is there already; --out takes a folder that is new or empty", output_.string());
     CW_CHECK(make_directories(partial_));
@@ -192,6 +210,9 @@ class Merger {
     }
     sections_ = std::move(joined);
     outcome_.captures = sections_.size();
+    for (const auto& [id, section] : sections_)
+      if (const auto run = section.head.find("run"); run != section.head.end() && run->is_object())
+        outcome_.simulated += run->contains("simulated") && run->at("simulated") == true;
     return {};
   }
 
@@ -284,6 +305,8 @@ class Merger {
   Result<std::string> record_of(std::size_t input, const Definition& definition, const std::string& where,
                                 const std::string& line, std::uint64_t offset) const {
     CW_TRY(const StoredWorkload stored, parse_stored_workload(line, where));
+    if (stored.definition != definition.name)
+      return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where, stored.definition, definition.name);
     const auto identified = identify(inputs_[input], definition, stored.json);
     if (!identified) return fail(identified.error().code, "{}: {}", where, identified.error().message);
     if (stored.id.find('\0') != std::string::npos) return fail("workloads_invalid", "{}: a zero byte in its id", where);

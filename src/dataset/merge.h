@@ -34,6 +34,7 @@ struct MergedDefinition {
 struct MergeOutcome {
   std::vector<MergedDefinition> definitions;  ///< those with workloads, by name
   std::size_t captures = 0;                   ///< sections of collection.json
+  std::size_t simulated = 0;                  ///< of these: by an engine without a model
   std::size_t linked = 0, copied = 0;         ///< blobs: without copying bytes, and with
   std::uint64_t bytes = 0;                    ///< of all blobs
 };

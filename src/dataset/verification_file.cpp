@@ -26,7 +26,8 @@ DefinitionVerification to_definition(const Json& json) {
   result.workloads = count(json, "workloads");
   result.loaded = count(json, "loaded");
   result.executed = count(json, "executed");
-  result.has_reference = json.contains("reference") && json.at("reference") == true;
+  const std::string reference = string_member(json, "reference");
+  result.reference = reference == "ran" ? Reference::ran : reference == "absent" ? Reference::absent : Reference::not_run;
   if (json.contains("failures") && json.at("failures").is_array())
     for (const Json& failure : json.at("failures"))
       result.failures.push_back(
@@ -34,12 +35,16 @@ DefinitionVerification to_definition(const Json& json) {
   return result;
 }
 
+std::string_view name(Reference reference) {
+  return reference == Reference::ran ? "ran" : reference == Reference::absent ? "absent" : "not_run";
+}
+
 Json to_json(const DefinitionVerification& definition) {
   Json failures = Json::array();
   for (const VerificationFailure& failure : definition.failures)
     failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
   return {{"fingerprint", definition.fingerprint}, {"workloads", definition.workloads}, {"loaded", definition.loaded},
-          {"executed", definition.executed},       {"reference", definition.has_reference},
+          {"executed", definition.executed},       {"reference", name(definition.reference)},
           {"failures", std::move(failures)}};
 }
 
@@ -59,7 +64,9 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
   while (lines) {
     CW_TRY(const auto line, lines->next());
     if (!line) break;
-    hashes.push_back(sha256_hex(line->text));
+    CW_TRY(const auto workload, parse_stored_workload(line->text, definition.name));
+    const auto identified = identify(dataset.root, definition, workload.json);
+    hashes.push_back(sha256_hex(line->text) + (identified ? identified->id : identified.error().code));
   }
   std::sort(hashes.begin(), hashes.end());
   std::string all = sha256_hex(text);

@@ -1,7 +1,8 @@
 // verification.json beside a dataset's workloads: what `verify` found, and of which content.
 //
 //   {"format": 1, "environment": {…},
-//    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n, "reference": bool,
+//    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n,
+//                           "reference": "ran"|"absent"|"not_run",
 //                           "failures": [{"uuid": …, "stage": "load"|"execute", "message": …}]}},
 //    "replay": {…}}
 #pragma once
@@ -24,17 +25,21 @@ struct VerificationFailure {
   std::string message;
 };
 
+/// Whether a definition's reference was run; absent: it raises NotImplementedError, as those do that were cut out.
+enum class Reference { not_run, absent, ran };
+
 struct DefinitionVerification {
   std::string fingerprint;
   std::size_t workloads = 0;
   std::size_t loaded = 0;      ///< inputs made by flashinfer-bench's own loader
   std::size_t executed = 0;    ///< and run through the reference
-  bool has_reference = false;  ///< the definition comes with one that can be run
+  Reference reference = Reference::not_run;
   std::vector<VerificationFailure> failures;
 
   /// Everything was done that can be, and nothing failed.
   bool is_passed() const {
-    return failures.empty() && loaded == workloads && (!has_reference || executed == workloads);
+    return failures.empty() && loaded == workloads &&
+           (reference == Reference::absent || (reference == Reference::ran && executed == workloads));
   }
 };
 
@@ -56,7 +61,7 @@ struct Verification {
   const DefinitionVerification* find(const std::string& name, const std::string& fingerprint) const;
 };
 
-/// Of a definition's file and workloads, whatever their order.
+/// Of a definition's file, its workloads, whatever their order, and their tensors.
 Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition);
 
 /// Empty when there is no file. Error codes: "verification_invalid", and those of reading.

@@ -15,7 +15,7 @@ namespace {
 
 // Units of the SVG: the page makes a chart as wide as its column.
 constexpr double width = 420, height = 250;
-constexpr double left = 56, right = 12, top = 10, bottom = 40;
+constexpr double left = 64, right = 14, top = 10, bottom = 40;
 constexpr double plot_width = width - left - right, plot_height = height - top - bottom;
 constexpr std::size_t most_ticks = 7;
 
@@ -50,7 +50,8 @@ class LogScale {
     low_ = std::floor(position(least));
     high_ = std::max(std::ceil(position(most)), low_ + 1);
   }
-  double fraction(std::uint64_t value) const { return (position(value) - low_) / (high_ - low_); }
+  // A little away from the edges, so that what lies on them is seen.
+  double fraction(std::uint64_t value) const { return 0.04 + 0.92 * (position(value) - low_) / (high_ - low_); }
   std::vector<std::uint64_t> ticks() const {
     const auto count = static_cast<std::size_t>(high_ - low_) + 1;
     const std::size_t step = (count + most_ticks - 1) / most_ticks;
@@ -78,7 +79,7 @@ std::string x_ticks(const LogScale& scale, const std::string& name) {
     result += fmt::format("<path class=\"grid\" d=\"M{:.1f} {}v{}\"/>", x, top, plot_height);
     result += text(x, top + plot_height + 14, "middle", compact(static_cast<double>(tick)));
   }
-  return result + text(left + plot_width / 2, height - 6, "middle", name);
+  return result + text(left + plot_width / 2, height - 6, "middle", name + " (log)");
 }
 
 std::string y_ticks(const LogScale& scale) {
@@ -92,8 +93,8 @@ std::string y_ticks(const LogScale& scale) {
 }
 
 std::string y_name(const std::string& name) {
-  return fmt::format("<text transform=\"translate(11 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-                     top + plot_height / 2, escaped(name));
+  return fmt::format("<text transform=\"translate(15 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+                     top + plot_height / 2, escaped(name + " (log)"));
 }
 
 }  // namespace
@@ -183,7 +184,7 @@ std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>
                text(label + w + 6, y + 14, "start", with_separators(amount));
     y += row;
   }
-  return svg(width, y + 2, "seen and kept", content);
+  return svg(width, y + 14, "seen and kept", content + text(label, y + 10, "start", "bars in log scale"));
 }
 
 std::string line_chart(const std::string& name, const std::string& unit, const std::vector<std::pair<double, double>>& points) {

@@ -17,7 +17,9 @@ std::string text_of(const Json& object, const char* name) {
 }
 
 double number_of(const Json& object, const char* name) {
-  return object.is_object() && object.contains(name) && object.at(name).is_number() ? object.at(name).get<double>() : 0;
+  return object.is_object() && object.contains(name) && object.at(name).is_number()
+             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
+             : 0;
 }
 
 std::string row(const std::vector<std::string>& cells) {
@@ -108,6 +110,29 @@ std::string statistics(const Summary& summary) {
   return reasons.empty() ? text : text + "\n";
 }
 
+std::string verification(const Summary& summary) {
+  if (summary.environment.empty()) return "";
+  std::size_t workloads = 0, loaded = 0, executed = 0;
+  std::string unverified, failures;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    workloads += definition.workloads.size();
+    if (!definition.verification) {
+      unverified += (unverified.empty() ? "" : ", ") + escape_markdown(definition.name);
+      continue;
+    }
+    loaded += definition.verification->loaded;
+    executed += definition.verification->executed;
+    for (const VerificationFailure& failure : definition.verification->failures)
+      failures += fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
+                              escape_markdown(failure.stage), escape_markdown(failure.message));
+  }
+  std::string text = fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n",
+                                 with_separators(loaded), with_separators(workloads), with_separators(executed),
+                                 escape_markdown(string_member(summary.environment, "device")));
+  if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
+  return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
+}
+
 std::string rejected(const Summary& summary) {
   std::map<std::pair<std::string, std::string>, DefectSummary> joined;
   for (const CaptureSummary& capture : summary.captures)
@@ -124,8 +149,8 @@ std::string rejected(const Summary& summary) {
   for (const DefectSummary* defect : sorted)
     if (rows.size() < most_defects)
       rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function), with_separators(defect->count),
-                      escape_markdown(defect->detail)});
-  std::string text = rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail"}, rows);
+                      escape_markdown(defect->detail), escape_markdown(defect->example)});
+  std::string text = rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail", "example"}, rows);
   if (sorted.size() > rows.size()) text += fmt::format("and {} more kinds.\n\n", sorted.size() - rows.size());
   return text;
 }
@@ -192,7 +217,7 @@ std::string to_markdown(const Summary& summary) {
   if (summary.captures.empty()) text += "There is no collection.json: how these workloads came about is not recorded.\n\n";
   for (const CaptureSummary& capture : summary.captures) text += capture_details(capture);
   text += "## Definitions\n\n" + definitions(summary);
-  text += "## Statistics\n\n" + statistics(summary);
+  text += "## Statistics\n\n" + statistics(summary) + verification(summary);
   return text + rejected(summary);
 }
 

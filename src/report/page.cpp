@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <kainjow/mustache.hpp>
 
@@ -28,6 +29,10 @@ Data row(const std::string& name, const std::string& value) {
   return item;
 }
 
+std::string grouped(std::int64_t number) {
+  return number < 0 ? std::to_string(number) : with_separators(static_cast<std::uint64_t>(number));
+}
+
 std::string percent(double share) {
   return fmt::format("{:.2f}", std::max(share * 100, 0.0));
 }
@@ -36,8 +41,10 @@ std::string bytes(double count) {
   return count >= 1e9 ? fmt::format("{:.2f} GB", count / 1e9) : fmt::format("{:.1f} MB", count / 1e6);
 }
 
+// Amounts: nothing below zero, nothing that could not have been counted.
 double number_of(const Json& object, const char* name) {
-  return object.is_object() && object.contains(name) && object.at(name).is_number() ? object.at(name).get<double>() : 0;
+  return object.is_object() && object.contains(name) && object.at(name).is_number()
+             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15) : 0;
 }
 
 // The two axes that say most: how many sequences, and how many KV tokens.
@@ -83,6 +90,8 @@ std::string spread(const DefinitionSummary& definition) {
     const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.seen);
     points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.seen, workload.is_new});
   }
+  const auto is_first = [&points](const ScatterPoint& point) { return point.x == points[0].x && point.y == points[0].y; };
+  if (std::all_of(points.begin(), points.end(), is_first)) return "";  // the table says it
   return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "times seen", points);
 }
 
@@ -94,7 +103,7 @@ std::string lengths(const LengthHistogram& histogram) {
     const std::string first = with_separators(from);
     bars.emplace_back(i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)), histogram.buckets[i]);
   }
-  return bar_chart("sequence lengths, by " + histogram.input, bars);
+  return bar_chart("sequences by length, from " + histogram.input, bars);
 }
 
 Data axes(const DefinitionSummary& definition) {
@@ -105,9 +114,9 @@ Data axes(const DefinitionSummary& definition) {
     std::sort(values.begin(), values.end());
     Data item;
     item.set("name", definition.var_axes[i]);
-    item.set("least", std::to_string(values.front()));
-    item.set("median", std::to_string(values[values.size() / 2]));
-    item.set("most", std::to_string(values.back()));
+    item.set("least", grouped(values.front()));
+    item.set("median", grouped(values[(values.size() - 1) / 2]));
+    item.set("most", grouped(values.back()));
     rows.push_back(item);
   }
   return rows;
@@ -118,7 +127,7 @@ std::string verified(const DefinitionSummary& definition) {
   const DefinitionVerification& verification = *definition.verification;
   if (!verification.failures.empty()) return fmt::format("{} failed", with_separators(verification.failures.size()));
   if (!verification.is_passed()) return "in part";
-  return verification.has_reference ? "runs" : "loads";
+  return verification.reference == Reference::ran ? "runs" : "loads";
 }
 
 Data to_data(const DefinitionSummary& definition, bool is_compared) {
@@ -137,19 +146,27 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("spread", definition.var_axes.empty() ? "" : spread(definition));
 
   std::vector<std::uint64_t> seen;
-  std::uint64_t sum = 0;
-  for (const WorkloadSummary& workload : definition.workloads) {
-    seen.push_back(workload.seen);
-    sum += workload.seen;
-  }
-  data.set("frequency", sum > 0 ? rank_chart(std::move(seen)) : "");
+  std::set<std::uint64_t> distinct;
+  for (const WorkloadSummary& workload : definition.workloads) distinct.insert(seen.emplace_back(workload.seen));
+  // Where all are seen equally often there is nothing to draw.
+  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(seen)) : "");
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
   if (definition.calls > 0) amounts = {{"calls seen", definition.calls}, {"distinct", definition.distinct}};
   amounts.emplace_back("kept", definition.workloads.size());
   if (is_compared) amounts.emplace_back("new", definition.added);
   data.set("funnel", funnel_chart(amounts));
   Data charts = list();
-  for (const LengthHistogram& histogram : definition.lengths) charts.push_back(Data(lengths(histogram)));
+  for (std::size_t i = 0; i < definition.lengths.size(); ++i) {
+    // Of several inputs with the same lengths one chart.
+    LengthHistogram histogram = definition.lengths[i];
+    const auto is_alike = [&histogram](const LengthHistogram& other) {
+      return other.buckets == histogram.buckets && other.empty == histogram.empty && other.longest == histogram.longest;
+    };
+    if (std::any_of(definition.lengths.begin(), definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike)) continue;
+    for (std::size_t k = i + 1; k < definition.lengths.size(); ++k)
+      if (is_alike(definition.lengths[k])) histogram.input += ", " + definition.lengths[k].input;
+    charts.push_back(Data(lengths(histogram)));
+  }
   data.set("lengths", charts);
 
   Data derived = list();
@@ -187,7 +204,7 @@ Data timeline(const Json& run) {
     for (const Json& sample : line.at("samples")) {
       const std::size_t most = std::max(time->second, column->second);
       if (sample.is_array() && sample.size() > most && sample[time->second].is_number() && sample[column->second].is_number())
-        points.emplace_back(sample[time->second].get<double>(), sample[column->second].get<double>());
+        points.emplace_back(std::clamp(sample[time->second].get<double>(), 0.0, 1e15), std::clamp(sample[column->second].get<double>(), 0.0, 1e15));
     }
     return points;
   };
@@ -195,7 +212,7 @@ Data timeline(const Json& run) {
   for (auto& [time, value] : disk) value /= 1e6;
   for (const std::string& chart : {line_chart("requests done", "", values("requests")), line_chart("under way", "", values("under_way")),
                                    line_chart("output tokens", "", values("output_tokens")), line_chart("calls captured", "", values("calls")),
-                                   line_chart("dumps on disk", " MB", disk)})
+                                   line_chart("dumps on disk (sampled)", " MB", disk)})
     if (!chart.empty()) charts.push_back(Data(chart));
   return charts;
 }
@@ -278,6 +295,23 @@ Data defects(const Summary& summary) {
   return rows;
 }
 
+// And whether that is as it should be.
+std::pair<std::string, bool> verified_in_words(const Summary& summary) {
+  std::size_t passed = 0, known = 0, failures = 0;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    if (!definition.verification) continue;
+    ++known;
+    passed += definition.verification->is_passed();
+    failures += definition.verification->failures.size();
+  }
+  if (known == 0) return {"Not verified: collect-workloads verify loads and runs every workload.", true};
+  const std::string device = string_member(summary.environment, "device");
+  if (passed == summary.definitions.size()) return {"Verified on " + device + ".", true};
+  std::string text = fmt::format("{} of {} definitions are verified as they are now", passed, summary.definitions.size());
+  if (failures > 0) text += fmt::format("; {} workloads failed", with_separators(failures));
+  return {text + fmt::format(" (on {}).", device), failures == 0};
+}
+
 }  // namespace
 
 std::string to_html(const Summary& summary, const std::string& title) {
@@ -305,9 +339,10 @@ std::string to_html(const Summary& summary, const std::string& title) {
   const Data rejected = defects(summary);
   data.set("has_defects", !rejected.list_value().empty());
   data.set("defects", rejected);
-  const std::string device = string_member(summary.environment, "device");
-  data.set("is_verified", !device.empty());
-  data.set("device", device);
+  const auto [verified, is_good] = verified_in_words(summary);
+  data.set("verified", verified);
+  data.set("verified_class", is_good ? "soft" : "alarm");
+  data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(), [](const auto& c) { return c.is_simulated; }));
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
     data.set("replay", fmt::format("{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} could not be run again",

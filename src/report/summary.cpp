@@ -29,7 +29,9 @@ std::vector<std::string> texts(const Json& object, const char* name) {
 CaptureSummary to_capture(const CollectionSection& section) {
   const Json& head = section.head;
   CaptureSummary capture{section.id(), string_member(head, "source"), Json(), texts(head, "flashinfer_versions"),
-                         number(head, "calls"), {}, {}, false};
+                         number(head, "calls"), {}, {}, {}, false};
+  for (const auto& [name, definition] : section.definitions)
+    if (number(definition, "calls") > 0) capture.definitions.push_back(name);
   if (const auto run = head.find("run"); run != head.end() && run->is_object()) {
     capture.run = *run;
     capture.is_simulated = run->contains("simulated") && run->at("simulated") == true;
@@ -60,7 +62,8 @@ LengthSource length_source(const TensorSpec& spec) {
 
 std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
   std::vector<std::int64_t> values;
-  for (std::int64_t i = 0; !tensor.shape.empty() && i < tensor.shape[0]; ++i)
+  if (tensor.shape.size() != 1) return values;  // not what its definition says: validate tells
+  for (std::int64_t i = 0; i < tensor.shape[0]; ++i)
     values.push_back(integer_at(tensor.dtype, tensor.bytes, static_cast<std::size_t>(i)));
   return values;
 }
@@ -231,7 +234,7 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     for (const VerificationFailure& failure : verification->failures)
       failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
     json["verification"] = {{"workloads", verification->workloads}, {"loaded", verification->loaded},
-                            {"executed", verification->executed},   {"reference", verification->has_reference},
+                            {"executed", verification->executed},   {"reference", verification->reference == Reference::ran},
                             {"passed", verification->is_passed()},  {"failures", std::move(failures)}};
   }
   json["workloads"] = std::move(workloads);

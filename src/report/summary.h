@@ -60,9 +60,10 @@ struct CaptureSummary {
   Json run;  ///< engine, versions, flags, traffic; null where only dumps were at hand
   std::vector<std::string> flashinfer_versions;
   std::uint64_t calls = 0;
+  std::vector<std::string> definitions;   ///< that it has calls of
   std::map<std::string, Json> functions;  ///< calls, bound, rejected, skipped of each
   std::vector<DefectSummary> defects;     ///< the most calls first
-  bool is_simulated = false;
+  bool is_simulated = false;  ///< by our own engine, without a model
 };
 
 struct Summary {

@@ -25,6 +25,14 @@ std::string today() {
   return text;
 }
 
+// Without the user and password that a URL may have in it.
+std::string printable_remote(const std::string& remote) {
+  const std::size_t scheme = remote.find("://");
+  if (scheme == std::string::npos) return remote;
+  const std::size_t host = scheme + 3, end = std::min(remote.find('/', host), remote.size()), at = remote.rfind('@', end);
+  return at == std::string::npos || at < host ? remote : remote.substr(0, host) + remote.substr(at + 1);
+}
+
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -56,7 +64,13 @@ class GitSubmitter final : public Submitter {
     if (output) return output;
     if (output.error().code == "spawn_failed") return fail("git_missing", "{}", output.error().message);
     if (output.error().code == "interrupted") return fail("interrupted", "interrupted");
-    return fail("git_failed", "{}", output.error().message);
+    // Its first line is the whole command; what git said comes after.
+    std::string message = output.error().message;
+    for (std::size_t place; options_.remote != printable_remote(options_.remote) &&
+                            (place = message.find(options_.remote)) != std::string::npos;)
+      message.replace(place, options_.remote.size(), printable_remote(options_.remote));
+    const std::size_t end = message.find('\n');
+    return fail("git_failed", "git {} failed:\n{}", command.arguments[1], end == std::string::npos ? message : message.substr(end + 1));
   }
 
   Result<SubmitOutcome> submit() {
@@ -64,14 +78,23 @@ class GitSubmitter final : public Submitter {
       CW_CHECK(git({"--version"}, false));
       return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
     }
+    if (!options_.is_dry_run && (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
+      return fail("git_identity", "git does not know who you are: there would be no author for the commit");
     options_.progress("cloning without blobs");
     CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", options_.remote, clone_.string()}, false));
+    // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote stays a text.
+    CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
+    CW_CHECK(git({"config", "core.symlinks", "false"}));
     CW_CHECK(git({"lfs", "install", "--local"}));
     const auto head = git({"rev-parse", "--verify", "--quiet", "HEAD"});
-    if (!head) return fail("git_failed", "{}: it has no commit to branch off from", options_.remote);
+    if (!head) return fail("git_failed", "{}: it has no commit to branch off from", printable_remote(options_.remote));
+    CW_TRY(const std::string listed, git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));
+    std::vector<std::string> there;
+    for (std::size_t at = 0; at < listed.size(); at = listed.find('\0', at) + 1) there.emplace_back(listed.c_str() + at);
+    CW_CHECK(check_places(plan_.dataset(), there));
     CW_CHECK(check_out(compared_files(plan_.dataset())));
 
-    const std::string base = fmt::format("{} at {}", options_.remote, head->substr(0, 8));
+    const std::string base = fmt::format("{} at {}", printable_remote(options_.remote), head->substr(0, 8));
     CW_TRY(SubmitOutcome outcome, plan_.propose(
                                       clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
     outcome.was_there = outcome.proposal.added == 0;
@@ -131,7 +154,7 @@ class GitSubmitter final : public Submitter {
     for (const std::string& name : names) {
       CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "origin", name}));
       CW_TRY(const std::string subject, git({"log", "-1", "--format=%s%n%H", "FETCH_HEAD"}));
-      if (subject.find("[" + outcome.proposal.fingerprint + "]") == std::string::npos) continue;
+      if (subject.find(fmt::format("[{}]", outcome.proposal.fingerprint)) == std::string::npos) continue;
       outcome.branch = name;
       outcome.was_there = true;
       return {};

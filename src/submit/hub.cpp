@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include <fcntl.h>
@@ -21,6 +22,8 @@ constexpr std::size_t paths_a_request = 500;
 constexpr std::size_t sample_size = 512;
 constexpr std::size_t upload_threads = 8;
 constexpr std::uint64_t largest_regular = std::uint64_t{64} << 20;
+constexpr std::size_t most_pages = 1000;            // of 1,000 files
+constexpr std::size_t most_discussion_pages = 200;  // of ten or more
 constexpr const char* lfs_type = "application/vnd.git-lfs+json";
 
 std::string to_base64(std::string_view bytes) {
@@ -42,6 +45,13 @@ tl::unexpected<Error> malformed(std::string_view what, std::string_view detail) 
 const Json* member(const Json& object, const char* name) {
   const auto found = object.find(name);
   return object.is_object() && found != object.end() ? &*found : nullptr;
+}
+
+// The next page of a list: Link: <URL>; rel="next" (RFC 8288).
+std::string next_page(const std::string& link) {
+  const std::size_t rel = link.find("rel=\"next\""), end = link.rfind('>', rel), begin = link.rfind('<', rel);
+  if (rel == std::string::npos || end == std::string::npos || begin == std::string::npos || begin > end) return "";
+  return link.substr(begin + 1, end - begin - 1);
 }
 
 std::string without_slash(std::string url) {
@@ -215,7 +225,26 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author, s
     }
     seen += list->size();
     if (list->empty() || seen >= count->get<std::size_t>()) return found;
+    if (page_number == most_discussion_pages) return malformed(what, "the list does not end");
   }
+}
+
+Result<std::vector<std::string>> Hub::tree(const std::string& revision, const std::string& folder) {
+  const std::string what = "listing the files of " + repo_;
+  std::vector<std::string> paths;
+  std::string url = api(fmt::format("/tree/{}/{}?recursive=true&expand=false", percent_encoded(revision), percent_encoded(folder, "/")));
+  for (std::size_t i = 0; !url.empty(); ++i) {
+    if (i == most_pages) return malformed(what, "the list does not end");
+    CW_TRY(const WebResponse response, web_.send({.url = url}));
+    if (response.status == 404 && response.header("x-error-code") == "EntryNotFound") return paths;
+    CW_CHECK(check(response, what));
+    const auto json = parse_json(response.body);
+    if (!json || !json->is_array()) return malformed(what, "it is no list");
+    for (const Json& item : *json)
+      if (string_member(item, "type") == "file") paths.push_back(string_member(item, "path"));
+    url = next_page(response.header("link"));
+  }
+  return paths;
 }
 
 Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision, const std::vector<std::string>& paths) {
@@ -231,8 +260,9 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
                                   .body = std::move(form)},
                                  what));
     if (!json.is_array()) return malformed(what, "it is no list");
+    const std::set<std::string> asked(paths.begin(), paths.end());
     for (const Json& item : json) {
-      if (string_member(item, "type") != "file") continue;
+      if (string_member(item, "type") != "file" || !asked.contains(string_member(item, "path"))) continue;
       const Json* size = member(item, "size");
       const Json* lfs = member(item, "lfs");
       result[string_member(item, "path")] = {
@@ -303,7 +333,8 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
     if (upload.mode == UploadMode::lfs && !upload.is_unchanged) by_hash.emplace(upload.file->sha256, upload.file);
   std::vector<const UploadFile*> all;
   for (const auto& [hash, file] : by_hash) all.push_back(file);
-  std::atomic<std::size_t> done = 0;
+  std::size_t done = 0;
+  std::mutex mutex;  // of `done` and `progress`
   for (std::size_t begin = 0; begin < all.size(); begin += files_a_request) {
     const std::size_t end = std::min(all.size(), begin + files_a_request);
     Json objects = Json::array();
@@ -328,6 +359,7 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
         return fail("hub_lfs", "{}: the server refuses it: {}", file.path, string_member(*error, "message"));
       if (const Json* actions = member(*found->second, "actions"))
         if (actions->is_object() && actions->contains("upload")) CW_CHECK(upload_one(file, *actions));
+      const std::lock_guard lock(mutex);
       progress(++done, all.size());
       return {};
     };
@@ -344,7 +376,8 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   const Json* part_size = header == nullptr ? nullptr : member(*header, "chunk_size");
   if (part_size != nullptr) {
     const std::string text = part_size->is_string() ? part_size->get<std::string>() : dump(*part_size);
-    const std::uint64_t size = std::strtoull(text.c_str(), nullptr, 10);
+    const bool is_number = !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+    const std::uint64_t size = is_number ? std::strtoull(text.c_str(), nullptr, 10) : 0;
     if (size == 0) return malformed("sending " + file.path, "its parts have no size");
     CW_CHECK(upload_parts(file, upload, size));
   } else {
@@ -352,7 +385,12 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
     if (!file.source.empty()) request.file = FilePart{file.source, 0, file.size};
     if (header != nullptr && header->is_object())
       for (const auto& [name, value] : header->items())
-        if (value.is_string()) request.headers.push_back(name + ": " + value.get<std::string>());
+        if (value.is_string()) {
+          std::string line = name + ": " + value.get<std::string>();
+          if (std::any_of(line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }))
+            return malformed("sending " + file.path, "a header has control characters in it");
+          request.headers.push_back(std::move(line));
+        }
     CW_TRY(const WebResponse response, web_.send(request));
     CW_CHECK(check(response, "sending " + file.path));
   }
@@ -415,7 +453,8 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
                                 .url = api("/commit/" + percent_encoded(revision) + (opens_pull_request ? "?create_pr=1" : "")),
                                 .headers = {"Content-Type: application/x-ndjson"},
                                 .body = std::move(body),
-                                .is_repeatable = false},
+                                .is_repeatable = false,
+                                .is_interruptible = false},
                                what));
   HubCommit result{string_member(json, "commitOid"), string_member(json, "commitUrl"), std::nullopt};
   if (result.id.empty()) return malformed(what, "it names no commit");

@@ -80,6 +80,8 @@ class Hub {
   Result<std::string> head(const std::string& revision);
   /// Open pull requests of an author whose title contains `text`.
   Result<std::vector<PullRequest>> pull_requests(const std::string& author, std::string_view text);
+  /// Paths of all files below a folder; none where there is no such folder.
+  Result<std::vector<std::string>> tree(const std::string& revision, const std::string& folder);
   /// Files among `paths` that the revision has.
   Result<std::map<std::string, RemoteFile>> files(const std::string& revision, const std::vector<std::string>& paths);
   /// A file's content, LFS or not, into `to`; false when the revision has no such file.
@@ -88,7 +90,7 @@ class Hub {
   /// How each file is to be sent, and which are there already.
   Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files, const std::string& revision, bool opens_pull_request);
   /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull request). `progress` is told
-  /// how many are done; any thread.
+  /// how many are done; one call at a time.
   Result<void> upload(const std::vector<Upload>& uploads, const std::string& revision,
                       const std::function<void(std::size_t done, std::size_t all)>& progress);
   /// One commit on `revision`, or on a new pull request. Not repeated by itself when its answer is lost.

@@ -20,27 +20,31 @@ namespace fs = std::filesystem;
 constexpr std::size_t most_attempts = 5;
 constexpr std::size_t files_a_commit = 10'000;  // the Hub's limit is 25,000
 
+// What a proposal is sent to: main, where it opens a pull request, or a pull request that is there.
+struct Target {
+  std::optional<PullRequest> pull_request;
+  std::string revision, head;
+};
+
 class HubSubmitter final : public Submitter {
  public:
-  HubSubmitter(const SubmitOptions& options, const SubmissionPlan& plan) : options_(options), plan_(plan) {}
+  HubSubmitter(const SubmitOptions& options, const SubmissionPlan& plan, const Token* token)
+      : options_(options), plan_(plan), token_(token) {}
 
   Result<SubmitOutcome> run() override {
-    forbid_core_dumps();
-    auto token = find_token();
-    if (!token && !(options_.is_dry_run && token.error().code == "no_token")) return tl::unexpected(token.error());
     WebOptions web_options;
     web_options.note = options_.note;
-    WebClient web(token ? &token->secret : nullptr, options_.endpoint, web_options);
+    WebClient web(token_ != nullptr ? &token_->secret : nullptr, options_.endpoint, web_options);
     Hub hub(web, options_.endpoint, options_.repo);
     HubUser user;
-    if (token) {
+    if (token_ != nullptr) {
       CW_TRY(user, hub.whoami());
       if (!user.may_write && !options_.is_dry_run)
-        return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write", token->origin);
+        return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write", token_->origin);
     }
     for (std::size_t attempt = 1;; ++attempt) {
       auto outcome = try_once(hub, user);
-      if (outcome) outcome->bytes_sent = web.sent();
+      if (outcome && !outcome->commit.empty()) outcome->bytes_sent = web.sent();
       const bool may_look_again = !outcome && attempt < most_attempts && stop_signal() == 0 &&
                                   (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");
       if (!may_look_again) return outcome;
@@ -50,78 +54,102 @@ class HubSubmitter final : public Submitter {
   }
 
  private:
-  // A copy of the revision's texts, and of those blobs that have to be looked into.
-  Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base) {
+  // Against a copy of the revision's texts, and of those blobs that have to be looked into. `among`: only of these.
+  Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base, const Proposal* among) {
     CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
     const auto fetch = [&](const std::vector<std::string>& paths) -> Result<void> {
       for (std::size_t i = 0; i < paths.size(); ++i) {
         options_.progress(fmt::format("reading {} of {} files of {}", i + 1, paths.size(), base));
-        CW_CHECK(make_directories((folder.path() / paths[i]).parent_path()));
-        CW_CHECK(hub.download(commit, paths[i], folder.path() / paths[i]));
+        // Paths are the other side's words: nothing is written outside the folder.
+        CW_TRY(const fs::path to, resolve_blob(folder.path(), paths[i]));
+        CW_CHECK(make_directories(to.parent_path()));
+        CW_CHECK(hub.download(commit, paths[i], to));
       }
       return {};
     };
+    for (const char* place : {"definitions", "workloads"}) {
+      CW_TRY(const auto paths, hub.tree(commit, place));
+      CW_CHECK(check_places(plan_.dataset(), paths));
+    }
     // Many are not there: asked about together.
     CW_TRY(const auto there, hub.files(commit, compared_files(plan_.dataset())));
     std::vector<std::string> paths;
     for (const auto& [path, file] : there) paths.push_back(path);
     CW_CHECK(fetch(paths));
-    return plan_.propose(folder.path(), fetch, base);
+    return plan_.propose(folder.path(), fetch, base, among);
   }
 
   Result<SubmitOutcome> try_once(Hub& hub, const HubUser& user) {
-    std::optional<PullRequest> target;
-    if (options_.pull_request) target = PullRequest{*options_.pull_request, "", hub.page(*options_.pull_request)};
-    std::string revision = target ? fmt::format("refs/pr/{}", target->number) : "main";
-    CW_TRY(std::string head, hub.head(revision));
-    CW_TRY(SubmitOutcome outcome, propose(hub, head, fmt::format("{} {} at {}", options_.repo, revision, head.substr(0, 8))));
-    if (outcome.proposal.added == 0) {
-      if (target) outcome.url = target->url;
-      outcome.was_there = true;
-      return outcome;
-    }
+    Target target{std::nullopt, "main", {}};
+    CW_TRY(target.head, hub.head(target.revision));
+    CW_TRY(SubmitOutcome outcome,
+           propose(hub, target.head, fmt::format("{} main at {}", options_.repo, target.head.substr(0, 8)), nullptr));
+    outcome.was_there = outcome.proposal.added == 0;
+    if (outcome.was_there) return outcome;
     planned = outcome;
-    if (options_.is_dry_run) return outcome;
-    if (!target) {
-      CW_TRY(const auto found, hub.pull_requests(user.name, "[" + outcome.proposal.fingerprint + "]"));
-      if (!found.empty()) {
-        target = found.front();
-        revision = fmt::format("refs/pr/{}", target->number);
-        CW_TRY(head, hub.head(revision));
-        CW_TRY(SubmitOutcome rest, propose(hub, head, fmt::format("{} {}", options_.repo, revision)));
-        outcome.pull_request = target->number;
-        outcome.url = target->url;
-        outcome.was_there = rest.proposal.added == 0;
-        outcome.proposal = std::move(rest.proposal);
-        if (outcome.was_there) return outcome;
-      }
+    CW_TRY(target.pull_request, find_pull_request(hub, user, outcome.proposal.fingerprint));
+    if (target.pull_request) {
+      target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
+      auto head = hub.head(target.revision);
+      if (!head && head.error().code == "hub_not_found")
+        return fail("no_pull_request", "{} has no pull request {}, or the token may not see it", options_.repo,
+                    target.pull_request->number);
+      CW_TRY(target.head, std::move(head));
+      // Its texts get what they lack; blobs are looked at again, all of them.
+      CW_TRY(SubmitOutcome rest, propose(hub, target.head, options_.repo + " " + target.revision, &outcome.proposal));
+      std::vector<UploadFile>& files = outcome.proposal.files;
+      std::erase_if(files, [](const UploadFile& file) { return file.source.empty(); });
+      for (UploadFile& file : rest.proposal.files)
+        if (file.source.empty()) files.push_back(std::move(file));
+      outcome.pull_request = target.pull_request->number;
+      outcome.url = target.pull_request->url;
     }
-    return send(hub, std::move(outcome), std::move(target), std::move(revision), std::move(head));
+    if (options_.is_dry_run) return outcome;
+    return send(hub, std::move(outcome), std::move(target));
   }
 
-  Result<SubmitOutcome> send(Hub& hub, SubmitOutcome outcome, std::optional<PullRequest> target, std::string revision,
-                             std::string head) {
-    CW_TRY(std::vector<Upload> uploads, hub.prepare(outcome.proposal.files, revision, !target));
-    CW_CHECK(hub.upload(uploads, target ? revision : "", [this](std::size_t done, std::size_t all) {
+  // The one that was asked for, or that an earlier run has opened for the same workloads.
+  Result<std::optional<PullRequest>> find_pull_request(Hub& hub, const HubUser& user, const std::string& fingerprint) {
+    if (options_.pull_request) return PullRequest{*options_.pull_request, "", hub.page(*options_.pull_request)};
+    if (user.name.empty()) return std::nullopt;
+    CW_TRY(const auto open, hub.pull_requests(user.name, "["));
+    const std::string mark = fmt::format("[{}]", fingerprint);
+    for (const PullRequest& candidate : open)
+      if (candidate.title.ends_with(mark)) return candidate;
+    for (const PullRequest& candidate : open)
+      if (candidate.title.starts_with("Add ") && candidate.title.ends_with("]"))
+        options_.note(fmt::format("You have another one open, with other workloads: {} (--pr {} adds to it)", candidate.url,
+                                  candidate.number));
+    return std::nullopt;
+  }
+
+  Result<SubmitOutcome> send(Hub& hub, SubmitOutcome outcome, Target target) {
+    CW_TRY(std::vector<Upload> uploads, hub.prepare(outcome.proposal.files, target.revision, !target.pull_request));
+    std::erase_if(uploads, [](const Upload& upload) { return upload.is_unchanged; });
+    outcome.was_there = uploads.empty();
+    if (outcome.was_there) return outcome;
+    CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "", [this](std::size_t done, std::size_t all) {
       options_.progress(fmt::format("sending blobs: {} of {}", with_separators(done), with_separators(all)));
     }));
-    std::erase_if(uploads, [](const Upload& upload) { return upload.is_unchanged; });
+    if (stop_signal() != 0) return fail("interrupted", "interrupted before the commit");
     for (std::size_t begin = 0; begin < uploads.size(); begin += files_a_commit) {
       const std::size_t end = std::min(uploads.size(), begin + files_a_commit);
       const std::vector<Upload> part(uploads.begin() + static_cast<std::ptrdiff_t>(begin),
                                      uploads.begin() + static_cast<std::ptrdiff_t>(end));
-      options_.progress(target ? "committing" : "opening the pull request");
-      CW_TRY(const HubCommit commit, hub.commit(part, outcome.title, outcome.description, revision, head, !target));
-      if (!target) {
-        target = commit.pull_request;
-        revision = fmt::format("refs/pr/{}", target->number);
+      options_.progress(target.pull_request ? "committing" : "opening the pull request");
+      CW_TRY(const HubCommit commit, hub.commit(part, outcome.title, outcome.description, target.revision, target.head,
+                                                !target.pull_request));
+      if (!target.pull_request) {
+        target.pull_request = commit.pull_request;
+        target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
       }
-      head = commit.id;
+      target.head = commit.id;
     }
-    outcome.commit = head;
-    outcome.pull_request = target->number;
-    outcome.url = target->url;
-    CW_CHECK(compare_with_sent(hub, uploads, head));
+    outcome.commit = target.head;
+    outcome.pull_request = target.pull_request->number;
+    outcome.url = target.pull_request->url;
+    planned = outcome;  // whatever happens from here on, it is open
+    CW_CHECK(compare_with_sent(hub, uploads, target.head));
     return outcome;
   }
 
@@ -150,12 +178,13 @@ class HubSubmitter final : public Submitter {
 
   const SubmitOptions& options_;
   const SubmissionPlan& plan_;
+  const Token* const token_;
 };
 
 }  // namespace
 
-std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan) {
-  return std::make_unique<HubSubmitter>(options, plan);
+std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan, const Token* token) {
+  return std::make_unique<HubSubmitter>(options, plan, token);
 }
 
 }  // namespace cw

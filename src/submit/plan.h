@@ -13,8 +13,10 @@ class SubmissionPlan {
 
   const Dataset& dataset() const { return dataset_; }
 
-  /// What the dataset has that `mirror` lacks, with title and description. Error codes: "unverified", those of propose().
-  Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base) const;
+  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what that proposal has too.
+  /// Error codes: "unverified", those of propose().
+  Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base,
+                                const Proposal* among = nullptr) const;
 
  private:
   explicit SubmissionPlan(const SubmitOptions& options) : options_(&options) {}
@@ -36,7 +38,8 @@ class Submitter {
   std::filesystem::path kept;
 };
 
-std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan);
+/// `token`: null for a dry run without one.
+std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan, const Token* token);
 std::unique_ptr<Submitter> git_submitter(const SubmitOptions& options, const SubmissionPlan& plan);
 
 }  // namespace cw

@@ -77,14 +77,17 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
                               ? ""
                               : fmt::format("; of {} it could not be decided, because blobs there could not be read",
                                             with_separators(proposal.undecided))));
-  text += box(checks.has_provenance && !checks.is_simulated, checks.has_provenance
-                                                                 ? "Collected from a real engine under real traffic"
-                                                                 : "How they were collected is recorded");
+  text += box(checks.has_provenance && !checks.is_simulated,
+              checks.has_provenance || checks.is_simulated ? "Collected from a real engine under traffic"
+                                                           : "Which engine and traffic they come from is recorded");
   const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
   text += box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
                                       with_separators(checks.loaded), with_separators(checks.to_load)));
   const std::string device = string_member(summary.environment, "device");
-  text += box(all_loaded && checks.with_reference > 0 && checks.executed == checks.with_reference,
+  if (all_loaded && checks.with_reference == 0)
+    text += "- Not run: none of these definitions has a reference here\n";
+  else
+    text += box(all_loaded && checks.executed == checks.with_reference,
               fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
                           with_separators(checks.executed), with_separators(checks.with_reference),
                           device.empty() ? "" : ", on " + escape_markdown(device)));
@@ -110,9 +113,27 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
   return paths;
 }
 
-Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch) {
+Result<void> check_places(const Dataset& dataset, const std::vector<std::string>& there) {
+  std::map<std::string, std::string> expected;  // by file name
+  for (const std::string& path : compared_files(dataset)) expected[fs::path(path).filename().string()] = path;
+  for (const std::string& path : there) {
+    const auto found = expected.find(fs::path(path).filename().string());
+    if (found != expected.end() && found->second != path)
+      return fail("conflict", "{} lies at {} there, and belongs to {}: it has to be moved first", found->first, path, found->second);
+  }
+  return {};
+}
+
+Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch, const Proposal* among) {
   Proposal proposal;
   CW_TRY(proposal.definitions, compare(dataset, mirror, fetch));
+  if (among != nullptr) {
+    std::set<std::pair<std::string, std::string>> wanted;
+    for (const DefinitionComparison& compared : among->definitions)
+      for (const std::string& id : compared.added) wanted.emplace(compared.name, id);
+    for (DefinitionComparison& compared : proposal.definitions)
+      std::erase_if(compared.added, [&](const std::string& id) { return !wanted.contains({compared.name, id}); });
+  }
   std::vector<UploadFile> definitions, workloads;
   std::set<std::string> blobs, ids;
   for (const DefinitionComparison& compared : proposal.definitions) {
@@ -179,8 +200,22 @@ Result<void> write_files(const Proposal& proposal, const fs::path& folder) {
 
 Checks checks_of(const Summary& summary) {
   Checks checks;
-  checks.has_provenance = !summary.captures.empty();
-  for (const CaptureSummary& capture : summary.captures) checks.is_simulated |= capture.is_simulated;
+  std::set<std::string> added;
+  for (const DefinitionSummary& definition : summary.definitions)
+    if (definition.added > 0) added.insert(definition.name);
+  std::size_t captures = 0, known = 0;
+  for (const CaptureSummary& capture : summary.captures) {
+    const auto concerns = [&added](const std::string& name) { return added.contains(name); };
+    if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
+    ++captures;
+    known += !string_member(capture.run, "engine").empty();
+    checks.is_simulated |= capture.is_simulated;
+    if (capture.is_simulated)
+      for (const std::string& name : capture.definitions)
+        if (added.contains(name) && std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
+          checks.simulated.push_back(name);
+  }
+  checks.has_provenance = captures > 0 && known == captures;
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();
@@ -188,7 +223,7 @@ Checks checks_of(const Summary& summary) {
     if (!definition.verification) continue;
     checks.loaded += definition.verification->loaded;
     checks.executed += definition.verification->executed;
-    if (definition.verification->has_reference) checks.with_reference += definition.verification->workloads;
+    if (definition.verification->reference == Reference::ran) checks.with_reference += definition.verification->workloads;
   }
   return checks;
 }
@@ -201,8 +236,11 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
     ++definitions;
     op_types.insert(compared.op_type);
   }
-  for (const CaptureSummary& capture : summary.captures)
-    if (const std::string text = describe_capture(capture); !text.empty()) models.insert(text);
+  for (const CaptureSummary& capture : summary.captures) {
+    std::string text = describe_capture(capture);
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+    if (!text.empty()) models.insert(std::move(text));
+  }
   std::string title = fmt::format("Add {} workload{} for {} definition{} ({})", with_separators(proposal.added),
                                   proposal.added == 1 ? "" : "s", definitions, definitions == 1 ? "" : "s", in_words(op_types));
   if (models.size() == 1) title += ": " + *models.begin();
@@ -220,8 +258,9 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
       with_separators(proposal.added), base, in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
-  if (text.size() + details.size() + end.size() > longest_description) {
-    details.resize(details.rfind('\n', longest_description - text.size() - end.size() - 100));
+  const std::size_t most = longest_description - std::min(longest_description, text.size() + end.size() + 200);
+  if (details.size() > most) {
+    details.resize(std::min(details.rfind('\n', most), most));
     details += "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of it.\n\n";
   }
   return text + details + end;

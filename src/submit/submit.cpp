@@ -51,11 +51,11 @@ Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
 }
 
 Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirror, const FetchBlobs& fetch,
-                                              const std::string& base) const {
+                                              const std::string& base, const Proposal* among) const {
   options_->progress("comparing with " + base);
   SubmitOutcome outcome;
   outcome.base = base;
-  CW_TRY(outcome.proposal, cw::propose(dataset_, mirror, fetch));
+  CW_TRY(outcome.proposal, cw::propose(dataset_, mirror, fetch, among));
   if (outcome.proposal.added == 0) return outcome;
 
   SummaryOptions summarized{.definition_names = {}, .comparison = &outcome.proposal.definitions};
@@ -68,20 +68,32 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   checks.validated_blobs = report_.blobs;
   checks.warnings = report_.findings.size();
   if (checks.is_simulated && !options_->allows_simulated)
-    return fail("simulated", "{}: collection.json says that the simulated engine made workloads in it; no kernel was called "
-                "with these", options_->root.string());
+    return fail("simulated", "{}: collection.json says that the simulated engine made workloads of {}; no kernel was called "
+                "with these", options_->root.string(), fmt::join(checks.simulated, ", "));
   if (!checks.unverified.empty() && !options_->allows_unverified && !options_->is_dry_run)
     return fail("unverified", "{}: not verified as they are now: {}", options_->root.string(),
                 fmt::join(checks.unverified, ", "));
+  if (!checks.unverified.empty() && !options_->allows_unverified)
+    outcome.would_be_refused = fmt::format("not verified: {}", fmt::join(checks.unverified, ", "));
   outcome.title = title_of(outcome.proposal, summary);
   outcome.description = description_of(outcome.proposal, summary, checks, base);
   return outcome;
 }
 
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings) {
+  // Before anything that takes time: from here on no core dump and no other process can have it.
+  forbid_core_dumps();
+  Result<Token> token = fail("no_token", "none is needed");
+  if (options.remote.empty()) {
+    token = find_token();
+    if (!token && !(options.is_dry_run && token.error().code == "no_token")) return tl::unexpected(SubmitFailure{token.error()});
+  } else {
+    hide_token();  // git has credentials of its own
+  }
   const auto plan = SubmissionPlan::open(options, bindings);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
-  const auto submitter = options.remote.empty() ? hub_submitter(options, *plan) : git_submitter(options, *plan);
+  const auto submitter = options.remote.empty() ? hub_submitter(options, *plan, token ? &*token : nullptr)
+                                                : git_submitter(options, *plan);
   auto outcome = submitter->run();
   if (!outcome) return tl::unexpected(SubmitFailure{outcome.error(), std::move(submitter->planned), submitter->kept});
   return std::move(*outcome);

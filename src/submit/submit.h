@@ -14,6 +14,7 @@
 #include "bind/binding.h"
 #include "dataset/dataset.h"
 #include "submit/proposal.h"
+#include "submit/token.h"
 
 namespace cw {
 
@@ -40,6 +41,7 @@ struct SubmitOutcome {
   std::optional<std::uint64_t> pull_request;
   std::string branch;         ///< of a git remote
   bool was_there = false;     ///< an earlier run had done it
+  std::string would_be_refused{};  ///< a dry run: why
   std::uint64_t bytes_sent = 0;
 };
 

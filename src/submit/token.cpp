@@ -15,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* token_variables[] = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"};
 constexpr std::uint64_t largest_token = 64 << 10;
 
 std::string environment(const char* name) {
@@ -44,7 +45,8 @@ fs::path token_file() {
   if (const std::string path = environment("HF_TOKEN_PATH"); !path.empty()) return path;
   if (const std::string home = environment("HF_HOME"); !home.empty()) return fs::path(home) / "token";
   if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return fs::path(cache) / "huggingface/token";
-  return fs::path(environment("HOME")) / ".cache/huggingface/token";
+  const std::string home = environment("HOME");
+  return home.empty() ? fs::path() : fs::path(home) / ".cache/huggingface/token";
 }
 
 }  // namespace
@@ -53,6 +55,14 @@ Secret::~Secret() {
   // All that the string ever had room for.
   text_.resize(text_.capacity());
   wipe(text_);
+}
+
+void hide_token() {
+  forbid_core_dumps();
+  for (const char* name : token_variables) {
+    if (char* value = std::getenv(name); value != nullptr) ::explicit_bzero(value, std::strlen(value));
+    ::unsetenv(name);
+  }
 }
 
 void forbid_core_dumps() {
@@ -67,7 +77,7 @@ Result<Token> find_token() {
       return fail("no_token", "{}: what is there is no access token: it has bytes that no token has", token.origin);
     return token;
   };
-  for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
+  for (const char* name : token_variables) {
     char* value = std::getenv(name);
     if (value == nullptr) continue;
     std::string copy = value;
@@ -76,6 +86,7 @@ Result<Token> find_token() {
     if (Secret secret = trimmed(copy); !secret.is_empty()) return checked({std::move(secret), name});
   }
   const fs::path path = token_file();
+  if (path.empty()) return fail("no_token", "no access token: neither HF_TOKEN nor HOME is set");
   auto content = read_file(AT_FDCWD, path.string(), largest_token);
   if (!content && content.error().code != "not_found") return tl::unexpected(content.error());
   Secret secret = content ? trimmed(*content) : Secret();

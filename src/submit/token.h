@@ -39,6 +39,9 @@ struct Token {
 /// From now on this process leaves no core dump and cannot be read by others of its user (prctl(2), PR_SET_DUMPABLE).
 void forbid_core_dumps();
 
+/// Takes a token out of the environment unread, for commands that start other programs and need none.
+void hide_token();
+
 /// HF_TOKEN, or the file HF_TOKEN_PATH, HF_HOME/token, ~/.cache/huggingface/token: as huggingface_hub looks for it. HF_TOKEN
 /// is taken out of the environment, so that no child process has it. Error code "no_token".
 Result<Token> find_token();

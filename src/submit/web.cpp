@@ -78,6 +78,7 @@ struct Exchange {
   std::uint64_t offset = 0, size = 0, position = 0;
   WebResponse response;
   std::optional<OutputFile> output;
+  std::uint64_t received = 0, most = 0;
   fs::path save_to;
   std::optional<Error> error;
   std::atomic<std::uint64_t>* sent = nullptr;
@@ -120,6 +121,11 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
 std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
   Exchange& exchange = *static_cast<Exchange*>(user);
   if (exchange.output) {
+    exchange.received += size;
+    if (exchange.received > exchange.most) {
+      exchange.error = Error{"too_large", fmt::format("its answer is larger than {} MB", exchange.most >> 20)};
+      return 0;
+    }
     if (auto written = exchange.output->write({data, size}); !written) {
       exchange.error = written.error();
       return 0;
@@ -134,8 +140,8 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
   return size;
 }
 
-int on_progress(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return stop_signal() != 0 ? 1 : 0;
+int on_progress(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<const WebRequest*>(request)->is_interruptible && stop_signal() != 0 ? 1 : 0;
 }
 
 // What the tool of that name and Python's clients go by too.
@@ -182,6 +188,7 @@ struct WebClient::Impl {
   Result<WebResponse> perform(CURL* curl, const WebRequest& request, const std::string& url) {
     Exchange exchange;
     exchange.sent = &sent;
+    exchange.most = request.most;
     char reason[CURL_ERROR_SIZE] = "";
     HeaderList headers;
     const auto add = [&headers](const std::string& line) {
@@ -232,6 +239,7 @@ struct WebClient::Impl {
     ::curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
     ::curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     ::curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    ::curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request);
     ::curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
     // libcurl repeats by itself what it sent on a kept connection that turns out to be closed.
     if (!request.is_repeatable) ::curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
@@ -279,7 +287,7 @@ struct WebClient::Impl {
   }
 
   // The answer after redirects.
-  Result<WebResponse> follow(const WebRequest& request) {
+  Result<WebResponse> follow(WebRequest request) {
     std::string url = request.url;
     for (int i = 0; i <= most_redirects; ++i) {
       CW_TRY(auto response, once(request, url));
@@ -291,6 +299,9 @@ struct WebClient::Impl {
                     response.status, next.empty() ? "no target" : printable_url(next));
       if (origin(url).starts_with("https:") && !origin(next).starts_with("https:"))
         return fail("redirect", "{} redirects from https to {}; that is not followed", printable_url(url), printable_url(next));
+      // What a server gave for its own host is nobody else's business.
+      if (origin(next) != origin(url))
+        std::erase_if(request.headers, [](const std::string& line) { return !line.starts_with("Content-Type:") && !line.starts_with("Accept:"); });
       url = next;
     }
     return fail("redirect", "{}: more than {} redirects", printable_url(request.url), most_redirects);
@@ -330,7 +341,7 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
     std::chrono::milliseconds asked = wait;
     if (response)
       if (const std::string after = response->header("retry-after"); !after.empty() && after.size() < 9)
-        asked = std::chrono::seconds(std::strtol(after.c_str(), nullptr, 10));
+        asked = std::chrono::seconds(std::max(std::strtol(after.c_str(), nullptr, 10), 0L));
     if (asked > options.longest_pause) return response;
     options.note(response ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url), response->status,
                                         static_cast<double>(asked.count()) / 1000)

@@ -1,10 +1,13 @@
 #include "verify/verify.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <set>
 #include <thread>
 
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include "base/file.h"
 #include "base/lines.h"
@@ -19,7 +22,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t most_crashes = 3;  // of one definition's workloads, one after the other
 constexpr std::size_t most_replay_failures = 20;
-constexpr std::uint64_t largest_log = std::uint64_t{64} << 20;
 constexpr std::chrono::hours replay_limit{24};
 
 struct Item {
@@ -36,18 +38,39 @@ class Verifier {
     CW_TRY(result_, read_verification(options_.root));
     CW_TRY(folder_, TemporaryDirectory::create());
     CW_CHECK(write_atomically(script(), built_in_verify_script(), Durability::process));
+    std::error_code ignored;
+    fs::remove(options_.log, ignored);
     CW_CHECK(choose());
-    CW_CHECK(run_workloads());
+    const auto ran = run_workloads();
+    if (!ran && ran.error().code != "interrupted") return tl::unexpected(ran.error());
+    for (const Item& item : pending_) result_.definitions.erase(item.definition);  // of an interrupted run
+    CW_CHECK(write());
+    if (!ran) return tl::unexpected(ran.error());
     if (!options_.dumps.empty()) {
       CW_TRY(result_.replay, replay());
+      CW_CHECK(write());
     }
-    CW_CHECK(write_verification(options_.root, result_));
     return std::move(result_);
   }
 
  private:
   fs::path script() const { return folder_->path() / "verify.py"; }
   fs::path results() const { return folder_->path() / "results.jsonl"; }
+
+  // Another verify may have written about other definitions meanwhile.
+  Result<void> write() {
+    CW_TRY(const FileDescriptor folder, open_directory(options_.root));
+    if (::flock(folder.get(), LOCK_EX) != 0)
+      return fail("locked", "cannot lock {}: {}", options_.root.string(), std::strerror(errno));
+    CW_TRY(Verification stored, read_verification(options_.root));
+    for (const std::string& name : chosen_) stored.definitions.erase(name);
+    for (const std::string& name : chosen_)
+      if (const auto found = result_.definitions.find(name); found != result_.definitions.end()) stored.definitions.insert(*found);
+    stored.environment = result_.environment;
+    if (result_.replay) stored.replay = result_.replay;
+    result_ = std::move(stored);
+    return write_verification(options_.root, result_);
+  }
 
   Result<void> choose() {
     const std::set<std::string> names(options_.definition_names.begin(), options_.definition_names.end());
@@ -61,6 +84,7 @@ class Verifier {
       if (!is_wanted) continue;
       CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
       if (stored.empty()) continue;
+      chosen_.insert(definition.name);
       DefinitionVerification& verification = result_.definitions[definition.name] = {};
       CW_TRY(verification.fingerprint, fingerprint(dataset_, definition));
       std::set<std::string> ids;
@@ -124,7 +148,7 @@ class Verifier {
       CW_TRY(const bool has_more, read_results(position));
       if (has_more) last = std::chrono::steady_clock::now();
       if (status) return to_string(*status);
-      if (stop_signal() != 0) return fail("interrupted", "interrupted; nothing was written");
+      if (stop_signal() != 0) return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
       if (std::chrono::steady_clock::now() - last > std::chrono::seconds(options_.limit_seconds))
         return fmt::format("nothing came for {} s", options_.limit_seconds);
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -161,14 +185,16 @@ class Verifier {
     } else if (event == "failed") {
       return fail("python_failed", "{}", string_member(line, "message"));
     } else if (event == "begin") {
+      if (!pending_.contains(item)) return {};
       begun_ = item;
       options_.progress(all_ - pending_.size(), all_, item.definition);
     } else if (event == "passed" || event == "failed_workload") {
-      const auto found = result_.definitions.find(item.definition);
-      if (found != result_.definitions.end()) {
-        found->second.executed += flag("executed");
-        found->second.has_reference |= flag("reference");
-      }
+      if (!pending_.contains(item)) return {};
+      DefinitionVerification& verification = result_.definitions[item.definition];
+      verification.executed += flag("executed");
+      const std::string reference = string_member(line, "reference");
+      if (reference == "ran") verification.reference = Reference::ran;
+      if (reference == "absent" && verification.reference == Reference::not_run) verification.reference = Reference::absent;
       if (event == "passed")
         finish(item, std::nullopt);
       else
@@ -213,6 +239,7 @@ class Verifier {
   Dataset dataset_;
   Verification result_;
   std::optional<TemporaryDirectory> folder_;
+  std::set<std::string> chosen_;
   std::set<Item> pending_;
   std::size_t all_ = 0;
   std::optional<Item> begun_;

@@ -104,12 +104,17 @@ class Hub:
         self.repos, self.faults, self.requests, self.parts = {}, {}, [], {}
         self.foreign_tokens = []  # what the store saw of tokens: it must see none
         self.lies = False
+        self.busy, self.changed = 0, threading.Condition()
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             def log_message(self, *_): pass
-            def do_GET(self): hub.serve(self)
+            def do_GET(self):
+                with hub.changed: hub.busy += 1
+                try: hub.serve(self)
+                finally:
+                    with hub.changed: hub.busy -= 1; hub.changed.notify_all()
             do_POST = do_PUT = do_HEAD = do_GET
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -123,10 +128,12 @@ class Hub:
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}"
         self.store_url = f"http://localhost:{self.store.server_port}"
+        for server in (self.server, self.store): server.handle_error = lambda *_: None  # clients that are gone
         for server in (self.server, self.store): threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
         for server in (self.server, self.store): server.shutdown(); server.server_close()
+        with self.changed: self.changed.wait_for(lambda: self.busy == 0, 10)  # git may be writing for a client that is gone
 
     def repo(self, name):
         if name not in self.repos: self.repos[name] = Repo(self.root, name)
@@ -245,9 +252,14 @@ class Hub:
         if found: item.update(size=found[1], lfs={"oid": found[0], "size": found[1], "pointerSize": size})
         return item
 
-    def tree(self, repo, rev, path="", **_):
+    def tree(self, repo, rev, query, path="", **_):
         files = repo.tree(self.require(repo, rev))
-        return [self.entry(repo, name, *files[name]) for name in files if not path or name.startswith(path.rstrip("/") + "/")]
+        listed = [self.entry(repo, name, *files[name]) for name in files if not path or name.startswith(path.rstrip("/") + "/")]
+        if path and not listed: raise failure(404, "EntryNotFound", f"{path} does not exist")
+        page, size = int(query.get("cursor", 0)), 7
+        if (page + 1) * size >= len(listed): return listed[page * size:]
+        link = f'<{self.url}/api/datasets/{repo.name}/tree/{rev}/{path}?recursive=true&cursor={page + 1}>; rel="next"'
+        return Answer(200, json.dumps(listed[page * size:(page + 1) * size]).encode(), {"Content-Type": "application/json", "Link": link})
 
     def paths_info(self, repo, rev, body, handler, **_):
         if handler.headers.get("Content-Type", "").startswith("application/json"): paths = json.loads(body)["paths"]

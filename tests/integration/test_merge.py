@@ -140,6 +140,20 @@ class MergeTest(DatasetTest):
         self.assertIn("collection.json", self.merge(a, out="out", check=1).stderr)
         self.assertFalse((self.folder / "out").exists() or (self.folder / "out.partial").exists())
 
+    def test_nothing_vanishes(self):
+        a, b, _ = self.parts
+        other = a / "workloads/elsewhere"
+        other.mkdir()
+        (a / LINES).rename(other / f"{DECODE}.jsonl")
+        self.assertIn("belongs to no definition", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
+        (other / f"{DECODE}.jsonl").rename(a / LINES)
+        other.rmdir()
+        lines = self.lines(a)
+        lines[0]["definition"] = "rmsnorm_h4096"
+        self.write_lines(a, lines)
+        self.assertIn("a workload of rmsnorm_h4096", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
+        self.assertIn("lies in", self.merge(b, out="b/definitions/out", check=1).stderr)
+
     def test_what_a_killed_merge_left_is_taken_away(self):
         expected = tree(self.merge(*self.parts, out="whole"))
         partial = self.folder / "out.partial"

@@ -115,11 +115,77 @@ class SubmitTest(DatasetTest):
     def test_more_to_the_same_pull_request(self):
         self.submit_json("--definition-name", DECODE)
         result = self.submit_json("--pr", "1")
-        self.assertEqual(result["definitions"][DECODE]["new"], 0)
         self.check_pull_request()
         self.assertEqual(int(git(self.repo.git, "rev-list", "--count", "main..refs/pr/1")), 2)
-        self.assertTrue(self.submit_json("--pr", "1", check=3)["was_there"])
-        self.assertIn("no such revision", " ".join(self.submit("--pr", "7", check=1).stderr.split()))
+        again = self.submit_json("--pr", "1")
+        self.assertEqual((again["was_there"], again["pull_request"]), (True, 1))
+        self.assertIn("has no pull request 7", " ".join(self.submit("--pr", "7", check=1).stderr.split()))
+
+    def test_what_main_got_meanwhile_is_not_added_to_a_pull_request(self):
+        self.submit_json("--definition-name", DECODE)
+        self.submit_json("--op-type", "rmsnorm")
+        self.repo.move("refs/heads/main", self.repo.head("refs/pr/2"))
+        result = self.submit_json("--pr", "1")
+        self.assertEqual({n for n, d in result["definitions"].items() if d["new"]},
+                         set(workloads(self.trace)) - {"rmsnorm_h4096", "fused_add_rmsnorm_h4096"})
+        self.assertFalse(any("rmsnorm" in path for path in self.repo.tree("refs/pr/1")))
+
+    def test_another_open_pull_request_is_named(self):
+        self.submit_json("--definition-name", DECODE)
+        self.assertIn("discussions/1 (--pr 1", self.submit().stderr)
+
+    def test_paths_of_others_lead_nowhere(self):
+        """Neither answers nor lines of the other side make us write outside our own folder."""
+        self.submit_json("--definition-name", DECODE)
+        self.repo.move("refs/heads/main", self.repo.head("refs/pr/1"))
+        lines = [json.loads(line) for line in self.repo.content(self.repo.tree("main")[LINES][0]).decode().splitlines()]
+        victim = self.folder / "victim"
+        victim.write_text("precious")
+        for path in (str(victim), "../../victim", "../" * 9 + str(victim)[1:]):
+            for line in lines:
+                line["workload"]["uuid"] = "other" + line["workload"]["uuid"]
+                for item in line["workload"]["inputs"].values():
+                    if item["type"] == "safetensors": item["path"] = path
+            self.repo.add({LINES: "".join(json.dumps(line) + "\n" for line in lines).encode()})
+            self.assertIn("leaves the dataset", " ".join(self.submit("--dry-run", check=1).stderr.split()))
+        self.tearDownHub()
+        def answer(hub, handler, body):
+            raise Answer(200, json.dumps([{"type": "file", "path": path, "oid": "0" * 40, "size": 3} for path in (str(victim), "../../victim")]).encode())
+        self.hub.faults = {"paths_info": [answer]}
+        self.submit("--dry-run")
+        self.assertEqual(victim.read_text(), "precious")
+
+    def test_a_definition_at_another_place_there(self):
+        definition = (self.trace / f"definitions/gqa_paged/{DECODE}.json").read_bytes()
+        self.repo.add({f"definitions/other/{DECODE}.json": definition, **{f"definitions/x/{i}.json": b"{}" for i in range(20)}})
+        self.assertIn("has to be moved", " ".join(self.submit(check=1).stderr.split()))
+
+    def test_one_id_with_other_content_there(self):
+        self.submit_json("--definition-name", DECODE)
+        self.repo.move("refs/heads/main", self.repo.head("refs/pr/1"))
+        lines = [json.loads(line) for line in self.repo.content(self.repo.tree("main")[LINES][0]).decode().splitlines()]
+        lines[0]["workload"]["inputs"]["sm_scale"]["value"] = 0.25
+        self.repo.add({LINES: "".join(json.dumps(line) + "\n" for line in lines).encode()})
+        self.assertIn(lines[0]["workload"]["uuid"], self.submit(check=1).stderr)
+
+    def test_lists_that_do_not_end(self):
+        def endless(hub, handler, body):
+            raise Answer(200, json.dumps({"count": 10 ** 18, "start": 0, "discussions": [{"num": 1, "title": "x"}]}).encode())
+        self.hub.faults = {"discussions": [endless] * 2000}
+        self.assertIn("does not end", " ".join(self.submit(check=1).stderr.split()))
+
+    def test_two_at_once(self):
+        started = threading.Event()
+        def wait(hub, handler, body): started.set(); time.sleep(1)
+        self.hub.faults = {"commit": [wait]}
+        process = subprocess.Popen([BINARY, "submit", "--trace-dir", self.trace, "--allow-unverified"], env=self.environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.assertTrue(started.wait(30))
+        self.assertIn("another submit", run("submit", "--trace-dir", self.trace, "--allow-unverified", check=1, env=self.environment()).stderr)
+        process.send_signal(signal.SIGINT)  # while the commit is under way: its answer is waited for
+        self.assertIn("discussions/1", process.communicate(timeout=30)[1], "and says that it is open")
+        self.submit_json()
+        self.check_pull_request()
 
     def test_a_dry_run_sends_nothing(self):
         before = tree(self.folder / "hub")
@@ -262,6 +328,13 @@ class SubmitTest(DatasetTest):
         result = self.submit(check=1)
         self.assertIn("is not on the server as it was sent", " ".join(result.stderr.split()))
         self.assertIn("Do not merge it", result.stderr)
+        self.assertIn(f"{self.hub.url}/datasets/{REPO}/discussions/1", result.stderr)
+        self.assertNotIn("hf upload", result.stderr)
+        # The next run does not take it for done: it mends it.
+        self.hub.lies = False
+        self.assertFalse(self.submit_json()["was_there"])
+        self.check_pull_request()
+        self.assertEqual(tree(self.check_out("refs/pr/1", "mended") / "blob"), tree(self.trace / "blob"))
 
     def test_answers_that_make_no_sense(self):
         for operation, answer in (("whoami", b"<html>"), ("whoami", b"[]"), ("info", b"{}"), ("paths_info", b"{}"), ("preupload", b'{"files": []}'),
@@ -390,6 +463,39 @@ class SubmitTest(DatasetTest):
         run("validate", "--trace-dir", self.clone(f"file://{bare}", command[2], "clone"), check=0)
         result = self.submit("--remote", f"file://{self.folder}/none", check=1)
         self.assertIn("git ls-remote", result.stderr)
+        self.assertNotIn("hf upload", result.stderr, "nobody is sent to the public Hub")
+        nobody = {"GIT_AUTHOR_NAME": "", "GIT_AUTHOR_EMAIL": "", "GIT_COMMITTER_NAME": "", "GIT_COMMITTER_EMAIL": ""}
+        result = self.submit("--remote", f"file://{bare}", check=1, env=nobody)
+        self.assertIn("git config --global user.name", result.stderr)
+
+    def test_a_remote_with_a_password_in_its_url(self):
+        secret = "s3cretpw"
+        remote = f"{self.hub.url}/datasets/{REPO}".replace("http://", f"http://user:{secret}@")
+        self.hub.tokens[secret] = ("writer", "write")
+        result = self.submit("--remote", remote, "--json")
+        branch = json.loads(result.stdout)["branch"]
+        self.assertNotIn(secret, self.outputs)
+        self.assertNotIn(secret, git(self.repo.git, "log", "-1", "--format=%B", branch).decode())
+        self.assertNotIn(secret, self.submit("--remote", remote.replace("trace", "none"), check=1).stderr.replace(f"'{remote}'", "").split("git ls-remote")[0])
+
+    def test_the_users_git_is_left_alone(self):
+        """Hooks of their own are neither run nor written to; a link in the remote leads nowhere."""
+        hooks = self.folder / "hooks"
+        hooks.mkdir()
+        (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n"); (hooks / "pre-push").chmod(0o755)
+        config = self.folder / "gitconfig"
+        config.write_text(f"[core]\n\thooksPath = {hooks}\n")
+        bare = self.bare()
+        self.submit_json("--remote", f"file://{bare}", env={"GIT_CONFIG_GLOBAL": str(config)})
+        self.assertEqual([p.name for p in hooks.iterdir()], ["pre-push"])
+        secret = self.folder / "local.jsonl"
+        secret.write_text((self.trace / LINES).read_text().splitlines()[0].replace("uuid", "uuid") + "\n")
+        work = self.folder / "seed"
+        (work / LINES).parent.mkdir(parents=True)
+        (work / LINES).symlink_to(secret)
+        env = self.environment()
+        for command in (["add", "."], ["commit", "-qm", "link"], ["push", "-q", str(bare), "main"]): subprocess.run(["git", "-C", work, *command], check=True, env=env)
+        self.submit("--remote", f"file://{bare}", check=1)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,31 @@ class VerifyTest(DatasetTest):
         self.assertGreaterEqual(len(self.stored()), 5)
         for definition in self.stored().values():
             self.assertEqual((definition["loaded"], definition["executed"], definition["reference"], definition["failures"]),
-                             (definition["workloads"], definition["workloads"], True, []))
+                             (definition["workloads"], definition["workloads"], "ran", []))
         self.assertIn("CPU", result["environment"]["device"])
         # The same, in words for people, and in the report.
         self.assertIn(DECODE, self.verify("--definition-name", DECODE).stdout)
 
     def test_without_references(self):
         self.verify()
-        self.assertEqual({(d["executed"], d["reference"]) for d in self.stored().values()}, {(0, False)})
+        self.assertEqual({(d["executed"], d["reference"]) for d in self.stored().values()}, {(0, "absent")})
+
+    def test_a_reference_that_was_not_run_or_does_not_work(self):
+        self.set_reference(NORM, "import torch\ndef run(hidden_states, weight):\n    torch.ones(2).to(torch.float8_e4m3fn) + torch.ones(2).to(torch.float8_e4m3fn)\n")
+        self.verify("--definition-name", NORM, "--no-reference")
+        self.assertEqual(self.stored()[NORM]["reference"], "not_run")
+        result = run("submit", "--trace-dir", self.trace, "--definition-name", NORM, "--dry-run", check=1, env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:1",
+                     "XDG_STATE_HOME": str(self.folder / "state"), "HF_TOKEN": "x"})
+        self.verify("--definition-name", NORM, check=1)
+        self.assertEqual(len(self.stored()[NORM]["failures"]), self.stored()[NORM]["workloads"], "PyTorch raises NotImplementedError, too")
+
+    def test_changed_tensors_are_unverified(self):
+        self.verify("--definition-name", DECODE)
+        shown = lambda: next(d for d in json.loads(run("report", "--trace-dir", self.trace, "--json", check=0).stdout)["definitions"] if d["name"] == DECODE)
+        self.assertTrue(shown()["verification"]["passed"])
+        blob = next((self.trace / "blob").rglob("*decode*.safetensors"))
+        content = bytearray(blob.read_bytes()); content[-1] ^= 1; blob.write_bytes(content)
+        self.assertNotIn("verification", shown())
 
     def test_an_index_out_of_range(self):
         references.fill(self.trace, [DECODE])
@@ -106,6 +123,7 @@ class VerifyTest(DatasetTest):
         self.assertIn("silu", result.stdout)
         result = self.verify("--dumps", "dumps", "--engine-python", self.stand_in("echo '❌ Replay failed: no CUDA'"), check=1)
         self.assertIn("no CUDA", result.stderr)
+        self.assertGreaterEqual(len(self.stored()), 5, "the workloads are verified all the same")
         self.assertIn("--engine-python", result.stderr)
 
 
