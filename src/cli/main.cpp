@@ -455,7 +455,9 @@ int main(int argc, char** argv) {
     std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
       words.insert(words.begin(), "collect");
-    if (!words.empty() && !words[0].starts_with("-") && app.get_subcommand_no_throw(words[0]) == nullptr) {
+    const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+    const auto is_first_word = [&words](const CLI::App* command) { return command->get_name() == words[0]; };
+    if (!words.empty() && !words[0].starts_with("-") && std::none_of(commands.begin(), commands.end(), is_first_word)) {
       report({"usage", "there is no command " + words[0]}, "collect-workloads --help lists them.");
       return exit_usage;
     }
