@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, SGLang 0.5.17, FlashInfer 0.6.15.post1 and flashinfer-bench 0.1.2: verifies collected datasets on
 # the GPU with a reference for each definition, then dumps a short run of SGLang with its wrappers' constructors, makes a
-# dataset of it, and has flashinfer replay run the dumps again.
+# dataset of it, merges all, and verifies the whole, with flashinfer replay over the dumps.
 #
 #   verify.sh TOOL_FOLDER MODELS OUT DATASET.tar.xz...    TOOL_FOLDER as bench/gpu/prepare makes it, with references.py;
 #                                                         archives of workloads, blob and collection.json
@@ -39,14 +39,13 @@ for i in $(seq 240); do curl -sf "http://127.0.0.1:$port/health" > /dev/null && 
   kill -KILL -- -$engine 2> /dev/null
   du -sh "$work/dumps"; ls "$work/dumps" | wc -l
   timeout 120 "$tool/collect-workloads" sanitize --dumps "$work/dumps" --trace-dir "$work/replayed"
-  for folder in $(find "$work/dumps" -name metadata.jsonl -printf '%h\n' | xargs -n1 dirname | sort -u); do
-    echo "== $folder"; (time FLASHINFER_LOGLEVEL=0 timeout 200 python3 -m flashinfer replay --dir "$folder") 2>&1
-  done > "$out/replay.txt" 2>&1
-  time timeout 300 "$tool/collect-workloads" verify --trace-dir "$work/replayed" --python python3 \
-    $(find "$work/dumps" -name metadata.jsonl -printf '%h\n' | xargs -n1 dirname | sort -u | sed 's/^/--dumps /')
-  echo "exit status $?"; } > "$out/replayed.verify.txt" 2>&1
-cp "$work/replayed/verification.json" "$out/replayed.verification.json"
-(cd "$work/replayed" && tar cJf "$out/replayed.tar.xz" definitions workloads blob collection.json verification.json)
+  (time FLASHINFER_LOGLEVEL=1 FLASHINFER_LOGDEST="$out/replay.log" timeout 200 python3 -m flashinfer replay --dir "$work/dumps") > "$out/replay.txt" 2>&1
+  # All of it as one dataset, verified and replayed: what a pull request would be made from.
+  datasets=("$work/replayed"); for archive in "$@"; do datasets+=("$work/$(basename "$archive" .tar.xz)"); done
+  "$tool/collect-workloads" merge "${datasets[@]}" --out "$work/merged" -q
+  time timeout 300 "$tool/collect-workloads" verify --trace-dir "$work/merged" --python python3 --dumps "$work/dumps"
+  echo "exit status $?"; } > "$out/merged.verify.txt" 2>&1
+(cd "$work/merged" && tar cJf "$out/merged.tar.xz" definitions workloads blob collection.json verification.json)
 tail -n 40 "$work/state/collect-workloads/verify.log" >> "$out/verify.log" 2>/dev/null
 tail -n 30 "$out"/*.verify.txt; tail -n 5 "$out/replay.txt"
 cd / && rm -rf "$work"
