@@ -1,6 +1,6 @@
 """The Hub's real client, huggingface_hub from PyPI, judges the test's Hub: it opens a pull request there and reads it back.
 Then its requests are compared with those of submit for the same commit, and it reads what submit made."""
-import json, os, pathlib, sys, unittest
+import json, os, pathlib, subprocess, sys, unittest
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -88,6 +88,29 @@ class HubClientTest(Base):
         run("validate", "--trace-dir", folder, check=0)
         self.assertEqual(workloads(folder), workloads(self.trace))
         self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(self.trace / "blob"))
+
+    def test_from_a_gpu_to_a_pull_request(self):
+        """What SGLang on an H100 was collected from, merged, verified and replayed there (docs/runs/gpu-verify.md): nothing is
+        lifted here."""
+        trace = self.folder / "evidence"
+        trace.mkdir()
+        archive = pathlib.Path(__file__).parent.parent.parent / "docs/runs/gpu-verify/merged.tar.xz"
+        subprocess.run(["tar", "xJf", archive, "-C", trace], check=True)
+        result = json.loads(run("submit", "--trace-dir", trace, "--json", check=0, env=self.environment()).stdout)
+        self.assertEqual(result["new"], 625)
+        for words in ("- [x] `collect-workloads validate`", "- [x] flashinfer-bench's loader makes every input: 625 of 625",
+                      "- [x] Run once through the definition's reference: 625 of 625 workloads that have one, on NVIDIA H100",
+                      "- [x] `flashinfer replay`: 146 of 146 recorded calls pass, 54 of them with outputs"):
+            self.assertIn(words, result["description"])
+        # One of the five captures is of dumps: which engine made them is not recorded.
+        self.assertIn("- [ ] Which engine", result["description"])
+        part = json.loads(run("submit", "--trace-dir", trace, "--dry-run", "--json", "--op-type", "mla_paged", check=0, env=self.environment()).stdout)
+        self.assertIn("- [x] Collected from a real engine", part["description"])
+        folder = huggingface_hub.snapshot_download(REPO, repo_type="dataset", revision="refs/pr/1", local_dir=self.folder / "snapshot",
+                                                   endpoint=self.hub.url, token="hf_writer")
+        run("validate", "--trace-dir", folder, check=0)
+        self.assertEqual(workloads(folder), workloads(trace))
+        self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(trace / "blob"))
 
     def test_from_an_engine_to_a_pull_request(self):
         """The whole way: two engines' collections, merged, validated, reported, verified and offered. The guard against

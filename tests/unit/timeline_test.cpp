@@ -15,12 +15,11 @@ TEST(Timeline, StaysSmallAndInOrderHoweverLongTheRun) {
   EXPECT_GE(samples.size(), 100u);
   EXPECT_EQ(samples.front()[0], 0.0);
   EXPECT_EQ(samples.back()[1], 400'000);
-  double distance = 0;
+  const double even = 20'000.0 / static_cast<double>(samples.size());
   for (std::size_t i = 1; i + 1 < samples.size(); ++i) {
     const double step = samples[i][0].get<double>() - samples[i - 1][0].get<double>();
-    EXPECT_GT(step, 0);
-    if (i > 1) EXPECT_NEAR(step, distance, 0.2 * distance) << "evenly";
-    distance = step;
+    EXPECT_GT(step, even / 3);
+    EXPECT_LT(step, even * 3);
   }
 }
 
