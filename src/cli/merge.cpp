@@ -36,20 +36,20 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
   } else {
     std::string text = fmt::format("{:<52}{:>8}{:>10}{:>8}\n", "definition", "given", "distinct", "kept");
     const auto row = [&text](std::string_view name, const MergedDefinition& counts) {
-      text += fmt::format("{:<52}{:>8}{:>10}{:>8}\n", name, with_separators(counts.given), with_separators(counts.distinct),
-                          with_separators(counts.kept));
+      text += fmt::format("{:<52}{:>8}{:>10}{:>8}\n", name, with_separators(counts.given),
+                          with_separators(counts.distinct), with_separators(counts.kept));
     };
     for (const MergedDefinition& definition : merged->definitions) row(definition.name, definition);
     row("all", sum);
     if (options.is_dry_run) {
       text += "Nothing was written (--dry-run).\n";
     } else {
-      text += fmt::format("{}: {} capture{}, {} blobs linked, {} copied\n\n{}", arguments.output.string(),
-                          merged->captures, merged->captures == 1 ? "" : "s", with_separators(merged->linked),
-                          with_separators(merged->copied), sum.kept > 0 ? "Next:\n" : "");
+      text += fmt::format("{}: {} capture{}, {} blobs linked, {} copied\n", arguments.output.string(), merged->captures,
+                          merged->captures == 1 ? "" : "s", with_separators(merged->linked),
+                          with_separators(merged->copied));
       if (merged->simulated > 0)
-        text += wrap(fmt::format("{} of the captures are simulated: submit refuses their definitions.", merged->simulated), 80, "  ");
-      if (sum.kept > 0) text += next_commands(arguments.output, false);
+        text += fmt::format("Simulated captures: {}. submit refuses their definitions.\n", merged->simulated);
+      if (sum.kept > 0) text += "\nNext:\n" + next_commands(arguments.output, false);
     }
     std::fputs(text.c_str(), stdout);
   }

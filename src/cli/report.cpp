@@ -22,10 +22,11 @@ std::string name_of(const std::filesystem::path& folder) {
 Result<void> write_out(const std::filesystem::path& path, const std::string& text) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (std::filesystem::is_directory(status)) return fail("is_directory", "{} is a folder; --out takes a file", path.string());
+  if (std::filesystem::is_directory(status))
+    return fail("is_directory", "{} is a folder; --out takes a file", path.string());
   if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status))
-    return write_atomically(std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path, text,
-                            Durability::process);
+    return write_atomically(std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path,
+                            text, Durability::process);
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   return write_fully(file, text, path.string());
 }
@@ -41,7 +42,8 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   std::vector<DefinitionComparison> comparison;
   for (const std::string& name : arguments.definition_names)
     if (dataset->find(name) == nullptr)
-      return report({"unknown_definition", fmt::format("{}: no definition is called {}", arguments.trace_dir.string(), name)});
+      return report(
+          {"unknown_definition", fmt::format("{}: no definition is called {}", arguments.trace_dir.string(), name)});
   if (!arguments.against.empty()) {
     if (const auto other = Dataset::open(arguments.against); !other) return report(other.error());
     auto compared = compare(*dataset, arguments.against);
@@ -66,8 +68,8 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   } else {
     if (const auto written = write_out(out, text); !written) return report(written.error());
     if (!common.is_quiet)
-      std::fprintf(stderr, "%s: %s workloads of %zu definitions, %zu KB\n", out.c_str(), with_separators(summary->workloads()).c_str(),
-                   summary->definitions.size(), text.size() / 1000);
+      std::fprintf(stderr, "%s: %s workloads of %zu definitions, %zu KB\n", out.c_str(),
+                   with_separators(summary->workloads()).c_str(), summary->definitions.size(), text.size() / 1000);
   }
   return summary->workloads() == 0 ? exit_no_workloads : exit_success;
 }

@@ -1,3 +1,5 @@
+#include "submit/submit.h"
+
 #include <cstdio>
 #include <cstdlib>
 
@@ -8,7 +10,6 @@
 #include "base/output.h"
 #include "base/process.h"
 #include "cli/commands.h"
-#include "submit/submit.h"
 
 namespace cw::cli {
 namespace {
@@ -20,37 +21,47 @@ std::string advice(const Error& error, const SubmitOptions& options) {
   const std::string page = options.endpoint + "/datasets/" + options.repo;
   const std::string trace = " --trace-dir " + to_shell({{options.root.string()}});
   const std::string log_in = fmt::format(
-      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor export it as HF_TOKEN.",
+      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor export it as "
+      "HF_TOKEN.",
       options.endpoint);
   if (code == "no_token" || code == "hub_token" || code == "hub_read_only") return log_in;
   if (code == "hub_forbidden")
-    return fmt::format("Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to open pull "
-                       "requests and to write to {}. Pull requests may also be switched off there.",
-                       options.endpoint, options.repo);
+    return fmt::format(
+        "Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to open pull "
+        "requests and to write to {}. Pull requests may also be switched off there.",
+        options.endpoint, options.repo);
   if (code == "hub_gated") return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
-  if (code == "hub_not_found") return fmt::format("Check --repo{}, and that this opens:\n  {}", options.pull_request ? ", --pr" : "", page);
+  if (code == "hub_not_found")
+    return fmt::format("Check --repo{}, and that this opens:\n  {}", options.pull_request ? ", --pr" : "", page);
   if (code == "hub_moved") return "Run the same command again: it looks anew at what is there.";
-  if (code == "connection")
-    return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
+  if (code == "connection") return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
   if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "answer_lost")
-    return "Run the same command again, later perhaps: what has arrived is not sent again, and no second pull request is opened.";
+    return "Run the same command again, later perhaps: what has arrived is not sent again, and no second pull request "
+           "is opened.";
   if (code == "hub_too_large") return "Offer less at a time, with --definition-name or --op-type.";
-  if (code == "hub_lied") return fmt::format("Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
+  if (code == "hub_lied")
+    return fmt::format("Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
   if (code == "tls")
-    return "The server's certificate is not trusted here. Behind a proxy with an authority of its own, name its certificates:\n"
+    return "The server's certificate is not trusted here. Behind a proxy with an authority of its own, name its "
+           "certificates:\n"
            "  export SSL_CERT_FILE=/path/to/certificates.pem";
   if (code == "unverified")
-    return fmt::format("Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
-                       "are, with --allow-unverified.", trace);
+    return fmt::format(
+        "Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
+        "are, with --allow-unverified.",
+        trace);
   if (code == "not_valid") return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
   if (code == "simulated")
     return "They only try the tool out. Collect with a real engine, and leave the others out with --definition-name.";
   if (code == "git_identity")
-    return "Tell git who you are, and run the same command again:\n  git config --global user.name NAME\n  git config --global user.email ADDRESS";
+    return "Tell git who you are, and run the same command again:\n  git config --global user.name NAME\n  git config "
+           "--global user.email ADDRESS";
   if (code == "no_pull_request") return "Look which ones are open:\n  " + page + "/discussions";
   if (code == "empty" || code == "unknown_definition") return "Check --trace-dir, --definition-name and --op-type.";
   if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
-  if (code == "git_failed") return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " + to_shell({{options.remote}});
+  if (code == "git_failed")
+    return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " +
+           to_shell({{options.remote}});
   if (code == "interrupted") return "Run the same command again: what has arrived is not sent again.";
   return std::string(advice_for(code));
 }
@@ -86,10 +97,11 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
         {"new", compared.added.size()}, {"there_already", compared.known}, {"undecided", compared.undecided}};
   for (const UploadFile& file : outcome.proposal.files)
     files.push_back({{"path", file.path}, {"size", file.size}, {"sha256", file.sha256}});
-  Json json = {{"compared_with", outcome.base}, {"dry_run", options.is_dry_run},     {"new", outcome.proposal.added},
-               {"was_there", outcome.was_there}, {"title", outcome.title},            {"description", outcome.description},
-               {"commit", outcome.commit},       {"bytes_sent", outcome.bytes_sent}, {"definitions", std::move(definitions)},
-               {"files", std::move(files)}};
+  Json json = {
+      {"compared_with", outcome.base},  {"dry_run", options.is_dry_run},    {"new", outcome.proposal.added},
+      {"was_there", outcome.was_there}, {"title", outcome.title},           {"description", outcome.description},
+      {"commit", outcome.commit},       {"bytes_sent", outcome.bytes_sent}, {"definitions", std::move(definitions)},
+      {"files", std::move(files)}};
   if (outcome.pull_request) json["pull_request"] = *outcome.pull_request;
   if (!outcome.url.empty()) json["url"] = outcome.url;
   if (!outcome.would_be_refused.empty()) json["would_be_refused"] = outcome.would_be_refused;
@@ -108,7 +120,8 @@ std::string table(const SubmitOutcome& outcome) {
 std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options) {
   std::string text = table(outcome);
   if (outcome.was_there) {
-    if (outcome.branch.empty() && !outcome.pull_request) return text + fmt::format("Nothing is new: {} has all of it.\n", outcome.base);
+    if (outcome.branch.empty() && !outcome.pull_request)
+      return text + fmt::format("Nothing is new: {} has all of it.\n", outcome.base);
     return text + fmt::format("Nothing was sent: {} offers these workloads already.\n",
                               outcome.branch.empty() ? outcome.url : "branch " + outcome.branch);
   }
@@ -119,13 +132,18 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
       text += fmt::format("{:>14}  {}\n", with_separators(file.size), file.path);
     if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
     if (!outcome.would_be_refused.empty())
-      text += wrap("Without --dry-run this would be refused: " + outcome.would_be_refused + " (see --allow-unverified).", 80, "");
+      text +=
+          wrap("Without --dry-run this would be refused: " + outcome.would_be_refused + " (see --allow-unverified).",
+               80, "");
     return text + "Nothing was sent (--dry-run).\n";
   }
   text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title, with_separators(outcome.proposal.files.size()),
                       with_separators(outcome.bytes_sent));
-  return text + (outcome.branch.empty() ? outcome.url : fmt::format("branch {} at {}: open a pull request from it", outcome.branch,
-                                                                    outcome.commit.substr(0, 12))) + "\n";
+  return text +
+         (outcome.branch.empty() ? outcome.url
+                                 : fmt::format("branch {} at {}: open a pull request from it", outcome.branch,
+                                               outcome.commit.substr(0, 12))) +
+         "\n";
 }
 
 }  // namespace
@@ -135,7 +153,8 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
   SubmitOptions options = arguments.options;
-  if (const char* endpoint = std::getenv("HF_ENDPOINT"); endpoint != nullptr && *endpoint != '\0') options.endpoint = endpoint;
+  if (const char* endpoint = std::getenv("HF_ENDPOINT"); endpoint != nullptr && *endpoint != '\0')
+    options.endpoint = endpoint;
   while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
   options.allows_simulated = std::getenv("COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED") != nullptr;
   ProgressLine progress(common.is_quiet);
@@ -157,7 +176,9 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
     std::string text = advice(outcome.error().error, options);
     if (const std::string more = by_hand(outcome.error(), options); !more.empty()) text += "\n" + more;
     const int status = report(outcome.error().error, text);
-    return outcome.error().error.code == "empty" ? exit_no_workloads : stop_signal() != 0 ? 128 + stop_signal() : status;
+    return outcome.error().error.code == "empty" ? exit_no_workloads
+           : stop_signal() != 0                  ? 128 + stop_signal()
+                                                 : status;
   }
   if (!options.is_dry_run) {  // what an earlier failure laid out
     std::error_code ignored;

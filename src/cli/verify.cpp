@@ -13,14 +13,16 @@ constexpr std::size_t most_failures_shown = 10;
 
 std::string advice(const Error& error, const VerifyOptions& options) {
   if (error.code == "python_failed" && error.message.find("No module named") != std::string::npos)
-    return fmt::format("flashinfer-bench and PyTorch are needed there:\n  {} -m pip install torch safetensors flashinfer-bench\n"
-                       "or name a Python that has them, with --python.",
-                       options.python);
+    return fmt::format(
+        "flashinfer-bench and PyTorch are needed there:\n  {} -m pip install torch safetensors flashinfer-bench\n"
+        "or name a Python that has them, with --python.",
+        options.python);
   std::error_code ignored;
   if (error.code == "python_failed" && std::filesystem::file_size(options.log, ignored) > 0 && !ignored)
     return "What Python printed:\n  tail " + to_shell({{options.log.string()}});
   if (error.code == "replay_failed")
-    return "The workloads are verified; the dumps are not. They run in the engine's environment, on its GPU: name that Python "
+    return "The workloads are verified; the dumps are not. They run in the engine's environment, on its GPU: name that "
+           "Python "
            "with --engine-python.";
   if (error.code == "no_workloads" || error.code == "unknown_definition")
     return "Check --trace-dir, --definition-name and --op-type.";
@@ -33,17 +35,19 @@ std::vector<std::pair<std::string, const DefinitionVerification*>> chosen(const 
   std::vector<std::pair<std::string, const DefinitionVerification*>> result;
   for (const auto& [name, definition] : verification.definitions) {
     const auto& names = options.definition_names;
-    if (names.empty() || std::find(names.begin(), names.end(), name) != names.end()) result.emplace_back(name, &definition);
+    if (names.empty() || std::find(names.begin(), names.end(), name) != names.end())
+      result.emplace_back(name, &definition);
   }
   return result;
 }
 
 std::string describe(const Verification& verification, const VerifyOptions& options) {
-  std::string text = fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", "definition", "workloads", "loaded", "executed", "failed");
+  std::string text =
+      fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", "definition", "workloads", "loaded", "executed", "failed");
   std::string failures;
   std::size_t shown = 0, all = 0;
   for (const auto& [name, definition] : chosen(verification, options)) {
-    const std::string executed = definition->reference == Reference::ran ? with_separators(definition->executed)
+    const std::string executed = definition->reference == Reference::ran      ? with_separators(definition->executed)
                                  : definition->reference == Reference::absent ? "no ref."
                                                                               : "not run";
     text += fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", name, with_separators(definition->workloads),
@@ -51,16 +55,18 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
     for (const VerificationFailure& failure : definition->failures)
       if (++all; shown < most_failures_shown) {
         ++shown;
-        failures += wrap(fmt::format("{} {} ({}): {}", name, failure.workload, failure.stage, failure.message), 80, "  ");
+        failures +=
+            wrap(fmt::format("{} {} ({}): {}", name, failure.workload, failure.stage, failure.message), 80, "  ");
       }
   }
   if (all > shown) failures += fmt::format("  and {} more, in {}\n", all - shown, verification_file);
   if (!failures.empty()) text += "\nfailed:\n" + failures;
   if (const auto& replay = verification.replay; replay && !options.dumps.empty()) {
-    text += fmt::format("\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
-                        "        {} failed, {} cannot be run again (their constructor was not dumped)\n",
-                        with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
-                        with_separators(replay->failed), with_separators(replay->skipped));
+    text += fmt::format(
+        "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
+        "        {} failed, {} cannot be run again (their constructor was not dumped)\n",
+        with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
+        with_separators(replay->failed), with_separators(replay->skipped));
     for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
   }
   const std::string device = string_member(verification.environment, "device");
@@ -70,8 +76,9 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
     loaded += definition->loaded;
     executed += definition->executed;
   }
-  text += "\n" + wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.", with_separators(loaded),
-                                  with_separators(workloads), with_separators(executed),
+  text += '\n';
+  text += wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
+                                  with_separators(loaded), with_separators(workloads), with_separators(executed),
                                   executed == 0 && options.runs_reference ? " (no definition here has one)" : "",
                                   device.empty() ? "?" : device, (options.root / verification_file).string()),
                       80, "");
@@ -96,7 +103,9 @@ int run_verify(const VerifyArguments& arguments, const CommonArguments& common) 
   progress.clear();
   if (!verification) {
     const int status = report(verification.error(), advice(verification.error(), options));
-    return verification.error().code == "no_workloads" ? exit_no_workloads : stop_signal() != 0 ? 128 + stop_signal() : status;
+    return verification.error().code == "no_workloads" ? exit_no_workloads
+           : stop_signal() != 0                        ? 128 + stop_signal()
+                                                       : status;
   }
   bool is_passed = !verification->replay || options.dumps.empty() || verification->replay->failed == 0;
   for (const auto& [name, definition] : chosen(*verification, options)) is_passed &= definition->failures.empty();

@@ -50,7 +50,8 @@ class DefinitionComparer {
 
     std::set<std::string> new_axes;
     for (const StoredWorkload& workload : ours)
-      if (our_ids.insert(workload.id).second && !their_ids.contains(workload.id)) new_axes.insert(axes_text(workload.json));
+      if (our_ids.insert(workload.id).second && !their_ids.contains(workload.id))
+        new_axes.insert(axes_text(workload.json));
     CW_TRY(const Index index, index_like(definition, theirs, our_ids, new_axes));
 
     our_ids.clear();
@@ -119,7 +120,8 @@ class DefinitionComparer {
 
 }  // namespace
 
-Result<std::vector<DefinitionComparison>> compare(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch) {
+Result<std::vector<DefinitionComparison>> compare(const Dataset& dataset, const fs::path& other,
+                                                  const FetchBlobs& fetch) {
   std::error_code error;
   if (!fs::is_directory(other, error)) return fail("not_found", "{}: no such folder", other.string());
   std::vector<DefinitionComparison> result;

@@ -26,8 +26,8 @@ struct DefinitionComparison {
 using FetchBlobs = std::function<Result<void>(const std::vector<std::string>& paths)>;
 
 /// Compares those definitions of `dataset` that have workloads. Equal ids are equal workloads; the rest is decided by
-/// content, for which blobs are read of those only whose axes are equal. Error codes: "conflict" (one id with other axes or
-/// inputs there), those of reading, of `fetch`.
+/// content, for which blobs are read of those only whose axes are equal. Error codes: "conflict" (one id with other
+/// axes or inputs there), those of reading, of `fetch`.
 Result<std::vector<DefinitionComparison>> compare(
     const Dataset& dataset, const std::filesystem::path& other,
     const FetchBlobs& fetch = [](const auto&) -> Result<void> { return {}; });

@@ -164,7 +164,8 @@ class LineCheck {
       if (spec.is_scalar)
         warning("random_scalar", fmt::format("scalar {} is random", spec.name));
       else if (is_integer(spec.dtype))
-        warning("random_index", fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
+        warning("random_index",
+                fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
       return checked;
     }
     if (type == "scalar") {

@@ -27,7 +27,9 @@ DefinitionVerification to_definition(const Json& json) {
   result.loaded = count(json, "loaded");
   result.executed = count(json, "executed");
   const std::string reference = string_member(json, "reference");
-  result.reference = reference == "ran" ? Reference::ran : reference == "absent" ? Reference::absent : Reference::not_run;
+  result.reference = reference == "ran"      ? Reference::ran
+                     : reference == "absent" ? Reference::absent
+                                             : Reference::not_run;
   if (json.contains("failures") && json.at("failures").is_array())
     for (const Json& failure : json.at("failures"))
       result.failures.push_back(
@@ -43,8 +45,11 @@ Json to_json(const DefinitionVerification& definition) {
   Json failures = Json::array();
   for (const VerificationFailure& failure : definition.failures)
     failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
-  return {{"fingerprint", definition.fingerprint}, {"workloads", definition.workloads}, {"loaded", definition.loaded},
-          {"executed", definition.executed},       {"reference", name(definition.reference)},
+  return {{"fingerprint", definition.fingerprint},
+          {"workloads", definition.workloads},
+          {"loaded", definition.loaded},
+          {"executed", definition.executed},
+          {"reference", name(definition.reference)},
           {"failures", std::move(failures)}};
 }
 
@@ -56,8 +61,8 @@ const DefinitionVerification* Verification::find(const std::string& name, const 
 }
 
 Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition) {
-  CW_TRY(const std::string text, read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(),
-                                           largest_file));
+  CW_TRY(const std::string text,
+         read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(), largest_file));
   std::vector<std::string> hashes;
   auto lines = LineReader::open(dataset.root / Dataset::workloads_path(definition));
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
@@ -87,7 +92,7 @@ Result<Verification> read_verification(const fs::path& root) {
   for (const auto& [name, definition] : json->at("definitions").items())
     verification.definitions.emplace(name, to_definition(definition));
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
-    verification.replay = {count(*replay, "dumps"), count(*replay, "passed"), count(*replay, "compared"),
+    verification.replay = {count(*replay, "dumps"),  count(*replay, "passed"),  count(*replay, "compared"),
                            count(*replay, "failed"), count(*replay, "skipped"), {}};
     if (replay->contains("failures") && replay->at("failures").is_array())
       for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(plain(failure));
@@ -100,8 +105,8 @@ Json to_json(const Verification& verification) {
   for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
   Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
   if (const auto& replay = verification.replay)
-    json["replay"] = {{"dumps", replay->dumps},     {"passed", replay->passed},   {"compared", replay->compared},
-                      {"failed", replay->failed},   {"skipped", replay->skipped}, {"failures", replay->failures}};
+    json["replay"] = {{"dumps", replay->dumps},   {"passed", replay->passed},   {"compared", replay->compared},
+                      {"failed", replay->failed}, {"skipped", replay->skipped}, {"failures", replay->failures}};
   return json;
 }
 

@@ -31,8 +31,8 @@ enum class Reference { not_run, absent, ran };
 struct DefinitionVerification {
   std::string fingerprint;
   std::size_t workloads = 0;
-  std::size_t loaded = 0;      ///< inputs made by flashinfer-bench's own loader
-  std::size_t executed = 0;    ///< and run through the reference
+  std::size_t loaded = 0;    ///< inputs made by flashinfer-bench's own loader
+  std::size_t executed = 0;  ///< and run through the reference
   Reference reference = Reference::not_run;
   std::vector<VerificationFailure> failures;
 

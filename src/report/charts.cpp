@@ -21,13 +21,13 @@ constexpr std::size_t most_ticks = 7;
 
 std::string escaped(const std::string& text) {
   std::string result;
-  for (const char c : text)
-    result += c == '<' ? "&lt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  for (const char c : text) result += c == '<' ? "&lt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
   return result;
 }
 
 std::string svg(double w, double h, const std::string& label, const std::string& content) {
-  return fmt::format("<svg viewBox=\"0 0 {:g} {:g}\" role=\"img\" aria-label=\"{}\">{}</svg>", w, h, escaped(label), content);
+  return fmt::format("<svg viewBox=\"0 0 {:g} {:g}\" role=\"img\" aria-label=\"{}\">{}</svg>", w, h, escaped(label),
+                     content);
 }
 
 std::string text(double x, double y, const std::string& anchor, const std::string& content) {
@@ -99,12 +99,15 @@ std::string y_name(const std::string& name) {
 
 }  // namespace
 
-std::string scatter_chart(const std::string& x_name, const std::string& y_label, const std::vector<ScatterPoint>& points) {
+std::string scatter_chart(const std::string& x_name, const std::string& y_label,
+                          const std::vector<ScatterPoint>& points) {
   struct Spot {
     std::size_t count = 0;
     ScatterPoint example;
   };
-  const auto at_least_0 = [](std::int64_t value) { return static_cast<std::uint64_t>(std::max<std::int64_t>(value, 0)); };
+  const auto at_least_0 = [](std::int64_t value) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(value, 0));
+  };
   std::uint64_t x_low = ~std::uint64_t{0}, x_high = 0, y_low = x_low, y_high = 0;
   for (const ScatterPoint& point : points) {
     x_low = std::min(x_low, at_least_0(point.x));
@@ -126,10 +129,12 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
   std::string content = x_ticks(x_scale, x_name) + y_ticks(y_scale) + y_name(y_label) + frame();
   for (const auto& [key, spot] : spots) {
     const auto& [is_new, x, y] = key;
-    const double radius = std::min(2.5 + 0.6 * std::log2(static_cast<double>(std::max<std::uint64_t>(spot.example.seen, 1))), 9.0);
-    content += fmt::format("<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{:.1f}\"><title>{} {}, {} {}: {}seen {}×</title></circle>",
-                           is_new ? "new" : "known", x, y, radius, escaped(x_name), spot.example.x, escaped(y_label),
-                           spot.example.y, spot.count > 1 ? fmt::format("{} workloads, ", spot.count) : "", spot.example.seen);
+    const double radius =
+        std::min(2.5 + 0.6 * std::log2(static_cast<double>(std::max<std::uint64_t>(spot.example.seen, 1))), 9.0);
+    content += fmt::format(
+        "<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{:.1f}\"><title>{} {}, {} {}: {}seen {}×</title></circle>",
+        is_new ? "new" : "known", x, y, radius, escaped(x_name), spot.example.x, escaped(y_label), spot.example.y,
+        spot.count > 1 ? fmt::format("{} workloads, ", spot.count) : "", spot.example.seen);
   }
   return svg(width, height, fmt::format("{} against {}", x_name, y_label), content);
 }
@@ -139,15 +144,18 @@ std::string bar_chart(const std::string& name, const std::vector<std::pair<std::
   for (const auto& [label, count] : bars) most = std::max(most, count);
   const double step = plot_width / static_cast<double>(std::max<std::size_t>(bars.size(), 1));
   std::string content = text(left - 6, top + 10, "end", compact(static_cast<double>(most))) +
-                        text(left - 6, top + plot_height, "end", "0") + text(left + plot_width / 2, height - 6, "middle", name);
+                        text(left - 6, top + plot_height, "end", "0") +
+                        text(left + plot_width / 2, height - 6, "middle", name);
   const std::size_t every = (bars.size() + 9) / 10;
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const double h = static_cast<double>(bars[i].second) / static_cast<double>(most) * plot_height;
     const double x = left + step * static_cast<double>(i);
-    content += fmt::format("<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"><title>{}: {}</title></rect>",
-                           x + step * 0.08, top + plot_height - h, step * 0.84, h, escaped(bars[i].first),
-                           with_separators(bars[i].second));
-    if (i % every == 0) content += text(x + step / 2, top + plot_height + 14, "middle", bars[i].first.substr(0, bars[i].first.find(' ')));
+    content += fmt::format(
+        "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"><title>{}: {}</title></rect>",
+        x + step * 0.08, top + plot_height - h, step * 0.84, h, escaped(bars[i].first),
+        with_separators(bars[i].second));
+    if (i % every == 0)
+      content += text(x + step / 2, top + plot_height + 14, "middle", bars[i].first.substr(0, bars[i].first.find(' ')));
   }
   return svg(width, height, name, content + frame());
 }
@@ -166,9 +174,11 @@ std::string rank_chart(std::vector<std::uint64_t> seen) {
   }
   return svg(width, height, "frequency of the workloads",
              y_ticks(scale) + y_name("times seen") +
-                 text(left + plot_width / 2, height - 6, "middle", fmt::format("{} workloads, the most frequent first", with_separators(seen.size()))) +
-                 frame() + fmt::format("<path class=\"line\" d=\"{}\"><title>from {} times to {}</title></path>", path,
-                                       with_separators(seen.front()), with_separators(seen.back())));
+                 text(left + plot_width / 2, height - 6, "middle",
+                      fmt::format("{} workloads, the most frequent first", with_separators(seen.size()))) +
+                 frame() +
+                 fmt::format("<path class=\"line\" d=\"{}\"><title>from {} times to {}</title></path>", path,
+                             with_separators(seen.front()), with_separators(seen.back())));
 }
 
 std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>>& amounts) {
@@ -180,14 +190,16 @@ std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>
   for (const auto& [name, amount] : amounts) {
     const double w = std::log2(static_cast<double>(amount) + 1) / most * (width - label - number);
     content += text(label - 6, y + 14, "end", name) +
-               fmt::format("<rect class=\"bar\" x=\"{}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\"/>", label, y + 2, w, row - 6) +
+               fmt::format("<rect class=\"bar\" x=\"{}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\"/>", label, y + 2,
+                           w, row - 6) +
                text(label + w + 6, y + 14, "start", with_separators(amount));
     y += row;
   }
   return svg(width, y + 14, "seen and kept", content + text(label, y + 10, "start", "bars in log scale"));
 }
 
-std::string line_chart(const std::string& name, const std::string& unit, const std::vector<std::pair<double, double>>& points) {
+std::string line_chart(const std::string& name, const std::string& unit,
+                       const std::vector<std::pair<double, double>>& points) {
   constexpr double h = 130, base = 100, ceiling = 22;
   if (points.size() < 2) return "";
   double most = 0, end = points.back().first, begin = points.front().first;

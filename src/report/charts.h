@@ -1,5 +1,5 @@
-// Charts as inline SVG: no script, nothing fetched, readable in the dark, scaled by the page. Colours are the page's classes
-// (data/report.html): "new", "known", "bar", "line".
+// Charts as inline SVG: no script, nothing fetched, readable in the dark, scaled by the page. Colours are the page's
+// classes (data/report.html): "new", "known", "bar", "line".
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@ struct ScatterPoint {
 };
 
 /// Both axes in log2 (0 stands left of 1). Points that would hide each other are drawn as one, with their number.
-std::string scatter_chart(const std::string& x_name, const std::string& y_name, const std::vector<ScatterPoint>& points);
+std::string scatter_chart(const std::string& x_name, const std::string& y_name,
+                          const std::vector<ScatterPoint>& points);
 
 /// One bar a bucket, labelled.
 std::string bar_chart(const std::string& name, const std::vector<std::pair<std::string, std::uint64_t>>& bars);
@@ -28,6 +29,7 @@ std::string rank_chart(std::vector<std::uint64_t> seen);
 std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>>& amounts);
 
 /// A quantity over seconds. `unit` stands behind the largest value.
-std::string line_chart(const std::string& name, const std::string& unit, const std::vector<std::pair<double, double>>& points);
+std::string line_chart(const std::string& name, const std::string& unit,
+                       const std::vector<std::pair<double, double>>& points);
 
 }  // namespace cw

@@ -40,7 +40,8 @@ std::string traffic(const Json& run) {
                      with_separators(static_cast<std::uint64_t>(number_of(sent, "completed"))),
                      with_separators(static_cast<std::uint64_t>(number_of(sent, "sent"))),
                      with_separators(static_cast<std::uint64_t>(number_of(sent, "input_tokens"))),
-                     with_separators(static_cast<std::uint64_t>(number_of(sent, "output_tokens"))), number_of(sent, "seconds"));
+                     with_separators(static_cast<std::uint64_t>(number_of(sent, "output_tokens"))),
+                     number_of(sent, "seconds"));
 }
 
 std::string capture_details(const CaptureSummary& capture) {
@@ -80,7 +81,8 @@ std::string definitions(const Summary& summary) {
                                       with_separators(definition.workloads.size())};
     if (summary.is_compared) {
       cells.push_back(with_separators(definition.added));
-      cells.push_back(definition.state == DefinitionState::missing ? "definition is new" : with_separators(definition.others));
+      cells.push_back(definition.state == DefinitionState::missing ? "definition is new"
+                                                                   : with_separators(definition.others));
     }
     cells.push_back(axes_text(definition));
     rows.push_back(std::move(cells));
@@ -97,12 +99,14 @@ std::string statistics(const Summary& summary) {
                              with_separators(static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.longest, 0))));
     std::string derived;
     for (const auto& [input, calls] : definition.derived_calls)
-      derived += fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input), with_separators(calls));
+      derived +=
+          fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input), with_separators(calls));
     rows.push_back({"`" + escape_markdown(definition.name) + "`", with_separators(definition.calls),
                     with_separators(definition.distinct), with_separators(definition.workloads.size()),
                     longest.empty() ? "-" : longest, derived.empty() ? "none" : derived});
   }
-  std::string text = table({"definition", "calls seen", "distinct", "kept", "longest sequence", "derived scalars"}, rows);
+  std::string text =
+      table({"definition", "calls seen", "distinct", "kept", "longest sequence", "derived scalars"}, rows);
   std::map<std::string, std::string> reasons;
   for (const DefinitionSummary& definition : summary.definitions)
     for (const auto& [input, because] : definition.derived_because) reasons[input + ": " + because] = "";
@@ -123,12 +127,14 @@ std::string verification(const Summary& summary) {
     loaded += definition.verification->loaded;
     executed += definition.verification->executed;
     for (const VerificationFailure& failure : definition.verification->failures)
-      failures += fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
-                              escape_markdown(failure.stage), escape_markdown(failure.message));
+      failures +=
+          fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
+                      escape_markdown(failure.stage), escape_markdown(failure.message));
   }
-  std::string text = fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n",
-                                 with_separators(loaded), with_separators(workloads), with_separators(executed),
-                                 escape_markdown(string_member(summary.environment, "device")));
+  std::string text =
+      fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n",
+                  with_separators(loaded), with_separators(workloads), with_separators(executed),
+                  escape_markdown(string_member(summary.environment, "device")));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }
@@ -150,7 +156,8 @@ std::string rejected(const Summary& summary) {
     if (rows.size() < most_defects)
       rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function), with_separators(defect->count),
                       escape_markdown(defect->detail), escape_markdown(defect->example)});
-  std::string text = rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail", "example"}, rows);
+  std::string text =
+      rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail", "example"}, rows);
   if (sorted.size() > rows.size()) text += fmt::format("and {} more kinds.\n\n", sorted.size() - rows.size());
   return text;
 }
@@ -214,7 +221,8 @@ std::string describe_capture(const CaptureSummary& capture) {
 
 std::string to_markdown(const Summary& summary) {
   std::string text = "## Collection details\n\n";
-  if (summary.captures.empty()) text += "There is no collection.json: how these workloads came about is not recorded.\n\n";
+  if (summary.captures.empty())
+    text += "There is no collection.json: how these workloads came about is not recorded.\n\n";
   for (const CaptureSummary& capture : summary.captures) text += capture_details(capture);
   text += "## Definitions\n\n" + definitions(summary);
   text += "## Statistics\n\n" + statistics(summary) + verification(summary);

@@ -44,7 +44,8 @@ std::string bytes(double count) {
 // Amounts: nothing below zero, nothing that could not have been counted.
 double number_of(const Json& object, const char* name) {
   return object.is_object() && object.contains(name) && object.at(name).is_number()
-             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15) : 0;
+             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
+             : 0;
 }
 
 // The two axes that say most: how many sequences, and how many KV tokens.
@@ -90,7 +91,9 @@ std::string spread(const DefinitionSummary& definition) {
     const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.seen);
     points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.seen, workload.is_new});
   }
-  const auto is_first = [&points](const ScatterPoint& point) { return point.x == points[0].x && point.y == points[0].y; };
+  const auto is_first = [&points](const ScatterPoint& point) {
+    return point.x == points[0].x && point.y == points[0].y;
+  };
   if (std::all_of(points.begin(), points.end(), is_first)) return "";  // the table says it
   return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "times seen", points);
 }
@@ -101,7 +104,8 @@ std::string lengths(const LengthHistogram& histogram) {
   for (std::size_t i = 0; i < histogram.buckets.size(); ++i) {
     const std::uint64_t from = std::uint64_t{1} << i;
     const std::string first = with_separators(from);
-    bars.emplace_back(i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)), histogram.buckets[i]);
+    bars.emplace_back(i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)),
+                      histogram.buckets[i]);
   }
   return bar_chart("sequences by length, from " + histogram.input, bars);
 }
@@ -138,8 +142,9 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("has_models", !definition.models.empty());
   data.set("kept", with_separators(definition.workloads.size()));
   data.set("new", with_separators(definition.added));
-  data.set("there", definition.state == DefinitionState::missing ? "new definition"
-                    : definition.state == DefinitionState::differs ? "differs there" : with_separators(definition.others));
+  data.set("there", definition.state == DefinitionState::missing   ? "new definition"
+                    : definition.state == DefinitionState::differs ? "differs there"
+                                                                   : with_separators(definition.others));
   data.set("calls", with_separators(definition.calls));
   data.set("verified", verified(definition));
   data.set("axes", axes(definition));
@@ -162,7 +167,8 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
     const auto is_alike = [&histogram](const LengthHistogram& other) {
       return other.buckets == histogram.buckets && other.empty == histogram.empty && other.longest == histogram.longest;
     };
-    if (std::any_of(definition.lengths.begin(), definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike)) continue;
+    if (std::any_of(definition.lengths.begin(), definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike))
+      continue;
     for (std::size_t k = i + 1; k < definition.lengths.size(); ++k)
       if (is_alike(definition.lengths[k])) histogram.input += ", " + definition.lengths[k].input;
     charts.push_back(Data(lengths(histogram)));
@@ -203,16 +209,19 @@ Data timeline(const Json& run) {
     if (time == columns.end() || column == columns.end()) return points;
     for (const Json& sample : line.at("samples")) {
       const std::size_t most = std::max(time->second, column->second);
-      if (sample.is_array() && sample.size() > most && sample[time->second].is_number() && sample[column->second].is_number())
-        points.emplace_back(std::clamp(sample[time->second].get<double>(), 0.0, 1e15), std::clamp(sample[column->second].get<double>(), 0.0, 1e15));
+      if (sample.is_array() && sample.size() > most && sample[time->second].is_number() &&
+          sample[column->second].is_number())
+        points.emplace_back(std::clamp(sample[time->second].get<double>(), 0.0, 1e15),
+                            std::clamp(sample[column->second].get<double>(), 0.0, 1e15));
     }
     return points;
   };
   auto disk = values("disk_bytes");
   for (auto& [time, value] : disk) value /= 1e6;
-  for (const std::string& chart : {line_chart("requests done", "", values("requests")), line_chart("under way", "", values("under_way")),
-                                   line_chart("output tokens", "", values("output_tokens")), line_chart("calls captured", "", values("calls")),
-                                   line_chart("dumps on disk (sampled)", " MB", disk)})
+  for (const std::string& chart :
+       {line_chart("requests done", "", values("requests")), line_chart("under way", "", values("under_way")),
+        line_chart("output tokens", "", values("output_tokens")), line_chart("calls captured", "", values("calls")),
+        line_chart("dumps on disk (sampled)", " MB", disk)})
     if (!chart.empty()) charts.push_back(Data(chart));
   return charts;
 }
@@ -227,19 +236,24 @@ Data to_data(const CaptureSummary& capture) {
   };
   const Json none = Json::object();
   const Json& run = capture.run.is_object() ? capture.run : none;
-  for (const auto& [name, member] : {std::pair("engine", "version"), {"model", "model"}, {"tensor parallelism", "tensor_parallel"},
-                                     {"started (UTC)", "started"}, {"prompts", "prompts"}})
+  for (const auto& [name, member] : {std::pair("engine", "version"),
+                                     {"model", "model"},
+                                     {"tensor parallelism", "tensor_parallel"},
+                                     {"started (UTC)", "started"},
+                                     {"prompts", "prompts"}})
     if (run.contains(member) && !run.at(member).is_null()) add(name, plain(run.at(member)));
   add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
   if (run.contains("traffic") && run.at("traffic").is_object()) {
     const Json& traffic = run.at("traffic");
-    add("traffic", fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
-                               number_of(traffic, "completed"), number_of(traffic, "sent"), number_of(traffic, "seconds"),
-                               number_of(traffic, "input_tokens"), number_of(traffic, "output_tokens")));
+    add("traffic",
+        fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
+                    number_of(traffic, "completed"), number_of(traffic, "sent"), number_of(traffic, "seconds"),
+                    number_of(traffic, "input_tokens"), number_of(traffic, "output_tokens")));
   }
   if (run.contains("ready_after_s")) add("ready after", fmt::format("{:.1f} s", number_of(run, "ready_after_s")));
   if (run.contains("peak_disk_bytes"))
-    add("disk", fmt::format("at most {} of {}", bytes(number_of(run, "peak_disk_bytes")), bytes(number_of(run, "disk_budget_bytes"))));
+    add("disk", fmt::format("at most {} of {}", bytes(number_of(run, "peak_disk_bytes")),
+                            bytes(number_of(run, "disk_budget_bytes"))));
   if (run.contains("failure")) add("ended early", plain(run.at("failure")));
   add("capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
   data.set("rows", rows);
@@ -307,7 +321,8 @@ std::pair<std::string, bool> verified_in_words(const Summary& summary) {
   if (known == 0) return {"Not verified: collect-workloads verify loads and runs every workload.", true};
   const std::string device = string_member(summary.environment, "device");
   if (passed == summary.definitions.size()) return {"Verified on " + device + ".", true};
-  std::string text = fmt::format("{} of {} definitions are verified as they are now", passed, summary.definitions.size());
+  std::string text =
+      fmt::format("{} of {} definitions are verified as they are now", passed, summary.definitions.size());
   if (failures > 0) text += fmt::format("; {} workloads failed", with_separators(failures));
   return {text + fmt::format(" (on {}).", device), failures == 0};
 }
@@ -342,13 +357,16 @@ std::string to_html(const Summary& summary, const std::string& title) {
   const auto [verified, is_good] = verified_in_words(summary);
   data.set("verified", verified);
   data.set("verified_class", is_good ? "soft" : "alarm");
-  data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(), [](const auto& c) { return c.is_simulated; }));
+  data.set("has_simulated",
+           std::any_of(summary.captures.begin(), summary.captures.end(), [](const auto& c) { return c.is_simulated; }));
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
-    data.set("replay", fmt::format("{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} could not be run again",
-                                   with_separators(replay->passed), with_separators(replay->dumps),
-                                   with_separators(replay->compared), with_separators(replay->failed),
-                                   with_separators(replay->skipped)));
+    data.set(
+        "replay",
+        fmt::format(
+            "{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} could not be run again",
+            with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
+            with_separators(replay->failed), with_separators(replay->skipped)));
   data.set("version", CW_VERSION);
   kainjow::mustache::mustache page{std::string(built_in_page())};
   return page.render(data);

@@ -1,8 +1,8 @@
 #include "report/summary.h"
 
 #include <algorithm>
-#include <cstring>
 #include <bit>
+#include <cstring>
 #include <set>
 #include <unordered_map>
 
@@ -28,8 +28,15 @@ std::vector<std::string> texts(const Json& object, const char* name) {
 
 CaptureSummary to_capture(const CollectionSection& section) {
   const Json& head = section.head;
-  CaptureSummary capture{section.id(), string_member(head, "source"), Json(), texts(head, "flashinfer_versions"),
-                         number(head, "calls"), {}, {}, {}, false};
+  CaptureSummary capture{section.id(),
+                         string_member(head, "source"),
+                         Json(),
+                         texts(head, "flashinfer_versions"),
+                         number(head, "calls"),
+                         {},
+                         {},
+                         {},
+                         false};
   for (const auto& [name, definition] : section.definitions)
     if (number(definition, "calls") > 0) capture.definitions.push_back(name);
   if (const auto run = head.find("run"); run != head.end() && run->is_object()) {
@@ -57,7 +64,7 @@ LengthSource length_source(const TensorSpec& spec) {
   if (name.ends_with("indptr") || name.starts_with("cu_seq")) return LengthSource::offsets;
   if (name == "last_page_len" || name.ends_with("kv_last_page_len")) return LengthSource::none;
   return name.ends_with("len") || name.ends_with("lens") || name.ends_with("len_arr") ? LengthSource::lengths
-                                                                                       : LengthSource::none;
+                                                                                      : LengthSource::none;
 }
 
 std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
@@ -84,7 +91,8 @@ class Summarizer {
   Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
-    CW_TRY(const auto sections, read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
+    CW_TRY(const auto sections,
+           read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
              seen_[definition + "\n" + string_member(item, "uuid")] += number(item, "seen");
            }));
     for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
@@ -123,7 +131,8 @@ class Summarizer {
     return {};
   }
 
-  void compared(const Definition& definition, const std::vector<StoredWorkload>& stored, DefinitionSummary& result) const {
+  void compared(const Definition& definition, const std::vector<StoredWorkload>& stored,
+                DefinitionSummary& result) const {
     const DefinitionComparison* comparison = nullptr;
     if (options_.comparison != nullptr)
       for (const DefinitionComparison& item : *options_.comparison)
@@ -142,7 +151,8 @@ class Summarizer {
         const bool is_given = axes != workload.json.end() && axes->contains(name) && axes->at(name).is_number_integer();
         item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
       }
-      if (const auto seen = seen_.find(definition.name + "\n" + workload.id); seen != seen_.end()) item.seen = seen->second;
+      if (const auto seen = seen_.find(definition.name + "\n" + workload.id); seen != seen_.end())
+        item.seen = seen->second;
       result.added += item.is_new;
       result.workloads.push_back(std::move(item));
     }
@@ -160,7 +170,8 @@ class Summarizer {
   }
 
   // What cannot be read is left out: finding faults is validate's job.
-  void add_lengths(const Definition& definition, const std::vector<StoredWorkload>& stored, DefinitionSummary& result) const {
+  void add_lengths(const Definition& definition, const std::vector<StoredWorkload>& stored,
+                   DefinitionSummary& result) const {
     for (const TensorSpec& spec : definition.inputs) {
       const LengthSource source = length_source(spec);
       if (source == LengthSource::none) continue;
@@ -211,7 +222,9 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     workloads.push_back(std::move(item));
   }
   for (const LengthHistogram& histogram : definition.lengths)
-    lengths.push_back({{"input", histogram.input}, {"empty", histogram.empty}, {"powers_of_two", histogram.buckets},
+    lengths.push_back({{"input", histogram.input},
+                       {"empty", histogram.empty},
+                       {"powers_of_two", histogram.buckets},
                        {"longest", histogram.longest}});
   Json json = {{"name", definition.name},
                {"op_type", definition.op_type},
@@ -233,9 +246,10 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     Json failures = Json::array();
     for (const VerificationFailure& failure : verification->failures)
       failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
-    json["verification"] = {{"workloads", verification->workloads}, {"loaded", verification->loaded},
-                            {"executed", verification->executed},   {"reference", verification->reference == Reference::ran},
-                            {"passed", verification->is_passed()},  {"failures", std::move(failures)}};
+    json["verification"] = {
+        {"workloads", verification->workloads}, {"loaded", verification->loaded},
+        {"executed", verification->executed},   {"reference", verification->reference == Reference::ran},
+        {"passed", verification->is_passed()},  {"failures", std::move(failures)}};
   }
   json["workloads"] = std::move(workloads);
   return json;
@@ -244,11 +258,18 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
 Json to_json(const CaptureSummary& capture) {
   Json defects = Json::array();
   for (const DefectSummary& defect : capture.defects)
-    defects.push_back({{"name", defect.name}, {"severity", defect.severity}, {"function", defect.function},
-                       {"detail", defect.detail}, {"count", defect.count}, {"example", defect.example}});
-  return {{"id", capture.id},       {"source", capture.source},
-          {"run", capture.run},     {"flashinfer_versions", capture.flashinfer_versions},
-          {"calls", capture.calls}, {"functions", capture.functions},
+    defects.push_back({{"name", defect.name},
+                       {"severity", defect.severity},
+                       {"function", defect.function},
+                       {"detail", defect.detail},
+                       {"count", defect.count},
+                       {"example", defect.example}});
+  return {{"id", capture.id},
+          {"source", capture.source},
+          {"run", capture.run},
+          {"flashinfer_versions", capture.flashinfer_versions},
+          {"calls", capture.calls},
+          {"functions", capture.functions},
           {"defects", std::move(defects)}};
 }
 
@@ -281,8 +302,9 @@ Json to_json(const Summary& summary) {
   json["definitions"] = std::move(definitions);
   if (!summary.environment.empty()) json["verified_with"] = summary.environment;
   if (summary.replay)
-    json["replay"] = {{"dumps", summary.replay->dumps}, {"passed", summary.replay->passed}, {"compared", summary.replay->compared}, {"failed", summary.replay->failed},
-                      {"skipped", summary.replay->skipped}, {"failures", summary.replay->failures}};
+    json["replay"] = {{"dumps", summary.replay->dumps},       {"passed", summary.replay->passed},
+                      {"compared", summary.replay->compared}, {"failed", summary.replay->failed},
+                      {"skipped", summary.replay->skipped},   {"failures", summary.replay->failures}};
   return json;
 }
 

@@ -1,5 +1,5 @@
-// What is worth knowing of a dataset before it is offered to others: how it came about, how its workloads spread, what of
-// it is new, and what was checked. The page, the Markdown and the JSON are made from this alone.
+// What is worth knowing of a dataset before it is offered to others: how it came about, how its workloads spread, what
+// of it is new, and what was checked. The page, the Markdown and the JSON are made from this alone.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +63,7 @@ struct CaptureSummary {
   std::vector<std::string> definitions;   ///< that it has calls of
   std::map<std::string, Json> functions;  ///< calls, bound, rejected, skipped of each
   std::vector<DefectSummary> defects;     ///< the most calls first
-  bool is_simulated = false;  ///< by our own engine, without a model
+  bool is_simulated = false;              ///< by our own engine, without a model
 };
 
 struct Summary {

@@ -29,7 +29,8 @@ std::string today() {
 std::string printable_remote(const std::string& remote) {
   const std::size_t scheme = remote.find("://");
   if (scheme == std::string::npos) return remote;
-  const std::size_t host = scheme + 3, end = std::min(remote.find('/', host), remote.size()), at = remote.rfind('@', end);
+  const std::size_t host = scheme + 3, end = std::min(remote.find('/', host), remote.size()),
+                    at = remote.rfind('@', end);
   return at == std::string::npos || at < host ? remote : remote.substr(0, host) + remote.substr(at + 1);
 }
 
@@ -70,7 +71,8 @@ class GitSubmitter final : public Submitter {
                             (place = message.find(options_.remote)) != std::string::npos;)
       message.replace(place, options_.remote.size(), printable_remote(options_.remote));
     const std::size_t end = message.find('\n');
-    return fail("git_failed", "git {} failed:\n{}", command.arguments[1], end == std::string::npos ? message : message.substr(end + 1));
+    return fail("git_failed", "git {} failed:\n{}", command.arguments[1],
+                end == std::string::npos ? message : message.substr(end + 1));
   }
 
   Result<SubmitOutcome> submit() {
@@ -78,7 +80,8 @@ class GitSubmitter final : public Submitter {
       CW_CHECK(git({"--version"}, false));
       return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
     }
-    if (!options_.is_dry_run && (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
+    if (!options_.is_dry_run &&
+        (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
       return fail("git_identity", "git does not know who you are: there would be no author for the commit");
     options_.progress("cloning without blobs");
     CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", options_.remote, clone_.string()}, false));
@@ -90,13 +93,15 @@ class GitSubmitter final : public Submitter {
     if (!head) return fail("git_failed", "{}: it has no commit to branch off from", printable_remote(options_.remote));
     CW_TRY(const std::string listed, git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));
     std::vector<std::string> there;
-    for (std::size_t at = 0; at < listed.size(); at = listed.find('\0', at) + 1) there.emplace_back(listed.c_str() + at);
+    for (std::size_t at = 0; at < listed.size(); at = listed.find('\0', at) + 1)
+      there.emplace_back(listed.c_str() + at);
     CW_CHECK(check_places(plan_.dataset(), there));
     CW_CHECK(check_out(compared_files(plan_.dataset())));
 
     const std::string base = fmt::format("{} at {}", printable_remote(options_.remote), head->substr(0, 8));
-    CW_TRY(SubmitOutcome outcome, plan_.propose(
-                                      clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
+    CW_TRY(SubmitOutcome outcome,
+           plan_.propose(
+               clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
     outcome.was_there = outcome.proposal.added == 0;
     if (outcome.was_there) return outcome;
     planned = outcome;
@@ -149,7 +154,8 @@ class GitSubmitter final : public Submitter {
       const std::size_t end = std::min(listed.find('\n', at), listed.size());
       const std::string line = listed.substr(at, end - at);
       at = end + 1;
-      if (const std::size_t slash = line.find("refs/heads/"); slash != std::string::npos) names.push_back(line.substr(slash + 11));
+      if (const std::size_t slash = line.find("refs/heads/"); slash != std::string::npos)
+        names.push_back(line.substr(slash + 11));
     }
     for (const std::string& name : names) {
       CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "origin", name}));

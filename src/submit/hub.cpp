@@ -28,14 +28,16 @@ constexpr const char* lfs_type = "application/vnd.git-lfs+json";
 
 std::string to_base64(std::string_view bytes) {
   std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size = ::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                                     reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  const int size =
+      ::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
   text.resize(static_cast<std::size_t>(size));
   return text;
 }
 
 WebRequest post_json(std::string url, const Json& body, const char* type = "application/json") {
-  return {.method = "POST", .url = std::move(url), .headers = {std::string("Content-Type: ") + type}, .body = dump(body)};
+  return {
+      .method = "POST", .url = std::move(url), .headers = {std::string("Content-Type: ") + type}, .body = dump(body)};
 }
 
 tl::unexpected<Error> malformed(std::string_view what, std::string_view detail) {
@@ -157,14 +159,16 @@ Result<void> Hub::check(const WebResponse& response, std::string_view what) cons
   switch (response.status) {
     case 401:
       // The Hub answers so for repositories that do not exist, too.
-      if (kind == "RepoNotFound") return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_, said);
+      if (kind == "RepoNotFound")
+        return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_, said);
       return fail("hub_token", "{}: the token is not accepted; it is wrong or has expired.{}", what, said);
     case 403:
-      if (kind == "GatedRepo") return fail("hub_gated", "{}: {} is gated, and you have not been given access.{}", what, repo_, said);
+      if (kind == "GatedRepo")
+        return fail("hub_gated", "{}: {} is gated, and you have not been given access.{}", what, repo_, said);
       return fail("hub_forbidden", "{}: this account or token may not do it.{}", what, said);
     case 404:
-      return fail("hub_not_found", "{}: there is no dataset {}, or no such revision, or the token may not see it.{}", what,
-                  repo_, said);
+      return fail("hub_not_found", "{}: there is no dataset {}, or no such revision, or the token may not see it.{}",
+                  what, repo_, said);
     case 409:
     case 412:
       return fail("hub_moved", "{}: somebody else has committed meanwhile.{}", what, said);
@@ -207,8 +211,8 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author, s
   const std::string what = "listing the pull requests";
   std::size_t seen = 0;
   for (std::size_t page_number = 0;; ++page_number) {
-    CW_TRY(const Json json, call({.url = api(fmt::format("/discussions?p={}&type=pull_request&status=open&author={}", page_number,
-                                                         percent_encoded(author)))},
+    CW_TRY(const Json json, call({.url = api(fmt::format("/discussions?p={}&type=pull_request&status=open&author={}",
+                                                         page_number, percent_encoded(author)))},
                                  what));
     const Json* list = member(json, "discussions");
     const Json* count = member(json, "count");
@@ -232,7 +236,8 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author, s
 Result<std::vector<std::string>> Hub::tree(const std::string& revision, const std::string& folder) {
   const std::string what = "listing the files of " + repo_;
   std::vector<std::string> paths;
-  std::string url = api(fmt::format("/tree/{}/{}?recursive=true&expand=false", percent_encoded(revision), percent_encoded(folder, "/")));
+  std::string url = api(
+      fmt::format("/tree/{}/{}?recursive=true&expand=false", percent_encoded(revision), percent_encoded(folder, "/")));
   for (std::size_t i = 0; !url.empty(); ++i) {
     if (i == most_pages) return malformed(what, "the list does not end");
     CW_TRY(const WebResponse response, web_.send({.url = url}));
@@ -247,7 +252,8 @@ Result<std::vector<std::string>> Hub::tree(const std::string& revision, const st
   return paths;
 }
 
-Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision, const std::vector<std::string>& paths) {
+Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision,
+                                                     const std::vector<std::string>& paths) {
   std::map<std::string, RemoteFile> result;
   const std::string what = "looking at files of " + repo_;
   for (std::size_t begin = 0; begin < paths.size(); begin += paths_a_request) {
@@ -274,9 +280,10 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
 }
 
 Result<bool> Hub::download(const std::string& revision, const std::string& path, const fs::path& to) {
-  CW_TRY(const WebResponse response,
-         web_.send({.url = fmt::format("{}/resolve/{}/{}", page(), percent_encoded(revision), percent_encoded(path, "/")),
-                    .save_to = to}));
+  CW_TRY(
+      const WebResponse response,
+      web_.send({.url = fmt::format("{}/resolve/{}/{}", page(), percent_encoded(revision), percent_encoded(path, "/")),
+                 .save_to = to}));
   if (response.status == 404 && response.header("x-error-code") == "EntryNotFound") return false;
   CW_CHECK(check(response, "reading " + path));
   return true;
@@ -354,7 +361,8 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
     const auto send = [&](std::size_t i) -> Result<void> {
       const UploadFile& file = *all[begin + i];
       const auto found = answers.find(file.sha256);
-      if (found == answers.end()) return malformed(what, fmt::format("it lacks {} (SHA-256 {})", file.path, file.sha256));
+      if (found == answers.end())
+        return malformed(what, fmt::format("it lacks {} (SHA-256 {})", file.path, file.sha256));
       if (const Json* error = member(*found->second, "error"))
         return fail("hub_lfs", "{}: the server refuses it: {}", file.path, string_member(*error, "message"));
       if (const Json* actions = member(*found->second, "actions"))
@@ -376,7 +384,8 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   const Json* part_size = header == nullptr ? nullptr : member(*header, "chunk_size");
   if (part_size != nullptr) {
     const std::string text = part_size->is_string() ? part_size->get<std::string>() : dump(*part_size);
-    const bool is_number = !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+    const bool is_number =
+        !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
     const std::uint64_t size = is_number ? std::strtoull(text.c_str(), nullptr, 10) : 0;
     if (size == 0) return malformed("sending " + file.path, "its parts have no size");
     CW_CHECK(upload_parts(file, upload, size));
@@ -425,14 +434,16 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload, std::
     if (tag.empty()) return malformed(what, fmt::format("part {} was answered without an ETag", i + 1));
     parts.push_back({{"partNumber", i + 1}, {"etag", tag}});
   }
-  WebRequest request = post_json(string_member(upload, "href"), {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
+  WebRequest request =
+      post_json(string_member(upload, "href"), {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
   request.headers.push_back(std::string("Accept: ") + lfs_type);
   CW_TRY(const WebResponse response, web_.send(request));
   return check(response, what);
 }
 
-Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::string& title, const std::string& description,
-                              const std::string& revision, const std::string& parent, bool opens_pull_request) {
+Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::string& title,
+                              const std::string& description, const std::string& revision, const std::string& parent,
+                              bool opens_pull_request) {
   const std::string what = opens_pull_request ? "opening the pull request" : "committing to " + revision;
   Json header = {{"summary", title}, {"description", description}};
   if (!parent.empty()) header["parentCommit"] = parent;
@@ -449,13 +460,14 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
     }
     body += dump({{"key", upload.mode == UploadMode::lfs ? "lfsFile" : "file"}, {"value", std::move(value)}}) + "\n";
   }
-  CW_TRY(const Json json, call({.method = "POST",
-                                .url = api("/commit/" + percent_encoded(revision) + (opens_pull_request ? "?create_pr=1" : "")),
-                                .headers = {"Content-Type: application/x-ndjson"},
-                                .body = std::move(body),
-                                .is_repeatable = false,
-                                .is_interruptible = false},
-                               what));
+  CW_TRY(const Json json,
+         call({.method = "POST",
+               .url = api("/commit/" + percent_encoded(revision) + (opens_pull_request ? "?create_pr=1" : "")),
+               .headers = {"Content-Type: application/x-ndjson"},
+               .body = std::move(body),
+               .is_repeatable = false,
+               .is_interruptible = false},
+              what));
   HubCommit result{string_member(json, "commitOid"), string_member(json, "commitUrl"), std::nullopt};
   if (result.id.empty()) return malformed(what, "it names no commit");
   if (opens_pull_request) {

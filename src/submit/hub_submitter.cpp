@@ -1,10 +1,9 @@
 // A pull request on the Hub.
 //
-// What is missing is computed against the revision that will be changed: main for a new pull request, refs/pr/N for one that
-// is there. So an interrupted run, a lost answer and a revision that moved on are all mended in the same way: look again,
-// and send what is missing then.
+// What is missing is computed against the revision that will be changed: main for a new pull request, refs/pr/N for one
+// that is there. So an interrupted run, a lost answer and a revision that moved on are all mended in the same way: look
+// again, and send what is missing then.
 #include <chrono>
-#include <set>
 #include <thread>
 
 #include "base/console.h"
@@ -40,7 +39,8 @@ class HubSubmitter final : public Submitter {
     if (token_ != nullptr) {
       CW_TRY(user, hub.whoami());
       if (!user.may_write && !options_.is_dry_run)
-        return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write", token_->origin);
+        return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write",
+                    token_->origin);
     }
     for (std::size_t attempt = 1;; ++attempt) {
       auto outcome = try_once(hub, user);
@@ -118,8 +118,8 @@ class HubSubmitter final : public Submitter {
       if (candidate.title.ends_with(mark)) return candidate;
     for (const PullRequest& candidate : open)
       if (candidate.title.starts_with("Add ") && candidate.title.ends_with("]"))
-        options_.note(fmt::format("You have another one open, with other workloads: {} (--pr {} adds to it)", candidate.url,
-                                  candidate.number));
+        options_.note(fmt::format("You have another one open, with other workloads: {} (--pr {} adds to it)",
+                                  candidate.url, candidate.number));
     return std::nullopt;
   }
 
@@ -137,8 +137,8 @@ class HubSubmitter final : public Submitter {
       const std::vector<Upload> part(uploads.begin() + static_cast<std::ptrdiff_t>(begin),
                                      uploads.begin() + static_cast<std::ptrdiff_t>(end));
       options_.progress(target.pull_request ? "committing" : "opening the pull request");
-      CW_TRY(const HubCommit commit, hub.commit(part, outcome.title, outcome.description, target.revision, target.head,
-                                                !target.pull_request));
+      CW_TRY(const HubCommit commit,
+             hub.commit(part, outcome.title, outcome.description, target.revision, target.head, !target.pull_request));
       if (!target.pull_request) {
         target.pull_request = commit.pull_request;
         target.revision = fmt::format("refs/pr/{}", target.pull_request->number);

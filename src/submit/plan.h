@@ -13,8 +13,8 @@ class SubmissionPlan {
 
   const Dataset& dataset() const { return dataset_; }
 
-  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what that proposal has too.
-  /// Error codes: "unverified", those of propose().
+  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what that proposal has
+  /// too. Error codes: "unverified", those of propose().
   Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base,
                                 const Proposal* among = nullptr) const;
 

@@ -42,7 +42,8 @@ Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& c
   for (;;) {
     CW_TRY(const auto line, lines.next());
     if (!line) return result;
-    CW_TRY(const auto workload, parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    CW_TRY(const auto workload,
+           parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
     if (wanted.erase(workload.id) == 0) continue;
     result.text += line->text;
     result.text += '\n';
@@ -88,14 +89,16 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
     text += "- Not run: none of these definitions has a reference here\n";
   else
     text += box(all_loaded && checks.executed == checks.with_reference,
-              fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
-                          with_separators(checks.executed), with_separators(checks.with_reference),
-                          device.empty() ? "" : ", on " + escape_markdown(device)));
+                fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
+                            with_separators(checks.executed), with_separators(checks.with_reference),
+                            device.empty() ? "" : ", on " + escape_markdown(device)));
   const auto& replay = summary.replay;
-  text += box(replay && replay->failed == 0 && replay->compared > 0,
-              replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them with outputs to compare",
-                                   with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared))
-                     : "`flashinfer replay` over recorded calls");
+  text +=
+      box(replay && replay->failed == 0 && replay->compared > 0,
+          replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them with outputs to compare",
+                               with_separators(replay->passed), with_separators(replay->dumps),
+                               with_separators(replay->compared))
+                 : "`flashinfer replay` over recorded calls");
   return text;
 }
 
@@ -119,12 +122,14 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
   for (const std::string& path : there) {
     const auto found = expected.find(fs::path(path).filename().string());
     if (found != expected.end() && found->second != path)
-      return fail("conflict", "{} lies at {} there, and belongs to {}: it has to be moved first", found->first, path, found->second);
+      return fail("conflict", "{} lies at {} there, and belongs to {}: it has to be moved first", found->first, path,
+                  found->second);
   }
   return {};
 }
 
-Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch, const Proposal* among) {
+Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch,
+                         const Proposal* among) {
   Proposal proposal;
   CW_TRY(proposal.definitions, compare(dataset, mirror, fetch));
   if (among != nullptr) {
@@ -143,8 +148,10 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     proposal.undecided += compared.undecided;
     if (compared.added.empty()) continue;
     if (compared.state == DefinitionState::differs)
-      return fail("conflict", "definition {} means something else there (axes, inputs, outputs or constraints differ): give "
-                  "yours another name, or take theirs", definition.name);
+      return fail("conflict",
+                  "definition {} means something else there (axes, inputs, outputs or constraints differ): give "
+                  "yours another name, or take theirs",
+                  definition.name);
     if (compared.state == DefinitionState::missing) {
       const fs::path path = dataset.root / dataset.definition_paths.at(definition.name);
       CW_TRY(std::string text, read_file(AT_FDCWD, path.string(), largest_text));
@@ -212,7 +219,8 @@ Checks checks_of(const Summary& summary) {
     checks.is_simulated |= capture.is_simulated;
     if (capture.is_simulated)
       for (const std::string& name : capture.definitions)
-        if (added.contains(name) && std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
+        if (added.contains(name) &&
+            std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
   checks.has_provenance = captures > 0 && known == captures;
@@ -223,7 +231,8 @@ Checks checks_of(const Summary& summary) {
     if (!definition.verification) continue;
     checks.loaded += definition.verification->loaded;
     checks.executed += definition.verification->executed;
-    if (definition.verification->reference == Reference::ran) checks.with_reference += definition.verification->workloads;
+    if (definition.verification->reference == Reference::ran)
+      checks.with_reference += definition.verification->workloads;
   }
   return checks;
 }
@@ -238,22 +247,26 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
   }
   for (const CaptureSummary& capture : summary.captures) {
     std::string text = describe_capture(capture);
-    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
     if (!text.empty()) models.insert(std::move(text));
   }
-  std::string title = fmt::format("Add {} workload{} for {} definition{} ({})", with_separators(proposal.added),
-                                  proposal.added == 1 ? "" : "s", definitions, definitions == 1 ? "" : "s", in_words(op_types));
+  std::string title =
+      fmt::format("Add {} workload{} for {} definition{} ({})", with_separators(proposal.added),
+                  proposal.added == 1 ? "" : "s", definitions, definitions == 1 ? "" : "s", in_words(op_types));
   if (models.size() == 1) title += ": " + *models.begin();
   if (title.size() > longest_title) title = title.substr(0, title.find_last_of(' ', longest_title)) + " …";
   return fmt::format("{} [{}]", title, proposal.fingerprint);
 }
 
-std::string description_of(const Proposal& proposal, const Summary& summary, const Checks& checks, std::string_view base) {
+std::string description_of(const Proposal& proposal, const Summary& summary, const Checks& checks,
+                           std::string_view base) {
   std::set<std::string> op_types;
   for (const DefinitionComparison& compared : proposal.definitions)
     if (!compared.added.empty()) op_types.insert(compared.op_type);
   std::string text = fmt::format(
-      "## Summary\n\n{} workloads that are not in {}, of op types {}: shapes and index tensors as FlashInfer's kernels were "
+      "## Summary\n\n{} workloads that are not in {}, of op types {}: shapes and index tensors as FlashInfer's kernels "
+      "were "
       "called with them. Made with collect-workloads {}.\n\n",
       with_separators(proposal.added), base, in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);

@@ -27,7 +27,8 @@ Result<void> SubmissionPlan::choose() {
   const std::set<std::string> names(options_->definition_names.begin(), options_->definition_names.end());
   const std::set<std::string> op_types(options_->op_types.begin(), options_->op_types.end());
   std::erase_if(dataset_.definitions, [&](const Definition& definition) {
-    return (!names.empty() && !names.contains(definition.name)) || (!op_types.empty() && !op_types.contains(definition.op_type));
+    return (!names.empty() && !names.contains(definition.name)) ||
+           (!op_types.empty() && !op_types.contains(definition.op_type));
   });
   for (const Definition& definition : dataset_.definitions) {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
@@ -68,8 +69,10 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   checks.validated_blobs = report_.blobs;
   checks.warnings = report_.findings.size();
   if (checks.is_simulated && !options_->allows_simulated)
-    return fail("simulated", "{}: collection.json says that the simulated engine made workloads of {}; no kernel was called "
-                "with these", options_->root.string(), fmt::join(checks.simulated, ", "));
+    return fail("simulated",
+                "{}: collection.json says that the simulated engine made workloads of {}; no kernel was called "
+                "with these",
+                options_->root.string(), fmt::join(checks.simulated, ", "));
   if (!checks.unverified.empty() && !options_->allows_unverified && !options_->is_dry_run)
     return fail("unverified", "{}: not verified as they are now: {}", options_->root.string(),
                 fmt::join(checks.unverified, ", "));
@@ -86,14 +89,15 @@ tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, 
   Result<Token> token = fail("no_token", "none is needed");
   if (options.remote.empty()) {
     token = find_token();
-    if (!token && !(options.is_dry_run && token.error().code == "no_token")) return tl::unexpected(SubmitFailure{token.error()});
+    if (!token && !(options.is_dry_run && token.error().code == "no_token"))
+      return tl::unexpected(SubmitFailure{token.error()});
   } else {
     hide_token();  // git has credentials of its own
   }
   const auto plan = SubmissionPlan::open(options, bindings);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
-  const auto submitter = options.remote.empty() ? hub_submitter(options, *plan, token ? &*token : nullptr)
-                                                : git_submitter(options, *plan);
+  const auto submitter =
+      options.remote.empty() ? hub_submitter(options, *plan, token ? &*token : nullptr) : git_submitter(options, *plan);
   auto outcome = submitter->run();
   if (!outcome) return tl::unexpected(SubmitFailure{outcome.error(), std::move(submitter->planned), submitter->kept});
   return std::move(*outcome);

@@ -1,7 +1,7 @@
 // Offers a dataset's new workloads to another one: a pull request on the Hub, or a branch of any git remote.
 //
-// Both ways end whole or not at all, and may be repeated: what is there already is found by content, and a pull request or
-// branch of the same workloads by the fingerprint in its title.
+// Both ways end whole or not at all, and may be repeated: what is there already is found by content, and a pull request
+// or branch of the same workloads by the fingerprint in its title.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct SubmitOptions {
   std::vector<std::string> definition_names, op_types;  ///< only these; empty: all
   std::string repo = "flashinfer-ai/flashinfer-trace";
   std::string endpoint = "https://huggingface.co";
-  std::string remote;                          ///< a git URL: a branch there, instead of the Hub
-  std::optional<std::uint64_t> pull_request{}; ///< adds to this one
+  std::string remote;                           ///< a git URL: a branch there, instead of the Hub
+  std::optional<std::uint64_t> pull_request{};  ///< adds to this one
   bool allows_unverified = false;
   bool allows_simulated = false;  ///< for tests
   bool is_dry_run = false;
@@ -39,8 +39,8 @@ struct SubmitOutcome {
   std::string commit;  ///< empty: nothing was committed
   std::string url;     ///< of the pull request; empty for a git remote
   std::optional<std::uint64_t> pull_request;
-  std::string branch;         ///< of a git remote
-  bool was_there = false;     ///< an earlier run had done it
+  std::string branch;              ///< of a git remote
+  bool was_there = false;          ///< an earlier run had done it
   std::string would_be_refused{};  ///< a dry run: why
   std::uint64_t bytes_sent = 0;
 };
@@ -52,8 +52,8 @@ struct SubmitFailure {
   std::filesystem::path kept{};  ///< a clone with the commit in it
 };
 
-/// Error codes: "not_valid", "simulated", "unverified", "empty", "unknown_definition", "conflict", "no_token", "hub_lied"
-/// (the server has other bytes than it was sent), "git_missing", "git_failed", those of Hub and of reading.
+/// Error codes: "not_valid", "simulated", "unverified", "empty", "unknown_definition", "conflict", "no_token",
+/// "hub_lied" (the server has other bytes than it was sent), "git_missing", "git_failed", those of Hub and of reading.
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings);
 
 }  // namespace cw

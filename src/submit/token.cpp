@@ -29,8 +29,9 @@ void wipe(std::string& text) {
 
 // Newlines and spaces around it are no part of a token; anything but printable ASCII would break a header.
 bool is_token(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`"
-                                                 "abcdefghijklmnopqrstuvwxyz{|}~") == std::string_view::npos;
+  return !text.empty() && text.find_first_not_of(
+                              "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`"
+                              "abcdefghijklmnopqrstuvwxyz{|}~") == std::string_view::npos;
 }
 
 Secret trimmed(std::string& text) {
@@ -44,7 +45,8 @@ Secret trimmed(std::string& text) {
 fs::path token_file() {
   if (const std::string path = environment("HF_TOKEN_PATH"); !path.empty()) return path;
   if (const std::string home = environment("HF_HOME"); !home.empty()) return fs::path(home) / "token";
-  if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty()) return fs::path(cache) / "huggingface/token";
+  if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return fs::path(cache) / "huggingface/token";
   const std::string home = environment("HOME");
   return home.empty() ? fs::path() : fs::path(home) / ".cache/huggingface/token";
 }
@@ -90,7 +92,8 @@ Result<Token> find_token() {
   auto content = read_file(AT_FDCWD, path.string(), largest_token);
   if (!content && content.error().code != "not_found") return tl::unexpected(content.error());
   Secret secret = content ? trimmed(*content) : Secret();
-  if (secret.is_empty()) return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there", path.string());
+  if (secret.is_empty())
+    return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there", path.string());
   return checked({std::move(secret), path.string()});
 }
 

@@ -42,8 +42,8 @@ void forbid_core_dumps();
 /// Takes a token out of the environment unread, for commands that start other programs and need none.
 void hide_token();
 
-/// HF_TOKEN, or the file HF_TOKEN_PATH, HF_HOME/token, ~/.cache/huggingface/token: as huggingface_hub looks for it. HF_TOKEN
-/// is taken out of the environment, so that no child process has it. Error code "no_token".
+/// HF_TOKEN, or the file HF_TOKEN_PATH, HF_HOME/token, ~/.cache/huggingface/token: as huggingface_hub looks for it.
+/// HF_TOKEN is taken out of the environment, so that no child process has it. Error code "no_token".
 Result<Token> find_token();
 
 }  // namespace cw

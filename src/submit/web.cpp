@@ -73,8 +73,8 @@ bool is_transient(long status) {
 
 // One exchange, as libcurl's callbacks see it.
 struct Exchange {
-  std::string_view body;      // what is sent: this,
-  FileDescriptor file;        // or of this file
+  std::string_view body;  // what is sent: this,
+  FileDescriptor file;    // or of this file
   std::uint64_t offset = 0, size = 0, position = 0;
   WebResponse response;
   std::optional<OutputFile> output;
@@ -114,7 +114,8 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   std::string name(line.substr(0, colon));
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
   const std::size_t begin = line.find_first_not_of(" \t", colon + 1), end = line.find_last_not_of(" \t\r\n");
-  exchange.response.headers[name] = begin == std::string_view::npos || end < begin ? "" : line.substr(begin, end + 1 - begin);
+  exchange.response.headers[name] =
+      begin == std::string_view::npos || end < begin ? "" : line.substr(begin, end + 1 - begin);
   return size;
 }
 
@@ -298,10 +299,13 @@ struct WebClient::Impl {
         return fail("redirect", "{} answered {} with a redirect that cannot be followed ({})", printable_url(url),
                     response.status, next.empty() ? "no target" : printable_url(next));
       if (origin(url).starts_with("https:") && !origin(next).starts_with("https:"))
-        return fail("redirect", "{} redirects from https to {}; that is not followed", printable_url(url), printable_url(next));
+        return fail("redirect", "{} redirects from https to {}; that is not followed", printable_url(url),
+                    printable_url(next));
       // What a server gave for its own host is nobody else's business.
       if (origin(next) != origin(url))
-        std::erase_if(request.headers, [](const std::string& line) { return !line.starts_with("Content-Type:") && !line.starts_with("Accept:"); });
+        std::erase_if(request.headers, [](const std::string& line) {
+          return !line.starts_with("Content-Type:") && !line.starts_with("Accept:");
+        });
       url = next;
     }
     return fail("redirect", "{}: more than {} redirects", printable_url(request.url), most_redirects);
@@ -343,8 +347,8 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
       if (const std::string after = response->header("retry-after"); !after.empty() && after.size() < 9)
         asked = std::chrono::seconds(std::max(std::strtol(after.c_str(), nullptr, 10), 0L));
     if (asked > options.longest_pause) return response;
-    options.note(response ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url), response->status,
-                                        static_cast<double>(asked.count()) / 1000)
+    options.note(response ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url),
+                                        response->status, static_cast<double>(asked.count()) / 1000)
                           : fmt::format("{}; again in {:.1f} s", response.error().message,
                                         static_cast<double>(asked.count()) / 1000));
     if (!pause(asked)) return fail("interrupted", "{}: interrupted", printable_url(request.url));
@@ -367,7 +371,8 @@ std::string printable_url(const std::string& text) {
 std::string percent_encoded(std::string_view text, std::string_view kept) {
   std::string result;
   for (const char c : text) {
-    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("-._~").find(c) != std::string_view::npos;
+    const bool is_plain =
+        std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("-._~").find(c) != std::string_view::npos;
     if (is_plain || kept.find(c) != std::string_view::npos)
       result += c;
     else

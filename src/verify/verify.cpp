@@ -65,7 +65,8 @@ class Verifier {
     CW_TRY(Verification stored, read_verification(options_.root));
     for (const std::string& name : chosen_) stored.definitions.erase(name);
     for (const std::string& name : chosen_)
-      if (const auto found = result_.definitions.find(name); found != result_.definitions.end()) stored.definitions.insert(*found);
+      if (const auto found = result_.definitions.find(name); found != result_.definitions.end())
+        stored.definitions.insert(*found);
     stored.environment = result_.environment;
     if (result_.replay) stored.replay = result_.replay;
     result_ = std::move(stored);
@@ -122,7 +123,8 @@ class Verifier {
   void give_up(const std::string& definition) {
     for (const Item& item : std::set<Item>(pending_))
       if (item.definition == definition)
-        finish(item, VerificationFailure{item.id, "load", fmt::format("not tried: {} others took the process down", most_crashes)});
+        finish(item, VerificationFailure{item.id, "load",
+                                         fmt::format("not tried: {} others took the process down", most_crashes)});
   }
 
   // One process over all that is pending. Returns how it ended.
@@ -148,7 +150,8 @@ class Verifier {
       CW_TRY(const bool has_more, read_results(position));
       if (has_more) last = std::chrono::steady_clock::now();
       if (status) return to_string(*status);
-      if (stop_signal() != 0) return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
+      if (stop_signal() != 0)
+        return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
       if (std::chrono::steady_clock::now() - last > std::chrono::seconds(options_.limit_seconds))
         return fmt::format("nothing came for {} s", options_.limit_seconds);
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -194,7 +197,8 @@ class Verifier {
       verification.executed += flag("executed");
       const std::string reference = string_member(line, "reference");
       if (reference == "ran") verification.reference = Reference::ran;
-      if (reference == "absent" && verification.reference == Reference::not_run) verification.reference = Reference::absent;
+      if (reference == "absent" && verification.reference == Reference::not_run)
+        verification.reference = Reference::absent;
       if (event == "passed")
         finish(item, std::nullopt);
       else
@@ -219,10 +223,13 @@ class Verifier {
       const auto output = cw::run({{python, "-m", "flashinfer", "replay", "--dir", dumps.string()},
                                    {{"PYTHONUTF8", "1"}, {"FLASHINFER_LOGLEVEL", "0"}, {"NO_COLOR", "1"}}},
                                   replay_limit);
-      if (!output) return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}", output.error().message);
+      if (!output)
+        return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}",
+                    output.error().message);
       CW_TRY(const ReplayVerification one, parse_replay(*output, [&dumps](const std::string& name) {
                std::error_code ignored;
-               return fs::exists(dumps / name / "outputs.safetensors", ignored) || fs::exists(dumps / name / "outputs.pt", ignored);
+               return fs::exists(dumps / name / "outputs.safetensors", ignored) ||
+                      fs::exists(dumps / name / "outputs.pt", ignored);
              }));
       all.dumps += one.dumps;
       all.passed += one.passed;
@@ -248,7 +255,8 @@ class Verifier {
 
 }  // namespace
 
-Result<ReplayVerification> parse_replay(std::string_view output, const std::function<bool(const std::string&)>& has_outputs) {
+Result<ReplayVerification> parse_replay(std::string_view output,
+                                        const std::function<bool(const std::string&)>& has_outputs) {
   // [7] rmsnorm (20261123_…_call0001): ✅ Passed
   // [8] Wrapper.run (…): ⚠️  Mismatch        [9] …: ❌ Error: …
   struct ReplayedCall {
@@ -265,13 +273,17 @@ Result<ReplayVerification> parse_replay(std::string_view output, const std::func
     if (!line.empty()) last = line;
     has_summary |= line.starts_with("Summary: ");
     const std::size_t close = line.find("] "), colon = line.find("): ");
-    if (!line.starts_with('[') || close == std::string_view::npos || colon == std::string_view::npos || colon < close) continue;
+    if (!line.starts_with('[') || close == std::string_view::npos || colon == std::string_view::npos || colon < close)
+      continue;
     ReplayedCall item{std::string(line.substr(close + 2, colon - close - 1)), std::string(line.substr(colon + 3))};
-    if (const std::size_t init = item.name.find(".__init__ "); init != std::string::npos && item.result.ends_with("Passed"))
+    if (const std::size_t init = item.name.find(".__init__ ");
+        init != std::string::npos && item.result.ends_with("Passed"))
       constructed.insert(item.name.substr(0, init));
     calls.push_back(std::move(item));
   }
-  if (!has_summary) return fail("replay_failed", "flashinfer replay did not come to its end: {}", last.empty() ? "it printed nothing" : last);
+  if (!has_summary)
+    return fail("replay_failed", "flashinfer replay did not come to its end: {}",
+                last.empty() ? "it printed nothing" : last);
   ReplayVerification result;
   for (const ReplayedCall& call : calls) {
     ++result.dumps;

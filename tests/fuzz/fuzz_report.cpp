@@ -1,4 +1,5 @@
-// collection.json, verification.json and a workloads file as others may have written them, into the page and the Markdown.
+// collection.json, verification.json and a workloads file as others may have written them, into the page and the
+// Markdown.
 #include <cstdlib>
 
 #include "base/file.h"
@@ -8,7 +9,8 @@
 
 namespace {
 
-constexpr std::string_view definition = R"({"name": "d", "op_type": "gqa_paged", "reference": "def run(): pass", "tags": ["model:m"],
+constexpr std::string_view definition =
+    R"({"name": "d", "op_type": "gqa_paged", "reference": "def run(): pass", "tags": ["model:m"],
   "axes": {"batch_size": {"type": "var"}, "len_indptr": {"type": "var"}, "n": {"type": "var"}, "k": {"type": "const", "value": 2}},
   "inputs": {"q": {"shape": ["batch_size", "k"], "dtype": "float32"}, "kv_indptr": {"shape": ["len_indptr"], "dtype": "int32"},
              "sm_scale": {"shape": null, "dtype": "float32"}},
@@ -44,8 +46,11 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   std::error_code ignored;
   std::filesystem::remove(root / "collection.json", ignored);
   std::filesystem::remove(root / "verification.json", ignored);
-  (void)cw::write_atomically(root / "workloads/gqa_paged/d.jsonl", which == 2 ? content : one_line, cw::Durability::process);
-  if (which < 2) (void)cw::write_atomically(root / (which == 0 ? "collection.json" : "verification.json"), content, cw::Durability::process);
+  (void)cw::write_atomically(root / "workloads/gqa_paged/d.jsonl", which == 2 ? content : one_line,
+                             cw::Durability::process);
+  if (which < 2)
+    (void)cw::write_atomically(root / (which == 0 ? "collection.json" : "verification.json"), content,
+                               cw::Durability::process);
   const auto dataset = cw::Dataset::open(root);
   if (!dataset) std::abort();
   const auto summary = cw::summarize(*dataset, {});
