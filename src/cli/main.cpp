@@ -417,6 +417,7 @@ void add_common(CLI::App* command, CommonArguments& common) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "submit") forbid_core_dumps();  // it has a token in its environment
   CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.",
                "collect-workloads");
   app.footer(footer);

@@ -61,7 +61,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
   if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
   if (code == "git_failed")
     return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " +
-           to_shell({{options.remote}});
+           to_shell({{printable_remote(options.remote)}});
   if (code == "interrupted") return "Run the same command again: what has arrived is not sent again.";
   return std::string(advice_for(code));
 }

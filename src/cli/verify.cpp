@@ -71,15 +71,17 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   }
   const std::string device = string_member(verification.environment, "device");
   std::size_t workloads = 0, loaded = 0, executed = 0;
+  bool has_none = true;  // no reference
   for (const auto& [name, definition] : chosen(verification, options)) {
     workloads += definition->workloads;
     loaded += definition->loaded;
     executed += definition->executed;
+    has_none &= definition->reference == Reference::absent;
   }
   text += '\n';
   text += wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
                                   with_separators(loaded), with_separators(workloads), with_separators(executed),
-                                  executed == 0 && options.runs_reference ? " (no definition here has one)" : "",
+                                  has_none ? " (no definition here has one)" : "",
                                   device.empty() ? "?" : device, (options.root / verification_file).string()),
                       80, "");
   return text;

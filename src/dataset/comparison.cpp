@@ -12,8 +12,11 @@ std::set<std::string> blobs_of(const Json& workload) {
   std::set<std::string> paths;
   if (const auto inputs = workload.find("inputs"); inputs != workload.end() && inputs->is_object())
     for (const auto& [name, input] : inputs->items())
-      if (const std::string path = string_member(input, "path"); !path.empty())
-        paths.insert(fs::path(path).lexically_normal().string());
+      if (const std::string path = string_member(input, "path"); !path.empty()) {
+        const fs::path normal = fs::path(path).lexically_normal();
+        // What leaves the dataset cannot be looked at.
+        if (!normal.is_absolute() && *normal.begin() != "..") paths.insert(normal.string());
+      }
   return paths;
 }
 
@@ -28,8 +31,13 @@ std::string content_text(const Json& workload) {
   for (const char* member : {"axes", "inputs"})
     if (workload.contains(member)) content[member] = nlohmann::json::parse(dump(workload.at(member)));
   if (content["inputs"].is_object())
-    for (auto& [name, input] : content["inputs"].items())
-      if (input.is_object()) input.erase("path");
+    for (auto& [name, input] : content["inputs"].items()) {
+      if (!input.is_object()) continue;
+      nlohmann::json known;
+      for (const char* member : {"type", "value", "tensor_key"})
+        if (input.contains(member)) known[member] = input[member];
+      input = std::move(known);
+    }
   return dump(Json::parse(content.dump()));
 }
 

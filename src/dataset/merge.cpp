@@ -27,6 +27,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t batch_lines = 512;
 constexpr std::size_t batch_bytes = std::size_t{4} << 20;
+constexpr const char* merge_mark = ".collect-workloads.merge";
 constexpr std::size_t most_conflicts_shown = 10;
 constexpr std::size_t place_size = 3 * number_size;
 
@@ -106,7 +107,7 @@ class Merger {
     std::set<fs::path> known;
     for (const Definition& definition : dataset.definitions) known.insert(Dataset::workloads_path(definition));
     std::error_code error;
-    for (fs::recursive_directory_iterator it(dataset.root / "workloads", error), end; !error && it != end; it.increment(error)) {
+    for (fs::recursive_directory_iterator it(dataset.root / "workloads", fs::directory_options::follow_directory_symlink, error), end; !error && it != end; it.increment(error)) {
       const fs::path path = it->path().lexically_relative(dataset.root);
       if (path.extension() == ".jsonl" && !known.contains(path))
         return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(), path.string());
@@ -121,13 +122,22 @@ class Merger {
         return fail("exists", "{} lies in {}; --out takes a folder beside the datasets", output_.string(), input.string());
     if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
       return fail("exists", "{} is there already; --out takes a folder that is new or empty", output_.string());
+    for (const fs::path& input : inputs_)
+      if (is_inside(partial_, fs::absolute(input, error)))
+        return fail("exists", "{} lies in {}, which merge makes and removes; move it", input.string(), partial_.string());
+    // What a killed merge left is taken away; what is not ours is not touched.
+    const fs::path mark = partial_ / merge_mark;
+    if (fs::exists(fs::symlink_status(partial_, error)) &&
+        (fs::is_symlink(partial_, error) || !fs::exists(fs::symlink_status(mark, error))))
+      return fail("exists", "{} is there and is no unfinished merge; move it away", partial_.string());
     CW_CHECK(make_directories(partial_));
+    CW_CHECK(write_atomically(mark, "", Durability::process));
     CW_TRY(partial_lock_, open_directory(partial_));
     if (::flock(partial_lock_.get(), LOCK_EX | LOCK_NB) != 0)
       return fail("locked", "another merge is writing {}", output_.string());
     for (const auto& entry : fs::directory_iterator(partial_, error)) {  // of a merge that was killed
       std::error_code ignored;
-      fs::remove_all(entry.path(), ignored);
+      if (entry.path().filename() != merge_mark) fs::remove_all(entry.path(), ignored);
     }
     return {};
   }
@@ -141,6 +151,8 @@ class Merger {
     if (!conflicts_.empty()) return conflict();
     CW_CHECK(write_collection());
     if (options_.is_dry_run) return {};
+    std::error_code ignored;
+    fs::remove(partial_ / merge_mark, ignored);
     if (::syncfs(partial_lock_.get()) != 0)
       return fail("unwritable", "cannot write {}: {}", partial_.string(), std::strerror(errno));
     std::error_code error;

@@ -13,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t longest_device = 200;
 constexpr std::uint64_t largest_file = std::uint64_t{256} << 20;
 
 std::size_t count(const Json& object, const char* name) {
@@ -30,6 +31,7 @@ DefinitionVerification to_definition(const Json& json) {
   result.reference = reference == "ran"      ? Reference::ran
                      : reference == "absent" ? Reference::absent
                                              : Reference::not_run;
+  result.device = string_member(json, "device").substr(0, longest_device);
   if (json.contains("failures") && json.at("failures").is_array())
     for (const Json& failure : json.at("failures"))
       result.failures.push_back(
@@ -49,7 +51,7 @@ Json to_json(const DefinitionVerification& definition) {
           {"workloads", definition.workloads},
           {"loaded", definition.loaded},
           {"executed", definition.executed},
-          {"reference", name(definition.reference)},
+          {"reference", name(definition.reference)}, {"device", definition.device},
           {"failures", std::move(failures)}};
 }
 
@@ -90,7 +92,8 @@ Result<Verification> read_verification(const fs::path& root) {
     return fail("verification_invalid", "{}: not a verification.json of this tool; run verify again", path);
   if (json->contains("environment")) verification.environment = json->at("environment");
   for (const auto& [name, definition] : json->at("definitions").items())
-    verification.definitions.emplace(name, to_definition(definition));
+    if (auto& known = verification.definitions[name] = to_definition(definition); known.device.empty())
+      known.device = string_member(verification.environment, "device").substr(0, longest_device);
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
     verification.replay = {count(*replay, "dumps"),  count(*replay, "passed"),  count(*replay, "compared"),
                            count(*replay, "failed"), count(*replay, "skipped"), {}};

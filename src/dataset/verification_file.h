@@ -2,7 +2,7 @@
 //
 //   {"format": 1, "environment": {…},
 //    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n,
-//                           "reference": "ran"|"absent"|"not_run",
+//                           "reference": "ran"|"absent"|"not_run", "device": …,
 //                           "failures": [{"uuid": …, "stage": "load"|"execute", "message": …}]}},
 //    "replay": {…}}
 #pragma once
@@ -34,6 +34,7 @@ struct DefinitionVerification {
   std::size_t loaded = 0;    ///< inputs made by flashinfer-bench's own loader
   std::size_t executed = 0;  ///< and run through the reference
   Reference reference = Reference::not_run;
+  std::string device;  ///< on which they were made and run
   std::vector<VerificationFailure> failures;
 
   /// Everything was done that can be, and nothing failed.

@@ -10,10 +10,11 @@ namespace cw {
 namespace {
 
 constexpr std::size_t most_defects = 12;
+constexpr std::size_t longest_value = 500;
 
 std::string text_of(const Json& object, const char* name) {
   if (!object.is_object() || !object.contains(name) || object.at(name).is_null()) return "";
-  return plain(object.at(name));
+  return plain(object.at(name)).substr(0, longest_value);
 }
 
 double number_of(const Json& object, const char* name) {
@@ -120,10 +121,9 @@ std::string verification(const Summary& summary) {
   std::string unverified, failures;
   for (const DefinitionSummary& definition : summary.definitions) {
     workloads += definition.workloads.size();
-    if (!definition.verification) {
+    if (!definition.verification || !definition.verification->is_passed())
       unverified += (unverified.empty() ? "" : ", ") + escape_markdown(definition.name);
-      continue;
-    }
+    if (!definition.verification) continue;
     loaded += definition.verification->loaded;
     executed += definition.verification->executed;
     for (const VerificationFailure& failure : definition.verification->failures)
@@ -134,7 +134,7 @@ std::string verification(const Summary& summary) {
   std::string text =
       fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n",
                   with_separators(loaded), with_separators(workloads), with_separators(executed),
-                  escape_markdown(string_member(summary.environment, "device")));
+                  escape_markdown(summary.devices()));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }

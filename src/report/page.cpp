@@ -319,7 +319,7 @@ std::pair<std::string, bool> verified_in_words(const Summary& summary) {
     failures += definition.verification->failures.size();
   }
   if (known == 0) return {"Not verified: collect-workloads verify loads and runs every workload.", true};
-  const std::string device = string_member(summary.environment, "device");
+  const std::string device = summary.devices();
   if (passed == summary.definitions.size()) return {"Verified on " + device + ".", true};
   std::string text =
       fmt::format("{} of {} definitions are verified as they are now", passed, summary.definitions.size());

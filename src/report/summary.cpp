@@ -287,6 +287,13 @@ std::size_t Summary::added() const {
   return sum;
 }
 
+std::string Summary::devices() const {
+  std::set<std::string> names;
+  for (const DefinitionSummary& definition : definitions)
+    if (definition.verification && !definition.verification->device.empty()) names.insert(definition.verification->device);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options) {
   return Summarizer(dataset, options).run();
 }

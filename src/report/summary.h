@@ -75,6 +75,8 @@ struct Summary {
 
   std::size_t workloads() const;
   std::size_t added() const;
+  /// On which it was verified, in words; empty: it was not.
+  std::string devices() const;
 };
 
 struct SummaryOptions {

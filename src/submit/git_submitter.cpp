@@ -25,15 +25,6 @@ std::string today() {
   return text;
 }
 
-// Without the user and password that a URL may have in it.
-std::string printable_remote(const std::string& remote) {
-  const std::size_t scheme = remote.find("://");
-  if (scheme == std::string::npos) return remote;
-  const std::size_t host = scheme + 3, end = std::min(remote.find('/', host), remote.size()),
-                    at = remote.rfind('@', end);
-  return at == std::string::npos || at < host ? remote : remote.substr(0, host) + remote.substr(at + 1);
-}
-
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -205,6 +196,14 @@ class GitSubmitter final : public Submitter {
 };
 
 }  // namespace
+
+std::string printable_remote(const std::string& remote) {
+  const std::size_t scheme = remote.find("://");
+  if (scheme == std::string::npos) return remote;
+  const std::string url = remote.substr(0, remote.find_first_of("?#"));
+  const std::size_t host = scheme + 3, end = std::min(url.find('/', host), url.size()), at = url.rfind('@', end);
+  return at == std::string::npos || at < host ? url : url.substr(0, host) + url.substr(at + 1);
+}
 
 std::unique_ptr<Submitter> git_submitter(const SubmitOptions& options, const SubmissionPlan& plan) {
   return std::make_unique<GitSubmitter>(options, plan);

@@ -4,6 +4,7 @@
 // that is there. So an interrupted run, a lost answer and a revision that moved on are all mended in the same way: look
 // again, and send what is missing then.
 #include <chrono>
+#include <set>
 #include <thread>
 
 #include "base/console.h"
@@ -57,22 +58,29 @@ class HubSubmitter final : public Submitter {
   // Against a copy of the revision's texts, and of those blobs that have to be looked into. `among`: only of these.
   Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base, const Proposal* among) {
     CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
+    std::set<std::string> listed;
     const auto fetch = [&](const std::vector<std::string>& paths) -> Result<void> {
       for (std::size_t i = 0; i < paths.size(); ++i) {
         options_.progress(fmt::format("reading {} of {} files of {}", i + 1, paths.size(), base));
         // Paths are the other side's words: nothing is written outside the folder.
         CW_TRY(const fs::path to, resolve_blob(folder.path(), paths[i]));
         CW_CHECK(make_directories(to.parent_path()));
-        CW_CHECK(hub.download(commit, paths[i], to));
+        CW_TRY(const bool is_there, hub.download(commit, paths[i], to));
+        if (!is_there && listed.contains(paths[i]))
+          return fail("hub_malformed", "the server lists {} and does not give it", paths[i]);
       }
       return {};
     };
     for (const char* place : {"definitions", "workloads"}) {
       CW_TRY(const auto paths, hub.tree(commit, place));
       CW_CHECK(check_places(plan_.dataset(), paths));
+      listed.insert(paths.begin(), paths.end());
     }
     // Many are not there: asked about together.
     CW_TRY(const auto there, hub.files(commit, compared_files(plan_.dataset())));
+    for (const std::string& path : compared_files(plan_.dataset()))
+      if (listed.contains(path) != there.contains(path))
+        return fail("hub_malformed", "the server contradicts itself about {}", path);
     std::vector<std::string> paths;
     for (const auto& [path, file] : there) paths.push_back(path);
     CW_CHECK(fetch(paths));

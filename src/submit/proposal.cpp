@@ -84,7 +84,7 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
   const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
   text += box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
                                       with_separators(checks.loaded), with_separators(checks.to_load)));
-  const std::string device = string_member(summary.environment, "device");
+  const std::string device = summary.devices();
   if (all_loaded && checks.with_reference == 0)
     text += "- Not run: none of these definitions has a reference here\n";
   else
@@ -210,12 +210,18 @@ Checks checks_of(const Summary& summary) {
   std::set<std::string> added;
   for (const DefinitionSummary& definition : summary.definitions)
     if (definition.added > 0) added.insert(definition.name);
-  std::size_t captures = 0, known = 0;
+  std::set<std::string> unknown;  // of which some capture does not say engine, model and traffic
+  for (const std::string& name : added)
+    if (std::none_of(summary.captures.begin(), summary.captures.end(), [&name](const CaptureSummary& capture) {
+          return std::find(capture.definitions.begin(), capture.definitions.end(), name) != capture.definitions.end();
+        }))
+      unknown.insert(name);
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
     if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
-    ++captures;
-    known += !string_member(capture.run, "engine").empty();
+    const bool is_known = !string_member(capture.run, "engine").empty() && !string_member(capture.run, "model").empty() &&
+                          capture.run.contains("traffic");
+    if (!is_known) unknown.insert(capture.definitions.begin(), capture.definitions.end());
     checks.is_simulated |= capture.is_simulated;
     if (capture.is_simulated)
       for (const std::string& name : capture.definitions)
@@ -223,7 +229,7 @@ Checks checks_of(const Summary& summary) {
             std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
-  checks.has_provenance = captures > 0 && known == captures;
+  checks.has_provenance = std::none_of(added.begin(), added.end(), [&](const auto& name) { return unknown.contains(name); });
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();

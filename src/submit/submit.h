@@ -52,6 +52,9 @@ struct SubmitFailure {
   std::filesystem::path kept{};  ///< a clone with the commit in it
 };
 
+/// A git URL without the user, password and query that it may have in it.
+std::string printable_remote(const std::string& remote);
+
 /// Error codes: "not_valid", "simulated", "unverified", "empty", "unknown_definition", "conflict", "no_token",
 /// "hub_lied" (the server has other bytes than it was sent), "git_missing", "git_failed", those of Hub and of reading.
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings);

@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t most_crashes = 3;  // of one definition's workloads, one after the other
 constexpr std::size_t most_replay_failures = 20;
 constexpr std::chrono::hours replay_limit{24};
+constexpr std::chrono::seconds lock_limit{60};
 
 struct Item {
   std::string definition, id;
@@ -35,7 +36,6 @@ class Verifier {
 
   Result<Verification> run() {
     CW_TRY(dataset_, Dataset::open(options_.root));
-    CW_TRY(result_, read_verification(options_.root));
     CW_TRY(folder_, TemporaryDirectory::create());
     CW_CHECK(write_atomically(script(), built_in_verify_script(), Durability::process));
     std::error_code ignored;
@@ -57,18 +57,22 @@ class Verifier {
   fs::path script() const { return folder_->path() / "verify.py"; }
   fs::path results() const { return folder_->path() / "results.jsonl"; }
 
-  // Another verify may have written about other definitions meanwhile.
+  // Another verify may have written about other definitions meanwhile; what this one has not finished stays as it was.
   Result<void> write() {
     CW_TRY(const FileDescriptor folder, open_directory(options_.root));
-    if (::flock(folder.get(), LOCK_EX) != 0)
-      return fail("locked", "cannot lock {}: {}", options_.root.string(), std::strerror(errno));
+    const auto deadline = std::chrono::steady_clock::now() + lock_limit;
+    while (::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (std::chrono::steady_clock::now() > deadline)
+        return fail("locked", "another collect-workloads is writing to {}", options_.root.string());
+      options_.progress(all_ - pending_.size(), all_, "waiting for another writer");
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
     CW_TRY(Verification stored, read_verification(options_.root));
-    for (const std::string& name : chosen_) stored.definitions.erase(name);
     for (const std::string& name : chosen_)
       if (const auto found = result_.definitions.find(name); found != result_.definitions.end())
-        stored.definitions.insert(*found);
+        stored.definitions.insert_or_assign(name, found->second);
     stored.environment = result_.environment;
-    if (result_.replay) stored.replay = result_.replay;
+    if (!options_.dumps.empty()) stored.replay = result_.replay;  // none before it has run
     result_ = std::move(stored);
     return write_verification(options_.root, result_);
   }
@@ -164,6 +168,7 @@ class Verifier {
     if (!file) return false;
     CW_TRY(const std::uint64_t size, file_size(*file, results().string()));
     if (size == position) return false;
+    if (size < position) return fail("python_failed", "{} became shorter", results().string());
     std::string text(size - position, '\0');
     CW_CHECK(read_exactly(*file, position, text.size(), text.data(), results().string()));
     text.resize(text.rfind('\n') + 1);  // npos + 1 is 0
@@ -199,6 +204,7 @@ class Verifier {
       if (reference == "ran") verification.reference = Reference::ran;
       if (reference == "absent" && verification.reference == Reference::not_run)
         verification.reference = Reference::absent;
+      verification.device = string_member(result_.environment, "device");
       if (event == "passed")
         finish(item, std::nullopt);
       else

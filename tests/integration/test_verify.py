@@ -1,7 +1,7 @@
 """verify: flashinfer-bench's own loader and each definition's reference, over every workload."""
-import importlib.util, json, os, pathlib, shutil, stat, sys, unittest
+import json, os, pathlib, signal, stat, subprocess, sys, time, unittest
 
-from support import DatasetTest, run, unpack
+from support import BINARY, DatasetTest, run, unpack
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import references
@@ -103,6 +103,18 @@ class VerifyTest(DatasetTest):
         self.verify("--definition-name", NORM)
         self.verify("--definition-name", DECODE)
         self.assertEqual(set(self.stored()), {NORM, DECODE})
+
+    def test_interrupted_it_forgets_nothing(self):
+        self.verify()
+        before = self.stored()
+        self.set_reference(NORM, "import time\ndef run(hidden_states, weight):\n    time.sleep(100)\n")
+        env = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.Popen([BINARY, "verify", "--trace-dir", self.trace, "--python", sys.executable], env=env, stderr=subprocess.PIPE, text=True)
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        self.assertIn("finished", process.communicate(timeout=60)[1])
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(self.stored(), before)
 
     def stand_in(self, body):
         """A Python whose `-m flashinfer` does `body`, a piece of shell."""
