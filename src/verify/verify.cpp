@@ -24,6 +24,7 @@ constexpr std::size_t most_crashes = 3;  // of one definition's workloads, one a
 constexpr std::size_t most_replay_failures = 20;
 constexpr std::chrono::hours replay_limit{24};
 constexpr std::chrono::seconds lock_limit{60};
+constexpr int start_limit = 300;  // seconds
 
 struct Item {
   std::string definition, id;
@@ -156,8 +157,9 @@ class Verifier {
       if (status) return to_string(*status);
       if (stop_signal() != 0)
         return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
-      if (std::chrono::steady_clock::now() - last > std::chrono::seconds(options_.limit_seconds))
-        return fmt::format("nothing came for {} s", options_.limit_seconds);
+      // Before the first workload Python imports PyTorch.
+      const std::chrono::seconds limit(begun_ ? options_.limit_seconds : std::max(options_.limit_seconds, start_limit));
+      if (std::chrono::steady_clock::now() - last > limit) return fmt::format("nothing came for {} s", limit.count());
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
