@@ -2,6 +2,7 @@
 // copying and printing its values recurse.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +18,9 @@ std::optional<Json> parse_json(std::string_view text);
 
 /// The member if it is there and a string; else empty.
 std::string string_member(const Json& object, const char* name);
+
+/// The member if it is there and an integer of 0 or more; else 0.
+std::uint64_t unsigned_member(const Json& object, const char* name);
 
 /// For messages: scalars as they are, cut at 80 characters, "an object" or "a list" else.
 std::string brief(const Json& value);

@@ -40,10 +40,8 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   if (!dataset) return report(dataset.error());
   SummaryOptions options{.definition_names = arguments.definition_names};
   std::vector<DefinitionComparison> comparison;
-  for (const std::string& name : arguments.definition_names)
-    if (dataset->find(name) == nullptr)
-      return report(
-          {"unknown_definition", fmt::format("{}: no definition is called {}", arguments.trace_dir.string(), name)});
+  if (const auto named = choose_definitions(*dataset, arguments.definition_names, {}); !named)
+    return report(named.error());
   if (!arguments.against.empty()) {
     if (const auto other = Dataset::open(arguments.against); !other) return report(other.error());
     auto compared = compare(*dataset, arguments.against);

@@ -57,7 +57,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
     return "Tell git who you are, and run the same command again:\n  git config --global user.name NAME\n  git config "
            "--global user.email ADDRESS";
   if (code == "no_pull_request") return "Look which ones are open:\n  " + page + "/discussions";
-  if (code == "empty" || code == "unknown_definition") return "Check --trace-dir, --definition-name and --op-type.";
+  if (code == "empty" || code == "definition_unknown") return "Check --trace-dir, --definition-name and --op-type.";
   if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
   if (code == "git_failed")
     return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " +

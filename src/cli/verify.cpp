@@ -24,7 +24,7 @@ std::string advice(const Error& error, const VerifyOptions& options) {
     return "The workloads are verified; the dumps are not. They run in the engine's environment, on its GPU: name that "
            "Python "
            "with --engine-python.";
-  if (error.code == "no_workloads" || error.code == "unknown_definition")
+  if (error.code == "no_workloads" || error.code == "definition_unknown")
     return "Check --trace-dir, --definition-name and --op-type.";
   return {};
 }

@@ -8,14 +8,9 @@ namespace {
 
 constexpr int deepest = 64;
 
-std::uint64_t number(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
-
 // Whether `other` is the one to keep.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
-  return std::tuple(number(other, count), dump(other)) > std::tuple(number(value, count), dump(value));
+  return std::tuple(unsigned_member(other, count), dump(other)) > std::tuple(unsigned_member(value, count), dump(value));
 }
 
 }  // namespace

@@ -2,31 +2,20 @@
 
 #include <map>
 #include <set>
+#include <string_view>
 
 namespace cw {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::set<std::string> blobs_of(const Json& workload) {
-  std::set<std::string> paths;
-  if (const auto inputs = workload.find("inputs"); inputs != workload.end() && inputs->is_object())
-    for (const auto& [name, input] : inputs->items())
-      if (const std::string path = string_member(input, "path"); !path.empty()) {
-        const fs::path normal = fs::path(path).lexically_normal();
-        // What leaves the dataset cannot be looked at.
-        if (!normal.is_absolute() && *normal.begin() != "..") paths.insert(normal.string());
-      }
-  return paths;
-}
-
 std::string axes_text(const Json& workload) {
   const auto axes = workload.find("axes");
   return axes == workload.end() ? "" : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
 }
 
-// Axes and inputs but for the paths of blobs.
-std::string content_text(const Json& workload) {
+// Axes and inputs but for the paths of blobs; members in the order of their names.
+nlohmann::json content_of(const Json& workload) {
   nlohmann::json content = {{"axes", nlohmann::json::object()}, {"inputs", nlohmann::json::object()}};
   for (const char* member : {"axes", "inputs"})
     if (workload.contains(member)) content[member] = nlohmann::json::parse(dump(workload.at(member)));
@@ -38,7 +27,7 @@ std::string content_text(const Json& workload) {
         if (input.contains(member)) known[member] = input[member];
       input = std::move(known);
     }
-  return dump(Json::parse(content.dump()));
+  return content;
 }
 
 // The place where both datasets have one definition.
@@ -52,9 +41,9 @@ class DefinitionComparer {
     CW_TRY(result.state, state(definition));
     CW_TRY(const auto theirs, read_stored_workloads(other_, definition));
     result.others = theirs.size();
-    std::map<std::string, std::string> their_ids;
+    std::map<std::string_view, const Json*> their_ids;
     std::set<std::string> our_ids;
-    for (const StoredWorkload& workload : theirs) their_ids.emplace(workload.id, content_text(workload.json));
+    for (const StoredWorkload& workload : theirs) their_ids.emplace(workload.id, &workload.json);
 
     std::set<std::string> new_axes;
     for (const StoredWorkload& workload : ours)
@@ -66,7 +55,7 @@ class DefinitionComparer {
     for (const StoredWorkload& workload : ours) {
       if (!our_ids.insert(workload.id).second) continue;
       if (const auto same = their_ids.find(workload.id); same != their_ids.end()) {
-        if (same->second != content_text(workload.json))
+        if (content_of(*same->second).dump() != content_of(workload.json).dump())
           return fail("conflict", "workload {} of {} has other axes or inputs there; validate both sides", workload.id,
                       definition.name);
         ++result.known;
@@ -100,7 +89,8 @@ class DefinitionComparer {
     for (const StoredWorkload& workload : theirs) {
       if (our_ids.contains(workload.id) || !axes.contains(axes_text(workload.json))) continue;
       alike.push_back(&workload);
-      blobs.merge(blobs_of(workload.json));
+      for (const std::string& path : blob_paths(workload.json))  // what leaves the dataset cannot be looked at
+        if (!fs::path(path).is_absolute() && *fs::path(path).begin() != "..") blobs.insert(path);
     }
     if (!blobs.empty()) CW_CHECK(fetch_({blobs.begin(), blobs.end()}));
     for (const StoredWorkload* workload : alike) {

@@ -71,6 +71,20 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
   return result;
 }
 
+// Names that a mistyped one may have meant: those with the longest common prefix.
+std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted) {
+  std::vector<std::pair<std::size_t, std::string>> ranked;
+  for (const Definition& definition : dataset.definitions) {
+    const auto common = std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
+    ranked.emplace_back(static_cast<std::size_t>(common.first - wanted.begin()), definition.name);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<std::string> names;
+  for (const auto& [length, name] : ranked)
+    if (names.size() < 3 && length >= 3) names.push_back(name);
+  return names;
+}
+
 Result<std::vector<SafetensorsEntry>> blob_header(const fs::path& path) {
   auto entries = read_safetensors_header(path.string());
   if (!entries && entries.error().code == "safetensors_malformed" && is_lfs_pointer(path))
@@ -139,6 +153,33 @@ const Definition* Dataset::find(std::string_view name) const {
   return found == definitions.end() ? nullptr : &*found;
 }
 
+Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
+                                                          const std::vector<std::string>& op_types) {
+  for (const std::string& name : names) {
+    if (dataset.find(name) != nullptr) continue;
+    for (const BadDefinition& bad : dataset.bad_definitions)
+      if (fs::path(bad.path).stem() == name) return tl::unexpected(bad.error);
+    const auto candidates = similar(dataset, name);
+    return fail("definition_unknown", "no definition is called {} in {}{}", name, dataset.root.string(),
+                candidates.empty() ? std::string() : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
+  }
+  const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+  };
+  std::vector<const Definition*> chosen;
+  std::set<std::string> known;
+  for (const Definition& definition : dataset.definitions) {
+    known.insert(definition.op_type);
+    if ((names.empty() && op_types.empty()) || contains(names, definition.name) ||
+        contains(op_types, definition.op_type))
+      chosen.push_back(&definition);
+  }
+  for (const std::string& op_type : op_types)
+    if (!known.contains(op_type))
+      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type, fmt::join(known, ", "));
+  return chosen;
+}
+
 fs::path Dataset::workloads_path(const Definition& definition) {
   return fs::path("workloads") / definition.op_type / (definition.name + ".jsonl");
 }
@@ -205,6 +246,15 @@ Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, 
            parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
     stored.push_back(std::move(workload));
   }
+}
+
+std::set<std::string> blob_paths(const Json& workload) {
+  std::set<std::string> paths;
+  if (const auto inputs = workload.find("inputs"); inputs != workload.end() && inputs->is_object())
+    for (const auto& [name, input] : inputs->items())
+      if (const std::string path = string_member(input, "path"); !path.empty())
+        paths.insert(fs::path(path).lexically_normal().string());
+  return paths;
 }
 
 Result<Workload> load_workload(const fs::path& root, const Definition& definition, const Json& workload) {

@@ -38,6 +38,11 @@ struct Dataset {
   static std::filesystem::path workloads_path(const Definition& definition);
 };
 
+/// Definitions with these names or op types; all when both are empty. Error "definition_unknown", with
+/// names like the one that is not there.
+Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
+                                                          const std::vector<std::string>& op_types);
+
 /// A line of a workloads file.
 struct StoredWorkload {
   std::string id;
@@ -52,6 +57,9 @@ Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_
 /// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
                                                           const Definition& definition);
+
+/// The blobs that a stored workload names, as it names them (perhaps outside the dataset), but normal.
+std::set<std::string> blob_paths(const Json& workload);
 
 /// A stored workload as it would be if it had just been made, its tensors read. Error codes:
 /// "workloads_invalid", "path_escapes", "tensor_missing", "blob_not_fetched", and those of reading blobs.

@@ -96,9 +96,7 @@ class LineCheck {
 
   // A blob is no orphan because its workload has faults.
   void note_references(const Json& workload) {
-    if (!workload.contains("inputs") || !workload.at("inputs").is_object()) return;
-    for (const auto& [name, input] : workload.at("inputs").items())
-      references_.push_back(xxh3(fs::path(string_member(input, "path")).lexically_normal().string()));
+    for (const std::string& path : blob_paths(workload)) references_.push_back(xxh3(path));
   }
 
   void workload(const Definition& definition, const Json& json) {

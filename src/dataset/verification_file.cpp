@@ -16,17 +16,12 @@ namespace fs = std::filesystem;
 constexpr std::size_t longest_device = 200;
 constexpr std::uint64_t largest_file = std::uint64_t{256} << 20;
 
-std::size_t count(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::size_t>() : 0;
-}
-
 DefinitionVerification to_definition(const Json& json) {
   DefinitionVerification result;
   result.fingerprint = string_member(json, "fingerprint");
-  result.workloads = count(json, "workloads");
-  result.loaded = count(json, "loaded");
-  result.executed = count(json, "executed");
+  result.workloads = unsigned_member(json, "workloads");
+  result.loaded = unsigned_member(json, "loaded");
+  result.executed = unsigned_member(json, "executed");
   const std::string reference = string_member(json, "reference");
   result.reference = reference == "ran"      ? Reference::ran
                      : reference == "absent" ? Reference::absent
@@ -44,15 +39,13 @@ std::string_view name(Reference reference) {
 }
 
 Json to_json(const DefinitionVerification& definition) {
-  Json failures = Json::array();
-  for (const VerificationFailure& failure : definition.failures)
-    failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
   return {{"fingerprint", definition.fingerprint},
           {"workloads", definition.workloads},
           {"loaded", definition.loaded},
           {"executed", definition.executed},
-          {"reference", name(definition.reference)}, {"device", definition.device},
-          {"failures", std::move(failures)}};
+          {"reference", name(definition.reference)},
+          {"device", definition.device},
+          {"failures", cw::to_json(definition.failures)}};
 }
 
 }  // namespace
@@ -95,26 +88,33 @@ Result<Verification> read_verification(const fs::path& root) {
     if (auto& known = verification.definitions[name] = to_definition(definition); known.device.empty())
       known.device = string_member(verification.environment, "device").substr(0, longest_device);
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
-    verification.replay = {count(*replay, "dumps"),  count(*replay, "passed"),  count(*replay, "compared"),
-                           count(*replay, "failed"), count(*replay, "skipped"), {}};
+    verification.replay = {unsigned_member(*replay, "dumps"),    unsigned_member(*replay, "passed"),
+                           unsigned_member(*replay, "compared"), unsigned_member(*replay, "failed"),
+                           unsigned_member(*replay, "skipped"),  {}};
     if (replay->contains("failures") && replay->at("failures").is_array())
       for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(plain(failure));
   }
   return verification;
 }
 
+Json to_json(const std::vector<VerificationFailure>& failures) {
+  Json list = Json::array();
+  for (const VerificationFailure& failure : failures)
+    list.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
+  return list;
+}
+
+Json to_json(const ReplayVerification& replay) {
+  return {{"dumps", replay.dumps},   {"passed", replay.passed},   {"compared", replay.compared},
+          {"failed", replay.failed}, {"skipped", replay.skipped}, {"failures", replay.failures}};
+}
+
 Json to_json(const Verification& verification) {
   Json definitions = Json::object();
   for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
   Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
-  if (const auto& replay = verification.replay)
-    json["replay"] = {{"dumps", replay->dumps},   {"passed", replay->passed},   {"compared", replay->compared},
-                      {"failed", replay->failed}, {"skipped", replay->skipped}, {"failures", replay->failures}};
+  if (verification.replay) json["replay"] = to_json(*verification.replay);
   return json;
-}
-
-Result<void> write_verification(const fs::path& root, const Verification& verification) {
-  return write_atomically(root / verification_file, dump_indented(to_json(verification)) + "\n");
 }
 
 }  // namespace cw

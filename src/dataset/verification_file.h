@@ -67,7 +67,9 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
 
 /// Empty when there is no file. Error codes: "verification_invalid", and those of reading.
 Result<Verification> read_verification(const std::filesystem::path& root);
+Json to_json(const std::vector<VerificationFailure>& failures);
+Json to_json(const ReplayVerification& replay);
+/// What the file holds.
 Json to_json(const Verification& verification);
-Result<void> write_verification(const std::filesystem::path& root, const Verification& verification);
 
 }  // namespace cw

@@ -104,12 +104,6 @@ std::string boot_id() {
   return id;
 }
 
-// A record's number; 0 where it holds anything else.
-std::uint64_t number(const Json& record, const char* name) {
-  const auto found = record.find(name);
-  return found != record.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
-
 std::string record_of(pid_t group, const EngineOptions& options) {
   return dump({{"group", group},
                {"started", start_time(group).value_or(0)},
@@ -123,9 +117,9 @@ std::string record_of(pid_t group, const EngineOptions& options) {
 }
 
 bool is_running(const Json& record, const char* id, const char* started) {
-  const auto pid = static_cast<pid_t>(number(record, id));
+  const auto pid = static_cast<pid_t>(unsigned_member(record, id));
   const auto since = start_time(pid);
-  return pid > 1 && since && *since == number(record, started) && string_member(record, "boot") == boot_id();
+  return pid > 1 && since && *since == unsigned_member(record, started) && string_member(record, "boot") == boot_id();
 }
 
 }  // namespace
@@ -212,7 +206,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const 
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
     if (record && record->is_object()) {
-      const auto group = static_cast<pid_t>(number(*record, "group"));
+      const auto group = static_cast<pid_t>(unsigned_member(*record, "group"));
       // A group keeps its number from being given to anyone else: without its leader it is still ours.
       const bool is_leaderless = group > 1 && !start_time(group) && string_member(*record, "boot") == boot_id();
       if ((is_running(*record, "group", "started") || is_leaderless) && group > 1 && is_group_alive(group)) {

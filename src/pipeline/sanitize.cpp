@@ -17,20 +17,6 @@
 namespace cw {
 namespace {
 
-// Names that a mistyped one may have meant: those with the longest common prefix.
-std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted) {
-  std::vector<std::pair<std::size_t, std::string>> ranked;
-  for (const Definition& definition : dataset.definitions) {
-    const auto common = std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
-    ranked.emplace_back(static_cast<std::size_t>(common.first - wanted.begin()), definition.name);
-  }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::vector<std::string> names;
-  for (const auto& [length, name] : ranked)
-    if (names.size() < 3 && length >= 3) names.push_back(name);
-  return names;
-}
-
 // A selected entry, read again and ready to be written.
 struct Prepared {
   Workload workload;
@@ -297,33 +283,6 @@ Result<SanitizeOutcome> Sanitizer::finish() {
 std::size_t DefinitionOutcome::added() const {
   return static_cast<std::size_t>(
       std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
-}
-
-Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
-                                                          const std::vector<std::string>& op_types) {
-  for (const std::string& name : names) {
-    if (dataset.find(name) != nullptr) continue;
-    for (const BadDefinition& bad : dataset.bad_definitions)
-      if (std::filesystem::path(bad.path).stem() == name) return tl::unexpected(bad.error);
-    const auto candidates = similar(dataset, name);
-    return fail("definition_unknown", "no definition is called {} in {}{}", name, dataset.root.string(),
-                candidates.empty() ? std::string() : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
-  }
-  const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
-    return std::find(list.begin(), list.end(), item) != list.end();
-  };
-  std::vector<const Definition*> chosen;
-  std::set<std::string> known;
-  for (const Definition& definition : dataset.definitions) {
-    known.insert(definition.op_type);
-    if ((names.empty() && op_types.empty()) || contains(names, definition.name) ||
-        contains(op_types, definition.op_type))
-      chosen.push_back(&definition);
-  }
-  for (const std::string& op_type : op_types)
-    if (!known.contains(op_type))
-      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type, fmt::join(known, ", "));
-  return chosen;
 }
 
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,

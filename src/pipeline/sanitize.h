@@ -101,8 +101,4 @@ class Sanitizer {
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
                                  const SanitizeOptions& options);
 
-/// Definitions with these names or op types; all when both are empty. Error "definition_unknown".
-Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
-                                                          const std::vector<std::string>& op_types);
-
 }  // namespace cw

@@ -17,12 +17,6 @@ std::string text_of(const Json& object, const char* name) {
   return plain(object.at(name)).substr(0, longest_value);
 }
 
-double number_of(const Json& object, const char* name) {
-  return object.is_object() && object.contains(name) && object.at(name).is_number()
-             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
-             : 0;
-}
-
 std::string row(const std::vector<std::string>& cells) {
   return fmt::format("| {} |\n", fmt::join(cells, " | "));
 }
@@ -38,11 +32,11 @@ std::string traffic(const Json& run) {
   const Json& sent = run.contains("traffic") && run.at("traffic").is_object() ? run.at("traffic") : none;
   if (sent.empty()) return "not recorded";
   return fmt::format("{} of {} requests, {} input and {} output tokens in {:.1f} s",
-                     with_separators(static_cast<std::uint64_t>(number_of(sent, "completed"))),
-                     with_separators(static_cast<std::uint64_t>(number_of(sent, "sent"))),
-                     with_separators(static_cast<std::uint64_t>(number_of(sent, "input_tokens"))),
-                     with_separators(static_cast<std::uint64_t>(number_of(sent, "output_tokens"))),
-                     number_of(sent, "seconds"));
+                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "completed"))),
+                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "sent"))),
+                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "input_tokens"))),
+                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "output_tokens"))),
+                     recorded_amount(sent, "seconds"));
 }
 
 std::string capture_details(const CaptureSummary& capture) {
@@ -131,10 +125,9 @@ std::string verification(const Summary& summary) {
           fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
                       escape_markdown(failure.stage), escape_markdown(failure.message));
   }
-  std::string text =
-      fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n",
-                  with_separators(loaded), with_separators(workloads), with_separators(executed),
-                  escape_markdown(summary.devices()));
+  std::string text = fmt::format(
+      "## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n", with_separators(loaded),
+      with_separators(workloads), with_separators(executed), escape_markdown(summary.devices()));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }
@@ -211,7 +204,8 @@ std::string describe_capture(const CaptureSummary& capture) {
     if (model.starts_with('/')) model = std::filesystem::path(model).filename().string();
     for (const std::string& part : {model, text_of(capture.run, "version")})
       if (!part.empty()) parts.push_back(part);
-    if (const auto tp = number_of(capture.run, "tensor_parallel"); tp > 1) parts.push_back(fmt::format("TP {}", tp));
+    if (const auto tp = recorded_amount(capture.run, "tensor_parallel"); tp > 1)
+      parts.push_back(fmt::format("TP {}", tp));
   } else {
     for (const std::string& version : capture.flashinfer_versions) parts.push_back("FlashInfer " + version);
   }

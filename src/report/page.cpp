@@ -41,13 +41,6 @@ std::string bytes(double count) {
   return count >= 1e9 ? fmt::format("{:.2f} GB", count / 1e9) : fmt::format("{:.1f} MB", count / 1e6);
 }
 
-// Amounts: nothing below zero, nothing that could not have been counted.
-double number_of(const Json& object, const char* name) {
-  return object.is_object() && object.contains(name) && object.at(name).is_number()
-             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
-             : 0;
-}
-
 // The two axes that say most: how many sequences, and how many KV tokens.
 struct Plane {
   std::size_t x = 0, y = 0;
@@ -245,15 +238,15 @@ Data to_data(const CaptureSummary& capture) {
   add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
   if (run.contains("traffic") && run.at("traffic").is_object()) {
     const Json& traffic = run.at("traffic");
-    add("traffic",
-        fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
-                    number_of(traffic, "completed"), number_of(traffic, "sent"), number_of(traffic, "seconds"),
-                    number_of(traffic, "input_tokens"), number_of(traffic, "output_tokens")));
+    add("traffic", fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
+                               recorded_amount(traffic, "completed"), recorded_amount(traffic, "sent"),
+                               recorded_amount(traffic, "seconds"), recorded_amount(traffic, "input_tokens"),
+                               recorded_amount(traffic, "output_tokens")));
   }
-  if (run.contains("ready_after_s")) add("ready after", fmt::format("{:.1f} s", number_of(run, "ready_after_s")));
+  if (run.contains("ready_after_s")) add("ready after", fmt::format("{:.1f} s", recorded_amount(run, "ready_after_s")));
   if (run.contains("peak_disk_bytes"))
-    add("disk", fmt::format("at most {} of {}", bytes(number_of(run, "peak_disk_bytes")),
-                            bytes(number_of(run, "disk_budget_bytes"))));
+    add("disk", fmt::format("at most {} of {}", bytes(recorded_amount(run, "peak_disk_bytes")),
+                            bytes(recorded_amount(run, "disk_budget_bytes"))));
   if (run.contains("failure")) add("ended early", plain(run.at("failure")));
   add("capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
   data.set("rows", rows);
@@ -269,7 +262,7 @@ Data to_data(const CaptureSummary& capture) {
     Data item;
     item.set("name", name);
     for (const char* what : {"calls", "bound", "rejected", "skipped"})
-      item.set(what, with_separators(static_cast<std::uint64_t>(number_of(counts, what))));
+      item.set(what, with_separators(static_cast<std::uint64_t>(recorded_amount(counts, what))));
     functions.push_back(item);
   }
   data.set("functions", functions);

@@ -13,11 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::uint64_t number(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
-
 std::vector<std::string> texts(const Json& object, const char* name) {
   std::vector<std::string> result;
   if (const auto found = object.find(name); found != object.end() && found->is_array())
@@ -32,13 +27,13 @@ CaptureSummary to_capture(const CollectionSection& section) {
                          string_member(head, "source"),
                          Json(),
                          texts(head, "flashinfer_versions"),
-                         number(head, "calls"),
+                         unsigned_member(head, "calls"),
                          {},
                          {},
                          {},
                          false};
   for (const auto& [name, definition] : section.definitions)
-    if (number(definition, "calls") > 0) capture.definitions.push_back(name);
+    if (unsigned_member(definition, "calls") > 0) capture.definitions.push_back(name);
   if (const auto run = head.find("run"); run != head.end() && run->is_object()) {
     capture.run = *run;
     capture.is_simulated = run->contains("simulated") && run->at("simulated") == true;
@@ -50,7 +45,7 @@ CaptureSummary to_capture(const CollectionSection& section) {
     for (const Json& defect : *defects)
       capture.defects.push_back({string_member(defect, "name"), string_member(defect, "severity"),
                                  string_member(defect, "function"), string_member(defect, "detail"),
-                                 string_member(defect, "example"), number(defect, "count")});
+                                 string_member(defect, "example"), unsigned_member(defect, "count")});
   std::stable_sort(capture.defects.begin(), capture.defects.end(),
                    [](const auto& a, const auto& b) { return a.count > b.count; });
   return capture;
@@ -93,7 +88,7 @@ class Summarizer {
   Result<Summary> run() {
     CW_TRY(const auto sections,
            read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
-             seen_[definition + "\n" + string_member(item, "uuid")] += number(item, "seen");
+             seen_[definition + "\n" + string_member(item, "uuid")] += unsigned_member(item, "seen");
            }));
     for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
     CW_TRY(verification_, read_verification(dataset_.root));
@@ -126,7 +121,7 @@ class Summarizer {
       CW_TRY(const std::string print, fingerprint(dataset_, definition));
       if (const auto* found = verification_.find(definition.name, print)) result.verification = *found;
     }
-    if (options_.with_lengths) add_lengths(definition, stored, result);
+    add_lengths(definition, stored, result);
     summary_.definitions.push_back(std::move(result));
     return {};
   }
@@ -159,8 +154,8 @@ class Summarizer {
   }
 
   static void count_calls(const Json& section, DefinitionSummary& result) {
-    result.calls += number(section, "calls");
-    result.distinct += number(section, "distinct");
+    result.calls += unsigned_member(section, "calls");
+    result.distinct += unsigned_member(section, "distinct");
     if (const auto derived = section.find("derived_calls"); derived != section.end() && derived->is_object())
       for (const auto& [input, calls] : derived->items())
         if (calls.is_number_unsigned()) result.derived_calls[input] += calls.get<std::uint64_t>();
@@ -243,13 +238,10 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     json["undecided"] = definition.undecided;
   }
   if (const auto& verification = definition.verification) {
-    Json failures = Json::array();
-    for (const VerificationFailure& failure : verification->failures)
-      failures.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
     json["verification"] = {
         {"workloads", verification->workloads}, {"loaded", verification->loaded},
         {"executed", verification->executed},   {"reference", verification->reference == Reference::ran},
-        {"passed", verification->is_passed()},  {"failures", std::move(failures)}};
+        {"passed", verification->is_passed()},  {"failures", cw::to_json(verification->failures)}};
   }
   json["workloads"] = std::move(workloads);
   return json;
@@ -290,12 +282,19 @@ std::size_t Summary::added() const {
 std::string Summary::devices() const {
   std::set<std::string> names;
   for (const DefinitionSummary& definition : definitions)
-    if (definition.verification && !definition.verification->device.empty()) names.insert(definition.verification->device);
+    if (definition.verification && !definition.verification->device.empty())
+      names.insert(definition.verification->device);
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options) {
   return Summarizer(dataset, options).run();
+}
+
+double recorded_amount(const Json& object, const char* name) {
+  return object.is_object() && object.contains(name) && object.at(name).is_number()
+             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
+             : 0;
 }
 
 Json to_json(const Summary& summary) {
@@ -308,10 +307,7 @@ Json to_json(const Summary& summary) {
   json["captures"] = std::move(captures);
   json["definitions"] = std::move(definitions);
   if (!summary.environment.empty()) json["verified_with"] = summary.environment;
-  if (summary.replay)
-    json["replay"] = {{"dumps", summary.replay->dumps},       {"passed", summary.replay->passed},
-                      {"compared", summary.replay->compared}, {"failed", summary.replay->failed},
-                      {"skipped", summary.replay->skipped},   {"failures", summary.replay->failures}};
+  if (summary.replay) json["replay"] = to_json(*summary.replay);
   return json;
 }
 

@@ -83,12 +83,16 @@ struct SummaryOptions {
   std::vector<std::string> definition_names;  ///< only these; empty: all
   /// What the dataset is meant for, compared already; nothing: all counts as new.
   const std::vector<DefinitionComparison>* comparison = nullptr;
-  bool with_lengths = true;  ///< reads the index tensors
 };
 
-/// Error codes: those of reading the dataset, collection.json and verification.json.
+/// Reads the index tensors, for their lengths. Error codes: those of reading the dataset, collection.json and
+/// verification.json.
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options);
 
 Json to_json(const Summary& summary);
+
+/// A number of collection.json as an amount: nothing below zero, nothing that could not have been counted; 0 if there
+/// is none.
+double recorded_amount(const Json& object, const char* name);
 
 }  // namespace cw

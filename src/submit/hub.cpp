@@ -269,11 +269,9 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
     const std::set<std::string> asked(paths.begin(), paths.end());
     for (const Json& item : json) {
       if (string_member(item, "type") != "file" || !asked.contains(string_member(item, "path"))) continue;
-      const Json* size = member(item, "size");
       const Json* lfs = member(item, "lfs");
-      result[string_member(item, "path")] = {
-          size != nullptr && size->is_number_unsigned() ? size->get<std::uint64_t>() : 0, string_member(item, "oid"),
-          lfs != nullptr && lfs->is_object() ? string_member(*lfs, "oid") : ""};
+      result[string_member(item, "path")] = {unsigned_member(item, "size"), string_member(item, "oid"),
+                                             lfs != nullptr && lfs->is_object() ? string_member(*lfs, "oid") : ""};
     }
   }
   return result;

@@ -1,8 +1,8 @@
 // A pull request on the Hub.
 //
-// What is missing is computed against the revision that will be changed: main for a new pull request, refs/pr/N for one
-// that is there. So an interrupted run, a lost answer and a revision that moved on are all mended in the same way: look
-// again, and send what is missing then.
+// What is new is computed against main, what is missing against the revision that will be changed: main for a new pull
+// request, refs/pr/N for one that is there. So an interrupted run, a lost answer and a revision that moved on are all
+// mended in the same way: look again, and send what is missing then.
 #include <chrono>
 #include <set>
 #include <thread>
@@ -77,8 +77,9 @@ class HubSubmitter final : public Submitter {
       listed.insert(paths.begin(), paths.end());
     }
     // Many are not there: asked about together.
-    CW_TRY(const auto there, hub.files(commit, compared_files(plan_.dataset())));
-    for (const std::string& path : compared_files(plan_.dataset()))
+    const std::vector<std::string> compared = compared_files(plan_.dataset());
+    CW_TRY(const auto there, hub.files(commit, compared));
+    for (const std::string& path : compared)
       if (listed.contains(path) != there.contains(path))
         return fail("hub_malformed", "the server contradicts itself about {}", path);
     std::vector<std::string> paths;

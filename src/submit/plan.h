@@ -8,7 +8,7 @@ namespace cw {
 
 class SubmissionPlan {
  public:
-  /// Opens and validates the dataset. Error codes: "not_valid", "simulated", "empty", "unknown_definition".
+  /// Opens and validates the dataset. Error codes: "not_valid", "simulated", "empty", "definition_unknown".
   static Result<SubmissionPlan> open(const SubmitOptions& options, const BindingSet& bindings);
 
   const Dataset& dataset() const { return dataset_; }

@@ -47,10 +47,7 @@ Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& c
     if (wanted.erase(workload.id) == 0) continue;
     result.text += line->text;
     result.text += '\n';
-    if (const auto inputs = workload.json.find("inputs"); inputs != workload.json.end() && inputs->is_object())
-      for (const auto& [name, input] : inputs->items())
-        if (const std::string blob = string_member(input, "path"); !blob.empty())
-          result.blobs.insert(fs::path(blob).lexically_normal().string());
+    result.blobs.merge(blob_paths(workload.json));
   }
 }
 
@@ -219,8 +216,8 @@ Checks checks_of(const Summary& summary) {
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
     if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
-    const bool is_known = !string_member(capture.run, "engine").empty() && !string_member(capture.run, "model").empty() &&
-                          capture.run.contains("traffic");
+    const bool is_known = !string_member(capture.run, "engine").empty() &&
+                          !string_member(capture.run, "model").empty() && capture.run.contains("traffic");
     if (!is_known) unknown.insert(capture.definitions.begin(), capture.definitions.end());
     checks.is_simulated |= capture.is_simulated;
     if (capture.is_simulated)
@@ -229,7 +226,8 @@ Checks checks_of(const Summary& summary) {
             std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
-  checks.has_provenance = std::none_of(added.begin(), added.end(), [&](const auto& name) { return unknown.contains(name); });
+  checks.has_provenance =
+      std::none_of(added.begin(), added.end(), [&](const auto& name) { return unknown.contains(name); });
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();

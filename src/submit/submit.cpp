@@ -21,21 +21,20 @@ Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options, const 
 }
 
 Result<void> SubmissionPlan::choose() {
-  for (const std::string& name : options_->definition_names)
-    if (dataset_.find(name) == nullptr)
-      return fail("unknown_definition", "{}: no definition is called {}", options_->root.string(), name);
-  const std::set<std::string> names(options_->definition_names.begin(), options_->definition_names.end());
+  CW_TRY(const auto named, choose_definitions(dataset_, options_->definition_names, {}));
+  const std::set<const Definition*> chosen(named.begin(), named.end());
   const std::set<std::string> op_types(options_->op_types.begin(), options_->op_types.end());
-  std::erase_if(dataset_.definitions, [&](const Definition& definition) {
-    return (!names.empty() && !names.contains(definition.name)) ||
-           (!op_types.empty() && !op_types.contains(definition.op_type));
-  });
+  std::vector<Definition> wanted;
+  for (const Definition& definition : dataset_.definitions)
+    if (chosen.contains(&definition) && (op_types.empty() || op_types.contains(definition.op_type)))
+      wanted.push_back(definition);
+  dataset_.definitions = std::move(wanted);
   for (const Definition& definition : dataset_.definitions) {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (!stored.empty()) return {};
   }
   return fail("empty", "{}: there are no workloads in it{}", options_->root.string(),
-              names.empty() && op_types.empty() ? "" : " for these definitions");
+              options_->definition_names.empty() && op_types.empty() ? "" : " for these definitions");
 }
 
 Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {

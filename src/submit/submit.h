@@ -55,7 +55,7 @@ struct SubmitFailure {
 /// A git URL without the user, password and query that it may have in it.
 std::string printable_remote(const std::string& remote);
 
-/// Error codes: "not_valid", "simulated", "unverified", "empty", "unknown_definition", "conflict", "no_token",
+/// Error codes: "not_valid", "simulated", "unverified", "empty", "definition_unknown", "conflict", "no_token",
 /// "hub_lied" (the server has other bytes than it was sent), "git_missing", "git_failed", those of Hub and of reading.
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings);
 

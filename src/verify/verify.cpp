@@ -1,18 +1,15 @@
 #include "verify/verify.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <set>
 #include <thread>
 
 #include <fcntl.h>
-#include <sys/file.h>
 
 #include "base/file.h"
-#include "base/lines.h"
 #include "base/output.h"
 #include "base/process.h"
+#include "dataset/publication.h"
 #include "verify/built_in_script.h"
 
 namespace cw {
@@ -60,14 +57,7 @@ class Verifier {
 
   // Another verify may have written about other definitions meanwhile; what this one has not finished stays as it was.
   Result<void> write() {
-    CW_TRY(const FileDescriptor folder, open_directory(options_.root));
-    const auto deadline = std::chrono::steady_clock::now() + lock_limit;
-    while (::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (std::chrono::steady_clock::now() > deadline)
-        return fail("locked", "another collect-workloads is writing to {}", options_.root.string());
-      options_.progress(all_ - pending_.size(), all_, "waiting for another writer");
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
+    CW_TRY(Publication publication, Publication::begin(options_.root, lock_limit));
     CW_TRY(Verification stored, read_verification(options_.root));
     for (const std::string& name : chosen_)
       if (const auto found = result_.definitions.find(name); found != result_.definitions.end())
@@ -75,19 +65,15 @@ class Verifier {
     stored.environment = result_.environment;
     if (!options_.dumps.empty()) stored.replay = result_.replay;  // none before it has run
     result_ = std::move(stored);
-    return write_verification(options_.root, result_);
+    return publication.write(verification_file, dump_indented(to_json(result_)) + "\n");
   }
 
   Result<void> choose() {
-    const std::set<std::string> names(options_.definition_names.begin(), options_.definition_names.end());
+    CW_TRY(const auto named, choose_definitions(dataset_, options_.definition_names, {}));
     const std::set<std::string> op_types(options_.op_types.begin(), options_.op_types.end());
-    for (const std::string& name : names)
-      if (dataset_.find(name) == nullptr)
-        return fail("unknown_definition", "{}: no definition is called {}", options_.root.string(), name);
-    for (const Definition& definition : dataset_.definitions) {
-      const bool is_wanted = (names.empty() || names.contains(definition.name)) &&
-                             (op_types.empty() || op_types.contains(definition.op_type));
-      if (!is_wanted) continue;
+    for (const Definition* chosen : named) {
+      const Definition& definition = *chosen;
+      if (!op_types.empty() && !op_types.contains(definition.op_type)) continue;
       CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
       if (stored.empty()) continue;
       chosen_.insert(definition.name);
