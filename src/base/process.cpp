@@ -245,6 +245,48 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   return output;
 }
 
+Result<ExitStatus> run_in_foreground(const Command& command) {
+  static std::atomic<pid_t> child = 0;
+  struct sigaction ignored{}, handed_on{}, before_interrupt, before_quit, before_term, before_hangup;
+  ignored.sa_handler = SIG_IGN;
+  handed_on.sa_handler = [](int signal) {
+    const int error = errno;
+    if (const pid_t pid = child; pid > 0) ::kill(pid, signal);
+    errno = error;
+  };
+  child = 0;
+  ::sigaction(SIGINT, &ignored, &before_interrupt);
+  ::sigaction(SIGQUIT, &ignored, &before_quit);
+  ::sigaction(SIGTERM, &handed_on, &before_term);
+  ::sigaction(SIGHUP, &handed_on, &before_hangup);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t defaults;
+  sigemptyset(&defaults);
+  // What was ignored before stays so, as under nohup.
+  const std::pair<int, const struct sigaction*> before[] = {
+      {SIGINT, &before_interrupt}, {SIGQUIT, &before_quit}, {SIGTERM, &before_term}, {SIGHUP, &before_hangup}};
+  for (const auto& [signal, action] : before)
+    if (action->sa_handler != SIG_IGN) sigaddset(&defaults, signal);
+  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  const auto environment = merged_environment(command);
+  pid_t pid = 0;
+  const int error = ::posix_spawnp(&pid, command.arguments[0].c_str(), nullptr, &attributes,
+                                   pointers(command.arguments).data(), pointers(environment).data());
+  ::posix_spawnattr_destroy(&attributes);
+  int raw = 0;
+  if (error == 0) {
+    child = pid;
+    while (::waitpid(pid, &raw, 0) < 0 && errno == EINTR) {
+    }
+    child = 0;
+  }
+  for (const auto& [signal, action] : before) ::sigaction(signal, action, nullptr);
+  if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
+  return to_exit_status(raw);
+}
+
 void watch_signals() {
   struct sigaction action = {};
   action.sa_handler = note_signal;

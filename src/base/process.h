@@ -75,6 +75,10 @@ void end_group(pid_t group, std::chrono::milliseconds patience);
 /// end of its stderr), "timeout", "interrupted".
 Result<std::string> run(const Command& command, std::chrono::seconds limit = std::chrono::seconds(600));
 
+/// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our process group, so that Ctrl-C
+/// reaches it; meanwhile we ignore it, and hand SIGTERM and SIGHUP on. Error code "spawn_failed".
+Result<ExitStatus> run_in_foreground(const Command& command);
+
 /// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the third one ends it.
 void watch_signals();
 /// The signal that asked us to stop; 0 while none did.

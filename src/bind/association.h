@@ -68,7 +68,7 @@ class Association {
 };
 
 /// Whether two calls got the same content for a parameter: equal numbers, or tensors of one shape and
-/// type whose first kilobytes agree.
+/// type that lay at one address, or, where no capture tells addresses, whose first kilobytes agree.
 bool have_same_argument(const Call& left, const Call& right, std::string_view parameter);
 
 }  // namespace cw

@@ -480,6 +480,8 @@ BindResult Binder::bind(const CallInContext& context) const {
     return {{},
             Rejection{"captured_in_cuda_graph",
                       "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
+  if (call.status == CallStatus::dummy)
+    return {{}, Rejection{"not_traffic", "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
   const auto found = by_function_.find(call.function);
   if (found == by_function_.end())
     return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};

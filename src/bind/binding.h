@@ -26,7 +26,7 @@ struct Transform {
     drop_axis,      ///< axis I away, which must have extent 1; nothing to do when the rank is R already
     slice_last,     ///< entries A to B of the last axis
     flatten_rows,   ///< [a, b, d] -> [a * b, d]
-    split_last,     ///< [n, h * d] -> [n, h, d]
+    split_last,     ///< [n, h * d] -> [n, h, d]; nothing to do with three axes
     unpack_fp4,     ///< two float4 in a byte: the last axis is twice as long
     last_page_len,  ///< sequence lengths -> entries of the last page, for pages of N
     expert_ids,     ///< (ids, weights) or packed (id << 16 | weight) -> ids

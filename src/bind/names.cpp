@@ -25,6 +25,11 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   const std::string role(reference.substr(0, dot));
   const std::string_view name = reference.substr(dot + 1);
   Argument argument;
+  if (role == "state") {
+    argument.owner = context.call.get();
+    argument.value = argument.owner->given(fmt::format("self._{}", name));
+    return argument;
+  }
   argument.owner = role == "call"   ? context.call.get()
                    : role == "plan" ? context.plan.get()
                    : role == "init" ? context.init.get()
@@ -43,7 +48,8 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
 
 Result<Operand> CallNames::value_of(std::string_view name) const {
   const std::string_view role = name.substr(0, name.find('.'));
-  if (role != "call" && role != "plan" && role != "init") return fail("unknown_name", "unknown name {}", name);
+  if (role != "call" && role != "plan" && role != "init" && role != "state")
+    return fail("unknown_name", "unknown name {}", name);
   const Argument argument = resolve(name, binding_, context_);
   if (argument.value != nullptr) return to_operand(*argument.value, *argument.owner);
   if (argument.parameter != nullptr && argument.parameter->default_value)

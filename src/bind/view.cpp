@@ -158,7 +158,10 @@ class Builder {
   }
 
   Result<bool> is_hnd(const Shape& shape) {
-    CW_TRY(const Operand recorded, names_.value_of("init.kv_layout"));
+    CW_TRY(Operand recorded, names_.value_of("state.kv_layout"));
+    if (is_none(recorded)) {
+      CW_TRY(recorded, names_.value_of("init.kv_layout"));
+    }
     if (const auto* layout = std::get_if<std::string>(&recorded)) return *layout == "HND";
     CW_TRY(const Operand page_size, names_.value_of("plan.page_size"));
     CW_TRY(const Operand heads, names_.value_of("plan.num_kv_heads"));
@@ -226,6 +229,7 @@ class Builder {
 
   Result<void> split_last(const Expression& size) {
     Shape shape = view_->shape;
+    if (shape.size() == 3) return {};  // heads have an axis of their own already
     CW_TRY(const std::int64_t inner, number(size));
     if (shape.empty() || inner == 0 || shape.back() % inner != 0)
       return shape_error("input {}: the last axis of {} does not split into rows of {}", input_.name, to_string(shape),

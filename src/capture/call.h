@@ -19,6 +19,7 @@ enum class CallStatus {
   completed,   ///< the API returned
   unfinished,  ///< it raised, the process died in it, or it is still running; its arguments are whole
   captured,    ///< it was recorded into a CUDA graph: its arguments are those of the capture, no replay's
+  dummy,       ///< made to warm up, to tune or to capture a graph: no traffic
 };
 
 /// Identity of a wrapper object: two calls with equal ids were made on the same one, unless it was freed
@@ -36,6 +37,8 @@ struct Call {
   CallStatus status = CallStatus::completed;
   WrapperId wrapper;               ///< wrapper.self is 0 for plain functions
   std::size_t order = 0;           ///< position in the capture's order
+  std::uint64_t count = 1;         ///< so many calls that differ in nothing that matters
+  std::optional<std::int64_t> sequences;  ///< real ones among those of the batch; nothing: all, or not known
   unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
   bool is_order_in_doubt = false;  ///< it may have come before or after others of its millisecond
   bool is_next_missing = false;    ///< the function's next call number is skipped: a call was not kept

@@ -16,16 +16,18 @@ struct CaptureDefect {
   std::string message;
 };
 
-/// Calls are numbered from 0 in the order in which they were made (per process; processes are
+/// Entries are numbered from 0 in the order in which calls were made (per process; processes are
 /// interleaved by time). Reading is const and safe from several threads.
 class Capture {
  public:
   virtual ~Capture() = default;
   virtual std::size_t size() const = 0;
-  /// Function of call `index`, from the listing alone: what nobody binds need not be read.
+  /// Function of entry `index`, from the listing alone: what nobody binds need not be read.
   virtual const std::string& function(std::size_t index) const = 0;
   /// The process that made call `index`, from the listing alone; `self` is 0.
   virtual WrapperId process(std::size_t index) const = 0;
+  /// How many calls entry `index` stands for.
+  virtual std::uint64_t count(std::size_t /*index*/) const { return 1; }
   /// Where the call is kept, for messages.
   virtual std::string location(std::size_t index) const = 0;
   /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.

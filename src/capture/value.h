@@ -27,6 +27,7 @@ struct Tensor {
   Shape shape;
   std::shared_ptr<const TensorStore> store;
   std::size_t entry = 0;
+  std::uint64_t address = 0;  ///< where it lay in the engine's process; 0: not known
 };
 
 /// The first `count` elements as a dense tensor of shape [count], or all of them in their own shape.

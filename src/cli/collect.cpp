@@ -164,6 +164,9 @@ class Collect {
     CW_CHECK(find_python());
     EnginePlanOptions options;
     options.engine = arguments_.engine.engine;
+    options.capture = capture();
+    if (is_simulated() && capture() == CaptureKind::recording)
+      return fail("capture_unsupported", "the simulated engine has no Python to record; it writes level-10 dumps: leave out --capture");
     options.python = python_;
     options.self = self_path();
     options.model_name = arguments_.engine.model_name;
@@ -173,6 +176,20 @@ class Collect {
     given_flags_ = shell_words(arguments_.engine.engine_flags);
     CW_TRY(plan_, plan_runs(chosen_, bindings_, recipes_, options));
     return {};
+  }
+
+  bool is_simulated() const { return arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty(); }
+  CaptureKind capture() const {
+    return arguments_.capture.value_or(is_simulated() ? CaptureKind::level10 : CaptureKind::recording);
+  }
+
+  /// What makes the engine of a run write its calls into `folder`.
+  Result<std::vector<std::pair<std::string, std::string>>> capture_environment(const EngineRun& run,
+                                                                               const std::filesystem::path& folder) const {
+    if (capture() == CaptureKind::level10) return filter(run).environment(folder);
+    RecorderArguments recorder = arguments_.recorder;
+    recorder.keeps_values = true;  // what is collected is for a dataset, and top_p and routing_logits are a part of it
+    return recorder_variables(recorder, bindings_, folder);
   }
 
   CaptureFilter filter(const EngineRun& run) const {
@@ -342,7 +359,10 @@ class Collect {
     Command shown = run.command;
     shown.arguments = fill_in(shown.arguments, {{"host", arguments_.address.host}, {"port", "PORT"}});
     console_.command(to_shell(shown));
-    console_.text(fmt::format("    FLASHINFER_DUMP_INCLUDE={}\n", fmt::join(filter(run).include, ",")));
+    if (capture() == CaptureKind::level10)
+      console_.text(fmt::format("    FLASHINFER_DUMP_INCLUDE={}\n", fmt::join(filter(run).include, ",")));
+    else
+      console_.text("    with the recorder in it\n");
   }
 
   // A resumed run whose dumps are kept gets a folder beside them.
@@ -355,8 +375,6 @@ class Collect {
       folder = first.string() + fmt::format("-{}", i);
     return folder;
   }
-
-  bool is_simulated() const { return arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty(); }
 
   Result<std::unique_ptr<PromptSource>> open_prompts() const {
     TrafficArguments traffic = arguments_.traffic;
@@ -376,8 +394,9 @@ class Collect {
     options.engine.command = run.command;
     options.engine.command.arguments =
         fill_in(run.command.arguments, {{"host", arguments_.address.host}, {"port", std::to_string(port)}});
-    for (auto& variable : filter(run).environment(options.dumps))
-      options.engine.command.environment.push_back(std::move(variable));
+    options.capture = capture();
+    CW_TRY(auto variables, capture_environment(run, options.dumps));
+    for (auto& variable : variables) options.engine.command.environment.push_back(std::move(variable));
     options.engine.log = folder / "engine.log";
     std::error_code ignored;
     std::filesystem::remove(options.engine.log, ignored);  // an earlier run's would explain this one's death
@@ -468,7 +487,7 @@ class Collect {
   void show_outcome(const EngineRun& run, const CollectRunOutcome& outcome, const CollectRunOptions& options) {
     if (outcome.traffic.sent > 0) console_.text(describe(outcome.traffic) + "\n");
     if (outcome.is_saturated) console_.done("saturated: no definition met anything new any more");
-    console_.done(fmt::format("engine ended; at most {:.2f} GB of dumps on disk{}",
+    console_.done(fmt::format("engine ended; at most {:.2f} GB captured on disk{}",
                               static_cast<double>(outcome.peak_disk) / 1e9,
                               outcome.freezes > 0 ? fmt::format(", engine frozen {} times meanwhile", outcome.freezes) : ""));
     console_.title("Workloads");
@@ -528,12 +547,15 @@ class Collect {
                  {"profile", run.profile},
                  {"command", run.command.arguments},
                  {"environment", std::move(environment)},
-                 {"dump_include", used.include},
-                 {"dump_exclude", used.exclude},
+                 {"capture", capture() == CaptureKind::level10 ? "level10" : "recorder"},
                  {"started", timestamp()},
                  {"prompts", arguments_.traffic.uses_random_prompts || (is_simulated() && arguments_.traffic.prompts.empty()) ? "random" : arguments_.traffic.prompts.filename().string()},
                  {"schedules", Json::array()},
                  {"disk_budget_bytes", options.disk_budget}};
+    if (capture() == CaptureKind::level10) {
+      json["dump_include"] = used.include;
+      json["dump_exclude"] = used.exclude;
+    }
     if (!json["command"].empty() && arguments_.engine.engine == "simulated") json["command"][0] = "collect-workloads";
     for (const Schedule& schedule : options.traffic.schedules)
       json["schedules"].push_back({{"concurrency", schedule.concurrency}, {"rate", schedule.rate}, {"requests", schedule.requests}});
@@ -600,13 +622,17 @@ int run_env(const CollectArguments& arguments, const CommonArguments& common) {
   Collect collect(arguments, common);
   if (const auto prepared = collect.prepare(); !prepared) return report(prepared.error());
   const std::filesystem::path folder =
-      arguments.dump_dir.empty() ? std::filesystem::current_path() / "flashinfer-dumps" : arguments.dump_dir;
+      !arguments.dump_dir.empty()                     ? arguments.dump_dir
+      : collect.capture() == CaptureKind::recording ? std::filesystem::current_path() / "recording"
+                                                     : std::filesystem::current_path() / "flashinfer-dumps";
   Json json = Json::array();
   for (const Unreachable& item : collect.plan().unreachable)
     std::fprintf(stderr, "collect-workloads: %s cannot be reached: %s\n", item.definition->name.c_str(), item.why.c_str());
   for (const EngineRun& run : collect.plan().runs) {
     auto variables = run.command.environment;
-    for (auto& variable : collect.filter(run).environment(folder)) variables.push_back(std::move(variable));
+    auto captured = collect.capture_environment(run, folder);
+    if (!captured) return report(captured.error(), advice_for(captured.error().code));
+    for (auto& variable : *captured) variables.push_back(std::move(variable));
     if (common.is_json) {
       Json object = Json::object();
       for (const auto& [name, value] : variables) object[name] = value;

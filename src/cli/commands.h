@@ -98,12 +98,27 @@ struct EngineArguments {
   bool updates = true;
 };
 
+/// How calls are recorded; for collect, env and record.
+struct RecorderArguments {
+  std::uint64_t budget = 1'000'000'000;
+  bool keeps_values = false;
+  std::filesystem::path rules;  ///< instead of the built-in ones
+};
+
+struct RecordArguments {
+  std::filesystem::path folder;  ///< empty: recording-TIME here
+  std::vector<std::string> command;
+  RecorderArguments recorder;
+};
+
 struct CollectArguments {
   std::filesystem::path trace_dir, work_dir, dump_dir;
   EngineArguments engine;
   AddressArguments address;
   TrafficArguments traffic;
   SanitizeOptions options;
+  std::optional<CaptureKind> capture;  ///< nothing: recorded, but for the simulated engine
+  RecorderArguments recorder;
   bool uses_bench_serving = false;
   bool resumes = false;            ///< goes on with the run in work_dir
   std::vector<std::string> words;  ///< the command line, for whoever resumes
@@ -140,6 +155,7 @@ struct WatchArguments {
 Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir);
 
 int run_collect(const CollectArguments& arguments, const CommonArguments& common);
+int run_record(const RecordArguments& arguments, const CommonArguments& common);
 int run_env(const CollectArguments& arguments, const CommonArguments& common);
 int run_serve(const ServeArguments& arguments, const CommonArguments& common);
 int run_drive(const DriveArguments& arguments, const CommonArguments& common);
@@ -151,6 +167,11 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common);
 int run_report(const ReportArguments& arguments, const CommonArguments& common);
 int run_verify(const VerifyArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
+
+/// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and those of writing.
+Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
+                                                                            const BindingSet& bindings,
+                                                                            const std::filesystem::path& folder);
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);

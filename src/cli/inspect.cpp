@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "base/console.h"
-#include "capture/level10/dump_capture.h"
+#include "capture/open.h"
 #include "capture/level10/tensor_file.h"
 #include "cli/commands.h"
 
@@ -185,12 +185,12 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
       return inspect_tensor_file(path, common.is_json);
     if (path.filename() == "metadata.jsonl") path = std::filesystem::absolute(path).parent_path();
   }
-  const auto capture = level10::DumpCapture::open(paths);
+  const auto capture = open_capture(paths);
   if (!capture) return report(capture.error());
-  if (capture->size() == 1) {
-    const auto call = capture->read(0);
+  if ((*capture)->size() == 1) {
+    const auto call = (*capture)->read(0);
     if (!call) return report(call.error());
-    return inspect_call(*call, capture->location(0), common.is_json);
+    return inspect_call(*call, (*capture)->location(0), common.is_json);
   }
   Dataset dataset;
   if (!arguments.trace_dir.empty()) {
@@ -202,9 +202,9 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   ProgressLine progress(common.is_quiet);
   SurveyOptions options{
       .policy = {}, .selected = {}, .reads_everything = true, .progress = [&](std::size_t done) {
-        progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(capture->size())));
+        progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators((*capture)->size())));
       }};
-  Survey result = survey(*capture, *bindings, binder, options);
+  Survey result = survey(**capture, *bindings, binder, options);
   progress.clear();
   if (common.is_json) {
     std::puts(dump_indented(to_json(result, binder)).c_str());

@@ -234,6 +234,14 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->type_name("N");
 }
 
+void add_recorder(CLI::App* command, RecorderArguments& recorder) {
+  command->add_option("--record-budget", recorder.budget, "A process's recording is never larger")
+      ->transform(silent(CLI::AsSizeValue(true)))
+      ->default_str("1GB")
+      ->type_name("SIZE");
+  command->add_option("--recorder-rules", recorder.rules, "What is hooked, instead of the built-in rules")->type_name("FILE");
+}
+
 void add_engine(CLI::App* command, CollectArguments& arguments) {
   EngineArguments& engine = arguments.engine;
   command->add_option("--engine", engine.engine, "sglang, vllm or simulated")->capture_default_str()->type_name("NAME");
@@ -251,6 +259,10 @@ void add_engine(CLI::App* command, CollectArguments& arguments) {
   command->add_option("--venv", engine.venv, "The engine's virtual environment")->type_name("DIR");
   command->add_option("--python", engine.python, "The engine's Python")->type_name("FILE");
   command->add_option("--recipes", engine.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
+  command->add_option("--capture", arguments.capture, "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
+      ->transform(one_of<CaptureKind>({{"recorder", CaptureKind::recording}, {"level10", CaptureKind::level10}}))
+      ->type_name("recorder|level10");
+  add_recorder(command, arguments.recorder);
   command->add_option("--include", arguments.include, "Functions to dump, instead of what the\ndefinitions need")
       ->type_name("PATTERN");
   command->add_option("--exclude", arguments.exclude, "Functions not to dump")->type_name("PATTERN");
@@ -263,6 +275,15 @@ void add_engine(CLI::App* command, CollectArguments& arguments) {
           "--max-size-gb", [&arguments](std::uint64_t n) { arguments.max_size_gb = n; }, "FlashInfer's limit of bytes")
       ->type_name("GB");
   command->add_option("--dump-dir", arguments.dump_dir, "Where dumps go")->type_name("DIR");
+}
+
+CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
+  CLI::App* command = app.add_subcommand("record", "Any command, with its calls recorded");
+  command->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")->type_name("DIR");
+  add_recorder(command, arguments.recorder);
+  command->add_flag("--keep-values", arguments.recorder.keeps_values, "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
+  command->add_option("COMMAND", arguments.command, "After --, as you would type it")->required();
+  return command;
 }
 
 CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
@@ -299,7 +320,7 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
 }
 
 CLI::App* add_env(CLI::App& app, CollectArguments& arguments) {
-  CLI::App* command = app.add_subcommand("env", "The FLASHINFER_* variables for a definition");
+  CLI::App* command = app.add_subcommand("env", "The variables that capture a definition's calls");
   command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
   command->add_option("--definition-name", arguments.options.definition_names, "These definitions")->type_name("NAME");
   command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")->type_name("TYPE");
@@ -376,8 +397,8 @@ CLI::App* add_drive(CLI::App& app, DriveArguments& arguments) {
 }
 
 CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
-  CLI::App* command = app.add_subcommand("watch", "Sanitize dumps while they are written");
-  command->add_option("--dumps", arguments.dumps, "The folder that FLASHINFER_DUMP_DIR names")->required()->type_name("DIR");
+  CLI::App* command = app.add_subcommand("watch", "Sanitize a capture while it is made");
+  command->add_option("--dumps", arguments.dumps, "The folder of the dumps or recordings")->required()->type_name("DIR");
   command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
   add_selection(command, arguments.options);
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
@@ -437,7 +458,9 @@ int main(int argc, char** argv) {
   ServeArguments serve_arguments;
   DriveArguments drive_arguments;
   WatchArguments watch_arguments;
+  RecordArguments record_arguments;
   CLI::App* const collect = add_collect(app, collect_arguments);
+  CLI::App* const record = add_record(app, record_arguments);
   CLI::App* const sanitize = add_sanitize(app, sanitize_arguments);
   CLI::App* const watch = add_watch(app, watch_arguments);
   CLI::App* const inspect = add_inspect(app, inspect_arguments);
@@ -449,7 +472,7 @@ int main(int argc, char** argv) {
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive}) add_common(command, common);
 
   try {
     // Without a subcommand it is collect.
@@ -478,6 +501,7 @@ int main(int argc, char** argv) {
   try {
     if (sanitize->parsed()) return run_sanitize(sanitize_arguments, common);
     if (collect->parsed()) return run_collect(collect_arguments, common);
+    if (record->parsed()) return run_record(record_arguments, common);
     if (watch->parsed()) return run_watch(watch_arguments, common);
     if (env->parsed()) return run_env(env_arguments, common);
     if (serve->parsed()) return run_serve(serve_arguments, common);

@@ -4,7 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "base/console.h"
-#include "capture/level10/dump_capture.h"
+#include "capture/open.h"
 #include "cli/commands.h"
 #include "pipeline/collection.h"
 
@@ -78,15 +78,15 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
   if (!dataset) return report(dataset.error());
   for (const BadDefinition& bad : dataset->bad_definitions)
     std::fprintf(stderr, "collect-workloads: warning: left out: %s\n", bad.error.message.c_str());
-  const auto capture = level10::DumpCapture::open(arguments.dumps);
+  const auto capture = open_capture(arguments.dumps);
   if (!capture) return report(capture.error());
 
   ProgressLine progress(common.is_quiet);
   SanitizeOptions options = arguments.options;
-  options.progress = [&progress, total = capture->size()](std::size_t done) {
+  options.progress = [&progress, total = (*capture)->size()](std::size_t done) {
     progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(total)));
   };
-  auto outcome = sanitize(*capture, *dataset, *bindings, options);
+  auto outcome = sanitize(**capture, *dataset, *bindings, options);
   progress.clear();
   if (!outcome) return report(outcome.error());
 
@@ -96,7 +96,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     kept += definition.kept.size();
   }
   if (common.is_json) {
-    Json json = collection_section(*capture, *outcome, options);
+    Json json = collection_section(**capture, *outcome, options);
     json["added"] = added;
     json["dry_run"] = options.is_dry_run;
     std::puts(dump_indented(json).c_str());

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/file.h"
 #include "base/console.h"
 #include "base/process.h"
 #include "cli/commands.h"

@@ -15,12 +15,22 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
   if (const auto made = make_directories(arguments.dumps); !made) return report(made.error());
-  auto watcher = Watcher::create({arguments.dumps, arguments.keeps_dumps, {}}, *dataset, *bindings, arguments.options);
-  if (!watcher) return report(watcher.error());
-
   ProgressLine progress(common.is_quiet);
   if (!common.is_quiet && !common.is_json)
     std::fprintf(stderr, "Watching %s; Ctrl-C ends it and writes the workloads\n", arguments.dumps.c_str());
+  // What comes first tells what it will be.
+  std::error_code ignored;
+  const auto begun = std::chrono::steady_clock::now();
+  const auto is_patient = [&] {
+    return arguments.idle_limit == 0 || std::chrono::steady_clock::now() - begun < std::chrono::seconds(arguments.idle_limit);
+  };
+  while (stop_signal() == 0 && is_patient() && std::filesystem::is_empty(arguments.dumps, ignored)) {
+    progress.update("waiting for the first call");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  auto watcher = Watcher::create({arguments.dumps, kind_of(arguments.dumps), arguments.keeps_dumps, {}}, *dataset, *bindings,
+                                 arguments.options);
+  if (!watcher) return report(watcher.error());
   std::uint64_t calls = 0;
   auto last_call = std::chrono::steady_clock::now();
   while (stop_signal() == 0) {

@@ -31,7 +31,7 @@ class CollectRun {
 
   Result<CollectRunOutcome> operator()() {
     CW_CHECK(prepare_dumps());
-    const WatchOptions watched{options_.dumps, options_.keeps_dumps, options_.checkpoint};
+    const WatchOptions watched{options_.dumps, options_.capture, options_.keeps_dumps, options_.checkpoint};
     CW_TRY(watcher_, Watcher::create(watched, dataset_, bindings_, options_.sanitize));
     if (options_.resumes) CW_CHECK(restore());
     if (!outcome_.position.is_collected) CW_CHECK(collect());
@@ -51,15 +51,17 @@ class CollectRun {
   Result<void> prepare_dumps() {
     std::error_code error;
     const bool is_used = std::filesystem::exists(options_.dumps, error) && !std::filesystem::is_empty(options_.dumps, error);
-    if (is_used && options_.resumes && !options_.keeps_dumps) {
+    if (is_used && options_.resumes && options_.capture == CaptureKind::recording) {
+      observer_.note("reading what the interrupted run recorded");
+    } else if (is_used && options_.resumes && !options_.keeps_dumps) {
       observer_.note("taking up the dumps that the interrupted run left");
-      CW_CHECK(Watcher::absorb({options_.dumps, false, options_.checkpoint}, dataset_, bindings_, options_.sanitize));
+      CW_CHECK(Watcher::absorb({options_.dumps, options_.capture, false, options_.checkpoint}, dataset_, bindings_, options_.sanitize));
     } else if (is_used) {
       return fail("dump_dir_used", "{} is not empty; give another --dump-dir or --work-dir, or empty it",
                   options_.dumps.string());
     }
     CW_CHECK(make_directories(options_.dumps));
-    ::chmod(options_.dumps.c_str(), 0700);  // dumps hold activations
+    ::chmod(options_.dumps.c_str(), 0700);  // level-10 dumps hold activations
     return {};
   }
 
@@ -226,6 +228,7 @@ class CollectRun {
   void note_position() { outcome_.position.requests = resumed_from_ + control_.done; }
 
   void keep_within_budget() {
+    if (options_.capture == CaptureKind::recording) return;
     std::uint64_t disk = measure_disk();
     const auto is_over = [&](std::uint64_t used) {
       return used > options_.disk_budget / 2 || free_space(options_.dumps) < least_free;

@@ -1,7 +1,7 @@
 // One engine run of a collection: the engine is started with capture on, gets its traffic, its dumps become workloads
 // while it serves, and it is ended, whatever happens.
 //
-// The disk is bounded by three means: dumps are deleted as soon as they are bound; past half of the budget new
+// A recording is small, and bounded by the recorder. Level-10 dumps are bounded by three means: they are deleted as soon as they are bound; past half of the budget new
 // requests wait and the engine is frozen (SIGSTOP) until the dumps are dealt with; and when that does not
 // help the run ends with what it has.
 //
@@ -24,7 +24,8 @@ struct CollectRunOptions {
   std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
   /// Instead of our client: a command that drives the engine at {url}.
   std::optional<Command> traffic_command;
-  std::filesystem::path dumps;
+  CaptureKind capture = CaptureKind::recording;
+  std::filesystem::path dumps;       ///< the folder of the capture, of either kind
   std::filesystem::path checkpoint;  ///< a folder; see Checkpoint
   bool resumes = false;              ///< goes on from there
   bool keeps_dumps = false;

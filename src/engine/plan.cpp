@@ -43,6 +43,8 @@ std::int64_t page_size_of(const Definition& definition) {
 std::optional<Unreachable> obstacle(const Definition& definition, const Stage& stage,
                                     const EnginePlanOptions& options) {
   if (stage.profile.empty()) return Unreachable{&definition, stage.unreachable, stage.reach};
+  if (stage.is_recorder_only && options.capture != CaptureKind::recording)
+    return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.page_size && *stage.page_size != page_size_of(definition))
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.compute_capability && options.compute_capability != 0 &&
@@ -213,6 +215,8 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
         added.command.arguments = fill_in(engine->second.command, values);
         added.command.environment = with.environment;
         added.flags = engine->second.flags;
+        if (options.capture == CaptureKind::level10)
+          added.flags.insert(added.flags.end(), engine->second.level10_flags.begin(), engine->second.level10_flags.end());
         added.flags.insert(added.flags.end(), with.flags.begin(), with.flags.end());
         for (FlagChoice& choice : added.flags)
           for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);

@@ -10,6 +10,7 @@
 
 #include "base/process.h"
 #include "bind/binding.h"
+#include "capture/open.h"
 #include "engine/recipes.h"
 
 namespace cw {
@@ -35,6 +36,7 @@ struct EnginePlanOptions {
   int tensor_parallel = 0;      ///< 0: the definitions' and recipes'
   std::vector<std::string> engine_flags;  ///< added to every run's, and taken over the recipes' of the same name
   std::vector<std::string> launch_command;  ///< instead of all that
+  CaptureKind capture = CaptureKind::level10;
   int compute_capability = 0;   ///< of this machine's GPU, 90 for SM90; 0: not known
 };
 

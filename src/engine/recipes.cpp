@@ -57,6 +57,7 @@ Stage stage(const YAML::Node& node) {
   result.profile = node["profile"].as<std::string>("");
   if (node["page_size"]) result.page_size = node["page_size"].as<std::int64_t>();
   if (node["sm"]) result.compute_capability = node["sm"].as<int>();
+  result.is_recorder_only = node["recorder_only"].as<bool>(false);
   result.unreachable = node["unreachable"].as<std::string>("");
   result.reach = node["reach"].as<std::string>("");
   return result;
@@ -68,6 +69,7 @@ EngineRecipe engine(const YAML::Node& node) {
   result.help = words(node["help"]);
   result.version = words(node["version"]);
   result.flags = flags(node["flags"]);
+  result.level10_flags = flags(node["level10_flags"]);
   for (const auto& item : node["profiles"]) {
     Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
     for (const auto& variable : item.second["environment"])

@@ -27,12 +27,13 @@ struct Stage {
   std::string profile;                     ///< empty: it cannot be
   std::optional<std::int64_t> page_size;   ///< the only one
   std::optional<int> compute_capability;   ///< 100 for SM100
+  bool is_recorder_only = false;           ///< FlashInfer does not see these calls
   std::string unreachable, reach;          ///< why not, and what would; where a condition fails
 };
 
 struct EngineRecipe {
   std::vector<std::string> command, help, version;
-  std::vector<FlagChoice> flags;
+  std::vector<FlagChoice> flags, level10_flags;
   std::map<std::string, Profile> profiles;
   std::map<std::string, Stage> stages;  ///< by binding id
 };

@@ -136,6 +136,7 @@ class Sanitizer::Work {
     }
     if (const auto counts = outcome_.survey.definitions.find(target); counts != outcome_.survey.definitions.end()) {
       outcome.calls = counts->second.calls;
+      outcome.padded = counts->second.padded;
       outcome.derived = counts->second.derived;
       outcome.ranges = counts->second.ranges;
     }

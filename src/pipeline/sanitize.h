@@ -39,6 +39,7 @@ struct DefinitionOutcome {
   std::map<std::string, std::string> cites;  ///< where the defaults of what may be derived are documented
   std::uint64_t calls = 0;
   std::size_t distinct = 0;
+  std::uint64_t padded = 0;  ///< calls of batches that were filled up with sequences that are none
   std::map<std::string, std::uint64_t> derived;
   std::vector<KeptWorkload> kept;
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< seen of each var axis

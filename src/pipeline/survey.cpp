@@ -206,17 +206,18 @@ class Surveyor::Run {
 
   void count(Batch& batch) {
     for (std::size_t i = batch.begin; i < batch.end; ++i) {
-      ++survey_.calls;
+      const std::uint64_t calls = capture_.count(i);
+      survey_.calls += calls;
       const std::string& function = capture_.function(i);
       FunctionCounts& counts = survey_.functions[function];
-      ++counts.calls;
+      counts.calls += calls;
       survey_.processes.insert(capture_.process(i));
       const auto& call = batch.calls[i - batch.begin];
       if (!call) {
-        ++counts.rejected;
-        survey_.tally.add(call.error().code, function, call.error().message, i, false);
+        counts.rejected += calls;
+        survey_.tally.add(call.error().code, function, call.error().message, i, false, calls);
       } else if (*call == nullptr || !association_.is_relevant(function)) {
-        ++counts.skipped;
+        counts.skipped += calls;
       }
       if (call && *call && options_.reads_everything) describe(**call, counts);
       if (call && *call && !(*call)->flashinfer_version.empty())
@@ -250,6 +251,15 @@ class Surveyor::Run {
     if (counts.cells.insert(octaves(spec, axes)).second) counts.calls_at_last_cell = counts.calls;
   }
 
+  // Whether the batch was filled up with sequences that are none.
+  static bool is_padded(const Call& call, const BoundWorkload& workload) {
+    if (!call.sequences) return false;
+    const Definition& definition = *workload.target->definition;
+    for (std::size_t i = 0; i < definition.axes.size(); ++i)
+      if (definition.axes[i].name == "batch_size") return workload.workload.axes[i] > *call.sequences;
+    return false;
+  }
+
   void count(const BoundCall& bound) {
     const Call& call = *bound.context.call;
     const Outcome& outcome = *bound.outcome;
@@ -258,24 +268,25 @@ class Surveyor::Run {
       survey_.tally.add("call_unfinished", call.function,
                         "the call never returned: it raised, the process died in it, or it still runs; what it was "
                         "given counts all the same",
-                        call.order, false);
+                        call.order, false, call.count);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
       if (bound.context.plan) survey_.collector.add_captured_plan(bound.context.plan->order);
     }
-    ++(outcome.workloads.empty() ? counts.rejected : counts.bound);
+    (outcome.workloads.empty() ? counts.rejected : counts.bound) += call.count;
     for (const BoundWorkload& workload : outcome.workloads) {
       DefinitionCounts& definition = survey_.definitions[workload.target];
-      ++definition.calls;
-      for (const std::string& name : workload.derived) ++definition.derived[name];
+      definition.calls += call.count;
+      if (is_padded(call, workload)) definition.padded += call.count;
+      for (const std::string& name : workload.derived) definition.derived[name] += call.count;
       cover(*workload.target->definition, workload.workload.axes, definition);
       const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
-                                                  origin_of(bound.context));
+                                                  origin_of(bound.context), call.count);
       if (is_first && options_.on_distinct) options_.on_distinct(bound.context, *workload.target, workload.key);
     }
     if (outcome.workloads.empty() && outcome.rejection)
       survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order,
-                        is_grouped(outcome.rejection->reason));
+                        is_grouped(outcome.rejection->reason), call.count);
   }
 
   const Capture& capture_;

@@ -46,6 +46,7 @@ struct DefinitionCounts {
   std::uint64_t calls = 0;                       ///< bound to it
   std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis, in the definition's order
+  std::uint64_t padded = 0;                                   ///< calls with sequences that are none, to fill a batch
   std::set<std::vector<int>> cells;                           ///< octaves of the var axes that were met
   std::uint64_t calls_at_last_cell = 0;                       ///< `calls` when the last new one was met
 };

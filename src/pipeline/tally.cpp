@@ -34,12 +34,16 @@ constexpr std::array errors{
     "expression_type",
     "internal",
     "folders_too_deep",
+    "recording_damaged",
+    "recording_unknown",
+    "record_malformed",
 };
 constexpr std::array warnings{
     "captured_in_cuda_graph", "call_unfinished", "plan_missing",        "plan_in_doubt", "order_in_doubt",
     "scalar_unknown",         "input_missing",   "input_shape",         "dtype",         "unnamed_arguments",
     "capture_warmup",         "no_binding",      "existing_unreadable", "axes_unknown",  "other_half_missing",
-    "calls_missing",
+    "calls_missing",          "events_lost",     "calls_over_budget",   "values_lost",
+    "values_in_graph",
 };
 
 template <typename List>
@@ -58,11 +62,11 @@ Severity severity_of(std::string_view code) {
 }
 
 void Tally::add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
-                bool grouped) {
+                bool grouped, std::uint64_t count) {
   TallyKey key{std::string(code), std::string(function), grouped ? std::string(message) : std::string()};
   if (grouped && items_.size() >= most_groups && !items_.contains(key)) key.detail.clear();
   TallyItem& item = items_[std::move(key)];
-  ++item.count;
+  item.count += count;
   if (position >= item.first) return;
   item.first = position;
   item.message = message;

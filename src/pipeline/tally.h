@@ -35,7 +35,7 @@ class Tally {
  public:
   /// `detail` becomes part of the key when `grouped`.
   void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
-           bool grouped);
+           bool grouped, std::uint64_t count = 1);
   void add_defect(std::string_view code, std::string_view message) { add(code, "", message, 0, false); }
 
   std::map<TallyKey, TallyItem>& items() { return items_; }

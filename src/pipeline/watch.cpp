@@ -7,10 +7,9 @@ namespace cw {
 
 Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched, const Dataset& dataset,
                                                  const BindingSet& bindings, SanitizeOptions options) {
-  CW_TRY(auto capture, level10::DumpCapture::follow(watched.folder, !watched.keeps_dumps));
-  std::unique_ptr<Watcher> watcher(new Watcher(std::move(capture), std::move(options), Checkpoint(watched.checkpoint)));
-  watcher->follower_.emplace(watched.folder, watcher->capture_, !watched.keeps_dumps);
-  CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture_, dataset, bindings, watcher->options_,
+  CW_TRY(auto live, follow_capture(watched.folder, watched.kind, !watched.keeps_dumps));
+  std::unique_ptr<Watcher> watcher(new Watcher(std::move(live), watched, std::move(options)));
+  CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_,
                                           Sanitizer::Source::vanishing));
   watcher->sanitizer_.emplace(std::move(sanitizer));
   return watcher;
@@ -19,17 +18,17 @@ Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched, co
 // By the names, as a folder that nobody writes any more: its session.jsonl also tells of calls that are deleted.
 Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset, const BindingSet& bindings,
                              const SanitizeOptions& options) {
-  const auto capture = level10::DumpCapture::open({watched.folder});
+  const auto capture = open_capture({watched.folder});
   if (!capture && capture.error().code != "no_dumps") return tl::unexpected(capture.error());
   if (capture) {
-    CW_TRY(Sanitizer sanitizer, Sanitizer::begin(*capture, dataset, bindings, options, Sanitizer::Source::vanishing));
+    CW_TRY(Sanitizer sanitizer, Sanitizer::begin(**capture, dataset, bindings, options, Sanitizer::Source::vanishing));
     Checkpoint checkpoint(watched.checkpoint);
     auto known = sanitizer.restore(checkpoint);
     if (!known && known.error().code != "not_found") return tl::unexpected(known.error());
     Json more = known.value_or(Json::object());
-    if (string_member(more, "absorbed") != capture->id()) {  // else we were killed below
+    if (string_member(more, "absorbed") != (*capture)->id()) {  // else we were killed below
       sanitizer.advance();
-      more["absorbed"] = capture->id();
+      more["absorbed"] = (*capture)->id();
       CW_CHECK(sanitizer.save(checkpoint, more));
     }
   }
@@ -42,14 +41,21 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
   return make_directories(watched.folder);
 }
 
+Result<Json> Watcher::restore() {
+  if (watched_.kind == CaptureKind::level10) return sanitizer_->restore(checkpoint_);
+  Json more = Checkpoint::more_of(watched_.checkpoint);
+  if (more.is_null()) return fail("not_found", "no checkpoint in {}", watched_.checkpoint.string());
+  return more;
+}
+
 Result<void> Watcher::poll() {
-  CW_CHECK(follower_->poll());
+  CW_CHECK(live_->poll());
   sanitizer_->advance();
   return {};
 }
 
 Result<void> Watcher::drain() {
-  CW_CHECK(follower_->finish());
+  CW_CHECK(live_->finish());
   sanitizer_->advance();
   return {};
 }

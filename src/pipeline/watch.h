@@ -1,16 +1,17 @@
-// Sanitizes a dump folder while it is being written, and deletes what it has dealt with.
+// Sanitizes a capture while it is being written; of dumps, deletes what it has dealt with.
 #pragma once
 
 #include <memory>
 
-#include "capture/level10/follower.h"
+#include "capture/open.h"
 #include "pipeline/sanitize.h"
 
 namespace cw {
 
 struct WatchOptions {
-  std::filesystem::path folder;      ///< of dumps; must exist
-  bool keeps_dumps = false;          ///< nothing is deleted
+  std::filesystem::path folder;      ///< of dumps or recordings; must exist
+  CaptureKind kind = CaptureKind::level10;
+  bool keeps_dumps = false;          ///< no dump is deleted
   std::filesystem::path checkpoint;  ///< a folder for what save() writes; empty: it is not called
 };
 
@@ -27,7 +28,8 @@ class Watcher {
 
   /// Goes on from the checkpoint, before the first poll(), and returns what save() was given. Error codes: those of
   /// Checkpoint::load.
-  Result<Json> restore() { return sanitizer_->restore(checkpoint_); }
+  /// Of a recording only what save() was given counts: all of it is still there and is read again.
+  Result<Json> restore();
   /// Changes what save() was given. Error codes: those of reading and writing.
   Result<void> mark(const Json& more) { return checkpoint_.mark(more); }
   /// The collection is complete and written: see Checkpoint::conclude().
@@ -44,18 +46,18 @@ class Watcher {
 
   const Sanitizer& sanitizer() const { return *sanitizer_; }
   SanitizeOptions& options() { return options_; }
-  const Capture& capture() const { return capture_; }
+  const Capture& capture() const { return live_->capture(); }
   /// Calls that have begun and are not complete.
-  std::size_t pending() const { return follower_->pending(); }
+  std::size_t pending() const { return live_->pending(); }
 
  private:
-  Watcher(level10::DumpCapture capture, SanitizeOptions options, Checkpoint checkpoint)
-      : capture_(std::move(capture)), options_(std::move(options)), checkpoint_(std::move(checkpoint)) {}
+  Watcher(std::unique_ptr<LiveCapture> live, WatchOptions watched, SanitizeOptions options)
+      : live_(std::move(live)), watched_(std::move(watched)), options_(std::move(options)), checkpoint_(watched_.checkpoint) {}
 
-  level10::DumpCapture capture_;
+  std::unique_ptr<LiveCapture> live_;
+  WatchOptions watched_;
   SanitizeOptions options_;
   Checkpoint checkpoint_;
-  std::optional<level10::Follower> follower_;
   std::optional<Sanitizer> sanitizer_;
 };
 

@@ -11,9 +11,10 @@ Origin origin_of(const CallInContext& context) {
 }
 
 bool Collector::add(const Target* target, const Workload& workload, const Hash128& key,
-                    const std::vector<std::string>& derived, const Origin& origin) {
+                    const std::vector<std::string>& derived, const Origin& origin, std::uint64_t calls) {
   Entry& entry = entries_[target][key];
-  const bool is_first = entry.seen++ == 0;
+  const bool is_first = entry.seen == 0;
+  entry.seen += calls;
   if (is_first) {
     entry.key = key;
     const Definition& definition = *workload.definition;

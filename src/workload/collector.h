@@ -41,11 +41,11 @@ struct Entry {
 
 class Collector {
  public:
-  /// Counts one observation; `key` is the workload's content_key(). Results do not depend on the order of
+  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not depend on the order of
   /// calls to add().
   /// Whether it is the first of its kind.
   bool add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
-           const Origin& origin);
+           const Origin& origin, std::uint64_t calls = 1);
 
   /// Notes that a call of this plan was captured into a CUDA graph.
   void add_captured_plan(std::size_t plan) { captured_plans_.insert(static_cast<std::uint32_t>(plan)); }

@@ -12,7 +12,7 @@ class CheckpointTest : public DatasetTest {
   std::unique_ptr<Watcher> watcher(const std::string& dumps, SanitizeOptions options = {.selection = Selection::all}) {
     std::filesystem::create_directories(folder_ / dumps);
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({folder_ / dumps, false, checkpoint()}, *datasets_.back(), bindings_, options).value();
+    return Watcher::create({folder_ / dumps, CaptureKind::level10, false, checkpoint()}, *datasets_.back(), bindings_, options).value();
   }
   std::filesystem::path checkpoint() const { return folder_ / "found"; }
   void write_step(const std::string& dumps, std::int64_t page, int process = 7) {
@@ -67,7 +67,7 @@ TEST_F(CheckpointTest, WhatAKilledProcessLeftInItsFolderIsTakenUp) {
     ASSERT_TRUE(killed->save({{"requests", 1}}));
   }
   write_step("dumps", 20);  // dumped after the watcher's death
-  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", false, checkpoint()}, *datasets_.back(), bindings_, {}));
+  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", CaptureKind::level10, false, checkpoint()}, *datasets_.back(), bindings_, {}));
   EXPECT_TRUE(std::filesystem::is_empty(folder_ / "dumps"));
   const auto resumed = watcher("again");
   EXPECT_EQ(resumed->restore()->at("requests"), 1);

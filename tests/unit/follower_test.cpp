@@ -15,7 +15,7 @@ class FollowerTest : public DatasetTest {
 
   std::unique_ptr<Watcher> watcher(bool keeps_dumps = false) {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({dumps(), keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(), bindings_,
+    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(), bindings_,
                            {.selection = Selection::all})
         .value();
   }

@@ -46,7 +46,7 @@ TEST_F(PlanTest, WhatNoEngineReachesIsSaidWithWhatWould) {
   EXPECT_NE(made.unreachable[0].reach.find("vllm"), std::string::npos);
   const auto vllm = plan({"gqa_paged_decode_h32_kv8_d128_ps64"}, {.engine = "vllm"});
   ASSERT_EQ(vllm.runs.size(), 1u);
-  EXPECT_EQ(vllm.runs[0].flags[1].alternatives[0], (Words{"--block-size", "64"}));
+  EXPECT_EQ(vllm.runs[0].flags[0].alternatives[0], (Words{"--block-size", "64"}));
 }
 
 // An engine has one page size, where it honours the flag at all.
@@ -55,7 +55,7 @@ TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
                           "gqa_paged_prefill_causal_h32_kv8_d128_ps64"}, {.engine = "vllm"});
   ASSERT_EQ(vllm.runs.size(), 2u);
   EXPECT_EQ(vllm.runs[0].definitions.size(), 2u);
-  EXPECT_EQ(vllm.runs[1].flags[1].alternatives[0], (Words{"--block-size", "1"}));
+  EXPECT_EQ(vllm.runs[1].flags[0].alternatives[0], (Words{"--block-size", "1"}));
 }
 
 TEST_F(PlanTest, ComputeCapabilityCounts) {

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Nanoseconds that the recorder adds to a call, on this machine: functions that do nothing, hooked and not, in turns.
+
+  bench/recorder.py [--module FOLDER] [--rounds N]     FOLDER holds _collect_workloads_recorder.abi3.so
+                                                       (default: build/release/recorder/plain)
+
+With PyTorch 2.10 or newer tensors are read through its DLPack exchange API; `attributes` is what older ones cost.
+"""
+import argparse
+import functools
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+here = pathlib.Path(__file__).resolve().parent.parent
+parser = argparse.ArgumentParser()
+parser.add_argument("--module", default=here / "build/release/recorder/plain")
+parser.add_argument("--rounds", type=int, default=7)
+arguments = parser.parse_args()
+sys.path.insert(0, str(arguments.module))
+import _collect_workloads_recorder as native  # noqa: E402
+import torch  # noqa: E402
+
+folder = tempfile.TemporaryDirectory()
+native.configure(json.dumps({"folder": folder.name, "budget": 1 << 30}))
+exchange = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+native.set_tensors(torch.Tensor, torch.dtype, exchange, None)
+
+
+def hook(function, names, role="function", values=None, state=()):
+    call = native.hook(function, json.dumps({
+        "function": function.__name__, "module": "bench", "signature": "(" + ", ".join(names) + ")", "role": role,
+        "parameters": names, "positional": len(names), "state": list(state), "values": values or {}}))
+
+    @functools.wraps(function)
+    def hooked(*args, **kwargs):
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        return call(args, kwargs)
+
+    return hooked
+
+
+def nothing(*args, **kwargs):
+    pass
+
+
+class Wrapper:
+    _sm_scale, _causal, _window_left, _logits_soft_cap, _kv_layout, _page_size = 0.1, True, -1, 0.0, "NHD", 1
+
+
+x, w, q = torch.zeros(8, 4096), torch.zeros(4096), torch.zeros(8, 32, 128)
+kv = (torch.zeros(64, 8, 128), torch.zeros(64, 8, 128))
+indptr, indices, last = (torch.arange(n, dtype=torch.int32) for n in (65, 20000, 64))
+wrapper = Wrapper()
+CALLS = {
+    "rmsnorm: two tensors, a float": (hook(nothing, ["input", "weight", "eps"]), (x, w, 1e-6), {}),
+    "linear: three arguments": (hook(nothing, ["input", "weight", "bias"]), (x, w, None), {}),
+    "run: three tensors, six attributes": (
+        hook(nothing, ["self", "q", "paged_kv_cache"], "method",
+             state=("_sm_scale", "_causal", "_window_left", "_logits_soft_cap", "_kv_layout", "_page_size")),
+        (wrapper, q, kv), {"k_scale": None, "v_scale": None}),
+    "plan: 64 sequences, 20,000 indices copied": (
+        hook(nothing, ["self", "indptr", "indices", "last_page_len", "heads", "kv_heads", "dim", "page"], "plan",
+             {"indptr": [], "indices": ["indptr"], "last_page_len": []}),
+        (wrapper, indptr, indices, last, 32, 8, 128, 1), {"data_type": torch.bfloat16, "non_blocking": True}),
+}
+
+
+def nanoseconds(function, args, kwargs, calls):
+    begin = time.perf_counter_ns()
+    for _ in range(calls):
+        function(*args, **kwargs)
+    return (time.perf_counter_ns() - begin) / calls
+
+
+print(f"Python {sys.version.split()[0]}, PyTorch {torch.__version__}, "
+      f"{'DLPack exchange API' if exchange else 'attributes'}; median of {arguments.rounds} rounds")
+for name, (hooked, args, kwargs) in CALLS.items():
+    calls = 200 if name.startswith("plan") else 20000
+    rounds = []
+    for _ in range(arguments.rounds):
+        plain = nanoseconds(nothing, args, kwargs, calls)
+        rounds.append(nanoseconds(hooked, args, kwargs, calls) - plain)
+        time.sleep(0.3)  # the collector catches up
+    print(f"{name:44} {statistics.median(rounds):8.0f} ns")
+native.stop()

@@ -1,0 +1,67 @@
+// Arguments of a call in a few bytes, written on the engine's thread, read on the collector's.
+//
+// Every argument is a name (an index into the site's names) and a value; a value is a tag and what belongs to it, integers
+// as they lie in memory. Equal calls give equal bytes, so the bytes are what calls are counted by.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace cw::recorder {
+
+using Json = nlohmann::json;
+
+/// DLPack's data type: a code (dlpack.h, DLDataTypeCode) and the bits of an element.
+struct ElementType {
+  std::uint8_t code = 0;
+  std::uint8_t bits = 0;
+  auto operator<=>(const ElementType&) const = default;
+};
+/// As torch prints it, without "torch."; empty for types that it does not have.
+std::string_view name_of(ElementType type);
+/// The reverse; bits are 0 for an unknown name.
+ElementType element_type(std::string_view name);
+
+class ArgumentWriter {
+ public:
+  void clear() { bytes_.clear(); }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+  void name(std::uint16_t index) { raw(index); }
+  void none() { tag(Tag::none); }
+  void boolean(bool value) { tag(value ? Tag::yes : Tag::no); }
+  void integer(std::int64_t value);
+  void real(double value);
+  void text(std::string_view value);  ///< cut at most_text
+  void tensor(ElementType type, std::span<const std::int64_t> shape, bool is_on_device);
+  /// `count` values follow, of `length` that there are.
+  void sequence(std::size_t count, std::size_t length);
+  void enumerator(std::string_view name, std::int64_t value);
+  void opaque(std::string_view type, std::string_view text);
+
+  static constexpr std::size_t most_text = 80;
+
+ private:
+  friend class ArgumentReader;
+  enum class Tag : std::uint8_t { none, no, yes, integer, real, text, tensor, sequence, enumerator, opaque };
+  void tag(Tag value) { bytes_.push_back(static_cast<std::byte>(value)); }
+  template <typename T>
+  void raw(const T& value) {
+    const auto* begin = reinterpret_cast<const std::byte*>(&value);
+    bytes_.insert(bytes_.end(), begin, begin + sizeof value);
+  }
+  void string(std::string_view value);
+
+  std::vector<std::byte> bytes_;
+};
+
+/// The arguments as a recording has them: [[name, value]...]; see docs/recording.md. `names` are the site's.
+Json describe_arguments(std::span<const std::byte> bytes, const std::vector<std::string>& names);
+
+}  // namespace cw::recorder

@@ -1,0 +1,343 @@
+#include "collector.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include <xxhash.h>
+
+#include "recording/frame.h"
+
+namespace cw::recorder {
+namespace {
+
+// Contents may take this share of the budget; what is left is for counts.
+constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
+constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000, most_remembered_contents = 500'000;
+constexpr std::size_t most_recent = 8192;
+
+std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes, std::uint64_t seed = 0) {
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), seed);
+  return {hash.high64, hash.low64};
+}
+
+Json::binary_t to_binary(const std::pair<std::uint64_t, std::uint64_t>& hash) {
+  Json::binary_t bytes;
+  for (const std::uint64_t half : {hash.first, hash.second})
+    for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(half >> shift));
+  return bytes;
+}
+
+// The last element of an index tensor, as a length.
+std::uint64_t last_of(const Content& content) {
+  if (content.count == 0) return 0;
+  std::int64_t last = 0;
+  if (content.element_size == 4) {
+    std::int32_t narrow;
+    std::memcpy(&narrow, content.data + (content.count - 1) * 4, 4);
+    last = narrow;
+  } else if (content.element_size == 8) {
+    std::memcpy(&last, content.data + (content.count - 1) * 8, 8);
+  }
+  return last < 0 ? 0 : static_cast<std::uint64_t>(last);
+}
+
+std::span<const std::byte> bytes_of(const std::vector<std::uint64_t>& numbers) {
+  return std::as_bytes(std::span(numbers));
+}
+
+}  // namespace
+
+Collector::Collector(Queue& queue, Staging& staging, const CollectorOptions& options)
+    : queue_(queue), staging_(staging), options_(options) {}
+
+std::uint64_t Collector::now() const {
+  const auto elapsed = std::chrono::steady_clock::now() - started_;
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
+}
+
+void Collector::write(const Json& record) {
+  std::string payload;
+  Json::to_cbor(record, payload);
+  const std::string frame = recording::make_frame(payload);
+  if (written_bytes_ + frame.size() > options_.budget) return;
+  written_bytes_ += frame.size();
+  frames_ += frame;
+  has_news_ = true;
+}
+
+void Collector::consume(bool gives_up, bool has_room) {
+  while (!is_window_full()) {
+    const auto event = queue_.front();
+    if (event.empty() || !take(event, gives_up, has_room)) return;
+    queue_.pop();
+  }
+}
+
+// False: its copies are under way.
+bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_room) {
+  EventHeader header;
+  std::memcpy(&header, event.data(), sizeof header);
+  const auto body = event.subspan(sizeof header);
+  switch (header.kind) {
+    case EventKind::call: {
+      std::vector<Content> contents(header.contents);
+      if (!contents.empty()) std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
+      // Those that could be taken are all of one job.
+      const auto taken = std::find_if(contents.begin(), contents.end(), [](const Content& c) { return c.job != 0; });
+      if (!gives_up && taken != contents.end() && !staging_.is_done(taken->job)) return false;
+      take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
+      if (taken != contents.end()) staging_.release(taken->job);
+      return true;
+    }
+    case EventKind::site:
+      take_site(Json::from_cbor(body.first(header.size)));
+      return true;
+    case EventKind::name:
+      if (header.site < sites_.size())
+        sites_[header.site].names.push_back(Json::from_cbor(body.first(header.size)).get<std::string>());
+      return true;
+    case EventKind::raised: {
+      const auto call = recent_.find(header.sequence);
+      if (call != recent_.end()) {
+        ++groups_[call->second].raised;
+      } else {
+        has_news_ = true;
+        write({{"record", "raised"}, {"site", header.site}});
+      }
+      return true;
+    }
+    case EventKind::begin:
+      graphs_[header.graph].clear();
+      return true;
+    case EventKind::replay:
+      take_replay(header);
+      return true;
+    case EventKind::batch:
+      sequences_ = static_cast<std::int64_t>(header.self);
+      return true;
+  }
+  return true;
+}
+
+void Collector::take_site(const Json& json) {
+  Site site;
+  site.function = json.at("function").get<std::string>();
+  site.names = json.at("names").get<std::vector<std::string>>();
+  const std::string role = json.at("role").get<std::string>();
+  site.role = role == "plan" ? Role::plan : role == "init" ? Role::init : role == "method" ? Role::method : Role::function;
+  Json record = json;
+  record["record"] = "site";
+  record["site"] = sites_.size();
+  record.erase("names");
+  record.erase("role");
+  sites_.push_back(std::move(site));
+  write(record);
+}
+
+Collector::Wrapper& Collector::wrapper_of(std::uint64_t self) {
+  if (wrappers_.size() > most_wrappers) wrappers_.clear();
+  const auto [found, is_new] = wrappers_.try_emplace(self);
+  if (is_new) found->second.number = ++next_wrapper_;
+  return found->second;
+}
+
+std::uint32_t Collector::form_of(std::uint32_t site, std::span<const std::byte> arguments) {
+  const Hash key = hash_of(arguments, site + 1);
+  if (const auto found = forms_.find(key); found != forms_.end()) return found->second;
+  if (forms_.size() >= most_forms) forms_.clear();  // they are written again, under new numbers
+  const std::uint32_t form = next_form_++;
+  forms_.emplace(key, form);
+  if (static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget))
+    write({{"record", "form"},
+           {"form", form},
+           {"site", site},
+           {"arguments", describe_arguments(arguments, sites_[site].names)}});
+  return form;
+}
+
+bool Collector::is_in_sample(std::uint32_t site, const std::vector<Values>& values) {
+  std::vector<std::uint64_t> octaves, hashes;
+  for (const Values& item : values) {
+    octaves.push_back(static_cast<std::uint64_t>(std::bit_width(item.count)));
+    hashes.insert(hashes.end(), {item.hash.first, item.hash.second});
+  }
+  std::set<Hash>& kept = buckets_[hash_of(bytes_of(octaves), site)].kept;
+  const Hash hash = hash_of(bytes_of(hashes));
+  if (kept.contains(hash)) return true;
+  if (kept.size() >= options_.kept_per_bucket) {
+    if (hash > *kept.rbegin()) return false;
+    kept.erase(std::prev(kept.end()));
+  }
+  kept.insert(hash);
+  return true;
+}
+
+std::vector<Collector::Values> Collector::take_values(const EventHeader& header, std::span<const Content> contents,
+                                                      bool is_wanted, bool has_room) {
+  std::vector<Values> values;
+  std::vector<std::span<const std::byte>> bytes;
+  bool is_whole = true, is_left_out = false;
+  for (const Content& content : contents) {
+    Values item{.count = content.count, .tensor = content.tensor};
+    const bool is_there = content.job != 0 && staging_.is_done(content.job);
+    bytes.emplace_back();
+    if (is_there) {
+      if (content.bounded_by >= 0 && static_cast<std::size_t>(content.bounded_by) < contents.size()) {
+        const Content& bound = contents[static_cast<std::size_t>(content.bounded_by)];
+        if (bound.job != 0 && staging_.is_done(bound.job)) item.count = std::min(item.count, last_of(bound));
+      }
+      bytes.back() = {content.data, item.count * content.element_size};
+      item.hash = hash_of(bytes.back());
+    } else {
+      is_whole = false;
+      is_left_out = is_left_out || content.is_left_out;
+    }
+    values.push_back(item);
+  }
+  if (!is_wanted || values.empty()) return {};
+  const bool has_budget = static_cast<double>(written_bytes_) < share_of_contents * static_cast<double>(options_.budget);
+  const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.site, values);
+  const bool is_lost = !is_left_out && (!is_whole || !has_room || !has_budget);
+  if (is_lost)
+    ++values_lost_;
+  else if (!is_kept)
+    ++values_sampled_out_;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i].state = is_kept ? "kept" : is_lost ? "lost" : "sampled_out";
+    if (!is_kept || written_.contains(values[i].hash)) continue;
+    if (written_.size() >= most_remembered_contents) written_.clear();
+    written_.insert(values[i].hash);
+    const auto* begin = reinterpret_cast<const std::uint8_t*>(bytes[i].data());
+    write({{"record", "values"},
+           {"hash", to_binary(values[i].hash)},
+           {"values", Json::binary_t({begin, begin + bytes[i].size()})}});
+  }
+  return values;
+}
+
+void Collector::take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
+                          bool has_room) {
+  const auto arguments = body.first(header.size);
+  const bool is_traffic = (header.flags & flag::dummy) == 0;
+  std::vector<Values> values = take_values(header, contents, is_traffic && header.graph == 0, has_room);
+  if (header.site >= sites_.size()) return;
+
+  Site& site = sites_[header.site];
+  const std::uint32_t form = form_of(header.site, arguments);
+  if (header.graph != 0) {
+    ++site.captured;
+    auto& calls = graphs_[header.graph];
+    const auto same = std::find_if(calls.begin(), calls.end(), [&](const CapturedCall& call) {
+      return call.form == form && call.self == header.self && call.flags == header.flags;
+    });
+    if (same != calls.end())
+      ++same->count;
+    else
+      calls.push_back({header.site, form, header.self, header.flags, 1});
+    return;
+  }
+  ++site.calls;
+  Group group{.form = form, .site = header.site, .count = 1, .flags = header.flags, .values = std::move(values)};
+  if (header.self != 0) {
+    if (site.role == Role::init) wrappers_.erase(header.self);  // another object at the address of one that is gone
+    Wrapper& wrapper = wrapper_of(header.self);
+    if (site.role == Role::plan) {
+      wrapper.plan = ++plans_;
+      wrapper.sequences = sequences_;
+    }
+    group.wrapper = wrapper.number;
+    group.plan = wrapper.plan;
+    group.sequences = wrapper.sequences;
+  }
+  if (group.sequences == 0) group.flags |= flag::dummy;  // an idle batch
+  const auto* raw = body.data() + ((header.size + 7) & ~std::uint32_t{7});
+  group.addresses.resize(header.addresses);
+  if (header.addresses > 0) std::memcpy(group.addresses.data(), raw, header.addresses * sizeof(std::uint64_t));
+  if (recent_.size() >= most_recent) recent_.clear();
+  recent_[header.sequence] = add(std::move(group));
+}
+
+void Collector::take_replay(const EventHeader& header) {
+  const auto graph = graphs_.find(header.graph);
+  if (graph == graphs_.end()) return;
+  for (const CapturedCall& call : graph->second) {
+    Group group{.form = call.form, .site = call.site, .count = call.count, .sequences = sequences_, .is_replayed = true};
+    // A call is traffic by the replay, not by the capture.
+    group.flags = static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
+    if (call.self != 0) {
+      const Wrapper& wrapper = wrapper_of(call.self);
+      group.wrapper = wrapper.number;
+      group.plan = wrapper.plan;
+      group.sequences = wrapper.sequences;
+    }
+    if (group.sequences == 0) group.flags |= flag::dummy;
+    sites_[call.site].calls += call.count;
+    add(std::move(group));
+  }
+  sequences_ = -1;
+}
+
+std::size_t Collector::add(Group group) {
+  std::vector<std::uint64_t> key{group.form, group.wrapper, group.plan, group.flags, group.is_replayed,
+                                 static_cast<std::uint64_t>(group.sequences)};
+  for (const Values& item : group.values) key.insert(key.end(), {item.hash.first, item.hash.second, item.count});
+  const auto [found, is_new] = group_of_.try_emplace(hash_of(bytes_of(key)), groups_.size());
+  if (is_new)
+    groups_.push_back(std::move(group));
+  else
+    groups_[found->second].count += group.count;
+  return found->second;
+}
+
+Json Collector::group_json(const Group& group) const {
+  Json json = {{"form", group.form}, {"count", group.count}};
+  if (group.wrapper != 0) json["wrapper"] = group.wrapper;
+  if (group.plan != 0) json["plan"] = group.plan;
+  if (group.raised != 0) json["raised"] = group.raised;
+  if (group.sequences >= 0) json["sequences"] = group.sequences;
+  if ((group.flags & flag::dummy) != 0) json["dummy"] = true;
+  if ((group.flags & flag::nested) != 0) json["nested"] = true;
+  if (group.is_replayed) json["replayed"] = true;
+  if (!group.addresses.empty()) json["addresses"] = group.addresses;
+  for (const Values& item : group.values) {
+    Json values = {{"tensor", item.tensor}, {"count", item.count}, {"state", item.state}};
+    if (item.hash != Hash{}) values["hash"] = to_binary(item.hash);
+    json["values"].push_back(std::move(values));
+  }
+  return json;
+}
+
+std::string Collector::take_frames() {
+  if (!groups_.empty()) {
+    if (static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget)) {
+      Json calls = Json::array();
+      for (const Group& group : groups_) calls.push_back(group_json(group));
+      write({{"record", "calls"}, {"at", now()}, {"calls", std::move(calls)}});
+    } else {
+      for (const Group& group : groups_) calls_uncounted_ += group.count;
+    }
+  }
+  groups_.clear();
+  group_of_.clear();
+  recent_.clear();
+  has_news_ = false;
+  return std::exchange(frames_, {});
+}
+
+std::string Collector::end_frames(std::uint64_t events_lost) {
+  std::string frames = take_frames();
+  Json sites = Json::array();
+  for (const Site& site : sites_) sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
+  write({{"record", "end"},
+         {"at", now()},
+         {"sites", std::move(sites)},
+         {"values_lost", values_lost_},
+         {"values_sampled_out", values_sampled_out_},
+         {"calls_over_budget", calls_uncounted_},
+         {"events_lost", events_lost}});
+  has_news_ = false;
+  return frames + std::exchange(frames_, {});
+}
+
+}  // namespace cw::recorder

@@ -1,0 +1,135 @@
+// From events to records: calls that differ in nothing that matters are counted, and of their index tensors a bounded
+// sample is kept.
+//
+// Everything here runs on one thread, the collector's. What a call differs in is its arguments (names, scalars, shapes),
+// its wrapper and that wrapper's last plan, the values of its index tensors, and whether it was traffic. A window of such
+// groups is written a few times a second; a call that comes again in a later window is named by the number of its form.
+//
+// Which index tensors are kept: per site and octaves of their lengths, those with the smallest hashes of their values. Each
+// set of values has the same chance, however long the recording goes on, and repeats cost nothing.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "arguments.h"
+#include "event.h"
+#include "queue.h"
+#include "staging.h"
+
+namespace cw::recorder {
+
+struct CollectorOptions {
+  std::uint64_t budget = 1'000'000'000;  ///< bytes of the whole file
+  std::size_t kept_per_bucket = 16;
+  std::size_t most_groups = 4096;  ///< in a window; then it is written
+};
+
+class Collector {
+ public:
+  Collector(Queue& queue, Staging& staging, const CollectorOptions& options);
+
+  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for copies
+  /// and counts the values as lost. `has_room`: whether the file takes content now.
+  void consume(bool gives_up, bool has_room);
+  /// Whether calls wait to be written.
+  bool has_window() const { return !groups_.empty() || has_news_; }
+  bool is_window_full() const { return groups_.size() >= options_.most_groups; }
+  /// Frames of what was collected since the last time: sites and forms that are new, contents, then the window.
+  std::string take_frames();
+  /// The last frames of a recording that ends in order.
+  std::string end_frames(std::uint64_t events_lost);
+  /// Where the time that records carry begins.
+  void start_clock() { started_ = std::chrono::steady_clock::now(); }
+
+ private:
+  using Hash = std::pair<std::uint64_t, std::uint64_t>;
+  struct HashOf {
+    std::size_t operator()(const Hash& hash) const { return hash.first; }
+  };
+  enum class Role : std::uint8_t { function, init, plan, method };
+
+  struct Site {
+    Role role = Role::function;
+    std::string function;
+    std::vector<std::string> names;
+    std::uint64_t calls = 0, captured = 0;
+  };
+  struct Wrapper {
+    std::uint32_t number = 0;
+    std::uint64_t plan = 0;        ///< how many plans this process had made when it was planned last; 0: never
+    std::int64_t sequences = -1;   ///< real ones among those planned; -1: all
+  };
+  struct Values {
+    Hash hash{};
+    std::uint64_t count = 0;
+    std::uint16_t tensor = 0;
+    const char* state = "";  ///< "kept", "sampled_out", "lost"
+  };
+  struct Group {
+    std::uint32_t form = 0, site = 0, wrapper = 0;
+    std::uint64_t plan = 0, count = 0, raised = 0;
+    std::int64_t sequences = -1;
+    std::uint8_t flags = 0;
+    bool is_replayed = false;
+    std::vector<Values> values;
+    std::vector<std::uint64_t> addresses;  ///< of the first call's tensors
+  };
+  struct CapturedCall {
+    std::uint32_t site, form;
+    std::uint64_t self;
+    std::uint8_t flags;
+    std::uint64_t count;
+  };
+  struct Bucket {
+    std::set<Hash> kept;
+  };
+
+  bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
+  void take_site(const Json& json);
+  void take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
+                 bool has_room);
+  void take_replay(const EventHeader& header);
+  std::vector<Values> take_values(const EventHeader& header, std::span<const Content> contents, bool is_wanted,
+                                  bool has_room);
+  bool is_in_sample(std::uint32_t site, const std::vector<Values>& values);
+  std::uint32_t form_of(std::uint32_t site, std::span<const std::byte> arguments);
+  Wrapper& wrapper_of(std::uint64_t self);
+  /// Its place in the window.
+  std::size_t add(Group group);
+  void write(const Json& record);
+  std::uint64_t now() const;
+  Json group_json(const Group& group) const;
+
+  Queue& queue_;
+  Staging& staging_;
+  const CollectorOptions options_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+
+  std::vector<Site> sites_;
+  std::unordered_map<Hash, std::uint32_t, HashOf> forms_;
+  std::uint32_t next_form_ = 0;
+  std::unordered_map<std::uint64_t, Wrapper> wrappers_;
+  std::uint32_t next_wrapper_ = 0;
+  std::uint64_t plans_ = 0;
+  std::int64_t sequences_ = -1;
+  std::unordered_map<std::uint64_t, std::vector<CapturedCall>> graphs_;
+  std::map<Hash, Bucket> buckets_;
+  std::set<Hash> written_;  ///< contents
+
+  std::vector<Group> groups_;
+  std::unordered_map<Hash, std::size_t, HashOf> group_of_;
+  std::unordered_map<std::uint64_t, std::size_t> recent_;  ///< sequence of a call to its group in this window
+  std::string frames_;
+  bool has_news_ = false;
+  std::uint64_t written_bytes_ = 0;
+  std::uint64_t values_lost_ = 0, values_sampled_out_ = 0, calls_uncounted_ = 0;
+};
+
+}  // namespace cw::recorder

@@ -1,0 +1,48 @@
+// What the engine's threads tell the collector: one byte string an event, a header and what the kind calls for.
+//
+//   call     contents (Content, one a tensor whose values are wanted), the arguments as ArgumentWriter wrote them, and
+//            the addresses of their tensors
+//   site     CBOR: what the collector has to know of a hooked function
+//   name     CBOR: a keyword that a site's signature does not name
+//   raised   `sequence` is the call that did not return
+//   begin    a graph's capture begins; the calls captured in it follow with its number
+//   replay   the graph is about to be replayed
+//   batch    `self` is the number of sequences that are real in the batch that is planned next
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cw::recorder {
+
+enum class EventKind : std::uint8_t { call, site, name, raised, begin, replay, batch };
+
+namespace flag {
+inline constexpr std::uint8_t dummy = 1;   ///< within a scope that is no traffic
+inline constexpr std::uint8_t nested = 2;  ///< within another recorded call
+}  // namespace flag
+
+struct EventHeader {
+  EventKind kind = EventKind::call;
+  std::uint8_t flags = 0;
+  std::uint16_t contents = 0;
+  std::uint32_t site = 0;
+  std::uint64_t sequence = 0;
+  std::uint64_t self = 0;   ///< identity of the wrapper object; 0 for functions
+  std::uint64_t graph = 0;  ///< that the call was captured in; 0: it ran
+  std::uint32_t size = 0;   ///< of the arguments or the CBOR, in bytes
+  std::uint32_t addresses = 0;
+};
+
+/// Values of a tensor argument on their way to the host.
+struct Content {
+  std::uint64_t job = 0;               ///< of Staging; 0: they were not taken
+  const std::byte* data = nullptr;     ///< in the staging memory, whole once the job is done
+  std::uint64_t count = 0;             ///< elements
+  std::uint32_t element_size = 0;
+  std::int16_t bounded_by = -1;        ///< another content, whose last element says how many count here
+  std::uint16_t tensor = 0;            ///< which of the call's tensors
+  bool is_left_out = false;            ///< not taken on purpose: enough others are
+};
+
+}  // namespace cw::recorder

@@ -1,0 +1,85 @@
+#include "file.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace cw::recorder {
+
+RecordingFile::RecordingFile(const std::string& path) : path_(path) {
+  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (file_ < 0)
+    fail("cannot create", errno);
+  else
+    thread_ = std::thread([this] { write_all(); });
+}
+
+RecordingFile::~RecordingFile() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_ending_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  if (file_ >= 0) ::close(file_);
+}
+
+std::string RecordingFile::error() const {
+  const std::lock_guard lock(mutex_);
+  return error_;
+}
+
+void RecordingFile::fail(const char* what, int code) {
+  {
+    const std::lock_guard lock(mutex_);
+    error_ = std::string(what) + " " + path_ + ": " + std::strerror(code);
+    waiting_.clear();
+    backlog_ = 0;
+  }
+  has_failed_ = true;
+  changed_.notify_all();
+}
+
+void RecordingFile::append(std::string frames) {
+  if (frames.empty() || has_failed_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    backlog_ += frames.size();
+    waiting_.push_back(std::move(frames));
+  }
+  changed_.notify_all();
+}
+
+bool RecordingFile::drain(unsigned milliseconds) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return backlog_ == 0; });
+}
+
+void RecordingFile::write_all() {
+  for (;;) {
+    std::string frames;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return is_ending_ || !waiting_.empty(); });
+      if (waiting_.empty() || has_failed_) return;
+      frames = std::move(waiting_.front());
+      waiting_.pop_front();
+    }
+    for (std::size_t done = 0; done < frames.size();) {
+      const ssize_t count = ::write(file_, frames.data() + done, frames.size() - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return fail("cannot write", errno);
+      done += static_cast<std::size_t>(count);
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      backlog_ -= std::min<std::size_t>(backlog_, frames.size());
+    }
+    changed_.notify_all();
+  }
+}
+
+}  // namespace cw::recorder

@@ -1,0 +1,50 @@
+// The file of a recording, written by a thread of its own so that nobody else waits for the disk.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace cw::recorder {
+
+class RecordingFile {
+ public:
+  /// Makes `path`, which must not exist, readable by its owner only, and starts the thread. Not open afterwards when that
+  /// failed: error() says why.
+  explicit RecordingFile(const std::string& path);
+  RecordingFile(const RecordingFile&) = delete;
+  RecordingFile& operator=(const RecordingFile&) = delete;
+  ~RecordingFile();
+
+  bool is_open() const { return !has_failed_; }
+  /// What went wrong, for the log; empty when nothing has.
+  std::string error() const;
+
+  /// Takes frames to be written in this order. Never waits.
+  void append(std::string frames);
+  /// Bytes that wait to be written.
+  std::size_t backlog() const { return backlog_; }
+  /// Waits until all is written, but no longer than this many milliseconds. False when it was not.
+  bool drain(unsigned milliseconds);
+
+ private:
+  void write_all();
+  void fail(const char* what, int code);
+
+  std::string path_;
+  int file_ = -1;
+  std::atomic<bool> has_failed_{false};
+  std::atomic<std::size_t> backlog_{0};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> waiting_;  ///< the rest is guarded by mutex_
+  std::string error_;
+  bool is_ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace cw::recorder

@@ -1,0 +1,272 @@
+#include "recorder.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "recording/frame.h"
+
+namespace cw::recorder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto pause = std::chrono::milliseconds(2);
+constexpr auto window = std::chrono::milliseconds(250);
+constexpr std::size_t most_backlog = 48u << 20;  ///< past it the file takes no content
+constexpr std::size_t most_copied = 16u << 20;   ///< of one tensor
+
+std::uint64_t product(std::span<const std::int64_t> shape) {
+  std::uint64_t count = 1;
+  for (const std::int64_t extent : shape) count *= static_cast<std::uint64_t>(extent);
+  return count;
+}
+
+// A tensor as rows that are dense: their count and length in elements, and what lies between them.
+struct Rows {
+  std::uint64_t count = 1, length = 0, pitch = 0;
+};
+
+// False for layouts that are neither dense nor rows with gaps between.
+bool as_rows(const TensorView& tensor, Rows& rows) {
+  const std::uint64_t all = product(tensor.shape);
+  rows = {1, all, all};
+  if (tensor.strides.empty() || all <= 1) return true;
+  std::uint64_t dense = 1;
+  for (std::size_t i = tensor.shape.size(); i-- > 0;) {
+    const auto extent = static_cast<std::uint64_t>(tensor.shape[i]);
+    if (extent == 1) continue;
+    if (tensor.strides[i] < 0) return false;
+    const auto stride = static_cast<std::uint64_t>(tensor.strides[i]);
+    if (stride != dense) {
+      // Only the outermost axis may have gaps.
+      if (stride < dense || product(tensor.shape.first(i)) != 1) return false;
+      rows = {extent, dense, stride};
+      return true;
+    }
+    dense *= extent;
+  }
+  return true;
+}
+
+}  // namespace
+
+Recorder::Recorder(RecorderOptions options)
+    : options_(std::move(options)),
+      queue_(options_.queue_bytes),
+      staging_(options_.staging_bytes),
+      collector_(queue_, staging_, options_.collector),
+      thread_([this] { run(); }) {}
+
+Recorder::~Recorder() {
+  stop();
+}
+
+void Recorder::push(std::span<const std::byte> event) {
+  if (!queue_.push(event)) events_lost_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Recorder::push(EventHeader header, const Json& body) {
+  std::vector<std::uint8_t> cbor;
+  if (!body.is_null()) cbor = Json::to_cbor(body);
+  header.size = static_cast<std::uint32_t>(cbor.size());
+  std::vector<std::byte> event(sizeof header + cbor.size());
+  std::memcpy(event.data(), &header, sizeof header);
+  if (!cbor.empty()) std::memcpy(event.data() + sizeof header, cbor.data(), cbor.size());
+  push(event);
+}
+
+std::uint32_t Recorder::add_site(const Json& site) {
+  push({.kind = EventKind::site, .site = next_site_}, site);
+  return next_site_++;
+}
+
+void Recorder::add_name(std::uint32_t site, std::string_view name) {
+  push({.kind = EventKind::name, .site = site}, std::string(name));
+}
+
+void Recorder::begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags,
+                          std::uint64_t graph) {
+  call.header_ = {.kind = EventKind::call, .flags = flags, .site = site, .self = self, .graph = graph};
+  call.arguments_.clear();
+  call.addresses_.clear();
+  call.contents_.clear();
+  call.has_reserved_ = call.is_on_stream_ = false;
+}
+
+bool Recorder::ensure_device(Device::Stream stream) {
+  if (captures_ > 0 || has_device_failed_) return false;
+  if (!has_looked_for_device_) {
+    has_looked_for_device_ = true;
+    if (!device_) device_ = loaded_cuda_driver();
+    if (device_ && device_->is_capturing(stream)) {
+      has_looked_for_device_ = false;  // nothing may be set up now
+      return false;
+    }
+    has_device_failed_ = !device_ || !staging_.attach(*device_);
+  }
+  return !has_device_failed_ && !device_->is_capturing(stream);
+}
+
+void Recorder::set_device(std::unique_ptr<Device> device) {
+  device_ = std::move(device);
+}
+
+std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index, std::uint64_t count,
+                                   Device::Stream stream) {
+  const std::size_t element = tensor.type.bits / 8;
+  Content content{.count = std::min(count, product(tensor.shape)),
+                  .element_size = static_cast<std::uint32_t>(element),
+                  .tensor = index};
+  const auto add = [&] {
+    call.contents_.push_back(content);
+    return static_cast<std::int16_t>(call.contents_.size() - 1);
+  };
+  Rows rows;
+  const std::size_t bytes = content.count * element;
+  if (element == 0 || bytes > most_copied || !as_rows(tensor, rows)) return add();
+  if (rows.count == 1) rows.length = rows.pitch = content.count;
+  if (rows.count > 1 && content.count != product(tensor.shape)) return add();  // a front that ends within a row
+  if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
+  std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
+  if (to == nullptr) return add();
+  call.has_reserved_ = true;
+  content.job = 1;  // its number is known when the call is sent
+  content.data = to;
+  if (bytes == 0) return add();
+  if (tensor.is_on_device) {
+    if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element, stream)) content.job = 0;
+    call.is_on_stream_ = true;
+    call.stream_ = stream;
+  } else {
+    const auto* from = static_cast<const std::byte*>(tensor.data);
+    for (std::uint64_t row = 0; row < rows.count; ++row)
+      std::memcpy(to + row * rows.length * element, from + row * rows.pitch * element, rows.length * element);
+  }
+  return add();
+}
+
+void Recorder::leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index) {
+  call.contents_.push_back({.count = product(tensor.shape), .tensor = index, .is_left_out = true});
+}
+
+void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound) {
+  call.contents_[static_cast<std::size_t>(content)].bounded_by = bound;
+}
+
+std::uint64_t Recorder::send(CallBuilder& call) {
+  std::uint64_t job = 0;
+  if (call.has_reserved_) job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
+  call.has_reserved_ = call.is_on_stream_ = false;
+  for (Content& content : call.contents_)
+    if (content.job != 0) content.job = job;
+  const auto arguments = call.arguments_.bytes();
+  EventHeader& header = call.header_;
+  header.sequence = ++next_call_;
+  header.contents = static_cast<std::uint16_t>(call.contents_.size());
+  header.size = static_cast<std::uint32_t>(arguments.size());
+  header.addresses = static_cast<std::uint32_t>(call.addresses_.size());
+  const std::size_t contents_size = call.contents_.size() * sizeof(Content);
+  const std::size_t arguments_size = (arguments.size() + 7) & ~std::size_t{7};
+  const std::size_t addresses_size = call.addresses_.size() * sizeof(std::uint64_t);
+  call.event_.resize(sizeof header + contents_size + arguments_size + addresses_size);
+  std::byte* at = call.event_.data();
+  const auto append = [&at](const void* data, std::size_t size, std::size_t room) {
+    if (size > 0) std::memcpy(at, data, size);
+    at += room;
+  };
+  append(&header, sizeof header, sizeof header);
+  append(call.contents_.data(), contents_size, contents_size);
+  append(arguments.data(), arguments.size(), arguments_size);
+  append(call.addresses_.data(), addresses_size, addresses_size);
+  push(call.event_);
+  return header.sequence;
+}
+
+void Recorder::raised(std::uint32_t site, std::uint64_t call) {
+  push({.kind = EventKind::raised, .site = site, .sequence = call}, nullptr);
+}
+
+std::uint64_t Recorder::begin_capture() {
+  ++captures_;
+  push({.kind = EventKind::begin, .graph = ++next_graph_}, nullptr);
+  return next_graph_;
+}
+
+void Recorder::end_capture() {
+  if (captures_ > 0) --captures_;
+}
+
+void Recorder::replay(std::uint64_t graph, std::uint8_t flags) {
+  push({.kind = EventKind::replay, .flags = flags, .graph = graph}, nullptr);
+}
+
+void Recorder::set_batch(std::uint64_t sequences) {
+  push({.kind = EventKind::batch, .self = sequences}, nullptr);
+}
+
+void Recorder::fail(std::string why) {
+  failure_ = std::move(why);
+  has_failed_ = true;
+  ::dprintf(STDERR_FILENO, "collect-workloads recorder: off in process %d: %s\n", ::getpid(), failure_.c_str());
+}
+
+void Recorder::flush(std::string frames) {
+  if (frames.empty()) return;
+  if (!file_) {
+    // Not before there is anything to say: most processes of an engine never call a kernel.
+    ::mkdir(options_.folder.c_str(), 0700);
+    for (int number = 0; number < 1000; ++number) {
+      const std::string suffix = number == 0 ? "" : "-" + std::to_string(number);
+      const std::string path = options_.folder + "/" + options_.name + suffix + ".cbor";
+      if (::access(path.c_str(), F_OK) == 0) continue;
+      file_ = std::make_unique<RecordingFile>(path);
+      break;
+    }
+    if (!file_) return fail("every name for the recording is taken in " + options_.folder);
+    Json header = options_.header;
+    header["record"] = "recording";
+    header["format"] = 1;
+    std::string payload;
+    Json::to_cbor(header, payload);
+    frames.insert(0, recording::make_frame(payload));
+  }
+  file_->append(std::move(frames));
+  if (!file_->is_open()) fail(file_->error());
+}
+
+void Recorder::run() {
+  try {
+    auto next_flush = Clock::now() + window;
+    bool is_last = false;
+    while (!has_failed_) {
+      const bool has_room = !file_ || file_->backlog() < most_backlog;
+      // Copies that do not come must not make the queue overflow.
+      collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
+        flush(collector_.take_frames());
+        next_flush = Clock::now() + window;
+        continue;
+      }
+      if (is_last && (queue_.pending() == 0 || !has_room)) break;
+      if (is_stopping_) is_last = true;
+      if (file_ && !file_->is_open()) fail(file_->error());
+      if (!is_last) std::this_thread::sleep_for(pause);
+    }
+    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_));
+  } catch (const std::exception& error) {
+    fail(std::string("internal: ") + error.what());
+  }
+}
+
+void Recorder::stop() {
+  is_stopping_ = true;
+  if (thread_.joinable()) thread_.join();
+  // A disk that hangs must not make the engine hang: then the file and its thread are left to the end of the process.
+  if (file_ && !file_->drain(2000)) file_.release();
+}
+
+}  // namespace cw::recorder

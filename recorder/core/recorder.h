@@ -1,0 +1,123 @@
+// The recorder of one process: what the engine's threads call, and the thread that does the rest.
+//
+// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its callers take turns; a lock
+// that they hold anyway, Python's, sees to it. The collector's thread touches nothing of the engine's.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "arguments.h"
+#include "collector.h"
+#include "device.h"
+#include "event.h"
+#include "file.h"
+#include "queue.h"
+#include "staging.h"
+
+namespace cw::recorder {
+
+struct RecorderOptions {
+  std::string folder;
+  std::string name;  ///< of the file, without ".cbor"; a number is added while it is taken
+  Json header = Json::object();  ///< what the first record says besides what is known here
+  CollectorOptions collector;
+  std::size_t staging_bytes = 64u << 20;
+  std::size_t queue_bytes = 64u << 20;
+};
+
+/// A tensor of a call: where its values lie and how.
+struct TensorView {
+  ElementType type;
+  std::span<const std::int64_t> shape;
+  std::span<const std::int64_t> strides;  ///< in elements; empty: contiguous
+  const void* data = nullptr;
+  bool is_on_device = false;
+};
+
+class Recorder {
+ public:
+  explicit Recorder(RecorderOptions options);
+  /// As stop().
+  ~Recorder();
+
+  /// What to log, once; empty when all is well. After it nothing is recorded any more.
+  std::string failure() const { return has_failed_ ? failure_ : std::string(); }
+  bool is_on() const { return !has_failed_ && !is_stopping_; }
+
+  /// `site` holds function, module, signature, role ("function", "method", "plan", "init") and names; see Collector.
+  std::uint32_t add_site(const Json& site);
+  void add_name(std::uint32_t site, std::string_view name);
+
+  /// A call, from begin_call() to send(). One may be used again and again, by one thread.
+  class CallBuilder {
+   public:
+    ArgumentWriter& arguments() { return arguments_; }
+    void address(const void* data) { addresses_.push_back(reinterpret_cast<std::uint64_t>(data)); }
+    /// How many tensors came before.
+    std::uint16_t tensors() const { return static_cast<std::uint16_t>(addresses_.size()); }
+
+   private:
+    friend class Recorder;
+    EventHeader header_;
+    ArgumentWriter arguments_;
+    std::vector<std::uint64_t> addresses_;
+    std::vector<Content> contents_;
+    std::vector<std::byte> event_;
+    bool has_reserved_ = false, is_on_stream_ = false;
+    Device::Stream stream_ = nullptr;
+  };
+  void begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags, std::uint64_t graph);
+  /// Takes the first `count` elements of the call's tensor number `index`. `stream` is the caller's, for tensors on a
+  /// device. Returns the content's number. From here to send() the caller keeps its turn.
+  std::int16_t take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index, std::uint64_t count,
+                           Device::Stream stream);
+  /// Notes that the tensor's values are left out, because enough others were taken.
+  void leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index);
+  /// Of `content` only so many elements count as the last element of `bound` says.
+  void bound(CallBuilder& call, std::int16_t content, std::int16_t bound);
+  /// Hands the call over; its number.
+  std::uint64_t send(CallBuilder& call);
+  void raised(std::uint32_t site, std::uint64_t call);
+
+  /// A graph's capture begins: the number that its calls and its replays go by. While one is captured, anywhere in the
+  /// process, nothing is copied.
+  std::uint64_t begin_capture();
+  void end_capture();
+  void replay(std::uint64_t graph, std::uint8_t flags);
+  void set_batch(std::uint64_t sequences);
+
+  /// Gives the recorder a device for tensors that lie on one; else the CUDA driver of this process is looked for.
+  void set_device(std::unique_ptr<Device> device);
+
+  /// Writes what is left, waits for the disk no longer than two seconds, and ends. The engine's side may go on calling.
+  void stop();
+
+ private:
+  bool ensure_device(Device::Stream stream);
+  void push(std::span<const std::byte> event);
+  void push(EventHeader header, const Json& body);
+  void run();
+  void flush(std::string frames);
+  void fail(std::string why);
+
+  RecorderOptions options_;
+  Queue queue_;
+  Staging staging_;
+  Collector collector_;
+  std::unique_ptr<RecordingFile> file_;  ///< the collector's thread's
+  std::unique_ptr<Device> device_;       ///< the engine's side
+  bool has_looked_for_device_ = false, has_device_failed_ = false;
+  std::uint64_t next_call_ = 0, next_graph_ = 0;
+  std::uint32_t next_site_ = 0;
+  unsigned captures_ = 0;
+  std::atomic<std::uint64_t> events_lost_{0};
+
+  std::string failure_;  ///< written before has_failed_
+  std::atomic<bool> has_failed_{false}, is_stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace cw::recorder

@@ -1,0 +1,737 @@
+// The recorder as a Python module, for every CPython from 3.10 on (limited API).
+//
+// hook() gives the callable that stands in for a function: it notes the call and makes it. Whatever goes wrong while noting
+// disables the recorder with one line on stderr; the call is made all the same. Everything runs under the GIL, which is
+// what makes the engine's threads take turns.
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030A0000
+#include <Python.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <unordered_map>
+
+#include <unistd.h>
+
+#include "core/recorder.h"
+
+namespace cw::recorder {
+namespace {
+
+// ------------------------------------------------------------------------------------------------ DLPack's exchange API
+// Tensors without Python: dlpack.h 1.3, struct DLPackExchangeAPI, found as torch.Tensor.__dlpack_c_exchange_api__.
+
+struct DLTensor {
+  void* data;
+  std::int32_t device_type, device_id;
+  std::int32_t dimensions;
+  std::uint8_t code, bits;
+  std::uint16_t lanes;
+  std::int64_t* shape;
+  std::int64_t* strides;
+  std::uint64_t byte_offset;
+};
+
+struct ExchangeApi {
+  std::uint32_t major, minor;
+  void* older;
+  void* unused[3];  // what makes tensors and what takes ownership
+  int (*view)(void* object, DLTensor* out);
+  int (*current_stream)(std::int32_t device_type, std::int32_t device_id, void** out);
+};
+
+constexpr std::int32_t on_cpu = 1, on_cuda = 2, on_pinned_host = 3;
+
+// --------------------------------------------------------------------------------------------------------- small things
+
+// An owned reference.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(PyObject* object) : object_(object) {}
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() { Py_XDECREF(object_); }
+  static Ref borrowed(PyObject* object) {
+    Py_XINCREF(object);
+    return Ref(object);
+  }
+  PyObject* get() const { return object_; }
+  explicit operator bool() const { return object_ != nullptr; }
+
+ private:
+  PyObject* object_ = nullptr;
+};
+
+std::string_view utf8(PyObject* text) {
+  Py_ssize_t size = 0;
+  const char* data = PyUnicode_AsUTF8AndSize(text, &size);
+  if (data == nullptr) {
+    PyErr_Clear();
+    return {};
+  }
+  return {data, static_cast<std::size_t>(size)};
+}
+
+struct ContentRule {
+  std::uint16_t name;                 ///< the parameter
+  bool is_taken = true;               ///< false: it only bounds others
+  std::vector<std::uint16_t> bounds;  ///< parameters whose last element says how much counts, the best first
+};
+
+struct Site {
+  Json description;  ///< as Recorder::add_site takes it
+  Ref function;
+  std::vector<Ref> names;  ///< interned, so that most compare by address
+  std::size_t parameters = 0;
+  bool has_self = false;
+  std::vector<std::pair<Ref, std::uint16_t>> state;  ///< attributes of self, and the names they are recorded by
+  std::uint64_t missing_state = 0;                   ///< a bit for each that self does not have
+  std::vector<ContentRule> rules;
+  std::uint32_t number = 0;
+  bool is_plan = false;
+  std::uint64_t calls = 0;  ///< with values that are wanted
+
+  /// Of the calls that are no plans there may be one a layer, with the same values in each: the first are taken, then an
+  /// ever smaller part, so that each octave of calls gives as many as the last.
+  bool takes_values() {
+    constexpr unsigned first_octaves = 12;
+    const unsigned octave = static_cast<unsigned>(std::bit_width(calls++));
+    return is_plan || octave <= first_octaves || (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+  }
+
+  const ContentRule* rule(std::uint16_t name) const {
+    for (const ContentRule& candidate : rules)
+      if (candidate.name == name) return &candidate;
+    return nullptr;
+  }
+};
+
+// One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a call.
+class BuilderLease {
+ public:
+  BuilderLease() {
+    if (used_ == pool_.size()) pool_.push_back(std::make_unique<Recorder::CallBuilder>());
+    builder_ = pool_[used_++].get();
+  }
+  ~BuilderLease() { --used_; }
+  Recorder::CallBuilder& get() const { return *builder_; }
+
+ private:
+  static thread_local std::vector<std::unique_ptr<Recorder::CallBuilder>> pool_;
+  static thread_local std::size_t used_;
+  Recorder::CallBuilder* builder_;
+};
+thread_local std::vector<std::unique_ptr<Recorder::CallBuilder>> BuilderLease::pool_;
+thread_local std::size_t BuilderLease::used_ = 0;
+
+thread_local int call_depth = 0, dummy_depth = 0;
+thread_local std::uint64_t captured_graph = 0;
+
+// ------------------------------------------------------------------------------------------------------- the one recorder
+
+struct Module {
+  RecorderOptions options;
+  bool keeps_values = false;
+  std::unique_ptr<Recorder> recorder;
+  std::vector<std::unique_ptr<Site>> sites;
+  bool is_off = false;
+  pid_t process = 0;
+
+  PyTypeObject* tensor_type = nullptr;
+  const ExchangeApi* exchange = nullptr;
+  Ref raw_stream;  ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
+  Ref shape, stride, dtype, data_ptr, device, index, type, value, name;  // interned attribute names
+  PyTypeObject* dtype_type = nullptr;
+  std::unordered_map<PyObject*, std::pair<Ref, std::string>> dtype_names;
+
+  void disable(const char* why) {
+    if (is_off) return;
+    is_off = true;
+    std::fprintf(stderr, "collect-workloads recorder: off in process %d: %s\n", static_cast<int>(::getpid()), why);
+  }
+
+  // Started with the first call: most processes never make one, and threads do not survive a fork.
+  Recorder* on() {
+    if (is_off) return nullptr;
+    if (!recorder) start();
+    if (!recorder->is_on()) {
+      is_off = true;
+      return nullptr;
+    }
+    return recorder.get();
+  }
+
+  void start() {
+    process = ::getpid();
+    char host[256] = "host";
+    ::gethostname(host, sizeof host - 1);
+    const auto first_line = [](const char* path) {
+      std::string line;
+      std::getline(std::ifstream(path), line);
+      return line;
+    };
+    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
+    RecorderOptions started = options;
+    started.name = std::string(host) + "-" + std::to_string(process) + "-" + std::to_string(now.count() / 1'000'000);
+    started.header["host"] = host;
+    started.header["process"] = process;
+    started.header["program"] = first_line("/proc/self/comm");
+    started.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
+    started.header["started"] = now.count();
+    started.header["keeps_values"] = keeps_values;
+    recorder = std::make_unique<Recorder>(std::move(started));
+    for (const auto& site : sites) site->number = recorder->add_site(site->description);
+  }
+};
+
+Module* module_state = nullptr;
+
+// ------------------------------------------------------------------------------------------------------ reading arguments
+
+class CallReader {
+ public:
+  CallReader(Module& module, Recorder& recorder, Site& site, Recorder::CallBuilder& call, bool wants_values)
+      : module_(module), recorder_(recorder), site_(site), call_(call), arguments_(call.arguments()),
+        wants_values_(wants_values) {}
+
+  void read(PyObject* positional, PyObject* keywords) {
+    const Py_ssize_t count = PyTuple_Size(positional);
+    for (Py_ssize_t i = site_.has_self ? 1 : 0; i < count; ++i) {
+      const auto index = static_cast<std::size_t>(i);
+      argument(index < site_.parameters ? static_cast<std::uint16_t>(i) : swallowed(index - site_.parameters),
+               PyTuple_GetItem(positional, i));
+    }
+    PyObject *key = nullptr, *value = nullptr;
+    for (Py_ssize_t at = 0; PyDict_Next(keywords, &at, &key, &value);) argument(name_of(key), value);
+  }
+
+  // Attributes that plan() or forward() left on the wrapper.
+  void read_state(PyObject* self) {
+    for (std::size_t i = 0; i < site_.state.size(); ++i) {
+      if ((site_.missing_state >> i & 1) != 0) continue;
+      const auto& [attribute, name] = site_.state[i];
+      const Ref value(PyObject_GetAttr(self, attribute.get()));
+      if (value) {
+        argument(name, value.get());
+      } else {
+        PyErr_Clear();
+        site_.missing_state |= std::uint64_t{1} << i;
+      }
+    }
+  }
+
+  // All that asks Python is done before the first of it: until the call is sent the GIL must not change hands.
+  void take_values() {
+    if (pending_.empty()) return;
+    if (!site_.takes_values()) {
+      for (const Pending& item : pending_)
+        if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
+      return;
+    }
+    for (Pending& item : pending_) item.stream = stream(item);
+    for (Pending& item : pending_) {
+      if (!item.rule->is_taken) continue;
+      std::uint64_t count = ~std::uint64_t{0};
+      const Pending* bound = nullptr;
+      for (const std::uint16_t name : item.rule->bounds) {
+        bound = find(name);
+        if (bound != nullptr) break;
+      }
+      if (bound != nullptr && !bound->view.is_on_device) count = last_of(bound->view);
+      item.content = recorder_.take_values(call_, item.view, item.tensor, count, item.stream);
+      if (bound != nullptr && bound->view.is_on_device && bound->content >= 0)
+        recorder_.bound(call_, item.content, bound->content);
+    }
+  }
+
+ private:
+  struct Pending {
+    const ContentRule* rule;
+    TensorView view;
+    std::int32_t device_id;
+    std::uint16_t tensor;
+    std::int16_t content = -1;
+    void* stream = nullptr;
+  };
+
+  const Pending* find(std::uint16_t name) const {
+    for (const Pending& item : pending_)
+      if (item.rule->name == name) return &item;
+    return nullptr;
+  }
+
+  static std::uint64_t last_of(const TensorView& view) {
+    std::uint64_t count = 1;
+    for (const std::int64_t extent : view.shape) count *= static_cast<std::uint64_t>(extent);
+    if (count == 0 || view.data == nullptr || view.type.code != 0) return ~std::uint64_t{0};
+    const auto* data = static_cast<const std::byte*>(view.data) + (count - 1) * view.type.bits / 8;
+    std::int64_t wide = 0;
+    std::int32_t narrow = 0;
+    if (view.type.bits == 64)
+      std::memcpy(&wide, data, sizeof wide);
+    else if (view.type.bits == 32)
+      std::memcpy(&narrow, data, sizeof narrow), wide = narrow;
+    else
+      return ~std::uint64_t{0};
+    return wide < 0 ? 0 : static_cast<std::uint64_t>(wide);
+  }
+
+  void* stream(const Pending& item) {
+    if (!item.view.is_on_device) return nullptr;
+    void* found = nullptr;
+    if (module_.exchange != nullptr) {
+      if (module_.exchange->current_stream(on_cuda, item.device_id, &found) == 0) return found;
+      PyErr_Clear();
+    }
+    if (module_.raw_stream) {
+      const Ref handle(PyObject_CallFunction(module_.raw_stream.get(), "i", static_cast<int>(item.device_id)));
+      if (handle) found = PyLong_AsVoidPtr(handle.get());
+      if (PyErr_Occurred() != nullptr) PyErr_Clear();
+    }
+    return found;
+  }
+
+  std::uint16_t add_name(PyObject* text) {
+    site_.names.push_back(Ref::borrowed(text));
+    site_.description["names"].push_back(std::string(utf8(text)));
+    recorder_.add_name(site_.number, utf8(text));
+    return static_cast<std::uint16_t>(site_.names.size() - 1);
+  }
+
+  std::uint16_t name_of(PyObject* key) {
+    for (std::size_t i = 0; i < site_.names.size(); ++i)
+      if (site_.names[i].get() == key) return static_cast<std::uint16_t>(i);
+    for (std::size_t i = 0; i < site_.names.size(); ++i)
+      if (PyUnicode_Compare(site_.names[i].get(), key) == 0) return static_cast<std::uint16_t>(i);
+    return add_name(key);
+  }
+
+  // "*0", "*1": what a *args parameter took.
+  std::uint16_t swallowed(std::size_t index) {
+    const Ref text(PyUnicode_FromFormat("*%zu", index));
+    return name_of(text.get());
+  }
+
+  void argument(std::uint16_t name, PyObject* value) {
+    arguments_.name(name);
+    write(value, site_.rules.empty() ? nullptr : site_.rule(name), 0);
+  }
+
+  void write(PyObject* value, const ContentRule* rule, int depth) {
+    PyTypeObject* type = Py_TYPE(value);
+    if (type == module_.tensor_type) return tensor(value, rule);
+    if (value == Py_None) return arguments_.none();
+    if (type == &PyBool_Type) return arguments_.boolean(value == Py_True);
+    if (type == &PyLong_Type) return integer(value);
+    if (type == &PyFloat_Type) return arguments_.real(PyFloat_AsDouble(value));
+    if (type == &PyUnicode_Type) return arguments_.text(utf8(value));
+    if (PyTuple_Check(value) || PyList_Check(value)) return sequence(value, rule, depth);
+    if (module_.tensor_type != nullptr && PyType_IsSubtype(type, module_.tensor_type) != 0) return tensor(value, rule);
+    if (module_.dtype_type != nullptr && type == module_.dtype_type) return arguments_.opaque("torch.dtype", dtype_name(value));
+    other(value);
+  }
+
+  void integer(PyObject* value) {
+    const long long number = PyLong_AsLongLong(value);
+    if (number == -1 && PyErr_Occurred() != nullptr) {
+      PyErr_Clear();
+      return arguments_.opaque("int", "past 64 bits");
+    }
+    arguments_.integer(number);
+  }
+
+  void sequence(PyObject* value, const ContentRule* rule, int depth) {
+    constexpr Py_ssize_t most_items = 16;
+    constexpr int most_depth = 4;
+    const Py_ssize_t length = PySequence_Size(value);
+    if (length < 0) PyErr_Clear();
+    const Py_ssize_t count = depth < most_depth ? std::clamp<Py_ssize_t>(length, 0, most_items) : 0;
+    arguments_.sequence(static_cast<std::size_t>(count), static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      const Ref item(PySequence_GetItem(value, i));
+      if (item) {
+        write(item.get(), rule, depth + 1);
+      } else {
+        PyErr_Clear();
+        arguments_.none();
+      }
+    }
+  }
+
+  // Enumerators and numbers of other libraries; of everything else only the type. Nothing is printed: what an object
+  // prints may be long, slow or somebody's secret.
+  void other(PyObject* value) {
+    const Ref type_name(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(value)), module_.name.get()));
+    const std::string type(type_name ? utf8(type_name.get()) : std::string_view("object"));
+    if (!type_name) PyErr_Clear();
+    if (PyLong_Check(value) || !PyIndex_Check(value)) {
+      const Ref number(attribute(value, module_.value));
+      const Ref member(PyObject_GetAttrString(value, "name"));
+      if (number && member && PyLong_Check(number.get()) && PyUnicode_Check(member.get())) {
+        const long long plain = PyLong_AsLongLong(number.get());
+        if (PyErr_Occurred() == nullptr)
+          return arguments_.enumerator(type + "." + std::string(utf8(member.get())), plain);
+      }
+      PyErr_Clear();
+    }
+    if (PyFloat_Check(value)) return arguments_.real(PyFloat_AsDouble(value));
+    if (PyIndex_Check(value)) {
+      const Ref number(PyNumber_Index(value));
+      if (number) return integer(number.get());
+      PyErr_Clear();
+    }
+    arguments_.opaque(type, "");
+  }
+
+  Ref attribute(PyObject* object, const Ref& attribute_name) {
+    Ref found(PyObject_GetAttr(object, attribute_name.get()));
+    if (!found) PyErr_Clear();
+    return found;
+  }
+
+  std::string_view dtype_name(PyObject* dtype) {
+    auto& known = module_.dtype_names[dtype];
+    if (!known.first) {
+      const Ref text(PyObject_Str(dtype));
+      if (!text) PyErr_Clear();
+      known = {Ref::borrowed(dtype), std::string(text ? utf8(text.get()) : std::string_view("?"))};
+    }
+    return known.second;
+  }
+
+  void tensor(PyObject* value, const ContentRule* rule) {
+    TensorView view;
+    std::int32_t device_id = 0;
+    DLTensor raw{};
+    if (module_.exchange != nullptr && module_.exchange->view(value, &raw) == 0) {
+      const auto rank = static_cast<std::size_t>(raw.dimensions);
+      view.type = {raw.code, raw.bits};
+      view.shape = {raw.shape, rank};
+      if (raw.strides != nullptr) view.strides = {raw.strides, rank};
+      view.data = static_cast<const std::byte*>(raw.data) + raw.byte_offset;
+      view.is_on_device = raw.device_type != on_cpu && raw.device_type != on_pinned_host;
+      device_id = raw.device_id;
+    } else {
+      PyErr_Clear();
+      by_attributes(value, view, device_id, rule != nullptr);
+    }
+    arguments_.tensor(view.type, view.shape, view.is_on_device);
+    const std::uint16_t index = call_.tensors();
+    call_.address(view.data);
+    if (rule == nullptr || !wants_values_ || view.data == nullptr) return;
+    const bool is_integer = view.type.code <= 1;
+    if (is_integer || module_.keeps_values) pending_.push_back({.rule = rule, .view = view, .device_id = device_id, .tensor = index});
+  }
+
+  // What torch before 2.10 has, and tensors that DLPack refuses.
+  void by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id, bool wants_strides) {
+    const Ref shape = attribute(value, module_.shape), dtype = attribute(value, module_.dtype);
+    if (dtype) {
+      std::string_view text = dtype_name(dtype.get());
+      if (text.starts_with("torch.")) text.remove_prefix(6);
+      view.type = element_type(text);
+    }
+    view.shape = integers(shape.get());
+    if (wants_strides) {
+      const Ref strides(PyObject_CallMethod(value, "stride", nullptr));
+      if (!strides) PyErr_Clear();
+      view.strides = integers(strides.get());
+      if (view.strides.size() != view.shape.size()) view.strides = {};
+    }
+    const Ref device = attribute(value, module_.device);
+    const Ref kind = device ? attribute(device.get(), module_.type) : Ref();
+    const Ref number = device ? attribute(device.get(), module_.index) : Ref();
+    view.is_on_device = kind && PyUnicode_Check(kind.get()) && utf8(kind.get()) != "cpu";
+    if (number && PyLong_Check(number.get())) device_id = static_cast<std::int32_t>(PyLong_AsLong(number.get()));
+    const Ref method = attribute(value, module_.data_ptr);
+    const Ref address(method ? PyObject_CallObject(method.get(), nullptr) : nullptr);
+    if (address && PyLong_Check(address.get())) view.data = PyLong_AsVoidPtr(address.get());
+    if (PyErr_Occurred() != nullptr) PyErr_Clear();
+  }
+
+  std::span<const std::int64_t> integers(PyObject* tuple) {
+    if (tuple == nullptr || !PyTuple_Check(tuple)) return {};
+    const Py_ssize_t count = std::min<Py_ssize_t>(PyTuple_Size(tuple), 32);
+    auto& numbers = integers_.emplace_back();
+    for (Py_ssize_t i = 0; i < count; ++i) numbers.push_back(PyLong_AsLongLong(PyTuple_GetItem(tuple, i)));
+    if (PyErr_Occurred() != nullptr) {  // symbolic extents
+      PyErr_Clear();
+      numbers.clear();
+    }
+    return numbers;
+  }
+
+  Module& module_;
+  Recorder& recorder_;
+  Site& site_;
+  Recorder::CallBuilder& call_;
+  ArgumentWriter& arguments_;
+  const bool wants_values_;
+  std::vector<Pending> pending_;
+  std::vector<std::vector<std::int64_t>> integers_;  ///< spans point to what these hold, which stays where it is
+};
+
+// The call's number; 0 when nothing was noted.
+std::uint64_t note_call(Module& module, Site& site, PyObject* positional, PyObject* keywords) noexcept {
+  try {
+    Recorder* recorder = module.on();
+    if (recorder == nullptr) return 0;
+    PyObject* self = site.has_self && PyTuple_Size(positional) > 0 ? PyTuple_GetItem(positional, 0) : nullptr;
+    const auto flags = static_cast<std::uint8_t>((dummy_depth > 0 ? flag::dummy : 0) | (call_depth > 1 ? flag::nested : 0));
+    const BuilderLease lease;
+    auto& call = lease.get();
+    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, captured_graph);
+    CallReader reader(module, *recorder, site, call, dummy_depth == 0 && captured_graph == 0 && !site.rules.empty());
+    reader.read(positional, keywords);
+    if (self != nullptr) reader.read_state(self);
+    reader.take_values();
+    return recorder->send(call);
+  } catch (const std::exception& error) {
+    PyErr_Clear();
+    module.disable(error.what());
+  } catch (...) {
+    PyErr_Clear();
+    module.disable("unknown error");
+  }
+  return 0;
+}
+
+constexpr const char* site_capsule = "collect_workloads.site";
+
+PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
+  auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
+  if (site == nullptr || count != 2) return nullptr;
+  ++call_depth;
+  const std::uint64_t call = note_call(*module_state, *site, arguments[0], arguments[1]);
+  PyObject* result = PyObject_Call(site->function.get(), arguments[0], arguments[1]);
+  --call_depth;
+  if (result == nullptr && call != 0 && module_state->recorder && module_state->process == ::getpid()) {
+    try {
+      module_state->recorder->raised(site->number, call);
+    } catch (...) {
+      module_state->is_off = true;
+    }
+  }
+  return result;
+}
+
+PyMethodDef call_site_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_site)), METH_FASTCALL, nullptr};
+
+// ------------------------------------------------------------------------------------------------- what Python may call
+
+PyObject* hook(PyObject*, PyObject* arguments) {
+  PyObject* function = nullptr;
+  const char* text = nullptr;
+  if (PyArg_ParseTuple(arguments, "Os", &function, &text) == 0) return nullptr;
+  try {
+    const Json rules = Json::parse(text);
+    auto site = std::make_unique<Site>();
+    site->function = Ref::borrowed(function);
+    Json names = Json::array();  // as recorded
+    const Json renamed = rules.value("rename", Json::object());
+    site->parameters = rules.at("positional").get<std::size_t>();
+    const std::string role = rules.at("role").get<std::string>();
+    site->has_self = role != "function";
+    site->is_plan = role == "plan";
+    const auto intern = [&](const std::string& name) {
+      site->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
+    };
+    for (const Json& parameter : rules.at("parameters")) {
+      const auto name = parameter.get<std::string>();
+      intern(name);
+      names.push_back(renamed.value(name, name));
+    }
+    for (const Json& attribute : rules.at("state")) {
+      const auto name = attribute.get<std::string>();
+      if (site->state.size() == 64) break;
+      site->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())), static_cast<std::uint16_t>(names.size()));
+      names.push_back("self." + name);
+      intern("self." + name);
+    }
+    const auto index = [&](const std::string& name) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      if (found == names.end()) {
+        names.push_back(name);
+        intern(name);
+        return static_cast<std::uint16_t>(names.size() - 1);
+      }
+      return static_cast<std::uint16_t>(found - names.begin());
+    };
+    // What bounds others is read before what it bounds.
+    for (const auto& [name, bounds] : rules.at("values").items()) {
+      ContentRule rule{.name = index(name)};
+      for (const Json& bound : bounds) rule.bounds.push_back(index(bound.get<std::string>()));
+      site->rules.push_back(std::move(rule));
+    }
+    for (std::size_t i = 0, count = site->rules.size(); i < count; ++i)
+      for (const std::uint16_t bound : std::vector(site->rules[i].bounds))
+        if (site->rule(bound) == nullptr) site->rules.push_back({.name = bound, .is_taken = false});
+    site->description = {{"function", rules.at("function")}, {"module", rules.at("module")},
+                         {"signature", rules.at("signature")}, {"role", role}, {"names", std::move(names)}};
+    if (rules.contains("version")) site->description["version"] = rules.at("version");
+    if (module_state->recorder) site->number = module_state->recorder->add_site(site->description);
+    const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
+    if (!capsule) return nullptr;
+    PyObject* callable = PyCFunction_NewEx(&call_site_method, capsule.get(), nullptr);
+    module_state->sites.push_back(std::move(site));  // for as long as the process: functions are never unhooked
+    return callable;
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
+  }
+}
+
+PyObject* configure(PyObject*, PyObject* arguments) {
+  const char* text = nullptr;
+  if (PyArg_ParseTuple(arguments, "s", &text) == 0) return nullptr;
+  try {
+    const Json json = Json::parse(text);
+    Module& module = *module_state;
+    module.options.folder = json.at("folder").get<std::string>();
+    module.options.collector.budget = json.at("budget").get<std::uint64_t>();
+    module.keeps_values = json.value("keeps_values", false);
+    module.options.header = json.value("header", Json::object());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* set_tensors(PyObject*, PyObject* arguments) {
+  PyObject *tensor = nullptr, *dtype = nullptr, *capsule = nullptr, *stream = nullptr;
+  if (PyArg_ParseTuple(arguments, "OOOO", &tensor, &dtype, &capsule, &stream) == 0) return nullptr;
+  Module& module = *module_state;
+  Py_INCREF(tensor);
+  Py_INCREF(dtype);
+  module.tensor_type = reinterpret_cast<PyTypeObject*>(tensor);
+  module.dtype_type = reinterpret_cast<PyTypeObject*>(dtype);
+  if (capsule != Py_None) {
+    const auto* api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    if (api == nullptr) PyErr_Clear();
+    if (api != nullptr && api->major == 1 && api->view != nullptr && api->current_stream != nullptr) module.exchange = api;
+  }
+  if (stream != Py_None) module.raw_stream = Ref::borrowed(stream);
+  Py_RETURN_NONE;
+}
+
+// Runs what the engine asks of the recorder; nothing of it reaches the engine.
+template <typename Work>
+PyObject* guarded(Work work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    module_state->disable(error.what());
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* begin_dummy(PyObject*, PyObject*) {
+  ++dummy_depth;
+  Py_RETURN_NONE;
+}
+
+PyObject* end_dummy(PyObject*, PyObject*) {
+  --dummy_depth;
+  Py_RETURN_NONE;
+}
+
+PyObject* begin_capture(PyObject*, PyObject*) {
+  std::uint64_t graph = 0;
+  try {
+    if (Recorder* recorder = module_state->on()) graph = captured_graph = recorder->begin_capture();
+  } catch (const std::exception& error) {
+    module_state->disable(error.what());
+  }
+  return PyLong_FromUnsignedLongLong(graph);
+}
+
+PyObject* end_capture(PyObject*, PyObject*) {
+  return guarded([] {
+    captured_graph = 0;
+    if (module_state->recorder) module_state->recorder->end_capture();
+  });
+}
+
+PyObject* replay(PyObject*, PyObject* graph) {
+  return guarded([graph] {
+    const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
+    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
+    Recorder* recorder = module_state->on();
+    if (recorder != nullptr && number != 0) recorder->replay(number, dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
+  });
+}
+
+PyObject* batch(PyObject*, PyObject* sequences) {
+  return guarded([sequences] {
+    const unsigned long long count = PyLong_AsUnsignedLongLong(sequences);
+    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
+    if (Recorder* recorder = module_state->on()) recorder->set_batch(count);
+  });
+}
+
+PyObject* stop(PyObject*, PyObject*) {
+  return guarded([] {
+    module_state->is_off = true;
+    if (module_state->recorder && module_state->process == ::getpid()) {
+      // The writer may need as long as the disk does; the GIL is not for that.
+      PyThreadState* state = PyEval_SaveThread();
+      module_state->recorder->stop();
+      PyEval_RestoreThread(state);
+    }
+  });
+}
+
+// In the child of a fork: the parent's recorder has no threads here, and its file is the parent's.
+PyObject* after_fork(PyObject*, PyObject*) {
+  return guarded([] {
+    static_cast<void>(module_state->recorder.release());
+    captured_graph = 0;
+  });
+}
+
+PyMethodDef methods[] = {
+    {"configure", configure, METH_VARARGS, "configure(json): where to record and how much; before the first call."},
+    {"set_tensors", set_tensors, METH_VARARGS, "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
+    {"hook", hook, METH_VARARGS, "hook(function, json): a callable (args, kwargs) that records the call and makes it."},
+    {"begin_dummy", begin_dummy, METH_NOARGS, "What this thread calls until end_dummy() is no traffic."},
+    {"end_dummy", end_dummy, METH_NOARGS, nullptr},
+    {"begin_capture", begin_capture, METH_NOARGS, "A CUDA graph is captured on this thread; its number for replay()."},
+    {"end_capture", end_capture, METH_NOARGS, nullptr},
+    {"replay", replay, METH_O, "replay(graph): its calls are made once more."},
+    {"batch", batch, METH_O, "batch(sequences): so many of what is planned next are real, the rest is padding."},
+    {"stop", stop, METH_NOARGS, "Writes what is left and ends recording in this process."},
+    {"after_fork", after_fork, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+}  // namespace cw::recorder
+
+PyMODINIT_FUNC PyInit__collect_workloads_recorder() {
+  using namespace cw::recorder;
+  if (module_state == nullptr) {
+    module_state = new Module;  // threads may use it until the process ends
+    const auto intern = [](const char* text) { return Ref(PyUnicode_InternFromString(text)); };
+    Module& module = *module_state;
+    module.shape = intern("shape");
+    module.stride = intern("stride");
+    module.dtype = intern("dtype");
+    module.data_ptr = intern("data_ptr");
+    module.device = intern("device");
+    module.index = intern("index");
+    module.type = intern("type");
+    module.value = intern("value");
+    module.name = intern("__name__");
+  }
+  return PyModule_Create(&definition);
+}

@@ -1,0 +1,328 @@
+"""Puts the recorder's hooks into FlashInfer, PyTorch and the engine as their modules are loaded.
+
+config.json beside this file says what is hooked; `collect-workloads` writes it. Its members:
+
+  decorators  {module: [names]}    decorators that FlashInfer puts on its API; replaced right after the module has loaded
+  functions   [{module, name, as?, role?, rename?, values?}]
+                                   functions that no decorator marks. `as` is the name they are recorded under; with `role`
+                                   "plan" or "method" the first argument is the wrapper; `rename` gives parameters the
+                                   names that bindings know
+  scopes      [{module, name}]     what is called within them is no traffic: captures, warm-up, tuning
+  batches     [{module, name, sequences}]
+                                   the parameter `sequences` of this function is the number of real sequences in the batch
+                                   that is planned next
+  values      {function: {parameter: [bounds...]}}
+                                   index tensors whose values are kept, and the parameters whose last element says how
+                                   much of them counts
+  state       [attributes]         of a wrapper, as they are when one of its methods is called
+
+Nothing of the recorder but this file is loaded before one of these modules is.
+"""
+import functools
+import importlib.machinery
+import inspect
+import json
+import os
+import re
+import sys
+import threading
+
+_here = os.path.dirname(os.path.abspath(__file__))
+_native = None  # the extension module, once anything is hooked
+_config = None
+_is_off = False
+
+
+def install():
+    """Watches for the modules that config.json names. Once a process."""
+    global _config
+    with open(os.path.join(_here, "config.json"), encoding="utf-8") as file:
+        _config = json.load(file)
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder(_actions()))
+
+
+def _actions():
+    """What to do to each module after it has loaded: {module: [callable(module)]}."""
+    actions = {}
+
+    def add(module, action):
+        actions.setdefault(module, []).append(action)
+
+    for module, names in _config["decorators"].items():
+        for name in names:
+            add(module, functools.partial(_replace_decorator, name=name))
+    for rule in _config["functions"]:
+        add(rule["module"], functools.partial(_hook_function, rule=rule))
+    for rule in _config["scopes"]:
+        add(rule["module"], functools.partial(_mark_scope, rule=rule))
+    for rule in _config["batches"]:
+        add(rule["module"], functools.partial(_watch_batches, rule=rule))
+    add("torch.cuda.graphs", _hook_graphs)
+    return actions
+
+
+class _Finder:
+    """Finds nothing itself: lets the others find, and acts once their loader has run the module."""
+
+    def __init__(self, actions):
+        self._actions = actions
+        self._busy = threading.local()  # other finders may ask the others in turn, and so us
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self._actions or getattr(self._busy, "name", None) == name:
+            return None
+        self._busy.name = name
+        try:
+            spec = self._ask_others(name, path, target)
+        finally:
+            self._busy.name = None
+        if spec is None:
+            return None
+        execute = getattr(spec.loader, "exec_module", None)
+        if execute is None:
+            return spec
+
+        def exec_module(module):
+            execute(module)
+            for action in self._actions[name]:
+                try:
+                    action(module)
+                except Exception as error:
+                    _disable(error)
+
+        try:
+            spec.loader.exec_module = exec_module
+        except AttributeError as error:
+            _disable(error)
+        return spec
+
+    def _ask_others(self, name, path, target):
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find is not None and finder is not self else None
+            if spec is not None:
+                return spec
+        return None
+
+
+def _disable(error):
+    global _is_off
+    if not _is_off:
+        _is_off = True
+        sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
+    if _native is not None:
+        _native.stop()
+
+
+def _load():
+    """The extension module, or None when recording is off."""
+    global _native
+    if _is_off:
+        return None
+    if _native is None:
+        import atexit
+
+        sys.path.insert(0, _here)
+        try:
+            import _collect_workloads_recorder as native
+        finally:
+            sys.path.remove(_here)
+        native.configure(json.dumps({
+            "folder": os.environ["COLLECT_WORKLOADS_RECORD"],
+            "budget": int(os.environ.get("COLLECT_WORKLOADS_RECORD_BUDGET", 1_000_000_000)),
+            "keeps_values": os.environ.get("COLLECT_WORKLOADS_RECORD_VALUES") == "1",
+            "header": {"python": sys.version.split()[0]},
+        }))
+        os.register_at_fork(after_in_child=native.after_fork)
+        atexit.register(native.stop)
+        _native = native
+    return _native
+
+
+def _read_tensors(native):
+    """Tells the extension how torch's tensors are read, once torch is there. Fakes in tests have a Tensor and a dtype."""
+    if _read_tensors.is_done:
+        return
+    torch = sys.modules.get("torch")
+    tensor, dtype = getattr(torch, "Tensor", None), getattr(torch, "dtype", None)
+    if tensor is None or dtype is None:
+        return  # asked again at the next hook
+    stream = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
+    native.set_tensors(tensor, dtype, getattr(tensor, "__dlpack_c_exchange_api__", None), stream)
+    _read_tensors.is_done = True
+
+
+_read_tensors.is_done = False
+
+
+def _is_compiling():
+    """torch.compiler.is_compiling, or what answers no where there is no such thing."""
+    torch = sys.modules.get("torch")
+    found = getattr(getattr(torch, "compiler", None), "is_compiling", None)
+    return found or (lambda: False)
+
+
+def _recorded(function, name, module, role, rename=None, values=None, parameters=()):
+    """`function`, recorded. While torch.compile traces, it is the function itself: what follows cannot be traced."""
+    native = _load()
+    if native is None:
+        return function
+    _read_tensors(native)
+    try:
+        signature = inspect.signature(function)
+        known = list(signature.parameters.values())
+        named = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        others = [p.name for p in known if p.kind == p.KEYWORD_ONLY]
+    except (ValueError, TypeError):  # written in C
+        named, others = list(parameters), []
+        signature = f"({', '.join(named)})" if named else "(*args, **kwargs)"
+    text = re.sub(r"\w+", lambda word: (rename or {}).get(word[0], word[0]), str(signature))
+    version = getattr(sys.modules.get(module.split(".")[0] + ".version"), "__version__", None)
+    call = native.hook(function, json.dumps({
+        "function": name,
+        "module": module,
+        "signature": text,
+        "role": role,
+        "parameters": named + others,
+        "rename": rename or {},
+        "positional": len(named),
+        "state": _config["state"] if role == "method" else [],
+        "values": {**_config["values"].get(name, {}), **(values or {})},
+        **({"version": version} if version else {}),
+    }))
+    is_compiling = _is_compiling()
+
+    @functools.wraps(function)
+    def recorded(*args, **kwargs):
+        if is_compiling():
+            return function(*args, **kwargs)
+        return call(args, kwargs)
+
+    return recorded
+
+
+def _replace_decorator(module, name):
+    original = getattr(module, name, None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def decorator(function=None, *args, **kwargs):
+        if function is None:
+            decorate = original(*args, **kwargs)
+            return lambda decorated: _record_decorated(decorate(decorated), decorated)
+        return _record_decorated(original(function, *args, **kwargs), function)
+
+    setattr(module, name, decorator)
+
+
+def _record_decorated(decorated, function):
+    """One of FlashInfer's API: `decorated` is what its own decorator made of `function`."""
+    try:
+        name = function.__qualname__.split("<locals>.")[-1]
+        method = name.rpartition(".")[2]
+        role = ("function" if "." not in name else "init" if method == "__init__"
+                else "plan" if method == "plan" else "method")
+        return _recorded(decorated, name, function.__module__, role)
+    except Exception as error:
+        _disable(error)
+        return decorated
+
+
+def _owner(module, path):
+    """The object that holds the last name of a dotted path, and that name; None when it is not there."""
+    *outer, last = path.split(".")
+    for name in outer:
+        module = getattr(module, name, None)
+    return (module, last) if module is not None and hasattr(module, last) else None
+
+
+def _hook_function(module, rule):
+    found = _owner(module, rule["name"])
+    if found is None:
+        return
+    name = rule.get("as", rule["name"])
+    role = rule.get("role", "function")
+    setattr(*found, _recorded(getattr(*found), name, module.__name__, role, rule.get("rename"), rule.get("values"),
+                               rule.get("parameters", ())))
+
+
+def _mark_scope(module, rule):
+    found = _owner(module, rule["name"])
+    native = _load()
+    if found is None or native is None:
+        return
+    function = getattr(*found)
+    is_compiling = _is_compiling()
+
+    @functools.wraps(function)
+    def scope(*args, **kwargs):
+        if is_compiling():
+            return function(*args, **kwargs)
+        native.begin_dummy()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            native.end_dummy()
+
+    setattr(*found, scope)
+
+
+def _watch_batches(module, rule):
+    found = _owner(module, rule["name"])
+    native = _load()
+    if found is None or native is None:
+        return
+    function = getattr(*found)
+    parameter = rule["sequences"]
+    names = list(inspect.signature(function).parameters)
+    if parameter not in names:
+        return
+    place = names.index(parameter)
+
+    @functools.wraps(function)
+    def batch(*args, **kwargs):
+        sequences = kwargs.get(parameter, args[place] if place < len(args) else None)
+        if isinstance(sequences, int) and sequences >= 0:
+            native.batch(sequences)
+        return function(*args, **kwargs)
+
+    setattr(*found, batch)
+
+
+def _hook_graphs(module):
+    """Calls captured in a graph are remembered with the graph object, and counted when it is replayed."""
+    graph_class = getattr(module, "CUDAGraph", None)
+    native = _load()
+    if graph_class is None or native is None:
+        return
+    begin, end, replay = graph_class.capture_begin, graph_class.capture_end, graph_class.replay
+
+    @functools.wraps(begin)
+    def capture_begin(self, *args, **kwargs):
+        graph = native.begin_capture()
+        try:
+            self._collect_workloads_graph = graph
+            return begin(self, *args, **kwargs)
+        except BaseException:
+            native.end_capture()
+            raise
+
+    @functools.wraps(end)
+    def capture_end(self, *args, **kwargs):
+        try:
+            return end(self, *args, **kwargs)
+        finally:
+            native.end_capture()
+
+    @functools.wraps(replay)
+    def recorded_replay(self, *args, **kwargs):
+        graph = getattr(self, "_collect_workloads_graph", 0)
+        if graph:
+            native.replay(graph)
+        return replay(self, *args, **kwargs)
+
+    graph_class.capture_begin = capture_begin
+    graph_class.capture_end = capture_end
+    graph_class.replay = recorded_replay

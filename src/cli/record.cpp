@@ -1,0 +1,73 @@
+#include <cstdio>
+#include <ctime>
+
+#include <fcntl.h>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "capture/recording/recording_capture.h"
+#include "cli/commands.h"
+#include "record/kit.h"
+
+namespace cw::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path default_folder() {
+  char text[40];
+  const std::time_t now = std::time(nullptr);
+  std::strftime(text, sizeof text, "recording-%Y%m%dT%H%M%SZ", std::gmtime(&now));
+  return text;
+}
+
+// What is in the folder now, and what to do with it.
+std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& status) {
+  std::size_t files = 0;
+  std::uint64_t bytes = 0;
+  (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
+    if (is_directory || !name.ends_with(recording::RecordingCapture::extension)) return;
+    std::error_code error;
+    ++files;
+    bytes += fs::file_size(folder / name, error);
+  });
+  const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
+  if (files == 0)
+    return fmt::format("collect-workloads: {}nothing was recorded: no process called FlashInfer or another function that is "
+                       "hooked (a Python of 3.10 or newer, not started with -I or -S)\n", ended);
+  return fmt::format("collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
+                     "Next:\n  collect-workloads inspect {}\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
+                     ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
+                     folder.string(), folder.string());
+}
+
+}  // namespace
+
+Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
+                                                                            const BindingSet& bindings,
+                                                                            const fs::path& folder) {
+  std::string rules(built_in_recorder_rules());
+  if (!arguments.rules.empty()) {
+    CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
+  }
+  CW_TRY(const Json config, recorder_config(bindings, rules));
+  CW_TRY(const fs::path kit, unpack_recorder(config));
+  return recorder_environment(kit, {folder, arguments.budget, arguments.keeps_values});
+}
+
+int run_record(const RecordArguments& arguments, const CommonArguments& common) {
+  const auto bindings = load_bindings(common);
+  if (!bindings) return report(bindings.error());
+  const fs::path folder = arguments.folder.empty() ? default_folder() : arguments.folder;
+  if (const auto made = make_directories(folder); !made) return report(made.error());
+  std::error_code ignored;
+  fs::permissions(folder, fs::perms::owner_all, ignored);
+  auto variables = recorder_variables(arguments.recorder, *bindings, folder);
+  if (!variables) return report(variables.error(), advice_for(variables.error().code));
+  const auto status = run_in_foreground({arguments.command, std::move(*variables)});
+  if (!status) return report(status.error(), "Give the command after --, as you would type it.");
+  if (!common.is_quiet) std::fputs(describe_recordings(folder, *status).c_str(), stderr);
+  return status->signal != 0 ? 128 + status->signal : status->code;
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,123 @@
+#include "record/kit.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <fcntl.h>
+
+#include <yaml-cpp/yaml.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "record/built_in_recorder.h"
+
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Everything in the rules is a string, a list or a map.
+Json to_json(const YAML::Node& node) {
+  if (node.IsMap()) {
+    Json json = Json::object();
+    for (const auto& item : node) json[item.first.as<std::string>()] = to_json(item.second);
+    return json;
+  }
+  if (node.IsSequence()) {
+    Json json = Json::array();
+    for (const auto& item : node) json.push_back(to_json(item));
+    return json;
+  }
+  return node.IsScalar() ? Json(node.as<std::string>()) : Json();
+}
+
+// "indptr" of the expression `plan.indptr[-1]`, when that is all it is.
+std::string bound_of(const Transform& step) {
+  if (step.kind != Transform::Kind::first || !step.argument) return {};
+  std::string_view text = step.argument->text();
+  if (!text.starts_with("plan.") || !text.ends_with("[-1]")) return {};
+  text = text.substr(5, text.size() - 9);
+  const bool is_name = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string_view::npos;
+  return std::string(is_name ? text : std::string_view());
+}
+
+// {function: {parameter: [bounds]}} of all inputs that steer.
+Json steering_values(const BindingSet& bindings) {
+  Json values = Json::object();
+  for (const Binding& binding : bindings.bindings()) {
+    for (const InputBinding& input : binding.inputs) {
+      const std::size_t dot = input.from.find('.');
+      if (!input.steers || dot == std::string::npos) continue;
+      const std::string role = input.from.substr(0, dot), parameter = input.from.substr(dot + 1);
+      const std::string& function = role == "plan" ? binding.plan_function : binding.function;
+      if (function.empty() || role == "init") continue;
+      Json& bounds = values[function][parameter];
+      if (bounds.is_null()) bounds = Json::array();
+      for (const Transform& step : input.transforms)
+        if (const std::string bound = bound_of(step); !bound.empty() && std::find(bounds.begin(), bounds.end(), bound) == bounds.end())
+          bounds.push_back(bound);
+    }
+  }
+  return values;
+}
+
+Result<fs::path> cache_folder() {
+  const auto from = [](const char* name) -> fs::path {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value == '/' ? fs::path(value) : fs::path();
+  };
+  fs::path base = from("XDG_CACHE_HOME");
+  if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
+  if (base.empty()) return state_folder();
+  CW_CHECK(make_directories(base / "collect-workloads"));
+  return base / "collect-workloads";
+}
+
+}  // namespace
+
+Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules) {
+  try {
+    Json config = to_json(YAML::Load(rules));
+    if (!config.is_object() || string_member(config, "format") != "1")
+      return fail("rules_invalid", "the recorder's rules are of no format that this version knows");
+    config.erase("format");
+    for (const char* name : {"decorators", "functions", "scopes", "batches", "state"})
+      if (!config.contains(name)) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+    config["values"] = steering_values(bindings);
+    return config;
+  } catch (const YAML::Exception& error) {
+    return fail("rules_invalid", "the recorder's rules: {}", error.what());
+  }
+}
+
+Result<fs::path> unpack_recorder(const Json& config) {
+  const std::string config_text = dump_indented(config) + "\n";
+  Sha256 digest;
+  for (const BuiltInFile& file : built_in_recorder()) digest.add(file.content);
+  digest.add(config_text);
+  CW_TRY(const fs::path cache, cache_folder());
+  const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
+  CW_CHECK(make_directories(folder));
+  // Written whole and under their names: others may be using the same ones.
+  const auto put = [&folder](std::string_view name, std::string_view content) -> Result<void> {
+    const auto known = read_file(AT_FDCWD, (folder / name).string(), content.size() + 1);
+    if (known && *known == content) return {};
+    return write_atomically(folder / name, content);
+  };
+  for (const BuiltInFile& file : built_in_recorder()) CW_CHECK(put(file.name, file.content));
+  CW_CHECK(put("config.json", config_text));
+  return folder;
+}
+
+std::vector<std::pair<std::string, std::string>> recorder_environment(const fs::path& kit, const RecordOptions& options) {
+  std::string path = kit.string();
+  if (const char* before = std::getenv("PYTHONPATH"); before != nullptr && *before != 0) path += std::string(":") + before;
+  std::vector<std::pair<std::string, std::string>> variables{
+      {"PYTHONPATH", path},
+      {"COLLECT_WORKLOADS_RECORD", fs::absolute(options.folder).string()},
+      {"COLLECT_WORKLOADS_RECORD_BUDGET", std::to_string(options.budget)}};
+  if (options.keeps_values) variables.emplace_back("COLLECT_WORKLOADS_RECORD_VALUES", "1");
+  return variables;
+}
+
+}  // namespace cw

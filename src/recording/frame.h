@@ -1,0 +1,40 @@
+// Frames: how records lie one after another in a recording.
+//
+// A recording is a CBOR sequence (RFC 8742), so that any CBOR tool reads it. Each of its items is one frame:
+//
+//   82                     an array of two
+//   48 <8 bytes>           a byte string: XXH3-64 of the payload, most significant byte first
+//   d8 18 5a <4 bytes>     tag 24 (an encoded CBOR item) on a byte string of that many bytes, big-endian:
+//   <payload>              one CBOR item, the record
+//
+// The header has the same 17 bytes in every frame. Whoever is killed while it writes leaves a frame that is cut off
+// at the end of the file, and nothing else.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace cw::recording {
+
+inline constexpr std::size_t frame_header_size = 17;
+inline constexpr std::size_t most_payload = 1u << 30;
+
+/// The frame of one payload of at most `most_payload` bytes.
+std::string make_frame(std::string_view payload);
+
+struct Frame {
+  enum class Status {
+    whole,
+    cut_off,  ///< there may be more of it later
+    damaged,  ///< no frame, or its checksum differs
+  };
+  Status status;
+  std::string_view payload;  ///< of a whole one; points into the bytes that were given
+  std::size_t size = 0;      ///< of the frame; where the payload is damaged also what its header says, else 0
+};
+
+/// The frame at the front of `bytes`.
+Frame read_frame(std::string_view bytes);
+
+}  // namespace cw::recording
