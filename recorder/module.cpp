@@ -349,11 +349,12 @@ class CallReader {
   }
 
   void sequence(PyObject* value, const ContentRule* rule, int depth) {
-    constexpr Py_ssize_t most_items = 16;
+    const auto most_items = std::min<Py_ssize_t>(16, items_left_);
     constexpr int most_depth = 4;
     const Py_ssize_t length = PySequence_Size(value);
     if (length < 0) PyErr_Clear();
     const Py_ssize_t count = depth < most_depth ? std::clamp<Py_ssize_t>(length, 0, most_items) : 0;
+    items_left_ -= count;
     arguments_.sequence(static_cast<std::size_t>(count), static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));
     for (Py_ssize_t i = 0; i < count; ++i) {
       const Ref item(PySequence_GetItem(value, i));
@@ -476,6 +477,7 @@ class CallReader {
   ArgumentWriter& arguments_;
   const bool wants_values_;
   std::vector<Pending> pending_;
+  Py_ssize_t items_left_ = 256;  ///< of all the call's sequences together
   std::vector<std::vector<std::int64_t>> integers_;  ///< spans point to what these hold, which stays where it is
 };
 

@@ -15,6 +15,7 @@ namespace {
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
 constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000, most_remembered_contents = 500'000;
 constexpr std::size_t most_recent = 8192;
+constexpr std::size_t groups_per_frame = 256;  // what is lost where a disk fills up or a process is killed
 
 std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes, std::uint64_t seed = 0) {
   const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), seed);
@@ -56,14 +57,15 @@ std::uint64_t Collector::now() const {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
 }
 
-void Collector::write(const Json& record) {
+bool Collector::write(const Json& record) {
   std::string payload;
   Json::to_cbor(record, payload);
   const std::string frame = recording::make_frame(payload);
-  if (written_bytes_ + frame.size() > options_.budget) return;
+  if (written_bytes_ + frame.size() > options_.budget) return false;
   written_bytes_ += frame.size();
   frames_ += frame;
   has_news_ = true;
+  return true;
 }
 
 void Collector::consume(bool gives_up, bool has_room) {
@@ -309,14 +311,13 @@ Json Collector::group_json(const Group& group) const {
 }
 
 std::string Collector::take_frames() {
-  if (!groups_.empty()) {
-    if (static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget)) {
-      Json calls = Json::array();
-      for (const Group& group : groups_) calls.push_back(group_json(group));
-      write({{"record", "calls"}, {"at", now()}, {"calls", std::move(calls)}});
-    } else {
-      for (const Group& group : groups_) calls_uncounted_ += group.count;
-    }
+  for (std::size_t begin = 0; begin < groups_.size(); begin += groups_per_frame) {
+    const std::span part = std::span(groups_).subspan(begin, std::min(groups_per_frame, groups_.size() - begin));
+    Json calls = Json::array();
+    for (const Group& group : part) calls.push_back(group_json(group));
+    const bool has_room = static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget);
+    if (!has_room || !write({{"record", "calls"}, {"at", now()}, {"calls", std::move(calls)}}))
+      for (const Group& group : part) calls_uncounted_ += group.count;
   }
   groups_.clear();
   group_of_.clear();

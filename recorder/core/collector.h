@@ -103,7 +103,8 @@ class Collector {
   Wrapper& wrapper_of(std::uint64_t self);
   /// Its place in the window.
   std::size_t add(Group group);
-  void write(const Json& record);
+  /// False when the budget does not allow it.
+  bool write(const Json& record);
   std::uint64_t now() const;
   Json group_json(const Group& group) const;
 

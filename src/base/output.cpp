@@ -40,9 +40,9 @@ Result<void> OutputFile::flush() {
   return {};
 }
 
-Result<TemporaryDirectory> TemporaryDirectory::create() {
+Result<TemporaryDirectory> TemporaryDirectory::create(const std::filesystem::path& parent) {
   std::error_code error;
-  std::string path = (std::filesystem::temp_directory_path(error) / "collect-workloads-XXXXXX").string();
+  std::string path = ((parent.empty() ? std::filesystem::temp_directory_path(error) : parent) / "collect-workloads-XXXXXX").string();
   if (error || ::mkdtemp(path.data()) == nullptr)
     return fail("unwritable", "cannot make a folder for temporary files ({}): {}", path,
                 error ? error.message() : std::strerror(errno));

@@ -27,8 +27,8 @@ class OutputFile {
 /// A new folder in the system's place for temporary files; removed with all that is in it when it goes out of scope.
 class TemporaryDirectory {
  public:
-  /// Error code "unwritable".
-  static Result<TemporaryDirectory> create();
+  /// In `parent`, or where temporary files belong. Error code "unwritable".
+  static Result<TemporaryDirectory> create(const std::filesystem::path& parent = {});
   TemporaryDirectory(TemporaryDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   TemporaryDirectory& operator=(TemporaryDirectory&& other) noexcept;
   ~TemporaryDirectory();

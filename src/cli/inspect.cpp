@@ -187,7 +187,7 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   }
   const auto capture = open_capture(paths);
   if (!capture) return report(capture.error());
-  if ((*capture)->size() == 1) {
+  if ((*capture)->size() == 1 && kind_of(paths[0]) == CaptureKind::level10) {
     const auto call = (*capture)->read(0);
     if (!call) return report(call.error());
     return inspect_call(*call, (*capture)->location(0), common.is_json);

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/output.h"
 #include "record/built_in_recorder.h"
 
 namespace cw {
@@ -97,15 +98,26 @@ Result<fs::path> unpack_recorder(const Json& config) {
   digest.add(config_text);
   CW_TRY(const fs::path cache, cache_folder());
   const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
-  CW_CHECK(make_directories(folder));
-  // Written whole and under their names: others may be using the same ones.
-  const auto put = [&folder](std::string_view name, std::string_view content) -> Result<void> {
-    const auto known = read_file(AT_FDCWD, (folder / name).string(), content.size() + 1);
-    if (known && *known == content) return {};
-    return write_atomically(folder / name, content);
+  std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());
+  files.push_back({"config.json", config_text});
+  const auto is_whole = [&] {
+    return std::all_of(files.begin(), files.end(), [&](const BuiltInFile& file) {
+      const auto known = read_file(AT_FDCWD, (folder / file.name).string(), file.content.size());
+      return known && *known == file.content;
+    });
   };
-  for (const BuiltInFile& file : built_in_recorder()) CW_CHECK(put(file.name, file.content));
-  CW_CHECK(put("config.json", config_text));
+  if (is_whole()) return folder;
+  // Made beside and renamed: others may be unpacking the same, and processes may be using what is there.
+  CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
+  for (const BuiltInFile& file : files) CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process));
+  std::error_code error;
+  fs::rename(beside.path(), folder, error);
+  if (!error || is_whole()) return folder;
+  // What is there is damaged: file by file.
+  for (const BuiltInFile& file : files) {
+    fs::rename(beside.path() / file.name, folder / file.name, error);
+    if (error) return fail("unwritable", "cannot write {}: {}", (folder / file.name).string(), error.message());
+  }
   return folder;
 }
 

@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# On a machine with a GPU, SGLang 0.5.17 and FlashInfer 0.6.15.post1: is what the recorder says true, and what does it cost?
+#
+#   recorder.sh TOOL_FOLDER MODELS OUT STAGE...    TOOL_FOLDER as bench/gpu/prepare makes it; MODELS holds folders with a
+#                                                  config.json and a tokenizer (weights are random)
+# Stages:
+#   truth      two small servers: CUDA graphs on, with a probe of SGLang's scheduler beside the recorder; and eager, recorded
+#              and dumped at level 10 in the same process
+#   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: two servers side by side, one with the recorder
+#              and one without, driven in turns: A B A B A B
+#   eager      the same with graphs off
+#   mla, moe   DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that two servers fit on one GPU; A B A B A B
+#   level10    what FlashInfer's own dumps cost, with four prompts of four tokens
+set -uo pipefail
+tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
+shift 3
+work=$(mktemp -d)
+export HF_HUB_OFFLINE=1 XDG_CACHE_HOME=$work/cache
+cd "$work"
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
+
+# serve NAME PORT MODEL FLAGS...: starts SGLang, under the recorder when NAME ends in -recorded.
+serve() {
+  local name=$1 port=$2 model=$3; shift 3
+  local command=(python3 -m sglang.launch_server --model-path "$model" --load-format dummy --host 127.0.0.1 --port "$port"
+    --attention-backend flashinfer --sampling-backend flashinfer --disable-radix-cache --skip-server-warmup "$@")
+  case $name in *-recorded) command=("$tool/collect-workloads" record -o "$work/$name" -- "${command[@]}") ;; esac
+  setsid "${command[@]}" > "$work/$name.log" 2>&1 < /dev/null &
+  echo $! > "$work/$port.group"
+}
+ready() { # PORT NAME
+  local i
+  for i in $(seq 240); do
+    curl -sf "http://127.0.0.1:$1/health" > /dev/null && return
+    kill -0 "$(cat "$work/$1.group")" 2>/dev/null || break
+    sleep 0.5
+  done
+  echo "$2 did not start:"; tail -n 15 "$work/$2.log"; cp "$work/$2.log" "$out"
+  return 1
+}
+end() { # PORT...
+  for port in "$@"; do kill -TERM -- "-$(cat "$work/$port.group")" 2>/dev/null; done
+  sleep 6
+  for port in "$@"; do kill -KILL -- "-$(cat "$work/$port.group")" 2>/dev/null; done
+  for port in "$@"; do while curl -s "http://127.0.0.1:$port/health" > /dev/null; do sleep 0.2; done; done
+}
+drive() { # PORT FLAGS...
+  local port=$1; shift
+  timeout 150 "$tool/collect-workloads" drive --url "http://127.0.0.1:$port" --json -q "$@"
+}
+memory() { # NAME: host and device memory of the process that runs the model
+  local pid
+  pid=$(pgrep -s "$(cat "$work/$2.group")" -f sglang::schedul | head -n 1)
+  echo "$1 host $(grep -E 'VmHWM|VmRSS' "/proc/$pid/status" | tr -s '\n\t ' ' ')device $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | grep "$pid" | cut -d, -f2)"
+}
+# pair STAGE MODEL CONCURRENCY FLAGS...: two servers and six runs in turns.
+pair() {
+  local stage=$1 model=$2 concurrency=$3 round; shift 3
+  serve "$stage-plain" 32001 "$model" --mem-fraction-static 0.8 "$@"
+  sleep 24
+  ready 32001 "$stage-plain" || { end 32001; return; }
+  serve "$stage-recorded" 32002 "$model" --mem-fraction-static 0.8 "$@"
+  ready 32002 "$stage-recorded" || { end 32001 32002; return; }
+  for port in 32001 32002; do drive $port --prompts "$tool/prompts.json" --num-prompts 200 --concurrency "$concurrency" --output-tokens 16 > /dev/null; done
+  for round in 1 2 3; do
+    drive 32001 --prompts "$tool/prompts.json" --num-prompts 1000 --concurrency "$concurrency" --output-tokens 64 > "$out/$stage-plain-$round.json" 2>> "$out/drive.err"
+    drive 32002 --prompts "$tool/prompts.json" --num-prompts 1000 --concurrency "$concurrency" --output-tokens 64 > "$out/$stage-recorded-$round.json" 2>> "$out/drive.err"
+  done
+  { memory "$stage-plain" 32001; memory "$stage-recorded" 32002; } | tee -a "$out/memory.txt"
+  end 32001 32002
+  ls -l "$work/$stage-recorded" | tee -a "$out/recordings.txt"
+  grep -h "collect-workloads recorder" "$work/$stage-recorded.log"
+  "$tool/collect-workloads" inspect "$work/$stage-recorded" --trace-dir "$work/trace" > "$out/$stage-inspect.txt" 2>&1
+  python3 - "$out" "$stage" <<'PY' | tee -a "$out/throughput.txt"
+import json, statistics, sys
+out, stage = sys.argv[1:]
+rows = {kind: [json.load(open(f"{out}/{stage}-{kind}-{i}.json")) for i in (1, 2, 3)] for kind in ("plain", "recorded")}
+for kind, runs in rows.items():
+    print(f"{stage:8} {kind:9} tok/s " + " ".join(f"{r['output_tokens_per_second']:8.0f}" for r in runs) + "   ms per output token "
+          + " ".join(f"{1e3 * r['time_per_output_token_s']['mean']:7.2f}" for r in runs) + f"   completed {[r['completed'] for r in runs]}")
+median = lambda kind, get: statistics.median(get(r) for r in rows[kind])
+speed = median("recorded", lambda r: r["output_tokens_per_second"]) / median("plain", lambda r: r["output_tokens_per_second"])
+time = median("plain", lambda r: r["time_per_output_token_s"]["mean"]) / median("recorded", lambda r: r["time_per_output_token_s"]["mean"])
+print(f"{stage:8} ratio of medians: throughput {speed:.4f}, time per output token {time:.4f}")
+PY
+}
+shortened() { # MODEL LAYERS: its folder
+  mkdir -p "$work/$1" && cp "$models/$1"/* "$work/$1/"
+  sed -i "s/\"num_hidden_layers\": [0-9]*/\"num_hidden_layers\": $2/" "$work/$1/config.json"
+  echo "$work/$1"
+}
+eager=(--disable-cuda-graph --cuda-graph-backend-prefill disabled)
+level10=(FLASHINFER_LOGLEVEL=10 FLASHINFER_LOGDEST="$work/flashinfer.log" FLASHINFER_DUMP_SAFETENSORS=1 FLASHINFER_DUMP_MAX_COUNT=100000
+  'FLASHINFER_DUMP_EXCLUDE=*.__init__')
+mkdir -p "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
+
+for stage in "$@"; do
+  echo "== $stage, after $SECONDS s"
+  case $stage in
+    truth)
+      (export PROBE=$work/probe PYTHONPATH=$tool/probe:$PYTHONPATH
+       serve graphs-recorded 32003 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 40000 --max-running-requests 64 --decode-log-interval 1)
+      sleep 26
+      (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps FLASHINFER_DUMP_MAX_SIZE_GB=40
+       serve both-recorded 32004 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 4096 --max-running-requests 16 "${eager[@]}")
+      ready 32003 graphs-recorded; ready 32004 both-recorded
+      drive 32003 --prompts "$tool/prompts.json" --num-prompts 60 --concurrency 24 --output-tokens 24 > "$out/truth-graphs.json" &
+      client=$!
+      drive 32004 --random-prompts --input-tokens 100 --num-prompts 8 --concurrency 3 --output-tokens 4 --temperature 0.8 --top-p 0.9 --top-k 50 > "$out/truth-both.json"
+      wait $client
+      sleep 1; end 32003 32004
+      du -sm "$work/dumps"
+      for kind in dumps both-recorded; do
+        cp -r "$work/trace" "$work/trace-$kind"
+        timeout 100 "$tool/collect-workloads" sanitize --dumps "$work/$kind" --trace-dir "$work/trace-$kind" --select all > "$out/truth-$kind.txt" 2>&1
+        (cd "$work/trace-$kind" && tar cJf "$out/truth-$kind.tar.xz" workloads blob collection.json)
+      done
+      (cd "$work" && tar cJf "$out/truth.tar.xz" graphs-recorded both-recorded probe.*.jsonl graphs-recorded.log both-recorded.log)
+      rm -rf "$work/dumps" ;;
+    graphs) pair graphs "$models/llama-3.1-8b" 128 --max-total-tokens 100000 ;;
+    eager) pair eager "$models/llama-3.1-8b" 128 --max-total-tokens 100000 "${eager[@]}" ;;
+    mla) pair mla "$(shortened deepseek-v2-lite 12)" 128 --max-total-tokens 200000 ;;
+    moe) pair moe "$(shortened qwen3-30b-a3b 12)" 128 --max-total-tokens 200000 ;;
+    level10)
+      (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps10 FLASHINFER_DUMP_MAX_SIZE_GB=30
+       serve level10 32005 "$models/llama-3.1-8b" --mem-fraction-static 0.8 --max-total-tokens 16384 "${eager[@]}")
+      ready 32005 level10 && drive 32005 --random-prompts --input-tokens 64 --num-prompts 4 --concurrency 4 --output-tokens 4 > "$out/level10.json"
+      end 32005
+      du -sm "$work/dumps10" | tee "$out/level10.du"; rm -rf "$work/dumps10" ;;
+  esac
+done
+echo "== done, after $SECONDS s"
+cd / && rm -rf "$work"

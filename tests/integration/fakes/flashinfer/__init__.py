@@ -1,0 +1,1 @@
+from . import decode, norm, sampling  # noqa: F401

@@ -1,0 +1,2 @@
+def linear(input, weight, bias=None):
+    return input

@@ -1,0 +1,229 @@
+"""What an engine does, in small, with the stand-ins of fakes/: warm-up, a graph's capture, replays, eager steps.
+
+  recorder_scenario.py NAME [ARGUMENTS]
+"""
+import os
+import random
+import signal
+import sys
+import time
+
+import torch
+from flashinfer import decode, norm, sampling
+from torch import Tensor, empty
+
+HEADS, KV_HEADS, DIM = 32, 8, 128
+POOL = 4096
+kv = (empty(POOL, KV_HEADS, DIM), empty(POOL, KV_HEADS, DIM))
+
+
+def tables(lengths, first=0, room=0):
+    """indptr, indices (with `room` unused entries), last_page_len of pages of one token."""
+    indptr = [0]
+    for length in lengths:
+        indptr.append(indptr[-1] + length)
+    indices = [(first + i) % POOL for i in range(indptr[-1])]
+    return Tensor(indptr), Tensor(indices + [2**30] * room), Tensor([1] * len(lengths))
+
+
+def plan(wrapper, lengths, first=0):
+    wrapper.begin_forward(*tables(lengths, first), HEADS, KV_HEADS, DIM, 1, data_type=torch.bfloat16)
+
+
+def step(wrapper, lengths, layers=3, first=0):
+    plan(wrapper, lengths, first)
+    for _ in range(layers):
+        norm.rmsnorm(empty(len(lengths), 4096), empty(4096), 1e-5)
+        wrapper.forward(empty(len(lengths), HEADS, DIM), kv, sm_scale=0.125, logits_soft_cap=0.0)
+
+
+def engine():
+    """Two eager steps; a graph for four sequences, captured with dummy lengths and replayed twice; sampling."""
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    step(wrapper, [5, 7])
+    step(wrapper, [6, 8], first=100)
+    of_graph = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64), use_cuda_graph=True)
+    graph = torch.cuda.CUDAGraph()
+    plan(of_graph, [1, 1, 1, 1])
+    graph.capture_begin()
+    for _ in range(3):
+        of_graph.forward(empty(4, HEADS, DIM), kv, sm_scale=0.125)
+    graph.capture_end()
+    for lengths, first in (([10, 11, 12, 1], 200), ([11, 12, 13, 1], 300)):
+        indptr, indices, last = tables(lengths, first, room=1000)
+        decode.fast_decode_plan(of_graph, indptr, indices, last, HEADS, KV_HEADS, DIM, 1, data_type=torch.bfloat16,
+                                global_override_indptr_cpu=indptr)
+        graph.replay()
+    # What the capture planned with is in no replay.
+    sampling.top_k_top_p_sampling_from_probs(empty(2, 128256, dtype=torch.float32), Tensor([40, 50]),
+                                             Tensor([0.5, 0.75], torch.float32), filter_apply_order="joint")
+    torch.nn.functional.linear(empty(2, 2048, dtype=torch.float16), empty(128, 2048, dtype=torch.float16))
+
+
+def children(kind):
+    """A parent and a child that was made by fork or spawn, one step each."""
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    if kind == "fork":
+        step(wrapper, [3])
+        child = os.fork()
+        if child == 0:
+            step(wrapper, [4])
+            sys.exit(0)  # as a worker ends: atexit runs
+        os.waitpid(child, 0)
+    else:
+        import multiprocessing
+
+        step(wrapper, [3])
+        process = multiprocessing.get_context("spawn").Process(target=step, args=(wrapper, [4]))
+        process.start()
+        process.join()
+
+
+def threads():
+    import threading
+
+    def work(number):
+        wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+        for i in range(200):
+            step(wrapper, [number + 1] * (1 + i % 4), layers=2)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def raising():
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    plan(wrapper, [3])
+    for _ in range(2):
+        try:
+            wrapper.run(None, kv)
+        except ValueError as error:
+            assert str(error) == "no q"
+        else:
+            raise AssertionError("the API's exception did not arrive")
+    wrapper.run(empty(1, HEADS, DIM), kv)
+    try:
+        norm.rmsnorm()
+    except TypeError:
+        pass
+
+
+class Hostile:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+    def __index__(self):
+        raise RuntimeError("index")
+
+    def __repr__(self):
+        raise RuntimeError("repr")
+
+
+class Recursive:
+    @property
+    def value(self):
+        norm.rmsnorm(empty(1, 64), empty(64))  # a call within the noting of another
+        return 1
+
+    name = "recursive"
+
+
+class Odd(Tensor):
+    shape = property(lambda self: "no shape", lambda self, value: None)
+
+
+def garbage(seed):
+    """Arguments of every kind in every place: the call's result is its own, whatever they are."""
+    rng = random.Random(int(seed))
+    endless = []
+    endless.append(endless)
+
+    def value(depth=0):
+        kinds = [None, True, rng.randint(-2**70, 2**70), rng.random(), float("nan"), float("inf"), "text" * rng.randint(0, 99),
+                 "\ud800", b"bytes", object(), Hostile(), Recursive(), int, len, endless, {1: 2}, set(), range(3), 1j,
+                 empty(), empty(0, 3), empty(*([2] * rng.randint(1, 20))), Odd([1]), Tensor([1, 2, 3], strides=(5,)),
+                 Tensor([], torch.int64), torch.int32, [], (), type("int_like", (int,), {"name": 3})(5)]
+        if depth < 6 and rng.random() < 0.3:
+            return [value(depth + 1) for _ in range(rng.randint(0, 40 if depth == 0 else 2))]
+        return rng.choice(kinds)
+
+    functions = [norm.rmsnorm, sampling.top_p_sampling_from_probs, torch.nn.functional.linear]
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    for _ in range(3000):
+        first = value()
+        assert rng.choice(functions)(first, value()) is first
+        wrapper.begin_forward(value(), value(), value(), value(), value(), value(), value(), sm_scale=value())
+        if first is not None:
+            assert wrapper.run(first, value(), out=value()) is first
+    step(wrapper, [3])  # and goes on as before
+    print("as if nothing was there")
+
+
+SECRET = "the-secret-of-the-prompt"
+
+
+def secret():
+    """The prompt in all that an engine could pass: tokens, objects, long texts, activations."""
+    tokens = [ord(c) for c in SECRET]
+
+    class Request:
+        prompt = SECRET
+
+        def __repr__(self):
+            return SECRET
+
+    hidden = Tensor(tokens, torch.int64)
+    as_bytes = Tensor(tokens, torch.int32)
+    norm.rmsnorm(Tensor([float(t) for t in tokens], torch.float32), Tensor(tokens), Request(), out=as_bytes)
+    torch.nn.functional.linear(hidden, as_bytes, {"prompt": SECRET})
+    sampling.top_p_sampling_from_probs(Tensor([float(t) for t in tokens], torch.float32), Request(), indices=hidden)
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper.note = SECRET
+    step(wrapper, [5, 7])
+
+
+def forever():
+    """Steps of one more sequence each, until killed; says on stdout when each was begun."""
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    size = 0
+    while True:
+        size += 1
+        step(wrapper, [1] * (size % 1000 + 1), layers=1)
+        os.write(1, b"%d %d\n" % (size % 1000 + 1, time.monotonic_ns()))
+        time.sleep(0.002)
+
+
+def steps(count, sleep="0"):
+    """Steps that all differ, until done."""
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    for i in range(int(count)):
+        step(wrapper, [1 + i % 50, 1 + i // 50], layers=1, first=i)
+        if float(sleep):
+            time.sleep(float(sleep))
+    print("done", flush=True)
+
+
+def foreign_finder():
+    """Another tool's import hook that asks all others, as ours does."""
+    class Finder:
+        busy = False
+
+        def find_spec(self, name, path=None, target=None):
+            for finder in sys.meta_path:
+                if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
+                    return spec
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "flashinfer"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder())
+    from flashinfer import norm as again
+
+    again.rmsnorm(empty(2, 64), empty(64))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    globals()[sys.argv[1]](*sys.argv[2:])

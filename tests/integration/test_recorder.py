@@ -1,0 +1,289 @@
+"""The recorder in real Python processes, with stand-ins for PyTorch and FlashInfer (fakes/): what it sees, what it survives,
+and what it never writes. With FlashInfer's own signatures and a real PyTorch: test_recorder_flashinfer.py."""
+import concurrent.futures, json, os, pathlib, random, re, shutil, signal, subprocess, sys, threading, time, unittest
+
+from support import BINARY, DatasetTest, run, tensor, tree, workloads
+
+HERE = pathlib.Path(__file__).parent
+SCENARIO = HERE / "recorder_scenario.py"
+DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE / "fakes"), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+
+
+def pythons():
+    """One interpreter of each version from 3.10 on that this machine has, by version."""
+    found = {}
+    places = [sys.executable, *(shutil.which(f"python3.{minor}") or "" for minor in range(10, 16)),
+              *map(str, pathlib.Path.home().glob(".pyenv/versions/*/bin/python3"))]
+    for path in places:
+        if not path or not os.access(path, os.X_OK): continue
+        version = subprocess.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2], hasattr(sys, 'abiflags') and 't' in sys.abiflags)"],
+                                 capture_output=True, text=True).stdout.split()
+        if version and version[1] == "False" and tuple(map(int, version[0].split("."))) >= (3, 10): found.setdefault(version[0], path)
+    return found
+
+
+class RecorderTest(DatasetTest):
+    def setUp(self):
+        super().setUp()
+        self.environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(self.folder / "cache")}
+        self.recording = self.folder / "recording"
+
+    def record(self, *command, options=(), check=0, python=sys.executable, **more):
+        """Runs a scenario under the recorder."""
+        return run("record", "-o", self.recording, *options, "--", python, SCENARIO, *command, check=check,
+                   env=self.environment, timeout=300, **more)
+
+    def inspect(self, *paths):
+        return json.loads(run("inspect", *(paths or [self.recording]), "--trace-dir", self.trace, "--json", check=0).stdout)
+
+    def files(self): return sorted(self.recording.glob("*.cbor"))
+
+    # ------------------------------------------------------------------------------------------------ what it sees
+
+    def test_an_engine_under_every_python(self):
+        found = pythons()
+        self.assertTrue(found)
+        print("Python", ", ".join(sorted(found)), file=sys.stderr)
+        trees = []
+        for version, python in sorted(found.items()):
+            self.recording, trace = self.folder / version, self.new_trace("trace" + version)
+            self.record("engine", options=["--keep-values"], python=python)
+            self.sanitize(self.recording, "--select", "all", trace=trace)
+            run("validate", "--trace-dir", trace, check=0)
+            trees.append({path: digest for path, digest in tree(trace).items() if path != "collection.json"})
+            self.check_engine(trace)
+        self.assertEqual([trees[0]] * len(trees), trees)
+
+    def check_engine(self, trace):
+        made = workloads(trace)
+        self.assertEqual({"gemm_n128_k2048": 1, DECODE: 4, "rmsnorm_h4096": 1, "top_k_top_p_sampling_from_probs_v128256": 1},
+                         {name: len(items) for name, items in made.items() if items})
+        tables = {tuple(tensor(trace, w["inputs"]["kv_indptr"])): tensor(trace, w["inputs"]["kv_indices"]) for w in made[DECODE]}
+        # Two eager steps, and two replays with the tables of the fast plan before each, padding and all; nothing of the capture's.
+        expected = {(0, 5, 12): 0, (0, 6, 14): 100, (0, 10, 21, 33, 34): 200, (0, 11, 23, 36, 37): 300}
+        self.assertEqual(tables, {indptr: [first + i for i in range(indptr[-1])] for indptr, first in expected.items()})
+        for workload in made[DECODE]:
+            self.assertEqual(workload["inputs"]["sm_scale"], {"type": "scalar", "value": 0.125}, "as forward() set it")
+        (sampling,) = made["top_k_top_p_sampling_from_probs_v128256"]
+        self.assertEqual(sampling["inputs"]["top_p"]["type"], "safetensors")
+        (section,) = json.loads((trace / "collection.json").read_text())["captures"]
+        self.assertEqual(section["definitions"][DECODE]["calls"], 12)
+        self.assertEqual(section["definitions"][DECODE]["derived_calls"], {})
+
+    def test_floats_only_when_asked_for(self):
+        self.record("engine")
+        result = self.sanitize(self.recording, "--op-type", "sampling", check=3)
+        self.assertIn("values_not_recorded", [defect["name"] for defect in result["defects"]])
+        self.record("engine", options=["--keep-values"])
+        off, on = (b"\x6ckeeps_values\xf4", b"\x6ckeeps_values\xf5")  # CBOR: the text, then false or true
+        self.assertEqual(sorted((off in f.read_bytes(), on in f.read_bytes()) for f in self.files()), [(False, True), (True, False)])
+
+    def test_fork_and_spawn(self):
+        for kind in ("fork", "spawn"):
+            self.recording = self.folder / kind
+            self.record("children", kind)
+            self.assertEqual(len(self.files()), 2, "a file each")
+            sizes = [self.inspect(f)["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["shapes"]["q"] for f in self.files()]
+            self.assertEqual([s.split()[0] for s in sizes], ["[1,", "[1,"])
+            seen = self.inspect()
+            self.assertEqual((seen["processes"], seen["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["bound"]), (2, 6))
+
+    def test_threads(self):
+        self.record("threads")
+        seen = self.inspect()["functions"]
+        self.assertEqual({name: f["calls"] for name, f in seen.items()},
+                         {"BatchDecodeWithPagedKVCacheWrapper.__init__": 8, "BatchDecodeWithPagedKVCacheWrapper.plan": 1600,
+                          "BatchDecodeWithPagedKVCacheWrapper.run": 3200, "rmsnorm": 3200})
+        decode = seen["BatchDecodeWithPagedKVCacheWrapper.run"]
+        rejected = {r["reason"]: r["count"] for r in decode["rejections"]}
+        self.assertEqual(decode["bound"] + rejected.get("values_sampled_out", 0), 3200)
+
+    def test_exceptions_of_the_api(self):
+        self.record("raising")
+        seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]
+        self.assertEqual((seen["calls"], seen["bound"]), (3, 1))
+        self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
+
+    # -------------------------------------------------------------------------------------------- what it survives
+
+    def test_garbage_in_every_place(self):
+        for seed in (1, 2):
+            self.recording = self.folder / f"garbage{seed}"
+            result = self.record("garbage", seed)
+            self.assertEqual(result.stdout, "as if nothing was there\n")
+            self.assertNotIn("off in process", result.stderr)
+            self.assertEqual(self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.plan"]["calls"], 3001)
+
+    def test_another_tools_import_hook(self):
+        self.record("foreign_finder")
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+
+    def kill(self, seed):
+        """Kills an engine with -9 at a random moment. What was begun a second before is in the file."""
+        folder = self.folder / f"killed{seed}"
+        variables = json.loads(run("env", "--trace-dir", self.trace, "--definition-name", DECODE, "--capture", "recorder", "--json",
+                                   check=0, env=self.environment, cwd=self.folder).stdout)[0]
+        process = subprocess.Popen([sys.executable, SCENARIO, "forever"], stdout=subprocess.PIPE,
+                                   env={**self.environment, **variables, "COLLECT_WORKLOADS_RECORD": str(folder)})
+        first = process.stdout.readline()
+        time.sleep(random.Random(seed).uniform(0.6, 2.6))
+        killed = time.monotonic_ns()
+        process.kill()
+        lines = [first, *process.stdout.read().splitlines()]
+        process.stdout.close()
+        process.wait()
+        steps = [tuple(map(int, line.split())) for line in lines if len(line.split()) == 2]
+        old = [size for size, begun in steps if begun < killed - 1_000_000_000]
+        if not old: return 0
+        seen = self.inspect(folder)["functions"]["BatchDecodeWithPagedKVCacheWrapper.plan"]
+        self.assertGreaterEqual(seen["calls"], len(old))
+        self.assertLessEqual(seen["calls"], len(steps) + 1)
+        return len(old)
+
+    def test_killed_a_hundred_times(self):
+        with concurrent.futures.ThreadPoolExecutor(10) as pool: old = list(pool.map(self.kill, range(100)))
+        self.assertGreater(sum(1 for count in old if count), 50)
+
+    def test_a_full_disk(self):
+        if os.geteuid() != 0: self.skipTest("needs root to mount a small disk")
+        disk = self.folder / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode != 0:
+            self.skipTest("no tmpfs here")
+        try:
+            self.recording = disk
+            result = self.record("steps", 3000)
+            self.assertEqual(result.stdout, "done\n")
+            self.assertRegex(result.stderr, r"recorder: off in process \d+: cannot write .*No space left")
+            self.assertEqual(result.stderr.count("recorder: off"), 1)
+            self.assertGreater(self.inspect()["calls"], 100, "what was written before can be read")
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+
+    def test_a_folder_that_cannot_be_written(self):
+        self.record("engine")
+        variables = {"COLLECT_WORKLOADS_RECORD": "/proc/nowhere", "PYTHONPATH": f"{next((self.folder / 'cache').rglob('recorder-*'))}:{HERE / 'fakes'}"}
+        result = subprocess.run([sys.executable, SCENARIO, "steps", "500"], capture_output=True, text=True, env={**self.environment, **variables})
+        self.assertEqual((result.returncode, result.stdout), (0, "done\n"))
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        self.assertIn("recorder: off in process", result.stderr)
+
+    def test_eight_ranks_in_one_folder(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool: list(pool.map(lambda _: self.record("steps", 200), range(8)))
+        self.assertEqual(len(self.files()), 8)
+        seen = self.inspect()
+        self.assertEqual((seen["processes"], seen["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"]), (8, 1600))
+
+    def test_the_budget_is_a_hard_bound(self):
+        for budget in (5_000, 50_000, 250_000):
+            self.recording = self.folder / str(budget)
+            result = self.record("steps", 3000, options=["--record-budget", budget])
+            self.assertEqual(result.stdout, "done\n")
+            (file,) = self.files()
+            self.assertLessEqual(file.stat().st_size, budget)
+            self.assertGreater(file.stat().st_size, budget * 0.5)
+            run("inspect", self.recording, check=0)
+        self.assertIn("calls_over_budget", run("inspect", self.recording).stdout)
+
+    # ------------------------------------------------------------------------------------------ what it never does
+
+    def test_no_content(self):
+        self.record("secret")
+        (file,) = self.files()
+        content, secret = file.read_bytes(), "the-secret-of-the-prompt"
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertGreater(self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["bound"], 0, "index tensors are there")
+        codes = [ord(c) for c in secret]
+        forms = {"text": secret.encode(), "part of it": b"secret", "int32": b"".join(c.to_bytes(4, "little") for c in codes[:4]),
+                 "int64": b"".join(c.to_bytes(8, "little") for c in codes[:4])}
+        import struct
+        forms["float32"] = struct.pack("<4f", *codes[:4])
+        forms["CBOR list"] = bytes(b for c in codes[:4] for b in (0x18, c))
+        for name, form in forms.items(): self.assertNotIn(form, content, name)
+
+    def test_nothing_is_loaded_without_the_variables(self):
+        self.record("engine")
+        kit = next((self.folder / "cache").rglob("recorder-*"))
+        code = "import sys, flashinfer.norm; print([m for m in sys.modules if 'collect_workloads' in m], flashinfer.norm.rmsnorm.__module__)"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**self.environment, "PYTHONPATH": f"{kit}:{HERE / 'fakes'}"})
+        self.assertEqual(result.stdout, "[] flashinfer.norm\n", result.stderr)
+
+    def test_the_engines_own_sitecustomize_runs(self):
+        own = self.folder / "own"
+        own.mkdir()
+        (own / "sitecustomize.py").write_text("import os; os.environ['OWN'] = 'ran'\n")
+        self.environment["PYTHONPATH"] = f"{own}:{HERE / 'fakes'}"
+        code = "import os; from flashinfer import norm; import torch; norm.rmsnorm(torch.empty(1, 64), torch.empty(64)); print(os.environ['OWN'])"
+        result = run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.assertEqual(result.stdout, "ran\n")
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+
+    # --------------------------------------------------------------------------------------------- the command line
+
+    def test_record_is_like_the_command_itself(self):
+        result = run("record", "-o", self.recording, "--", "sh", "-c", "cat; exit 7", check=7, env=self.environment, input="through")
+        self.assertEqual(result.stdout, "through")
+        self.assertIn("nothing was recorded", result.stderr)
+        result = run("record", "-o", self.recording, "--", "sh", "-c", "kill -9 $$", check=137, env=self.environment)
+        result = run("record", "-o", self.recording, "--", "no-such-command", check=1, env=self.environment)
+        self.assertIn("cannot start no-such-command", result.stderr)
+        run("record", "-o", self.recording, check=2, env=self.environment)
+        self.assertIn("sanitize --dumps", self.record("engine").stderr)
+
+    def test_signals_reach_the_command(self):
+        for sent, to_group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+            self.recording = self.folder / str(sent)
+            process = subprocess.Popen([BINARY, "record", "-o", self.recording, "--", sys.executable, SCENARIO, "steps", "100000", "0.01"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment, start_new_session=True)
+            deadline = time.time() + 20
+            while not self.files() and time.time() < deadline: time.sleep(0.05)
+            (os.killpg if to_group else os.kill)(process.pid, sent)
+            _, err = process.communicate(timeout=20)
+            self.assertEqual(process.returncode, 128 + sent, err)
+            self.assertIn("1 process recorded", err)
+            self.assertGreater(self.inspect()["calls"], 0)
+
+    def test_watch_works_on_it_live(self):
+        self.recording.mkdir()
+        watch = subprocess.Popen([BINARY, "watch", "--dumps", self.recording, "--trace-dir", self.trace, "--definition-name", DECODE, "--select", "all",
+                                  "--until-idle", "4", "--json"], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.3)
+        engine = threading.Thread(target=self.record, args=("steps", 60, "0.05"))
+        engine.start()
+        time.sleep(1.5)
+        first = self.inspect()["functions"].get("BatchDecodeWithPagedKVCacheWrapper.run", {"calls": 0})["calls"]
+        engine.join()
+        out, _ = watch.communicate(timeout=60)
+        self.assertEqual(watch.returncode, 0)
+        section = json.loads(out)
+        self.assertEqual(section["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"], 60)
+        self.assertGreaterEqual(len(workloads(self.trace)[DECODE]), 50)
+        self.assertLess(first, 60, "it was sanitized while it was made")
+
+    def test_a_damaged_recording(self):
+        self.record("steps", 100, "0.01")
+        (file,) = self.files()
+        content = file.read_bytes()
+        whole = self.inspect()["calls"]
+        rng = random.Random(5)
+        for i in range(40):
+            damaged = bytearray(content)
+            for _ in range(rng.randint(1, 3)): damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            if i % 2: del damaged[rng.randrange(len(damaged)):]
+            path = self.folder / "damaged.cbor"
+            path.write_bytes(damaged)
+            result = run("inspect", path, "--json", check=0)
+            self.assertLessEqual(json.loads(result.stdout)["calls"], whole)
+        path.write_bytes(b"")
+        run("inspect", path, check=0)
+
+    def test_recordings_and_dumps_are_not_mixed(self):
+        self.record("engine")
+        from support import unpack
+        result = run("sanitize", "--dumps", self.recording, unpack("cpu-small", self.folder), "--trace-dir", self.trace, check=1)
+        self.assertIn("one kind at a time", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
