@@ -52,13 +52,29 @@ bool as_rows(const TensorView& tensor, Rows& rows) {
   return true;
 }
 
+std::string header_frame(const RecorderOptions& options) {
+  Json header = options.header;
+  header["record"] = "recording";
+  header["format"] = 1;
+  std::string payload;
+  Json::to_cbor(header, payload);
+  return recording::make_frame(payload);
+}
+
+CollectorOptions without(CollectorOptions options, std::uint64_t bytes) {
+  options.budget -= std::min(options.budget, bytes);
+  return options;
+}
+
 }  // namespace
 
+// The first record counts for the budget too.
 Recorder::Recorder(RecorderOptions options)
     : options_(std::move(options)),
+      header_(header_frame(options_)),
       queue_(options_.queue_bytes),
       staging_(options_.staging_bytes),
-      collector_(queue_, staging_, options_.collector),
+      collector_(queue_, staging_, without(options_.collector, header_.size())),
       thread_([this] { run(); }) {}
 
 Recorder::~Recorder() {
@@ -227,12 +243,7 @@ void Recorder::flush(std::string frames) {
       break;
     }
     if (!file_) return fail("every name for the recording is taken in " + options_.folder);
-    Json header = options_.header;
-    header["record"] = "recording";
-    header["format"] = 1;
-    std::string payload;
-    Json::to_cbor(header, payload);
-    frames.insert(0, recording::make_frame(payload));
+    frames.insert(0, header_);
   }
   file_->append(std::move(frames));
   if (!file_->is_open()) fail(file_->error());

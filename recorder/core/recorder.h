@@ -104,6 +104,7 @@ class Recorder {
   void fail(std::string why);
 
   RecorderOptions options_;
+  const std::string header_;  ///< the first frame
   Queue queue_;
   Staging staging_;
   Collector collector_;

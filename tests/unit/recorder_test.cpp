@@ -1,0 +1,454 @@
+// The recorder's core and the reader of its files, together: what an engine calls is what a Capture gives back.
+#include <algorithm>
+#include <fstream>
+
+#include "recording/frame.h"
+#include "support/recorded_engine.h"
+
+namespace cw::testing {
+namespace {
+
+using recording::Frame;
+using recording::RecordingCapture;
+using Indices = RecordedEngine::Indices;
+constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
+
+class RecorderTest : public DatasetTest {
+ protected:
+  std::unique_ptr<RecordingCapture> read() { return RecordingCapture::open({dumps()}).value(); }
+
+  SanitizeOutcome sanitize_recording() {
+    datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
+    const auto capture = read();
+    return sanitize(*capture, *datasets_.back(), bindings_, {.selection = Selection::all}).value();
+  }
+
+  // "count function" of every entry, in order.
+  std::vector<std::string> listing(const RecordingCapture& capture) {
+    std::vector<std::string> lines;
+    for (std::size_t i = 0; i < capture.size(); ++i) {
+      const std::string& function = capture.function(i);
+      lines.push_back(fmt::format("{} {}", capture.count(i), function.substr(function.find('.') + 1)));
+    }
+    return lines;
+  }
+
+  static std::uint64_t calls(const SanitizeOutcome& outcome) {
+    for (const DefinitionOutcome& definition : outcome.definitions)
+      if (definition.definition->name == decode) return definition.calls;
+    return 0;
+  }
+
+  std::string file() const { return (dumps() / "engine.cbor").string(); }
+};
+
+TEST(Frames, AreReadBack) {
+  const std::string two = recording::make_frame("first") + recording::make_frame("");
+  const Frame first = recording::read_frame(two);
+  EXPECT_EQ(first.status, Frame::Status::whole);
+  EXPECT_EQ(first.payload, "first");
+  const Frame second = recording::read_frame(std::string_view(two).substr(first.size));
+  EXPECT_EQ(second.status, Frame::Status::whole);
+  EXPECT_EQ(second.payload, "");
+  // What any CBOR tool sees.
+  const auto item = nlohmann::json::from_cbor(two.substr(0, first.size), true, false, nlohmann::json::cbor_tag_handler_t::ignore);
+  ASSERT_EQ(item.size(), 2u);
+  EXPECT_EQ(item[0].get_binary().size(), 8u);
+}
+
+TEST(Frames, AnyCutIsCutOffAndAnyChangeIsSeen) {
+  const std::string frame = recording::make_frame("some payload");
+  for (std::size_t i = 0; i < frame.size(); ++i) {
+    EXPECT_EQ(recording::read_frame(std::string_view(frame).substr(0, i)).status, Frame::Status::cut_off) << i;
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string changed = frame;
+      changed[i] = static_cast<char>(changed[i] ^ (1 << bit));
+      EXPECT_NE(recording::read_frame(changed).status, Frame::Status::whole) << i;
+    }
+  }
+}
+
+TEST(Queues, GiveBackWhatWasPushedInOrderAndRefuseMoreThanTheirLimit) {
+  recorder::Queue queue(1 << 20);
+  std::vector<std::byte> item;
+  std::size_t pushed = 0;
+  for (;; ++pushed) {
+    item.assign(pushed % 999, static_cast<std::byte>(pushed));
+    if (!queue.push(item)) break;
+  }
+  EXPECT_GT(pushed, 2000u);
+  EXPECT_LE(queue.pending(), std::size_t{1} << 20);
+  for (std::size_t i = 0; i < pushed; ++i) {
+    // An empty item looks as none does; those that wait tell.
+    ASSERT_GT(queue.pending(), 0u);
+    const auto front = queue.front();
+    ASSERT_EQ(front.size(), i % 999);
+    EXPECT_TRUE(std::all_of(front.begin(), front.end(), [i](std::byte b) { return b == static_cast<std::byte>(i); }));
+    queue.pop();
+  }
+  EXPECT_EQ(queue.pending(), 0u);
+  EXPECT_FALSE(queue.push(std::vector<std::byte>(300'000))) << "larger than a chunk";
+}
+
+TEST(StagingMemory, IsGivenOutAgainOnlyWhenItsJobIsDoneAndReleased) {
+  recorder::Staging staging(1024);
+  std::byte* first = staging.reserve(600);
+  ASSERT_NE(first, nullptr);
+  const auto job = staging.commit(nullptr, nullptr);
+  EXPECT_TRUE(staging.is_done(job));
+  EXPECT_EQ(staging.reserve(600), nullptr) << "not released";
+  staging.release(job);
+  std::byte* again = staging.reserve(600);
+  EXPECT_EQ(again, first) << "not across the end";
+  EXPECT_EQ(staging.reserve(2000), nullptr);
+  EXPECT_EQ(staging.reserve(0), nullptr);
+}
+
+TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
+  {
+    RecordedEngine engine(dumps());
+    engine.plan(1, {5, 7});
+    for (int layer = 0; layer < 32; ++layer) {
+      engine.norm(2);
+      engine.run(1, 2);
+    }
+    engine.plan(1, {6, 8}, 100);
+    for (int layer = 0; layer < 32; ++layer) engine.run(1, 2);
+  }
+  const auto capture = read();
+  EXPECT_EQ(listing(*capture), (std::vector<std::string>{"1 plan", "32 rmsnorm", "32 run", "1 plan", "32 run"}));
+  EXPECT_EQ(capture->process(0).process, 7);
+  const Call run = capture->read(2).value();
+  EXPECT_EQ(run.count, 32u);
+  EXPECT_EQ(std::get<double>(run.given("self._sm_scale")->data), 0.0883);
+  EXPECT_TRUE(capture->defects().empty());
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(outcome.survey.calls, 98u);
+  EXPECT_EQ(calls(outcome), 64u);
+  const auto made = workloads(decode);
+  ASSERT_EQ(made.size(), 2u);
+  const auto& longer = made[0]["axes"]["num_kv_indices"] == 14 ? made[0] : made[1];
+  EXPECT_EQ(stored(longer, "kv_indptr"), (std::vector<std::int64_t>{0, 6, 14}));
+  EXPECT_EQ(stored(longer, "kv_indices").front(), 100) << "without what is unused of the buffer";
+  EXPECT_EQ(longer["inputs"]["sm_scale"]["value"], 0.0883);
+}
+
+TEST_F(RecorderTest, IndexTensorsComeFromTheDeviceWhileItTakesItsTime) {
+  const auto control = std::make_shared<SlowDevice::Control>();
+  {
+    RecordedEngine engine(dumps());
+    engine.recorder().set_device(std::make_unique<SlowDevice>(control));
+    for (int step = 0; step < 20; ++step) {
+      engine.plan(1, {step + 1, 3}, step, true);
+      engine.run(1, 2);
+    }
+    while (control->copies < 60) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  EXPECT_EQ(calls(sanitize_recording()), 20u);
+  EXPECT_EQ(workloads(decode).size(), 20u);
+}
+
+TEST_F(RecorderTest, CopiesThatNeverComeAreLostAndNothingElse) {
+  const auto control = std::make_shared<SlowDevice::Control>();
+  control->is_stuck = true;
+  {
+    RecordedEngine engine(dumps());
+    engine.recorder().set_device(std::make_unique<SlowDevice>(control));
+    engine.plan(1, {4}, 0, true);
+    engine.run(1, 1);
+    engine.plan(2, {9});
+    engine.run(2, 1);
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(outcome.survey.calls, 4u);
+  EXPECT_EQ(calls(outcome), 1u);
+  EXPECT_EQ(count(outcome, "values_lost"), 2u) << "the call's, and the defect that says how many";
+}
+
+TEST_F(RecorderTest, WithoutADeviceOrWhileAGraphIsCapturedNothingIsCopied) {
+  const auto control = std::make_shared<SlowDevice::Control>();
+  control->refuses = true;
+  {
+    RecordedEngine engine(dumps());
+    engine.recorder().set_device(std::make_unique<SlowDevice>(control));
+    engine.plan(1, {4}, 0, true);
+    engine.run(1, 1);
+  }
+  EXPECT_EQ(control->copies, 0);
+  EXPECT_EQ(calls(sanitize_recording()), 0u);
+  const auto second = std::make_shared<SlowDevice::Control>();
+  std::filesystem::remove_all(dumps());
+  {
+    RecordedEngine engine(dumps());
+    engine.recorder().set_device(std::make_unique<SlowDevice>(second));
+    engine.recorder().begin_capture();
+    engine.plan(1, {4}, 0, true);  // of another thread, say
+    engine.recorder().end_capture();
+    second->is_capturing = true;
+    engine.plan(1, {4}, 0, true);
+  }
+  EXPECT_EQ(second->copies, 0);
+}
+
+TEST_F(RecorderTest, MoreThanTheStagingHoldsIsLostAndCounted) {
+  {
+    RecordedEngine engine(dumps(), {}, 4096);
+    engine.plan(1, Indices(4, 500));
+    engine.run(1, 4);
+    engine.plan(1, {3});
+    engine.run(1, 1);
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 1u);
+  EXPECT_EQ(outcome.survey.calls, 4u);
+}
+
+// Decode steps under CUDA graphs: a wrapper and a graph for each batch size, planned anew before each replay.
+TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    std::uint64_t graphs[2];
+    for (const std::uint64_t i : {0u, 1u}) {
+      const std::int64_t batch = i == 0 ? 2 : 4;
+      engine.plan(i + 1, Indices(static_cast<std::size_t>(batch), 1), 0, false, recorder::flag::dummy);
+      engine.run(i + 1, batch, recorder::flag::dummy);  // the eager warm-up
+      graphs[i] = recorder.begin_capture();
+      for (int layer = 0; layer < 3; ++layer) {
+        engine.norm(batch, recorder::flag::dummy, graphs[i]);
+        engine.run(i + 1, batch, recorder::flag::dummy, graphs[i]);
+      }
+      recorder.end_capture();
+    }
+    // Three sequences in the graph for four; two in the one for two; and four.
+    recorder.set_batch(3);
+    engine.plan(2, {7, 8, 9, 1}, 10);
+    recorder.replay(graphs[1], 0);
+    recorder.set_batch(2);
+    engine.plan(1, {5, 6}, 20);
+    recorder.replay(graphs[0], 0);
+    recorder.set_batch(4);
+    engine.plan(2, {8, 9, 10, 2}, 30);
+    recorder.replay(graphs[1], 0);
+    recorder.set_batch(0);  // an idle batch: all padding
+    engine.plan(2, {1, 1, 1, 1}, 40);
+    recorder.replay(graphs[1], 0);
+    recorder.replay(999, 0);  // one that was never captured here
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 9u);
+  EXPECT_EQ(count(outcome, "not_traffic"), 2u + 3 + 3) << "warm-up, and what the idle batch ran";
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    if (definition.definition->name == decode) EXPECT_EQ(definition.padded, 3u);
+  std::vector<std::vector<std::int64_t>> tables;
+  for (const auto& workload : workloads(decode)) tables.push_back(stored(workload, "kv_indptr"));
+  std::sort(tables.begin(), tables.end());
+  EXPECT_EQ(tables, (std::vector<std::vector<std::int64_t>>{{0, 5, 11}, {0, 7, 15, 24, 25}, {0, 8, 17, 27, 29}}));
+}
+
+TEST_F(RecorderTest, AGraphThatNobodyPlannedForIsNoTraffic) {
+  {
+    RecordedEngine engine(dumps());
+    engine.plan(1, {1, 1}, 0, false, recorder::flag::dummy);
+    const auto graph = engine.recorder().begin_capture();
+    engine.run(1, 2, 0, graph);
+    engine.recorder().end_capture();
+    engine.recorder().replay(graph, 0);
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 0u);
+  EXPECT_EQ(count(outcome, "values_not_recorded"), 1u) << "the capture's dummy table is no workload";
+}
+
+TEST_F(RecorderTest, CallsThatRaiseAndPlansThatRaise) {
+  {
+    RecordedEngine engine(dumps());
+    engine.plan(1, {3});
+    engine.run(1, 1);
+    engine.raised(engine.plan(1, {4}));
+    engine.run(1, 1);
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 1u);
+  EXPECT_EQ(count(outcome, "plan_in_doubt"), 1u) << "what a failed plan left is not known";
+}
+
+// The sample: whenever a recording is stopped, each set of index tensors had the same chance; and it is bounded.
+TEST_F(RecorderTest, TheSampleDoesNotDependOnWhenItStops) {
+  const auto sample = [this](int steps, bool backwards) {
+    std::filesystem::remove_all(dumps());
+    {
+      RecordedEngine engine(dumps(), {.kept_per_bucket = 8});
+      for (int i = 0; i < steps; ++i) {
+        engine.plan(1, {40, 20}, backwards ? steps - 1 - i : i);
+        engine.run(1, 2);
+        if (i % 3 == 0) engine.plan(1, {40, 20}, backwards ? steps - 1 - i : i);  // repeats change nothing
+      }
+    }
+    const auto capture = read();
+    std::set<std::string> kept;
+    for (std::size_t i = 0; i < capture->size(); ++i) {
+      if (!capture->function(i).ends_with(".plan")) continue;
+      const Call call = capture->read(i).value();
+      if (const auto values = read_front(*call.given("indices")->tensor(), 60)) kept.insert(values->bytes);
+    }
+    return kept;
+  };
+  // Of those that are ever kept, the last eight are the sample; of n, 8 · (1 + ln(n / 8)) are expected.
+  const auto all = sample(1000, false), reversed = sample(1000, true);
+  EXPECT_GE(all.size(), 8u);
+  EXPECT_LE(all.size(), 100u);
+  std::vector<std::string> both;
+  std::set_intersection(all.begin(), all.end(), reversed.begin(), reversed.end(), std::back_inserter(both));
+  EXPECT_GE(both.size(), 8u) << "the eight of the smallest hashes are in both";
+}
+
+TEST_F(RecorderTest, TheBudgetIsNeverBroken) {
+  for (const std::uint64_t budget : {std::uint64_t{0}, std::uint64_t{300}, std::uint64_t{20'000}, std::uint64_t{200'000}}) {
+    std::filesystem::remove_all(dumps());
+    {
+      RecordedEngine engine(dumps(), {.budget = budget});
+      for (int i = 0; i < 2000; ++i) engine.plan(1, Indices(static_cast<std::size_t>(i % 60 + 1), i % 7 + 1), i);
+    }
+    std::error_code error;
+    const auto size = std::filesystem::file_size(file(), error);
+    EXPECT_LE(error ? 0 : size, budget);
+  }
+  const auto capture = read();
+  const auto& defects = capture->defects();
+  EXPECT_TRUE(std::any_of(defects.begin(), defects.end(), [](const CaptureDefect& d) { return d.code == "calls_over_budget"; }));
+}
+
+TEST_F(RecorderTest, AFolderThatCannotBeWrittenTurnsItOff) {
+  write_text(folder_ / "file", "no folder");
+  RecordedEngine engine(folder_ / "file");
+  engine.norm(1);
+  for (int i = 0; i < 500 && engine.recorder().is_on(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_FALSE(engine.recorder().is_on());
+  EXPECT_NE(engine.recorder().failure().find("engine.cbor"), std::string::npos);
+  engine.norm(1);
+}
+
+TEST_F(RecorderTest, TwoRecordersOfOneNameGetFilesOfTheirOwn) {
+  {
+    RecordedEngine first(dumps()), second(dumps());
+    first.norm(1);
+    second.norm(2);
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  }
+  EXPECT_TRUE(std::filesystem::exists(dumps() / "engine-1.cbor"));
+  EXPECT_EQ(read()->size(), 2u);
+}
+
+TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    const std::uint32_t site = recorder.add_site({{"function", "f"}, {"module", "m"}, {"signature", "(table)"}, {"role", "function"}, {"names", {"table"}}});
+    const std::vector<std::int32_t> memory{1, 2, 3, 90, 4, 5, 6, 91};
+    const std::int64_t shape[] = {2, 3}, gaps[] = {4, 1}, across[] = {1, 4};
+    recorder::Recorder::CallBuilder call;
+    for (const std::int64_t* strides : {gaps, across}) {
+      const recorder::TensorView table{recorder::element_type("int32"), shape, {strides, 2}, memory.data(), false};
+      recorder.begin_call(call, site, 0, 0, 0);
+      call.arguments().name(0);
+      call.arguments().tensor(table.type, shape, false);
+      call.address(memory.data());
+      recorder.take_values(call, table, 0, ~std::uint64_t{0}, nullptr);
+      recorder.send(call);
+    }
+  }
+  const auto capture = read();
+  ASSERT_EQ(capture->size(), 2u);
+  const Call dense = capture->read(0).value(), columns = capture->read(1).value();
+  const auto values = read_all(*dense.given("table")->tensor());
+  ASSERT_TRUE(values) << values.error().message;
+  EXPECT_EQ(std::string_view(values->bytes.data() + 12, 4), std::string_view("\x04\0\0\0", 4));
+  EXPECT_EQ(read_all(*columns.given("table")->tensor()).error().code, "values_lost");
+}
+
+TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    const std::uint32_t site = recorder.add_site(
+        {{"function", "f"}, {"module", "m"}, {"signature", "(a, b, **kw)"}, {"role", "function"}, {"names", {"a", "b"}}});
+    recorder::Recorder::CallBuilder call;
+    recorder.begin_call(call, site, 0, 0, 0);
+    recorder.add_name(site, "late");
+    auto& arguments = call.arguments();
+    arguments.name(0);
+    arguments.sequence(3, 20);
+    arguments.none();
+    arguments.boolean(true);
+    arguments.sequence(0, 0);
+    arguments.name(1);
+    arguments.enumerator("Kind.two", 2);
+    arguments.name(2);
+    arguments.opaque("torch.dtype", "torch.bfloat16");
+    recorder.send(call);
+  }
+  const auto capture = read();
+  const Call call = capture->read(0).value();
+  const auto& list = std::get<Sequence>(call.given("a")->data);
+  EXPECT_TRUE(list.truncated);
+  EXPECT_EQ(list.items.size(), 3u);
+  EXPECT_EQ(std::get<Enumerator>(call.given("b")->data).value, 2);
+  EXPECT_EQ(std::get<Opaque>(call.given("late")->data).text, "torch.bfloat16");
+}
+
+TEST_F(RecorderTest, AFileThatGrowsIsTakenUpWhereItWasLeft) {
+  std::filesystem::create_directories(dumps());
+  const auto capture = RecordingCapture::follow(dumps()).value();
+  {
+    RecordedEngine engine(dumps());
+    std::size_t before = 0;
+    for (int step = 0; step < 4; ++step) {
+      engine.plan(1, {step + 1});
+      engine.run(1, 1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(400));
+      ASSERT_TRUE(capture->poll());
+      EXPECT_EQ(capture->size(), before + 2);
+      before = capture->size();
+      EXPECT_TRUE(capture->read(before - 1));
+    }
+  }
+  ASSERT_TRUE(capture->poll());
+  capture->finish();
+  EXPECT_TRUE(capture->defects().empty());
+}
+
+TEST_F(RecorderTest, EveryPrefixOfAFileOpens) {
+  {
+    RecordedEngine engine(dumps());
+    engine.plan(1, {5, 7});
+    engine.run(1, 2);
+  }
+  const std::string whole = read_text(file());
+  for (std::size_t size = 0; size < whole.size(); size += 7) {
+    write_text(file(), whole.substr(0, size));
+    const auto capture = read();
+    for (std::size_t i = 0; i < capture->size(); ++i) EXPECT_TRUE(capture->read(i));
+    EXPECT_LE(capture->size(), 2u);
+  }
+}
+
+TEST_F(RecorderTest, FilesThatAreNoRecordings) {
+  EXPECT_EQ(RecordingCapture::open({folder_ / "none.cbor"}).error().code, "not_found");
+  write_text(folder_ / "other.cbor", recording::make_frame("\xa0"));
+  const auto capture = RecordingCapture::open({folder_ / "other.cbor"}).value();
+  ASSERT_EQ(capture->defects().size(), 1u);
+  EXPECT_EQ(capture->defects()[0].code, "recording_unknown");
+  std::filesystem::create_directories(folder_ / "empty");
+  EXPECT_EQ(RecordingCapture::open({folder_ / "empty"}).error().code, "no_recordings");
+}
+
+// Nested a million deep: read without a word of recursion.
+TEST(Records, DeepCborIsRefused) {
+  EXPECT_FALSE(recording::parse_cbor(std::string(1'000'000, '\x81')));
+  EXPECT_TRUE(recording::parse_cbor("\x81\x80"));
+}
+
+}  // namespace
+}  // namespace cw::testing
