@@ -365,13 +365,14 @@ class Collect {
       console_.text("    with the recorder in it\n");
   }
 
-  // A resumed run whose dumps are kept gets a folder beside them.
+  // A resumed run whose dumps are kept gets a folder beside them; recordings are read again, all together.
   std::filesystem::path dump_folder(std::size_t index) const {
     const std::filesystem::path first =
         arguments_.dump_dir.empty() ? folder_of(index) / "dumps" : arguments_.dump_dir / fmt::format("run{}", index + 1);
     std::filesystem::path folder = first;
     std::error_code error;
-    for (int i = 2; arguments_.resumes && arguments_.keeps_dumps && std::filesystem::exists(folder, error); ++i)
+    const bool is_beside = capture() == CaptureKind::level10 && arguments_.resumes && arguments_.keeps_dumps;
+    for (int i = 2; is_beside && std::filesystem::exists(folder, error); ++i)
       folder = first.string() + fmt::format("-{}", i);
     return folder;
   }

@@ -261,6 +261,47 @@ class RecorderTest(DatasetTest):
         self.assertGreaterEqual(len(workloads(self.trace)[DECODE]), 50)
         self.assertLess(first, 60, "it was sanitized while it was made")
 
+    def collect(self, *more, check=0):
+        return run("collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "40", "--output-tokens", "6",
+                   "--concurrency", "4", "--work-dir", self.folder / "work", "--all-prompts", "--launch-command", f"{sys.executable} {HERE / 'python_engine.py'} {{port}}",
+                   "--json", *more, check=check, env={**self.environment, "XDG_STATE_HOME": str(self.folder / "state")}, timeout=120)
+
+    def test_collect_records_by_itself(self):
+        (section,) = json.loads(self.collect("--num-prompts", "20", "--select", "all").stdout)
+        self.assertEqual(section["run"]["capture"], "recorder")
+        self.assertEqual(section["run"]["traffic"]["completed"], 20)
+        self.assertEqual(section["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"], 20 * 6 * 2)
+        self.assertGreater(len(workloads(self.trace)[DECODE]), 20)
+        run("validate", "--trace-dir", self.trace, check=0)
+        self.assertFalse((self.folder / "work/run1/dumps").exists(), "deleted unless it is to be kept")
+
+    def test_collect_is_resumed(self):
+        command = [BINARY, "collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "40", "--output-tokens", "6",
+                   "--request-rate", "15", "--num-prompts", "90", "--work-dir", self.folder / "work", "--all-prompts", "--keep-dumps", "--select", "all", "-q",
+                   "--launch-command", f"{sys.executable} {HERE / 'python_engine.py'} {{port}}"]
+        environment = {**self.environment, "XDG_STATE_HOME": str(self.folder / "state")}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        state = self.folder / "work/run1/found/state.json"
+        deadline = time.time() + 30
+        while time.time() < deadline and not (state.exists() and json.loads(state.read_text())["more"].get("requests", 0) >= 15): time.sleep(0.1)
+        process.kill()
+        process.wait()
+        result = json.loads(run("collect", "--resume", self.folder / "work", "--json", check=0, env=environment, timeout=120).stdout)
+        # What was under way when it was killed was asked twice, and what it recorded counts.
+        self.assertGreaterEqual(result[0]["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"], 90 * 6 * 2)
+        self.assertLessEqual(result[0]["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"], 130 * 6 * 2)
+        self.assertEqual(len(result), 1)
+
+    def test_the_simulated_engine_has_nothing_to_record(self):
+        result = run("collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated", "--capture", "recorder", check=1)
+        self.assertIn("leave out --capture", result.stderr)
+
+    def test_env_prints_what_records(self):
+        text = run("env", "--trace-dir", self.trace, "--definition-name", DECODE, check=0, env=self.environment, cwd=self.folder).stdout
+        code = "from flashinfer import norm; import torch; norm.rmsnorm(torch.empty(3, 64), torch.empty(64))"
+        subprocess.run(["bash", "-c", f"{text}\nexport PYTHONPATH; '{sys.executable}' -c '{code}'"], check=True, env=self.environment, cwd=self.folder)
+        self.assertEqual(self.inspect(self.folder / "recording")["functions"]["rmsnorm"]["calls"], 1)
+
     def test_a_damaged_recording(self):
         self.record("steps", 100, "0.01")
         (file,) = self.files()

@@ -239,8 +239,9 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
   const SanitizeOutcome outcome = sanitize_recording();
   EXPECT_EQ(calls(outcome), 9u);
   EXPECT_EQ(count(outcome, "not_traffic"), 2u + 3 + 3) << "warm-up, and what the idle batch ran";
-  for (const DefinitionOutcome& definition : outcome.definitions)
-    if (definition.definition->name == decode) EXPECT_EQ(definition.padded, 3u);
+  const auto padded = std::find_if(outcome.definitions.begin(), outcome.definitions.end(),
+                                   [](const DefinitionOutcome& d) { return d.definition->name == decode; });
+  EXPECT_EQ(padded->padded, 3u);
   std::vector<std::vector<std::int64_t>> tables;
   for (const auto& workload : workloads(decode)) tables.push_back(stored(workload, "kv_indptr"));
   std::sort(tables.begin(), tables.end());
