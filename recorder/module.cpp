@@ -99,12 +99,17 @@ struct Site {
   bool is_plan = false;
   std::uint64_t calls = 0;  ///< with values that are wanted
 
-  /// Of the calls that are no plans there may be one a layer, with the same values in each: the first are taken, then an
-  /// ever smaller part, so that each octave of calls gives as many as the last.
-  bool takes_values() {
-    constexpr unsigned first_octaves = 12;
-    const unsigned octave = static_cast<unsigned>(std::bit_width(calls++));
-    return is_plan || octave <= first_octaves || (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+  std::uint64_t epoch = 0;  ///< when values were taken last
+
+  /// Of the calls that are no plans there may be one a layer, with the same values in each. Of those, one a plan is taken;
+  /// and of all, the first and then an ever smaller part, so that each octave of calls gives as many as the last.
+  bool takes_values(std::uint64_t now) {
+    constexpr unsigned first_octaves = 9;
+    const auto octave = static_cast<unsigned>(std::bit_width(calls++));
+    const bool is_taken = is_plan || now != epoch || octave <= first_octaves ||
+                          (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+    if (is_taken) epoch = now;
+    return is_taken;
   }
 
   const ContentRule* rule(std::uint16_t name) const {
@@ -114,26 +119,32 @@ struct Site {
   }
 };
 
+// What a thread is in the middle of. In one place, because finding what is thread-local is not free in a library.
+struct ThreadState {
+  int call_depth = 0, dummy_depth = 0;
+  std::uint64_t captured_graph = 0;
+  std::vector<std::unique_ptr<Recorder::CallBuilder>> builders;
+  std::size_t used_builders = 0;
+};
+thread_local ThreadState this_thread;
+
 // One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a call.
 class BuilderLease {
  public:
-  BuilderLease() {
-    if (used_ == pool_.size()) pool_.push_back(std::make_unique<Recorder::CallBuilder>());
-    builder_ = pool_[used_++].get();
+  explicit BuilderLease(ThreadState& thread) : thread_(thread) {
+    if (thread.used_builders == thread.builders.size())
+      thread.builders.push_back(std::make_unique<Recorder::CallBuilder>());
+    builder_ = thread.builders[thread.used_builders++].get();
   }
-  ~BuilderLease() { --used_; }
+  ~BuilderLease() { --thread_.used_builders; }
+  BuilderLease(const BuilderLease&) = delete;
+  BuilderLease& operator=(const BuilderLease&) = delete;
   Recorder::CallBuilder& get() const { return *builder_; }
 
  private:
-  static thread_local std::vector<std::unique_ptr<Recorder::CallBuilder>> pool_;
-  static thread_local std::size_t used_;
+  ThreadState& thread_;
   Recorder::CallBuilder* builder_;
 };
-thread_local std::vector<std::unique_ptr<Recorder::CallBuilder>> BuilderLease::pool_;
-thread_local std::size_t BuilderLease::used_ = 0;
-
-thread_local int call_depth = 0, dummy_depth = 0;
-thread_local std::uint64_t captured_graph = 0;
 
 // ------------------------------------------------------------------------------------------------------- the one recorder
 
@@ -231,7 +242,7 @@ class CallReader {
   // All that asks Python is done before the first of it: until the call is sent the GIL must not change hands.
   void take_values() {
     if (pending_.empty()) return;
-    if (!site_.takes_values()) {
+    if (!site_.takes_values(recorder_.epoch())) {
       for (const Pending& item : pending_)
         if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
       return;
@@ -321,8 +332,10 @@ class CallReader {
   }
 
   void argument(std::uint16_t name, PyObject* value) {
+    const std::size_t mark = arguments_.mark();
     arguments_.name(name);
     write(value, site_.rules.empty() ? nullptr : site_.rule(name), 0);
+    if (!arguments_.is_whole()) arguments_.take_back(mark);  // larger than any real one: left out
   }
 
   void write(PyObject* value, const ContentRule* rule, int depth) {
@@ -482,16 +495,16 @@ class CallReader {
 };
 
 // The call's number; 0 when nothing was noted.
-std::uint64_t note_call(Module& module, Site& site, PyObject* positional, PyObject* keywords) noexcept {
+std::uint64_t note_call(Module& module, ThreadState& thread, Site& site, PyObject* positional, PyObject* keywords) noexcept {
   try {
     Recorder* recorder = module.on();
     if (recorder == nullptr) return 0;
     PyObject* self = site.has_self && PyTuple_Size(positional) > 0 ? PyTuple_GetItem(positional, 0) : nullptr;
-    const auto flags = static_cast<std::uint8_t>((dummy_depth > 0 ? flag::dummy : 0) | (call_depth > 1 ? flag::nested : 0));
-    const BuilderLease lease;
+    const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) | (thread.call_depth > 1 ? flag::nested : 0));
+    const BuilderLease lease(thread);
     auto& call = lease.get();
-    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, captured_graph);
-    CallReader reader(module, *recorder, site, call, dummy_depth == 0 && captured_graph == 0 && !site.rules.empty());
+    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, thread.captured_graph);
+    CallReader reader(module, *recorder, site, call, thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty());
     reader.read(positional, keywords);
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
@@ -511,10 +524,11 @@ constexpr const char* site_capsule = "collect_workloads.site";
 PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
   auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
   if (site == nullptr || count != 2) return nullptr;
-  ++call_depth;
-  const std::uint64_t call = note_call(*module_state, *site, arguments[0], arguments[1]);
+  ThreadState& thread = this_thread;
+  ++thread.call_depth;
+  const std::uint64_t call = note_call(*module_state, thread, *site, arguments[0], arguments[1]);
   PyObject* result = PyObject_Call(site->function.get(), arguments[0], arguments[1]);
-  --call_depth;
+  --thread.call_depth;
   if (result == nullptr && call != 0 && module_state->recorder && module_state->process == ::getpid()) {
     try {
       module_state->recorder->raised(site->number, call);
@@ -637,19 +651,19 @@ PyObject* guarded(Work work) {
 }
 
 PyObject* begin_dummy(PyObject*, PyObject*) {
-  ++dummy_depth;
+  ++this_thread.dummy_depth;
   Py_RETURN_NONE;
 }
 
 PyObject* end_dummy(PyObject*, PyObject*) {
-  --dummy_depth;
+  --this_thread.dummy_depth;
   Py_RETURN_NONE;
 }
 
 PyObject* begin_capture(PyObject*, PyObject*) {
   std::uint64_t graph = 0;
   try {
-    if (Recorder* recorder = module_state->on()) graph = captured_graph = recorder->begin_capture();
+    if (Recorder* recorder = module_state->on()) graph = this_thread.captured_graph = recorder->begin_capture();
   } catch (const std::exception& error) {
     module_state->disable(error.what());
   }
@@ -658,7 +672,7 @@ PyObject* begin_capture(PyObject*, PyObject*) {
 
 PyObject* end_capture(PyObject*, PyObject*) {
   return guarded([] {
-    captured_graph = 0;
+    this_thread.captured_graph = 0;
     if (module_state->recorder) module_state->recorder->end_capture();
   });
 }
@@ -668,7 +682,7 @@ PyObject* replay(PyObject*, PyObject* graph) {
     const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
     if (PyErr_Occurred() != nullptr) return PyErr_Clear();
     Recorder* recorder = module_state->on();
-    if (recorder != nullptr && number != 0) recorder->replay(number, dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
+    if (recorder != nullptr && number != 0) recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
   });
 }
 
@@ -696,7 +710,7 @@ PyObject* stop(PyObject*, PyObject*) {
 PyObject* after_fork(PyObject*, PyObject*) {
   return guarded([] {
     static_cast<void>(module_state->recorder.release());
-    captured_graph = 0;
+    this_thread.captured_graph = 0;
   });
 }
 

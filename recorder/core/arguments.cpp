@@ -45,9 +45,8 @@ void ArgumentWriter::real(double value) {
 
 void ArgumentWriter::string(std::string_view value) {
   value = value.substr(0, most_text);
-  bytes_.push_back(static_cast<std::byte>(value.size()));
-  const auto* begin = reinterpret_cast<const std::byte*>(value.data());
-  bytes_.insert(bytes_.end(), begin, begin + value.size());
+  raw(static_cast<std::uint8_t>(value.size()));
+  write(value.data(), value.size());
 }
 
 void ArgumentWriter::text(std::string_view value) {

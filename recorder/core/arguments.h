@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,8 +31,13 @@ ElementType element_type(std::string_view name);
 
 class ArgumentWriter {
  public:
-  void clear() { bytes_.clear(); }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  void clear() { size_ = 0; }
+  std::span<const std::byte> bytes() const { return {bytes_.data(), size_}; }
+  /// What was written up to here, for take_back().
+  std::size_t mark() const { return size_; }
+  /// Whether all that was written found room.
+  bool is_whole() const { return size_ <= capacity; }
+  void take_back(std::size_t mark) { size_ = mark; }
 
   void name(std::uint16_t index) { raw(index); }
   void none() { tag(Tag::none); }
@@ -50,15 +56,20 @@ class ArgumentWriter {
  private:
   friend class ArgumentReader;
   enum class Tag : std::uint8_t { none, no, yes, integer, real, text, tensor, sequence, enumerator, opaque };
-  void tag(Tag value) { bytes_.push_back(static_cast<std::byte>(value)); }
+  void tag(Tag value) { raw(value); }
   template <typename T>
   void raw(const T& value) {
-    const auto* begin = reinterpret_cast<const std::byte*>(&value);
-    bytes_.insert(bytes_.end(), begin, begin + sizeof value);
+    write(&value, sizeof value);
+  }
+  void write(const void* data, std::size_t size) {
+    if (size_ + size <= capacity) std::memcpy(bytes_.data() + size_, data, size);
+    size_ = size_ + size <= capacity ? size_ + size : capacity + 1;
   }
   void string(std::string_view value);
 
-  std::vector<std::byte> bytes_;
+  static constexpr std::size_t capacity = 8192;  // a real call's are some hundred bytes
+  std::size_t size_ = 0;
+  std::array<std::byte, capacity + 1> bytes_;
 };
 
 /// The arguments as a recording has them: [[name, value]...]; see docs/recording.md. `names` are the site's.

@@ -240,6 +240,8 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
     return;
   }
   ++site.calls;
+  // What was made again under the plan before belongs before this one: readers pair runs with plans by their order.
+  if (site.role == Role::plan || site.role == Role::init) take_repeats();
   Group group{.form = form, .site = header.site, .count = 1, .flags = header.flags, .values = std::move(values)};
   if (header.self != 0) {
     if (site.role == Role::init) wrappers_.erase(header.self);  // another object at the address of one that is gone
@@ -256,8 +258,23 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   const auto* raw = body.data() + ((header.size + 7) & ~std::uint32_t{7});
   group.addresses.resize(header.addresses);
   if (header.addresses > 0) std::memcpy(group.addresses.data(), raw, header.addresses * sizeof(std::uint64_t));
+  if (header.repeats != nullptr) repeated_.push_back({header.repeats, group});
   if (recent_.size() >= most_recent) recent_.clear();
   recent_[header.sequence] = add(std::move(group));
+}
+
+void Collector::take_repeats() {
+  std::erase_if(repeated_, [this](Repeated& repeated) {
+    const bool is_retired = repeated.repeats->is_retired.load(std::memory_order_acquire);
+    if (const std::uint32_t count = repeated.repeats->count.exchange(0, std::memory_order_acquire); count > 0) {
+      Group group = repeated.group;
+      group.count = count;
+      sites_[group.site].calls += count;
+      add(std::move(group));
+    }
+    if (is_retired) delete repeated.repeats;
+    return is_retired;
+  });
 }
 
 void Collector::take_replay(const EventHeader& header) {
@@ -327,6 +344,7 @@ std::string Collector::take_frames() {
 }
 
 std::string Collector::end_frames(std::uint64_t events_lost) {
+  take_repeats();
   std::string frames = take_frames();
   Json sites = Json::array();
   for (const Site& site : sites_) sites.push_back({{"calls", site.calls}, {"captured", site.captured}});

@@ -38,6 +38,8 @@ class Collector {
   /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for copies
   /// and counts the values as lost. `has_room`: whether the file takes content now.
   void consume(bool gives_up, bool has_room);
+  /// Takes what repeated calls were counted since the last time.
+  void take_repeats();
   /// Whether calls wait to be written.
   bool has_window() const { return !groups_.empty() || has_news_; }
   bool is_window_full() const { return groups_.size() >= options_.most_groups; }
@@ -90,7 +92,6 @@ class Collector {
   struct Bucket {
     std::set<Hash> kept;
   };
-
   bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
   void take_site(const Json& json);
   void take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
@@ -124,6 +125,11 @@ class Collector {
   std::map<Hash, Bucket> buckets_;
   std::set<Hash> written_;  ///< contents
 
+  struct Repeated {
+    Repeats* repeats;
+    Group group;
+  };
+  std::vector<Repeated> repeated_;
   std::vector<Group> groups_;
   std::unordered_map<Hash, std::size_t, HashOf> group_of_;
   std::unordered_map<std::uint64_t, std::size_t> recent_;  ///< sequence of a call to its group in this window

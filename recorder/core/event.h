@@ -10,6 +10,7 @@
 //   batch    `self` is the number of sequences that are real in the batch that is planned next
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,6 +23,13 @@ inline constexpr std::uint8_t dummy = 1;   ///< within a scope that is no traffi
 inline constexpr std::uint8_t nested = 2;  ///< within another recorded call
 }  // namespace flag
 
+/// How often a call was made again after it was told of: what costs the engine least. The engine's side counts and, when it
+/// has done with it, retires it; the collector takes the count now and then, and deletes what is retired.
+struct Repeats {
+  std::atomic<std::uint32_t> count{0};
+  std::atomic<bool> is_retired{false};
+};
+
 struct EventHeader {
   EventKind kind = EventKind::call;
   std::uint8_t flags = 0;
@@ -32,6 +40,7 @@ struct EventHeader {
   std::uint64_t graph = 0;  ///< that the call was captured in; 0: it ran
   std::uint32_t size = 0;   ///< of the arguments or the CBOR, in bytes
   std::uint32_t addresses = 0;
+  Repeats* repeats = nullptr;  ///< of a call that may come again; null: each is told of
 };
 
 /// Values of a tensor argument on their way to the host.

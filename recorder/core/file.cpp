@@ -11,6 +11,7 @@ namespace cw::recorder {
 
 RecordingFile::RecordingFile(const std::string& path) : path_(path) {
   file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  is_taken_ = file_ < 0 && errno == EEXIST;
   if (file_ < 0)
     fail("cannot create", errno);
   else

@@ -21,6 +21,8 @@ class RecordingFile {
   ~RecordingFile();
 
   bool is_open() const { return !has_failed_; }
+  /// It was not made because something of that name is there.
+  bool is_taken() const { return is_taken_; }
   /// What went wrong, for the log; empty when nothing has.
   std::string error() const;
 
@@ -37,6 +39,7 @@ class RecordingFile {
 
   std::string path_;
   int file_ = -1;
+  bool is_taken_ = false;
   std::atomic<bool> has_failed_{false};
   std::atomic<std::size_t> backlog_{0};
   mutable std::mutex mutex_;

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "recording/frame.h"
 
 namespace cw::recorder {
@@ -97,6 +99,7 @@ void Recorder::push(EventHeader header, const Json& body) {
 
 std::uint32_t Recorder::add_site(const Json& site) {
   push({.kind = EventKind::site, .site = next_site_}, site);
+  is_plan_.push_back(site.value("role", "") == "plan");
   return next_site_++;
 }
 
@@ -173,7 +176,43 @@ void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound
   call.contents_[static_cast<std::size_t>(content)].bounded_by = bound;
 }
 
+std::uint64_t Recorder::key_of(const CallBuilder& call) const {
+  const EventHeader& header = call.header_;
+  const auto arguments = call.arguments_.bytes();
+  const std::uint64_t what[] = {header.site, header.self, header.flags, header.self != 0 ? epoch_ : 0,
+                                XXH3_64bits(arguments.data(), arguments.size())};
+  return XXH3_64bits(what, sizeof what) | 1;  // 0 is none
+}
+
+Recorder::Known* Recorder::find_known(std::uint64_t key) {
+  Known* set = &known_[key / 2 % sets * ways];
+  for (std::size_t i = 0; i < ways; ++i)
+    if (set[i].key == key) return set + i;
+  return nullptr;
+}
+
+Recorder::Known& Recorder::new_known(std::uint64_t key) {
+  Known& known = known_[key / 2 % sets * ways + next_way_++ % ways];
+  if (known.repeats != nullptr) known.repeats->is_retired.store(true, std::memory_order_release);
+  known = {key, 0, new Repeats};
+  return known;
+}
+
 std::uint64_t Recorder::send(CallBuilder& call) {
+  const bool has_values = std::any_of(call.contents_.begin(), call.contents_.end(), [](const Content& c) { return !c.is_left_out; });
+  Known* known = nullptr;
+  call.header_.repeats = nullptr;
+  if (is_plan_[call.header_.site]) {
+    ++epoch_;
+  } else if (!has_values && call.header_.graph == 0) {
+    const std::uint64_t key = key_of(call);
+    if (known = find_known(key); known != nullptr) {
+      known->repeats->count.fetch_add(1, std::memory_order_release);
+      return known->sequence;
+    }
+    known = &new_known(key);
+    call.header_.repeats = known->repeats;
+  }
   std::uint64_t job = 0;
   if (call.has_reserved_) job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
   call.has_reserved_ = call.is_on_stream_ = false;
@@ -182,6 +221,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   const auto arguments = call.arguments_.bytes();
   EventHeader& header = call.header_;
   header.sequence = ++next_call_;
+  if (known != nullptr) known->sequence = header.sequence;
   header.contents = static_cast<std::uint16_t>(call.contents_.size());
   header.size = static_cast<std::uint32_t>(arguments.size());
   header.addresses = static_cast<std::uint32_t>(call.addresses_.size());
@@ -198,7 +238,13 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   append(call.contents_.data(), contents_size, contents_size);
   append(arguments.data(), arguments.size(), arguments_size);
   append(call.addresses_.data(), addresses_size, addresses_size);
-  push(call.event_);
+  if (!queue_.push(call.event_)) {
+    events_lost_.fetch_add(1, std::memory_order_relaxed);
+    if (known != nullptr) {  // nobody would take its counts
+      delete std::exchange(known->repeats, nullptr);
+      known->key = 0;
+    }
+  }
   return header.sequence;
 }
 
@@ -238,11 +284,10 @@ void Recorder::flush(std::string frames) {
     for (int number = 0; number < 1000; ++number) {
       const std::string suffix = number == 0 ? "" : "-" + std::to_string(number);
       const std::string path = options_.folder + "/" + options_.name + suffix + ".cbor";
-      if (::access(path.c_str(), F_OK) == 0) continue;
       file_ = std::make_unique<RecordingFile>(path);
-      break;
+      if (!file_->is_taken()) break;
     }
-    if (!file_) return fail("every name for the recording is taken in " + options_.folder);
+    if (file_->is_taken()) return fail("every name for the recording is taken in " + options_.folder);
     frames.insert(0, header_);
   }
   file_->append(std::move(frames));
@@ -257,6 +302,7 @@ void Recorder::run() {
       const bool has_room = !file_ || file_->backlog() < most_backlog;
       // Copies that do not come must not make the queue overflow.
       collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      if (Clock::now() >= next_flush) collector_.take_repeats();
       if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
         flush(collector_.take_frames());
         next_flush = Clock::now() + window;

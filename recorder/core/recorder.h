@@ -79,7 +79,10 @@ class Recorder {
   /// Of `content` only so many elements count as the last element of `bound` says.
   void bound(CallBuilder& call, std::int16_t content, std::int16_t bound);
   /// Hands the call over; its number.
+  /// A call without values that comes again under the same plans is only counted.
   std::uint64_t send(CallBuilder& call);
+  /// Grows with every plan: values of calls under one plan seldom differ.
+  std::uint64_t epoch() const { return epoch_; }
   void raised(std::uint32_t site, std::uint64_t call);
 
   /// A graph's capture begins: the number that its calls and its replays go by. While one is captured, anywhere in the
@@ -96,6 +99,16 @@ class Recorder {
   void stop();
 
  private:
+  /// Calls that were told of and may come again: a cache of four entries a set.
+  struct Known {
+    std::uint64_t key = 0, sequence = 0;
+    Repeats* repeats = nullptr;
+  };
+  static constexpr std::size_t sets = 128, ways = 4;
+
+  std::uint64_t key_of(const CallBuilder& call) const;
+  Known* find_known(std::uint64_t key);
+  Known& new_known(std::uint64_t key);
   bool ensure_device(Device::Stream stream);
   void push(std::span<const std::byte> event);
   void push(EventHeader header, const Json& body);
@@ -111,7 +124,10 @@ class Recorder {
   std::unique_ptr<RecordingFile> file_;  ///< the collector's thread's
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
-  std::uint64_t next_call_ = 0, next_graph_ = 0;
+  std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
+  std::vector<Known> known_ = std::vector<Known>(sets * ways);
+  unsigned next_way_ = 0;
+  std::vector<bool> is_plan_;  ///< by site
   std::uint32_t next_site_ = 0;
   unsigned captures_ = 0;
   std::atomic<std::uint64_t> events_lost_{0};

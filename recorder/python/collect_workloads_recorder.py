@@ -15,6 +15,7 @@ config.json beside this file says what is hooked; `collect-workloads` writes it.
                                    index tensors whose values are kept, and the parameters whose last element says how
                                    much of them counts
   state       [attributes]         of a wrapper, as they are when one of its methods is called
+  only        [names]              where it is there, nothing else is recorded
 
 Nothing of the recorder but this file is loaded before one of these modules is.
 """
@@ -156,15 +157,33 @@ def _read_tensors(native):
 _read_tensors.is_done = False
 
 
-def _is_compiling():
-    """torch.compiler.is_compiling, or what answers no where there is no such thing."""
-    torch = sys.modules.get("torch")
-    found = getattr(getattr(torch, "compiler", None), "is_compiling", None)
-    return found or (lambda: False)
+def _torch_version():
+    version = re.match(r"(\d+)\.(\d+)", str(getattr(sys.modules.get("torch"), "__version__", "")))
+    return tuple(map(int, version.groups())) if version else (0, 0)
+
+
+def _invisible(hooked, function):
+    """`hooked`, in whose place torch.compile traces `function`: a hook cannot be traced, and what is compiled is no call that
+    anybody sees. Dynamo's own wrappers carry the same mark; for functions in C it works from PyTorch 2.11 on (tried)."""
+    hooked._torchdynamo_inline = function
+    if inspect.isfunction(function) or _torch_version() >= (2, 11):
+        return hooked
+    is_compiling = getattr(getattr(sys.modules.get("torch"), "compiler", None), "is_dynamo_compiling", None)
+    if is_compiling is None:
+        return hooked
+    del hooked._torchdynamo_inline
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        if is_compiling():
+            return function(*args, **kwargs)
+        return hooked(*args, **kwargs)
+
+    return checked
 
 
 def _recorded(function, name, module, role, rename=None, values=None, parameters=()):
-    """`function`, recorded. While torch.compile traces, it is the function itself: what follows cannot be traced."""
+    """`function`, recorded."""
     native = _load()
     if native is None:
         return function
@@ -191,15 +210,12 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
         "values": {**_config["values"].get(name, {}), **(values or {})},
         **({"version": version} if version else {}),
     }))
-    is_compiling = _is_compiling()
 
     @functools.wraps(function)
     def recorded(*args, **kwargs):
-        if is_compiling():
-            return function(*args, **kwargs)
         return call(args, kwargs)
 
-    return recorded
+    return _invisible(recorded, function)
 
 
 def _replace_decorator(module, name):
@@ -217,10 +233,17 @@ def _replace_decorator(module, name):
     setattr(module, name, decorator)
 
 
+def _is_wanted(name):
+    only = _config.get("only")
+    return only is None or name in only
+
+
 def _record_decorated(decorated, function):
     """One of FlashInfer's API: `decorated` is what its own decorator made of `function`."""
     try:
         name = function.__qualname__.split("<locals>.")[-1]
+        if not _is_wanted(name):
+            return decorated
         method = name.rpartition(".")[2]
         role = ("function" if "." not in name else "init" if method == "__init__"
                 else "plan" if method == "plan" else "method")
@@ -240,9 +263,9 @@ def _owner(module, path):
 
 def _hook_function(module, rule):
     found = _owner(module, rule["name"])
-    if found is None:
-        return
     name = rule.get("as", rule["name"])
+    if found is None or not _is_wanted(name):
+        return
     role = rule.get("role", "function")
     setattr(*found, _recorded(getattr(*found), name, module.__name__, role, rule.get("rename"), rule.get("values"),
                                rule.get("parameters", ())))
@@ -254,19 +277,16 @@ def _mark_scope(module, rule):
     if found is None or native is None:
         return
     function = getattr(*found)
-    is_compiling = _is_compiling()
 
     @functools.wraps(function)
     def scope(*args, **kwargs):
-        if is_compiling():
-            return function(*args, **kwargs)
         native.begin_dummy()
         try:
             return function(*args, **kwargs)
         finally:
             native.end_dummy()
 
-    setattr(*found, scope)
+    setattr(*found, _invisible(scope, function))
 
 
 def _watch_batches(module, rule):

@@ -189,7 +189,7 @@ class Collect {
     if (capture() == CaptureKind::level10) return filter(run).environment(folder);
     RecorderArguments recorder = arguments_.recorder;
     recorder.keeps_values = true;  // what is collected is for a dataset, and top_p and routing_logits are a part of it
-    return recorder_variables(recorder, bindings_, folder);
+    return recorder_variables(recorder, bindings_, folder, run.bindings);
   }
 
   CaptureFilter filter(const EngineRun& run) const {

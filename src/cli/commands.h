@@ -171,7 +171,8 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
 /// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and those of writing.
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
-                                                                            const std::filesystem::path& folder);
+                                                                            const std::filesystem::path& folder,
+                                                                            const std::vector<const Binding*>& only = {});
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);

@@ -45,12 +45,13 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
 
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
-                                                                            const fs::path& folder) {
+                                                                            const fs::path& folder,
+                                                                            const std::vector<const Binding*>& only) {
   std::string rules(built_in_recorder_rules());
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
   }
-  CW_TRY(const Json config, recorder_config(bindings, rules));
+  CW_TRY(const Json config, recorder_config(bindings, rules, only));
   CW_TRY(const fs::path kit, unpack_recorder(config));
   return recorder_environment(kit, {folder, arguments.budget, arguments.keeps_values});
 }

@@ -21,8 +21,8 @@ struct RecordOptions {
 };
 
 /// What the recorder hooks and keeps: data/recorder.yaml (or `rules`, its text), and the index tensors that bindings name.
-/// Error code "rules_invalid".
-Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules);
+/// With `only`, nothing but what those bindings need: what is not hooked costs nothing. Error code "rules_invalid".
+Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::vector<const Binding*>& only = {});
 
 /// data/recorder.yaml as it was at build time.
 std::string_view built_in_recorder_rules();

@@ -133,6 +133,36 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
   EXPECT_EQ(longer["inputs"]["sm_scale"]["value"], 0.0883);
 }
 
+// The windows are written while the layers of a step are under way: what is counted later still belongs to its own plan.
+TEST_F(RecorderTest, RepeatsBelongToThePlanTheyWereMadeUnder) {
+  {
+    RecordedEngine engine(dumps());
+    for (int step = 0; step < 4; ++step) {
+      engine.plan(1, {step + 3});
+      engine.run(1, 1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(400));
+      for (int layer = 1; layer < 10; ++layer) engine.run(1, 1);
+    }
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 40u);
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    for (const KeptWorkload& workload : definition.kept) EXPECT_EQ(workload.seen, 10u);
+}
+
+// More kinds of calls at a time than are remembered: then they are told of again.
+TEST_F(RecorderTest, ManyKindsOfCallsAreCountedAllTheSame) {
+  {
+    RecordedEngine engine(dumps());
+    for (int round = 0; round < 3; ++round)
+      for (int rows = 1; rows <= 3000; ++rows) engine.norm(rows);
+  }
+  const auto capture = read();
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < capture->size(); ++i) total += capture->count(i);
+  EXPECT_EQ(total, 9000u);
+}
+
 TEST_F(RecorderTest, IndexTensorsComeFromTheDeviceWhileItTakesItsTime) {
   const auto control = std::make_shared<SlowDevice::Control>();
   {

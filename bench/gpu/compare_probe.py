@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Compares a recording made under CUDA graphs with what SGLang's scheduler ran, as bench/gpu/probe noted it.
+
+  compare_probe.py RECORDING.cbor PROBE.jsonl [ENGINE.log]      needs cbor2
+
+Of every replayed decode plan whose index tensors were kept, lengths and page table must be the scheduler's, in the order in
+which it ran them; what was sampled out must be there in number. With the engine's log, real batch sizes must be those of its
+"Decode batch" lines (--decode-log-interval 1)."""
+import hashlib
+import json
+import re
+import struct
+import sys
+
+import cbor2
+
+records = []
+with open(sys.argv[1], "rb") as file:
+    while True:
+        try:
+            records.append(cbor2.loads(cbor2.load(file)[1].value))
+        except cbor2.CBORDecodeError:
+            break
+sites = {r["site"]: r for r in records if r["record"] == "site"}
+forms = {r["form"]: r for r in records if r["record"] == "form"}
+values = {r["hash"]: r["values"] for r in records if r["record"] == "values"}
+
+
+def integers(value):
+    return list(struct.unpack(f"<{len(value) // 4}i", value))
+
+
+recorded = []  # (real sequences, state, lengths, SHA-256 of the page table)
+for group in (g for r in records if r["record"] == "calls" for g in r["calls"]):
+    form = forms[group["form"]]
+    if not sites[form["site"]]["function"].endswith("Wrapper.plan") or group.get("dummy") or "sequences" not in group:
+        continue  # only plans of graphs' batches carry the number of real sequences
+    tensors = [name for name, value in form["arguments"] if isinstance(value, dict) and "dtype" in value]
+    found = {tensors[v["tensor"]]: v for v in group["values"]}
+    indptr = found.get("indptr") or found["kv_indptr"]
+    indices = found.get("indices") or found["kv_indices"]
+    kept = indices["state"] == "kept"
+    table = integers(values[indptr["hash"]]) if kept else []
+    recorded += [(group["sequences"], indices["state"], [b - a for a, b in zip(table, table[1:])],
+                  hashlib.sha256(values[indices["hash"]]).hexdigest() if kept else None)] * group["count"]
+probed = [json.loads(line) for line in open(sys.argv[2])]
+warm_up = len(probed) - len(recorded)
+probed = probed[warm_up:]  # the plans of the captures come first
+assert len(probed) == len(recorded), (len(probed), len(recorded))
+same = differ = sampled_out = 0
+for (sequences, state, lengths, digest), truth in zip(recorded, probed):
+    if state != "kept":
+        sampled_out += 1
+    elif lengths == truth["lengths"] and digest == truth["sha256"]:
+        same += 1
+    else:
+        differ += 1
+print(f"{len(recorded)} decode steps replayed: {same} page tables equal the scheduler's, {sampled_out} sampled out, {differ} differ; "
+      f"{warm_up} plans of captures before them, recorded as no traffic")
+if len(sys.argv) > 3:
+    logged = [int(n) for n in re.findall(r"Decode batch.*?#running-req: (\d+)", open(sys.argv[3]).read())]
+    real = [sequences for sequences, *_ in recorded]
+    padded = sum(1 for sequences, state, lengths, _ in recorded if state == "kept" and len(lengths) > sequences)
+    print(f"real batch sizes: {'equal' if real == logged else 'NOT equal'} to the {len(logged)} \"Decode batch\" lines of SGLang's log; "
+          f"{padded} kept steps were padded")
+sys.exit(differ != 0)
