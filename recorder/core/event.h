@@ -28,6 +28,7 @@ inline constexpr std::uint8_t nested = 2;  ///< within another recorded call
 struct Repeats {
   std::atomic<std::uint32_t> count{0};
   std::atomic<bool> is_retired{false};
+  std::uint64_t sequence = 0;  ///< of the call that was told of; the engine's side's
 };
 
 struct EventHeader {

@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
 #include "recording/frame.h"
 
 namespace cw::recorder {
@@ -111,7 +109,7 @@ void Recorder::begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t s
                           std::uint64_t graph) {
   call.header_ = {.kind = EventKind::call, .flags = flags, .site = site, .self = self, .graph = graph};
   call.arguments_.clear();
-  call.addresses_.clear();
+  call.tensors_ = 0;
   call.contents_.clear();
   call.has_reserved_ = call.is_on_stream_ = false;
 }
@@ -176,30 +174,43 @@ void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound
   call.contents_[static_cast<std::size_t>(content)].bounded_by = bound;
 }
 
+// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred entries (the arguments
+// themselves are compared nowhere, so it must not be worse than that).
+std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
+  const auto product = static_cast<unsigned __int128>(left ^ 0x9e3779b97f4a7c15u) * (right ^ 0xd1b54a32d192ed03u);
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
 std::uint64_t Recorder::key_of(const CallBuilder& call) const {
   const EventHeader& header = call.header_;
-  const auto arguments = call.arguments_.bytes();
-  const std::uint64_t what[] = {header.site, header.self, header.flags, header.self != 0 ? epoch_ : 0,
-                                XXH3_64bits(arguments.data(), arguments.size())};
-  return XXH3_64bits(what, sizeof what) | 1;  // 0 is none
+  std::uint64_t key = mixed(header.site << 8 | header.flags, header.self);
+  key = mixed(key, header.self != 0 ? epoch_ : 0);
+  std::span<const std::byte> rest = call.arguments_.bytes();
+  key = mixed(key, rest.size());
+  while (!rest.empty()) {
+    std::uint64_t words[2] = {};
+    std::memcpy(words, rest.data(), std::min(rest.size(), sizeof words));
+    rest = rest.subspan(std::min(rest.size(), sizeof words));
+    key = mixed(key ^ words[0], key + words[1]);
+  }
+  return key | 1;  // 0 is none
 }
 
 Recorder::Known* Recorder::find_known(std::uint64_t key) {
-  Known* set = &known_[key / 2 % sets * ways];
-  for (std::size_t i = 0; i < ways; ++i)
-    if (set[i].key == key) return set + i;
+  for (Known& known : known_[key / 2 % sets].ways_)
+    if (known.key == key) return &known;
   return nullptr;
 }
 
 Recorder::Known& Recorder::new_known(std::uint64_t key) {
-  Known& known = known_[key / 2 % sets * ways + next_way_++ % ways];
+  Known& known = known_[key / 2 % sets].ways_[next_way_++ % ways];
   if (known.repeats != nullptr) known.repeats->is_retired.store(true, std::memory_order_release);
-  known = {key, 0, new Repeats};
+  known = {key, new Repeats};
   return known;
 }
 
 std::uint64_t Recorder::send(CallBuilder& call) {
-  const bool has_values = std::any_of(call.contents_.begin(), call.contents_.end(), [](const Content& c) { return !c.is_left_out; });
+  const bool has_values = !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(), [](const Content& c) { return !c.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.site]) {
@@ -208,7 +219,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     const std::uint64_t key = key_of(call);
     if (known = find_known(key); known != nullptr) {
       known->repeats->count.fetch_add(1, std::memory_order_release);
-      return known->sequence;
+      return known->repeats->sequence;
     }
     known = &new_known(key);
     call.header_.repeats = known->repeats;
@@ -221,13 +232,13 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   const auto arguments = call.arguments_.bytes();
   EventHeader& header = call.header_;
   header.sequence = ++next_call_;
-  if (known != nullptr) known->sequence = header.sequence;
+  if (known != nullptr) known->repeats->sequence = header.sequence;
   header.contents = static_cast<std::uint16_t>(call.contents_.size());
   header.size = static_cast<std::uint32_t>(arguments.size());
-  header.addresses = static_cast<std::uint32_t>(call.addresses_.size());
+  header.addresses = static_cast<std::uint32_t>(std::min<std::size_t>(call.tensors_, CallBuilder::most_addresses));
   const std::size_t contents_size = call.contents_.size() * sizeof(Content);
   const std::size_t arguments_size = (arguments.size() + 7) & ~std::size_t{7};
-  const std::size_t addresses_size = call.addresses_.size() * sizeof(std::uint64_t);
+  const std::size_t addresses_size = header.addresses * sizeof(std::uint64_t);
   call.event_.resize(sizeof header + contents_size + arguments_size + addresses_size);
   std::byte* at = call.event_.data();
   const auto append = [&at](const void* data, std::size_t size, std::size_t room) {

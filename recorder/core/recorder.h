@@ -55,18 +55,24 @@ class Recorder {
   class CallBuilder {
    public:
     ArgumentWriter& arguments() { return arguments_; }
-    void address(const void* data) { addresses_.push_back(reinterpret_cast<std::uint64_t>(data)); }
+    void address(const void* data) {
+      if (tensors_ < most_addresses) addresses_[tensors_] = reinterpret_cast<std::uint64_t>(data);
+      ++tensors_;
+    }
     /// How many tensors came before.
-    std::uint16_t tensors() const { return static_cast<std::uint16_t>(addresses_.size()); }
+    std::uint16_t tensors() const { return tensors_; }
 
    private:
     friend class Recorder;
+    static constexpr std::size_t most_addresses = 24;
+    // In the order of their use: most calls find the caches full of the engine's own data, and few lines are touched.
     EventHeader header_;
-    ArgumentWriter arguments_;
-    std::vector<std::uint64_t> addresses_;
-    std::vector<Content> contents_;
-    std::vector<std::byte> event_;
+    std::uint16_t tensors_ = 0;
     bool has_reserved_ = false, is_on_stream_ = false;
+    std::vector<Content> contents_;
+    std::array<std::uint64_t, most_addresses> addresses_;
+    ArgumentWriter arguments_;
+    std::vector<std::byte> event_;
     Device::Stream stream_ = nullptr;
   };
   void begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags, std::uint64_t graph);
@@ -99,12 +105,15 @@ class Recorder {
   void stop();
 
  private:
-  /// Calls that were told of and may come again: a cache of four entries a set.
+  /// Calls that were told of and may come again: a cache of four entries a set, and a line of memory a set.
+  static constexpr std::size_t sets = 128, ways = 4;
   struct Known {
-    std::uint64_t key = 0, sequence = 0;
+    std::uint64_t key = 0;
     Repeats* repeats = nullptr;
   };
-  static constexpr std::size_t sets = 128, ways = 4;
+  struct alignas(64) KnownSet {
+    Known ways_[ways];
+  };
 
   std::uint64_t key_of(const CallBuilder& call) const;
   Known* find_known(std::uint64_t key);
@@ -125,7 +134,7 @@ class Recorder {
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
-  std::vector<Known> known_ = std::vector<Known>(sets * ways);
+  std::array<KnownSet, sets> known_;
   unsigned next_way_ = 0;
   std::vector<bool> is_plan_;  ///< by site
   std::uint32_t next_site_ = 0;
