@@ -99,11 +99,11 @@ for stage in "$@"; do
   case $stage in
     truth)
       (export PROBE=$work/probe PYTHONPATH=$tool/probe:$PYTHONPATH
-       serve graphs-recorded 32003 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 40000 --max-running-requests 64 --decode-log-interval 1)
+       serve truth-recorded 32003 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 40000 --max-running-requests 64 --decode-log-interval 1)
       sleep 26
       (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps FLASHINFER_DUMP_MAX_SIZE_GB=40
        serve both-recorded 32004 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 4096 --max-running-requests 16 "${eager[@]}")
-      ready 32003 graphs-recorded; ready 32004 both-recorded
+      ready 32003 truth-recorded; ready 32004 both-recorded
       drive 32003 --prompts "$tool/prompts.json" --num-prompts 60 --concurrency 24 --output-tokens 24 > "$out/truth-graphs.json" &
       client=$!
       drive 32004 --random-prompts --input-tokens 100 --num-prompts 8 --concurrency 3 --output-tokens 4 --temperature 0.8 --top-p 0.9 --top-k 50 > "$out/truth-both.json"
@@ -115,7 +115,7 @@ for stage in "$@"; do
         timeout 100 "$tool/collect-workloads" sanitize --dumps "$work/$kind" --trace-dir "$work/trace-$kind" --select all > "$out/truth-$kind.txt" 2>&1
         (cd "$work/trace-$kind" && tar cJf "$out/truth-$kind.tar.xz" workloads blob collection.json)
       done
-      (cd "$work" && tar cJf "$out/truth.tar.xz" graphs-recorded both-recorded probe.*.jsonl graphs-recorded.log both-recorded.log)
+      (cd "$work" && tar cJf "$out/truth.tar.xz" truth-recorded both-recorded probe.*.jsonl truth-recorded.log both-recorded.log)
       rm -rf "$work/dumps" ;;
     graphs) pair graphs "$models/llama-3.1-8b" 128 --max-total-tokens 100000 ;;
     eager) pair eager "$models/llama-3.1-8b" 128 --max-total-tokens 100000 "${eager[@]}" ;;

@@ -25,6 +25,14 @@ std::uint64_t product(std::span<const std::int64_t> shape) {
   return count;
 }
 
+// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred entries (the arguments
+// themselves are compared nowhere, so it must not be worse than that).
+std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
+  __extension__ using Wide = unsigned __int128;
+  const auto product = static_cast<Wide>(left ^ 0x9e3779b97f4a7c15u) * (right ^ 0xd1b54a32d192ed03u);
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
 // A tensor as rows that are dense: their count and length in elements, and what lies between them.
 struct Rows {
   std::uint64_t count = 1, length = 0, pitch = 0;
@@ -79,6 +87,10 @@ Recorder::Recorder(RecorderOptions options)
 
 Recorder::~Recorder() {
   stop();
+  for (KnownSet& set : known_)
+    for (Known& known : set.ways_)
+      if (known.repeats != nullptr) known.repeats->is_retired = true;
+  collector_.take_repeats();
 }
 
 void Recorder::push(std::span<const std::byte> event) {
@@ -172,13 +184,6 @@ void Recorder::leave_out(CallBuilder& call, const TensorView& tensor, std::uint1
 
 void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound) {
   call.contents_[static_cast<std::size_t>(content)].bounded_by = bound;
-}
-
-// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred entries (the arguments
-// themselves are compared nowhere, so it must not be worse than that).
-std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
-  const auto product = static_cast<unsigned __int128>(left ^ 0x9e3779b97f4a7c15u) * (right ^ 0xd1b54a32d192ed03u);
-  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
 std::uint64_t Recorder::key_of(const CallBuilder& call) const {

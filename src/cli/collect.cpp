@@ -16,6 +16,7 @@
 #include "collect/checkout.h"
 #include "dataset/publication.h"
 #include "pipeline/collection.h"
+#include "record/kit.h"
 
 namespace cw::cli {
 namespace {
@@ -189,7 +190,8 @@ class Collect {
     if (capture() == CaptureKind::level10) return filter(run).environment(folder);
     RecorderArguments recorder = arguments_.recorder;
     recorder.keeps_values = true;  // what is collected is for a dataset, and top_p and routing_logits are a part of it
-    return recorder_variables(recorder, bindings_, folder, run.bindings);
+    recorder.only = functions_of(run.bindings);
+    return recorder_variables(recorder, bindings_, folder);
   }
 
   CaptureFilter filter(const EngineRun& run) const {

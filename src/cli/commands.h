@@ -103,11 +103,13 @@ struct RecorderArguments {
   std::uint64_t budget = 1'000'000'000;
   bool keeps_values = false;
   std::filesystem::path rules;  ///< instead of the built-in ones
+  std::set<std::string> only;   ///< these functions; empty: all
 };
 
 struct RecordArguments {
   std::filesystem::path folder;  ///< empty: recording-TIME here
   std::vector<std::string> command;
+  std::vector<std::string> only;
   RecorderArguments recorder;
 };
 
@@ -171,8 +173,7 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
 /// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and those of writing.
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
-                                                                            const std::filesystem::path& folder,
-                                                                            const std::vector<const Binding*>& only = {});
+                                                                            const std::filesystem::path& folder);
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);

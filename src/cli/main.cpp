@@ -282,6 +282,9 @@ CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
   command->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")->type_name("DIR");
   add_recorder(command, arguments.recorder);
   command->add_flag("--keep-values", arguments.recorder.keeps_values, "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
+  command->add_option("--only", arguments.only, "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")->type_name("NAME");
+  command->footer("Exit status: the command's own, 128 and its signal when one ended it, 1 when it\n"
+                  "could not be started, 2 wrong usage. Its output goes where it would without us.");
   command->add_option("COMMAND", arguments.command, "After --, as you would type it")->required();
   return command;
 }

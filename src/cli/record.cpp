@@ -45,13 +45,12 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
 
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
-                                                                            const fs::path& folder,
-                                                                            const std::vector<const Binding*>& only) {
+                                                                            const fs::path& folder) {
   std::string rules(built_in_recorder_rules());
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
   }
-  CW_TRY(const Json config, recorder_config(bindings, rules, only));
+  CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only));
   CW_TRY(const fs::path kit, unpack_recorder(config));
   return recorder_environment(kit, {folder, arguments.budget, arguments.keeps_values});
 }
@@ -63,7 +62,9 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   if (const auto made = make_directories(folder); !made) return report(made.error());
   std::error_code ignored;
   fs::permissions(folder, fs::perms::owner_all, ignored);
-  auto variables = recorder_variables(arguments.recorder, *bindings, folder);
+  RecorderArguments recorder = arguments.recorder;
+  recorder.only.insert(arguments.only.begin(), arguments.only.end());
+  auto variables = recorder_variables(recorder, *bindings, folder);
   if (!variables) return report(variables.error(), advice_for(variables.error().code));
   const auto status = run_in_foreground({arguments.command, std::move(*variables)});
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");

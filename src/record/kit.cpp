@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <set>
 
 #include <fcntl.h>
 
@@ -77,7 +76,7 @@ Result<fs::path> cache_folder() {
 
 }  // namespace
 
-Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::vector<const Binding*>& only) {
+Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
   try {
     Json config = to_json(YAML::Load(rules));
     if (!config.is_object() || string_member(config, "format") != "1")
@@ -86,17 +85,21 @@ Result<Json> recorder_config(const BindingSet& bindings, const std::string& rule
     for (const char* name : {"decorators", "functions", "scopes", "batches", "state"})
       if (!config.contains(name)) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
     config["values"] = steering_values(bindings);
-    std::set<std::string> names;
-    for (const Binding* binding : only) {
-      names.insert({binding->function, binding->plan_function, binding->init_function});
-      if (binding->beside) names.insert(binding->beside->function);
-    }
-    names.erase("");
-    if (!only.empty()) config["only"] = names;
+    if (!only.empty()) config["only"] = only;
     return config;
   } catch (const YAML::Exception& error) {
     return fail("rules_invalid", "the recorder's rules: {}", error.what());
   }
+}
+
+std::set<std::string> functions_of(const std::vector<const Binding*>& bindings) {
+  std::set<std::string> names;
+  for (const Binding* binding : bindings) {
+    names.insert({binding->function, binding->plan_function, binding->init_function});
+    if (binding->beside) names.insert(binding->beside->function);
+  }
+  names.erase("");
+  return names;
 }
 
 Result<fs::path> unpack_recorder(const Json& config) {

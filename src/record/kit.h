@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,8 +22,11 @@ struct RecordOptions {
 };
 
 /// What the recorder hooks and keeps: data/recorder.yaml (or `rules`, its text), and the index tensors that bindings name.
-/// With `only`, nothing but what those bindings need: what is not hooked costs nothing. Error code "rules_invalid".
-Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::vector<const Binding*>& only = {});
+/// With `only`, nothing but those functions: what is not hooked costs nothing. Error code "rules_invalid".
+Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only = {});
+
+/// The functions that these bindings need.
+std::set<std::string> functions_of(const std::vector<const Binding*>& bindings);
 
 /// data/recorder.yaml as it was at build time.
 std::string_view built_in_recorder_rules();

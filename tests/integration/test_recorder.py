@@ -105,6 +105,20 @@ class RecorderTest(DatasetTest):
         self.assertEqual((seen["calls"], seen["bound"]), (3, 1))
         self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
 
+    @unittest.skipUnless(os.environ.get("CW_SANITIZED_MODULE"), "the module has no sanitizer in this build")
+    def test_under_a_sanitizer(self):
+        """The module itself under AddressSanitizer or ThreadSanitizer, in an interpreter that has neither."""
+        self.record("engine")
+        kit = next((self.folder / "cache").rglob("recorder-*"))
+        shutil.copy(os.environ["CW_SANITIZED_MODULE"], kit / "_collect_workloads_recorder.abi3.so")
+        for number, scenario in enumerate((["engine"], ["threads"], ["children", "fork"], ["raising"], ["garbage", "3"], ["steps", "2000"])):
+            folder = self.folder / f"sanitized{number}"
+            result = subprocess.run([sys.executable, SCENARIO, *scenario], capture_output=True, text=True, timeout=600, env={
+                **self.environment, "PYTHONPATH": f"{kit}:{HERE / 'fakes'}", "COLLECT_WORKLOADS_RECORD": str(folder), "LD_PRELOAD": os.environ["CW_PRELOAD"],
+                "ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "report_signal_unsafe=0:" + os.environ.get("TSAN_OPTIONS", "").replace(" ", ":")})
+            self.assertEqual((result.returncode, "Sanitizer" in result.stderr, "off in process" in result.stderr), (0, False, False), result.stderr[-4000:])
+            self.assertGreater(self.inspect(folder)["calls"], 0)
+
     # -------------------------------------------------------------------------------------------- what it survives
 
     def test_garbage_in_every_place(self):
