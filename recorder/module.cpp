@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -70,6 +71,16 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+// What the engine's own code raised while a call was noted (a signal handler's KeyboardInterrupt, say): the engine's to have.
+struct EnginesException {};
+
+// Clears an error of the noting.
+void clear_error() {
+  if (PyErr_Occurred() == nullptr) return;
+  if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw EnginesException();
+  PyErr_Clear();
+}
+
 std::string_view utf8(PyObject* text) {
   Py_ssize_t size = 0;
   const char* data = PyUnicode_AsUTF8AndSize(text, &size);
@@ -93,7 +104,6 @@ struct Site {
   std::size_t parameters = 0;
   bool has_self = false;
   std::vector<std::pair<Ref, std::uint16_t>> state;  ///< attributes of self, and the names they are recorded by
-  std::uint64_t missing_state = 0;                   ///< a bit for each that self does not have
   std::vector<ContentRule> rules;
   std::uint32_t number = 0;
   bool is_plan = false;
@@ -153,13 +163,14 @@ struct Module {
   bool keeps_values = false;
   std::unique_ptr<Recorder> recorder;
   std::vector<std::unique_ptr<Site>> sites;
-  bool is_off = false;
+  bool is_off = false, is_stopped = false;
   pid_t process = 0;
 
   PyTypeObject* tensor_type = nullptr;
   const ExchangeApi* exchange = nullptr;
   Ref raw_stream;  ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
-  Ref shape, stride, dtype, data_ptr, device, index, type, value, name;  // interned attribute names
+  PyTypeObject* enum_type = nullptr;
+  Ref shape, dtype, data_ptr, device, index, type, name, enum_value, enum_name;  // interned attribute names
   PyTypeObject* dtype_type = nullptr;
   std::unordered_map<PyObject*, std::pair<Ref, std::string>> dtype_names;
 
@@ -226,17 +237,14 @@ class CallReader {
 
   // Attributes that plan() or forward() left on the wrapper.
   void read_state(PyObject* self) {
-    for (std::size_t i = 0; i < site_.state.size(); ++i) {
-      if ((site_.missing_state >> i & 1) != 0) continue;
-      const auto& [attribute, name] = site_.state[i];
-      const Ref value(PyObject_GetAttr(self, attribute.get()));
-      if (value) {
-        argument(name, value.get());
-      } else {
-        PyErr_Clear();
-        site_.missing_state |= std::uint64_t{1} << i;
-      }
+    // From its dictionary: that runs nobody's code, and what is missing costs nothing.
+    const Ref attributes(PyObject_GenericGetDict(self, nullptr));
+    if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
+    for (const auto& [attribute, name] : site_.state) {
+      PyObject* value = PyDict_GetItemWithError(attributes.get(), attribute.get());
+      if (value != nullptr) argument(name, Ref::borrowed(value).get());
     }
+    clear_error();
   }
 
   // All that asks Python is done before the first of it: until the call is sent the GIL must not change hands.
@@ -271,6 +279,7 @@ class CallReader {
     std::uint16_t tensor;
     std::int16_t content = -1;
     void* stream = nullptr;
+    Ref owner;  ///< the tensor: its caller's list may let it go meanwhile
   };
 
   const Pending* find(std::uint16_t name) const {
@@ -282,8 +291,9 @@ class CallReader {
   static std::uint64_t last_of(const TensorView& view) {
     std::uint64_t count = 1;
     for (const std::int64_t extent : view.shape) count *= static_cast<std::uint64_t>(extent);
-    if (count == 0 || view.data == nullptr || view.type.code != 0) return ~std::uint64_t{0};
-    const auto* data = static_cast<const std::byte*>(view.data) + (count - 1) * view.type.bits / 8;
+    if (count == 0 || view.data == nullptr || view.type.code != 0 || view.shape.size() != 1) return ~std::uint64_t{0};
+    const std::int64_t stride = view.strides.empty() ? 1 : view.strides[0];
+    const auto* data = static_cast<const std::byte*>(view.data) + static_cast<std::int64_t>(count - 1) * stride * view.type.bits / 8;
     std::int64_t wide = 0;
     std::int32_t narrow = 0;
     if (view.type.bits == 64)
@@ -300,17 +310,19 @@ class CallReader {
     void* found = nullptr;
     if (module_.exchange != nullptr) {
       if (module_.exchange->current_stream(on_cuda, item.device_id, &found) == 0) return found;
-      PyErr_Clear();
+      clear_error();
     }
     if (module_.raw_stream) {
       const Ref handle(PyObject_CallFunction(module_.raw_stream.get(), "i", static_cast<int>(item.device_id)));
       if (handle) found = PyLong_AsVoidPtr(handle.get());
-      if (PyErr_Occurred() != nullptr) PyErr_Clear();
+      clear_error();
     }
     return found;
   }
 
   std::uint16_t add_name(PyObject* text) {
+    constexpr std::size_t most_names = 1000;  // of an API that takes any keyword
+    if (site_.names.size() >= most_names) return static_cast<std::uint16_t>(most_names - 1);
     site_.names.push_back(Ref::borrowed(text));
     site_.description["names"].push_back(std::string(utf8(text)));
     recorder_.add_name(site_.number, utf8(text));
@@ -332,10 +344,14 @@ class CallReader {
   }
 
   void argument(std::uint16_t name, PyObject* value) {
-    const std::size_t mark = arguments_.mark();
+    const std::size_t mark = arguments_.mark(), pending = pending_.size();
+    const std::uint16_t tensors = call_.tensors();
     arguments_.name(name);
     write(value, site_.rules.empty() ? nullptr : site_.rule(name), 0);
-    if (!arguments_.is_whole()) arguments_.take_back(mark);  // larger than any real one: left out
+    if (arguments_.is_whole()) return;
+    arguments_.take_back(mark);  // larger than any real one: left out, with its tensors
+    call_.take_back_tensors(tensors);
+    pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(pending), pending_.end());
   }
 
   void write(PyObject* value, const ContentRule* rule, int depth) {
@@ -343,13 +359,28 @@ class CallReader {
     if (type == module_.tensor_type) return tensor(value, rule);
     if (value == Py_None) return arguments_.none();
     if (type == &PyBool_Type) return arguments_.boolean(value == Py_True);
+    // Within lists only tensors are of use; numbers there could be anything, tokens too.
+    if (depth > 0 && (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type)) return other(value);
     if (type == &PyLong_Type) return integer(value);
     if (type == &PyFloat_Type) return arguments_.real(PyFloat_AsDouble(value));
-    if (type == &PyUnicode_Type) return arguments_.text(utf8(value));
-    if (PyTuple_Check(value) || PyList_Check(value)) return sequence(value, rule, depth);
+    if (type == &PyUnicode_Type) return text(value);
+    if (PyTuple_Check(value) || type == &PyList_Type) return sequence(value, rule, depth);
     if (module_.tensor_type != nullptr && PyType_IsSubtype(type, module_.tensor_type) != 0) return tensor(value, rule);
     if (module_.dtype_type != nullptr && type == module_.dtype_type) return arguments_.opaque("torch.dtype", dtype_name(value));
+    if (module_.enum_type != nullptr && PyType_IsSubtype(type, module_.enum_type) != 0) return enumerator(value);
     other(value);
+  }
+
+  // Names of modes and layouts, as APIs take them; never a text that somebody wrote.
+  void text(PyObject* value) {
+    const std::string_view characters = utf8(value);
+    const bool is_option = characters.size() <= 24 && std::all_of(characters.begin(), characters.end(), [](unsigned char c) {
+      return c < 128 && (std::isalnum(c) != 0 || c == '_');
+    });
+    if (is_option)
+      arguments_.text(characters);
+    else
+      arguments_.opaque("str", "");
   }
 
   void integer(PyObject* value) {
@@ -365,49 +396,48 @@ class CallReader {
     const auto most_items = std::min<Py_ssize_t>(16, items_left_);
     constexpr int most_depth = 4;
     const Py_ssize_t length = PySequence_Size(value);
-    if (length < 0) PyErr_Clear();
+    if (length < 0) clear_error();
     const Py_ssize_t count = depth < most_depth ? std::clamp<Py_ssize_t>(length, 0, most_items) : 0;
     items_left_ -= count;
     arguments_.sequence(static_cast<std::size_t>(count), static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));
     for (Py_ssize_t i = 0; i < count; ++i) {
       const Ref item(PySequence_GetItem(value, i));
-      if (item) {
+      if (!item) clear_error();
+      if (item)
         write(item.get(), rule, depth + 1);
-      } else {
-        PyErr_Clear();
+      else
         arguments_.none();
-      }
     }
   }
 
-  // Enumerators and numbers of other libraries; of everything else only the type. Nothing is printed: what an object
-  // prints may be long, slow or somebody's secret.
-  void other(PyObject* value) {
-    const Ref type_name(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(value)), module_.name.get()));
-    const std::string type(type_name ? utf8(type_name.get()) : std::string_view("object"));
-    if (!type_name) PyErr_Clear();
-    if (PyLong_Check(value) || !PyIndex_Check(value)) {
-      const Ref number(attribute(value, module_.value));
-      const Ref member(PyObject_GetAttrString(value, "name"));
-      if (number && member && PyLong_Check(number.get()) && PyUnicode_Check(member.get())) {
-        const long long plain = PyLong_AsLongLong(number.get());
-        if (PyErr_Occurred() == nullptr)
-          return arguments_.enumerator(type + "." + std::string(utf8(member.get())), plain);
-      }
-      PyErr_Clear();
-    }
-    if (PyFloat_Check(value)) return arguments_.real(PyFloat_AsDouble(value));
-    if (PyIndex_Check(value)) {
-      const Ref number(PyNumber_Index(value));
-      if (number) return integer(number.get());
-      PyErr_Clear();
-    }
-    arguments_.opaque(type, "");
+  std::string type_name(PyObject* value) {
+    const Ref name(PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(value)), module_.name.get()));
+    if (name && PyUnicode_Check(name.get())) return std::string(utf8(name.get()));
+    clear_error();
+    return "object";
   }
+
+  // By the attributes that Python's enum keeps in the member itself.
+  void enumerator(PyObject* value) {
+    const Ref attributes(PyObject_GenericGetDict(value, nullptr));
+    if (attributes && PyDict_Check(attributes.get())) {
+      PyObject* number = PyDict_GetItemWithError(attributes.get(), module_.enum_value.get());
+      PyObject* member = PyDict_GetItemWithError(attributes.get(), module_.enum_name.get());
+      if (number != nullptr && member != nullptr && PyLong_CheckExact(number) && PyUnicode_Check(member)) {
+        const long long plain = PyLong_AsLongLong(number);
+        if (PyErr_Occurred() == nullptr) return arguments_.enumerator(type_name(value) + "." + std::string(utf8(member)), plain);
+      }
+    }
+    clear_error();
+    other(value);
+  }
+
+  // Of everything else only the type. Nothing of it is called or printed: that may be long, slow or somebody's secret.
+  void other(PyObject* value) { arguments_.opaque(type_name(value), ""); }
 
   Ref attribute(PyObject* object, const Ref& attribute_name) {
     Ref found(PyObject_GetAttr(object, attribute_name.get()));
-    if (!found) PyErr_Clear();
+    if (!found) clear_error();
     return found;
   }
 
@@ -415,7 +445,7 @@ class CallReader {
     auto& known = module_.dtype_names[dtype];
     if (!known.first) {
       const Ref text(PyObject_Str(dtype));
-      if (!text) PyErr_Clear();
+      if (!text) clear_error();
       known = {Ref::borrowed(dtype), std::string(text ? utf8(text.get()) : std::string_view("?"))};
     }
     return known.second;
@@ -433,8 +463,10 @@ class CallReader {
       view.data = static_cast<const std::byte*>(raw.data) + raw.byte_offset;
       view.is_on_device = raw.device_type != on_cpu && raw.device_type != on_pinned_host;
       device_id = raw.device_id;
+    } else if (module_.exchange != nullptr) {
+      clear_error();  // a tracer's, a fake, or of a layout without memory: asking it more could change what is traced
+      return other(value);
     } else {
-      PyErr_Clear();
       by_attributes(value, view, device_id, rule != nullptr);
     }
     arguments_.tensor(view.type, view.shape, view.is_on_device);
@@ -442,7 +474,7 @@ class CallReader {
     call_.address(view.data);
     if (rule == nullptr || !wants_values_ || view.data == nullptr) return;
     const bool is_integer = view.type.code <= 1;
-    if (is_integer || module_.keeps_values) pending_.push_back({.rule = rule, .view = view, .device_id = device_id, .tensor = index});
+    if (is_integer || module_.keeps_values) pending_.push_back({.rule = rule, .view = view, .device_id = device_id, .tensor = index, .owner = Ref::borrowed(value)});
   }
 
   // What torch before 2.10 has, and tensors that DLPack refuses.
@@ -456,7 +488,7 @@ class CallReader {
     view.shape = integers(shape.get());
     if (wants_strides) {
       const Ref strides(PyObject_CallMethod(value, "stride", nullptr));
-      if (!strides) PyErr_Clear();
+      if (!strides) clear_error();
       view.strides = integers(strides.get());
       if (view.strides.size() != view.shape.size()) view.strides = {};
     }
@@ -468,18 +500,19 @@ class CallReader {
     const Ref method = attribute(value, module_.data_ptr);
     const Ref address(method ? PyObject_CallObject(method.get(), nullptr) : nullptr);
     if (address && PyLong_Check(address.get())) view.data = PyLong_AsVoidPtr(address.get());
-    if (PyErr_Occurred() != nullptr) PyErr_Clear();
+    clear_error();
   }
 
   std::span<const std::int64_t> integers(PyObject* tuple) {
     if (tuple == nullptr || !PyTuple_Check(tuple)) return {};
     const Py_ssize_t count = std::min<Py_ssize_t>(PyTuple_Size(tuple), 32);
     auto& numbers = integers_.emplace_back();
-    for (Py_ssize_t i = 0; i < count; ++i) numbers.push_back(PyLong_AsLongLong(PyTuple_GetItem(tuple, i)));
-    if (PyErr_Occurred() != nullptr) {  // symbolic extents
-      PyErr_Clear();
-      numbers.clear();
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      PyObject* item = PyTuple_GetItem(tuple, i);
+      if (!PyLong_CheckExact(item)) return {};  // symbolic extents: asking them for a number would fix it
+      numbers.push_back(PyLong_AsLongLong(item));
     }
+    clear_error();
     return numbers;
   }
 
@@ -494,11 +527,16 @@ class CallReader {
   std::vector<std::vector<std::int64_t>> integers_;  ///< spans point to what these hold, which stays where it is
 };
 
-// The call's number; 0 when nothing was noted.
-std::uint64_t note_call(Module& module, ThreadState& thread, Site& site, PyObject* positional, PyObject* keywords) noexcept {
+struct Noted {
+  Recorder* recorder = nullptr;  ///< null: nothing was noted
+  std::uint64_t call = 0;
+};
+
+// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes through.)
+Noted note_call(Module& module, ThreadState& thread, Site& site, PyObject* positional, PyObject* keywords) {
   try {
     Recorder* recorder = module.on();
-    if (recorder == nullptr) return 0;
+    if (recorder == nullptr) return {};
     PyObject* self = site.has_self && PyTuple_Size(positional) > 0 ? PyTuple_GetItem(positional, 0) : nullptr;
     const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) | (thread.call_depth > 1 ? flag::nested : 0));
     const BuilderLease lease(thread);
@@ -508,15 +546,14 @@ std::uint64_t note_call(Module& module, ThreadState& thread, Site& site, PyObjec
     reader.read(positional, keywords);
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
-    return recorder->send(call);
+    return {recorder, recorder->send(call)};
+  } catch (const EnginesException&) {
+    throw;
   } catch (const std::exception& error) {
     PyErr_Clear();
     module.disable(error.what());
-  } catch (...) {
-    PyErr_Clear();
-    module.disable("unknown error");
   }
-  return 0;
+  return {};
 }
 
 constexpr const char* site_capsule = "collect_workloads.site";
@@ -526,13 +563,20 @@ PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t co
   if (site == nullptr || count != 2) return nullptr;
   ThreadState& thread = this_thread;
   ++thread.call_depth;
-  const std::uint64_t call = note_call(*module_state, thread, *site, arguments[0], arguments[1]);
+  Noted noted;
+  try {
+    noted = note_call(*module_state, thread, *site, arguments[0], arguments[1]);
+  } catch (const EnginesException&) {
+    --thread.call_depth;
+    return nullptr;
+  }
   PyObject* result = PyObject_Call(site->function.get(), arguments[0], arguments[1]);
   --thread.call_depth;
-  if (result == nullptr && call != 0 && module_state->recorder && module_state->process == ::getpid()) {
+  // Not in the child of a fork that the call made.
+  if (result == nullptr && noted.recorder != nullptr && module_state->recorder.get() == noted.recorder) {
     try {
-      module_state->recorder->raised(site->number, call);
-    } catch (...) {
+      noted.recorder->raised(site->number, noted.call);
+    } catch (const std::exception&) {
       module_state->is_off = true;
     }
   }
@@ -694,15 +738,25 @@ PyObject* batch(PyObject*, PyObject* sequences) {
   });
 }
 
+// Gives up the GIL, and has it again whatever happens.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() { PyEval_RestoreThread(state_); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 PyObject* stop(PyObject*, PyObject*) {
   return guarded([] {
-    module_state->is_off = true;
-    if (module_state->recorder && module_state->process == ::getpid()) {
-      // The writer may need as long as the disk does; the GIL is not for that.
-      PyThreadState* state = PyEval_SaveThread();
-      module_state->recorder->stop();
-      PyEval_RestoreThread(state);
-    }
+    Module& module = *module_state;
+    module.is_off = true;
+    if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true)) return;
+    const WithoutGil without;  // the writer may need as long as the disk does
+    module.recorder->stop();
   });
 }
 
@@ -710,6 +764,7 @@ PyObject* stop(PyObject*, PyObject*) {
 PyObject* after_fork(PyObject*, PyObject*) {
   return guarded([] {
     static_cast<void>(module_state->recorder.release());
+    module_state->is_stopped = false;
     this_thread.captured_graph = 0;
   });
 }
@@ -735,18 +790,26 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", 
 
 PyMODINIT_FUNC PyInit__collect_workloads_recorder() {
   using namespace cw::recorder;
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
+    return nullptr;
+  }
   if (module_state == nullptr) {
     module_state = new Module;  // threads may use it until the process ends
     const auto intern = [](const char* text) { return Ref(PyUnicode_InternFromString(text)); };
     Module& module = *module_state;
     module.shape = intern("shape");
-    module.stride = intern("stride");
     module.dtype = intern("dtype");
     module.data_ptr = intern("data_ptr");
     module.device = intern("device");
     module.index = intern("index");
     module.type = intern("type");
-    module.value = intern("value");
+    module.enum_value = intern("_value_");
+    module.enum_name = intern("_name_");
+    const Ref enums(PyImport_ImportModule("enum"));
+    if (!enums) return nullptr;
+    module.enum_type = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(enums.get(), "Enum"));
+    if (module.enum_type == nullptr) return nullptr;
     module.name = intern("__name__");
   }
   return PyModule_Create(&definition);

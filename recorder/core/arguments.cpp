@@ -44,7 +44,11 @@ void ArgumentWriter::real(double value) {
 }
 
 void ArgumentWriter::string(std::string_view value) {
-  value = value.substr(0, most_text);
+  if (value.size() > most_text) {
+    std::size_t end = most_text;  // not within a character of UTF-8
+    while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
+    value = value.substr(0, end);
+  }
   raw(static_cast<std::uint8_t>(value.size()));
   write(value.data(), value.size());
 }

@@ -68,12 +68,25 @@ bool Collector::write(const Json& record) {
   return true;
 }
 
-void Collector::consume(bool gives_up, bool has_room) {
-  while (!is_window_full()) {
+bool Collector::consume(bool gives_up, bool has_room) {
+  constexpr int most_at_a_time = 4096;
+  for (int taken = 0; taken < most_at_a_time && !is_window_full(); ++taken) {
     const auto event = queue_.front();
-    if (event.empty() || !take(event, gives_up, has_room)) return;
+    if (event.empty() || !take(event, gives_up, has_room)) return false;
     queue_.pop();
   }
+  return true;
+}
+
+std::uint64_t Collector::abandon() {
+  std::uint64_t calls = 0;
+  for (auto event = queue_.front(); !event.empty(); event = queue_.front()) {
+    EventHeader header;
+    std::memcpy(&header, event.data(), sizeof header);
+    calls += header.kind == EventKind::call ? 1 : 0;
+    queue_.pop();
+  }
+  return calls;
 }
 
 // False: its copies are under way.
@@ -99,16 +112,9 @@ bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_r
       if (header.site < sites_.size())
         sites_[header.site].names.push_back(Json::from_cbor(body.first(header.size)).get<std::string>());
       return true;
-    case EventKind::raised: {
-      const auto call = recent_.find(header.sequence);
-      if (call != recent_.end()) {
-        ++groups_[call->second].raised;
-      } else {
-        has_news_ = true;
-        write({{"record", "raised"}, {"site", header.site}});
-      }
+    case EventKind::raised:
+      take_raised(header);
       return true;
-    }
     case EventKind::begin:
       graphs_[header.graph].clear();
       return true;
@@ -242,7 +248,7 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   ++site.calls;
   // What was made again under the plan before belongs before this one: readers pair runs with plans by their order.
   if (site.role == Role::plan || site.role == Role::init) take_repeats();
-  Group group{.form = form, .site = header.site, .count = 1, .flags = header.flags, .values = std::move(values)};
+  Group group{.form = form, .site = header.site, .sequence = header.sequence, .count = 1, .flags = header.flags, .values = std::move(values)};
   if (header.self != 0) {
     if (site.role == Role::init) wrappers_.erase(header.self);  // another object at the address of one that is gone
     Wrapper& wrapper = wrapper_of(header.self);
@@ -261,6 +267,24 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   if (header.repeats != nullptr) repeated_.push_back({header.repeats, group});
   if (recent_.size() >= most_recent) recent_.clear();
   recent_[header.sequence] = add(std::move(group));
+}
+
+void Collector::take_raised(const EventHeader& header) {
+  auto call = recent_.find(header.sequence);
+  if (call == recent_.end()) {
+    // Of a call that comes again: its count is taken with the window, into the same group.
+    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(), [&](const Repeated& r) {
+      return r.group.sequence == header.sequence;
+    });
+    if (repeated == repeated_.end()) {
+      write({{"record", "raised"}, {"site", header.site}});
+      return;
+    }
+    Group group = repeated->group;
+    group.count = 0;
+    call = recent_.emplace(header.sequence, add(std::move(group))).first;
+  }
+  ++groups_[call->second].raised;
 }
 
 void Collector::take_repeats() {

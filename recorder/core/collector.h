@@ -37,7 +37,10 @@ class Collector {
 
   /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for copies
   /// and counts the values as lost. `has_room`: whether the file takes content now.
-  void consume(bool gives_up, bool has_room);
+  /// Whether there is more to take now.
+  bool consume(bool gives_up, bool has_room);
+  /// Throws away what waits in the queue, and says how many calls that were.
+  std::uint64_t abandon();
   /// Takes what repeated calls were counted since the last time.
   void take_repeats();
   /// Whether calls wait to be written.
@@ -76,6 +79,7 @@ class Collector {
   };
   struct Group {
     std::uint32_t form = 0, site = 0, wrapper = 0;
+    std::uint64_t sequence = 0;  ///< of the first call
     std::uint64_t plan = 0, count = 0, raised = 0;
     std::int64_t sequences = -1;
     std::uint8_t flags = 0;
@@ -94,6 +98,7 @@ class Collector {
   };
   bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
   void take_site(const Json& json);
+  void take_raised(const EventHeader& header);
   void take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
                  bool has_room);
   void take_replay(const EventHeader& header);

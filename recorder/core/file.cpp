@@ -1,5 +1,7 @@
 #include "file.h"
 
+#include "quiet_thread.h"
+
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -15,7 +17,7 @@ RecordingFile::RecordingFile(const std::string& path) : path_(path) {
   if (file_ < 0)
     fail("cannot create", errno);
   else
-    thread_ = std::thread([this] { write_all(); });
+    thread_ = quiet_thread([this] { write_all(); });
 }
 
 RecordingFile::~RecordingFile() {

@@ -22,10 +22,12 @@ class Queue {
     for (Chunk* chunk = head_; chunk != nullptr;) delete std::exchange(chunk, chunk->next.load());
   }
 
+  enum class Limit { holds, ignored };
+
   /// The producer's side. False, and nothing happens, when the queue is full or memory is.
-  bool push(std::span<const std::byte> item) noexcept {
+  bool push(std::span<const std::byte> item, Limit limit = Limit::holds) noexcept {
     const std::size_t size = sizeof(Size) + padded(item.size());
-    if (size > chunk_size || pending() + size > most_bytes_) return false;
+    if (size > chunk_size || (limit == Limit::holds && pending() + size > most_bytes_)) return false;
     if (tail_->used.load(std::memory_order_relaxed) + size > chunk_size) {
       Chunk* chunk = new (std::nothrow) Chunk;
       if (chunk == nullptr) return false;

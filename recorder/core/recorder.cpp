@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "quiet_thread.h"
 #include "recording/frame.h"
 
 namespace cw::recorder {
@@ -16,6 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto pause = std::chrono::milliseconds(2);
 constexpr auto window = std::chrono::milliseconds(250);
+constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
 constexpr std::size_t most_backlog = 48u << 20;  ///< past it the file takes no content
 constexpr std::size_t most_copied = 16u << 20;   ///< of one tensor
 
@@ -83,7 +85,7 @@ Recorder::Recorder(RecorderOptions options)
       queue_(options_.queue_bytes),
       staging_(options_.staging_bytes),
       collector_(queue_, staging_, without(options_.collector, header_.size())),
-      thread_([this] { run(); }) {}
+      thread_(quiet_thread([this] { run(); })) {}
 
 Recorder::~Recorder() {
   stop();
@@ -93,10 +95,11 @@ Recorder::~Recorder() {
   collector_.take_repeats();
 }
 
-void Recorder::push(std::span<const std::byte> event) {
-  if (!queue_.push(event)) events_lost_.fetch_add(1, std::memory_order_relaxed);
+void Recorder::push(std::span<const std::byte> event, Queue::Limit limit) {
+  if (!queue_.push(event, limit)) events_lost_.fetch_add(1, std::memory_order_relaxed);
 }
 
+// What later events are understood by goes past the limit: there is little of it.
 void Recorder::push(EventHeader header, const Json& body) {
   std::vector<std::uint8_t> cbor;
   if (!body.is_null()) cbor = Json::to_cbor(body);
@@ -104,7 +107,7 @@ void Recorder::push(EventHeader header, const Json& body) {
   std::vector<std::byte> event(sizeof header + cbor.size());
   std::memcpy(event.data(), &header, sizeof header);
   if (!cbor.empty()) std::memcpy(event.data() + sizeof header, cbor.data(), cbor.size());
-  push(event);
+  push(event, header.kind == EventKind::raised ? Queue::Limit::holds : Queue::Limit::ignored);
 }
 
 std::uint32_t Recorder::add_site(const Json& site) {
@@ -160,6 +163,7 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   if (rows.count == 1) rows.length = rows.pitch = content.count;
   if (rows.count > 1 && content.count != product(tensor.shape)) return add();  // a front that ends within a row
   if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
+  if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_) return add();  // one mark is for one stream
   std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
   if (to == nullptr) return add();
   call.has_reserved_ = true;
@@ -313,21 +317,32 @@ void Recorder::flush(std::string frames) {
 void Recorder::run() {
   try {
     auto next_flush = Clock::now() + window;
+    auto deadline = Clock::time_point::max();
     bool is_last = false;
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < most_backlog;
       // Copies that do not come must not make the queue overflow.
-      collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      const bool has_more = collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      // Nor may an engine that ends wait long for what is still in the queue.
+      if (is_last && Clock::now() > deadline) {
+        events_lost_ += collector_.abandon();
+        break;
+      }
       if (Clock::now() >= next_flush) collector_.take_repeats();
       if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
         flush(collector_.take_frames());
         next_flush = Clock::now() + window;
         continue;
       }
-      if (is_last && (queue_.pending() == 0 || !has_room)) break;
-      if (is_stopping_) is_last = true;
       if (file_ && !file_->is_open()) fail(file_->error());
-      if (!is_last) std::this_thread::sleep_for(pause);
+      if (has_more) continue;
+      if (is_last) break;
+      if (is_stopping_) {
+        is_last = true;
+        deadline = Clock::now() + patience;
+        continue;
+      }
+      std::this_thread::sleep_for(pause);
     }
     if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_));
   } catch (const std::exception& error) {
@@ -339,7 +354,7 @@ void Recorder::stop() {
   is_stopping_ = true;
   if (thread_.joinable()) thread_.join();
   // A disk that hangs must not make the engine hang: then the file and its thread are left to the end of the process.
-  if (file_ && !file_->drain(2000)) file_.release();
+  if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count()))) static_cast<void>(file_.release());
 }
 
 }  // namespace cw::recorder

@@ -59,6 +59,8 @@ class Recorder {
       if (tensors_ < most_addresses) addresses_[tensors_] = reinterpret_cast<std::uint64_t>(data);
       ++tensors_;
     }
+    /// Forgets the tensors from this one on.
+    void take_back_tensors(std::uint16_t count) { tensors_ = count; }
     /// How many tensors came before.
     std::uint16_t tensors() const { return tensors_; }
 
@@ -119,7 +121,7 @@ class Recorder {
   Known* find_known(std::uint64_t key);
   Known& new_known(std::uint64_t key);
   bool ensure_device(Device::Stream stream);
-  void push(std::span<const std::byte> event);
+  void push(std::span<const std::byte> event, Queue::Limit limit);
   void push(EventHeader header, const Json& body);
   void run();
   void flush(std::string frames);

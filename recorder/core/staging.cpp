@@ -37,6 +37,8 @@ bool Staging::attach(Device& device) noexcept {
 
 std::byte* Staging::reserve(std::size_t bytes) noexcept {
   if (bytes == 0 || bytes > size_) return nullptr;
+  // A job that could not be closed would leave copies on their way into memory that is given out again.
+  if (last_job_ + 1 - first_job_.load(std::memory_order_acquire) >= most_jobs) return nullptr;
   std::uint64_t begin = aligned(reserved_);
   if (begin % size_ + bytes > size_) begin += size_ - begin % size_;  // not across the ring's end
   if (begin + bytes - freed_.load(std::memory_order_acquire) > size_) return nullptr;

@@ -27,6 +27,7 @@ import os
 import re
 import sys
 import threading
+import types
 
 _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
@@ -60,6 +61,7 @@ def _actions():
     for rule in _config["batches"]:
         add(rule["module"], functools.partial(_watch_batches, rule=rule))
     add("torch.cuda.graphs", _hook_graphs)
+    add("multiprocessing.util", _watch_children)
     return actions
 
 
@@ -241,11 +243,14 @@ def _is_wanted(name):
 def _record_decorated(decorated, function):
     """One of FlashInfer's API: `decorated` is what its own decorator made of `function`."""
     try:
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            return decorated  # what is called is not what runs
         name = function.__qualname__.split("<locals>.")[-1]
         if not _is_wanted(name):
             return decorated
         method = name.rpartition(".")[2]
-        role = ("function" if "." not in name else "init" if method == "__init__"
+        is_method = "." in name and next(iter(inspect.signature(function).parameters), None) == "self"
+        role = ("function" if not is_method else "init" if method == "__init__"
                 else "plan" if method == "plan" else "method")
         return _recorded(decorated, name, function.__module__, role)
     except Exception as error:
@@ -267,6 +272,17 @@ def _hook_function(module, rule):
     if found is None or not _is_wanted(name):
         return
     role = rule.get("role", "function")
+    owner, last = found
+    if inspect.ismodule(owner) and owner is not module:
+        # Another module's function, as this one calls it: this one gets a copy of the other's names, because others may go
+        # by the function's identity (torch.jit and __torch_function__ do).
+        local = rule["name"].partition(".")[0]
+        if rule["name"] != f"{local}.{last}":
+            return
+        copy = types.ModuleType(owner.__name__, owner.__doc__)
+        copy.__dict__.update(owner.__dict__)
+        setattr(module, local, copy)
+        found = copy, last
     setattr(*found, _recorded(getattr(*found), name, module.__name__, role, rule.get("rename"), rule.get("values"),
                                rule.get("parameters", ())))
 
@@ -311,6 +327,16 @@ def _watch_batches(module, rule):
     setattr(*found, batch)
 
 
+def _watch_children(module):
+    """Workers that multiprocessing forks end without atexit; it has a way of its own."""
+    module.register_after_fork(_watch_children, lambda _: module.Finalize(None, _stop, exitpriority=0))
+
+
+def _stop():
+    if _native is not None:
+        _native.stop()
+
+
 def _hook_graphs(module):
     """Calls captured in a graph are remembered with the graph object, and counted when it is replayed."""
     graph_class = getattr(module, "CUDAGraph", None)
@@ -321,9 +347,11 @@ def _hook_graphs(module):
 
     @functools.wraps(begin)
     def capture_begin(self, *args, **kwargs):
-        graph = native.begin_capture()
         try:
-            self._collect_workloads_graph = graph
+            self._collect_workloads_graph = native.begin_capture()
+        except AttributeError:  # a subclass without room: its replays are not counted
+            pass
+        try:
             return begin(self, *args, **kwargs)
         except BaseException:
             native.end_capture()

@@ -1,5 +1,5 @@
 """Found by Python's start in a folder that COLLECT_WORKLOADS_RECORD's owner put on PYTHONPATH: prepares the recorder, then
-runs the sitecustomize that this file hides, if there is one. Needs Python 3.10; does nothing in older ones.
+runs the sitecustomize that this file hides, if there is one. Needs Python 3.10; in older ones it does no more than that.
 """
 import os
 import sys
@@ -13,15 +13,27 @@ def _prepare():
 
         collect_workloads_recorder.install()
     except Exception as error:  # the engine must start whatever happens here
-        sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
+        sys.stderr.write("collect-workloads recorder: off in process %d: %r\n" % (os.getpid(), error))
 
 
 def _chain():
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
+    # Neither this folder nor one of another version of the recorder, which would come back here.
+    def is_other(path):
+        return not os.path.exists(os.path.join(path or ".", "collect_workloads_recorder.py"))
 
-    here = os.path.dirname(os.path.abspath(__file__))
-    others = [path for path in sys.path if os.path.abspath(path or ".") != here]
+    others = [path for path in sys.path if is_other(path)]
+    try:
+        from importlib.machinery import PathFinder
+        from importlib.util import module_from_spec
+    except ImportError:  # Python 2
+        import imp
+
+        try:
+            found = imp.find_module("sitecustomize", others)
+        except ImportError:
+            return
+        imp.load_module("sitecustomize", *found)
+        return
     spec = PathFinder.find_spec("sitecustomize", others)
     if spec is None or spec.loader is None:
         return

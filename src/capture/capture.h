@@ -35,6 +35,8 @@ class Capture {
   /// Nobody is going to read call `index`: a capture that deletes what it is done with may delete it.
   virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
+  /// How it was made: "level10" or "recorder".
+  virtual const char* kind() const = 0;
   /// Changes when, and only when, another run was captured: growing keeps it.
   virtual std::string id() const = 0;
 };

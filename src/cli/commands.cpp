@@ -21,7 +21,7 @@ Result<BindingSet> load_bindings(const CommonArguments& common) {
 
 std::string_view advice_for(std::string_view code) {
   if (code == "disk_full") return "Free some space and run the same command again; the dataset is valid as it is.";
-  if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it.";
+  if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with recordings (*.cbor).";
   if (code == "not_found") return "Check the path.";
   if (code == "unwritable") return "Check the permissions of the dataset's folder.";
   if (code == "checkpoint_malformed") return "Remove that folder and collect anew; what the dataset has stays.";

@@ -497,7 +497,9 @@ int main(int argc, char** argv) {
       if (option->get_items_expected_max() == 1) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.parse(std::move(*expanded));
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? exit_success : exit_usage;
+    const int status = app.exit(error) == 0 ? exit_success : exit_usage;
+    if (status == exit_usage && record->parsed()) std::fputs("Give the command to record after --, as you would type it.\n", stderr);
+    return status;
   }
   std::optional<tbb::global_control> limit;
   if (common.threads > 0) limit.emplace(tbb::global_control::max_allowed_parallelism, common.threads);

@@ -46,6 +46,8 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
                                                                             const fs::path& folder) {
+  if (arguments.budget > std::uint64_t{1} << 60)  // a negative number, too
+    return fail("usage", "--record-budget is no size of a file");
   std::string rules(built_in_recorder_rules());
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
@@ -59,9 +61,10 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
   const fs::path folder = arguments.folder.empty() ? default_folder() : arguments.folder;
-  if (const auto made = make_directories(folder); !made) return report(made.error());
   std::error_code ignored;
-  fs::permissions(folder, fs::perms::owner_all, ignored);
+  const bool is_new = !fs::exists(folder, ignored);
+  if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
+  if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);

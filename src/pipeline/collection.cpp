@@ -66,6 +66,8 @@ Json definitions_json(const SanitizeOutcome& outcome) {
                                          {"derived_calls", definition.derived},
                                           {"derived_because", std::move(cites)},
                                          {"workloads", std::move(kept)}};
+    // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the workloads.
+    if (definition.padded > 0) json[definition.definition->name]["padded_calls"] = definition.padded;
   }
   return json;
 }
@@ -78,7 +80,7 @@ std::string collection_id(const Capture& capture, const Survey& survey) {
 
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
   const Survey& survey = outcome.survey;
-  Json section = {{"id", collection_id(capture, survey)}, {"source", "level10"}};
+  Json section = {{"id", collection_id(capture, survey)}, {"source", capture.kind()}};
   if (!options.provenance.is_null()) section["run"] = options.provenance;
   section.update({
           {"flashinfer_versions", survey.flashinfer_versions},

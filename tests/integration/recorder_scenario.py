@@ -10,6 +10,7 @@ import time
 
 import torch
 from flashinfer import decode, norm, sampling
+from sglang.srt.layers.quantization import unquant
 from torch import Tensor, empty
 
 HEADS, KV_HEADS, DIM = 32, 8, 128
@@ -57,7 +58,8 @@ def engine():
     # What the capture planned with is in no replay.
     sampling.top_k_top_p_sampling_from_probs(empty(2, 128256, dtype=torch.float32), Tensor([40, 50]),
                                              Tensor([0.5, 0.75], torch.float32), filter_apply_order="joint")
-    torch.nn.functional.linear(empty(2, 2048, dtype=torch.float16), empty(128, 2048, dtype=torch.float16))
+    unquant.apply(empty(2, 2048, dtype=torch.float16), empty(128, 2048, dtype=torch.float16))
+    torch.nn.functional.linear(empty(1, 8), empty(8, 8))  # everybody else's is left alone
 
 
 def children(kind):
@@ -92,6 +94,111 @@ def threads():
         worker.start()
     for worker in workers:
         worker.join()
+
+
+def raising_for_long():
+    """The same failing call again and again, over several windows of the recording."""
+    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    plan(wrapper, [3])
+    for _ in range(300):
+        try:
+            wrapper.run(None, kv)
+        except ValueError:
+            time.sleep(0.003)
+
+
+def two_wrappers():
+    """A wrapper that never was told of a window, and one that was."""
+    a, b = (decode.BatchDecodeWithPagedKVCacheWrapper(empty(64)) for _ in "ab")
+    plan(a, [3])
+    a.run(empty(1, HEADS, DIM), kv)
+    plan(b, [4])
+    b.forward(empty(1, HEADS, DIM), kv, sm_scale=0.125, window_left=128, logits_soft_cap=30.0)
+
+
+def signals():
+    """An engine that waits for a signal, and one whose handler raises while a call is noted."""
+    norm.rmsnorm(empty(1, 64), empty(64))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    class Slow(Tensor):  # a tensor whose attributes run Python's bytecode, where handlers run
+        @property
+        def dtype(self):
+            for _ in range(2000):
+                pass
+            return torch.int32
+
+        @dtype.setter
+        def dtype(self, value):
+            pass
+
+    signal.signal(signal.SIGALRM, interrupt)
+    slow, raised, arrived = Slow([1]), 0, 0
+    for _ in range(100):
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        try:
+            for _ in range(1000):
+                norm.rmsnorm(slow, slow)
+        except KeyboardInterrupt:
+            arrived += 1
+    assert arrived == 100, arrived
+
+
+def daemons():
+    """The interpreter ends while daemon threads are in the middle of calls."""
+    import threading
+
+    class Property(Tensor):
+        @property
+        def dtype(self):
+            return torch.int32 if time.sleep(0) is None else None
+
+        @dtype.setter
+        def dtype(self, value):
+            pass
+
+    tensor = Property([1])
+
+    def work():
+        while True:
+            norm.rmsnorm(tensor, tensor)
+
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.3)
+
+
+def pool():
+    """Workers of multiprocessing, which end without atexit."""
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(2) as workers:
+        workers.map(in_pool, range(4), chunksize=1)
+        workers.close()
+        workers.join()
+
+
+def in_pool(number):
+    norm.rmsnorm(empty(number + 1, 64), empty(64))
+
+
+def stop_twice():
+    import threading
+
+    import collect_workloads_recorder
+
+    norm.rmsnorm(empty(1, 64), empty(64))
+    stops = [threading.Thread(target=collect_workloads_recorder._stop) for _ in range(8)]
+    for thread in stops:
+        thread.start()
+    for thread in stops:
+        thread.join()
+    norm.rmsnorm(empty(1, 64), empty(64))
 
 
 def raising():
@@ -150,7 +257,7 @@ def garbage(seed):
             return [value(depth + 1) for _ in range(rng.randint(0, 40 if depth == 0 else 2))]
         return rng.choice(kinds)
 
-    functions = [norm.rmsnorm, sampling.top_p_sampling_from_probs, torch.nn.functional.linear]
+    functions = [norm.rmsnorm, sampling.top_p_sampling_from_probs, unquant.apply]
     wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
     for _ in range(3000):
         first = value()
@@ -175,10 +282,14 @@ def secret():
         def __repr__(self):
             return SECRET
 
+    class Named:
+        name, value, _name_, _value_ = SECRET, 7, SECRET, 7
+
     hidden = Tensor(tokens, torch.int64)
     as_bytes = Tensor(tokens, torch.int32)
     norm.rmsnorm(Tensor([float(t) for t in tokens], torch.float32), Tensor(tokens), Request(), out=as_bytes)
-    torch.nn.functional.linear(hidden, as_bytes, {"prompt": SECRET})
+    unquant.apply(hidden, as_bytes, {"prompt": SECRET})
+    norm.rmsnorm(tokens, (SECRET, Named()), SECRET, out=[tokens], enable_pdl=SECRET.replace("-", " "))
     sampling.top_p_sampling_from_probs(Tensor([float(t) for t in tokens], torch.float32), Request(), indices=hidden)
     wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
     wrapper.note = SECRET

@@ -129,6 +129,35 @@ class RecorderTest(DatasetTest):
             self.assertNotIn("off in process", result.stderr)
             self.assertEqual(self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.plan"]["calls"], 3001)
 
+    def test_what_an_attack_found(self):
+        """Each of these killed, hung or misled once."""
+        for scenario in ("signals", "stop_twice"):
+            self.recording = self.folder / scenario
+            result = self.record(scenario)
+            self.assertEqual(result.stderr.count("off in process"), 0, result.stderr)
+        self.recording = self.folder / "long"
+        self.record("raising_for_long")
+        seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]
+        self.assertEqual(({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], seen["calls"]), (300, 300))
+        self.recording = self.folder / "wrappers"
+        self.record("two_wrappers")
+        seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]
+        self.assertEqual((seen["bound"], [r["reason"] for r in seen["rejections"]]), (1, ["sliding_window"]))
+        self.recording = self.folder / "pool"
+        self.record("pool")
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 4)
+
+    def test_one_recorder_in_another(self):
+        own = self.folder / "own"
+        own.mkdir()
+        (own / "sitecustomize.py").write_text("import os; os.environ['OWN'] = 'ran'\n")
+        self.environment["PYTHONPATH"] = f"{own}:{HERE / 'fakes'}"
+        inner = [BINARY, "record", "-q", "--only", "rmsnorm", "-o", self.recording, "--", sys.executable, "-c",
+                 "import os; from flashinfer import norm; import torch; norm.rmsnorm(torch.empty(1, 64), torch.empty(64)); print(os.environ['OWN'])"]
+        result = run("record", "-o", self.folder / "outer", "--", *inner, check=0, env=self.environment)
+        self.assertEqual(result.stdout, "ran\n", result.stderr)
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+
     def test_another_tools_import_hook(self):
         self.record("foreign_finder")
         self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
@@ -243,6 +272,12 @@ class RecorderTest(DatasetTest):
         result = run("record", "-o", self.recording, "--", "no-such-command", check=1, env=self.environment)
         self.assertIn("cannot start no-such-command", result.stderr)
         run("record", "-o", self.recording, check=2, env=self.environment)
+        self.assertIn("after --", run("record", sys.executable, "-c", "1", check=2, env=self.environment).stderr)
+        self.assertIn("--record-budget", run("record", "--record-budget", "-5", "--", "true", check=1, env=self.environment).stderr)
+        there = self.folder / "there"
+        there.mkdir(mode=0o755)
+        run("record", "-o", there, "--", "true", check=0, env=self.environment)
+        self.assertEqual(there.stat().st_mode & 0o777, 0o755, "a folder that was there is left as it is")
         self.assertIn("sanitize --dumps", self.record("engine").stderr)
 
     def test_signals_reach_the_command(self):

@@ -40,6 +40,7 @@ class DumpCapture final : public Capture {
   Result<Call> read(std::size_t index) const override;
   void release(std::size_t index) const override;
   std::string id() const override;
+  const char* kind() const override { return "level10"; }
 
   const std::vector<CaptureDefect>& defects() const override { return defects_; }
 

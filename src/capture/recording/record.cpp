@@ -1,5 +1,7 @@
 #include "capture/recording/record.h"
 
+#include <algorithm>
+
 namespace cw::recording {
 namespace {
 
@@ -26,10 +28,17 @@ class DepthGuard : public nlohmann::json_sax<Json> {
   int depth_ = 0;
 };
 
-template <typename Number = std::uint64_t>
-Number number_or(const Json& json, const char* name, Number otherwise) {
+// Far more than any process makes of anything, and sums of it do not wrap.
+constexpr std::int64_t most = std::int64_t{1} << 48;
+
+// A number of 0 or more, `otherwise` when there is none. False when there is something else.
+bool number(const Json& json, const char* name, std::int64_t limit, std::int64_t& value) {
   const auto found = json.find(name);
-  return found != json.end() && found->is_number_integer() ? found->get<Number>() : otherwise;
+  if (found == json.end()) return true;
+  if (!found->is_number_integer() || (found->is_number_unsigned() && found->get<std::uint64_t>() > static_cast<std::uint64_t>(limit)))
+    return false;
+  value = found->get<std::int64_t>();
+  return value >= 0;
 }
 
 bool is_set(const Json& json, const char* name) {
@@ -62,7 +71,7 @@ class ArgumentParser {
     if (!json.is_object()) return malformed("an argument of no known kind");
     if (json.contains("dtype")) return tensor(json);
     if (const auto items = json.find("items"); items != json.end() && items->is_array()) return sequence(*items, true);
-    if (json.contains("enum")) return Value{Enumerator{string_member(json, "enum"), number_or<std::int64_t>(json, "value", 0)}};
+    if (json.contains("enum")) return Value{Enumerator{string_member(json, "enum"), json.contains("value") && json["value"].is_number_integer() ? json["value"].get<std::int64_t>() : 0}};
     return Value{Opaque{string_member(json, "type"), string_member(json, "text")}};
   }
 
@@ -129,11 +138,14 @@ std::optional<ValuesRecord> as_values(std::string_view payload) {
 Result<CallGroup> parse_group(const Json& json) {
   if (!json.is_object() || !json.contains("form") || !json.contains("count")) return malformed("calls without form or count");
   CallGroup group;
-  group.form = number_or<std::uint32_t>(json, "form", 0);
-  group.count = number_or(json, "count", std::uint64_t{0});
-  group.wrapper = number_or<std::uint32_t>(json, "wrapper", 0);
-  group.raised = number_or(json, "raised", std::uint64_t{0});
-  group.sequences = number_or<std::int64_t>(json, "sequences", -1);
+  std::int64_t form = 0, count = 0, wrapper = 0, raised = 0;
+  if (!number(json, "form", most_numbers, form) || !number(json, "count", most, count) || !number(json, "wrapper", most_numbers, wrapper) ||
+      !number(json, "raised", most, raised) || !number(json, "sequences", most, group.sequences))
+    return malformed("calls with a number that is none, or out of its range");
+  group.form = static_cast<std::uint32_t>(form);
+  group.count = static_cast<std::uint64_t>(count);
+  group.wrapper = static_cast<std::uint32_t>(wrapper);
+  group.raised = static_cast<std::uint64_t>(std::min(raised, count));
   group.is_dummy = is_set(json, "dummy");
   group.is_nested = is_set(json, "nested");
   group.is_replayed = is_set(json, "replayed");
@@ -145,8 +157,11 @@ Result<CallGroup> parse_group(const Json& json) {
   for (const Json& item : *values) {
     if (!item.is_object()) return malformed("values of no known form");
     CallValues parsed;
-    parsed.tensor = number_or<std::uint32_t>(item, "tensor", 0);
-    parsed.count = number_or(item, "count", std::uint64_t{0});
+    std::int64_t tensor = 0, entries = 0;
+    if (!number(item, "tensor", most_numbers, tensor) || !number(item, "count", most, entries))
+      return malformed("values with a number that is none, or out of its range");
+    parsed.tensor = static_cast<std::uint32_t>(tensor);
+    parsed.count = static_cast<std::uint64_t>(entries);
     const std::string state = string_member(item, "state");
     parsed.state = state == "kept"          ? CallValues::State::kept
                    : state == "sampled_out" ? CallValues::State::sampled_out

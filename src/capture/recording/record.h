@@ -26,6 +26,9 @@ struct ValuesRecord {
 /// their names.
 std::optional<ValuesRecord> as_values(std::string_view payload);
 
+/// Sites, forms and wrappers are numbered below this.
+inline constexpr std::int64_t most_numbers = 0xffffffff;
+
 /// Index values that a call was made with.
 struct CallValues {
   enum class State : std::uint8_t { kept, sampled_out, lost };

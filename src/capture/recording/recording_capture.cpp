@@ -16,6 +16,13 @@ constexpr std::size_t chunk = 8 << 20;
 constexpr std::size_t most_cached_forms = 4096;
 constexpr int format = 1;
 
+// A name as a terminal may have it.
+std::string printable(std::string name) {
+  for (char& c : name)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return name;
+}
+
 }  // namespace
 
 // The values of one call's tensors, read from the recording when they are asked for.
@@ -181,8 +188,15 @@ void RecordingCapture::take_record(std::uint32_t number, const Json& record, std
     file.header = record;
     return;
   }
+  const auto numbered = [&record](const char* name) -> std::optional<std::uint32_t> {
+    const auto found = record.find(name);
+    if (found == record.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > most_numbers) return {};
+    return found->get<std::uint32_t>();
+  };
   if (kind == "site") {
-    Site site{string_member(record, "function"), string_member(record, "module"), string_member(record, "version"), nullptr};
+    const auto number_of_site = numbered("site");
+    if (!number_of_site) return add_defect(file, "record_malformed", "a site without a number");
+    Site site{printable(string_member(record, "function")), string_member(record, "module"), string_member(record, "version"), nullptr};
     const std::string text = string_member(record, "signature");
     std::shared_ptr<const Signature>& signature = signatures_[text];
     if (!signature) {
@@ -191,12 +205,11 @@ void RecordingCapture::take_record(std::uint32_t number, const Json& record, std
       signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
     }
     site.signature = signature;
-    file.sites[unsigned_member(record, "site")] = std::move(site);
+    file.sites[*number_of_site] = std::move(site);
   } else if (kind == "form") {
-    const std::uint64_t site = unsigned_member(record, "site");
-    if (!file.sites.contains(site)) return add_defect(file, "record_malformed", "a form of a site that is not there");
-    file.forms[static_cast<std::uint32_t>(unsigned_member(record, "form"))] = {{offset, static_cast<std::uint32_t>(size)},
-                                                                              static_cast<std::uint32_t>(site)};
+    const auto site = numbered("site"), form = numbered("form");
+    if (!site || !form || !file.sites.contains(*site)) return add_defect(file, "record_malformed", "a form of a site that is not there");
+    file.forms[*form] = {{offset, static_cast<std::uint32_t>(size)}, *site};
   } else if (kind == "calls") {
     const auto calls = record.find("calls");
     if (calls == record.end() || !calls->is_array()) return add_defect(file, "record_malformed", "calls without a list");
@@ -206,8 +219,14 @@ void RecordingCapture::take_record(std::uint32_t number, const Json& record, std
         add_defect(file, group.error().code, group.error().message);
       } else if (!file.forms.contains(group->form)) {
         add_defect(file, "record_malformed", "calls of a form that is not there");
-      } else if (group->count > 0) {
-        entries_.push_back({number, offset, std::move(*group)});
+      } else {
+        // Those that raised are entries of their own.
+        CallGroup raised = *group;
+        raised.count = raised.raised;
+        group->count -= group->raised;
+        group->raised = 0;
+        if (group->count > 0) entries_.push_back({number, offset, std::move(*group)});
+        if (raised.count > 0) entries_.push_back({number, offset, std::move(raised)});
       }
     }
   } else if (kind == "end") {
@@ -274,9 +293,9 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   Call call;
   call.function = site.function;
   call.module = site.module;
-  call.status = group.is_dummy                   ? CallStatus::dummy
-                : group.raised >= group.count ? CallStatus::unfinished
-                                                 : CallStatus::completed;
+  call.status = group.is_dummy      ? CallStatus::dummy
+                : group.raised > 0 ? CallStatus::unfinished
+                                   : CallStatus::completed;
   call.wrapper = process(index);
   call.wrapper.self = group.wrapper;
   call.order = index;

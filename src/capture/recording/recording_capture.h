@@ -43,6 +43,7 @@ class RecordingCapture final : public Capture {
   Result<Call> read(std::size_t index) const override;
   const std::vector<CaptureDefect>& defects() const override { return defects_; }
   std::string id() const override;
+  const char* kind() const override { return "recorder"; }
 
  private:
   struct Place {
@@ -62,7 +63,7 @@ class RecordingCapture final : public Capture {
     FileDescriptor descriptor;
     std::uint64_t offset = 0;  ///< read up to here
     Json header;
-    std::map<std::uint64_t, Site> sites;
+    std::map<std::uint32_t, Site> sites;
     std::unordered_map<std::uint32_t, Form> forms;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false, has_ended = false;

@@ -1,0 +1,24 @@
+// Threads of our own in somebody else's process: no signal is delivered to them, so that whoever waits for one gets it.
+#pragma once
+
+#include <csignal>
+#include <pthread.h>
+#include <thread>
+#include <utility>
+
+namespace cw::recorder {
+
+template <typename Work>
+std::thread quiet_thread(Work work) {
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  // A thread begins with its creator's mask.
+  struct Restore {
+    const sigset_t& mask;
+    ~Restore() { ::pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+  } restore{before};
+  return std::thread(std::move(work));
+}
+
+}  // namespace cw::recorder
