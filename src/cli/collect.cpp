@@ -493,12 +493,16 @@ class Collect {
     console_.done(fmt::format("engine ended; at most {:.2f} GB captured on disk{}",
                               static_cast<double>(outcome.peak_disk) / 1e9,
                               outcome.freezes > 0 ? fmt::format(", engine frozen {} times meanwhile", outcome.freezes) : ""));
+    if (options.capture == CaptureKind::recording && outcome.sanitized.survey.processes.empty())
+      console_.note(fmt::format("{}; {} says what was started. --capture level10 needs no more than FlashInfer",
+                                nothing_recorded, options.engine.log.string()));
     console_.title("Workloads");
     std::vector<std::string> names;
     for (const Definition* definition : run.definitions) names.push_back(definition->name);
     console_.text(describe(outcome.sanitized, names));
     console_.text("\n" + coverage(outcome));
-    console_.text(next_steps(outcome.sanitized, arguments_.trace_dir, false, arguments_.engine.engine == "simulated"));
+    console_.text(next_steps(outcome.sanitized, arguments_.trace_dir, false, arguments_.engine.engine == "simulated",
+                             options.keeps_dumps ? options.dumps.string() : ""));
     if (options.keeps_dumps) console_.text("The dumps are kept in\n  " + options.dumps.string() + "\n");
   }
 

@@ -175,6 +175,11 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
                                                                             const BindingSet& bindings,
                                                                             const std::filesystem::path& folder);
 
+/// Why a recorded program may have left nothing.
+inline constexpr const char* nothing_recorded =
+    "nothing was recorded: no process called FlashInfer or another function that is hooked (a Python of 3.10 or newer, not "
+    "started with -I or -S)";
+
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);
 
@@ -187,10 +192,10 @@ Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments&
 TrafficOptions traffic_options(const TrafficArguments& arguments);
 std::string describe(const TrafficReport& report);
 
-/// The table of what a capture gave, and what to do next, as sanitize prints them.
+/// The table of what a capture gave, and what to do next, as sanitize prints them. `capture`: where it still is; empty: nowhere.
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
 std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
-                       bool is_simulated);
+                       bool is_simulated, std::string_view capture);
 
 /// What is done with a dataset from here on, a command a line. What was simulated is not submitted.
 std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated);

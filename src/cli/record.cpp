@@ -33,8 +33,7 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
   });
   const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
   if (files == 0)
-    return fmt::format("collect-workloads: {}nothing was recorded: no process called FlashInfer or another function that is "
-                       "hooked (a Python of 3.10 or newer, not started with -I or -S)\n", ended);
+    return fmt::format("collect-workloads: {}{}\n", ended, nothing_recorded);
   return fmt::format("collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
                      "Next:\n  collect-workloads inspect {}\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
                      ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),

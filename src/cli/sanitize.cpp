@@ -52,7 +52,7 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
 }
 
 std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
-                       bool is_simulated) {
+                       bool is_simulated, std::string_view capture) {
   const std::string dir = trace_dir.string();
   std::size_t added = 0, kept = 0;
   for (const DefinitionOutcome& definition : outcome.definitions) {
@@ -65,7 +65,9 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
                          ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
                          : "";
   if (kept == 0)
-    return text + "\nNo workloads. See why, call by call:\n  collect-workloads inspect DUMPS --trace-dir " + dir + "\n";
+    return text + (capture.empty()
+                       ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
+                       : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n", capture, dir));
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
                       (trace_dir / "workloads").string(), collection_file);
   return text + "Next:\n" + next_commands(trace_dir, is_simulated);
@@ -102,7 +104,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     std::puts(dump_indented(json).c_str());
   } else {
     std::fputs(describe(*outcome, options.definition_names).c_str(), stdout);
-    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run, false).c_str(), stdout);
+    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run, false, arguments.dumps[0].string()).c_str(), stdout);
   }
   return kept > 0 ? exit_success : exit_no_workloads;
 }

@@ -28,7 +28,8 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
     progress.update("waiting for the first call");
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  auto watcher = Watcher::create({arguments.dumps, kind_of(arguments.dumps), arguments.keeps_dumps, {}}, *dataset, *bindings,
+  const CaptureKind kind = kind_of(arguments.dumps);
+  auto watcher = Watcher::create({arguments.dumps, kind, arguments.keeps_dumps, {}}, *dataset, *bindings,
                                  arguments.options);
   if (!watcher) return report(watcher.error());
   std::uint64_t calls = 0;
@@ -56,7 +57,8 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
     std::puts(dump_indented(collection_section((*watcher)->capture(), *outcome, (*watcher)->options())).c_str());
   else
     std::fputs((describe(*outcome, arguments.options.definition_names) +
-                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run, false))
+                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run, false,
+                           arguments.keeps_dumps || kind == CaptureKind::recording ? arguments.dumps.string() : ""))
                    .c_str(),
                stdout);
   return kept > 0 ? exit_success : exit_no_workloads;

@@ -366,7 +366,7 @@ class CollectTest(unittest.TestCase):
     def sglang(self, *flags, prompts=20, definitions=(DECODE,), engine="sglang"):
         """The command with a stand-in for an environment that has SGLang."""
         self.environment["ENGINE_PYTHON_LOG"] = os.path.join(self.folder, "asked")
-        command = self.command("--random-prompts", *flags, prompts=prompts, definitions=definitions)
+        command = self.command("--random-prompts", "--capture", "level10", *flags, prompts=prompts, definitions=definitions)
         command[command.index("simulated")] = engine
         return command
 
@@ -440,8 +440,13 @@ class CollectTest(unittest.TestCase):
         command = [word for word in self.command(prompts=10)]
         at = command.index("--engine-args")
         del command[at:at + 2]
-        self.run_tool(command + ["--random-prompts", "--launch-command",
-                                 f"'{BINARY}' serve --model-name llama-3.1-8b --host {{host}} --port {{port}} --max-total-tokens 16384"])
+        command += ["--random-prompts", "--launch-command",
+                    f"'{BINARY}' serve --model-name llama-3.1-8b --host {{host}} --port {{port}} --max-total-tokens 16384"]
+        # The recorder is for Python, which this engine has not.
+        nothing = re.sub(r"\s+", " ", self.run_tool(command, status=3).stdout)
+        self.assertIn("nothing was recorded: no process called FlashInfer", nothing)
+        self.assertIn("run it with --keep-dumps", nothing)
+        self.run_tool(command + ["--capture", "level10"])
         self.assertEqual(self.collection()["run"]["engine"], "command")
         self.assertGreater(len(self.workloads(DECODE)), 0)
 
