@@ -266,6 +266,18 @@ def _owner(module, path):
     return (module, last) if module is not None and hasattr(module, last) else None
 
 
+def _wrap(module, path, make):
+    """Puts make(native, function) in the place of a function, where it is there and recording is on."""
+    found = _owner(module, path)
+    native = _load()
+    if found is None or native is None:
+        return
+    function = getattr(*found)
+    wrapped = make(native, function)
+    if wrapped is not None:
+        setattr(*found, _invisible(functools.wraps(function)(wrapped), function))
+
+
 def _hook_function(module, rule):
     found = _owner(module, rule["name"])
     name = rule.get("as", rule["name"])
@@ -288,43 +300,37 @@ def _hook_function(module, rule):
 
 
 def _mark_scope(module, rule):
-    found = _owner(module, rule["name"])
-    native = _load()
-    if found is None or native is None:
-        return
-    function = getattr(*found)
+    def make(native, function):
+        def scope(*args, **kwargs):
+            native.begin_dummy()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                native.end_dummy()
 
-    @functools.wraps(function)
-    def scope(*args, **kwargs):
-        native.begin_dummy()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            native.end_dummy()
+        return scope
 
-    setattr(*found, _invisible(scope, function))
+    _wrap(module, rule["name"], make)
 
 
 def _watch_batches(module, rule):
-    found = _owner(module, rule["name"])
-    native = _load()
-    if found is None or native is None:
-        return
-    function = getattr(*found)
     parameter = rule["sequences"]
-    names = list(inspect.signature(function).parameters)
-    if parameter not in names:
-        return
-    place = names.index(parameter)
 
-    @functools.wraps(function)
-    def batch(*args, **kwargs):
-        sequences = kwargs.get(parameter, args[place] if place < len(args) else None)
-        if isinstance(sequences, int) and sequences >= 0:
-            native.batch(sequences)
-        return function(*args, **kwargs)
+    def make(native, function):
+        names = list(inspect.signature(function).parameters)
+        if parameter not in names:
+            return None
+        place = names.index(parameter)
 
-    setattr(*found, batch)
+        def batch(*args, **kwargs):
+            sequences = kwargs.get(parameter, args[place] if place < len(args) else None)
+            if isinstance(sequences, int) and sequences >= 0:
+                native.batch(sequences)
+            return function(*args, **kwargs)
+
+        return batch
+
+    _wrap(module, rule["name"], make)
 
 
 def _watch_children(module):

@@ -1,27 +1,9 @@
 #include "engine/recipes.h"
 
-#include <yaml-cpp/yaml.h>
+#include "base/yaml.h"
 
 namespace cw {
 namespace {
-
-Json to_json(const YAML::Node& node) {
-  if (node.IsMap()) {
-    Json object = Json::object();
-    for (const auto& item : node) object[item.first.as<std::string>()] = to_json(item.second);
-    return object;
-  }
-  if (node.IsSequence()) {
-    Json list = Json::array();
-    for (const auto& item : node) list.push_back(to_json(item));
-    return list;
-  }
-  std::int64_t integer = 0;
-  double real = 0;
-  if (YAML::convert<std::int64_t>::decode(node, integer)) return integer;
-  if (YAML::convert<double>::decode(node, real)) return real;
-  return node.IsNull() ? Json() : Json(node.Scalar());
-}
 
 std::vector<std::string> words(const YAML::Node& node) {
   std::vector<std::string> result;

@@ -5,32 +5,16 @@
 
 #include <fcntl.h>
 
-#include <yaml-cpp/yaml.h>
-
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/output.h"
+#include "base/yaml.h"
 #include "record/built_in_recorder.h"
 
 namespace cw {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Everything in the rules is a string, a list or a map.
-Json to_json(const YAML::Node& node) {
-  if (node.IsMap()) {
-    Json json = Json::object();
-    for (const auto& item : node) json[item.first.as<std::string>()] = to_json(item.second);
-    return json;
-  }
-  if (node.IsSequence()) {
-    Json json = Json::array();
-    for (const auto& item : node) json.push_back(to_json(item));
-    return json;
-  }
-  return node.IsScalar() ? Json(node.as<std::string>()) : Json();
-}
 
 // "indptr" of the expression `plan.indptr[-1]`, when that is all it is.
 std::string bound_of(const Transform& step) {
@@ -79,7 +63,7 @@ Result<fs::path> cache_folder() {
 Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
   try {
     Json config = to_json(YAML::Load(rules));
-    if (!config.is_object() || string_member(config, "format") != "1")
+    if (!config.is_object() || config.value("format", Json()) != 1)
       return fail("rules_invalid", "the recorder's rules are of no format that this version knows");
     config.erase("format");
     for (const char* name : {"decorators", "functions", "scopes", "batches", "state"})

@@ -2,10 +2,12 @@
 
   recorder_scenario.py NAME [ARGUMENTS]
 """
+import functools
 import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import torch
@@ -27,6 +29,10 @@ def tables(lengths, first=0, room=0):
     return Tensor(indptr), Tensor(indices + [2**30] * room), Tensor([1] * len(lengths))
 
 
+def new_wrapper(**options):
+    return decode.BatchDecodeWithPagedKVCacheWrapper(empty(64), **options)
+
+
 def plan(wrapper, lengths, first=0):
     wrapper.begin_forward(*tables(lengths, first), HEADS, KV_HEADS, DIM, 1, data_type=torch.bfloat16)
 
@@ -38,12 +44,20 @@ def step(wrapper, lengths, layers=3, first=0):
         wrapper.forward(empty(len(lengths), HEADS, DIM), kv, sm_scale=0.125, logits_soft_cap=0.0)
 
 
+def in_threads(works):
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def engine():
     """Two eager steps; a graph for four sequences, captured with dummy lengths and replayed twice; sampling."""
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     step(wrapper, [5, 7])
     step(wrapper, [6, 8], first=100)
-    of_graph = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64), use_cuda_graph=True)
+    of_graph = new_wrapper(use_cuda_graph=True)
     graph = torch.cuda.CUDAGraph()
     plan(of_graph, [1, 1, 1, 1])
     graph.capture_begin()
@@ -64,7 +78,7 @@ def engine():
 
 def children(kind):
     """A parent and a child that was made by fork or spawn, one step each."""
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     if kind == "fork":
         step(wrapper, [3])
         child = os.fork()
@@ -82,23 +96,17 @@ def children(kind):
 
 
 def threads():
-    import threading
-
     def work(number):
-        wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+        wrapper = new_wrapper()
         for i in range(200):
             step(wrapper, [number + 1] * (1 + i % 4), layers=2)
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(functools.partial(work, i) for i in range(8))
 
 
 def raising_for_long():
     """The same failing call again and again, over several windows of the recording."""
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     plan(wrapper, [3])
     for _ in range(300):
         try:
@@ -109,7 +117,7 @@ def raising_for_long():
 
 def two_wrappers():
     """A wrapper that never was told of a window, and one that was."""
-    a, b = (decode.BatchDecodeWithPagedKVCacheWrapper(empty(64)) for _ in "ab")
+    a, b = new_wrapper(), new_wrapper()
     plan(a, [3])
     a.run(empty(1, HEADS, DIM), kv)
     plan(b, [4])
@@ -151,7 +159,6 @@ def signals():
 
 def daemons():
     """The interpreter ends while daemon threads are in the middle of calls."""
-    import threading
 
     class Property(Tensor):
         @property
@@ -188,21 +195,15 @@ def in_pool(number):
 
 
 def stop_twice():
-    import threading
-
     import collect_workloads_recorder
 
     norm.rmsnorm(empty(1, 64), empty(64))
-    stops = [threading.Thread(target=collect_workloads_recorder._stop) for _ in range(8)]
-    for thread in stops:
-        thread.start()
-    for thread in stops:
-        thread.join()
+    in_threads([collect_workloads_recorder._stop] * 8)
     norm.rmsnorm(empty(1, 64), empty(64))
 
 
 def raising():
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     plan(wrapper, [3])
     for _ in range(2):
         try:
@@ -258,7 +259,7 @@ def garbage(seed):
         return rng.choice(kinds)
 
     functions = [norm.rmsnorm, sampling.top_p_sampling_from_probs, unquant.apply]
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     for _ in range(3000):
         first = value()
         assert rng.choice(functions)(first, value()) is first
@@ -291,14 +292,14 @@ def secret():
     unquant.apply(hidden, as_bytes, {"prompt": SECRET})
     norm.rmsnorm(tokens, (SECRET, Named()), SECRET, out=[tokens], enable_pdl=SECRET.replace("-", " "))
     sampling.top_p_sampling_from_probs(Tensor([float(t) for t in tokens], torch.float32), Request(), indices=hidden)
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     wrapper.note = SECRET
     step(wrapper, [5, 7])
 
 
 def forever():
     """Steps of one more sequence each, until killed; says on stdout when each was begun."""
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     size = 0
     while True:
         size += 1
@@ -309,7 +310,7 @@ def forever():
 
 def steps(count, sleep="0"):
     """Steps that all differ, until done."""
-    wrapper = decode.BatchDecodeWithPagedKVCacheWrapper(empty(64))
+    wrapper = new_wrapper()
     for i in range(int(count)):
         step(wrapper, [1 + i % 50, 1 + i // 50], layers=1, first=i)
         if float(sleep):

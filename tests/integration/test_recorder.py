@@ -135,6 +135,9 @@ class RecorderTest(DatasetTest):
             self.recording = self.folder / scenario
             result = self.record(scenario)
             self.assertEqual(result.stderr.count("off in process"), 0, result.stderr)
+        for version, python in pythons().items():
+            self.recording = self.folder / f"daemons{version}"
+            self.record("daemons", python=python)
         self.recording = self.folder / "long"
         self.record("raising_for_long")
         seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]

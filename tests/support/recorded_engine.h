@@ -107,6 +107,12 @@ class RecordedEngine {
 
   recorder::Recorder& recorder() { return *recorder_; }
   void end() { recorder_.reset(); }
+  /// Tensors on the device are one's from here on.
+  std::shared_ptr<SlowDevice::Control> use_slow_device() {
+    auto control = std::make_shared<SlowDevice::Control>();
+    recorder_->set_device(std::make_unique<SlowDevice>(control));
+    return control;
+  }
 
   std::uint64_t plan(std::uint64_t wrapper, const Indices& lengths, std::int32_t first = 0, bool on_device = false,
                      std::uint8_t flags = 0, std::uint64_t graph = 0) {

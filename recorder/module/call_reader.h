@@ -1,0 +1,72 @@
+// Writes what a call was made with, as the recorder takes it. Holds the GIL throughout.
+#pragma once
+
+#include <vector>
+
+#include "core/recorder.h"
+#include "python.h"
+#include "site.h"
+#include "types.h"
+
+namespace cw::recorder {
+
+/// What of a call's tensors is taken besides their shapes.
+struct ValuesWanted {
+  bool are_any = false;   ///< of the index tensors that the site's rules name
+  bool are_floats = false;  ///< also of floats that steer a kernel
+};
+
+/// For one call; every function may throw EnginesException.
+class CallReader {
+ public:
+  CallReader(Types& types, Recorder& recorder, Site& site, Recorder::CallBuilder& call, ValuesWanted wanted)
+      : types_(types), recorder_(recorder), site_(site), call_(call), arguments_(call.arguments()), wanted_(wanted) {}
+
+  void read(PyObject* positional, PyObject* keywords);
+  /// Attributes that plan() or forward() left on the wrapper.
+  void read_state(PyObject* self);
+  /// Takes the values that are wanted. From here until the call is sent the GIL must not change hands.
+  void take_values();
+
+ private:
+  struct Pending {
+    const ContentRule* rule;
+    TensorView view;
+    std::int32_t device_id;
+    std::uint16_t tensor;
+    std::int16_t content = -1;
+    void* stream = nullptr;
+    Ref owner;  ///< the tensor: its caller's list may let it go meanwhile
+  };
+
+  const Pending* find(std::uint16_t name) const;
+  void* stream(const Pending& item);
+  std::uint16_t add_name(PyObject* text);
+  std::uint16_t name_of(PyObject* key);
+  std::uint16_t swallowed(std::size_t index);
+  void argument(std::uint16_t name, PyObject* value);
+  void write(PyObject* value, const ContentRule* rule, int depth);
+  void text(PyObject* value);
+  void integer(PyObject* value);
+  void sequence(PyObject* value, const ContentRule* rule, int depth);
+  std::string type_name(PyObject* value);
+  void enumerator(PyObject* value);
+  void other(PyObject* value);
+  Ref attribute(PyObject* object, const Ref& name);
+  std::string_view dtype_name(PyObject* dtype);
+  void tensor(PyObject* value, const ContentRule* rule);
+  void by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id, bool wants_strides);
+  std::span<const std::int64_t> integers(PyObject* tuple);
+
+  Types& types_;
+  Recorder& recorder_;
+  Site& site_;
+  Recorder::CallBuilder& call_;
+  ArgumentWriter& arguments_;
+  const ValuesWanted wanted_;
+  std::vector<Pending> pending_;
+  Py_ssize_t items_left_ = 256;  ///< of all the call's sequences together
+  std::vector<std::vector<std::int64_t>> integers_;  ///< spans point to what these hold, which stays where it is
+};
+
+}  // namespace cw::recorder

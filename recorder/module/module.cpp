@@ -1,0 +1,372 @@
+// The recorder as a Python module, for every CPython from 3.10 on (limited API).
+//
+// hook() gives the callable that stands in for a function: it notes the call and makes it. Whatever goes wrong while noting
+// disables the recorder with one line on stderr; the call is made all the same. Everything runs under the GIL, which is
+// what makes the engine's threads take turns.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+
+#include <unistd.h>
+
+#include "call_reader.h"
+
+namespace cw::recorder {
+namespace {
+
+// What a thread is in the middle of. In one place, because finding what is thread-local is not free in a library.
+struct ThreadState {
+  int call_depth = 0, dummy_depth = 0;
+  std::uint64_t captured_graph = 0;
+  std::vector<std::unique_ptr<Recorder::CallBuilder>> builders;
+  std::size_t used_builders = 0;
+};
+thread_local ThreadState this_thread;
+
+// One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a call.
+class BuilderLease {
+ public:
+  explicit BuilderLease(ThreadState& thread) : thread_(thread) {
+    if (thread.used_builders == thread.builders.size())
+      thread.builders.push_back(std::make_unique<Recorder::CallBuilder>());
+    builder_ = thread.builders[thread.used_builders++].get();
+  }
+  ~BuilderLease() { --thread_.used_builders; }
+  BuilderLease(const BuilderLease&) = delete;
+  BuilderLease& operator=(const BuilderLease&) = delete;
+  Recorder::CallBuilder& get() const { return *builder_; }
+
+ private:
+  ThreadState& thread_;
+  Recorder::CallBuilder* builder_;
+};
+
+struct Module {
+  RecorderOptions options;
+  bool keeps_values = false;
+  std::unique_ptr<Recorder> recorder;
+  std::vector<std::unique_ptr<Site>> sites;
+  bool is_off = false, is_stopped = false;
+  pid_t process = 0;
+
+  Types types;
+
+  void disable(const char* why) {
+    if (is_off) return;
+    is_off = true;
+    std::fprintf(stderr, "collect-workloads recorder: off in process %d: %s\n", static_cast<int>(::getpid()), why);
+  }
+
+  // Started with the first call: most processes never make one, and threads do not survive a fork.
+  Recorder* on() {
+    if (is_off) return nullptr;
+    if (!recorder) start();
+    if (!recorder->is_on()) {
+      is_off = true;
+      return nullptr;
+    }
+    return recorder.get();
+  }
+
+  void start() {
+    process = ::getpid();
+    char host[256] = "host";
+    ::gethostname(host, sizeof host - 1);
+    const auto first_line = [](const char* path) {
+      std::string line;
+      std::getline(std::ifstream(path), line);
+      return line;
+    };
+    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
+    RecorderOptions started = options;
+    started.name = std::string(host) + "-" + std::to_string(process) + "-" + std::to_string(now.count() / 1'000'000);
+    started.header["host"] = host;
+    started.header["process"] = process;
+    started.header["program"] = first_line("/proc/self/comm");
+    started.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
+    started.header["started"] = now.count();
+    started.header["keeps_values"] = keeps_values;
+    recorder = std::make_unique<Recorder>(std::move(started));
+    for (const auto& site : sites) site->number = recorder->add_site(site->description);
+  }
+};
+
+Module* module_state = nullptr;
+
+struct Noted {
+  Recorder* recorder = nullptr;  ///< null: nothing was noted
+  std::uint64_t call = 0;
+};
+
+// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes through.)
+Noted note_call(Module& module, ThreadState& thread, Site& site, PyObject* positional, PyObject* keywords) {
+  try {
+    Recorder* recorder = module.on();
+    if (recorder == nullptr) return {};
+    PyObject* self = site.has_self && PyTuple_Size(positional) > 0 ? PyTuple_GetItem(positional, 0) : nullptr;
+    const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) | (thread.call_depth > 1 ? flag::nested : 0));
+    const BuilderLease lease(thread);
+    auto& call = lease.get();
+    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, thread.captured_graph);
+    const bool has_values = thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty();
+    CallReader reader(module.types, *recorder, site, call, {has_values, module.keeps_values});
+    reader.read(positional, keywords);
+    if (self != nullptr) reader.read_state(self);
+    reader.take_values();
+    return {recorder, recorder->send(call)};
+  } catch (const EnginesException&) {
+    throw;
+  } catch (const std::exception& error) {
+    PyErr_Clear();
+    module.disable(error.what());
+  }
+  return {};
+}
+
+constexpr const char* site_capsule = "collect_workloads.site";
+
+PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
+  auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
+  if (site == nullptr || count != 2) return nullptr;
+  ThreadState& thread = this_thread;
+  ++thread.call_depth;
+  Noted noted;
+  try {
+    noted = note_call(*module_state, thread, *site, arguments[0], arguments[1]);
+  } catch (const EnginesException&) {
+    --thread.call_depth;
+    return nullptr;
+  }
+  PyObject* result = PyObject_Call(site->function.get(), arguments[0], arguments[1]);
+  --thread.call_depth;
+  // Not in the child of a fork that the call made.
+  if (result == nullptr && noted.recorder != nullptr && module_state->recorder.get() == noted.recorder) {
+    try {
+      noted.recorder->raised(site->number, noted.call);
+    } catch (const std::exception&) {
+      module_state->is_off = true;
+    }
+  }
+  return result;
+}
+
+PyMethodDef call_site_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_site)), METH_FASTCALL, nullptr};
+
+// ------------------------------------------------------------------------------------------------- what Python may call
+
+PyObject* hook(PyObject*, PyObject* arguments) {
+  PyObject* function = nullptr;
+  const char* text = nullptr;
+  if (PyArg_ParseTuple(arguments, "Os", &function, &text) == 0) return nullptr;
+  try {
+    const Json rules = Json::parse(text);
+    auto site = std::make_unique<Site>();
+    site->function = Ref::borrowed(function);
+    Json names = Json::array();  // as recorded
+    const Json renamed = rules.value("rename", Json::object());
+    site->parameters = rules.at("positional").get<std::size_t>();
+    const std::string role = rules.at("role").get<std::string>();
+    site->has_self = role != "function";
+    site->is_plan = role == "plan";
+    const auto intern = [&](const std::string& name) {
+      site->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
+    };
+    for (const Json& parameter : rules.at("parameters")) {
+      const auto name = parameter.get<std::string>();
+      intern(name);
+      names.push_back(renamed.value(name, name));
+    }
+    for (const Json& attribute : rules.at("state")) {
+      const auto name = attribute.get<std::string>();
+      if (site->state.size() == 64) break;
+      site->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())), static_cast<std::uint16_t>(names.size()));
+      names.push_back("self." + name);
+      intern("self." + name);
+    }
+    const auto index = [&](const std::string& name) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      if (found == names.end()) {
+        names.push_back(name);
+        intern(name);
+        return static_cast<std::uint16_t>(names.size() - 1);
+      }
+      return static_cast<std::uint16_t>(found - names.begin());
+    };
+    // What bounds others is read before what it bounds.
+    for (const auto& [name, bounds] : rules.at("values").items()) {
+      ContentRule rule{.name = index(name)};
+      for (const Json& bound : bounds) rule.bounds.push_back(index(bound.get<std::string>()));
+      site->rules.push_back(std::move(rule));
+    }
+    for (std::size_t i = 0, count = site->rules.size(); i < count; ++i)
+      for (const std::uint16_t bound : std::vector(site->rules[i].bounds))
+        if (site->rule(bound) == nullptr) site->rules.push_back({.name = bound, .is_taken = false});
+    site->description = {{"function", rules.at("function")}, {"module", rules.at("module")},
+                         {"signature", rules.at("signature")}, {"role", role}, {"names", std::move(names)}};
+    if (rules.contains("version")) site->description["version"] = rules.at("version");
+    if (module_state->recorder) site->number = module_state->recorder->add_site(site->description);
+    const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
+    if (!capsule) return nullptr;
+    PyObject* callable = PyCFunction_NewEx(&call_site_method, capsule.get(), nullptr);
+    module_state->sites.push_back(std::move(site));  // for as long as the process: functions are never unhooked
+    return callable;
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
+  }
+}
+
+PyObject* configure(PyObject*, PyObject* arguments) {
+  const char* text = nullptr;
+  if (PyArg_ParseTuple(arguments, "s", &text) == 0) return nullptr;
+  try {
+    const Json json = Json::parse(text);
+    Module& module = *module_state;
+    module.options.folder = json.at("folder").get<std::string>();
+    module.options.collector.budget = json.at("budget").get<std::uint64_t>();
+    module.keeps_values = json.value("keeps_values", false);
+    module.options.header = json.value("header", Json::object());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* set_tensors(PyObject*, PyObject* arguments) {
+  PyObject *tensor = nullptr, *dtype = nullptr, *capsule = nullptr, *stream = nullptr;
+  if (PyArg_ParseTuple(arguments, "OOOO", &tensor, &dtype, &capsule, &stream) == 0) return nullptr;
+  Module& module = *module_state;
+  Py_INCREF(tensor);
+  Py_INCREF(dtype);
+  module.types.tensor = reinterpret_cast<PyTypeObject*>(tensor);
+  module.types.dtype = reinterpret_cast<PyTypeObject*>(dtype);
+  if (capsule != Py_None) {
+    const auto* api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    if (api == nullptr) PyErr_Clear();
+    if (api != nullptr && api->major == 1 && api->view != nullptr && api->current_stream != nullptr) module.types.exchange = api;
+  }
+  if (stream != Py_None) module.types.raw_stream = Ref::borrowed(stream);
+  Py_RETURN_NONE;
+}
+
+// Runs what the engine asks of the recorder; nothing of it reaches the engine.
+template <typename Work>
+PyObject* guarded(Work work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    module_state->disable(error.what());
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* begin_dummy(PyObject*, PyObject*) {
+  ++this_thread.dummy_depth;
+  Py_RETURN_NONE;
+}
+
+PyObject* end_dummy(PyObject*, PyObject*) {
+  --this_thread.dummy_depth;
+  Py_RETURN_NONE;
+}
+
+PyObject* begin_capture(PyObject*, PyObject*) {
+  std::uint64_t graph = 0;
+  try {
+    if (Recorder* recorder = module_state->on()) graph = this_thread.captured_graph = recorder->begin_capture();
+  } catch (const std::exception& error) {
+    module_state->disable(error.what());
+  }
+  return PyLong_FromUnsignedLongLong(graph);
+}
+
+PyObject* end_capture(PyObject*, PyObject*) {
+  return guarded([] {
+    this_thread.captured_graph = 0;
+    if (module_state->recorder) module_state->recorder->end_capture();
+  });
+}
+
+PyObject* replay(PyObject*, PyObject* graph) {
+  return guarded([graph] {
+    const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
+    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
+    Recorder* recorder = module_state->on();
+    if (recorder != nullptr && number != 0) recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
+  });
+}
+
+PyObject* batch(PyObject*, PyObject* sequences) {
+  return guarded([sequences] {
+    const unsigned long long count = PyLong_AsUnsignedLongLong(sequences);
+    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
+    if (Recorder* recorder = module_state->on()) recorder->set_batch(count);
+  });
+}
+
+// Gives up the GIL, and has it again whatever happens.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() { PyEval_RestoreThread(state_); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+PyObject* stop(PyObject*, PyObject*) {
+  return guarded([] {
+    Module& module = *module_state;
+    module.is_off = true;
+    if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true)) return;
+    const WithoutGil without;  // the writer may need as long as the disk does
+    module.recorder->stop();
+  });
+}
+
+// In the child of a fork: the parent's recorder has no threads here, and its file is the parent's.
+PyObject* after_fork(PyObject*, PyObject*) {
+  return guarded([] {
+    static_cast<void>(module_state->recorder.release());
+    module_state->is_stopped = false;
+    this_thread.captured_graph = 0;
+  });
+}
+
+PyMethodDef methods[] = {
+    {"configure", configure, METH_VARARGS, "configure(json): where to record and how much; before the first call."},
+    {"set_tensors", set_tensors, METH_VARARGS, "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
+    {"hook", hook, METH_VARARGS, "hook(function, json): a callable (args, kwargs) that records the call and makes it."},
+    {"begin_dummy", begin_dummy, METH_NOARGS, "What this thread calls until end_dummy() is no traffic."},
+    {"end_dummy", end_dummy, METH_NOARGS, nullptr},
+    {"begin_capture", begin_capture, METH_NOARGS, "A CUDA graph is captured on this thread; its number for replay()."},
+    {"end_capture", end_capture, METH_NOARGS, nullptr},
+    {"replay", replay, METH_O, "replay(graph): its calls are made once more."},
+    {"batch", batch, METH_O, "batch(sequences): so many of what is planned next are real, the rest is padding."},
+    {"stop", stop, METH_NOARGS, "Writes what is left and ends recording in this process."},
+    {"after_fork", after_fork, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+}  // namespace cw::recorder
+
+PyMODINIT_FUNC PyInit__collect_workloads_recorder() {
+  using namespace cw::recorder;
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
+    return nullptr;
+  }
+  if (module_state == nullptr) {
+    auto module = std::make_unique<Module>();
+    if (!module->types.prepare()) return nullptr;
+    module_state = module.release();  // threads may use it until the process ends
+  }
+  return PyModule_Create(&definition);
+}

@@ -1,0 +1,80 @@
+// CPython's limited API, and what makes it bearable in C++.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030A0000
+#include <Python.h>
+
+#include <string_view>
+#include <utility>
+
+#include <unistd.h>
+
+namespace cw::recorder {
+
+/// Calls into Python where its bytecode may run, while objects of ours are on the stack. A daemon thread that waits for the GIL
+/// there when the interpreter ends is unwound (before Python 3.14): then it stays here for good, as it does in 3.14, since
+/// what it would clean up is no longer its to touch.
+template <typename Call>
+auto in_python(Call call) {
+  struct Stay {
+    bool has_returned = false;
+    ~Stay() {
+      while (!has_returned) ::pause();
+    }
+  } stay;
+  auto result = call();
+  stay.has_returned = true;
+  return result;
+}
+
+/// An owned reference.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(PyObject* object) : object_(object) {}
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~Ref() {
+    if (object_ != nullptr)
+      in_python([this] {
+        Py_DECREF(object_);
+        return nullptr;
+      });
+  }
+  static Ref borrowed(PyObject* object) {
+    Py_XINCREF(object);
+    return Ref(object);
+  }
+  PyObject* get() const { return object_; }
+  explicit operator bool() const { return object_ != nullptr; }
+
+ private:
+  PyObject* object_ = nullptr;
+};
+
+/// What the engine's own code raised while a call was noted (a signal handler's KeyboardInterrupt, say): the engine's to have.
+struct EnginesException {};
+
+/// Clears an error of the noting. Throws EnginesException, with the error still set, when it is not one of the noting.
+inline void clear_error() {
+  if (PyErr_Occurred() == nullptr) return;
+  if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw EnginesException();
+  PyErr_Clear();
+}
+
+/// Points into the text object; empty when it is not valid Unicode.
+inline std::string_view utf8(PyObject* text) {
+  Py_ssize_t size = 0;
+  const char* data = PyUnicode_AsUTF8AndSize(text, &size);
+  if (data == nullptr) {
+    PyErr_Clear();
+    return {};
+  }
+  return {data, static_cast<std::size_t>(size)};
+}
+
+}  // namespace cw::recorder

@@ -1,0 +1,53 @@
+// A function that is hooked.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "core/recorder.h"
+#include "python.h"
+
+namespace cw::recorder {
+
+/// Of which parameter the values are wanted.
+struct ContentRule {
+  std::uint16_t name;                 ///< the parameter
+  bool is_taken = true;               ///< false: it only bounds others
+  std::vector<std::uint16_t> bounds;  ///< parameters whose last element says how much counts, the best first
+};
+
+struct Site {
+  Json description;  ///< as Recorder::add_site takes it
+  Ref function;
+  std::vector<Ref> names;  ///< interned, so that most compare by address
+  std::size_t parameters = 0;
+  bool has_self = false;
+  std::vector<std::pair<Ref, std::uint16_t>> state;  ///< attributes of self, and the names they are recorded by
+  std::vector<ContentRule> rules;
+  std::uint32_t number = 0;
+  bool is_plan = false;
+  std::uint64_t calls = 0;  ///< with values that are wanted
+
+  std::uint64_t epoch = 0;  ///< when values were taken last
+
+  /// Of the calls that are no plans there may be one a layer, with the same values in each. Of those, one a plan is taken;
+  /// and of all, the first and then an ever smaller part, so that each octave of calls gives as many as the last.
+  bool takes_values(std::uint64_t now) {
+    constexpr unsigned first_octaves = 9;
+    const auto octave = static_cast<unsigned>(std::bit_width(calls++));
+    const bool is_taken = is_plan || now != epoch || octave <= first_octaves ||
+                          (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+    if (is_taken) epoch = now;
+    return is_taken;
+  }
+
+  const ContentRule* rule(std::uint16_t name) const {
+    for (const ContentRule& candidate : rules)
+      if (candidate.name == name) return &candidate;
+    return nullptr;
+  }
+};
+
+}  // namespace cw::recorder

@@ -1,0 +1,23 @@
+#include "base/yaml.h"
+
+namespace cw {
+
+Json to_json(const YAML::Node& node) {
+  if (node.IsMap()) {
+    Json object = Json::object();
+    for (const auto& item : node) object[item.first.as<std::string>()] = to_json(item.second);
+    return object;
+  }
+  if (node.IsSequence()) {
+    Json list = Json::array();
+    for (const auto& item : node) list.push_back(to_json(item));
+    return list;
+  }
+  std::int64_t integer = 0;
+  double real = 0;
+  if (YAML::convert<std::int64_t>::decode(node, integer)) return integer;
+  if (YAML::convert<double>::decode(node, real)) return real;
+  return node.IsNull() ? Json() : Json(node.Scalar());
+}
+
+}  // namespace cw
