@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <fstream>
 
+#include <tbb/global_control.h>
+
 #include "recording/frame.h"
 #include "support/recorded_engine.h"
 
@@ -12,6 +14,11 @@ using recording::Frame;
 using recording::RecordingCapture;
 using Indices = RecordedEngine::Indices;
 constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
+
+#ifdef __SANITIZE_THREAD__
+// The distribution's oneTBB is not instrumented: what reads recordings stays in the calling thread.
+const tbb::global_control in_one_thread(tbb::global_control::max_allowed_parallelism, 1);
+#endif
 
 class RecorderTest : public DatasetTest {
  protected:
