@@ -177,10 +177,10 @@ class RecordedEngine {
     call_.address(what.data);
   }
 
+  std::vector<std::shared_ptr<Indices>> kept_;  // longer than the recorder, whose device reads it
   std::unique_ptr<recorder::Recorder> recorder_;
   recorder::Recorder::CallBuilder call_;
   std::uint32_t plan_site_ = 0, run_site_ = 0, norm_site_ = 0;
-  std::vector<std::shared_ptr<Indices>> kept_;
 };
 
 }  // namespace cw::testing
