@@ -243,7 +243,7 @@ class Odd(Tensor):
     shape = property(lambda self: "no shape", lambda self, value: None)
 
 
-def garbage(seed):
+def garbage(seed, count="3000"):
     """Arguments of every kind in every place: the call's result is its own, whatever they are."""
     rng = random.Random(int(seed))
     endless = []
@@ -260,7 +260,7 @@ def garbage(seed):
 
     functions = [norm.rmsnorm, sampling.top_p_sampling_from_probs, unquant.apply]
     wrapper = new_wrapper()
-    for _ in range(3000):
+    for _ in range(int(count)):
         first = value()
         assert rng.choice(functions)(first, value()) is first
         wrapper.begin_forward(value(), value(), value(), value(), value(), value(), value(), sm_scale=value())

@@ -111,7 +111,7 @@ class RecorderTest(DatasetTest):
         self.record("engine")
         kit = next((self.folder / "cache").rglob("recorder-*"))
         shutil.copy(os.environ["CW_SANITIZED_MODULE"], kit / "_collect_workloads_recorder.abi3.so")
-        scenarios = [["engine"], ["threads"], ["raising"], ["garbage", "3"], ["steps", "2000"]]
+        scenarios = [["engine"], ["threads"], ["raising"], ["garbage", "3", "500"], ["steps", "500"]]
         if "tsan" not in os.environ["CW_PRELOAD"]: scenarios.append(["children", "fork"])  # TSan knows no threads after a fork
         for number, scenario in enumerate(scenarios):
             folder = self.folder / f"sanitized{number}"
