@@ -8,7 +8,8 @@ BINARY = os.environ["COLLECT_WORKLOADS"]
 def run(*arguments, check=None, **options):
     """Runs the binary; with `check`, the exit status must be that."""
     more = os.environ.get("CW_OPTIONS", "").split()  # of tools/test-threads
-    result = subprocess.run([BINARY, str(arguments[0]), *more, *map(str, arguments[1:])], capture_output=True, text=True, **options)
+    words = list(map(str, arguments))
+    result = subprocess.run([BINARY, *words[:1], *more, *words[1:]], capture_output=True, text=True, **options)
     if check is not None and result.returncode != check:
         raise AssertionError(f"{arguments}: exit status {result.returncode}, not {check}\n{result.stdout}{result.stderr}")
     return result
