@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
 
@@ -12,7 +11,8 @@
 
 #include "base/console.h"
 #include "base/file.h"
-#include "cli/commands.h"
+#include "cli/collect_console.h"
+#include "cli/collect_environment.h"
 #include "collect/checkout.h"
 #include "dataset/publication.h"
 #include "pipeline/collection.h"
@@ -20,39 +20,6 @@
 
 namespace cw::cli {
 namespace {
-
-// Words of a command line, with the shell's quotes and backslashes.
-std::vector<std::string> shell_words(std::string_view text) {
-  std::vector<std::string> words;
-  std::string word;
-  bool has_word = false;
-  char quote = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quote != 0) {
-      if (c == quote)
-        quote = 0;
-      else if (c == '\\' && quote == '"' && i + 1 < text.size())
-        word += text[++i];
-      else
-        word += c;
-    } else if (c == '\'' || c == '"') {
-      quote = c;
-      has_word = true;
-    } else if (c == '\\' && i + 1 < text.size()) {
-      word += text[++i];
-      has_word = true;
-    } else if (c == ' ' || c == '\t' || c == '\n') {
-      if (has_word) words.push_back(std::exchange(word, {}));
-      has_word = false;
-    } else {
-      word += c;
-      has_word = true;
-    }
-  }
-  if (has_word) words.push_back(word);
-  return words;
-}
 
 std::string timestamp() {
   char text[32];
@@ -65,61 +32,6 @@ std::string self_path() {
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).string();
 }
-
-// A conda environment's python; empty when there is no such environment.
-std::string conda_python(const std::string& name) {
-  std::vector<std::filesystem::path> bases;
-  if (const char* exe = std::getenv("CONDA_EXE"))
-    bases.push_back(std::filesystem::path(exe).parent_path().parent_path());
-  if (const char* home = std::getenv("HOME"))
-    for (const char* folder : {"miniconda3", "anaconda3", "miniforge3", "mambaforge", ".conda"})
-      bases.push_back(std::filesystem::path(home) / folder);
-  for (const char* folder : {"/opt/conda", "/opt/miniconda3", "/opt/miniforge3"}) bases.emplace_back(folder);
-  std::error_code error;
-  for (const auto& base : bases)
-    if (const auto python = base / "envs" / name / "bin/python"; std::filesystem::exists(python, error))
-      return python.string();
-  return {};
-}
-
-// SM90 for an H100 or H200; 0 where nvidia-smi does not say.
-int compute_capability() {
-  const auto output = run({{"nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"}}, std::chrono::seconds(20));
-  int major = 0, minor = 0;
-  if (!output || std::sscanf(output->c_str(), "%d.%d", &major, &minor) != 2) return 0;
-  return major * 10 + minor;
-}
-
-// What goes to the terminal: boxed titles, one line a thing done.
-class Console {
- public:
-  explicit Console(const CommonArguments& common)
-      : is_quiet_(common.is_quiet), out_(common.is_json ? stderr : stdout), has_colour_(has_colour(common.is_json ? 2 : 1)) {}
-
-  void title(const std::string& text) {
-    const std::string line(76, '=');
-    print(fmt::format("\n{}\n  {}\n{}\n", line, bold(text), line));
-  }
-  void done(const std::string& text) { print(marked(has_colour_ ? "\033[32m✓\033[0m " : "✓ ", text)); }
-  void note(const std::string& text) { print(marked(has_colour_ ? "\033[33m!\033[0m " : "! ", text)); }
-  void command(const std::string& text) { print("  $ " + text + "\n"); }
-  void text(const std::string& text) { print(text); }
-
- private:
-  void print(const std::string& text) {
-    if (is_quiet_) return;
-    std::fputs(text.c_str(), out_);
-    std::fflush(out_);
-  }
-  std::string bold(const std::string& text) const { return has_colour_ ? "\033[1m" + text + "\033[0m" : text; }
-  static std::string marked(const std::string& mark, const std::string& text) {
-    return mark + wrap_lines(text, 78, "  ").substr(2);
-  }
-
-  bool is_quiet_;
-  std::FILE* out_;
-  bool has_colour_;
-};
 
 constexpr const char* run_file = "collect.json";
 
@@ -162,7 +74,7 @@ class Collect {
     if (arguments_.uses_bench_serving && !arguments_.traffic.sweep.empty())
       return fail("sweep_unsupported", "bench_serving has no --sweep; leave out --via, or give --concurrency");
     CW_TRY(chosen_, choose_definitions(dataset_, arguments_.options.definition_names, arguments_.options.op_types));
-    CW_CHECK(find_python());
+    CW_TRY(python_, find_python(arguments_.engine));
     EnginePlanOptions options;
     options.engine = arguments_.engine.engine;
     options.capture = capture();
@@ -289,25 +201,6 @@ class Collect {
       }
     }
     return write_words(work_, arguments_.words);
-  }
-
-  Result<void> find_python() {
-    const EngineArguments& engine = arguments_.engine;
-    python_ = "python3";
-    if (engine.engine == "simulated") return {};
-    if (!engine.python.empty()) {
-      python_ = engine.python.string();
-    } else if (!engine.venv.empty()) {
-      python_ = (engine.venv / "bin/python").string();
-      std::error_code error;
-      if (!std::filesystem::exists(python_, error)) return fail("not_found", "--venv: there is no {}", python_);
-    } else if (const std::string found = conda_python(engine.conda_env.empty() ? "flashinfer" : engine.conda_env);
-               !found.empty()) {
-      python_ = found;
-    } else if (!engine.conda_env.empty()) {
-      return fail("not_found", "no conda environment is called {}", engine.conda_env);
-    }
-    return {};
   }
 
   // Brings a checkout up to date, asks the engine for its version and flags, and fits the runs' flags to them.
@@ -504,42 +397,6 @@ class Collect {
     console_.text(next_steps(outcome.sanitized, arguments_.trace_dir, false, arguments_.engine.engine == "simulated",
                              options.keeps_dumps ? options.dumps.string() : ""));
     if (options.keeps_dumps) console_.text("The dumps are kept in\n  " + options.dumps.string() + "\n");
-  }
-
-  // "batch_size 1 to 256, num_kv_indices 2 to 10,998"
-  static std::string describe_ranges(const Definition& definition,
-                                     const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges,
-                                     std::string_view to = " to ") {
-    std::vector<std::string> axes;
-    for (const Axis& axis : definition.axes) {
-      if (axis.constant || axes.size() == ranges.size()) continue;
-      const auto& [least, most] = ranges[axes.size()];
-      axes.push_back(least == most ? fmt::format("{} {}", axis.name, with_separators(least))
-                                   : fmt::format("{} {}{}{}", axis.name, with_separators(least), to, with_separators(most)));
-    }
-    return fmt::format("{}", fmt::join(axes, ", "));
-  }
-
-  // Two rows a definition, under the progress line.
-  static std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
-    std::vector<std::string> rows{fmt::format("{:>9}{:>9}  {}", "found", "calls", "definition")};
-    for (const Progress& progress : definitions) {
-      rows.push_back(fmt::format("{:>9}{:>9}  {}", with_separators(progress.distinct), with_separators(progress.calls),
-                                 progress.definition->name));
-      if (!progress.ranges.empty())
-        rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
-    }
-    return rows;
-  }
-
-  // How far the var axes of each definition were spread.
-  static std::string coverage(const CollectRunOutcome& outcome) {
-    std::string text;
-    for (const DefinitionOutcome& definition : outcome.sanitized.definitions)
-      if (!definition.ranges.empty())
-        text += definition.definition->name + "\n" +
-                wrap(describe_ranges(*definition.definition, definition.ranges), 80, "    ");
-    return text.empty() ? text : "What was seen of the var axes\n" + text;
   }
 
   Json provenance(const EngineRun& run, const CollectRunOptions& options) const {
