@@ -62,7 +62,7 @@ class ArgumentWriter {
     write(&value, sizeof value);
   }
   void write(const void* data, std::size_t size) {
-    if (size_ + size <= capacity) std::memcpy(bytes_.data() + size_, data, size);
+    if (size > 0 && size_ + size <= capacity) std::memcpy(bytes_.data() + size_, data, size);
     size_ = size_ + size <= capacity ? size_ + size : capacity + 1;
   }
   void string(std::string_view value);
