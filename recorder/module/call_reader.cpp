@@ -38,7 +38,6 @@ void CallReader::read(PyObject* positional, PyObject* keywords) {
   for (Py_ssize_t at = 0; PyDict_Next(keywords, &at, &key, &value);) argument(name_of(key), value);
 }
 
-// Attributes that plan() or forward() left on the wrapper.
 void CallReader::read_state(PyObject* self) {
   // From its dictionary: that runs nobody's code, and what is missing costs nothing.
   const Ref attributes(PyObject_GenericGetDict(self, nullptr));
@@ -141,8 +140,8 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
   if (type == &PyUnicode_Type) return text(value);
   if (PyTuple_Check(value) || type == &PyList_Type) return sequence(value, rule, depth);
   if (types_.tensor != nullptr && PyType_IsSubtype(type, types_.tensor) != 0) return tensor(value, rule);
-  if (types_.dtype != nullptr && type == types_.dtype) return arguments_.opaque("torch.dtype", dtype_name(value));
-  if (types_.enumeration != nullptr && PyType_IsSubtype(type, types_.enumeration) != 0) return enumerator(value);
+  if (type == types_.dtype) return arguments_.opaque("torch.dtype", dtype_name(value));
+  if (PyType_IsSubtype(type, types_.enumeration) != 0) return enumerator(value);
   other(value);
 }
 
@@ -186,10 +185,8 @@ void CallReader::sequence(PyObject* value, const ContentRule* rule, int depth) {
 }
 
 std::string CallReader::type_name(PyObject* value) {
-  const Ref name(in_python([&] { return PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(value)), types_.names.name.get()); }));
-  if (name && PyUnicode_Check(name.get())) return std::string(utf8(name.get()));
-  clear_error();
-  return "object";
+  const Ref name = attribute(reinterpret_cast<PyObject*>(Py_TYPE(value)), types_.names.name);
+  return name && PyUnicode_Check(name.get()) ? std::string(utf8(name.get())) : "object";
 }
 
 // By the attributes that Python's enum keeps in the member itself.

@@ -12,7 +12,7 @@ namespace cw::recorder {
 
 /// What of a call's tensors is taken besides their shapes.
 struct ValuesWanted {
-  bool are_any = false;   ///< of the index tensors that the site's rules name
+  bool are_any = false;     ///< of the index tensors that the site's rules name
   bool are_floats = false;  ///< also of floats that steer a kernel
 };
 

@@ -35,8 +35,8 @@ inline constexpr std::int32_t on_cpu = 1, on_cuda = 2, on_pinned_host = 3;
 
 struct Types {
   PyTypeObject* tensor = nullptr;         ///< torch.Tensor; null while torch is not there
-  PyTypeObject* dtype = nullptr;          ///< torch.dtype
-  PyTypeObject* enumeration = nullptr;    ///< enum.Enum
+  PyTypeObject* dtype = nullptr;          ///< torch.dtype; null likewise
+  PyTypeObject* enumeration = nullptr;    ///< enum.Enum; there from prepare() on
   const ExchangeApi* exchange = nullptr;  ///< null: torch is older than 2.10
   Ref raw_stream;                         ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
 

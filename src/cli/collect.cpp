@@ -2,7 +2,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 
 #include <fmt/ranges.h>
 #include <fcntl.h>
@@ -20,13 +19,6 @@
 
 namespace cw::cli {
 namespace {
-
-std::string timestamp() {
-  char text[32];
-  const std::time_t now = std::time(nullptr);
-  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", std::gmtime(&now));
-  return text;
-}
 
 std::string self_path() {
   std::error_code error;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 #include <fcntl.h>
 
@@ -17,6 +18,13 @@ Result<BindingSet> load_bindings(const CommonArguments& common) {
   auto bindings = BindingSet::parse(yaml);
   if (!bindings) return fail(bindings.error().code, "{}: {}", common.bindings.string(), bindings.error().message);
   return bindings;
+}
+
+std::string timestamp() {
+  char text[32];
+  const std::time_t now = std::time(nullptr);
+  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", std::gmtime(&now));
+  return text;
 }
 
 std::string_view advice_for(std::string_view code) {

@@ -175,6 +175,9 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
                                                                             const BindingSet& bindings,
                                                                             const std::filesystem::path& folder);
 
+/// Now, in UTC, as names of folders have it: 20261125T173000Z.
+std::string timestamp();
+
 /// Why a recorded program may have left nothing.
 inline constexpr const char* nothing_recorded =
     "nothing was recorded: no process called FlashInfer or another function that is hooked (a Python of 3.10 or newer, not "

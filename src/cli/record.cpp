@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <ctime>
 
 #include <fcntl.h>
 
@@ -13,13 +12,6 @@ namespace cw::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path default_folder() {
-  char text[40];
-  const std::time_t now = std::time(nullptr);
-  std::strftime(text, sizeof text, "recording-%Y%m%dT%H%M%SZ", std::gmtime(&now));
-  return text;
-}
 
 // What is in the folder now, and what to do with it.
 std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& status) {
@@ -59,7 +51,7 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
 int run_record(const RecordArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
-  const fs::path folder = arguments.folder.empty() ? default_folder() : arguments.folder;
+  const fs::path folder = arguments.folder.empty() ? fs::path(fmt::format("recording-{}", timestamp())) : arguments.folder;
   std::error_code ignored;
   const bool is_new = !fs::exists(folder, ignored);
   if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
