@@ -39,6 +39,7 @@ def hook(function, names, role="function", values=None, state=()):
     def hooked(*args, **kwargs):
         return call(args, kwargs)
 
+    native.enter_directly(hooked, call)
     return hooked
 
 

@@ -7,24 +7,33 @@
 #   truth      two small servers: CUDA graphs on, with a probe of SGLang's scheduler beside the recorder; and eager, recorded
 #              and dumped at level 10 in the same process
 #   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: two servers side by side, one with the recorder
-#              and one without, driven in turns: A B A B A B
-#   eager      the same with graphs off
-#   mla, moe   DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that two servers fit on one GPU; A B A B A B
+#              and one without, driven in turns, ROUNDS times (5)
+#   eager      the same with graphs off, and a third server with only those functions hooked that `collect` would hook
+#   mla, moe   as graphs: DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that two servers fit on one GPU
 #   level10    what FlashInfer's own dumps cost, with four prompts of four tokens
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
 shift 3
-work=$(mktemp -d)
+work=$(mktemp -d) rounds=${ROUNDS:-5}
 export HF_HUB_OFFLINE=1 XDG_CACHE_HOME=$work/cache
 cd "$work"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
 
-# serve NAME PORT MODEL FLAGS...: starts SGLang, under the recorder when NAME ends in -recorded.
+# What `collect` hooks for Llama's definitions; `record` hooks everything.
+collected=(BatchDecodeWithPagedKVCacheWrapper.__init__ BatchDecodeWithPagedKVCacheWrapper.plan BatchDecodeWithPagedKVCacheWrapper.run
+  BatchPrefillWithPagedKVCacheWrapper.__init__ BatchPrefillWithPagedKVCacheWrapper.plan BatchPrefillWithPagedKVCacheWrapper.run
+  BatchPrefillWithRaggedKVCacheWrapper.__init__ BatchPrefillWithRaggedKVCacheWrapper.plan BatchPrefillWithRaggedKVCacheWrapper.run
+  rmsnorm fused_add_rmsnorm)
+
+# serve NAME PORT MODEL FLAGS...: starts SGLang; under the recorder when NAME ends in -recorded or -collected.
 serve() {
   local name=$1 port=$2 model=$3; shift 3
   local command=(python3 -m sglang.launch_server --model-path "$model" --load-format dummy --host 127.0.0.1 --port "$port"
     --attention-backend flashinfer --sampling-backend flashinfer --disable-radix-cache --skip-server-warmup "$@")
-  case $name in *-recorded) command=("$tool/collect-workloads" record -o "$work/$name" -- "${command[@]}") ;; esac
+  case $name in
+    *-recorded) command=("$tool/collect-workloads" record -o "$work/$name" -- "${command[@]}") ;;
+    *-collected) command=("$tool/collect-workloads" record -o "$work/$name" --only "${collected[@]}" -- "${command[@]}") ;;
+  esac
   setsid "${command[@]}" > "$work/$name.log" 2>&1 < /dev/null &
   echo $! > "$work/$port.group"
 }
@@ -53,35 +62,43 @@ memory() { # NAME: host and device memory of the process that runs the model
   pid=$(pgrep -s "$(cat "$work/$2.group")" -f sglang::schedul | head -n 1)
   echo "$1 host $(grep -E 'VmHWM|VmRSS' "/proc/$pid/status" | tr -s '\n\t ' ' ')device $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | grep "$pid" | cut -d, -f2)"
 }
-# pair STAGE MODEL CONCURRENCY FLAGS...: two servers and six runs in turns.
-pair() {
-  local stage=$1 model=$2 concurrency=$3 round; shift 3
-  serve "$stage-plain" 32001 "$model" --mem-fraction-static 0.8 "$@"
-  sleep 24
-  ready 32001 "$stage-plain" || { end 32001; return; }
-  serve "$stage-recorded" 32002 "$model" --mem-fraction-static 0.8 "$@"
-  ready 32002 "$stage-recorded" || { end 32001 32002; return; }
-  for port in 32001 32002; do drive $port --prompts "$tool/prompts.json" --num-prompts 200 --concurrency "$concurrency" --output-tokens 16 > /dev/null; done
-  for round in 1 2 3; do
-    drive 32001 --prompts "$tool/prompts.json" --num-prompts 1000 --concurrency "$concurrency" --output-tokens 64 > "$out/$stage-plain-$round.json" 2>> "$out/drive.err"
-    drive 32002 --prompts "$tool/prompts.json" --num-prompts 1000 --concurrency "$concurrency" --output-tokens 64 > "$out/$stage-recorded-$round.json" 2>> "$out/drive.err"
+# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times, every time in another order.
+compare() {
+  local stage=$1 model=$2 kinds=($3) ports=() kind port round turn; shift 3
+  for kind in "${kinds[@]}"; do
+    [ ${#ports[@]} = 0 ] || sleep 24  # each must see how much memory the one before has taken
+    port=$((32001 + ${#ports[@]})); ports+=("$port")
+    serve "$stage-$kind" "$port" "$model" --mem-fraction-static 0.8 "$@"
   done
-  { memory "$stage-plain" 32001; memory "$stage-recorded" 32002; } | tee -a "$out/memory.txt"
-  end 32001 32002
-  ls -l "$work/$stage-recorded" | tee -a "$out/recordings.txt"
-  grep -h "collect-workloads recorder" "$work/$stage-recorded.log"
-  "$tool/collect-workloads" inspect "$work/$stage-recorded" --trace-dir "$work/trace" > "$out/$stage-inspect.txt" 2>&1
-  python3 - "$out" "$stage" <<'PY' | tee -a "$out/throughput.txt"
+  for turn in "${!kinds[@]}"; do ready "${ports[turn]}" "$stage-${kinds[turn]}" || { end "${ports[@]}"; return; }; done
+  local traffic=(--prompts "$tool/prompts.json" --concurrency 100)
+  for port in "${ports[@]}"; do drive "$port" "${traffic[@]}" --num-prompts 200 --output-tokens 16 > /dev/null; done
+  for round in $(seq "$rounds"); do
+    for turn in "${!kinds[@]}"; do
+      turn=$(((turn + round) % ${#kinds[@]}))
+      drive "${ports[turn]}" "${traffic[@]}" --num-prompts 1000 --output-tokens 64 > "$work/$stage-${kinds[turn]}-$round.json" 2>> "$out/drive.err"
+    done
+  done
+  for turn in "${!kinds[@]}"; do memory "$stage-${kinds[turn]}" "${ports[turn]}"; done | tee -a "$out/memory.txt"
+  end "${ports[@]}"
+  for kind in "${kinds[@]:1}"; do
+    ls -l "$work/$stage-$kind" | tee -a "$out/recordings.txt"
+    grep -h "collect-workloads recorder" "$work/$stage-$kind.log"
+    timeout 60 "$tool/collect-workloads" inspect "$work/$stage-$kind" --trace-dir "$work/trace" > "$out/$stage-$kind-inspect.txt" 2>&1
+  done
+  (cd "$work" && tar cJf "$out/$stage-runs.tar.xz" "$stage"-*-[0-9]*.json)
+  python3 - "$work" "$stage" "$rounds" "${kinds[@]}" <<'PY' | tee -a "$out/throughput.txt"
 import json, statistics, sys
-out, stage = sys.argv[1:]
-rows = {kind: [json.load(open(f"{out}/{stage}-{kind}-{i}.json")) for i in (1, 2, 3)] for kind in ("plain", "recorded")}
-for kind, runs in rows.items():
-    print(f"{stage:8} {kind:9} tok/s " + " ".join(f"{r['output_tokens_per_second']:8.0f}" for r in runs) + "   ms per output token "
-          + " ".join(f"{1e3 * r['time_per_output_token_s']['mean']:7.2f}" for r in runs) + f"   completed {[r['completed'] for r in runs]}")
-median = lambda kind, get: statistics.median(get(r) for r in rows[kind])
-speed = median("recorded", lambda r: r["output_tokens_per_second"]) / median("plain", lambda r: r["output_tokens_per_second"])
-time = median("plain", lambda r: r["time_per_output_token_s"]["mean"]) / median("recorded", lambda r: r["time_per_output_token_s"]["mean"])
-print(f"{stage:8} ratio of medians: throughput {speed:.4f}, time per output token {time:.4f}")
+work, stage, rounds, *kinds = sys.argv[1:]
+runs = {kind: [json.load(open(f"{work}/{stage}-{kind}-{i + 1}.json")) for i in range(int(rounds))] for kind in kinds}
+speed = {kind: [r["output_tokens_per_second"] for r in runs[kind]] for kind in kinds}
+time = {kind: [1e3 * r["time_per_output_token_s"]["mean"] for r in runs[kind]] for kind in kinds}
+for kind in kinds:
+    print(f"{stage:6} {kind:9} tok/s", *(f"{x:7.0f}" for x in speed[kind]), "  ms per output token", *(f"{x:6.2f}" for x in time[kind]),
+          "  completed", sorted({r["completed"] for r in runs[kind]}))
+for kind in kinds[1:]:
+    ratio = lambda rows, turned: (statistics.median(rows[kind]) / statistics.median(rows[kinds[0]])) ** (-1 if turned else 1)
+    print(f"{stage:6} {kind:9} ratio of medians: throughput {ratio(speed, False):.4f}, time per output token {ratio(time, True):.4f}")
 PY
 }
 shortened() { # MODEL LAYERS: its folder
@@ -117,10 +134,10 @@ for stage in "$@"; do
       done
       (cd "$work" && tar cJf "$out/truth.tar.xz" truth-recorded both-recorded probe.*.jsonl truth-recorded.log both-recorded.log)
       rm -rf "$work/dumps" ;;
-    graphs) pair graphs "$models/llama-3.1-8b" 128 --max-total-tokens 100000 ;;
-    eager) pair eager "$models/llama-3.1-8b" 128 --max-total-tokens 100000 "${eager[@]}" ;;
-    mla) pair mla "$(shortened deepseek-v2-lite 12)" 128 --max-total-tokens 200000 ;;
-    moe) pair moe "$(shortened qwen3-30b-a3b 12)" 128 --max-total-tokens 200000 ;;
+    graphs) compare graphs "$models/llama-3.1-8b" "plain recorded" --max-total-tokens 60000 ;;
+    eager) compare eager "$models/llama-3.1-8b" "plain recorded collected" --max-total-tokens 40000 "${eager[@]}" ;;
+    mla) compare mla "$(shortened deepseek-v2-lite 12)" "plain recorded" --max-total-tokens 200000 ;;
+    moe) compare moe "$(shortened qwen3-30b-a3b 12)" "plain recorded" --max-total-tokens 200000 ;;
     level10)
       (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps10 FLASHINFER_DUMP_MAX_SIZE_GB=30
        serve level10 32005 "$models/llama-3.1-8b" --mem-fraction-static 0.8 --max-total-tokens 16384 "${eager[@]}")

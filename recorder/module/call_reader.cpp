@@ -27,15 +27,8 @@ std::uint64_t last_of(const TensorView& view) {
 
 }  // namespace
 
-void CallReader::read(PyObject* positional, PyObject* keywords) {
-  const Py_ssize_t count = PyTuple_Size(positional);
-  for (Py_ssize_t i = site_.has_self ? 1 : 0; i < count; ++i) {
-    const auto index = static_cast<std::size_t>(i);
-    argument(index < site_.parameters ? static_cast<std::uint16_t>(i) : swallowed(index - site_.parameters),
-             PyTuple_GetItem(positional, i));
-  }
-  PyObject *key = nullptr, *value = nullptr;
-  for (Py_ssize_t at = 0; PyDict_Next(keywords, &at, &key, &value);) argument(name_of(key), value);
+void CallReader::positional(std::size_t index, PyObject* value) {
+  argument(index < site_.parameters ? static_cast<std::uint16_t>(index) : swallowed(index - site_.parameters), value);
 }
 
 void CallReader::read_state(PyObject* self) {

@@ -22,7 +22,8 @@ class CallReader {
   CallReader(Types& types, Recorder& recorder, Site& site, Recorder::CallBuilder& call, ValuesWanted wanted)
       : types_(types), recorder_(recorder), site_(site), call_(call), arguments_(call.arguments()), wanted_(wanted) {}
 
-  void read(PyObject* positional, PyObject* keywords);
+  void positional(std::size_t index, PyObject* value);
+  void keyword(PyObject* name, PyObject* value) { argument(name_of(name), value); }
   /// Attributes that plan() or forward() left on the wrapper.
   void read_state(PyObject* self);
   /// Takes the values that are wanted. From here until the call is sent the GIL must not change hands.

@@ -1,6 +1,7 @@
 // The recorder as a Python module, for every CPython from 3.10 on (limited API).
 //
-// hook() gives the callable that stands in for a function: it notes the call and makes it. Whatever goes wrong while noting
+// hook() gives the callable that stands in for a function: it notes the call and makes it. enter_directly() makes a Python
+// function that would only call it do so at once. Whatever goes wrong while noting
 // disables the recorder with one line on stderr; the call is made all the same. Everything runs under the GIL, which is
 // what makes the engine's threads take turns.
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "call_reader.h"
+#include "direct_calls.h"
 
 namespace cw::recorder {
 namespace {
@@ -48,6 +50,8 @@ struct Module {
   bool keeps_values = false;
   std::unique_ptr<Recorder> recorder;
   std::vector<std::unique_ptr<Site>> sites;
+  const std::optional<DirectCalls> direct_calls = DirectCalls::find();
+  Entries entries;
   bool is_off = false, is_stopped = false;
   pid_t process = 0;
 
@@ -95,24 +99,67 @@ struct Module {
 
 Module* module_state = nullptr;
 
+// ------------------------------------------------------------------------------------------------------------- a call
+
+// The arguments of a call, as the stand-in in Python has them: a tuple and a dictionary.
+class PackedArguments {
+ public:
+  PackedArguments(PyObject* positional, PyObject* keywords) : positional_(positional), keywords_(keywords) {}
+  PyObject* self() const { return PyTuple_Size(positional_) > 0 ? PyTuple_GetItem(positional_, 0) : nullptr; }
+  void show(CallReader& reader, std::size_t first) const {
+    for (auto i = first, count = static_cast<std::size_t>(PyTuple_Size(positional_)); i < count; ++i)
+      reader.positional(i, PyTuple_GetItem(positional_, static_cast<Py_ssize_t>(i)));
+    PyObject *name = nullptr, *value = nullptr;
+    for (Py_ssize_t at = 0; PyDict_Next(keywords_, &at, &name, &value) != 0;) reader.keyword(name, value);
+  }
+  PyObject* call(PyObject* function) const { return PyObject_Call(function, positional_, keywords_); }
+
+ private:
+  PyObject *positional_, *keywords_;
+};
+
+// The same as the interpreter itself hands them over (PEP 590): the values in an array, the keywords' names in a tuple.
+class PassedArguments {
+ public:
+  PassedArguments(PyObject* const* values, std::size_t flagged_count, PyObject* names)
+      : values_(values), flagged_count_(flagged_count), names_(names) {}
+  PyObject* self() const { return count() > 0 ? values_[0] : nullptr; }
+  void show(CallReader& reader, std::size_t first) const {
+    for (std::size_t i = first; i < count(); ++i) reader.positional(i, values_[i]);
+    const Py_ssize_t keywords = names_ != nullptr ? PyTuple_Size(names_) : 0;
+    for (Py_ssize_t i = 0; i < keywords; ++i)
+      reader.keyword(PyTuple_GetItem(names_, i), values_[count() + static_cast<std::size_t>(i)]);
+  }
+  PyObject* call(PyObject* function) const { return module_state->direct_calls->call(function, values_, flagged_count_, names_); }
+
+ private:
+  // The highest bit says that the callee may use the place before the values (PY_VECTORCALL_ARGUMENTS_OFFSET).
+  std::size_t count() const { return flagged_count_ & (~std::size_t{0} >> 1); }
+
+  PyObject* const* values_;
+  std::size_t flagged_count_;
+  PyObject* names_;
+};
+
 struct Noted {
   Recorder* recorder = nullptr;  ///< null: nothing was noted
   std::uint64_t call = 0;
 };
 
 // Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes through.)
-Noted note_call(Module& module, ThreadState& thread, Site& site, PyObject* positional, PyObject* keywords) {
+template <typename Arguments>
+Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments& arguments) {
   try {
     Recorder* recorder = module.on();
     if (recorder == nullptr) return {};
-    PyObject* self = site.has_self && PyTuple_Size(positional) > 0 ? PyTuple_GetItem(positional, 0) : nullptr;
+    PyObject* self = site.has_self ? arguments.self() : nullptr;
     const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) | (thread.call_depth > 1 ? flag::nested : 0));
     const BuilderLease lease(thread);
     auto& call = lease.get();
     recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, thread.captured_graph);
     const bool has_values = thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty();
     CallReader reader(module.types, *recorder, site, call, {has_values, module.keeps_values});
-    reader.read(positional, keywords);
+    arguments.show(reader, site.has_self ? 1 : 0);
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
     return {recorder, recorder->send(call)};
@@ -125,26 +172,23 @@ Noted note_call(Module& module, ThreadState& thread, Site& site, PyObject* posit
   return {};
 }
 
-constexpr const char* site_capsule = "collect_workloads.site";
-
-PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
-  auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
-  if (site == nullptr || count != 2) return nullptr;
+template <typename Arguments>
+PyObject* call_site(Site& site, const Arguments& arguments) {
   ThreadState& thread = this_thread;
   ++thread.call_depth;
   Noted noted;
   try {
-    noted = note_call(*module_state, thread, *site, arguments[0], arguments[1]);
+    noted = note_call(*module_state, thread, site, arguments);
   } catch (const EnginesException&) {
     --thread.call_depth;
     return nullptr;
   }
-  PyObject* result = PyObject_Call(site->function.get(), arguments[0], arguments[1]);
+  PyObject* result = arguments.call(site.function.get());
   --thread.call_depth;
   // Not in the child of a fork that the call made.
   if (result == nullptr && noted.recorder != nullptr && module_state->recorder.get() == noted.recorder) {
     try {
-      noted.recorder->raised(site->number, noted.call);
+      noted.recorder->raised(site.number, noted.call);
     } catch (const std::exception&) {
       module_state->is_off = true;
     }
@@ -152,7 +196,21 @@ PyObject* call_site(PyObject* capsule, PyObject* const* arguments, Py_ssize_t co
   return result;
 }
 
-PyMethodDef call_site_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_site)), METH_FASTCALL, nullptr};
+// The two ways into a hooked function: as what hook() gave, and as a function that enter_directly() was told of.
+
+constexpr const char* site_capsule = "collect_workloads.site";
+
+PyObject* call_packed(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
+  auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
+  if (site == nullptr || count != 2) return nullptr;
+  return call_site(*site, PackedArguments(arguments[0], arguments[1]));
+}
+
+PyMethodDef call_packed_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_packed)), METH_FASTCALL, nullptr};
+
+PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t flagged_count, PyObject* names) {
+  return call_site(*module_state->entries.at(function), PassedArguments(values, flagged_count, names));
+}
 
 // ------------------------------------------------------------------------------------------------- what Python may call
 
@@ -209,13 +267,30 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     if (module_state->recorder) site->number = module_state->recorder->add_site(site->description);
     const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
     if (!capsule) return nullptr;
-    PyObject* callable = PyCFunction_NewEx(&call_site_method, capsule.get(), nullptr);
+    PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
     module_state->sites.push_back(std::move(site));  // for as long as the process: functions are never unhooked
     return callable;
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
     return nullptr;
   }
+}
+
+PyObject* enter_directly(PyObject*, PyObject* arguments) {
+  PyObject *function = nullptr, *call = nullptr;
+  if (PyArg_ParseTuple(arguments, "OO", &function, &call) == 0) return nullptr;
+  PyObject* capsule = PyCFunction_GetSelf(call);
+  auto* site = capsule != nullptr ? static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule)) : nullptr;
+  if (site == nullptr) return nullptr;
+  if (!module_state->direct_calls) Py_RETURN_FALSE;
+  try {
+    module_state->entries.add(function, site);
+  } catch (const std::exception&) {
+    return PyErr_NoMemory();
+  }
+  Py_INCREF(function);
+  module_state->direct_calls->set(function, call_directly);
+  Py_RETURN_TRUE;
 }
 
 PyObject* configure(PyObject*, PyObject* arguments) {
@@ -342,6 +417,9 @@ PyMethodDef methods[] = {
     {"configure", configure, METH_VARARGS, "configure(json): where to record and how much; before the first call."},
     {"set_tensors", set_tensors, METH_VARARGS, "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
     {"hook", hook, METH_VARARGS, "hook(function, json): a callable (args, kwargs) that records the call and makes it."},
+    {"enter_directly", enter_directly, METH_VARARGS,
+     "enter_directly(function, callable): calls of this Python function go to hook()'s callable without running its body; False\n"
+     "where this Python has no way to do so (before 3.12)."},
     {"begin_dummy", begin_dummy, METH_NOARGS, "What this thread calls until end_dummy() is no traffic."},
     {"end_dummy", end_dummy, METH_NOARGS, nullptr},
     {"begin_capture", begin_capture, METH_NOARGS, "A CUDA graph is captured on this thread; its number for replay()."},

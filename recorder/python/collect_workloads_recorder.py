@@ -217,6 +217,7 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
     def recorded(*args, **kwargs):
         return call(args, kwargs)
 
+    native.enter_directly(recorded, call)
     return _invisible(recorded, function)
 
 

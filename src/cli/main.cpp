@@ -285,7 +285,7 @@ CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
   command->add_option("--only", arguments.only, "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")->type_name("NAME");
   command->footer("Exit status: the command's own, 128 and its signal when one ended it, 1 when it\n"
                   "could not be started, 2 wrong usage. Its output goes where it would without us.");
-  command->add_option("COMMAND", arguments.command, "After --, as you would type it")->required();
+  command->add_option("COMMAND", arguments.command, "After --, as you would type it");
   return command;
 }
 
@@ -488,6 +488,12 @@ int main(int argc, char** argv) {
       report({"usage", "there is no command " + words[0]}, "collect-workloads --help lists them.");
       return exit_usage;
     }
+    // The command to record is taken off first: after an option that takes several words the "--" would only end that.
+    std::vector<std::string> recorded;
+    if (const auto end = std::find(words.begin(), words.end(), "--"); end != words.end() && words[0] == "record") {
+      recorded.assign(end + 1, words.end());
+      words.erase(end, words.end());
+    }
     auto expanded = with_resumed(std::move(words), collect_arguments);
     if (!expanded) return report(expanded.error());
     collect_arguments.words = *expanded;
@@ -496,6 +502,8 @@ int main(int argc, char** argv) {
     for (CLI::Option* option : collect->get_options())
       if (option->get_items_expected_max() == 1) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.parse(std::move(*expanded));
+    record_arguments.command.insert(record_arguments.command.end(), recorded.begin(), recorded.end());
+    if (record->parsed() && record_arguments.command.empty()) throw CLI::RequiredError("COMMAND");
   } catch (const CLI::ParseError& error) {
     const int status = app.exit(error) == 0 ? exit_success : exit_usage;
     if (status == exit_usage && record->parsed()) std::fputs("Give the command to record after --, as you would type it.\n", stderr);

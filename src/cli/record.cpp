@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "base/console.h"
 #include "base/file.h"
@@ -52,16 +53,17 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
   const fs::path folder = arguments.folder.empty() ? fs::path(fmt::format("recording-{}", timestamp())) : arguments.folder;
-  std::error_code ignored;
-  const bool is_new = !fs::exists(folder, ignored);
-  if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
-  if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);
   if (!variables) return report(variables.error(), advice_for(variables.error().code));
+  std::error_code ignored;
+  const bool is_new = !fs::exists(folder, ignored);
+  if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
+  if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
   const auto status = run_in_foreground({arguments.command, std::move(*variables)});
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
+  if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!common.is_quiet) std::fputs(describe_recordings(folder, *status).c_str(), stderr);
   return status->signal != 0 ? 128 + status->signal : status->code;
 }

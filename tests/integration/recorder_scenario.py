@@ -3,12 +3,14 @@
   recorder_scenario.py NAME [ARGUMENTS]
 """
 import functools
+import inspect
 import os
 import random
 import signal
 import sys
 import threading
 import time
+import traceback
 
 import torch
 from flashinfer import decode, norm, sampling
@@ -217,6 +219,28 @@ def raising():
         norm.rmsnorm()
     except TypeError:
         pass
+
+
+def looks():
+    """A hook looks like its function, however it is called; where the interpreter can do without (3.12), its body does not run."""
+    hook, wrapper = norm.rmsnorm, new_wrapper()
+    assert inspect.isfunction(hook) and hook.__name__ == "rmsnorm" and list(inspect.signature(hook).parameters)[:2] == ["input", "weight"]
+    assert inspect.ismethod(wrapper.run) and wrapper.run.__self__ is wrapper
+    x, w = empty(1, 64), empty(64)
+    for result in (hook(x, w), hook(x, weight=w), hook(weight=w, input=x), hook(*(x, w), **{"eps": 1e-6}), hook(x, w, 1e-6, out=None),
+                   functools.partial(hook, weight=w)(x), *map(hook, [x], [w])):
+        assert result is x
+    plan(wrapper, [3])
+    run = wrapper.run
+    run(empty(1, HEADS, DIM), kv)
+    type(wrapper).run(wrapper, empty(1, HEADS, DIM), paged_kv_cache=kv)
+    try:
+        hook()
+    except TypeError as error:
+        bodies = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "recorded"]
+        assert bool(bodies) == (sys.version_info < (3, 12)), bodies
+    else:
+        raise AssertionError("no arguments were enough")
 
 
 class Hostile:

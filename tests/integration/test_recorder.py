@@ -105,6 +105,14 @@ class RecorderTest(DatasetTest):
         self.assertEqual((seen["calls"], seen["bound"]), (3, 1))
         self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
 
+    def test_a_hook_looks_like_its_function(self):
+        for version, python in sorted(pythons().items()):
+            with self.subTest(version):
+                self.recording = self.folder / version
+                self.record("looks", python=python)
+                calls = {name: seen["calls"] for name, seen in self.inspect()["functions"].items()}
+                self.assertEqual((calls["rmsnorm"], calls["BatchDecodeWithPagedKVCacheWrapper.run"]), (8, 2))
+
     @unittest.skipUnless(os.environ.get("CW_SANITIZED_MODULE"), "the module has no sanitizer in this build")
     def test_under_a_sanitizer(self):
         """The module itself under AddressSanitizer or ThreadSanitizer, in an interpreter that has neither."""
@@ -273,6 +281,8 @@ class RecorderTest(DatasetTest):
         result = run("record", "-o", self.recording, "--", "sh", "-c", "cat; exit 7", check=7, env=self.environment, input="through")
         self.assertEqual(result.stdout, "through")
         self.assertIn("nothing was recorded", result.stderr)
+        result = run("record", "-o", self.recording, "--only", "rmsnorm", "plan", "--", "sh", "-c", "exit 7", "--flag", check=7, env=self.environment)
+        self.assertNotIn("flag", result.stderr)
         result = run("record", "-o", self.recording, "--", "sh", "-c", "kill -9 $$", check=137, env=self.environment)
         result = run("record", "-o", self.recording, "--", "no-such-command", check=1, env=self.environment)
         self.assertIn("cannot start no-such-command", result.stderr)

@@ -1,0 +1,70 @@
+// Calls that go to C++ without a Python frame in between.
+//
+// A hook stands in for a function and must look like one: torch.compile, inspect and descriptors go by the type. Since CPython
+// 3.12 PyFunction_SetVectorcall lets a Python function keep its looks and be called as C; it and PyObject_Vectorcall are no
+// part of the limited API of 3.10, so they are looked for in the running interpreter.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <dlfcn.h>
+
+#include "python.h"
+
+namespace cw::recorder {
+
+struct Site;
+
+struct DirectCalls {
+  using Call = PyObject* (*)(PyObject* callable, PyObject* const* values, std::size_t flagged_count, PyObject* names);
+
+  Call call;                                   ///< PyObject_Vectorcall
+  void (*set)(PyObject* function, Call call);  ///< PyFunction_SetVectorcall
+
+  /// Of the interpreter that runs; nothing before 3.12.
+  static std::optional<DirectCalls> find() {
+    const DirectCalls found{reinterpret_cast<Call>(::dlsym(RTLD_DEFAULT, "PyObject_Vectorcall")),
+                            reinterpret_cast<void (*)(PyObject*, Call)>(::dlsym(RTLD_DEFAULT, "PyFunction_SetVectorcall"))};
+    return found.call != nullptr && found.set != nullptr ? std::optional(found) : std::nullopt;
+  }
+};
+
+/// The sites of functions that are entered directly. Looked up at every call, most often with cold caches: one line of memory
+/// is touched, seldom two.
+class Entries {
+ public:
+  void add(PyObject* function, Site* site) {
+    if ((count_ + 1) * 4 > slots_.size()) {
+      std::vector<Slot> old(std::max<std::size_t>(64, slots_.size() * 2));
+      old.swap(slots_);
+      for (const Slot& slot : old)
+        if (slot.first != nullptr) find(slot.first) = slot;
+    }
+    Slot& slot = find(function);
+    if (slot.first == nullptr) ++count_;
+    slot = {function, site};
+  }
+  /// Of a function that was added.
+  Site* at(PyObject* function) { return find(function).second; }
+
+ private:
+  using Slot = std::pair<PyObject*, Site*>;
+
+  Slot& find(PyObject* function) {
+    std::size_t at = reinterpret_cast<std::uintptr_t>(function) / alignof(std::max_align_t) * 0x9e3779b97f4a7c15u >> 32;
+    while (true) {
+      Slot& slot = slots_[at++ & (slots_.size() - 1)];
+      if (slot.first == function || slot.first == nullptr) return slot;
+    }
+  }
+
+  std::vector<Slot> slots_;  ///< a power of two, a quarter full at most
+  std::size_t count_ = 0;
+};
+
+}  // namespace cw::recorder
