@@ -31,6 +31,7 @@ serve() {
   local command=(python3 -m sglang.launch_server --model-path "$model" --load-format dummy --host 127.0.0.1 --port "$port"
     --attention-backend flashinfer --sampling-backend flashinfer --disable-radix-cache --skip-server-warmup "$@")
   case $name in
+    both-recorded) command=("$tool/collect-workloads" record -o "$work/$name" --keep-values -- "${command[@]}") ;;
     *-recorded) command=("$tool/collect-workloads" record -o "$work/$name" -- "${command[@]}") ;;
     *-collected) command=("$tool/collect-workloads" record -o "$work/$name" --only "${collected[@]}" -- "${command[@]}") ;;
   esac

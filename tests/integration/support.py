@@ -33,12 +33,12 @@ def workloads(trace):
 
 
 def tensor(trace, spec):
-    """A stored integer tensor, as a list."""
+    """A stored tensor, as a list."""
     data = (pathlib.Path(trace) / spec["path"]).read_bytes()
     (length,) = struct.unpack_from("<Q", data)
     entry = json.loads(data[8:8 + length])[spec["tensor_key"]]
     begin, end = (8 + length + offset for offset in entry["data_offsets"])
-    return list(memoryview(data[begin:end]).cast({"I32": "i", "I64": "q"}[entry["dtype"]]))
+    return list(memoryview(data[begin:end]).cast({"I32": "i", "I64": "q", "F32": "f"}[entry["dtype"]]))
 
 
 class DatasetTest(unittest.TestCase):
