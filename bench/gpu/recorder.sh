@@ -6,10 +6,10 @@
 # Stages:
 #   truth      two small servers: CUDA graphs on, with a probe of SGLang's scheduler beside the recorder; and eager, recorded
 #              and dumped at level 10 in the same process
-#   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: two servers side by side, one with the recorder
-#              and one without, driven in turns, ROUNDS times (5)
-#   eager      the same with graphs off, and a third server with only those functions hooked that `collect` would hook
-#   mla, moe   as graphs: DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that two servers fit on one GPU
+#   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: three servers side by side, the second with the
+#              recorder and the others without, driven in turns, ROUNDS times (5)
+#   eager      the same with graphs off; EAGER="plain collected again": with only those functions hooked that `collect` hooks
+#   mla, moe   as graphs: DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that three servers fit on one GPU
 #   level10    what FlashInfer's own dumps cost, with four prompts of four tokens
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -63,7 +63,8 @@ memory() { # NAME: host and device memory of the process that runs the model
   pid=$(pgrep -s "$(cat "$work/$2.group")" -f sglang::schedul | head -n 1)
   echo "$1 host $(grep -E 'VmHWM|VmRSS' "/proc/$pid/status" | tr -s '\n\t ' ' ')device $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | grep "$pid" | cut -d, -f2)"
 }
-# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times, every time in another order.
+# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times, every time in another
+# order. `plain` and `again` are the same: how they differ is what the place among the servers makes.
 compare() {
   local stage=$1 model=$2 kinds=($3) ports=() kind port round turn; shift 3
   for kind in "${kinds[@]}"; do
@@ -82,7 +83,8 @@ compare() {
   done
   for turn in "${!kinds[@]}"; do memory "$stage-${kinds[turn]}" "${ports[turn]}"; done | tee -a "$out/memory.txt"
   end "${ports[@]}"
-  for kind in "${kinds[@]:1}"; do
+  for kind in "${kinds[@]}"; do
+    [ -d "$work/$stage-$kind" ] || continue
     ls -l "$work/$stage-$kind" | tee -a "$out/recordings.txt"
     grep -h "collect-workloads recorder" "$work/$stage-$kind.log"
     timeout 60 "$tool/collect-workloads" inspect "$work/$stage-$kind" --trace-dir "$work/trace" > "$out/$stage-$kind-inspect.txt" 2>&1
@@ -97,9 +99,12 @@ time = {kind: [1e3 * r["time_per_output_token_s"]["mean"] for r in runs[kind]] f
 for kind in kinds:
     print(f"{stage:6} {kind:9} tok/s", *(f"{x:7.0f}" for x in speed[kind]), "  ms per output token", *(f"{x:6.2f}" for x in time[kind]),
           "  completed", sorted({r["completed"] for r in runs[kind]}))
-for kind in kinds[1:]:
-    ratio = lambda rows, turned: (statistics.median(rows[kind]) / statistics.median(rows[kinds[0]])) ** (-1 if turned else 1)
-    print(f"{stage:6} {kind:9} ratio of medians: throughput {ratio(speed, False):.4f}, time per output token {ratio(time, True):.4f}")
+unrecorded = [kind for kind in kinds if kind in ("plain", "again")]
+for kind in [kind for kind in kinds if kind not in unrecorded] + unrecorded[1:]:
+    of = unrecorded if kind not in unrecorded else ["plain"]
+    base = lambda rows: statistics.median(x for one in of for x in rows[one])
+    print(f"{stage:6} {kind:9} to {' and '.join(of)}, ratio of medians: throughput {statistics.median(speed[kind]) / base(speed):.4f}, "
+          f"time per output token {base(time) / statistics.median(time[kind]):.4f}")
 PY
 }
 shortened() { # MODEL LAYERS: its folder
@@ -135,10 +140,10 @@ for stage in "$@"; do
       done
       (cd "$work" && tar cJf "$out/truth.tar.xz" truth-recorded both-recorded probe.*.jsonl truth-recorded.log both-recorded.log)
       rm -rf "$work/dumps" ;;
-    graphs) compare graphs "$models/llama-3.1-8b" "plain recorded" --max-total-tokens 60000 ;;
-    eager) compare eager "$models/llama-3.1-8b" "plain recorded collected" --max-total-tokens 40000 "${eager[@]}" ;;
-    mla) compare mla "$(shortened deepseek-v2-lite 12)" "plain recorded" --max-total-tokens 200000 ;;
-    moe) compare moe "$(shortened qwen3-30b-a3b 12)" "plain recorded" --max-total-tokens 200000 ;;
+    graphs) compare graphs "$models/llama-3.1-8b" "plain recorded again" --max-total-tokens 40000 ;;
+    eager) compare eager "$models/llama-3.1-8b" "${EAGER:-plain recorded again}" --max-total-tokens 40000 "${eager[@]}" ;;
+    mla) compare mla "$(shortened deepseek-v2-lite 12)" "plain recorded again" --max-total-tokens 100000 ;;
+    moe) compare moe "$(shortened qwen3-30b-a3b 12)" "plain recorded again" --max-total-tokens 100000 ;;
     level10)
       (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps10 FLASHINFER_DUMP_MAX_SIZE_GB=30
        serve level10 32005 "$models/llama-3.1-8b" --mem-fraction-static 0.8 --max-total-tokens 16384 "${eager[@]}")

@@ -15,7 +15,7 @@ namespace cw::recorder {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto pause = std::chrono::milliseconds(2);
+constexpr auto pause = std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
 constexpr auto window = std::chrono::milliseconds(250);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
 constexpr std::size_t most_backlog = 48u << 20;  ///< past it the file takes no content

@@ -301,7 +301,7 @@ class RecorderTest(DatasetTest):
             process = subprocess.Popen([BINARY, "record", "-o", self.recording, "--", sys.executable, SCENARIO, "steps", "100000", "0.01"],
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment, start_new_session=True)
             deadline = time.time() + 20
-            while not self.files() and time.time() < deadline: time.sleep(0.05)
+            while not (self.files() and self.inspect()["calls"]) and time.time() < deadline: time.sleep(0.05)
             (os.killpg if to_group else os.kill)(process.pid, sent)
             _, err = process.communicate(timeout=20)
             self.assertEqual(process.returncode, 128 + sent, err)
