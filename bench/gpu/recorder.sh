@@ -8,7 +8,7 @@
 #              and dumped at level 10 in the same process
 #   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: three servers side by side, the second with the
 #              recorder and the others without, driven in turns, ROUNDS times (5)
-#   eager      the same with graphs off; EAGER="plain collected again": with only those functions hooked that `collect` hooks
+#   eager      the same with graphs off; EAGER names others: `collected` hooks what `collect` does, `idle` nothing
 #   mla, moe   as graphs: DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that three servers fit on one GPU
 #   level10    what FlashInfer's own dumps cost, with four prompts of four tokens
 set -uo pipefail
@@ -25,7 +25,7 @@ collected=(BatchDecodeWithPagedKVCacheWrapper.__init__ BatchDecodeWithPagedKVCac
   BatchPrefillWithRaggedKVCacheWrapper.__init__ BatchPrefillWithRaggedKVCacheWrapper.plan BatchPrefillWithRaggedKVCacheWrapper.run
   rmsnorm fused_add_rmsnorm)
 
-# serve NAME PORT MODEL FLAGS...: starts SGLang; under the recorder when NAME ends in -recorded or -collected.
+# serve NAME PORT MODEL FLAGS...: starts SGLang; under the recorder when NAME ends in -recorded, -collected or -idle.
 serve() {
   local name=$1 port=$2 model=$3; shift 3
   local command=(python3 -m sglang.launch_server --model-path "$model" --load-format dummy --host 127.0.0.1 --port "$port"
@@ -33,6 +33,7 @@ serve() {
   case $name in
     both-recorded) command=("$tool/collect-workloads" record -o "$work/$name" --keep-values -- "${command[@]}") ;;
     *-recorded) command=("$tool/collect-workloads" record -o "$work/$name" -- "${command[@]}") ;;
+    *-idle) command=("$tool/collect-workloads" record -o "$work/$name" --only no-such-function -- "${command[@]}") ;;
     *-collected) command=("$tool/collect-workloads" record -o "$work/$name" --only "${collected[@]}" -- "${command[@]}") ;;
   esac
   setsid "${command[@]}" > "$work/$name.log" 2>&1 < /dev/null &
@@ -63,8 +64,9 @@ memory() { # NAME: host and device memory of the process that runs the model
   pid=$(pgrep -s "$(cat "$work/$2.group")" -f sglang::schedul | head -n 1)
   echo "$1 host $(grep -E 'VmHWM|VmRSS' "/proc/$pid/status" | tr -s '\n\t ' ' ')device $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | grep "$pid" | cut -d, -f2)"
 }
-# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times, every time in another
-# order. `plain` and `again` are the same: how they differ is what the place among the servers makes.
+# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times or for UNTIL
+# seconds, every time in another order; PROMPTS and TOKENS shorten a turn, for a machine whose speed changes by the minute.
+# `plain` and `again` are the same: how they differ is what the place among the servers makes.
 compare() {
   local stage=$1 model=$2 kinds=($3) ports=() kind port round turn; shift 3
   for kind in "${kinds[@]}"; do
@@ -75,11 +77,13 @@ compare() {
   for turn in "${!kinds[@]}"; do ready "${ports[turn]}" "$stage-${kinds[turn]}" || { end "${ports[@]}"; return; }; done
   local traffic=(--prompts "$tool/prompts.json" --concurrency 100)
   for port in "${ports[@]}"; do drive "$port" "${traffic[@]}" --num-prompts 200 --output-tokens 16 > /dev/null; done
-  for round in $(seq "$rounds"); do
+  for ((round = 1; round <= rounds && SECONDS < ${UNTIL:-100000}; ++round)); do
     for turn in "${!kinds[@]}"; do
-      turn=$(((turn + round) % ${#kinds[@]}))
-      drive "${ports[turn]}" "${traffic[@]}" --num-prompts 1000 --output-tokens 64 > "$work/$stage-${kinds[turn]}-$round.json" 2>> "$out/drive.err"
+      turn=$(((round % 2 ? turn : ${#kinds[@]} - 1 - turn) + round)) turn=$((turn % ${#kinds[@]}))
+      drive "${ports[turn]}" "${traffic[@]}" --num-prompts "${PROMPTS:-1000}" --seed "$round" --output-tokens "${TOKENS:-64}" \
+        > "$out/runs/$stage-${kinds[turn]}-$round.json" 2>> "$out/drive.err"
     done
+    echo "$stage, round $round, after $SECONDS s"
   done
   for turn in "${!kinds[@]}"; do memory "$stage-${kinds[turn]}" "${ports[turn]}"; done | tee -a "$out/memory.txt"
   end "${ports[@]}"
@@ -89,22 +93,29 @@ compare() {
     grep -h "collect-workloads recorder" "$work/$stage-$kind.log"
     timeout 60 "$tool/collect-workloads" inspect "$work/$stage-$kind" --trace-dir "$work/trace" > "$out/$stage-$kind-inspect.txt" 2>&1
   done
-  (cd "$work" && tar cJf "$out/$stage-runs.tar.xz" "$stage"-*-[0-9]*.json)
-  python3 - "$work" "$stage" "$rounds" "${kinds[@]}" <<'PY' | tee -a "$out/throughput.txt"
-import json, statistics, sys
-work, stage, rounds, *kinds = sys.argv[1:]
-runs = {kind: [json.load(open(f"{work}/{stage}-{kind}-{i + 1}.json")) for i in range(int(rounds))] for kind in kinds}
+  python3 - "$out/runs" "$stage" "${kinds[@]}" <<'PY' | tee -a "$out/throughput.txt"
+import json, pathlib, statistics, sys
+folder, stage, *kinds = sys.argv[1:]
+folder = pathlib.Path(folder)
+rounds = min(len(list(folder.glob(f"{stage}-{kind}-*.json"))) for kind in kinds)
+runs = {kind: [json.loads((folder / f"{stage}-{kind}-{i + 1}.json").read_text()) for i in range(rounds)] for kind in kinds}
 speed = {kind: [r["output_tokens_per_second"] for r in runs[kind]] for kind in kinds}
 time = {kind: [1e3 * r["time_per_output_token_s"]["mean"] for r in runs[kind]] for kind in kinds}
 for kind in kinds:
-    print(f"{stage:6} {kind:9} tok/s", *(f"{x:7.0f}" for x in speed[kind]), "  ms per output token", *(f"{x:6.2f}" for x in time[kind]),
+    print(f"{stage:6} {kind:9} tok/s", *(f"{x:6.0f}" for x in speed[kind]), "  ms per output token", *(f"{x:6.2f}" for x in time[kind]),
           "  completed", sorted({r["completed"] for r in runs[kind]}))
+def compare(kind, *base):  # the base of a round is the mean of its servers in that round
+    def ratios(rows):
+        unrecorded = [statistics.mean(rows[b][i] for b in base) for i in range(rounds)]
+        return statistics.median(rows[kind]) / statistics.median(unrecorded), sorted(a / b for a, b in zip(rows[kind], unrecorded))
+    (s, pairs), (t, _) = ratios(speed), ratios(time)
+    print(f"{stage:6} {kind:9} to {' and '.join(base)}, {rounds} rounds, ratio of medians: throughput {s:.4f}, time per output token {1 / t:.4f}; "
+          f"throughput, median of the rounds' ratios {statistics.median(pairs):.4f} "
+          f"(half of them from {pairs[rounds // 4]:.4f} to {pairs[rounds * 3 // 4]:.4f})")
 unrecorded = [kind for kind in kinds if kind in ("plain", "again")]
-for kind in [kind for kind in kinds if kind not in unrecorded] + unrecorded[1:]:
-    of = unrecorded if kind not in unrecorded else ["plain"]
-    base = lambda rows: statistics.median(x for one in of for x in rows[one])
-    print(f"{stage:6} {kind:9} to {' and '.join(of)}, ratio of medians: throughput {statistics.median(speed[kind]) / base(speed):.4f}, "
-          f"time per output token {base(time) / statistics.median(time[kind]):.4f}")
+for kind in kinds:
+    if kind not in unrecorded: compare(kind, *unrecorded)
+for kind in unrecorded[1:]: compare(kind, "plain")
 PY
 }
 shortened() { # MODEL LAYERS: its folder
@@ -115,7 +126,7 @@ shortened() { # MODEL LAYERS: its folder
 eager=(--disable-cuda-graph --cuda-graph-backend-prefill disabled)
 level10=(FLASHINFER_LOGLEVEL=10 FLASHINFER_LOGDEST="$work/flashinfer.log" FLASHINFER_DUMP_SAFETENSORS=1 FLASHINFER_DUMP_MAX_COUNT=100000
   'FLASHINFER_DUMP_EXCLUDE=*.__init__')
-mkdir -p "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
+mkdir -p "$out/runs" "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
 
 for stage in "$@"; do
   echo "== $stage, after $SECONDS s"
