@@ -90,13 +90,16 @@ def cold_nanoseconds(function, args, kwargs, calls=200):
 other = torch.zeros(8 << 20, dtype=torch.float32)
 print(f"Python {sys.version.split()[0]}, PyTorch {torch.__version__}, "
       f"{'DLPack exchange API' if exchange else 'attributes'}; median of {arguments.rounds} rounds")
-print(f"{'nanoseconds that a hook adds to a call':44} {'warm':>8} {'cold':>8}")
+print(f"{'nanoseconds that a hook adds to a call':44} {'warm':>8} {'cold':>8} {'paused':>8}")
 for name, (hooked, args, kwargs) in CALLS.items():
     calls = 200 if name.startswith("plan") else 20000
-    warm, cold = [], []
+    warm, cold, paused = [], [], []
     for _ in range(arguments.rounds):
         warm.append(nanoseconds(hooked, args, kwargs, calls) - nanoseconds(nothing, args, kwargs, calls))
         time.sleep(0.3)  # the collector catches up
         cold.append(cold_nanoseconds(hooked, args, kwargs) - cold_nanoseconds(nothing, args, kwargs))
-    print(f"{name:44} {statistics.median(warm):8.0f} {statistics.median(cold):8.0f}")
+        native.pause(True)
+        paused.append(nanoseconds(hooked, args, kwargs, calls) - nanoseconds(nothing, args, kwargs, calls))
+        native.pause(False)
+    print(f"{name:44} {statistics.median(warm):8.0f} {statistics.median(cold):8.0f} {statistics.median(paused):8.0f}")
 native.stop()

@@ -6,10 +6,13 @@
 # Stages:
 #   truth      two small servers: CUDA graphs on, with a probe of SGLang's scheduler beside the recorder; and eager, recorded
 #              and dumped at level 10 in the same process
-#   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: three servers side by side, the second with the
+#   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: three servers on the one GPU, the second with the
 #              recorder and the others without, driven in turns, ROUNDS times (5)
 #   eager      the same with graphs off; EAGER names others: `collected` hooks what `collect` does, `idle` nothing
 #   mla, moe   as graphs: DeepSeek-V2-Lite and Qwen3-30B-A3B, 12 layers each so that three servers fit on one GPU
+#   switched-eager, switched-graphs, switched-moe
+#              one server under the recorder, which is off in every other four steps: on a machine that changes its speed more
+#              often than two servers take turns
 #   level10    what FlashInfer's own dumps cost, with four prompts of four tokens
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -18,6 +21,23 @@ work=$(mktemp -d) rounds=${ROUNDS:-5}
 export HF_HUB_OFFLINE=1 XDG_CACHE_HOME=$work/cache
 cd "$work"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
+lscpu > "$out/cpu.txt"; lscpu -e >> "$out/cpu.txt"
+# A core that the thread which runs the model has for itself, and every processor of the other cores.
+core=2
+rest=$(python3 - $core <<'PY'
+import os, sys
+core = int(sys.argv[1])
+siblings = {core}
+try:
+    for part in open(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read().split(","):
+        first, _, last = part.partition("-")
+        siblings.update(range(int(first), int(last or first) + 1))
+except OSError:
+    pass
+print(*sorted(os.sched_getaffinity(0) - siblings), sep=",")
+PY
+)
+echo "the model runs on processor $core, everything else on $rest"
 
 # What `collect` hooks for Llama's definitions; `record` hooks everything.
 collected=(BatchDecodeWithPagedKVCacheWrapper.__init__ BatchDecodeWithPagedKVCacheWrapper.plan BatchDecodeWithPagedKVCacheWrapper.run
@@ -50,23 +70,36 @@ ready() { # PORT NAME
   return 1
 }
 end() { # PORT...
-  for port in "$@"; do kill -TERM -- "-$(cat "$work/$port.group")" 2>/dev/null; done
+  for port in "$@"; do kill -TERM -- "-$(cat "$work/$port.group")"; kill -CONT -- "-$(cat "$work/$port.group")"; done 2>/dev/null
   sleep 6
   for port in "$@"; do kill -KILL -- "-$(cat "$work/$port.group")" 2>/dev/null; done
   for port in "$@"; do while curl -s "http://127.0.0.1:$port/health" > /dev/null; do sleep 0.2; done; done
 }
 drive() { # PORT FLAGS...
   local port=$1; shift
-  timeout 150 "$tool/collect-workloads" drive --url "http://127.0.0.1:$port" --json -q "$@"
+  taskset -c "$rest" timeout 150 "$tool/collect-workloads" drive --url "http://127.0.0.1:$port" --json -q "$@"
 }
-memory() { # NAME: host and device memory of the process that runs the model
+scheduler() { pgrep -s "$(cat "$work/$1.group")" -f sglang::schedul | head -n 1; } # PORT: the process that runs the model
+pin() { # PORT: its main thread to the core, every other thread of the server to the rest
+  local task
+  for task in $(pgrep -s "$(cat "$work/$1.group")"); do taskset -apc "$rest" "$task"; done > /dev/null
+  taskset -pc $core "$(scheduler "$1")"
+}
+wake() { # NAME PORT PORTS...: of PORTS that server runs and the others are stopped; how fast the core is, is noted before
+  local port
+  for port in "${@:3}"; do kill -STOP -- "-$(cat "$work/$port.group")"; done
+  echo "$1 $(taskset -c $core python3 -m timeit -u msec -n 5 -r 3 'sum(range(1000000))')" >> "$out/core-speed.txt"
+  kill -CONT -- "-$(cat "$work/$2.group")"
+}
+memory() { # NAME PORT: host and device memory of the process that runs the model
   local pid
-  pid=$(pgrep -s "$(cat "$work/$2.group")" -f sglang::schedul | head -n 1)
+  pid=$(scheduler "$2")
   echo "$1 host $(grep -E 'VmHWM|VmRSS' "/proc/$pid/status" | tr -s '\n\t ' ' ')device $(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader | grep "$pid" | cut -d, -f2)"
 }
-# compare STAGE MODEL KINDS FLAGS...: a server of each kind side by side, driven in turns, ROUNDS times or for UNTIL
-# seconds, every time in another order; PROMPTS and TOKENS shorten a turn, for a machine whose speed changes by the minute.
-# `plain` and `again` are the same: how they differ is what the place among the servers makes.
+# compare STAGE MODEL KINDS FLAGS...: a server of each kind, driven in turns, ROUNDS times or for UNTIL seconds, every time in
+# another order; PROMPTS and TOKENS shorten a turn. A server of SGLang's that waits spins, and an eager step is bound by its
+# processor: whoever shared a core with it was a third slower. So the servers that wait are stopped, and all run on the same
+# core. `plain` and `again` are the same: how they differ is what is left of such things.
 compare() {
   local stage=$1 model=$2 kinds=($3) ports=() kind port round turn; shift 3
   for kind in "${kinds[@]}"; do
@@ -76,10 +109,15 @@ compare() {
   done
   for turn in "${!kinds[@]}"; do ready "${ports[turn]}" "$stage-${kinds[turn]}" || { end "${ports[@]}"; return; }; done
   local traffic=(--prompts "$tool/prompts.json" --concurrency 100)
-  for port in "${ports[@]}"; do drive "$port" "${traffic[@]}" --num-prompts 200 --output-tokens 16 > /dev/null; done
+  for port in "${ports[@]}"; do
+    wake "$stage-warm-up" "$port" "${ports[@]}"
+    drive "$port" "${traffic[@]}" --num-prompts 200 --output-tokens 16 > /dev/null
+    pin "$port"
+  done
   for ((round = 1; round <= rounds && SECONDS < ${UNTIL:-100000}; ++round)); do
     for turn in "${!kinds[@]}"; do
       turn=$(((round % 2 ? turn : ${#kinds[@]} - 1 - turn) + round)) turn=$((turn % ${#kinds[@]}))
+      wake "$stage-${kinds[turn]}-$round" "${ports[turn]}" "${ports[@]}"
       drive "${ports[turn]}" "${traffic[@]}" --num-prompts "${PROMPTS:-1000}" --seed "$round" --output-tokens "${TOKENS:-64}" \
         > "$out/runs/$stage-${kinds[turn]}-$round.json" 2>> "$out/drive.err"
     done
@@ -115,8 +153,24 @@ def compare(kind, *base):  # the base of a round is the mean of its servers in t
 unrecorded = [kind for kind in kinds if kind in ("plain", "again")]
 for kind in kinds:
     if kind not in unrecorded: compare(kind, *unrecorded)
-for kind in unrecorded[1:]: compare(kind, "plain")
+for kind in unrecorded[1:]: compare(kind, unrecorded[0])
 PY
+}
+# switched STAGE MODEL FLAGS...: one server, driven ROUNDS times, and bench/gpu/switch turns the recorder on and off in it.
+switched() {
+  local stage=$1 model=$2 round; shift 2
+  (export SWITCH=$work/$stage PYTHONPATH=$tool/switch:$PYTHONPATH; serve "$stage-recorded" 32006 "$model" --mem-fraction-static 0.8 "$@")
+  ready 32006 "$stage-recorded" || { end 32006; return; }
+  drive 32006 --prompts "$tool/prompts.json" --concurrency 100 --num-prompts 200 --output-tokens 16 > /dev/null
+  for ((round = 1; round <= rounds; ++round)); do
+    drive 32006 --prompts "$tool/prompts.json" --concurrency 100 --num-prompts "${PROMPTS:-1000}" --seed "$round" --output-tokens "${TOKENS:-64}" \
+      > "$out/runs/$stage-$round.json" 2>> "$out/drive.err"
+  done
+  end 32006
+  ls -l "$work/$stage-recorded" | tee -a "$out/recordings.txt"
+  grep -h "collect-workloads recorder" "$work/$stage-recorded.log"
+  xz -k "$work/$stage".*.jsonl && cp "$work/$stage".*.jsonl.xz "$out"
+  { echo "$stage, $rounds times ${PROMPTS:-1000} prompts:"; python3 "$tool/compare_switch.py" "$work/$stage".*.jsonl; } | tee -a "$out/switched.txt"
 }
 shortened() { # MODEL LAYERS: its folder
   mkdir -p "$work/$1" && cp "$models/$1"/* "$work/$1/"
@@ -153,6 +207,9 @@ for stage in "$@"; do
       rm -rf "$work/dumps" ;;
     graphs) compare graphs "$models/llama-3.1-8b" "plain recorded again" --max-total-tokens 40000 ;;
     eager) compare eager "$models/llama-3.1-8b" "${EAGER:-plain recorded again}" --max-total-tokens 40000 "${eager[@]}" ;;
+    switched-eager) switched "$stage" "$models/llama-3.1-8b" --max-total-tokens 40000 "${eager[@]}" ;;
+    switched-graphs) switched "$stage" "$models/llama-3.1-8b" --max-total-tokens 40000 ;;
+    switched-moe) switched "$stage" "$(shortened qwen3-30b-a3b 12)" --max-total-tokens 100000 ;;
     mla) compare mla "$(shortened deepseek-v2-lite 12)" "plain recorded again" --max-total-tokens 100000 ;;
     moe) compare moe "$(shortened qwen3-30b-a3b 12)" "plain recorded again" --max-total-tokens 100000 ;;
     level10)

@@ -52,7 +52,7 @@ struct Module {
   std::vector<std::unique_ptr<Site>> sites;
   const std::optional<DirectCalls> direct_calls = DirectCalls::find();
   Entries entries;
-  bool is_off = false, is_stopped = false;
+  bool is_off = false, is_stopped = false, is_paused = false;
   pid_t process = 0;
 
   Types types;
@@ -65,7 +65,7 @@ struct Module {
 
   // Started with the first call: most processes never make one, and threads do not survive a fork.
   Recorder* on() {
-    if (is_off) return nullptr;
+    if (is_off || is_paused) return nullptr;
     if (!recorder) start();
     if (!recorder->is_on()) {
       is_off = true;
@@ -394,6 +394,13 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
+PyObject* set_paused(PyObject*, PyObject* is_paused) {
+  const int truth = PyObject_IsTrue(is_paused);
+  if (truth < 0) return nullptr;
+  module_state->is_paused = truth != 0;
+  Py_RETURN_NONE;
+}
+
 PyObject* stop(PyObject*, PyObject*) {
   return guarded([] {
     Module& module = *module_state;
@@ -426,6 +433,8 @@ PyMethodDef methods[] = {
     {"end_capture", end_capture, METH_NOARGS, nullptr},
     {"replay", replay, METH_O, "replay(graph): its calls are made once more."},
     {"batch", batch, METH_O, "batch(sequences): so many of what is planned next are real, the rest is padding."},
+    {"pause", set_paused, METH_O,
+     "pause(bool): while it is true, calls are passed on and not noted, a plan neither: to measure what noting costs."},
     {"stop", stop, METH_NOARGS, "Writes what is left and ends recording in this process."},
     {"after_fork", after_fork, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};

@@ -342,6 +342,14 @@ def steps(count, sleep="0"):
     print("done", flush=True)
 
 
+def paused():
+    """Ten steps; every other one is only passed on."""
+    wrapper = new_wrapper()
+    for number in range(10):
+        sys.modules["_collect_workloads_recorder"].pause(number % 2 == 1)
+        step(wrapper, [number + 1])
+
+
 def foreign_finder():
     """Another tool's import hook that asks all others, as ours does."""
     class Finder:

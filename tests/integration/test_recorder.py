@@ -105,6 +105,11 @@ class RecorderTest(DatasetTest):
         self.assertEqual((seen["calls"], seen["bound"]), (3, 1))
         self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
 
+    def test_paused(self):
+        self.record("paused")
+        seen = self.inspect()["functions"]
+        self.assertEqual((seen["BatchDecodeWithPagedKVCacheWrapper.plan"]["calls"], seen["BatchDecodeWithPagedKVCacheWrapper.run"]["bound"]), (5, 15))
+
     def test_a_hook_looks_like_its_function(self):
         for version, python in sorted(pythons().items()):
             with self.subTest(version):
