@@ -1,6 +1,7 @@
 // Files: owned descriptors, bounded reads, atomic writes, directory listings.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -35,6 +36,9 @@ Result<FileDescriptor> open_directory(const std::filesystem::path& path);
 
 /// Size in bytes of an open regular file; "unreadable" for anything else.
 Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name);
+
+/// What is read at once of a file that may be of any size.
+inline constexpr std::size_t block_size = 1 << 20;
 
 /// Reads exactly `size` bytes at `offset` into `out`; "truncated" when the file ends before.
 Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size, char* out,

@@ -1,6 +1,7 @@
 // Lines of a file of any size, one at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -16,6 +17,10 @@ struct Line {
   std::uint64_t offset;   ///< of its first byte in the file
   std::size_t number;     ///< from 1
 };
+
+/// How much of a file is read before its lines are handed to several threads, whichever comes first.
+inline constexpr std::size_t batch_lines = 512;
+inline constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
 class LineReader {
  public:

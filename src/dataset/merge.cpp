@@ -25,8 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t batch_lines = 512;
-constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 constexpr const char* merge_mark = ".collect-workloads.merge";
 constexpr std::size_t most_conflicts_shown = 10;
 constexpr std::size_t place_size = 3 * number_size;

@@ -18,9 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 using Severity = Finding::Severity;
 
-constexpr std::size_t batch_lines = 512;
-constexpr std::size_t batch_bytes = std::size_t{4} << 20;
-
 // An input of a stored workload while it is checked.
 struct CheckedInput {
   std::optional<Operand> scalar;

@@ -18,7 +18,7 @@ namespace {
 
 namespace http = boost::beast::http;
 
-constexpr std::size_t block_size = 64 << 10;
+constexpr std::size_t receive_size = 64 << 10;
 constexpr std::size_t most_rejected = 300;
 constexpr std::uint32_t largest_header = 256 << 10;
 constexpr std::uint64_t largest_body = std::uint64_t{1} << 30;
@@ -119,7 +119,7 @@ struct HttpExchange::Impl {
   }
 
   State receive(bool has_ended, const std::function<void(std::string_view)>& body) {
-    thread_local std::string block(block_size, '\0');
+    thread_local std::string block(receive_size, '\0');
     for (;;) {
       const ssize_t count = ::recv(socket.get(), block.data(), block.size(), 0);
       if (count < 0 && errno == EINTR) continue;

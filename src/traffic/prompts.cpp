@@ -12,7 +12,6 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t block_size = 1 << 20;
 constexpr std::size_t largest_record = 64 << 20;
 
 // Four letters a token is close enough to choose a length by.

@@ -15,6 +15,9 @@ namespace cw::testing {
 
 using namespace cw::simulated;
 
+/// The definition that most calls of a test belong to.
+inline constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
+using Values = std::vector<std::int64_t>;  ///< of an index tensor
 
 /// A new folder below the system's temporary one, removed with everything in it at the end.
 class TemporaryFolder {

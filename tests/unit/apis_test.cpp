@@ -6,7 +6,6 @@
 namespace cw::testing {
 namespace {
 
-using Values = std::vector<std::int64_t>;
 using Arguments = std::vector<std::pair<std::string, DumpValue>>;
 
 DumpTensor zeros(DType dtype, Shape shape) { return {dtype, std::move(shape)}; }

@@ -6,8 +6,6 @@
 namespace cw::testing {
 namespace {
 
-using Values = std::vector<std::int64_t>;
-constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
 constexpr const char* decode64 = "gqa_paged_decode_h32_kv8_d128_ps64";
 constexpr const char* prefill = "gqa_paged_prefill_causal_h32_kv8_d128_ps1";
 constexpr const char* ragged = "gqa_ragged_prefill_causal_h32_kv8_d128";

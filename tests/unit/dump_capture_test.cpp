@@ -8,8 +8,6 @@ namespace cw::testing {
 namespace {
 
 using level10::DumpCapture;
-using Values = std::vector<std::int64_t>;
-constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
 
 class DumpCaptureTest : public DatasetTest {
  protected:

@@ -32,7 +32,6 @@ class FollowerTest : public DatasetTest {
     for (const auto& entry : std::filesystem::directory_iterator(dumps())) count += entry.is_directory();
     return count;
   }
-  static constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
   DumpWriter writer_;
 };
 

@@ -5,9 +5,6 @@
 namespace cw::testing {
 namespace {
 
-using Values = std::vector<std::int64_t>;
-constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
-
 class StoragePolicyTest : public DatasetTest {
  protected:
   nlohmann::json decode_under(const StoragePolicy& policy, const DumpTensor& keys = {DType::bfloat16, {64, 8, 128}}) {

@@ -10,7 +10,6 @@
 namespace cw::level10 {
 namespace {
 
-constexpr std::size_t block_size = 1 << 20;
 constexpr std::uint64_t free_every = 256 << 10;
 // Calls nest a few deep. One with more begun after it in its process is not going to return.
 constexpr std::size_t deepest_nesting = 16;

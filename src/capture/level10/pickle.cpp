@@ -65,7 +65,7 @@ bool is_allowed_global(std::string_view name) {
 }
 
 template <typename... Args>
-tl::unexpected<Error> malformed(fmt::format_string<Args...> format, Args&&... args) {
+tl::unexpected<Error> malformed_pickle(fmt::format_string<Args...> format, Args&&... args) {
   return fail("pickle_malformed", format, std::forward<Args>(args)...);
 }
 
@@ -78,7 +78,7 @@ class Machine {
       CW_TRY(const std::string_view opcode, take(1));
       if (opcode[0] == '.') break;
       CW_CHECK(step(opcode[0]));
-      if (stack_.size() > most_items) return malformed("the stack grows past {} items", most_items);
+      if (stack_.size() > most_items) return malformed_pickle("the stack grows past {} items", most_items);
     }
     CW_TRY(const auto dict, pop_as<std::shared_ptr<Dict>>("a dict at the end"));
     std::vector<PickledTensor> tensors;
@@ -157,7 +157,7 @@ class Machine {
   }
 
   Result<std::string_view> take(std::size_t size) {
-    if (rest_.size() < size) return malformed("it ends in the middle of an opcode");
+    if (rest_.size() < size) return malformed_pickle("it ends in the middle of an opcode");
     const std::string_view taken = rest_.substr(0, size);
     rest_.remove_prefix(size);
     return taken;
@@ -176,7 +176,7 @@ class Machine {
   }
 
   Result<ItemPtr> pop() {
-    if (stack_.empty()) return malformed("an opcode finds the stack empty");
+    if (stack_.empty()) return malformed_pickle("an opcode finds the stack empty");
     ItemPtr item = stack_.back();
     stack_.pop_back();
     return item;
@@ -186,7 +186,7 @@ class Machine {
   template <typename T>
   static Result<std::shared_ptr<const T>> as(const ItemPtr& item, std::string_view wanted) {
     if (const T* value = std::get_if<T>(&item->data)) return std::shared_ptr<const T>(item, value);
-    return malformed("expected {}", wanted);
+    return malformed_pickle("expected {}", wanted);
   }
 
   template <typename T>
@@ -208,7 +208,7 @@ class Machine {
 
   Result<void> protocol() {
     CW_TRY(const std::uint64_t version, take_unsigned(1));
-    if (version < 2 || version > 5) return malformed("pickle protocol {} is not known", version);
+    if (version < 2 || version > 5) return malformed_pickle("pickle protocol {} is not known", version);
     return {};
   }
 
@@ -220,7 +220,7 @@ class Machine {
 
   Result<void> long_integer() {
     CW_TRY(const std::uint64_t size, take_unsigned(1));
-    if (size > 8) return malformed("an integer has {} bytes", size);
+    if (size > 8) return malformed_pickle("an integer has {} bytes", size);
     CW_TRY(std::uint64_t value, take_unsigned(size));
     if (size > 0 && size < 8 && (value >> (8 * size - 1)) != 0) value |= ~std::uint64_t{0} << (8 * size);
     return push({static_cast<std::int64_t>(value)});
@@ -233,8 +233,8 @@ class Machine {
   }
 
   Result<void> memoize(std::uint64_t slot) {
-    if (stack_.empty()) return malformed("an opcode finds the stack empty");
-    if (memo_.size() >= most_items) return malformed("the memo grows past {} items", most_items);
+    if (stack_.empty()) return malformed_pickle("an opcode finds the stack empty");
+    if (memo_.size() >= most_items) return malformed_pickle("the memo grows past {} items", most_items);
     memo_[slot] = stack_.back();
     return {};
   }
@@ -247,7 +247,7 @@ class Machine {
   Result<void> recall(std::size_t slot_size) {
     CW_TRY(const std::uint64_t slot, take_unsigned(slot_size));
     const auto found = memo_.find(slot);
-    if (found == memo_.end()) return malformed("memo slot {} is empty", slot);
+    if (found == memo_.end()) return malformed_pickle("memo slot {} is empty", slot);
     stack_.push_back(found->second);
     return {};
   }
@@ -262,7 +262,7 @@ class Machine {
     std::string name;
     for (const char separator : {' ', '\0'}) {
       const std::size_t end = rest_.find('\n');
-      if (end == std::string_view::npos) return malformed("it ends in the middle of an opcode");
+      if (end == std::string_view::npos) return malformed_pickle("it ends in the middle of an opcode");
       name += rest_.substr(0, end);
       if (separator != '\0') name += separator;
       rest_.remove_prefix(end + 1);
@@ -277,7 +277,7 @@ class Machine {
   }
 
   Result<void> tuple_of(std::size_t size) {
-    if (stack_.size() < size) return malformed("an opcode finds the stack empty");
+    if (stack_.size() < size) return malformed_pickle("an opcode finds the stack empty");
     Items items(stack_.end() - static_cast<std::ptrdiff_t>(size), stack_.end());
     stack_.resize(stack_.size() - size);
     return push_tuple(std::move(items));
@@ -291,20 +291,20 @@ class Machine {
   Result<void> push_tuple(Items items) {
     int depth = 1;
     for (const ItemPtr& item : items) depth = std::max(depth, item->depth + 1);
-    if (depth > deepest_tuple) return malformed("tuples are nested {} deep", depth);
+    if (depth > deepest_tuple) return malformed_pickle("tuples are nested {} deep", depth);
     tuple_items_ += items.size();
-    if (tuple_items_ > most_items) return malformed("its tuples have more than {} items", most_items);
+    if (tuple_items_ > most_items) return malformed_pickle("its tuples have more than {} items", most_items);
     return push({std::move(items), depth});
   }
 
   // ("storage", storage type, file, device, element count)
   Result<void> persistent_id() {
     CW_TRY(const auto id, pop_as<Items>("a storage's tuple"));
-    if (id->size() < 3) return malformed("a storage's tuple has {} items", id->size());
+    if (id->size() < 3) return malformed_pickle("a storage's tuple has {} items", id->size());
     CW_TRY(const auto kind, as<std::string>((*id)[0], "a storage's kind"));
     CW_TRY(const auto type, as<Global>((*id)[1], "a storage's type"));
     CW_TRY(const auto file, as<std::string>((*id)[2], "a storage's file"));
-    if (*kind != "storage") return malformed("'{}' is no storage", *kind);
+    if (*kind != "storage") return malformed_pickle("'{}' is no storage", *kind);
     return push({Storage{*file, storage_dtype(type->name)}});
   }
 
@@ -325,7 +325,7 @@ class Machine {
 
   // v2: (storage, offset, size, stride, requires_grad, hooks[, metadata]); v3 has a dtype after the hooks.
   static Result<PickledTensor> rebuild(const Items& arguments, bool has_dtype) {
-    if (arguments.size() < (has_dtype ? 7u : 6u)) return malformed("a tensor has {} arguments", arguments.size());
+    if (arguments.size() < (has_dtype ? 7u : 6u)) return malformed_pickle("a tensor has {} arguments", arguments.size());
     CW_TRY(const auto storage, as<Storage>(arguments[0], "a tensor's storage"));
     CW_TRY(const auto offset, as<std::int64_t>(arguments[1], "a tensor's storage offset"));
     PickledTensor tensor{.name = {},
@@ -342,7 +342,7 @@ class Machine {
       dtype = dtype_from_torch(std::string_view(name->name).substr(name->name.find(' ') + 1));
     }
     if (!dtype || *offset < 0 || tensor.shape.size() != tensor.stride.size() || !element_count(tensor.shape))
-      return malformed("a tensor's dtype, offset, shape and stride do not make one");
+      return malformed_pickle("a tensor's dtype, offset, shape and stride do not make one");
     tensor.dtype = *dtype;
     return tensor;
   }
@@ -350,23 +350,23 @@ class Machine {
   static Result<Shape> extents(const ItemPtr& item) {
     CW_TRY(const auto items, as<Items>(item, "a shape"));
     Shape shape;
-    if (items->size() > most_axes) return malformed("a shape or stride has {} axes", items->size());
+    if (items->size() > most_axes) return malformed_pickle("a shape or stride has {} axes", items->size());
     for (const ItemPtr& extent : *items) {
       CW_TRY(const auto value, as<std::int64_t>(extent, "an extent"));
-      if (*value < 0) return malformed("a shape or stride has the extent {}", *value);
+      if (*value < 0) return malformed_pickle("a shape or stride has the extent {}", *value);
       shape.push_back(*value);
     }
     return shape;
   }
 
   Result<void> set(const Items& pairs) {
-    if (pairs.size() % 2 != 0) return malformed("a dict has a key without a value");
-    if (stack_.empty()) return malformed("an opcode finds the stack empty");
+    if (pairs.size() % 2 != 0) return malformed_pickle("a dict has a key without a value");
+    if (stack_.empty()) return malformed_pickle("an opcode finds the stack empty");
     CW_TRY(const auto dict, as<std::shared_ptr<Dict>>(stack_.back(), "a dict"));
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       CW_TRY(const auto name, as<std::string>(pairs[i], "a string as the key"));
       CW_TRY(const auto tensor, as<PickledTensor>(pairs[i + 1], "a tensor as the value"));
-      if ((*dict)->tensors.size() >= most_items / 64) return malformed("the dict has too many tensors");
+      if ((*dict)->tensors.size() >= most_items / 64) return malformed_pickle("the dict has too many tensors");
       (*dict)->tensors.emplace_back(*name, *tensor);
     }
     return {};

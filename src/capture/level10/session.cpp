@@ -10,8 +10,6 @@
 namespace cw::level10 {
 namespace {
 
-constexpr std::size_t block_size = 1 << 20;
-
 // The last component of the record's "dump_dir": FlashInfer writes this field once, and no other
 // string of a record can hold its quotes unescaped.
 std::string_view call_name(std::string_view line) {

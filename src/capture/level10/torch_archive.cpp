@@ -24,7 +24,7 @@ using Archive = std::unique_ptr<zip_t, void (*)(zip_t*)>;
 using Member = std::unique_ptr<zip_file_t, int (*)(zip_file_t*)>;
 
 template <typename... Args>
-tl::unexpected<Error> malformed(fmt::format_string<Args...> format, Args&&... args) {
+tl::unexpected<Error> malformed_archive(fmt::format_string<Args...> format, Args&&... args) {
   return fail("torch_archive_malformed", format, std::forward<Args>(args)...);
 }
 
@@ -40,7 +40,7 @@ Result<Archive> open_archive(int directory, const std::string& path, const std::
     zip_error_init_with_code(&error, code);
     const std::string why = zip_error_strerror(&error);
     zip_error_fini(&error);
-    return malformed("{}: {}", full_path, why);
+    return malformed_archive("{}: {}", full_path, why);
   }
   return archive;
 }
@@ -49,19 +49,19 @@ Result<Archive> open_archive(int directory, const std::string& path, const std::
 Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_t offset, std::uint64_t size,
                                 const std::string& full_path) {
   const Member member(zip_fopen_index(archive, index, 0), zip_fclose);
-  if (!member) return malformed("{}: member {}: {}", full_path, index, zip_strerror(archive));
+  if (!member) return malformed_archive("{}: member {}: {}", full_path, index, zip_strerror(archive));
   if (offset > 0 && zip_fseek(member.get(), static_cast<zip_int64_t>(offset), SEEK_SET) != 0)
-    return malformed("{}: member {} cannot be read from byte {} on", full_path, index, offset);
+    return malformed_archive("{}: member {} cannot be read from byte {} on", full_path, index, offset);
   std::string bytes(size, '\0');
   for (std::uint64_t have = 0; have < size;) {
     const zip_int64_t got = zip_fread(member.get(), bytes.data() + have, size - have);
-    if (got <= 0) return malformed("{}: member {} ends too early or is damaged", full_path, index);
+    if (got <= 0) return malformed_archive("{}: member {} ends too early or is damaged", full_path, index);
     have += static_cast<std::uint64_t>(got);
   }
   // libzip compares the checksum when a member read from its beginning ends.
   char beyond;
   if (offset == 0 && zip_fread(member.get(), &beyond, 1) < 0)
-    return malformed("{}: member {} is damaged: its checksum differs", full_path, index);
+    return malformed_archive("{}: member {} is damaged: its checksum differs", full_path, index);
   return bytes;
 }
 
@@ -75,11 +75,11 @@ struct StoredMember {
 Result<std::map<std::string, StoredMember>> list_members(zip_t* archive, const std::string& full_path) {
   std::map<std::string, StoredMember> members;
   const zip_int64_t count = zip_get_num_entries(archive, 0);
-  if (count < 0 || count > most_members) return malformed("{}: {} members", full_path, count);
+  if (count < 0 || count > most_members) return malformed_archive("{}: {} members", full_path, count);
   for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
     zip_stat_t status;
     if (zip_stat_index(archive, i, 0, &status) != 0 || status.name == nullptr)
-      return malformed("{}: member {} has no name", full_path, i);
+      return malformed_archive("{}: member {} has no name", full_path, i);
     const std::string_view name = status.name;
     if (status.comp_method != ZIP_CM_STORE || status.encryption_method != ZIP_EM_NONE ||
         status.comp_size != status.size)
@@ -99,13 +99,13 @@ class TorchArchive final : public TensorFile {
     CW_TRY(const Archive archive, open_archive(directory, path, full_path));
     CW_TRY(const auto members, list_members(archive.get(), full_path));
     const auto pickle = members.find("data.pkl");
-    if (pickle == members.end()) return malformed("{}: no data.pkl in it", full_path);
+    if (pickle == members.end()) return malformed_archive("{}: no data.pkl in it", full_path);
     if (pickle->second.size > largest_pickle)
       return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path, pickle->second.size);
     if (const auto order = members.find("byteorder"); order != members.end()) {
       CW_TRY(const std::string text, read_member(archive.get(), order->second.index, 0,
                                                  std::min<std::uint64_t>(order->second.size, 8), full_path));
-      if (text != "little") return malformed("{}: byte order '{}'", full_path, text);
+      if (text != "little") return malformed_archive("{}: byte order '{}'", full_path, text);
     }
     CW_TRY(const std::string program,
            read_member(archive.get(), pickle->second.index, 0, pickle->second.size, full_path));
@@ -116,7 +116,7 @@ class TorchArchive final : public TensorFile {
     file->path_ = full_path;
     for (PickledTensor& tensor : *tensors) {
       const auto member = members.find("data/" + tensor.storage);
-      if (member == members.end()) return malformed("{}: tensor {} has no storage", full_path, tensor.name);
+      if (member == members.end()) return malformed_archive("{}: tensor {} has no storage", full_path, tensor.name);
       CW_CHECK(check_bounds(tensor, member->second.size, full_path));
       file->entries_.push_back({tensor.name, tensor.dtype, tensor.shape});
       file->members_.push_back(member->second.index);
@@ -177,7 +177,7 @@ class TorchArchive final : public TensorFile {
   static Result<void> check_bounds(const PickledTensor& tensor, std::uint64_t storage_bytes,
                                    const std::string& full_path) {
     if (bits(tensor.dtype) % 8 != 0)
-      return malformed("{}: tensor {} has elements of half a byte", full_path, tensor.name);
+      return malformed_archive("{}: tensor {} has elements of half a byte", full_path, tensor.name);
     std::uint64_t reach = tensor.storage_offset;
     bool overflow = false, empty = false;
     for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) {
@@ -188,7 +188,8 @@ class TorchArchive final : public TensorFile {
       overflow |= __builtin_add_overflow(reach, step, &reach);
     }
     if (!empty && (overflow || reach >= storage_bytes / (bits(tensor.dtype) / 8)))
-      return malformed("{}: tensor {} reaches past the {} bytes of its storage", full_path, tensor.name, storage_bytes);
+      return malformed_archive("{}: tensor {} reaches past the {} bytes of its storage", full_path, tensor.name,
+                               storage_bytes);
     return {};
   }
 
