@@ -236,6 +236,34 @@ class RecorderTest(DatasetTest):
         seen = self.inspect()
         self.assertEqual((seen["processes"], seen["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"]), (8, 1600))
 
+    def test_a_clock_that_goes_back(self):
+        """An hour at every look; and the same time again for a process of the same number, so that the names collide."""
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if not compiler: self.skipTest("no C compiler")
+        (self.folder / "clock.c").write_text("""
+            #define _GNU_SOURCE
+            #include <sys/syscall.h>
+            #include <time.h>
+            #include <unistd.h>
+            int clock_gettime(clockid_t clock, struct timespec *now) {
+              static long looks = 0;
+              long status = syscall(SYS_clock_gettime, clock, now);
+              if (clock == CLOCK_REALTIME) *now = (struct timespec){2000000000L - 3600L * looks++, 0};
+              return (int)status;
+            }""")
+        clock = str(self.folder / "clock.so")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", clock, self.folder / "clock.c"], check=True)
+        namespace = ["unshare", "--pid", "--fork", "--map-root-user"]
+        if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0: namespace = []
+        command = ["record", "-o", str(self.recording), "--", "env", "LD_PRELOAD=" + clock, sys.executable, str(SCENARIO), "engine"]
+        for _ in range(3):
+            subprocess.run([*namespace, BINARY, *command], check=True, capture_output=True, env=self.environment, timeout=100)
+        names = sorted(f.stem for f in self.files())
+        self.assertEqual(len(names), 3)
+        if namespace: self.assertEqual([names[0], names[0] + "-1", names[0] + "-2"], names)
+        seen = self.inspect()
+        self.assertEqual((seen["processes"], seen["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"]), (3, 36))
+
     def test_the_budget_is_a_hard_bound(self):
         for budget in (5_000, 50_000, 250_000):
             self.recording = self.folder / str(budget)
