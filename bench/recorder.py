@@ -25,7 +25,7 @@ import _collect_workloads_recorder as native  # noqa: E402
 import torch  # noqa: E402
 
 folder = tempfile.TemporaryDirectory()
-native.configure(json.dumps({"folder": folder.name, "budget": 1 << 30}))
+native.configure(folder.name.encode(), json.dumps({"budget": 1 << 30}))
 exchange = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
 native.set_tensors(torch.Tensor, torch.dtype, exchange, None)
 

@@ -192,7 +192,7 @@ for stage in "$@"; do
       (export "${level10[@]}" FLASHINFER_DUMP_DIR=$work/dumps FLASHINFER_DUMP_MAX_SIZE_GB=40
        serve both-recorded 32004 "$models/llama-3.1-8b-short" --mem-fraction-static 0.5 --max-total-tokens 4096 --max-running-requests 16 "${eager[@]}")
       ready 32003 truth-recorded; ready 32004 both-recorded
-      drive 32003 --prompts "$tool/prompts.json" --num-prompts 60 --concurrency 24 --output-tokens 24 > "$out/truth-graphs.json" &
+      drive 32003 --prompts "$tool/prompts.json" --num-prompts 60 --concurrency 24 --output-tokens 8-40 > "$out/truth-graphs.json" &
       client=$!
       drive 32004 --random-prompts --input-tokens 100 --num-prompts 8 --concurrency 3 --output-tokens 4 --temperature 0.8 --top-p 0.9 --top-k 50 > "$out/truth-both.json"
       wait $client

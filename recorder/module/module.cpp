@@ -183,7 +183,8 @@ PyObject* call_site(Site& site, const Arguments& arguments) {
     --thread.call_depth;
     return nullptr;
   }
-  PyObject* result = arguments.call(site.function.get());
+  const Ref replacement = site.owner ? site.replacement() : Ref();
+  PyObject* result = arguments.call(replacement ? replacement.get() : site.function.get());
   --thread.call_depth;
   // Not in the child of a fork that the call made.
   if (result == nullptr && noted.recorder != nullptr && module_state->recorder.get() == noted.recorder) {
@@ -215,13 +216,17 @@ PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t
 // ------------------------------------------------------------------------------------------------- what Python may call
 
 PyObject* hook(PyObject*, PyObject* arguments) {
-  PyObject* function = nullptr;
+  PyObject *function = nullptr, *owner = nullptr, *name = nullptr;
   const char* text = nullptr;
-  if (PyArg_ParseTuple(arguments, "Os", &function, &text) == 0) return nullptr;
+  if (PyArg_ParseTuple(arguments, "Os|O!U", &function, &text, &PyDict_Type, &owner, &name) == 0) return nullptr;
   try {
     const Json rules = Json::parse(text);
     auto site = std::make_unique<Site>();
     site->function = Ref::borrowed(function);
+    if (name != nullptr) {
+      site->owner = Ref::borrowed(owner);
+      site->name = Ref::borrowed(name);
+    }
     Json names = Json::array();  // as recorded
     const Json renamed = rules.value("rename", Json::object());
     site->parameters = rules.at("positional").get<std::size_t>();
@@ -282,24 +287,34 @@ PyObject* enter_directly(PyObject*, PyObject* arguments) {
   PyObject* capsule = PyCFunction_GetSelf(call);
   auto* site = capsule != nullptr ? static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule)) : nullptr;
   if (site == nullptr) return nullptr;
+  Py_INCREF(function);
+  site->stand_in = function;
   if (!module_state->direct_calls) Py_RETURN_FALSE;
   try {
     module_state->entries.add(function, site);
   } catch (const std::exception&) {
     return PyErr_NoMemory();
   }
-  Py_INCREF(function);
   module_state->direct_calls->set(function, call_directly);
   Py_RETURN_TRUE;
 }
 
+// Otherwise sets an exception: all that there is, is there once, and belongs to the interpreter that began.
+bool is_main_interpreter() {
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) return true;
+  PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
+  return false;
+}
+
 PyObject* configure(PyObject*, PyObject* arguments) {
-  const char* text = nullptr;
-  if (PyArg_ParseTuple(arguments, "s", &text) == 0) return nullptr;
+  const char *folder = nullptr, *text = nullptr;
+  if (PyArg_ParseTuple(arguments, "ys", &folder, &text) == 0) return nullptr;
+  // The module's own beginning is not run again for an interpreter that shares it.
+  if (!is_main_interpreter()) return nullptr;
   try {
     const Json json = Json::parse(text);
     Module& module = *module_state;
-    module.options.folder = json.at("folder").get<std::string>();
+    module.options.folder = folder;
     module.options.collector.budget = json.at("budget").get<std::uint64_t>();
     module.keeps_values = json.value("keeps_values", false);
     module.options.header = json.value("header", Json::object());
@@ -421,9 +436,11 @@ PyObject* after_fork(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"configure", configure, METH_VARARGS, "configure(json): where to record and how much; before the first call."},
+    {"configure", configure, METH_VARARGS, "configure(folder, json): where to record, as bytes, and how much; before the first call."},
     {"set_tensors", set_tensors, METH_VARARGS, "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
-    {"hook", hook, METH_VARARGS, "hook(function, json): a callable (args, kwargs) that records the call and makes it."},
+    {"hook", hook, METH_VARARGS,
+     "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and makes it; with `names`, a dict,\n"
+     "to what `name` is there at that time."},
     {"enter_directly", enter_directly, METH_VARARGS,
      "enter_directly(function, callable): calls of this Python function go to hook()'s callable without running its body; False\n"
      "where this Python has no way to do so (before 3.12)."},
@@ -446,10 +463,7 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", 
 
 PyMODINIT_FUNC PyInit__collect_workloads_recorder() {
   using namespace cw::recorder;
-  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
-    PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
-    return nullptr;
-  }
+  if (!is_main_interpreter()) return nullptr;
   if (module_state == nullptr) {
     auto module = std::make_unique<Module>();
     if (!module->types.prepare()) return nullptr;

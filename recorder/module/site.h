@@ -21,6 +21,8 @@ struct ContentRule {
 struct Site {
   Json description;  ///< as Recorder::add_site takes it
   Ref function;
+  Ref owner, name;               ///< the names of another module, of which this one is called as it is then; null: `function` is
+  PyObject* stand_in = nullptr;  ///< what Python calls, if it was told
   std::vector<Ref> names;  ///< interned, so that most compare by address
   std::size_t parameters = 0;
   bool has_self = false;
@@ -41,6 +43,13 @@ struct Site {
                           (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
     if (is_taken) epoch = now;
     return is_taken;
+  }
+
+  /// What `owner` has now; null when that is nothing to call in `function`'s place.
+  Ref replacement() const {
+    PyObject* found = PyDict_GetItemWithError(owner.get(), name.get());
+    if (found == nullptr && PyErr_Occurred() != nullptr) PyErr_Clear();
+    return Ref::borrowed(found != stand_in ? found : nullptr);
   }
 
   const ContentRule* rule(std::uint16_t name) const {

@@ -32,12 +32,14 @@ import types
 _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
 _config = None
+_folder = None  # where to record
 _is_off = False
 
 
 def install():
     """Watches for the modules that config.json names. Once a process."""
-    global _config
+    global _config, _folder
+    _folder = os.environ["COLLECT_WORKLOADS_RECORD"]  # the engine may clear its environment
     with open(os.path.join(_here, "config.json"), encoding="utf-8") as file:
         _config = json.load(file)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -109,11 +111,19 @@ class _Finder:
         return None
 
 
+def _say_off(error):
+    """The one line that an error leaves; not even that where the engine has no stderr, or one that raises."""
+    try:
+        sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
+    except Exception:
+        pass
+
+
 def _disable(error):
     global _is_off
     if not _is_off:
         _is_off = True
-        sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
+        _say_off(error)
     if _native is not None:
         _native.stop()
 
@@ -131,8 +141,7 @@ def _load():
             import _collect_workloads_recorder as native
         finally:
             sys.path.remove(_here)
-        native.configure(json.dumps({
-            "folder": os.environ["COLLECT_WORKLOADS_RECORD"],
+        native.configure(os.fsencode(_folder), json.dumps({
             "budget": int(os.environ.get("COLLECT_WORKLOADS_RECORD_BUDGET", 1_000_000_000)),
             "keeps_values": os.environ.get("COLLECT_WORKLOADS_RECORD_VALUES") == "1",
             "header": {"python": sys.version.split()[0]},
@@ -184,8 +193,8 @@ def _invisible(hooked, function):
     return checked
 
 
-def _recorded(function, name, module, role, rename=None, values=None, parameters=()):
-    """`function`, recorded."""
+def _recorded(function, name, module, role, rename=None, values=None, parameters=(), current=()):
+    """`function`, recorded. With `current`, a module's names and one of them: whatever is there when it is called."""
     native = _load()
     if native is None:
         return function
@@ -211,7 +220,7 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
         "state": _config["state"] if role == "method" else [],
         "values": {**_config["values"].get(name, {}), **(values or {})},
         **({"version": version} if version else {}),
-    }))
+    }), *current)
 
     @functools.wraps(function)
     def recorded(*args, **kwargs):
@@ -246,6 +255,8 @@ def _record_decorated(decorated, function):
     try:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             return decorated  # what is called is not what runs
+        if isinstance(function, (staticmethod, classmethod, type)) or not hasattr(function, "__qualname__"):
+            return decorated  # a function in its place would be called otherwise
         name = function.__qualname__.split("<locals>.")[-1]
         if not _is_wanted(name):
             return decorated
@@ -279,6 +290,16 @@ def _wrap(module, path, make):
         setattr(*found, _invisible(functools.wraps(function)(wrapped), function))
 
 
+def _module_over(module):
+    """A module that has the names of another, also those that it gets later, and may have others over them."""
+    over = types.ModuleType(module.__name__, module.__doc__)
+    for name in ("__spec__", "__loader__", "__package__"):
+        setattr(over, name, getattr(module, name, None))
+    over.__getattr__ = functools.partial(getattr, module)
+    over.__dir__ = functools.partial(dir, module)
+    return over
+
+
 def _hook_function(module, rule):
     found = _owner(module, rule["name"])
     name = rule.get("as", rule["name"])
@@ -287,17 +308,15 @@ def _hook_function(module, rule):
     role = rule.get("role", "function")
     owner, last = found
     if inspect.ismodule(owner) and owner is not module:
-        # Another module's function, as this one calls it: this one gets a copy of the other's names, because others may go
-        # by the function's identity (torch.jit and __torch_function__ do).
+        # Another module's function, as this one calls it: this one gets the other with a stand-in over that name, because
+        # others may go by the function's identity (torch.jit and __torch_function__ do).
         local = rule["name"].partition(".")[0]
         if rule["name"] != f"{local}.{last}":
             return
-        copy = types.ModuleType(owner.__name__, owner.__doc__)
-        copy.__dict__.update(owner.__dict__)
-        setattr(module, local, copy)
-        found = copy, last
-    setattr(*found, _recorded(getattr(*found), name, module.__name__, role, rule.get("rename"), rule.get("values"),
-                               rule.get("parameters", ())))
+        found = _module_over(owner), last
+        setattr(module, local, found[0])
+    setattr(*found, _recorded(getattr(owner, last), name, module.__name__, role, rule.get("rename"), rule.get("values"),
+                               rule.get("parameters", ()), current=(owner.__dict__, last) if found[0] is not owner else ()))
 
 
 def _mark_scope(module, rule):

@@ -13,7 +13,10 @@ def _prepare():
 
         collect_workloads_recorder.install()
     except Exception as error:  # the engine must start whatever happens here
-        sys.stderr.write("collect-workloads recorder: off in process %d: %r\n" % (os.getpid(), error))
+        try:
+            sys.stderr.write("collect-workloads recorder: off in process %d: %r\n" % (os.getpid(), error))
+        except Exception:
+            pass
 
 
 def _chain():

@@ -107,6 +107,29 @@ std::string wrap_lines(std::string_view text, std::size_t width, std::string_vie
   return result;
 }
 
+std::string for_terminal(std::string_view text) {
+  std::string result;
+  result.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u; };
+    const unsigned first = byte(0);
+    const std::size_t length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+    bool is_shown = first < 0x80 ? (first >= 0x20 && first != 0x7f) || first == '\n' : length > 0;
+    for (std::size_t i = 1; i < length; ++i) is_shown = is_shown && (byte(i) & 0xc0) == 0x80;
+    // Too long a form, a surrogate, past the last character; and U+0080 to U+009F, which are control characters.
+    const unsigned second = byte(1);
+    if ((first == 0xc2 && second < 0xa0) || (first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
+        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90))
+      is_shown = false;
+    if (is_shown)
+      result += text.substr(at, length);
+    else
+      result += '?';
+    at += is_shown ? length : 1;
+  }
+  return result;
+}
+
 std::string wrap(std::string_view text, std::size_t width, std::string_view indent) {
   std::string result, line(indent);
   bool is_empty = true;

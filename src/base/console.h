@@ -32,6 +32,9 @@ class ProgressLine {
   std::chrono::steady_clock::time_point next_;
 };
 
+/// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8, are '?'.
+std::string for_terminal(std::string_view text);
+
 /// 12345678 -> "12,345,678"
 std::string with_separators(std::uint64_t number);
 

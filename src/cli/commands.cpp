@@ -50,7 +50,7 @@ std::string next_commands(const std::filesystem::path& trace_dir, bool is_simula
 int report(const Error& error, std::string_view advice) {
   const bool colour = has_colour(2);
   std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "",
-               error.message.c_str());
+               for_terminal(error.message).c_str());
   if (advice.empty()) advice = advice_for(error.code);
   if (!advice.empty()) std::fputs(wrap_lines(advice, 80, "  ").c_str(), stderr);
   return exit_failure;
@@ -74,7 +74,7 @@ std::string describe_tally(const Tally& tally, bool with_all) {
     if (!item.example.empty() && item.message.find(item.example) == std::string::npos)
       text += "                     e.g. " + std::filesystem::path(item.example).filename().string() + "\n";
   }
-  return text;
+  return for_terminal(text);
 }
 
 }  // namespace cw::cli

@@ -13,9 +13,11 @@ namespace {
 
 std::string describe(const ShapeRange& range) {
   std::vector<std::string> extents, dtypes;
-  for (std::size_t i = 0; i < range.least.size(); ++i)
+  constexpr std::size_t shown = 16;
+  for (std::size_t i = 0; i < std::min(range.least.size(), shown); ++i)
     extents.push_back(range.least[i] == range.most[i] ? fmt::format("{}", range.least[i])
                                                       : fmt::format("{}..{}", range.least[i], range.most[i]));
+  if (range.least.size() > shown) extents.push_back(fmt::format("… {} in all", range.least.size()));
   for (const DType dtype : range.dtypes) dtypes.emplace_back(trace_name(dtype));
   return fmt::format("[{}]{} {}", fmt::join(extents, ", "), range.has_many_ranks ? " and other ranks" : "",
                      fmt::join(dtypes, "|"));
@@ -65,7 +67,7 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
   for (const auto& [name, value] : call.arguments) text += fmt::format("  {:<24} {}\n", name, describe(value));
-  std::fputs(text.c_str(), stdout);
+  std::fputs(for_terminal(text).c_str(), stdout);
   return exit_success;
 }
 
@@ -210,7 +212,7 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
     std::puts(dump_indented(to_json(result, binder)).c_str());
     return exit_success;
   }
-  std::fputs(describe(result, binder).c_str(), stdout);
+  std::fputs(for_terminal(describe(result, binder)).c_str(), stdout);
   std::fputs(describe_unbindable(dataset, *bindings).c_str(), stdout);
   if (arguments.trace_dir.empty())
     std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);

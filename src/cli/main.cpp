@@ -236,6 +236,7 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
 
 void add_recorder(CLI::App* command, RecorderArguments& recorder) {
   command->add_option("--record-budget", recorder.budget, "A process's recording is never larger")
+      ->check(silent(CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 60)))  // of what the transform makes
       ->transform(silent(CLI::AsSizeValue(true)))
       ->default_str("1GB")
       ->type_name("SIZE");
@@ -430,7 +431,8 @@ Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, Co
 }
 
 void add_common(CLI::App* command, CommonArguments& common) {
-  command->add_flag("--json", common.is_json, "The result as JSON on stdout");
+  if (command->get_name() != "record")  // its stdout is the command's
+    command->add_flag("--json", common.is_json, "The result as JSON on stdout");
   command->add_flag("-q,--quiet", common.is_quiet, "No progress");
   command->add_option("--threads", common.threads, "Threads to use (default: one a core)")
       ->check(silent(CLI::Range(1, 256)))

@@ -26,11 +26,11 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
   });
   const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
   if (files == 0)
-    return fmt::format("collect-workloads: {}{}\n", ended, nothing_recorded);
+    return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
   return fmt::format("collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
                      "Next:\n  collect-workloads inspect {}\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
                      ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
-                     folder.string(), folder.string());
+                     to_shell({{folder.string()}}), to_shell({{folder.string()}}));
 }
 
 }  // namespace
@@ -38,8 +38,6 @@ std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& st
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
                                                                             const fs::path& folder) {
-  if (arguments.budget > std::uint64_t{1} << 60)  // a negative number, too
-    return fail("usage", "--record-budget is no size of a file");
   std::string rules(built_in_recorder_rules());
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
@@ -56,14 +54,18 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);
-  if (!variables) return report(variables.error(), advice_for(variables.error().code));
+  if (!variables) {
+    const std::string& code = variables.error().code;
+    return report(variables.error(), code == "cache_unusable" || code == "unwritable" ? "Name another folder for it with XDG_CACHE_HOME."
+                                                                                     : advice_for(code));
+  }
   std::error_code ignored;
   const bool is_new = !fs::exists(folder, ignored);
   if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
   if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
   const auto status = run_in_foreground({arguments.command, std::move(*variables)});
-  if (!status) return report(status.error(), "Give the command after --, as you would type it.");
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
+  if (!status) return report(status.error(), "Give the command after --, as you would type it.");
   if (!common.is_quiet) std::fputs(describe_recordings(folder, *status).c_str(), stderr);
   return status->signal != 0 ? 128 + status->signal : status->code;
 }

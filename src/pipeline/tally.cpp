@@ -35,6 +35,7 @@ constexpr std::array errors{
     "internal",
     "folders_too_deep",
     "recording_damaged",
+    "recording_unreadable",
     "recording_unknown",
     "record_malformed",
 };

@@ -58,6 +58,26 @@ Result<fs::path> cache_folder() {
   return base / "collect-workloads";
 }
 
+// What the recorder goes by within the engine, where nobody looks, is looked at here.
+Result<void> check_rules(const Json& config) {
+  const auto is_text = [](const Json& item) { return item.is_string(); };
+  for (const char* name : {"decorators", "functions", "scopes", "batches", "state"}) {
+    const auto found = config.find(name);
+    if (found == config.end()) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+    const bool is_map = std::string_view(name) == "decorators";
+    if (is_map ? !found->is_object() : !found->is_array())
+      return fail("rules_invalid", "the recorder's rules: `{}` is no {}", name, is_map ? "map of modules to names" : "list");
+    for (const auto& [key, item] : found->items()) {
+      const bool is_right = is_map                             ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
+                            : std::string_view(name) == "state" ? is_text(item)
+                                                               : item.is_object() && is_text(item.value("module", Json())) &&
+                                                                     is_text(item.value("name", Json()));
+      if (!is_right) return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be", key, name);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
@@ -66,8 +86,7 @@ Result<Json> recorder_config(const BindingSet& bindings, const std::string& rule
     if (!config.is_object() || config.value("format", Json()) != 1)
       return fail("rules_invalid", "the recorder's rules are of no format that this version knows");
     config.erase("format");
-    for (const char* name : {"decorators", "functions", "scopes", "batches", "state"})
-      if (!config.contains(name)) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+    CW_CHECK(check_rules(config));
     config["values"] = steering_values(bindings);
     if (!only.empty()) config["only"] = only;
     return config;
@@ -92,6 +111,8 @@ Result<fs::path> unpack_recorder(const Json& config) {
   for (const BuiltInFile& file : built_in_recorder()) digest.add(file.content);
   digest.add(config_text);
   CW_TRY(const fs::path cache, cache_folder());
+  if (cache.string().find(':') != std::string::npos)
+    return fail("cache_unusable", "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons", cache.string());
   const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
   std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());
   files.push_back({"config.json", config_text});

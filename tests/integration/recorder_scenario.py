@@ -350,6 +350,96 @@ def paused():
         step(wrapper, [number + 1])
 
 
+def without_stderr(kind):
+    """An engine that has no stderr, or one that raises, and loads more when the recorder has just gone off."""
+    from flashinfer import api_logging
+
+    if kind == "closed":
+        os.close(2)
+    sys.stderr = None if kind == "none" else open(os.devnull, "w")
+    if kind == "broken":
+        sys.stderr.close()
+    api_logging.flashinfer_api(lambda a: a)(1)
+    print("fine")
+
+
+def odd_decorations():
+    """What may stand under a decorator and is no function."""
+    from flashinfer.api_logging import flashinfer_api
+
+    class Callable:
+        def __call__(self, a):
+            return a
+
+    class Odd:
+        @flashinfer_api
+        @staticmethod
+        def of_none(a):
+            return a
+
+        @flashinfer_api
+        @classmethod
+        def of_class(cls, a):
+            return cls, a
+
+        @flashinfer_api
+        def plain(self, a):
+            return self, a
+
+    odd = Odd()
+    assert Odd.of_none(1) == odd.of_none(1) == 1 and odd.of_class(2) == (Odd, 2) and odd.plain(3) == (odd, 3)
+    assert flashinfer_api(Callable())(4) == 4 and isinstance(flashinfer_api(Odd), type)
+
+
+def replaced():
+    """A function of another module, hooked where one module calls it: what others do to it later counts there too."""
+    from torch.nn import functional
+
+    x = empty(2, 64)
+    plain = unquant.apply(x, empty(3, 64))
+    original = functional.linear
+    functional.linear = lambda *args: "replaced"
+    assert unquant.apply(x, empty(3, 64)) == "replaced"
+    functional.linear = unquant.F.linear  # which must not find itself
+    assert type(unquant.apply(x, empty(3, 64))) is type(plain)
+    functional.linear, functional.later = original, 1
+    assert unquant.F.later == 1 and "later" in dir(unquant.F)
+
+
+def interpreters():
+    """Another interpreter of the process, which shares the extension but must not take it over."""
+    try:
+        import _interpreters as pool
+    except ImportError:
+        import _xxsubinterpreters as pool
+    norm.rmsnorm(empty(1, 64), empty(64))
+    try:
+        other = pool.create("legacy")
+    except (TypeError, ValueError):
+        other = pool.create(isolated=False)
+    pool.run_string(other, "from flashinfer import norm; from torch import empty; norm.rmsnorm(empty(2, 64), empty(64))")
+    norm.rmsnorm(empty(3, 64), empty(64))
+    pool.destroy(other)
+    for _ in range(50):
+        norm.rmsnorm(empty(4, 64), empty(64))
+
+
+def escapes():
+    from flashinfer.api_logging import flashinfer_api
+
+    def function(*args):
+        pass
+
+    function.__qualname__ = "fun\x1b[31mction\x9b"
+    function.__signature__ = inspect.Signature([inspect.Parameter("a", inspect.Parameter.POSITIONAL_OR_KEYWORD)])
+    flashinfer_api(function)(empty(1, 64))
+
+    def keywords(**kwargs):
+        pass
+
+    flashinfer_api(keywords)(**{"in\x1b[2Jput": empty(1, 64)})
+
+
 def foreign_finder():
     """Another tool's import hook that asks all others, as ours does."""
     class Finder:

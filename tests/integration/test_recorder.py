@@ -164,6 +164,26 @@ class RecorderTest(DatasetTest):
         self.recording = self.folder / "pool"
         self.record("pool")
         self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 4)
+        self.recording = pathlib.Path(os.fsdecode(bytes(self.folder / "bytes-") + b"\xff"))
+        self.record("engine", errors="surrogateescape")
+        self.assertEqual(len(self.files()), 1)
+        for version, python in pythons().items():
+            with self.subTest(version):
+                self.recording = self.folder / f"off{version}"
+                variables = {**self.environment, "COLLECT_WORKLOADS_RECORD_BUDGET": "no number"}
+                kit = next((self.folder / "cache").rglob("recorder-*"))
+                for kind in ("none", "closed", "broken"):
+                    result = subprocess.run([python, SCENARIO, "without_stderr", kind], capture_output=True, text=True, timeout=100, env={
+                        **variables, "PYTHONPATH": f"{kit}:{HERE / 'fakes'}", "COLLECT_WORKLOADS_RECORD": str(self.recording)})
+                    self.assertEqual((result.returncode, result.stdout), (0, "fine\n"), result.stderr)
+                self.record("odd_decorations", python=python)
+                self.assertEqual(self.inspect()["functions"]["Odd.plain"]["calls"], 1)
+                self.recording = self.folder / f"replaced{version}"
+                self.record("replaced", python=python)
+                self.assertEqual(self.inspect()["functions"]["linear"]["calls"], 3)
+                self.recording = self.folder / f"interpreters{version}"
+                self.record("interpreters", python=python)
+                self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 52)
 
     def test_one_recorder_in_another(self):
         own = self.folder / "own"
@@ -321,12 +341,21 @@ class RecorderTest(DatasetTest):
         self.assertIn("cannot start no-such-command", result.stderr)
         run("record", "-o", self.recording, check=2, env=self.environment)
         self.assertIn("after --", run("record", sys.executable, "-c", "1", check=2, env=self.environment).stderr)
-        self.assertIn("--record-budget", run("record", "--record-budget", "-5", "--", "true", check=1, env=self.environment).stderr)
+        self.assertFalse(self.recording.exists())
+        for budget in ("-5", "0", "4095", "1.5e30"):
+            self.assertIn("--record-budget", run("record", "--record-budget", budget, "--", "true", check=2, env=self.environment).stderr)
+        colon = {**self.environment, "XDG_CACHE_HOME": str(self.folder / "a:b")}
+        self.assertIn("divided at colons", run("record", "-o", self.recording, "--", "true", check=1, env=colon).stderr)
+        rules = self.folder / "rules.yaml"
+        rules.write_text("{format: 1, decorators: {flashinfer: 3}, functions: [], scopes: [], batches: [], state: []}")
+        self.assertIn("`flashinfer` of `decorators`",
+                      run("record", "--recorder-rules", rules, "-o", self.recording, "--", "true", check=1, env=self.environment).stderr)
         there = self.folder / "there"
         there.mkdir(mode=0o755)
         run("record", "-o", there, "--", "true", check=0, env=self.environment)
         self.assertEqual(there.stat().st_mode & 0o777, 0o755, "a folder that was there is left as it is")
-        self.assertIn("sanitize --dumps", self.record("engine").stderr)
+        self.recording = self.folder / "of two words"
+        self.assertIn(f"sanitize --dumps '{self.recording}'", self.record("engine").stderr)
 
     def test_signals_reach_the_command(self):
         for sent, to_group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
@@ -419,6 +448,17 @@ class RecorderTest(DatasetTest):
             self.assertLessEqual(json.loads(result.stdout)["calls"], whole)
         path.write_bytes(b"")
         run("inspect", path, check=0)
+        os.mkfifo(self.recording / "pipe.cbor")
+        (self.recording / "nowhere.cbor").symlink_to("gone")
+        seen = run("inspect", self.recording, check=0, timeout=20).stdout
+        self.assertIn("recording_unreadable", seen)
+        self.assertIn("BatchDecodeWithPagedKVCacheWrapper.run", seen, "the others are read")
+
+    def test_names_that_a_terminal_must_not_have(self):
+        self.record("escapes")
+        text = subprocess.run([BINARY, "inspect", self.recording], capture_output=True, check=True).stdout
+        for line in text.decode().splitlines(): self.assertTrue(line.isprintable(), repr(line))
+        self.assertIn(b"in?[2Jput", text)
 
     def test_recordings_and_dumps_are_not_mixed(self):
         self.record("engine")

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 
+#include "base/console.h"
 #include "base/hash.h"
 #include "recording/frame.h"
 
@@ -16,10 +17,12 @@ constexpr std::size_t chunk = 8 << 20;
 constexpr std::size_t most_cached_forms = 4096;
 constexpr int format = 1;
 
-// A name as a terminal may have it.
+// Of a name, what is kept; names of functions are printed in many places.
 std::string printable(std::string name) {
-  for (char& c : name)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  constexpr std::size_t longest = 512;
+  if (name.size() > longest) name.resize(longest);
+  name = for_terminal(name);
+  std::replace(name.begin(), name.end(), '\n', '?');
   return name;
 }
 
@@ -92,6 +95,7 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 Result<void> RecordingCapture::add_file(const fs::path& path) {
   if (std::any_of(files_.begin(), files_.end(), [&](const File& file) { return file.path == path; })) return {};
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
+  CW_CHECK(file_size(descriptor, path.string()));  // a file it is
   files_.push_back({.path = path, .descriptor = std::move(descriptor)});
   return {};
 }
@@ -107,7 +111,14 @@ Result<void> RecordingCapture::find_files() {
     CW_CHECK(visit_directory(root, [&](std::string_view name, bool is_directory) {
       if (!is_directory && name.ends_with(extension)) names.emplace(name);
     }));
-    for (const std::string& name : names) CW_CHECK(add_file(fs::absolute(root) / name));
+    for (const std::string& name : names) {
+      const fs::path path = fs::absolute(root) / name;
+      if (unreadable_.contains(path)) continue;
+      if (const auto added = add_file(path); !added) {  // the others can be read
+        defects_.push_back({"recording_unreadable", added.error().message});
+        unreadable_.insert(path);
+      }
+    }
   }
   return {};
 }
@@ -196,12 +207,12 @@ void RecordingCapture::take_record(std::uint32_t number, const Json& record, std
   if (kind == "site") {
     const auto number_of_site = numbered("site");
     if (!number_of_site) return add_defect(file, "record_malformed", "a site without a number");
-    Site site{printable(string_member(record, "function")), string_member(record, "module"), string_member(record, "version"), nullptr};
+    Site site{printable(string_member(record, "function")), string_member(record, "module"), printable(string_member(record, "version")), nullptr};
     const std::string text = string_member(record, "signature");
     std::shared_ptr<const Signature>& signature = signatures_[text];
     if (!signature) {
       auto parsed = parse_signature(text);
-      if (!parsed) add_defect(file, parsed.error().code, parsed.error().message);
+      if (!parsed) add_defect(file, parsed.error().code, printable(parsed.error().message));
       signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
     }
     site.signature = signature;

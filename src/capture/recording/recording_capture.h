@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -87,6 +88,7 @@ class RecordingCapture final : public Capture {
   std::deque<File> files_;
   std::deque<Entry> entries_;
   std::vector<CaptureDefect> defects_;
+  std::set<std::filesystem::path> unreadable_;  ///< in the folders; told once
   std::map<std::string, std::shared_ptr<const Signature>> signatures_;
   struct FormCache {
     std::mutex mutex;
