@@ -5,7 +5,7 @@
 #                                                  config.json and a tokenizer (weights are random)
 # Stages:
 #   truth      two small servers: CUDA graphs on, with a probe of SGLang's scheduler beside the recorder; and eager, recorded
-#              and dumped at level 10 in the same process
+#              and dumped at level 10 in the same process (five minutes, two of them FlashInfer's, to compile sampling)
 #   graphs     Llama-3.1-8B shapes, 32 layers, graphs as SGLang sets them: three servers on the one GPU, the second with the
 #              recorder and the others without, driven in turns, ROUNDS times (5)
 #   eager      the same with graphs off; EAGER names others: `collected` hooks what `collect` does, `idle` nothing
@@ -18,6 +18,13 @@ set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
 shift 3
 work=$(mktemp -d) rounds=${ROUNDS:-5}
+# However it ends, no server is left: an idle one spins, beside what is measured next.
+clean_up() {
+  for group in "$work"/*.group; do kill -KILL -- "-$(cat "$group")"; done 2> /dev/null
+  cd / && rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 143' TERM
 export HF_HUB_OFFLINE=1 XDG_CACHE_HOME=$work/cache
 cd "$work"
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
@@ -221,4 +228,3 @@ for stage in "$@"; do
   esac
 done
 echo "== done, after $SECONDS s"
-cd / && rm -rf "$work"
