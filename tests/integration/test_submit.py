@@ -252,9 +252,10 @@ class SubmitTest(DatasetTest):
         self.assertEqual(len(self.repo.discussions), 1)
 
     def test_the_token_is_in_no_process_list_and_no_core(self):
-        started = threading.Event()
-        def wait(hub, handler, body):
-            started.set(); time.sleep(2)
+        started, killed = threading.Event(), threading.Event()
+        def wait(hub, handler, body):  # nothing is done for a client that is gone
+            started.set(); killed.wait(30)
+            raise Answer(503, b"")
         self.hub.faults = {"commit": [wait]}
         process = subprocess.Popen([BINARY, "submit", "--trace-dir", self.trace, "--allow-unverified"], env=self.environment(),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -265,6 +266,7 @@ class SubmitTest(DatasetTest):
         self.assertRegex(pathlib.Path(f"/proc/{process.pid}/limits").read_text(), r"Max core file size +0 +0")
         os.kill(process.pid, signal.SIGABRT)
         self.assertFalse(os.WCOREDUMP(os.waitpid(process.pid, 0)[1]))
+        killed.set()
         process.returncode = 0
         self.submit_json()
         self.check_pull_request()

@@ -57,5 +57,16 @@ TEST(Console, WrapAndSeparators) {
   EXPECT_EQ(with_separators(1234567), "1,234,567");
 }
 
+TEST(Console, NothingOfOthersReachesTheTerminalsControls) {
+  for (const char* text : {"", "plain, of\ntwo lines", "\xc2\xa0", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xf0\x90\x80\x80",
+                           "\xf4\x8f\xbf\xbf", "naïve … 模型"})
+    EXPECT_EQ(for_terminal(text), text);
+  EXPECT_EQ(for_terminal("\x1b[31m\a\t\r\x7f"), "?[31m????");
+  EXPECT_EQ(for_terminal("\xc2\x9b" "31m"), "??31m");
+  EXPECT_EQ(for_terminal("\xff\x80 \xc0\xaf \xe0\x9f\xbf \xed\xa0\x80 \xf0\x8f\xbf\xbf \xf4\x90\x80\x80"), "?? ?? ??? ??? ???? ????");
+  EXPECT_EQ(for_terminal("cut \xe2\x82"), "cut ??");
+  EXPECT_EQ(for_terminal(std::string_view("\0a", 2)), "?a");
+}
+
 }  // namespace
 }  // namespace cw
