@@ -180,8 +180,8 @@ std::string timestamp();
 
 /// Why a recorded program may have left nothing.
 inline constexpr const char* nothing_recorded =
-    "nothing was recorded: no process (of Python 3.10 or newer, not started with -I or -S) called FlashInfer or another function "
-    "that is hooked; or it ended within a second of its first call, or the recorder was off, of which a line of its own says why";
+    "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or newer, not "
+    "started with -I or -S) and lived on for a second, or else a line of the recorder's says why it was off";
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);
