@@ -216,16 +216,16 @@ PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t
 // ------------------------------------------------------------------------------------------------- what Python may call
 
 PyObject* hook(PyObject*, PyObject* arguments) {
-  PyObject *function = nullptr, *owner = nullptr, *name = nullptr;
+  PyObject *function = nullptr, *owner = nullptr, *owners_name = nullptr;
   const char* text = nullptr;
-  if (PyArg_ParseTuple(arguments, "Os|O!U", &function, &text, &PyDict_Type, &owner, &name) == 0) return nullptr;
+  if (PyArg_ParseTuple(arguments, "Os|O!U", &function, &text, &PyDict_Type, &owner, &owners_name) == 0) return nullptr;
   try {
     const Json rules = Json::parse(text);
     auto site = std::make_unique<Site>();
     site->function = Ref::borrowed(function);
-    if (name != nullptr) {
+    if (owners_name != nullptr) {
       site->owner = Ref::borrowed(owner);
-      site->name = Ref::borrowed(name);
+      site->owners_name = Ref::borrowed(owners_name);
     }
     Json names = Json::array();  // as recorded
     const Json renamed = rules.value("rename", Json::object());

@@ -21,7 +21,7 @@ struct ContentRule {
 struct Site {
   Json description;  ///< as Recorder::add_site takes it
   Ref function;
-  Ref owner, name;               ///< the names of another module, of which this one is called as it is then; null: `function` is
+  Ref owner, owners_name;        ///< another module's names, of which this one is called as it is then; null: `function` is
   PyObject* stand_in = nullptr;  ///< what Python calls, if it was told
   std::vector<Ref> names;  ///< interned, so that most compare by address
   std::size_t parameters = 0;
@@ -47,7 +47,7 @@ struct Site {
 
   /// What `owner` has now; null when that is nothing to call in `function`'s place.
   Ref replacement() const {
-    PyObject* found = PyDict_GetItemWithError(owner.get(), name.get());
+    PyObject* found = PyDict_GetItemWithError(owner.get(), owners_name.get());
     if (found == nullptr && PyErr_Occurred() != nullptr) PyErr_Clear();
     return Ref::borrowed(found != stand_in ? found : nullptr);
   }
