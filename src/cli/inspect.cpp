@@ -89,7 +89,7 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
   return exit_success;
 }
 
-std::string describe(const Survey& survey, const Binder& binder) {
+std::string describe(const Survey& survey, const Binder& binder, bool has_dataset) {
   std::string text = fmt::format("{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
                                  survey.flashinfer_versions.empty()
                                      ? ""
@@ -101,7 +101,7 @@ std::string describe(const Survey& survey, const Binder& binder) {
     if (!counts.wrappers.empty())
       text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
     if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
-    if (counts.rejected > 0) text += fmt::format(", {} do not", with_separators(counts.rejected));
+    if (counts.rejected > 0 && has_dataset) text += fmt::format(", {} do not", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", in no binding";
     text += "\n";
     for (const auto& [argument, range] : counts.shapes)
@@ -115,7 +115,7 @@ std::string describe(const Survey& survey, const Binder& binder) {
     }
     Tally own;
     for (const auto& [key, item] : survey.tally.items())
-      if (key.function == function) own.items()[key] = item;
+      if (key.function == function && (has_dataset || key.code != "no_definition")) own.items()[key] = item;
     text += describe_tally(own, true);
   }
   Tally rest;
@@ -212,7 +212,7 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
     std::puts(dump_indented(to_json(result, binder)).c_str());
     return exit_success;
   }
-  std::fputs(for_terminal(describe(result, binder)).c_str(), stdout);
+  std::fputs(for_terminal(describe(result, binder, !arguments.trace_dir.empty())).c_str(), stdout);
   std::fputs(describe_unbindable(dataset, *bindings).c_str(), stdout);
   if (arguments.trace_dir.empty())
     std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);

@@ -479,6 +479,7 @@ int main(int argc, char** argv) {
   CLI::App* const drive = add_drive(app, drive_arguments);
   for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive}) add_common(command, common);
 
+  std::vector<std::string> recorded;
   try {
     // Without a subcommand it is collect.
     std::vector<std::string> words(argv + 1, argv + argc);
@@ -491,7 +492,6 @@ int main(int argc, char** argv) {
       return exit_usage;
     }
     // The command to record is taken off first: after an option that takes several words the "--" would only end that.
-    std::vector<std::string> recorded;
     if (const auto end = std::find(words.begin(), words.end(), "--"); end != words.end() && words[0] == "record") {
       recorded.assign(end + 1, words.end());
       words.erase(end, words.end());
@@ -508,7 +508,7 @@ int main(int argc, char** argv) {
     if (record->parsed() && record_arguments.command.empty()) throw CLI::RequiredError("COMMAND");
   } catch (const CLI::ParseError& error) {
     const int status = app.exit(error) == 0 ? exit_success : exit_usage;
-    if (status == exit_usage && record->parsed()) std::fputs("Give the command to record after --, as you would type it.\n", stderr);
+    if (status == exit_usage && record->parsed() && recorded.empty()) std::fputs("Give the command to record after --, as you would type it.\n", stderr);
     return status;
   }
   std::optional<tbb::global_control> limit;

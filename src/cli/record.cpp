@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <set>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -14,21 +15,38 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What is in the folder now, and what to do with it.
-std::string describe_recordings(const fs::path& folder, const cw::ExitStatus& status) {
+std::set<std::string> recordings_in(const fs::path& folder) {
+  std::set<std::string> names;
+  (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
+    if (!is_directory && name.ends_with(recording::RecordingCapture::extension)) names.emplace(name);
+  });
+  return names;
+}
+
+// A folder of its own, also for the second one within a second.
+fs::path default_folder() {
+  const std::string name = fmt::format("recording-{}", timestamp());
+  fs::path folder = name;
+  std::error_code ignored;
+  for (int number = 2; fs::exists(folder, ignored); ++number) folder = fmt::format("{}-{}", name, number);
+  return folder;
+}
+
+// What came into the folder, and what to do with it.
+std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before, const cw::ExitStatus& status) {
   std::size_t files = 0;
   std::uint64_t bytes = 0;
-  (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
-    if (is_directory || !name.ends_with(recording::RecordingCapture::extension)) return;
+  for (const std::string& name : recordings_in(folder)) {
+    if (before.contains(name)) continue;
     std::error_code error;
     ++files;
     bytes += fs::file_size(folder / name, error);
-  });
+  }
   const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
   if (files == 0)
     return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
   return fmt::format("collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
-                     "Next:\n  collect-workloads inspect {}\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
+                     "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
                      ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
                      to_shell({{folder.string()}}), to_shell({{folder.string()}}));
 }
@@ -50,7 +68,7 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
 int run_record(const RecordArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
-  const fs::path folder = arguments.folder.empty() ? fs::path(fmt::format("recording-{}", timestamp())) : arguments.folder;
+  const fs::path folder = arguments.folder.empty() ? default_folder() : arguments.folder;
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);
@@ -63,10 +81,11 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const bool is_new = !fs::exists(folder, ignored);
   if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
   if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
+  const std::set<std::string> before = recordings_in(folder);
   const auto status = run_in_foreground({arguments.command, std::move(*variables)});
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) std::fputs(describe_recordings(folder, *status).c_str(), stderr);
+  if (!common.is_quiet) std::fputs(describe_recordings(folder, before, *status).c_str(), stderr);
   return status->signal != 0 ? 128 + status->signal : status->code;
 }
 

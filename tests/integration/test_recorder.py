@@ -354,6 +354,13 @@ class RecorderTest(DatasetTest):
         there.mkdir(mode=0o755)
         run("record", "-o", there, "--", "true", check=0, env=self.environment)
         self.assertEqual(there.stat().st_mode & 0o777, 0o755, "a folder that was there is left as it is")
+        self.assertNotIn("after --", run("record", "--frob", "--", "true", check=2, env=self.environment).stderr)
+        self.assertIn("1 process recorded", self.record("engine").stderr)
+        self.assertIn("1 process recorded", self.record("engine").stderr, "of this run")
+        self.assertIn("nothing was recorded", run("record", "-o", self.recording, "--", "true", check=0, env=self.environment).stderr)
+        self.assertNotIn("no_definition", run("inspect", self.recording, check=0).stdout, "no dataset was given")
+        for _ in range(2): run("record", "--", sys.executable, SCENARIO, "engine", check=0, env=self.environment, cwd=self.folder)
+        self.assertEqual(len(list(self.folder.glob("recording-*"))), 2, "a folder each")
         self.recording = self.folder / "of two words"
         self.assertIn(f"sanitize --dumps '{self.recording}'", self.record("engine").stderr)
 
