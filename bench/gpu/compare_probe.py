@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares a recording made under CUDA graphs with what SGLang's scheduler ran, as bench/gpu/probe noted it.
+"""Compares a recording made under CUDA graphs with what SGLang's scheduler ran, as bench/gpu/probe/probe_truth.py noted it.
 
   compare_probe.py RECORDING.cbor PROBE.jsonl [ENGINE.log]      needs cbor2
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the recorder costs a step, from what bench/gpu/switch noted.
+"""What the recorder costs a step, from what bench/gpu/probe/probe_switch.py noted.
 
 usage: compare_switch.py NOTES.jsonl...
 
@@ -13,7 +13,8 @@ import random
 import statistics
 import sys
 
-BLOCK = 4
+from probe.probe_switch import BLOCK
+
 IDLE = 0.3  # seconds: the server had nothing to do
 
 

@@ -163,10 +163,10 @@ for kind in kinds:
 for kind in unrecorded[1:]: compare(kind, unrecorded[0])
 PY
 }
-# switched STAGE MODEL FLAGS...: one server, driven ROUNDS times, and bench/gpu/switch turns the recorder on and off in it.
+# switched STAGE MODEL FLAGS...: one server, driven ROUNDS times, and bench/gpu/probe/probe_switch.py turns the recorder on and off in it.
 switched() {
   local stage=$1 model=$2 round; shift 2
-  (export SWITCH=$work/$stage PYTHONPATH=$tool/switch:$PYTHONPATH; serve "$stage-recorded" 32006 "$model" --mem-fraction-static 0.8 "$@")
+  (export SWITCH=$work/$stage PYTHONPATH=$tool/probe:$PYTHONPATH; serve "$stage-recorded" 32006 "$model" --mem-fraction-static 0.8 "$@")
   ready 32006 "$stage-recorded" || { end 32006; return; }
   drive 32006 --prompts "$tool/prompts.json" --concurrency 100 --num-prompts 200 --output-tokens 16 > /dev/null
   for ((round = 1; round <= rounds; ++round)); do

@@ -1,39 +1,16 @@
 """What the recorder costs, measured within one process: SGLang's scheduler runs some steps with it and some without, in turns
 too short for the machine to change its speed in between. Every step is noted, a line of JSON each: when it was launched, of what
-kind and how large its batch was, and whether the recorder was on. On PYTHONPATH, with SWITCH naming the file to append to.
+kind and how large its batch was, and whether the recorder was on. SWITCH names the file to append to.
 
 Off is `pause`: every hook stays in its place and passes the call on. bench/recorder.py says what that alone takes.
 """
-import importlib.util
 import json
 import os
 import random
 import sys
 import time
 
-SCHEDULER = "sglang.srt.managers.scheduler"
 BLOCK = 4  # steps
-
-
-class Switch:
-    busy = False
-
-    def find_spec(self, name, path=None, target=None):
-        if name != SCHEDULER or self.busy:
-            return None
-        self.busy = True
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            self.busy = False
-        load = spec.loader.exec_module
-
-        def exec_module(module):
-            load(module)
-            watch(module.Scheduler)
-
-        spec.loader.exec_module = exec_module
-        return spec
 
 
 def watch(scheduler):
@@ -60,5 +37,4 @@ def watch(scheduler):
     scheduler.run_batch = run_batch
 
 
-if os.environ.get("SWITCH"):
-    sys.meta_path.insert(0, Switch())
+MODULES = {"sglang.srt.managers.scheduler": lambda module: watch(module.Scheduler)}
