@@ -256,12 +256,8 @@ class Collect {
   std::filesystem::path dump_folder(std::size_t index) const {
     const std::filesystem::path first =
         arguments_.dump_dir.empty() ? folder_of(index) / "dumps" : arguments_.dump_dir / fmt::format("run{}", index + 1);
-    std::filesystem::path folder = first;
-    std::error_code error;
     const bool is_beside = capture() == CaptureKind::level10 && arguments_.resumes && arguments_.keeps_dumps;
-    for (int i = 2; is_beside && std::filesystem::exists(folder, error); ++i)
-      folder = first.string() + fmt::format("-{}", i);
-    return folder;
+    return is_beside ? first_unused(first) : first;
   }
 
   Result<std::unique_ptr<PromptSource>> open_prompts() const {

@@ -20,6 +20,13 @@ Result<BindingSet> load_bindings(const CommonArguments& common) {
   return bindings;
 }
 
+std::filesystem::path first_unused(const std::filesystem::path& wanted) {
+  std::filesystem::path path = wanted;
+  std::error_code error;
+  for (int i = 2; std::filesystem::exists(path, error); ++i) path = wanted.string() + fmt::format("-{}", i);
+  return path;
+}
+
 std::string timestamp() {
   char text[32];
   const std::time_t now = std::time(nullptr);
@@ -31,6 +38,7 @@ std::string_view advice_for(std::string_view code) {
   if (code == "disk_full") return "Free some space and run the same command again; the dataset is valid as it is.";
   if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with recordings (*.cbor).";
   if (code == "not_found") return "Check the path.";
+  if (code == "cache_unusable") return "Name another folder for it with XDG_CACHE_HOME.";
   if (code == "unwritable") return "Check the permissions of the dataset's folder.";
   if (code == "checkpoint_malformed") return "Remove that folder and collect anew; what the dataset has stays.";
   if (code == "capture_changed") return "Wait until the engine has stopped, then run the same command again.";

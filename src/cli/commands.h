@@ -178,6 +178,9 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
 /// Now, in UTC, as names of folders have it: 20261125T173000Z.
 std::string timestamp();
 
+/// That path, or with -2, -3… behind it the first that is not there.
+std::filesystem::path first_unused(const std::filesystem::path& wanted);
+
 /// Why a recorded program may have left nothing.
 inline constexpr const char* nothing_recorded =
     "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or newer, not "

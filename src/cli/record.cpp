@@ -16,20 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::set<std::string> recordings_in(const fs::path& folder) {
-  std::set<std::string> names;
-  (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
-    if (!is_directory && name.ends_with(recording::RecordingCapture::extension)) names.emplace(name);
-  });
-  return names;
-}
-
-// A folder of its own, also for the second one within a second.
-fs::path default_folder() {
-  const std::string name = fmt::format("recording-{}", timestamp());
-  fs::path folder = name;
-  std::error_code ignored;
-  for (int number = 2; fs::exists(folder, ignored); ++number) folder = fmt::format("{}-{}", name, number);
-  return folder;
+  return recording::RecordingCapture::names_in(folder).value_or(std::set<std::string>());
 }
 
 // What came into the folder, and what to do with it.
@@ -61,22 +48,19 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
   }
   CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only));
-  CW_TRY(const fs::path kit, unpack_recorder(config));
-  return recorder_environment(kit, {folder, arguments.budget, arguments.keeps_values});
+  const auto kit = unpack_recorder(config);
+  if (!kit) return tl::unexpected(kit.error().code == "unwritable" ? Error{"cache_unusable", kit.error().message} : kit.error());
+  return recorder_environment(*kit, {folder, arguments.budget, arguments.keeps_values});
 }
 
 int run_record(const RecordArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
-  const fs::path folder = arguments.folder.empty() ? default_folder() : arguments.folder;
+  const fs::path folder = arguments.folder.empty() ? first_unused("recording-" + timestamp()) : arguments.folder;
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);
-  if (!variables) {
-    const std::string& code = variables.error().code;
-    return report(variables.error(), code == "cache_unusable" || code == "unwritable" ? "Name another folder for it with XDG_CACHE_HOME."
-                                                                                     : advice_for(code));
-  }
+  if (!variables) return report(variables.error());
   std::error_code ignored;
   const bool is_new = !fs::exists(folder, ignored);
   if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");

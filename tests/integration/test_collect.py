@@ -11,7 +11,8 @@ import tempfile
 import time
 import unittest
 
-BINARY = os.environ["COLLECT_WORKLOADS"]
+from support import BINARY, SANITIZED
+
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
 DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
 RAGGED = "gqa_ragged_prefill_causal_h32_kv8_d128"
@@ -461,7 +462,7 @@ class CollectTest(unittest.TestCase):
         result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", "--num-samples", "2", prompts=1000000,
                                            definitions=("fused_add_rmsnorm_h4096",)))
         self.assertIn("saturated", result.stdout)
-        self.assertLess(time.time() - begin, 240 if "CW_SANITIZED" in os.environ else 60)
+        self.assertLess(time.time() - begin, 240 if SANITIZED else 60)
         shutil.rmtree(os.path.join(self.folder, "work"))
         self.environment["BENCH_SERVING_FAILS"] = "1"
         result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving"), status=1)

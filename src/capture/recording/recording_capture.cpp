@@ -69,11 +69,16 @@ Result<std::string> RecordingCapture::read_place(const File& file, const Place& 
 bool RecordingCapture::is_recording(const fs::path& path) {
   std::error_code error;
   if (!fs::is_directory(path, error)) return path.extension() == extension;
-  bool has_one = false;
-  (void)visit_directory(path, [&](std::string_view name, bool is_directory) {
-    has_one = has_one || (!is_directory && name.ends_with(extension));
-  });
-  return has_one;
+  const auto names = names_in(path);
+  return names && !names->empty();
+}
+
+Result<std::set<std::string>> RecordingCapture::names_in(const fs::path& folder) {
+  std::set<std::string> names;
+  CW_CHECK(visit_directory(folder, [&](std::string_view name, bool is_directory) {
+    if (!is_directory && name.ends_with(extension)) names.emplace(name);
+  }));
+  return names;
 }
 
 Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(const std::vector<fs::path>& roots) {
@@ -107,10 +112,8 @@ Result<void> RecordingCapture::find_files() {
       CW_CHECK(add_file(fs::absolute(root)));
       continue;
     }
-    std::set<std::string> names;  // in order, so that the result does not depend on the folder's
-    CW_CHECK(visit_directory(root, [&](std::string_view name, bool is_directory) {
-      if (!is_directory && name.ends_with(extension)) names.emplace(name);
-    }));
+    // In order, so that the result does not depend on the folder's.
+    CW_TRY(const std::set<std::string> names, names_in(root));
     for (const std::string& name : names) {
       const fs::path path = fs::absolute(root) / name;
       if (unreadable_.contains(path)) continue;

@@ -30,6 +30,8 @@ class RecordingCapture final : public Capture {
   static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
   /// Whether a path is a recording or a folder that holds one.
   static bool is_recording(const std::filesystem::path& path);
+  /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
+  static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
 
   /// Takes what was written since the last time; not safe while others read. Error code "unreadable".
   Result<void> poll();
