@@ -1,12 +1,13 @@
 // From events to records: calls that differ in nothing that matters are counted, and of their index tensors a bounded
 // sample is kept.
 //
-// Everything here runs on one thread, the collector's. What a call differs in is its arguments (names, scalars, shapes),
-// its wrapper and that wrapper's last plan, the values of its index tensors, and whether it was traffic. A window of such
-// groups is written a few times a second; a call that comes again in a later window is named by the number of its form.
+// Everything here runs on one thread, the collector's. What a call differs in is its arguments (names, scalars,
+// shapes), its wrapper and that wrapper's last plan, the values of its index tensors, and whether it was traffic. A
+// window of such groups is written a few times a second; a call that comes again in a later window is named by the
+// number of its form.
 //
-// Which index tensors are kept: per site and octaves of their lengths, those with the smallest hashes of their values. Each
-// set of values has the same chance, however long the recording goes on, and repeats cost nothing.
+// Which index tensors are kept: per site and octaves of their lengths, those with the smallest hashes of their values.
+// Each set of values has the same chance, however long the recording goes on, and repeats cost nothing.
 #pragma once
 
 #include <chrono>
@@ -35,14 +36,16 @@ class Collector {
  public:
   Collector(Queue& queue, Staging& staging, const CollectorOptions& options);
 
-  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for copies
-  /// and counts the values as lost. `has_room`: whether the file takes content now.
-  /// Whether there is more to take now.
+  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for
+  /// copies and counts the values as lost. `has_room`: whether the file takes content now. Whether there is more to
+  /// take now.
   bool consume(bool gives_up, bool has_room);
   /// Throws away what waits in the queue, and says how many calls that were.
   std::uint64_t abandon();
   /// Takes what repeated calls were counted since the last time.
   void take_repeats();
+  /// Takes so many bytes of the budget for what is written besides.
+  void spend(std::uint64_t bytes) { written_bytes_ += bytes; }
   /// Whether calls wait to be written.
   bool has_window() const { return !groups_.empty() || has_news_; }
   bool is_window_full() const { return groups_.size() >= options_.most_groups; }
@@ -68,8 +71,8 @@ class Collector {
   };
   struct Wrapper {
     std::uint32_t number = 0;
-    std::uint64_t plan = 0;        ///< how many plans this process had made when it was planned last; 0: never
-    std::int64_t sequences = -1;   ///< real ones among those planned; -1: all
+    std::uint64_t plan = 0;       ///< how many plans this process had made when it was planned last; 0: never
+    std::int64_t sequences = -1;  ///< real ones among those planned; -1: all
   };
   struct Values {
     Hash hash{};

@@ -1,23 +1,35 @@
 #include "file.h"
 
-#include "quiet_thread.h"
-
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "quiet_thread.h"
+
 namespace cw::recorder {
+namespace {
+
+constexpr int first_number = 100;  // of descriptors: above the standard streams and what libraries open
+
+}  // namespace
 
 RecordingFile::RecordingFile(const std::string& path) : path_(path) {
-  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-  is_taken_ = file_ < 0 && errno == EEXIST;
-  if (file_ < 0)
-    fail("cannot create", errno);
-  else
-    thread_ = quiet_thread([this] { write_all(); });
+  const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  // Whoever writes to a standard stream on these threads must not find the recording there.
+  if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
+  const int error = errno;
+  is_taken_ = opened < 0 && error == EEXIST;
+  if (opened >= 0) ::close(opened);
+  if (file_ < 0) {
+    fail("cannot create", error);
+    return;
+  }
+  ::fchmod(file_, 0600);  // whatever the engine's umask is
+  thread_ = quiet_thread([this] { write_all(); });
 }
 
 RecordingFile::~RecordingFile() {

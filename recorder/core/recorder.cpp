@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
+#include <fstream>
 
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "quiet_thread.h"
 #include "recording/frame.h"
 
@@ -18,8 +19,8 @@ using Clock = std::chrono::steady_clock;
 constexpr auto pause = std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
 constexpr auto window = std::chrono::milliseconds(250);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
-constexpr std::size_t most_backlog = 48u << 20;  ///< past it the file takes no content
-constexpr std::size_t most_copied = 16u << 20;   ///< of one tensor
+constexpr std::size_t most_backlog = 48u << 20;     ///< past it the file takes no content
+constexpr std::size_t most_copied = 16u << 20;      ///< of one tensor
 
 std::uint64_t product(std::span<const std::int64_t> shape) {
   std::uint64_t count = 1;
@@ -71,20 +72,19 @@ std::string header_frame(const RecorderOptions& options) {
   return recording::make_frame(payload);
 }
 
-CollectorOptions without(CollectorOptions options, std::uint64_t bytes) {
-  options.budget -= std::min(options.budget, bytes);
-  return options;
+std::string first_line(const char* path) {
+  std::string line;
+  std::getline(std::ifstream(path), line);
+  return line;
 }
 
 }  // namespace
 
-// The first record counts for the budget too.
 Recorder::Recorder(RecorderOptions options)
     : options_(std::move(options)),
-      header_(header_frame(options_)),
       queue_(options_.queue_bytes),
       staging_(options_.staging_bytes),
-      collector_(queue_, staging_, without(options_.collector, header_.size())),
+      collector_(queue_, staging_, options_.collector),
       thread_(quiet_thread([this] { run(); })) {}
 
 Recorder::~Recorder() {
@@ -147,8 +147,8 @@ void Recorder::set_device(std::unique_ptr<Device> device) {
   device_ = std::move(device);
 }
 
-std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index, std::uint64_t count,
-                                   Device::Stream stream) {
+std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
+                                   std::uint64_t count, Device::Stream stream) {
   const std::size_t element = tensor.type.bits / 8;
   Content content{.count = std::min(count, product(tensor.shape)),
                   .element_size = static_cast<std::uint32_t>(element),
@@ -171,7 +171,8 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   content.data = to;
   if (bytes == 0) return add();
   if (tensor.is_on_device) {
-    if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element, stream)) content.job = 0;
+    if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element, stream))
+      content.job = 0;
     call.is_on_stream_ = true;
     call.stream_ = stream;
   } else {
@@ -219,7 +220,8 @@ Recorder::Known& Recorder::new_known(std::uint64_t key) {
 }
 
 std::uint64_t Recorder::send(CallBuilder& call) {
-  const bool has_values = !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(), [](const Content& c) { return !c.is_left_out; });
+  const bool has_values = !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(),
+                                                                 [](const Content& c) { return !c.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.site]) {
@@ -293,7 +295,6 @@ void Recorder::set_batch(std::uint64_t sequences) {
 void Recorder::fail(std::string why) {
   failure_ = std::move(why);
   has_failed_ = true;
-  ::dprintf(STDERR_FILENO, "collect-workloads recorder: off in process %d: %s\n", ::getpid(), failure_.c_str());
 }
 
 void Recorder::flush(std::string frames) {
@@ -314,8 +315,18 @@ void Recorder::flush(std::string frames) {
   if (!file_->is_open()) fail(file_->error());
 }
 
+// What the first record says is read here, where no descriptor is the engine's. It counts for the budget too.
+void Recorder::describe_process() {
+  options_.header["program"] = first_line("/proc/self/comm");
+  options_.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
+  header_ = header_frame(options_);
+  collector_.spend(header_.size());
+}
+
 void Recorder::run() {
+  if (!leave_shared_descriptors(0)) return fail("this system gives a thread no file descriptors of its own");
   try {
+    describe_process();
     auto next_flush = Clock::now() + window;
     auto deadline = Clock::time_point::max();
     bool is_last = false;
@@ -354,7 +365,8 @@ void Recorder::stop() {
   is_stopping_ = true;
   if (thread_.joinable()) thread_.join();
   // A disk that hangs must not make the engine hang: then the file and its thread are left to the end of the process.
-  if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count()))) static_cast<void>(file_.release());
+  if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count())))
+    static_cast<void>(file_.release());
 }
 
 }  // namespace cw::recorder

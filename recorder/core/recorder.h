@@ -1,7 +1,7 @@
 // The recorder of one process: what the engine's threads call, and the thread that does the rest.
 //
-// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its callers take turns; a lock
-// that they hold anyway, Python's, sees to it. The collector's thread touches nothing of the engine's.
+// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its callers take turns; a
+// lock that they hold anyway, Python's, sees to it. The collector's thread touches nothing of the engine's.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ namespace cw::recorder {
 
 struct RecorderOptions {
   std::string folder;
-  std::string name;  ///< of the file, without ".cbor"; a number is added while it is taken
+  std::string name;              ///< of the file, without ".cbor"; a number is added while it is taken
   Json header = Json::object();  ///< what the first record says besides what is known here
   CollectorOptions collector;
   std::size_t staging_bytes = 64u << 20;
@@ -43,7 +43,8 @@ class Recorder {
   /// As stop().
   ~Recorder();
 
-  /// What to log, once; empty when all is well. After it nothing is recorded any more.
+  /// What to log, once; empty when all is well. After it nothing is recorded any more. The recorder itself has no
+  /// stream to log to: whoever owns it tells.
   std::string failure() const { return has_failed_ ? failure_ : std::string(); }
   bool is_on() const { return !has_failed_ && !is_stopping_; }
 
@@ -124,11 +125,12 @@ class Recorder {
   void push(std::span<const std::byte> event, Queue::Limit limit);
   void push(EventHeader header, const Json& body);
   void run();
+  void describe_process();
   void flush(std::string frames);
   void fail(std::string why);
 
   RecorderOptions options_;
-  const std::string header_;  ///< the first frame
+  std::string header_;  ///< the first frame; the collector's thread's
   Queue queue_;
   Staging staging_;
   Collector collector_;

@@ -1,18 +1,18 @@
 // The recorder as a Python module, for every CPython from 3.10 on (limited API).
 //
-// hook() gives the callable that stands in for a function: it notes the call and makes it. enter_directly() makes a Python
-// function that would only call it do so at once. Whatever goes wrong while noting
-// disables the recorder with one line on stderr; the call is made all the same. Everything runs under the GIL, which is
-// what makes the engine's threads take turns.
+// hook() gives the callable that stands in for a function: it notes the call and makes it. enter_directly() makes a
+// Python function that would only call it do so at once. Whatever goes wrong while noting disables the recorder with
+// one line on stderr; the call is made all the same. Everything runs under the GIL, which is what makes the engine's
+// threads take turns.
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <fstream>
 #include <memory>
+#include <string>
 
 #include <unistd.h>
 
 #include "call_reader.h"
+#include "core/descriptors.h"
 #include "direct_calls.h"
 
 namespace cw::recorder {
@@ -27,7 +27,8 @@ struct ThreadState {
 };
 thread_local ThreadState this_thread;
 
-// One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a call.
+// One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a
+// call.
 class BuilderLease {
  public:
   explicit BuilderLease(ThreadState& thread) : thread_(thread) {
@@ -54,42 +55,46 @@ struct Module {
   Entries entries;
   bool is_off = false, is_stopped = false, is_paused = false;
   pid_t process = 0;
+  FileIdentity error_stream;  ///< what stderr was when the process began; none: nothing is told
 
   Types types;
 
-  void disable(const char* why) {
+  void disable(const std::string& why) {
     if (is_off) return;
     is_off = true;
-    std::fprintf(stderr, "collect-workloads recorder: off in process %d: %s\n", static_cast<int>(::getpid()), why);
+    say_off(why);
+  }
+
+  void say_off(const std::string& why) const {
+    write_to_stderr("collect-workloads recorder: off in process " + std::to_string(::getpid()) + ": " + why + "\n",
+                    error_stream);
   }
 
   // Started with the first call: most processes never make one, and threads do not survive a fork.
   Recorder* on() {
     if (is_off || is_paused) return nullptr;
     if (!recorder) start();
-    if (!recorder->is_on()) {
-      is_off = true;
-      return nullptr;
-    }
-    return recorder.get();
+    if (recorder->is_on()) return recorder.get();
+    tell_failure();
+    is_off = true;
+    return nullptr;
+  }
+
+  // The one line that a failure of the recorder's own threads leaves.
+  void tell_failure() {
+    if (const std::string why = recorder ? recorder->failure() : std::string(); !why.empty()) disable(why);
   }
 
   void start() {
     process = ::getpid();
     char host[256] = "host";
     ::gethostname(host, sizeof host - 1);
-    const auto first_line = [](const char* path) {
-      std::string line;
-      std::getline(std::ifstream(path), line);
-      return line;
-    };
-    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
+    const auto now =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
     RecorderOptions started = options;
     started.name = std::string(host) + "-" + std::to_string(process) + "-" + std::to_string(now.count() / 1'000'000);
     started.header["host"] = host;
     started.header["process"] = process;
-    started.header["program"] = first_line("/proc/self/comm");
-    started.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
     started.header["started"] = now.count();
     started.header["keeps_values"] = keeps_values;
     recorder = std::make_unique<Recorder>(std::move(started));
@@ -130,7 +135,9 @@ class PassedArguments {
     for (Py_ssize_t i = 0; i < keywords; ++i)
       reader.keyword(PyTuple_GetItem(names_, i), values_[count() + static_cast<std::size_t>(i)]);
   }
-  PyObject* call(PyObject* function) const { return module_state->direct_calls->call(function, values_, flagged_count_, names_); }
+  PyObject* call(PyObject* function) const {
+    return module_state->direct_calls->call(function, values_, flagged_count_, names_);
+  }
 
  private:
   // The highest bit says that the callee may use the place before the values (PY_VECTORCALL_ARGUMENTS_OFFSET).
@@ -146,14 +153,16 @@ struct Noted {
   std::uint64_t call = 0;
 };
 
-// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes through.)
+// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes
+// through.)
 template <typename Arguments>
 Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments& arguments) {
   try {
     Recorder* recorder = module.on();
     if (recorder == nullptr) return {};
     PyObject* self = site.has_self ? arguments.self() : nullptr;
-    const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) | (thread.call_depth > 1 ? flag::nested : 0));
+    const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) |
+                                                 (thread.call_depth > 1 ? flag::nested : 0));
     const BuilderLease lease(thread);
     auto& call = lease.get();
     recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, thread.captured_graph);
@@ -207,13 +216,15 @@ PyObject* call_packed(PyObject* capsule, PyObject* const* arguments, Py_ssize_t 
   return call_site(*site, PackedArguments(arguments[0], arguments[1]));
 }
 
-PyMethodDef call_packed_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_packed)), METH_FASTCALL, nullptr};
+PyMethodDef call_packed_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_packed)),
+                                  METH_FASTCALL, nullptr};
 
 PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t flagged_count, PyObject* names) {
   return call_site(*module_state->entries.at(function), PassedArguments(values, flagged_count, names));
 }
 
-// ------------------------------------------------------------------------------------------------- what Python may call
+// ------------------------------------------------------------------------------------------------- what Python may
+// call
 
 PyObject* hook(PyObject*, PyObject* arguments) {
   PyObject *function = nullptr, *owner = nullptr, *owners_name = nullptr;
@@ -266,8 +277,11 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     for (std::size_t i = 0, count = site->rules.size(); i < count; ++i)
       for (const std::uint16_t bound : std::vector(site->rules[i].bounds))
         if (site->rule(bound) == nullptr) site->rules.push_back({.name = bound, .is_taken = false});
-    site->description = {{"function", rules.at("function")}, {"module", rules.at("module")},
-                         {"signature", rules.at("signature")}, {"role", role}, {"names", std::move(names)}};
+    site->description = {{"function", rules.at("function")},
+                         {"module", rules.at("module")},
+                         {"signature", rules.at("signature")},
+                         {"role", role},
+                         {"names", std::move(names)}};
     if (rules.contains("version")) site->description["version"] = rules.at("version");
     if (module_state->recorder) site->number = module_state->recorder->add_site(site->description);
     const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
@@ -314,6 +328,12 @@ PyObject* configure(PyObject*, PyObject* arguments) {
   try {
     const Json json = Json::parse(text);
     Module& module = *module_state;
+    if (!can_leave_shared_descriptors()) {
+      PyErr_SetString(PyExc_OSError, "this system gives a thread no file descriptors of its own");
+      return nullptr;
+    }
+    if (json.contains("stderr"))
+      module.error_stream = {json["stderr"].at(0).get<std::uint64_t>(), json["stderr"].at(1).get<std::uint64_t>()};
     module.options.folder = folder;
     module.options.collector.budget = json.at("budget").get<std::uint64_t>();
     module.keeps_values = json.value("keeps_values", false);
@@ -336,7 +356,8 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
   if (capsule != Py_None) {
     const auto* api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
     if (api == nullptr) PyErr_Clear();
-    if (api != nullptr && api->major == 1 && api->view != nullptr && api->current_stream != nullptr) module.types.exchange = api;
+    if (api != nullptr && api->major == 1 && api->view != nullptr && api->current_stream != nullptr)
+      module.types.exchange = api;
   }
   if (stream != Py_None) module.types.raw_stream = Ref::borrowed(stream);
   Py_RETURN_NONE;
@@ -385,7 +406,8 @@ PyObject* replay(PyObject*, PyObject* graph) {
     const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
     if (PyErr_Occurred() != nullptr) return PyErr_Clear();
     Recorder* recorder = module_state->on();
-    if (recorder != nullptr && number != 0) recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
+    if (recorder != nullptr && number != 0)
+      recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
   });
 }
 
@@ -419,10 +441,13 @@ PyObject* set_paused(PyObject*, PyObject* is_paused) {
 PyObject* stop(PyObject*, PyObject*) {
   return guarded([] {
     Module& module = *module_state;
-    module.is_off = true;
+    const bool was_off = std::exchange(module.is_off, true);
     if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true)) return;
-    const WithoutGil without;  // the writer may need as long as the disk does
-    module.recorder->stop();
+    {
+      const WithoutGil without;  // the writer may need as long as the disk does
+      module.recorder->stop();
+    }
+    if (const std::string why = module.recorder->failure(); !was_off && !why.empty()) module.say_off(why);
   });
 }
 
@@ -436,13 +461,17 @@ PyObject* after_fork(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"configure", configure, METH_VARARGS, "configure(folder, json): where to record, as bytes, and how much; before the first call."},
-    {"set_tensors", set_tensors, METH_VARARGS, "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
+    {"configure", configure, METH_VARARGS,
+     "configure(folder, json): where to record, as bytes, and how much; before the first call."},
+    {"set_tensors", set_tensors, METH_VARARGS,
+     "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
     {"hook", hook, METH_VARARGS,
-     "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and makes it; with `names`, a dict,\n"
+     "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and makes it; with `names`, "
+     "a dict,\n"
      "to what `name` is there at that time."},
     {"enter_directly", enter_directly, METH_VARARGS,
-     "enter_directly(function, callable): calls of this Python function go to hook()'s callable without running its body; False\n"
+     "enter_directly(function, callable): calls of this Python function go to hook()'s callable without running its "
+     "body; False\n"
      "where this Python has no way to do so (before 3.12)."},
     {"begin_dummy", begin_dummy, METH_NOARGS, "What this thread calls until end_dummy() is no traffic."},
     {"end_dummy", end_dummy, METH_NOARGS, nullptr},
@@ -456,7 +485,8 @@ PyMethodDef methods[] = {
     {"after_fork", after_fork, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 }  // namespace cw::recorder

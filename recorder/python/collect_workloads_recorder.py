@@ -33,17 +33,27 @@ _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
 _config = None
 _folder = None  # where to record
+_stderr = None  # the device and inode of stderr when the process began
 _is_off = False
 
 
 def install():
     """Watches for the modules that config.json names. Once a process."""
-    global _config, _folder
+    global _config, _folder, _stderr
+    _stderr = _identity_of_stderr()
     _folder = os.environ["COLLECT_WORKLOADS_RECORD"]  # the engine may clear its environment
     with open(os.path.join(_here, "config.json"), encoding="utf-8") as file:
         _config = json.load(file)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder(_actions()))
+
+
+def _identity_of_stderr():
+    try:
+        status = os.fstat(2)
+    except OSError:  # closed
+        return None
+    return [status.st_dev, status.st_ino]
 
 
 def _actions():
@@ -114,7 +124,8 @@ class _Finder:
 def _say_off(error):
     """The one line that an error leaves; not even that where the engine has no stderr, or one that raises."""
     try:
-        sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
+        if _stderr is not None and _identity_of_stderr() == _stderr:  # not a file that the engine has opened since
+            sys.stderr.write(f"collect-workloads recorder: off in process {os.getpid()}: {error!r}\n")
     except Exception:
         pass
 
@@ -145,6 +156,7 @@ def _load():
             "budget": int(os.environ.get("COLLECT_WORKLOADS_RECORD_BUDGET", 1_000_000_000)),
             "keeps_values": os.environ.get("COLLECT_WORKLOADS_RECORD_VALUES") == "1",
             "header": {"python": sys.version.split()[0]},
+            **({"stderr": _stderr} if _stderr else {}),
         }))
         os.register_at_fork(after_in_child=native.after_fork)
         atexit.register(native.stop)

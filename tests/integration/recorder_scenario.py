@@ -363,6 +363,60 @@ def without_stderr(kind):
     print("fine")
 
 
+def closes_descriptors(kind, path, first="3"):
+    """A daemon: after its first recorded call it closes every descriptor from `first` on, whoever's they are, and works with files,
+    a database or sockets of its own under the same numbers. Says whether what it finds there is what it put there."""
+    import socket
+    import sqlite3
+
+    wrapper = new_wrapper()
+    step(wrapper, [3])
+    time.sleep(0.6)  # what was recorded has been written
+    os.closerange(int(first), 1024)
+    if kind == "socket":
+        pairs = [socket.socketpair() for _ in range(80)]
+        put, take = (lambda i: [a.send(b"%d;" % i) for a, _ in pairs]), (lambda: [b.recv(1 << 16) for _, b in pairs])
+    elif kind == "sqlite":
+        others = [sqlite3.connect(f"{path}{i}") for i in range(50)]
+        for database in others:
+            database.execute("create table t (i)")
+
+        def put(i):
+            for database in others:
+                database.execute("insert into t values (?)", (i,))
+                database.commit()
+
+        def take():
+            assert all(d.execute("pragma integrity_check").fetchone() == ("ok",) for d in others)
+            return [b"".join(b"%d;" % i for (i,) in d.execute("select i from t order by i")) for d in others]
+    else:
+        files = [open(f"{path}{i}", "w+b", buffering=0) for i in range(100)]
+        put = lambda i: [f.write(b"%d;" % i) for f in files]
+        take = lambda: [(f.seek(0), f.read())[1] for f in files]
+    for i in range(1 if kind == "exit" else 25):
+        if kind != "exit":
+            step(wrapper, [4 + i])
+        put(i)
+        time.sleep(0.03)
+    sys.modules["_collect_workloads_recorder"].stop()  # what atexit does
+    expected = b"".join(b"%d;" % i for i in range(1 if kind == "exit" else 25))
+    wrong = [found for found in take() if found != expected]
+    with open(f"{path}-verdict", "w") as verdict:
+        verdict.write("mine alone" if not wrong else f"{len(wrong)} hold something else: {wrong[0][:80]!r}")
+
+
+def says(text):
+    """Writes to both standard streams, as far as they are open."""
+    for i in range(30):
+        norm.rmsnorm(empty(1, 4096), empty(4096), 1e-5)
+        for stream in (1, 2):
+            try:
+                os.write(stream, text.encode())
+            except OSError:
+                pass
+        time.sleep(0.03)
+
+
 def odd_decorations():
     """What may stand under a decorator and is no function."""
     from flashinfer.api_logging import flashinfer_api

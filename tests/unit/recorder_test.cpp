@@ -58,7 +58,8 @@ TEST(Frames, AreReadBack) {
   EXPECT_EQ(second.status, Frame::Status::whole);
   EXPECT_EQ(second.payload, "");
   // What any CBOR tool sees.
-  const auto item = nlohmann::json::from_cbor(two.substr(0, first.size), true, false, nlohmann::json::cbor_tag_handler_t::ignore);
+  const auto item =
+      nlohmann::json::from_cbor(two.substr(0, first.size), true, false, nlohmann::json::cbor_tag_handler_t::ignore);
   ASSERT_EQ(item.size(), 2u);
   EXPECT_EQ(item[0].get_binary().size(), 8u);
 }
@@ -140,7 +141,8 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
   EXPECT_EQ(longer["inputs"]["sm_scale"]["value"], 0.0883);
 }
 
-// The windows are written while the layers of a step are under way: what is counted later still belongs to its own plan.
+// The windows are written while the layers of a step are under way: what is counted later still belongs to its own
+// plan.
 TEST_F(RecorderTest, RepeatsBelongToThePlanTheyWereMadeUnder) {
   {
     RecordedEngine engine(dumps());
@@ -342,7 +344,8 @@ TEST_F(RecorderTest, TheSampleDoesNotDependOnWhenItStops) {
 }
 
 TEST_F(RecorderTest, TheBudgetIsNeverBroken) {
-  for (const std::uint64_t budget : {std::uint64_t{0}, std::uint64_t{300}, std::uint64_t{20'000}, std::uint64_t{200'000}}) {
+  for (const std::uint64_t budget :
+       {std::uint64_t{0}, std::uint64_t{300}, std::uint64_t{20'000}, std::uint64_t{200'000}}) {
     std::filesystem::remove_all(dumps());
     {
       RecordedEngine engine(dumps(), {.budget = budget});
@@ -354,7 +357,8 @@ TEST_F(RecorderTest, TheBudgetIsNeverBroken) {
   }
   const auto capture = read();
   const auto& defects = capture->defects();
-  EXPECT_TRUE(std::any_of(defects.begin(), defects.end(), [](const CaptureDefect& d) { return d.code == "calls_over_budget"; }));
+  EXPECT_TRUE(std::any_of(defects.begin(), defects.end(),
+                          [](const CaptureDefect& d) { return d.code == "calls_over_budget"; }));
 }
 
 TEST_F(RecorderTest, AFolderThatCannotBeWrittenTurnsItOff) {
@@ -382,7 +386,8 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t site = recorder.add_site({{"function", "f"}, {"module", "m"}, {"signature", "(table)"}, {"role", "function"}, {"names", {"table"}}});
+    const std::uint32_t site = recorder.add_site(
+        {{"function", "f"}, {"module", "m"}, {"signature", "(table)"}, {"role", "function"}, {"names", {"table"}}});
     const std::vector<std::int32_t> memory{1, 2, 3, 90, 4, 5, 6, 91};
     const std::int64_t shape[] = {2, 3}, gaps[] = {4, 1}, across[] = {1, 4};
     recorder::Recorder::CallBuilder call;
@@ -409,8 +414,11 @@ TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t site = recorder.add_site(
-        {{"function", "f"}, {"module", "m"}, {"signature", "(a, b, **kw)"}, {"role", "function"}, {"names", {"a", "b"}}});
+    const std::uint32_t site = recorder.add_site({{"function", "f"},
+                                                  {"module", "m"},
+                                                  {"signature", "(a, b, **kw)"},
+                                                  {"role", "function"},
+                                                  {"names", {"a", "b"}}});
     recorder::Recorder::CallBuilder call;
     recorder.begin_call(call, site, 0, 0, 0);
     recorder.add_name(site, "late");
@@ -481,10 +489,102 @@ TEST_F(RecorderTest, FilesThatAreNoRecordings) {
   EXPECT_EQ(RecordingCapture::open({folder_ / "empty"}).error().code, "no_recordings");
 }
 
-// Nested a million deep: read without a word of recursion.
-TEST(Records, DeepCborIsRefused) {
-  EXPECT_FALSE(recording::parse_cbor(std::string(1'000'000, '\x81')));
-  EXPECT_TRUE(recording::parse_cbor("\x81\x80"));
+// A header, a site, a form and what is given; all with valid checksums.
+std::string recording_of(const std::vector<Json>& records) {
+  std::string content;
+  const auto add = [&content](const Json& record) {
+    std::string payload;
+    Json::to_cbor(record, payload);
+    content += recording::make_frame(payload);
+  };
+  add({{"record", "recording"}, {"format", 1}, {"process", 1}});
+  add({{"record", "site"}, {"site", 0}, {"function", "f"}, {"module", "m"}, {"signature", "(a)"}});
+  add({{"record", "form"},
+       {"form", 0},
+       {"site", 0},
+       {"arguments", Json::array({Json::array({"a", {{"dtype", "int32"}, {"shape", {2}}}})})}});
+  for (const Json& record : records) add(record);
+  return content;
+}
+
+Json calls_of(std::uint64_t count) {
+  return {{"record", "calls"}, {"calls", {{{"form", 0}, {"count", count}}}}};
+}
+
+std::uint64_t malformed_in(const RecordingCapture& capture) {
+  for (const CaptureDefect& defect : capture.defects())
+    if (defect.code == "record_malformed") return defect.count;
+  return 0;
+}
+
+TEST_F(RecorderTest, WhatIsTakenOrDoesNotMatchIsRefusedAndCounted) {
+  const Json::binary_t bytes({1, 0, 0, 0, 2, 0, 0, 0}), wrong(std::vector<std::uint8_t>(16, 7));
+  write_text(
+      folder_ / "r.cbor",
+      recording_of({{{"record", "site"}, {"site", 0}, {"function", "other"}, {"module", "m"}, {"signature", "()"}},
+                    {{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", Json::array()}},
+                    {{"hash", wrong}, {"record", "values"}, {"values", bytes}},
+                    calls_of(5)}));
+  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  EXPECT_EQ(malformed_in(*capture), 3u);
+  ASSERT_EQ(capture->size(), 1u);
+  EXPECT_EQ(capture->function(0), "f") << "the first of a number stays";
+  EXPECT_EQ(capture->read(0)->arguments.size(), 1u);
+}
+
+// Sums of counts do not wrap, whatever a file says.
+TEST_F(RecorderTest, MoreCallsThanCanBeCountedAreRefused) {
+  static constexpr std::uint64_t most_of_one = std::uint64_t{1} << 48;
+  const Json full = [] {
+    Json calls = Json::array();
+    for (int i = 0; i < 20'000; ++i) calls.push_back({{"form", 0}, {"count", most_of_one}});
+    return Json{{"record", "calls"}, {"calls", std::move(calls)}};
+  }();
+  write_text(folder_ / "r.cbor", recording_of({full, full, calls_of(most_of_one + 1), calls_of(~std::uint64_t{0})}));
+  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < capture->size(); ++i) sum += capture->count(i);
+  EXPECT_EQ(sum, std::uint64_t{1} << 63);
+  EXPECT_EQ(malformed_in(*capture), 40'000u - (1u << 15) + 2);
+}
+
+// Valid checksums around what no recorder writes: one defect a file, and the rest of it is read.
+TEST_F(RecorderTest, RecordsThatAreNone) {
+  std::string content = recording_of({});
+  for (const std::string& payload : {std::string(1'000'000, '\x81'), std::string("\x9f\xff"),
+                                     std::string("\xd9\xd9\xf7\xa0"), std::string("\x01"), std::string()})
+    content += recording::make_frame(payload);
+  std::string last;
+  Json::to_cbor(calls_of(3), last);
+  write_text(folder_ / "r.cbor", content + recording::make_frame(last));
+  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  EXPECT_EQ(malformed_in(*capture), 5u);
+  EXPECT_EQ(capture->size(), 1u);
+}
+
+TEST_F(RecorderTest, AFrameLargerThanAnyIsDamage) {
+  std::string content = recording_of({calls_of(3)});
+  std::string header = recording::make_frame("x").substr(0, 17);
+  header.replace(13, 4, std::string("\x04\x00\x00\x01", 4));  // 64 MB and a byte
+  write_text(folder_ / "r.cbor", content + header + std::string(1000, 'x'));
+  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  EXPECT_EQ(capture->size(), 1u);
+  EXPECT_EQ(capture->defects()[0].code, "recording_damaged");
+}
+
+// What was dealt with is forgotten: a recording that is followed for a day costs no more than one of a minute.
+TEST_F(RecorderTest, WhatIsFollowedIsForgotten) {
+  write_text(folder_ / "r.cbor", recording_of({calls_of(1), calls_of(2)}));
+  const auto capture = RecordingCapture::follow(folder_.path()).value();
+  ASSERT_TRUE(capture->poll());
+  ASSERT_EQ(capture->size(), 2u);
+  { const auto call = capture->read(0); }  // nobody holds it any more
+  ASSERT_TRUE(capture->poll());
+  EXPECT_EQ(capture->size(), 2u);
+  EXPECT_EQ(capture->location(0), "");
+  EXPECT_EQ(capture->function(0), "");
+  EXPECT_EQ(capture->count(1), 2u);
+  EXPECT_EQ(capture->function(1), "f");
 }
 
 }  // namespace
