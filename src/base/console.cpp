@@ -32,7 +32,75 @@ std::string cut(const std::string& text, std::size_t width) {
   return text.substr(0, end);
 }
 
+std::string one_line(std::string_view text) {
+  std::string line = for_terminal(text);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  return line;
+}
+
+// ECMA-48 SGR.
+std::string_view sequence_of(Style style) {
+  switch (style) {
+    case Style::plain:
+      return "";
+    case Style::bold:
+      return "\033[1m";
+    case Style::green:
+      return "\033[32m";
+    case Style::yellow:
+      return "\033[33m";
+    case Style::red:
+      return "\033[1;31m";
+  }
+  return "";
+}
+
 }  // namespace
+
+namespace {
+
+// A character that acts on a terminal, or turns the direction in which others are shown.
+struct Control {
+  std::size_t bytes = 0;  ///< 0: it is another
+  unsigned code = 0;
+};
+
+Control control_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u; };
+  const unsigned first = byte(0), second = byte(1), third = byte(2);
+  if (first < 0x20 || first == 0x7f) return {.bytes = 1, .code = first};
+  if (first == 0xc2 && second >= 0x80 && second < 0xa0) return {.bytes = 2, .code = second};
+  const unsigned last = third & 0x3f;
+  const bool is_mark =
+      first == 0xe2 && second == 0x80 && (third == 0x8e || third == 0x8f || (third >= 0xaa && third <= 0xae));
+  const bool is_isolate = first == 0xe2 && second == 0x81 && third >= 0xa6 && third <= 0xa9;
+  if (is_mark || is_isolate) return {.bytes = 3, .code = 0x2000 | (second & 0x3f) << 6 | last};
+  return {};
+}
+
+}  // namespace
+
+void print(std::FILE* out, std::string_view text, Style style) {
+  const bool is_styled = style != Style::plain && has_colour(::fileno(out));
+  std::string shown = for_terminal(text);
+  if (is_styled) shown = std::string(sequence_of(style)) + shown + "\033[0m";
+  std::fwrite(shown.data(), 1, shown.size(), out);
+}
+
+void print_json(const Json& json) {
+  // The library writes some of them as they are; they only occur within texts.
+  std::string text;
+  const std::string plain = dump_indented(json);
+  for (std::size_t at = 0; at < plain.size();) {
+    const Control control = control_at(plain, at);
+    if (control.bytes > 0 && plain[at] != '\n')
+      text += fmt::format("\\u{:04x}", control.code);
+    else
+      text += plain[at];
+    at += std::max<std::size_t>(control.bytes, 1);
+  }
+  print(stdout, text + "\n");
+}
 
 bool has_colour(int fd) {
   const char* const no_colour = std::getenv("NO_COLOR");
@@ -60,19 +128,16 @@ void ProgressLine::update(const std::string& text, const std::vector<std::string
   const auto now = std::chrono::steady_clock::now();
   if (now < next_) return;
   next_ = now + (is_live_ ? std::chrono::steady_clock::duration(live_interval) : plain_interval);
-  if (!is_live_) {
-    std::fprintf(stderr, "%s\n", text.c_str());
-    return;
-  }
+  if (!is_live_) return print(stderr, text + "\n");
   // The last row stays free: a terminal that scrolls would leave lines behind.
   const winsize size = size_of(2);
   const std::size_t width = size.ws_col - 1u, rows = size.ws_row > 2 ? size.ws_row - 2u : 0u;
-  std::string block = to_first_line() + cut(text, width);
+  std::string block = to_first_line() + cut(one_line(text), width);
   std::size_t lines = 1;
   for (const std::string& line : below) {
     if (lines > rows) break;
     block += '\n';
-    block += cut(line, width);
+    block += cut(one_line(line), width);
     ++lines;
   }
   std::fputs(block.c_str(), stderr);
@@ -111,15 +176,20 @@ std::string for_terminal(std::string_view text) {
   std::string result;
   result.reserve(text.size());
   for (std::size_t at = 0; at < text.size();) {
-    const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u; };
-    const unsigned first = byte(0);
-    const std::size_t length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
-    bool is_shown = first < 0x80 ? (first >= 0x20 && first != 0x7f) || first == '\n' : length > 0;
+    const auto byte = [&](std::size_t i) {
+      return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+    };
+    const unsigned first = byte(0), second = byte(1);
+    const std::size_t length = first < 0x80                    ? 1
+                               : first >= 0xc2 && first < 0xe0 ? 2
+                               : first >= 0xe0 && first < 0xf0 ? 3
+                               : first >= 0xf0 && first < 0xf5 ? 4
+                                                               : 0;
+    bool is_shown = length > 0 && (first == '\n' || control_at(text, at).bytes == 0);
     for (std::size_t i = 1; i < length; ++i) is_shown = is_shown && (byte(i) & 0xc0) == 0x80;
-    // Too long a form, a surrogate, past the last character; and U+0080 to U+009F, which are control characters.
-    const unsigned second = byte(1);
-    if ((first == 0xc2 && second < 0xa0) || (first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
-        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90))
+    // Too long a form, a surrogate, past the last character.
+    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) ||
+        (first == 0xf4 && second >= 0x90))
       is_shown = false;
     if (is_shown)
       result += text.substr(at, length);

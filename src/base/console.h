@@ -2,9 +2,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/json.h"
 
 namespace cw {
 
@@ -31,6 +34,14 @@ class ProgressLine {
   std::size_t shown_ = 0;  ///< lines on the terminal now
   std::chrono::steady_clock::time_point next_;
 };
+
+enum class Style { plain, bold, green, yellow, red };
+
+/// The only way from here to a user's stdout or stderr: no control character of anybody's text passes (for_terminal());
+/// what a style needs is added here, where it can be shown.
+void print(std::FILE* out, std::string_view text, Style style = Style::plain);
+/// A result on stdout, and a newline. Control characters are escaped, as JSON can: nothing of it is lost.
+void print_json(const Json& json);
 
 /// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8, are '?'.
 std::string for_terminal(std::string_view text);

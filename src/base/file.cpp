@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -30,11 +31,32 @@ FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-Result<FileDescriptor> open_for_reading(int directory, const std::string& path) {
-  // O_NONBLOCK: a FIFO in a dump folder must not hang the run; regular files ignore it.
-  FileDescriptor file(::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+void keep_standard_streams() {
+  for (int stream = 0; stream <= 2; ++stream)
+    if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", O_RDWR | O_CLOEXEC) < 0)
+      return;  // the lowest free number: this one
+}
+
+namespace {
+
+Result<FileDescriptor> open_regular(int directory, const std::string& path, int mode) {
+  // O_NONBLOCK: a FIFO must not hang the run; regular files ignore it.
+  FileDescriptor file(::openat(directory, path.c_str(), mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file) return fail_errno("read", path, errno);
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) return fail_errno("read", path, errno);
+  if (!S_ISREG(status.st_mode)) return fail("unreadable", "{} is not a regular file", path);
   return file;
+}
+
+}  // namespace
+
+Result<FileDescriptor> open_for_reading(int directory, const std::string& path) {
+  return open_regular(directory, path, O_RDONLY);
+}
+
+Result<FileDescriptor> open_for_change(int directory, const std::string& path) {
+  return open_regular(directory, path, O_RDWR);
 }
 
 Result<FileDescriptor> open_directory(const std::filesystem::path& path) {
@@ -46,7 +68,6 @@ Result<FileDescriptor> open_directory(const std::filesystem::path& path) {
 Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name) {
   struct stat status;
   if (::fstat(file.get(), &status) != 0) return fail_errno("read", name, errno);
-  if (!S_ISREG(status.st_mode)) return fail("unreadable", "{} is not a regular file", name);
   return static_cast<std::uint64_t>(status.st_size);
 }
 
@@ -118,6 +139,37 @@ Result<void> make_directories(const std::filesystem::path& path) {
   return {};
 }
 
+Result<void> make_private_directories(const std::filesystem::path& path) {
+  std::vector<std::filesystem::path> missing;
+  for (std::filesystem::path folder = path; !folder.empty() && ::access(folder.c_str(), F_OK) != 0;
+       folder = folder.parent_path()) {
+    missing.push_back(folder);
+    if (folder == folder.parent_path()) break;
+  }
+  for (; !missing.empty(); missing.pop_back()) {
+    const std::filesystem::path& folder = missing.back();
+    if (::mkdir(folder.c_str(), 0700) == 0) {
+      ::chmod(folder.c_str(), 0700);
+    } else if (errno != EEXIST) {
+      return fail_errno("write", folder.string(), errno);
+    }
+  }
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return fail_errno("write", path.string(), ENOTDIR);
+  return {};
+}
+
+Result<void> ensure_private_directory(const std::filesystem::path& path) {
+  CW_CHECK(make_private_directories(path));
+  struct stat named, status;
+  if (::lstat(path.c_str(), &named) != 0 || ::stat(path.c_str(), &status) != 0)
+    return fail_errno("write", path.string(), errno);
+  if (named.st_uid != ::geteuid() || status.st_uid != ::geteuid())
+    return fail("not_private", "{} belongs to another user: what lies there is not used", path.string());
+  if ((status.st_mode & 077) != 0 && ::chmod(path.c_str(), 0700) != 0) return fail_errno("write", path.string(), errno);
+  return {};
+}
+
 std::uint64_t disk_usage(const std::filesystem::path& path) {
   std::uint64_t total = 0;
   const auto visited = visit_directory(path, [&](std::string_view name, bool is_directory) {
@@ -136,11 +188,14 @@ Result<void> sync_directory(const std::filesystem::path& path) {
   return {};
 }
 
-Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability) {
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability,
+                              Access access) {
   const std::string partial = path.string() + std::string(partial_suffix);
   ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
-  FileDescriptor file(::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  FileDescriptor file(
+      ::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, access == Access::owner ? 0600 : 0644));
   if (!file) return fail_errno("write", partial, errno);
+  if (access == Access::owner) ::fchmod(file.get(), 0600);
   auto written = write_fully(file, content, path.string());
   if (written && durability == Durability::power_failure && ::fsync(file.get()) != 0)
     written = fail_errno("write", path.string(), errno);
@@ -158,9 +213,11 @@ Result<std::filesystem::path> state_folder() {
   const char* home = std::getenv("HOME");
   std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
-                                                                    : std::filesystem::path("/tmp");
-  folder /= "collect-workloads";
-  CW_CHECK(make_directories(folder));
+                                                                    : std::filesystem::path();
+  // Where there is no home, the name in the common folder says whose it is.
+  folder = folder.empty() ? std::filesystem::path("/tmp") / fmt::format("collect-workloads-{}", ::geteuid())
+                          : folder / "collect-workloads";
+  CW_CHECK(ensure_private_directory(folder));
   return folder;
 }
 

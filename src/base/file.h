@@ -29,12 +29,18 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-/// Opens for reading. `path` is relative to `directory` unless that is AT_FDCWD.
-/// Error codes: "not_found", "unreadable".
+/// Gives closed standard streams (0 to 2) something harmless to be, which children do not get: else the next file that
+/// is opened is printed into.
+void keep_standard_streams();
+
+/// Opens a regular file for reading; a FIFO, a device or a socket of that name is "unreadable", and nothing waits for
+/// it. `path` is relative to `directory` unless that is AT_FDCWD. Error codes: "not_found", "unreadable".
 Result<FileDescriptor> open_for_reading(int directory, const std::string& path);
+/// The same, to be written to as well.
+Result<FileDescriptor> open_for_change(int directory, const std::string& path);
 Result<FileDescriptor> open_directory(const std::filesystem::path& path);
 
-/// Size in bytes of an open regular file; "unreadable" for anything else.
+/// Size in bytes of an open file.
 Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name);
 
 /// What is read at once of a file that may be of any size.
@@ -65,12 +71,18 @@ enum class Durability {
   process,        ///< the end of this process: much cheaper
 };
 
+/// Who may read a file that is written.
+enum class Access {
+  shared,  ///< as the umask says
+  owner,   ///< 0600, whatever the umask is
+};
+
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
 /// happens in between: written beside as `path` + partial_suffix and renamed; file and directory are fsynced
 /// where it must survive a power failure.
 /// Error codes: "disk_full", "unwritable". On an error the partial file is removed.
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content,
-                              Durability durability = Durability::power_failure);
+                              Durability durability = Durability::power_failure, Access access = Access::shared);
 
 /// Files that end so are unfinished writes: readers skip them, the next writer removes them.
 inline constexpr std::string_view partial_suffix = ".partial";
@@ -78,7 +90,14 @@ inline constexpr std::string_view partial_suffix = ".partial";
 /// Creates a directory and its parents; no error when it is there already.
 Result<void> make_directories(const std::filesystem::path& path);
 
-/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads; made if it is not there.
+/// The same, with 0700 for what is created, whatever the umask is. What is there stays as it is.
+Result<void> make_private_directories(const std::filesystem::path& path);
+
+/// The same, for a folder that is ours alone: one that is there must belong to this user, and becomes 0700.
+/// Error codes: "not_private", and those of writing.
+Result<void> ensure_private_directory(const std::filesystem::path& path);
+
+/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, ours alone; made if it is not there.
 Result<std::filesystem::path> state_folder();
 
 /// Bytes on the disk of all files below a directory; holes do not count. What vanishes meanwhile is left out.

@@ -1,34 +1,141 @@
 #include "base/json.h"
 
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
 namespace cw {
 namespace {
 
-constexpr int deepest = 64;
+// Builds a tree from the parser's events.
+class Builder {
+ public:
+  Builder(const JsonLimits& limits, const JsonFilter* filter) : limits_(limits), filter_(filter) {}
 
-bool is_nested_too_deeply(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string && c == '\\')
-      ++i;
-    else if (c == '"')
-      in_string = !in_string;
-    else if (!in_string && (c == '[' || c == '{') && ++depth > deepest)
-      return true;
-    else if (!in_string && (c == ']' || c == '}'))
-      --depth;
+  Json take() { return std::move(root_); }
+
+  bool null() { return add(nullptr) != nullptr; }
+  bool boolean(bool value) { return add(value) != nullptr; }
+  bool number_integer(std::int64_t value) { return add(value) != nullptr; }
+  bool number_unsigned(std::uint64_t value) { return add(value) != nullptr; }
+  bool number_float(double value, const std::string&) { return add(value) != nullptr; }
+  bool string(std::string& value) { return add(std::move(value)) != nullptr; }
+  bool binary(Json::binary_t&) { return false; }  // not of JSON
+  bool start_object(std::size_t) { return open(Json::value_t::object); }
+  bool start_array(std::size_t) { return open(Json::value_t::array); }
+  bool key(std::string& value) {
+    place().key = std::move(value);
+    return true;
   }
-  return false;
-}
+  bool end_object() {
+    Json& object = *open_.back();
+    remove_doubles(object);
+    open_.pop_back();
+    path_.pop_back();
+    const std::size_t before = begun_at_.back();
+    begun_at_.pop_back();
+    if (filter_ == nullptr || (*filter_)(path_, object)) return close();
+    drop_last();
+    items_ = before;
+    return close();
+  }
+  bool end_array() {
+    begun_at_.pop_back();
+    open_.pop_back();
+    path_.pop_back();
+    return close();
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) { return false; }
+
+ private:
+  // Of the innermost container that is open: where its next value goes.
+  JsonPlace& place() { return path_.back(); }
+
+  // Null past the limit. What is open is the last item of what it lies in, so that none of them moves meanwhile.
+  Json* add(Json value) {
+    if (++items_ > limits_.items) return nullptr;
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Json& parent = *open_.back();
+    if (!parent.is_object()) {
+      parent.push_back(std::move(value));
+      return &parent.back();
+    }
+    auto& members = parent.get_ref<Json::object_t&>();
+    members.emplace_back(place().key, std::move(value));
+    return &members.back().second;
+  }
+
+  bool open(Json::value_t type) {
+    const std::size_t before = items_;
+    Json* const added = open_.size() < limits_.depth ? add(Json(type)) : nullptr;
+    if (added == nullptr) return false;
+    begun_at_.push_back(before);
+    open_.push_back(added);
+    path_.emplace_back();
+    return true;
+  }
+
+  bool close() {
+    if (!path_.empty()) ++path_.back().index;
+    return true;
+  }
+
+  // What has just ended is the last item of what it lies in.
+  void drop_last() {
+    if (open_.empty()) {
+      root_ = nullptr;
+    } else if (open_.back()->is_object()) {
+      open_.back()->get_ref<Json::object_t&>().pop_back();
+    } else {
+      open_.back()->get_ref<Json::array_t&>().pop_back();
+    }
+  }
+
+  static void remove_doubles(Json& object) {
+    constexpr std::size_t few = 16;
+    auto& members = object.get_ref<Json::object_t&>();
+    bool has_doubles = false;
+    std::unordered_set<std::string_view> keys;
+    for (auto member = members.begin(); member != members.end() && !has_doubles; ++member)
+      has_doubles = members.size() > few ? !keys.insert(member->first).second
+                                         : std::any_of(members.begin(), member,
+                                                       [&](const auto& other) { return other.first == member->first; });
+    if (!has_doubles) return;
+
+    // Each key where it first was, with what it had last.
+    std::unordered_map<std::string_view, Json*> last;
+    for (auto& [key, value] : members) last.insert_or_assign(key, &value);
+    keys.clear();
+    Json kept = Json::object();
+    for (const auto& [key, value] : members)
+      if (keys.insert(key).second) kept.get_ref<Json::object_t&>().emplace_back(key, std::move(*last.at(key)));
+    object = std::move(kept);
+  }
+
+  const JsonLimits& limits_;
+  const JsonFilter* filter_;
+  Json root_;
+  std::vector<Json*> open_;
+  std::vector<JsonPlace> path_;        ///< one a container that is open
+  std::vector<std::size_t> begun_at_;  ///< likewise: how many items there were before
+  std::size_t items_ = 0;              ///< that are kept
+};
 
 }  // namespace
 
-std::optional<Json> parse_json(std::string_view text) {
-  if (is_nested_too_deeply(text)) return std::nullopt;
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return std::nullopt;
-  return json;
+std::optional<Json> parse_json(std::string_view text, const JsonLimits& limits) {
+  Builder builder(limits, nullptr);
+  if (!Json::sax_parse(text.begin(), text.end(), &builder)) return std::nullopt;
+  return builder.take();
+}
+
+std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter, const JsonLimits& limits) {
+  Builder builder(limits, &filter);
+  if (!Json::sax_parse(file, &builder)) return std::nullopt;
+  return builder.take();
 }
 
 std::string string_member(const Json& object, const char* name) {

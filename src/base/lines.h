@@ -22,13 +22,16 @@ struct Line {
 inline constexpr std::size_t batch_lines = 512;
 inline constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
+/// A real workload's line has some thousand bytes: tensors are in blobs.
+inline constexpr std::size_t longest_line = std::size_t{1} << 20;
+
 class LineReader {
  public:
   /// Error codes: "not_found", "unreadable".
   static Result<LineReader> open(const std::filesystem::path& path);
 
   /// The next line that has more in it than spaces; nothing after the last. Error codes: "too_large" (a line past
-  /// 256 MB), and those of reading.
+  /// longest_line), and those of reading.
   Result<std::optional<Line>> next();
 
  private:

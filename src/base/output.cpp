@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace cw {
@@ -21,11 +22,12 @@ Result<FileDescriptor> open_for_writing(const std::filesystem::path& path, int h
 
 }  // namespace
 
-Result<OutputFile> OutputFile::create(const std::filesystem::path& path) {
+Result<OutputFile> OutputFile::create(const std::filesystem::path& path, Access access) {
   CW_CHECK(make_directories(path.parent_path()));
   OutputFile output;
   output.name_ = path.string();
   CW_TRY(output.file_, open_for_writing(path, O_TRUNC));
+  if (access == Access::owner) ::fchmod(output.file_.get(), 0600);
   return output;
 }
 
@@ -42,10 +44,12 @@ Result<void> OutputFile::flush() {
 
 Result<TemporaryDirectory> TemporaryDirectory::create(const std::filesystem::path& parent) {
   std::error_code error;
-  std::string path = ((parent.empty() ? std::filesystem::temp_directory_path(error) : parent) / "collect-workloads-XXXXXX").string();
+  std::string path =
+      ((parent.empty() ? std::filesystem::temp_directory_path(error) : parent) / "collect-workloads-XXXXXX").string();
   if (error || ::mkdtemp(path.data()) == nullptr)
     return fail("unwritable", "cannot make a folder for temporary files ({}): {}", path,
                 error ? error.message() : std::strerror(errno));
+  ::chmod(path.c_str(), 0700);  // whatever the umask left of it
   return TemporaryDirectory(path);
 }
 

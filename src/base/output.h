@@ -13,7 +13,7 @@ namespace cw {
 class OutputFile {
  public:
   /// Makes its folder too; what the file held is gone. Error codes: those of writing.
-  static Result<OutputFile> create(const std::filesystem::path& path);
+  static Result<OutputFile> create(const std::filesystem::path& path, Access access = Access::shared);
   Result<void> write(std::string_view text);
   /// After the last piece; what is not flushed is lost.
   Result<void> flush();

@@ -1,27 +1,33 @@
 #include "base/process.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <sstream>
 #include <thread>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/console.h"
 #include "base/file.h"
 
 extern char** environ;
 
 namespace cw {
 namespace {
+
+constexpr std::size_t most_output = std::size_t{256} << 20, most_errors = 2000;  // of a command that is run to its end
 
 // Set in whichever thread the signal reaches, read in others.
 std::atomic<int> noted_signal = 0;
@@ -44,9 +50,9 @@ std::vector<std::string> merged_environment(const Command& command) {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const std::string_view name = text.substr(0, text.find('='));
-    bool is_replaced = false;
-    for (const auto& [key, value] : command.environment) is_replaced |= key == name;
-    if (!is_replaced) result.emplace_back(text);
+    bool is_left_out = std::find(command.removed.begin(), command.removed.end(), name) != command.removed.end();
+    for (const auto& [key, value] : command.environment) is_left_out |= key == name;
+    if (!is_left_out) result.emplace_back(text);
   }
   for (const auto& [key, value] : command.environment) result.push_back(key + "=" + value);
   return result;
@@ -84,24 +90,13 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
+  note_started(pid);
   return pid;
 }
 
 ExitStatus to_exit_status(int raw) {
   if (WIFSIGNALED(raw)) return {0, WTERMSIG(raw)};
   return {WEXITSTATUS(raw), 0};
-}
-
-// The fields of /proc/PID/stat after the command's name, which may hold anything in its parentheses.
-std::vector<std::string> stat_fields(const std::string& pid) {
-  // Files of /proc have no size: to be read until they end.
-  std::ifstream file("/proc/" + pid + "/stat");
-  const std::string content{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t close = content.rfind(')');
-  if (close == std::string::npos) return {};
-  std::istringstream words(content.substr(close + 1));
-  const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
-  return fields;  // [0] state, [2] process group, [19] start time
 }
 
 }  // namespace
@@ -111,6 +106,16 @@ std::string to_shell(const Command& command) {
     static constexpr std::string_view plain =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
     if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+    // What a terminal must not have, as bash, zsh and ksh read it.
+    if (for_terminal(word) != word || word.find('\n') != std::string::npos) {
+      std::string escaped = "$'";
+      for (const char c : word) {
+        const auto byte = static_cast<unsigned char>(c);
+        const bool is_plain = byte >= 0x20 && byte < 0x7f && c != '\'' && c != '\\';
+        escaped += is_plain ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+      }
+      return escaped + "'";
+    }
     std::string quoted = "'";
     for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
     return quoted + "'";
@@ -130,15 +135,22 @@ std::string to_string(const ExitStatus& status) {
 Result<ProcessGroup> ProcessGroup::start(const Command& command, const std::filesystem::path& log) {
   const FileDescriptor file(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!file) return fail("spawn_failed", "cannot write {}: {}", log.string(), std::strerror(errno));
+  ::fchmod(file.get(), 0600);
   CW_TRY(const pid_t pid, spawn(command, file.get(), file.get()));
   return ProcessGroup(pid);
 }
 
+ProcessGroup::ProcessGroup(pid_t id) : id_(id), tree_({{id, start_time(id).value_or(0)}}) {}
+
 ProcessGroup::ProcessGroup(ProcessGroup&& other) noexcept
-    : id_(std::exchange(other.id_, 0)), status_(other.status_), is_frozen_(other.is_frozen_) {}
+    : id_(std::exchange(other.id_, 0)),
+      tree_(std::move(other.tree_)),
+      status_(other.status_),
+      is_frozen_(other.is_frozen_) {}
 
 ProcessGroup& ProcessGroup::operator=(ProcessGroup&& other) noexcept {
   std::swap(id_, other.id_);
+  std::swap(tree_, other.tree_);
   std::swap(status_, other.status_);
   std::swap(is_frozen_, other.is_frozen_);
   return *this;
@@ -150,58 +162,38 @@ ProcessGroup::~ProcessGroup() {
 
 std::optional<ExitStatus> ProcessGroup::status() {
   int raw = 0;
-  if (!status_ && id_ != 0 && ::waitpid(id_, &raw, WNOHANG) == id_) status_ = to_exit_status(raw);
+  if (status_ || id_ == 0) return status_;
+  // Looked at while its number is still its own: what it leaves is found by it.
+  siginfo_t ended{};
+  if (::waitid(P_PID, static_cast<id_t>(id_), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != id_)
+    return status_;
+  tree_.look();
+  if (::waitpid(id_, &raw, WNOHANG) != id_) return status_;
+  note_ended(id_);
+  status_ = to_exit_status(raw);
   return status_;
 }
 
 void ProcessGroup::stop(std::chrono::milliseconds patience) {
   if (id_ == 0) return;
-  if (is_frozen_) thaw();
-  ::kill(-id_, SIGTERM);
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (status(), is_group_alive(id_)) {
-    if (std::chrono::steady_clock::now() > deadline) ::kill(-id_, SIGKILL);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  status();
+  is_frozen_ = false;
+  tree_.end(patience);
+  for (int tries = 0; !status() && tries < 500; ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(2));
   id_ = 0;
 }
 
 void ProcessGroup::freeze() {
-  if (id_ != 0) ::kill(-id_, SIGSTOP);
+  if (id_ != 0) tree_.signal(SIGSTOP);
   is_frozen_ = true;
 }
 
 void ProcessGroup::thaw() {
-  if (id_ != 0) ::kill(-id_, SIGCONT);
+  if (id_ != 0) tree_.signal(SIGCONT);
   is_frozen_ = false;
 }
 
-std::optional<std::uint64_t> start_time(pid_t pid) {
-  const auto fields = stat_fields(std::to_string(pid));
-  if (fields.size() < 20) return std::nullopt;
-  return std::strtoull(fields[19].c_str(), nullptr, 10);
-}
-
 bool is_group_alive(pid_t group) {
-  if (::kill(-group, 0) != 0) return false;
-  bool alive = false;
-  const auto visited = visit_directory("/proc", [&](std::string_view name, bool) {
-    if (alive || name.empty() || name[0] < '0' || name[0] > '9') return;
-    const auto fields = stat_fields(std::string(name));
-    alive = fields.size() > 2 && fields[2] == std::to_string(group) && fields[0] != "Z" && fields[0] != "X";
-  });
-  return visited ? alive : true;
-}
-
-void end_group(pid_t group, std::chrono::milliseconds patience) {
-  ::kill(-group, SIGCONT);
-  ::kill(-group, SIGTERM);
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (is_group_alive(group)) {
-    if (std::chrono::steady_clock::now() > deadline) ::kill(-group, SIGKILL);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+  return ::kill(-group, 0) == 0 && !ProcessTree({{group, start_time(group).value_or(0)}}).look().empty();
 }
 
 Result<std::string> run(const Command& command, std::chrono::seconds limit) {
@@ -214,6 +206,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   out_start = FileDescriptor();
   err_start = FileDescriptor();
 
+  ProcessTree tree({{pid, start_time(pid).value_or(0)}});
   std::string output, errors;
   pollfd polled[2] = {{out_end.get(), POLLIN, 0}, {err_end.get(), POLLIN, 0}};
   const auto deadline = std::chrono::steady_clock::now() + limit;
@@ -229,62 +222,148 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
       else if (got == 0)
         polled[i].fd = -1;
     }
+    // Of errors the end is what is told.
+    if (errors.size() > 2 * most_errors) errors.erase(0, errors.size() - most_errors);
+    if (output.size() > most_output) failure = "too_large";
     if (stop_signal() != 0) failure = "interrupted";
     if (std::chrono::steady_clock::now() > deadline) failure = "timeout";
   }
-  if (!failure.empty()) end_group(pid, std::chrono::seconds(2));
+  if (!failure.empty()) tree.end(std::chrono::seconds(1));
   int raw = 0;
   while (::waitpid(pid, &raw, 0) < 0 && errno == EINTR) {
   }
+  note_ended(pid);
   if (!failure.empty()) return fail(failure, "{}: {}", to_shell(command), failure);
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {
-    const std::string_view end = std::string_view(errors).substr(errors.size() > 2000 ? errors.size() - 2000 : 0);
+    const std::string_view end =
+        std::string_view(errors).substr(errors.size() > most_errors ? errors.size() - most_errors : 0);
     return fail("command_failed", "{}: {}\n{}", to_shell(command), to_string(status), end);
   }
   return output;
 }
 
-Result<ExitStatus> run_in_foreground(const Command& command) {
-  static std::atomic<pid_t> child = 0;
-  struct sigaction ignored{}, handed_on{}, before_interrupt, before_quit, before_term, before_hangup;
-  ignored.sa_handler = SIG_IGN;
-  handed_on.sa_handler = [](int signal) {
-    const int error = errno;
-    if (const pid_t pid = child; pid > 0) ::kill(pid, signal);
-    errno = error;
+namespace {
+
+constexpr std::array relayed_signals{SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH};
+
+using Moment = std::chrono::steady_clock::time_point;
+
+// A process of our group that does nothing but note signals. Nothing else tells one that was sent to us alone from one
+// that was sent to the group, which the command has got already.
+class Witness {
+ public:
+  explicit Witness(const sigset_t& signals) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
+    reports_ = FileDescriptor(ends[0]);
+    const FileDescriptor start(ends[1]);
+    pid_ = ::fork();
+    if (pid_ == 0) watch(signals, start.get());
+  }
+  ~Witness() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  Witness(const Witness&) = delete;
+  Witness& operator=(const Witness&) = delete;
+
+  /// Whether it, too, got a signal that has reached us just now.
+  bool has_seen(int signal) const {
+    constexpr std::chrono::milliseconds patience{10};
+    if (pid_ <= 0) return false;
+    const Moment deadline = std::chrono::steady_clock::now() + patience;
+    pollfd polled{reports_.get(), POLLIN, 0};
+    do {
+      Report report;
+      while (::read(reports_.get(), &report, sizeof report) == sizeof report)
+        if (report.signal == signal && report.when > deadline - 10 * patience) return true;
+    } while (::poll(&polled, 1, 1) >= 0 && std::chrono::steady_clock::now() < deadline);
+    return false;
+  }
+
+ private:
+  struct Report {
+    int signal;
+    Moment when;
   };
-  child = 0;
-  ::sigaction(SIGINT, &ignored, &before_interrupt);
-  ::sigaction(SIGQUIT, &ignored, &before_quit);
-  ::sigaction(SIGTERM, &handed_on, &before_term);
-  ::sigaction(SIGHUP, &handed_on, &before_hangup);
+
+  // Keeps nothing of ours open, and does not outlive us.
+  [[noreturn]] static void watch(const sigset_t& signals, int out) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (const int standard : {0, 1, 2}) ::close(standard);
+    for (;;) {
+      const Report report{::sigwaitinfo(&signals, nullptr), std::chrono::steady_clock::now()};
+      if (report.signal > 0 && ::write(out, &report, sizeof report) < 0 && errno == EPIPE) std::_Exit(0);
+    }
+  }
+
+  FileDescriptor reports_;
+  pid_t pid_ = -1;
+};
+
+// Blocks signals for as long as it lives: they wait to be taken.
+class BlockedSignals {
+ public:
+  explicit BlockedSignals(const sigset_t& signals) { ::pthread_sigmask(SIG_BLOCK, &signals, &before_); }
+  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  const sigset_t& before() const { return before_; }
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+Result<ExitStatus> run_in_foreground(const Command& command) {
+  sigset_t relayed;
+  sigemptyset(&relayed);
+  for (const int signal : relayed_signals) sigaddset(&relayed, signal);
+  sigset_t taken = relayed;
+  sigaddset(&taken, SIGCHLD);
+  const BlockedSignals blocked(taken);
+  const Witness witness(relayed);
+
+  // What was ignored or blocked before is so in the command, too, as under nohup.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
-  sigset_t defaults;
-  sigemptyset(&defaults);
-  // What was ignored before stays so, as under nohup.
-  const std::pair<int, const struct sigaction*> before[] = {
-      {SIGINT, &before_interrupt}, {SIGQUIT, &before_quit}, {SIGTERM, &before_term}, {SIGHUP, &before_hangup}};
-  for (const auto& [signal, action] : before)
-    if (action->sa_handler != SIG_IGN) sigaddset(&defaults, signal);
-  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  ::posix_spawnattr_setsigmask(&attributes, &blocked.before());
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   const auto environment = merged_environment(command);
   pid_t pid = 0;
   const int error = ::posix_spawnp(&pid, command.arguments[0].c_str(), nullptr, &attributes,
                                    pointers(command.arguments).data(), pointers(environment).data());
   ::posix_spawnattr_destroy(&attributes);
-  int raw = 0;
-  if (error == 0) {
-    child = pid;
-    while (::waitpid(pid, &raw, 0) < 0 && errno == EINTR) {
-    }
-    child = 0;
-  }
-  for (const auto& [signal, action] : before) ::sigaction(signal, action, nullptr);
   if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
-  return to_exit_status(raw);
+
+  // Until it is reaped, which is here, its number is nobody else's.
+  for (int raw = 0;;) {
+    if (::waitpid(pid, &raw, WNOHANG) == pid) return to_exit_status(raw);
+    siginfo_t info{};
+    const int signal = ::sigwaitinfo(&taken, &info);
+    if (signal <= 0 || signal == SIGCHLD) continue;
+    // The terminal sends to the whole group; it is told apart by the code alone, but the witness has a report to drop.
+    const bool is_for_all = witness.has_seen(signal) || info.si_code > 0;
+    if (!is_for_all) ::kill(pid, signal);
+  }
+}
+
+void end_like(const ExitStatus& status) {
+  std::fflush(nullptr);
+  if (status.signal == 0) std::_Exit(status.code);
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  std::signal(status.signal, SIG_DFL);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, status.signal);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::kill(::getpid(), status.signal);
+  std::_Exit(128 + status.signal);  // one that does not end a process
 }
 
 void watch_signals() {

@@ -1,7 +1,5 @@
-// Child processes that lead a process group of their own, and signals to this one.
+// Child processes that lead a process group of their own, and signals to this process.
 #pragma once
-
-#include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
@@ -11,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
+
+#include "base/process_tree.h"
 #include "base/result.h"
 
 namespace cw {
@@ -19,6 +20,7 @@ struct Command {
   std::vector<std::string> arguments;                              ///< the first is looked up in PATH
   std::vector<std::pair<std::string, std::string>> environment{};  ///< added to ours
   std::filesystem::path directory{};                               ///< empty: ours
+  std::vector<std::string> removed{};                              ///< variables of ours that it does not get
 };
 
 /// For messages and --dry-run: the command as one would type it into a shell.
@@ -33,7 +35,8 @@ struct ExitStatus {
 /// "exit code 1", "signal 9 (Killed)"
 std::string to_string(const ExitStatus& status);
 
-/// A running process group. Ending it takes every process in it, also those whose leader died first.
+/// A running process with a group of its own, and all that comes of it (process_tree.h). Ending it takes every process
+/// of these, also those whose leader died first.
 class ProcessGroup {
  public:
   /// Starts `command` with its stdout and stderr appended to `log` and stdin from /dev/null.
@@ -41,43 +44,45 @@ class ProcessGroup {
   static Result<ProcessGroup> start(const Command& command, const std::filesystem::path& log);
   ProcessGroup(ProcessGroup&& other) noexcept;
   ProcessGroup& operator=(ProcessGroup&& other) noexcept;
-  /// Ends the group in order, as stop() does.
+  /// Ends it in order, as stop() does.
   ~ProcessGroup();
 
   pid_t id() const { return id_; }
+  /// Orphans that nobody here has started belong to it from now on: see ProcessTree.
+  void adopt_orphans() { tree_.adopt_orphans(); }
   /// How the leader ended; nothing while it runs.
   std::optional<ExitStatus> status();
-  /// TERM, then KILL for what is left after `patience`. A frozen group is thawed first.
+  /// What is alive of it now; to be asked now and then, so that a process is known before its parent dies.
+  const std::set<ProcessIdentity>& look() { return tree_.look(); }
+  /// TERM, then KILL for what is left after `patience`. What is frozen is thawed first.
   void stop(std::chrono::milliseconds patience = std::chrono::seconds(15));
-  /// SIGSTOP and SIGCONT to the whole group.
+  /// SIGSTOP and SIGCONT to all of it.
   void freeze();
   void thaw();
   bool is_frozen() const { return is_frozen_; }
 
  private:
-  explicit ProcessGroup(pid_t id) : id_(id) {}
+  explicit ProcessGroup(pid_t id);
   pid_t id_ = 0;
+  ProcessTree tree_;
   std::optional<ExitStatus> status_;
   bool is_frozen_ = false;
 };
 
-/// Start time of a process in clock ticks since boot (/proc/PID/stat, field 22): together with its id it names
-/// a process for as long as the machine runs. Nothing when there is no such process.
-std::optional<std::uint64_t> start_time(pid_t pid);
-
 /// Whether any process of the group is alive (zombies do not count).
 bool is_group_alive(pid_t group);
 
-/// Ends a group that is not our child: TERM, KILL after `patience`.
-void end_group(pid_t group, std::chrono::milliseconds patience);
-
 /// Runs a command to its end and returns its stdout. Error codes: "spawn_failed", "command_failed" (with the
-/// end of its stderr), "timeout", "interrupted".
+/// end of its stderr), "timeout", "interrupted", "too_large" (it printed more than 256 MB).
 Result<std::string> run(const Command& command, std::chrono::seconds limit = std::chrono::seconds(600));
 
-/// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our process group, so that Ctrl-C
-/// reaches it; meanwhile we ignore it, and hand SIGTERM and SIGHUP on. Error code "spawn_failed".
+/// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our process group, so that
+/// what the terminal sends (Ctrl-C, a change of its size) reaches it without us. What is sent to us alone of INT, QUIT,
+/// TERM, HUP, USR1, USR2, CONT and WINCH is handed on to it. Error code "spawn_failed".
 Result<ExitStatus> run_in_foreground(const Command& command);
+
+/// Ends this process as `status` says: with its exit code, or by its signal, without a core of our own.
+[[noreturn]] void end_like(const ExitStatus& status);
 
 /// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the third one ends it.
 void watch_signals();

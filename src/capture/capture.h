@@ -1,7 +1,9 @@
 // A source of calls. Past this interface nothing knows whether they were dumped or recorded.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,10 +12,14 @@
 
 namespace cw {
 
+/// Until when something that can be gone on with may take.
+using Deadline = std::chrono::steady_clock::time_point;
+
 /// Something wrong with the capture as a whole.
 struct CaptureDefect {
   std::string code;
-  std::string message;
+  std::string message;      ///< of the first
+  std::uint64_t count = 1;  ///< of its kind, in one place
 };
 
 /// Entries are numbered from 0 in the order in which calls were made (per process; processes are
@@ -32,7 +38,7 @@ class Capture {
   virtual std::string location(std::size_t index) const = 0;
   /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.
   virtual Result<Call> read(std::size_t index) const = 0;
-  /// Nobody is going to read call `index`: a capture that deletes what it is done with may delete it.
+  /// Nobody is going to read call `index`: a capture that deletes or forgets what it is done with may do so.
   virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// How it was made: "level10" or "recorder".

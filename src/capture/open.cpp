@@ -16,9 +16,11 @@ class LiveDumps final : public LiveCapture {
   LiveDumps(DumpCapture capture, const std::filesystem::path& folder, bool deletes)
       : capture_(std::move(capture)), follower_(folder, capture_, deletes) {}
   const Capture& capture() const override { return capture_; }
-  Result<void> poll() override { return follower_.poll(); }
+  Result<bool> poll(Deadline deadline) override { return follower_.poll(deadline); }
   Result<void> finish() override { return follower_.finish(); }
   std::size_t pending() const override { return follower_.pending(); }
+  std::uint64_t disk() const override { return follower_.disk(); }
+  void keep_the_rest() override { capture_.keep_the_rest(); }
 
  private:
   DumpCapture capture_;
@@ -29,12 +31,13 @@ class LiveRecording final : public LiveCapture {
  public:
   explicit LiveRecording(std::unique_ptr<RecordingCapture> capture) : capture_(std::move(capture)) {}
   const Capture& capture() const override { return *capture_; }
-  Result<void> poll() override { return capture_->poll(); }
+  Result<bool> poll(Deadline deadline) override { return capture_->poll(deadline); }
   Result<void> finish() override {
     CW_CHECK(capture_->poll());
     capture_->finish();
     return {};
   }
+  std::uint64_t disk() const override { return capture_->disk(); }
 
  private:
   std::unique_ptr<RecordingCapture> capture_;
@@ -58,7 +61,8 @@ Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem:
   return recordings;
 }
 
-Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder, CaptureKind kind, bool deletes) {
+Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder, CaptureKind kind,
+                                                    bool deletes) {
   if (kind == CaptureKind::recording) {
     CW_TRY(auto recording, RecordingCapture::follow(folder));
     return std::make_unique<LiveRecording>(std::move(recording));

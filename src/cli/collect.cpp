@@ -3,13 +3,14 @@
 #include <cstdio>
 #include <cstring>
 
-#include <fmt/ranges.h>
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include "base/console.h"
 #include "base/file.h"
+#include "base/redact.h"
 #include "cli/collect_console.h"
 #include "cli/collect_environment.h"
 #include "collect/checkout.h"
@@ -28,10 +29,10 @@ std::string self_path() {
 constexpr const char* run_file = "collect.json";
 
 Result<void> write_words(const std::filesystem::path& work_dir, const std::vector<std::string>& words) {
-  CW_CHECK(make_directories(work_dir));
   std::error_code error;
-  const Json json = {{"words", words}, {"directory", std::filesystem::current_path(error).string()}};
-  return write_atomically(work_dir / run_file, dump(json) + "\n");
+  // Secrets are not kept, not even here: whoever resumes gives them again.
+  const Json json = {{"words", redact(words)}, {"directory", std::filesystem::current_path(error).string()}};
+  return write_atomically(work_dir / run_file, dump(json) + "\n", Durability::power_failure, Access::owner);
 }
 
 std::filesystem::path checkpoint_of(const std::filesystem::path& run) {
@@ -71,26 +72,38 @@ class Collect {
     options.engine = arguments_.engine.engine;
     options.capture = capture();
     if (is_simulated() && capture() == CaptureKind::recording)
-      return fail("capture_unsupported", "the simulated engine has no Python to record; it writes level-10 dumps: leave out --capture");
+      return fail("capture_unsupported",
+                  "the simulated engine has no Python to record; it writes level-10 dumps: leave out --capture");
     options.python = python_;
     options.self = self_path();
     options.model_name = arguments_.engine.model_name;
     options.tensor_parallel = arguments_.engine.tensor_parallel;
-    options.launch_command = shell_words(arguments_.engine.launch_command);
-    if (options.engine != "simulated" && options.launch_command.empty()) options.compute_capability = compute_capability();
+    if (!arguments_.engine.launch_command.empty()) {
+      CW_TRY(launch_, parse_launch_command(arguments_.engine.launch_command));
+      const int wanted = arguments_.address.port;
+      if (launch_.port != 0 && wanted != 0 && wanted != launch_.port)
+        return fail("port_unknown", "the launch command listens on port {}, and --port says {}: write {{port}} in it",
+                    launch_.port, wanted);
+      options.launch_command = launch_.words;
+      options.launch_environment = launch_.environment;
+    }
+    if (options.engine != "simulated" && options.launch_command.empty())
+      options.compute_capability = compute_capability();
     given_flags_ = shell_words(arguments_.engine.engine_flags);
     CW_TRY(plan_, plan_runs(chosen_, bindings_, recipes_, options));
     return {};
   }
 
-  bool is_simulated() const { return arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty(); }
+  bool is_simulated() const {
+    return arguments_.engine.engine == "simulated" && arguments_.engine.launch_command.empty();
+  }
   CaptureKind capture() const {
     return arguments_.capture.value_or(is_simulated() ? CaptureKind::level10 : CaptureKind::recording);
   }
 
   /// What makes the engine of a run write its calls into `folder`.
-  Result<std::vector<std::pair<std::string, std::string>>> capture_environment(const EngineRun& run,
-                                                                               const std::filesystem::path& folder) const {
+  Result<std::vector<std::pair<std::string, std::string>>> capture_environment(
+      const EngineRun& run, const std::filesystem::path& folder) const {
     if (capture() == CaptureKind::level10) return filter(run).environment(folder);
     RecorderArguments recorder = arguments_.recorder;
     recorder.keeps_values = true;  // what is collected is for a dataset, and top_p and routing_logits are a part of it
@@ -112,7 +125,8 @@ class Collect {
   int execute() {
     console_.title("Plan");
     std::map<std::pair<std::string, std::string>, std::vector<std::string>> unreachable;
-    for (const Unreachable& item : plan_.unreachable) unreachable[{item.why, item.reach}].push_back(item.definition->name);
+    for (const Unreachable& item : plan_.unreachable)
+      unreachable[{item.why, item.reach}].push_back(item.definition->name);
     for (const auto& [reason, names] : unreachable)
       console_.note(fmt::format("{} cannot be reached: {}{}", fmt::join(names, ", "), reason.first,
                                 reason.second.empty() ? "" : ". What would: " + reason.second));
@@ -129,7 +143,7 @@ class Collect {
     const auto state = state_folder();
     if (!state) return report(state.error());
     ledger_ = *state / "engines";
-    if (const auto made = make_directories(ledger_); !made) return report(made.error());
+    if (const auto made = ensure_private_directory(ledger_); !made) return report(made.error());
     work_ = arguments_.work_dir.empty()
                 ? *state / "runs" / fmt::format("{}-{}", timestamp(), static_cast<long>(::getpid()))
                 : std::filesystem::absolute(arguments_.work_dir);
@@ -148,7 +162,8 @@ class Collect {
       auto outcome = run_one(i);
       if (!outcome && outcome.error().code == "interrupted") break;
       if (!outcome && outcome.error().code == "dataset_unwritten")
-        return report(outcome.error(), "What was collected is kept. When that is mended, write it by\n  " + resume_command(work_));
+        return report(outcome.error(),
+                      "What was collected is kept. When that is mended, write it by\n  " + resume_command(work_));
       if (!outcome) return report(outcome.error(), advice_for(outcome.error().code));
       sections.push_back(outcome->section);
       std::size_t kept = 0;
@@ -160,24 +175,34 @@ class Collect {
         break;
       }
     }
-    if (common_.is_json) std::puts(dump_indented(sections).c_str());
+    if (common_.is_json) print_json(sections);
     if (stop_signal() != 0) {
-      console_.note(fmt::format("interrupted; {}. Go on by\n  {}",
-                                sections.empty() ? "nothing was collected yet"
-                                                 : "what was collected is in " + arguments_.trace_dir.string(),
-                                resume_command(work_)));
+      console_.note(fmt::format(
+          "interrupted; {}. Go on by\n  {}",
+          sections.empty() ? "nothing was collected yet" : "what was collected is in " + arguments_.trace_dir.string(),
+          resume_command(work_)));
       return 130;
     }
     return status;
   }
 
  private:
+  std::string host() const { return launch_.host.value_or(arguments_.address.host); }
+
   std::filesystem::path folder_of(std::size_t run) const { return work_ / fmt::format("run{}", run + 1); }
+
+  // A folder of the user's that holds other things is left as it is: what is put into it is private.
+  Result<void> make_work_folder() const {
+    std::error_code error;
+    const bool is_used = std::filesystem::exists(work_, error) && !std::filesystem::is_empty(work_, error) &&
+                         !std::filesystem::exists(work_ / run_file, error);
+    return is_used ? Result<void>() : ensure_private_directory(work_);
+  }
 
   // What an earlier run has found there and not written is not thrown away.
   Result<void> prepare_work() {
     CW_CHECK(Publication::check(arguments_.trace_dir));
-    CW_CHECK(make_directories(work_));
+    CW_CHECK(make_work_folder());
     lock_ = FileDescriptor(::open((work_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!lock_) return fail("unwritable", "cannot write into {}: {}", work_.string(), std::strerror(errno));
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
@@ -186,8 +211,10 @@ class Collect {
       for (std::size_t i = 0; i < plan_.runs.size(); ++i) {
         const auto position = CollectPosition::read(checkpoint_of(folder_of(i)));
         if (position && !position->is_published)
-          return fail("work_dir_used", "{} holds a run that was killed; go on with it by\n  {}\nor give another --work-dir, or "
-                      "remove that folder", work_.string(), resume_command(work_));
+          return fail("work_dir_used",
+                      "{} holds a run that was killed; go on with it by\n  {}\nor give another --work-dir, or "
+                      "remove that folder",
+                      work_.string(), resume_command(work_));
         std::error_code ignored;
         std::filesystem::remove_all(checkpoint_of(folder_of(i)), ignored);
       }
@@ -200,19 +227,18 @@ class Collect {
     const EngineArguments& engine = arguments_.engine;
     if (!engine.launch_command.empty()) return {};
     const EngineRecipe& recipe = recipes_.engines.at(engine.engine);
-    std::error_code error;
-    const std::filesystem::path checkout = engine.sglang_path.empty() ? "tmp/sglang" : engine.sglang_path;
-    const bool has_checkout =
-        engine.engine == "sglang" && (!engine.sglang_path.empty() || std::filesystem::exists(checkout, error));
-    if (has_checkout && !arguments_.is_dry_run)
-      CW_CHECK(prepare_checkout({checkout, "collect_workload_for_" + chosen_[0]->name, python_, engine.updates},
-                                [this](const std::string& line) { console_.command(line); }));
+    if (const auto checkout = chosen_checkout())
+      CW_CHECK(prepare_checkout(
+          {*checkout, "collect_workload_for_" + chosen_[0]->name, python_, engine.updates, arguments_.is_dry_run},
+          [this](const std::string& line) { console_.command(line); },
+          [this](const std::string& reason) { console_.note(reason); }));
     std::set<std::string> known;
     if (!recipe.version.empty()) {
       auto version = run({fill_in(recipe.version, {{"python", python_}})}, std::chrono::seconds(60));
       if (!version && !arguments_.is_dry_run)
-        return fail("engine_missing", "{} is not installed for {}: {}\nInstall it there, choose another environment with "
-                                      "--python, --venv or --conda-env, or try --engine simulated",
+        return fail("engine_missing",
+                    "{} is not installed for {}: {}\nInstall it there, choose another environment with "
+                    "--python, --venv or --conda-env, or try --engine simulated",
                     engine.engine, python_, version.error().message);
       if (version) {
         while (!version->empty() && version->back() == '\n') version->pop_back();
@@ -237,6 +263,25 @@ class Collect {
     return {};
   }
 
+  // A checkout is touched when it is asked for, or when somebody says yes.
+  std::optional<std::filesystem::path> chosen_checkout() {
+    const EngineArguments& engine = arguments_.engine;
+    if (engine.engine != "sglang") return {};
+    if (!engine.sglang_path.empty()) return engine.sglang_path;
+    const std::filesystem::path usual = "tmp/sglang";
+    std::error_code error;
+    if (!std::filesystem::exists(usual, error)) return {};
+    const bool can_ask =
+        !arguments_.is_dry_run && !common_.is_quiet && ::isatty(STDIN_FILENO) && ::isatty(STDERR_FILENO);
+    if (can_ask && asks_for_yes(fmt::format("Bring {} up to date and install it into {}?", usual.string(), python_)))
+      return usual;
+    console_.note(fmt::format(
+        "{0} is left alone: SGLang is used as it is installed. To have it brought up to date and installed, "
+        "give\n  --sglang-path {0}",
+        usual.string()));
+    return {};
+  }
+
   void show_run(std::size_t index) {
     const EngineRun& run = plan_.runs[index];
     console_.text(fmt::format("\nRun {} of {}: {}{}\n", index + 1, plan_.runs.size(),
@@ -244,8 +289,8 @@ class Collect {
                               run.tensor_parallel > 1 ? fmt::format(", tp {}", run.tensor_parallel) : ""));
     for (const Definition* definition : run.definitions) console_.text("    " + definition->name + "\n");
     Command shown = run.command;
-    shown.arguments = fill_in(shown.arguments, {{"host", arguments_.address.host}, {"port", "PORT"}});
-    console_.command(to_shell(shown));
+    shown.arguments = fill_in(shown.arguments, {{"host", host()}, {"port", "PORT"}});
+    console_.command(printable(shown));
     if (capture() == CaptureKind::level10)
       console_.text(fmt::format("    FLASHINFER_DUMP_INCLUDE={}\n", fmt::join(filter(run).include, ",")));
     else
@@ -254,8 +299,9 @@ class Collect {
 
   // A resumed run whose dumps are kept gets a folder beside them; recordings are read again, all together.
   std::filesystem::path dump_folder(std::size_t index) const {
-    const std::filesystem::path first =
-        arguments_.dump_dir.empty() ? folder_of(index) / "dumps" : arguments_.dump_dir / fmt::format("run{}", index + 1);
+    const std::filesystem::path first = arguments_.dump_dir.empty()
+                                            ? folder_of(index) / "dumps"
+                                            : arguments_.dump_dir / fmt::format("run{}", index + 1);
     const bool is_beside = capture() == CaptureKind::level10 && arguments_.resumes && arguments_.keeps_dumps;
     return is_beside ? first_unused(first) : first;
   }
@@ -269,22 +315,22 @@ class Collect {
   Result<CollectRunOutcome> run_one(std::size_t index) {
     const EngineRun& run = plan_.runs[index];
     const std::filesystem::path folder = folder_of(index);
-    CW_CHECK(make_directories(folder));
+    CW_CHECK(ensure_private_directory(folder));
     CollectRunOptions options;
-    CW_TRY(const int port, free_port(arguments_.address.host, arguments_.address.port));
+    CW_TRY(const int port, free_port(host(), launch_.port != 0 ? launch_.port : arguments_.address.port));
     options.dumps = dump_folder(index);
     options.checkpoint = checkpoint_of(folder);
     options.resumes = arguments_.resumes;
     options.engine.command = run.command;
     options.engine.command.arguments =
-        fill_in(run.command.arguments, {{"host", arguments_.address.host}, {"port", std::to_string(port)}});
+        fill_in(run.command.arguments, {{"host", host()}, {"port", std::to_string(port)}});
     options.capture = capture();
     CW_TRY(auto variables, capture_environment(run, options.dumps));
     for (auto& variable : variables) options.engine.command.environment.push_back(std::move(variable));
     options.engine.log = folder / "engine.log";
     std::error_code ignored;
     std::filesystem::remove(options.engine.log, ignored);  // an earlier run's would explain this one's death
-    options.engine.url = url_of(arguments_.address.host, port);
+    options.engine.url = url_of(host(), port);
     options.engine.start_limit = std::chrono::seconds(arguments_.start_limit);
     options.engine.ledger = ledger_;
     options.engine.dumps = options.dumps;
@@ -301,6 +347,7 @@ class Collect {
       if (!options.traffic.temperature) options.traffic.temperature = 0.8;
     }
     options.sanitize = arguments_.options;
+    options.sanitize.slowness = slowness_for_tests();
     options.sanitize.definition_names.clear();
     options.sanitize.op_types.clear();
     for (const Definition* definition : run.definitions) options.sanitize.definition_names.push_back(definition->name);
@@ -313,7 +360,7 @@ class Collect {
     options.sanitize.provenance = provenance(run, options);  // of all that is set above
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
-    console_.command(to_shell({options.engine.command.arguments}));
+    console_.command(printable({options.engine.command.arguments}));
     console_.text("    log: " + options.engine.log.string() + "\n");
     ProgressLine progress(common_.is_quiet);
     CollectObserver observer;
@@ -326,11 +373,11 @@ class Collect {
     observer.running = [&](const CollectProgress& p) {
       std::size_t distinct = 0;
       for (const Progress& definition : p.definitions) distinct += definition.distinct;
-      const std::string line = fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {:.2f} of {:.1f} GB{}",
-                                  p.done, p.requests, p.failed > 0 ? fmt::format(" ({} failed)", p.failed) : "",
-                                  p.tokens_per_second, with_separators(p.calls), with_separators(distinct),
-                                  static_cast<double>(p.disk) / 1e9, static_cast<double>(options.disk_budget) / 1e9,
-                                  p.is_frozen ? ", engine frozen" : "");
+      const std::string line =
+          fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {:.2f} of {:.1f} GB{}", p.done,
+                      p.requests, p.failed > 0 ? fmt::format(" ({} failed)", p.failed) : "", p.tokens_per_second,
+                      with_separators(p.calls), with_separators(distinct), static_cast<double>(p.disk) / 1e9,
+                      static_cast<double>(options.disk_budget) / 1e9, p.is_frozen ? ", engine frozen" : "");
       progress.update(line, live_table(p.definitions));
     };
     observer.note = [&](const std::string& text) {
@@ -347,11 +394,15 @@ class Collect {
   // SGLang's client with the same prompts and schedule, as far as it has flags for them.
   Command bench_serving(const EngineRun& run, int port) const {
     const TrafficArguments& traffic = arguments_.traffic;
-    Command command{{python_, "-m", "sglang.bench_serving", "--backend", "sglang", "--host", arguments_.address.host, "--port",
-                     std::to_string(port), "--num-prompts", std::to_string(traffic.num_prompts), "--disable-tqdm"}};
+    Command command{{python_, "-m", "sglang.bench_serving", "--disable-tqdm"}};
+    // In one word with its flag no value is taken for another flag.
     const auto add = [&command](const std::string& flag, const std::string& value) {
-      command.arguments.insert(command.arguments.end(), {flag, value});
+      command.arguments.push_back(flag + "=" + value);
     };
+    add("--backend", "sglang");
+    add("--host", host());
+    add("--port", std::to_string(port));
+    add("--num-prompts", std::to_string(traffic.num_prompts));
     if (!run.model_path.empty()) add("--model", run.model_path);
     if (traffic.concurrency > 0) add("--max-concurrency", std::to_string(traffic.concurrency));
     if (traffic.request_rate > 0) add("--request-rate", fmt::format("{}", traffic.request_rate));
@@ -371,9 +422,9 @@ class Collect {
   void show_outcome(const EngineRun& run, const CollectRunOutcome& outcome, const CollectRunOptions& options) {
     if (outcome.traffic.sent > 0) console_.text(describe(outcome.traffic) + "\n");
     if (outcome.is_saturated) console_.done("saturated: no definition met anything new any more");
-    console_.done(fmt::format("engine ended; at most {:.2f} GB captured on disk{}",
-                              static_cast<double>(outcome.peak_disk) / 1e9,
-                              outcome.freezes > 0 ? fmt::format(", engine frozen {} times meanwhile", outcome.freezes) : ""));
+    console_.done(
+        fmt::format("engine ended; at most {:.2f} GB captured on disk{}", static_cast<double>(outcome.peak_disk) / 1e9,
+                    outcome.freezes > 0 ? fmt::format(", engine frozen {} times meanwhile", outcome.freezes) : ""));
     if (options.capture == CaptureKind::recording && outcome.sanitized.survey.processes.empty())
       console_.note(fmt::format("{}; {} says what was started. --capture level10 needs no more than FlashInfer",
                                 nothing_recorded, options.engine.log.string()));
@@ -388,29 +439,33 @@ class Collect {
   }
 
   Json provenance(const EngineRun& run, const CollectRunOptions& options) const {
-    Json environment = Json::object();
-    for (const auto& [name, value] : run.command.environment) environment[name] = value;
+    Json environment = Json::object(), command = Json::array();
+    for (const auto& [name, value] : run.command.environment) environment[name] = without_local_folders(value);
+    for (const std::string& word : run.command.arguments) command.push_back(without_local_folders(word));
     const CaptureFilter used = filter(run);
-    Json json = {{"engine", arguments_.engine.launch_command.empty() ? arguments_.engine.engine : "command"},
-                 {"simulated", is_simulated()},
-                 {"version", version_},
-                 {"model", run.model_path},
-                 {"tensor_parallel", run.tensor_parallel},
-                 {"profile", run.profile},
-                 {"command", run.command.arguments},
-                 {"environment", std::move(environment)},
-                 {"capture", capture() == CaptureKind::level10 ? "level10" : "recorder"},
-                 {"started", timestamp()},
-                 {"prompts", arguments_.traffic.uses_random_prompts || (is_simulated() && arguments_.traffic.prompts.empty()) ? "random" : arguments_.traffic.prompts.filename().string()},
-                 {"schedules", Json::array()},
-                 {"disk_budget_bytes", options.disk_budget}};
+    Json json = {
+        {"engine", arguments_.engine.launch_command.empty() ? arguments_.engine.engine : "command"},
+        {"simulated", is_simulated()},
+        {"version", version_},
+        {"model", without_local_folders(run.model_path)},
+        {"tensor_parallel", run.tensor_parallel},
+        {"profile", run.profile},
+        {"command", std::move(command)},
+        {"environment", std::move(environment)},
+        {"capture", capture() == CaptureKind::level10 ? "level10" : "recorder"},
+        {"started", timestamp()},
+        {"prompts", arguments_.traffic.uses_random_prompts || (is_simulated() && arguments_.traffic.prompts.empty())
+                        ? "random"
+                        : arguments_.traffic.prompts.filename().string()},
+        {"schedules", Json::array()},
+        {"disk_budget_bytes", options.disk_budget}};
     if (capture() == CaptureKind::level10) {
       json["dump_include"] = used.include;
       json["dump_exclude"] = used.exclude;
     }
-    if (!json["command"].empty() && arguments_.engine.engine == "simulated") json["command"][0] = "collect-workloads";
     for (const Schedule& schedule : options.traffic.schedules)
-      json["schedules"].push_back({{"concurrency", schedule.concurrency}, {"rate", schedule.rate}, {"requests", schedule.requests}});
+      json["schedules"].push_back(
+          {{"concurrency", schedule.concurrency}, {"rate", schedule.rate}, {"requests", schedule.requests}});
     return json;
   }
 
@@ -424,13 +479,33 @@ class Collect {
   EnginePlan plan_;
   std::string python_, version_;
   std::vector<std::string> given_flags_;
+  LaunchCommand launch_;  ///< empty words: none is given
   std::filesystem::path ledger_, work_;
   FileDescriptor lock_;  ///< on work_, as long as we run
 };
 
+// A word that a secret was taken out of is of no use, unless its option is given again.
+Result<void> check_secrets(const std::vector<std::string>& words, const std::vector<std::string>& given,
+                           const std::filesystem::path& work_dir) {
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i].find(redacted) == std::string::npos) continue;
+    const std::string option = words[i].starts_with("--") ? words[i].substr(0, words[i].find('='))
+                               : i > 0                    ? words[i - 1]
+                                                          : "";
+    const bool is_given = std::any_of(given.begin(), given.end(), [&](const std::string& word) {
+      return word == option || word.starts_with(option + "=");
+    });
+    if (!is_given)
+      return fail("secret_needed",
+                  "what {} was given had a secret in it, which is not kept; give it again:\n  {} {} '…'", option,
+                  resume_command(work_dir), option);
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir) {
+Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir, const std::vector<std::string>& given) {
   std::error_code error;
   if (work_dir.empty()) {
     CW_TRY(const auto state, state_folder());
@@ -449,10 +524,11 @@ Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir) 
   std::vector<std::string> words;
   for (const Json& word : (*json)["words"])
     if (word.is_string()) words.push_back(word.get<std::string>());
+  CW_CHECK(check_secrets(words, given, work_dir));
   for (auto word = words.begin(); word != words.end();) {  // the folder may have been moved
     const bool has_value = *word == "--work-dir" && word + 1 != words.end();
-    const bool is_left_out = *word == "--work-dir" || word->starts_with("--work-dir=") || *word == "-q" || *word == "--quiet" ||
-                             *word == "--json";
+    const bool is_left_out = *word == "--work-dir" || word->starts_with("--work-dir=") || *word == "-q" ||
+                             *word == "--quiet" || *word == "--json";
     word = is_left_out ? words.erase(word, word + (has_value ? 2 : 1)) : word + 1;
   }
   const std::string directory = string_member(*json, "directory");
@@ -473,13 +549,13 @@ int run_collect(const CollectArguments& arguments, const CommonArguments& common
 int run_env(const CollectArguments& arguments, const CommonArguments& common) {
   Collect collect(arguments, common);
   if (const auto prepared = collect.prepare(); !prepared) return report(prepared.error());
-  const std::filesystem::path folder =
-      !arguments.dump_dir.empty()                     ? arguments.dump_dir
-      : collect.capture() == CaptureKind::recording ? std::filesystem::current_path() / "recording"
-                                                     : std::filesystem::current_path() / "flashinfer-dumps";
+  const std::filesystem::path folder = !arguments.dump_dir.empty() ? arguments.dump_dir
+                                       : collect.capture() == CaptureKind::recording
+                                           ? std::filesystem::current_path() / "recording"
+                                           : std::filesystem::current_path() / "flashinfer-dumps";
   Json json = Json::array();
   for (const Unreachable& item : collect.plan().unreachable)
-    std::fprintf(stderr, "collect-workloads: %s cannot be reached: %s\n", item.definition->name.c_str(), item.why.c_str());
+    print(stderr, fmt::format("collect-workloads: {} cannot be reached: {}\n", item.definition->name, item.why));
   for (const EngineRun& run : collect.plan().runs) {
     auto variables = run.command.environment;
     auto captured = collect.capture_environment(run, folder);
@@ -493,10 +569,10 @@ int run_env(const CollectArguments& arguments, const CommonArguments& common) {
     }
     std::vector<std::string> names;
     for (const Definition* definition : run.definitions) names.push_back(definition->name);
-    std::printf("# %s\n", fmt::format("{}", fmt::join(names, ", ")).c_str());
-    for (const auto& variable : variables) std::printf("export %s\n", to_shell({{}, {variable}}).c_str());
+    print(stdout, fmt::format("# {}\n", fmt::join(names, ", ")));
+    for (const auto& variable : variables) print(stdout, fmt::format("export {}\n", to_shell({{}, {variable}})));
   }
-  if (common.is_json) std::puts(dump_indented(json).c_str());
+  if (common.is_json) print_json(json);
   return collect.plan().runs.empty() ? exit_failure : exit_success;
 }
 

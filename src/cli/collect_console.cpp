@@ -3,12 +3,14 @@
 #include <fmt/ranges.h>
 
 #include "base/console.h"
+#include "base/redact.h"
 
 namespace cw::cli {
 namespace {
 
-std::string marked(const std::string& mark, const std::string& text) {
-  return mark + wrap_lines(text, 78, "  ").substr(2);
+// A text of which the first two columns are taken by a mark.
+std::string behind_mark(const std::string& text) {
+  return wrap_lines(redact(std::string_view(text)), 78, "  ").substr(2);
 }
 
 // "batch_size 1 to 256, num_kv_indices 2 to 10,998"
@@ -19,34 +21,46 @@ std::string describe_ranges(const Definition& definition,
   for (const Axis& axis : definition.axes) {
     if (axis.constant || axes.size() == ranges.size()) continue;
     const auto& [least, most] = ranges[axes.size()];
-    axes.push_back(least == most ? fmt::format("{} {}", axis.name, with_separators(least))
-                                 : fmt::format("{} {}{}{}", axis.name, with_separators(least), to, with_separators(most)));
+    axes.push_back(least == most
+                       ? fmt::format("{} {}", axis.name, with_separators(least))
+                       : fmt::format("{} {}{}{}", axis.name, with_separators(least), to, with_separators(most)));
   }
   return fmt::format("{}", fmt::join(axes, ", "));
 }
 
 }  // namespace
 
-Console::Console(const CommonArguments& common)
-    : is_quiet_(common.is_quiet), out_(common.is_json ? stderr : stdout), has_colour_(has_colour(common.is_json ? 2 : 1)) {}
+Console::Console(const CommonArguments& common) : is_quiet_(common.is_quiet), out_(common.is_json ? stderr : stdout) {}
 
 void Console::title(const std::string& text) {
   const std::string line(76, '=');
-  print(fmt::format("\n{}\n  {}{}{}\n{}\n", line, has_colour_ ? "\033[1m" : "", text, has_colour_ ? "\033[0m" : "", line));
+  show("\n" + line + "\n  ");
+  show(text, Style::bold);
+  show("\n" + line + "\n");
 }
 
 void Console::done(const std::string& text) {
-  print(marked(has_colour_ ? "\033[32m✓\033[0m " : "✓ ", text));
+  show("✓ ", Style::green);
+  show(behind_mark(text));
 }
 
 void Console::note(const std::string& text) {
-  print(marked(has_colour_ ? "\033[33m!\033[0m " : "! ", text));
+  show("! ", Style::yellow);
+  show(behind_mark(text));
 }
 
-void Console::print(const std::string& text) {
+void Console::show(std::string_view text, Style style) {
   if (is_quiet_) return;
-  std::fputs(text.c_str(), out_);
+  print(out_, text, style);
   std::fflush(out_);
+}
+
+bool asks_for_yes(const std::string& question) {
+  print(stderr, question + " [y/N] ");
+  std::fflush(stderr);
+  char answer[16] = "";
+  if (std::fgets(answer, sizeof answer, stdin) == nullptr) return false;
+  return answer[0] == 'y' || answer[0] == 'Y';
 }
 
 std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
@@ -54,8 +68,7 @@ std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
   for (const Progress& progress : definitions) {
     rows.push_back(fmt::format("{:>9}{:>9}  {}", with_separators(progress.distinct), with_separators(progress.calls),
                                progress.definition->name));
-    if (!progress.ranges.empty())
-      rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
+    if (!progress.ranges.empty()) rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
   }
   return rows;
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/console.h"
 #include "cli/commands.h"
 
 namespace cw::cli {
@@ -17,16 +18,18 @@ class Console {
   void title(const std::string& text);
   void done(const std::string& text);
   void note(const std::string& text);
-  void command(const std::string& text) { print("  $ " + text + "\n"); }
-  void text(const std::string& text) { print(text); }
+  void command(const std::string& text) { show("  $ " + text + "\n"); }
+  void text(const std::string& text) { show(text); }
 
  private:
-  void print(const std::string& text);
+  void show(std::string_view text, Style style = Style::plain);
 
   bool is_quiet_;
   std::FILE* out_;
-  bool has_colour_;
 };
+
+/// Asks on the terminal; anything but a yes is a no.
+bool asks_for_yes(const std::string& question);
 
 /// Two rows a definition, under the progress line.
 std::vector<std::string> live_table(const std::vector<Progress>& definitions);

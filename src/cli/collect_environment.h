@@ -12,6 +12,12 @@ namespace cw::cli {
 /// Words of a command line, with the shell's quotes and backslashes.
 std::vector<std::string> shell_words(std::string_view text);
 
+/// Takes the assignments in front off: NAME=value … command.
+std::vector<std::pair<std::string, std::string>> take_assignments(std::vector<std::string>& words);
+
+/// Takes a launch command apart, and finds where it listens. Error codes: "launch_command_empty", "port_unknown".
+Result<LaunchCommand> parse_launch_command(const std::string& text);
+
 /// The engine's Python: --python, --venv, --conda-env, a conda environment called flashinfer, or else python3.
 /// Error code "not_found".
 Result<std::string> find_python(const EngineArguments& engine);

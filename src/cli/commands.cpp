@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include "base/console.h"
 #include "base/file.h"
 #include "base/process.h"
+#include "base/redact.h"
 
 namespace cw::cli {
 
@@ -27,6 +29,11 @@ std::filesystem::path first_unused(const std::filesystem::path& wanted) {
   return path;
 }
 
+std::chrono::steady_clock::duration slowness_for_tests() {
+  const char* const microseconds = std::getenv("COLLECT_WORKLOADS_TEST_SLOWNESS_US");
+  return std::chrono::microseconds(microseconds != nullptr ? std::atoi(microseconds) : 0);
+}
+
 std::string timestamp() {
   char text[32];
   const std::time_t now = std::time(nullptr);
@@ -36,10 +43,13 @@ std::string timestamp() {
 
 std::string_view advice_for(std::string_view code) {
   if (code == "disk_full") return "Free some space and run the same command again; the dataset is valid as it is.";
-  if (code == "no_dumps") return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with recordings (*.cbor).";
+  if (code == "no_dumps")
+    return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with recordings (*.cbor).";
   if (code == "not_found") return "Check the path.";
   if (code == "cache_unusable") return "Name another folder for it with XDG_CACHE_HOME.";
   if (code == "unwritable") return "Check the permissions of the dataset's folder.";
+  if (code == "port_unknown") return "collect-workloads collect --help says what --launch-command takes.";
+  if (code == "engine_elsewhere") return "curl http://HOST:PORT/health says whether it is there.";
   if (code == "checkpoint_malformed") return "Remove that folder and collect anew; what the dataset has stays.";
   if (code == "capture_changed") return "Wait until the engine has stopped, then run the same command again.";
   if (code == "workloads_invalid") return "collect-workloads validate --trace-dir DIR shows what is wrong in it.";
@@ -56,11 +66,10 @@ std::string next_commands(const std::filesystem::path& trace_dir, bool is_simula
 }
 
 int report(const Error& error, std::string_view advice) {
-  const bool colour = has_colour(2);
-  std::fprintf(stderr, "%scollect-workloads: error:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "",
-               for_terminal(error.message).c_str());
+  print(stderr, "collect-workloads: error:", Style::red);
+  print(stderr, " " + redact(std::string_view(error.message)) + "\n");
   if (advice.empty()) advice = advice_for(error.code);
-  if (!advice.empty()) std::fputs(wrap_lines(advice, 80, "  ").c_str(), stderr);
+  if (!advice.empty()) print(stderr, wrap_lines(advice, 80, "  "));
   return exit_failure;
 }
 

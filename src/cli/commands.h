@@ -87,6 +87,14 @@ struct TrafficArguments {
   TrafficOptions options;
 };
 
+/// Any engine's command line as a user types it.
+struct LaunchCommand {
+  std::vector<std::string> words;
+  std::vector<std::pair<std::string, std::string>> environment;  ///< NAME=value in front of it
+  std::optional<std::string> host;                               ///< that it names itself
+  int port = 0;  ///< likewise, or its engine's usual one; 0: it has {port} in it
+};
+
 struct EngineArguments {
   std::string engine = "sglang";
   std::string model_name;
@@ -153,8 +161,9 @@ struct WatchArguments {
 };
 
 /// The command line of the run in `work_dir` (empty: the last one that was not finished), which becomes absolute; its
-/// working directory becomes ours. Error code "nothing_to_resume".
-Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir);
+/// working directory becomes ours. `given` are the words that are added to it. Error codes: "nothing_to_resume",
+/// "secret_needed" (a word had a secret in it, which was not kept, and is not among those given).
+Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir, const std::vector<std::string>& given);
 
 int run_collect(const CollectArguments& arguments, const CommonArguments& common);
 int run_record(const RecordArguments& arguments, const CommonArguments& common);
@@ -175,6 +184,9 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
                                                                             const BindingSet& bindings,
                                                                             const std::filesystem::path& folder);
 
+/// How much longer each call takes to deal with, so that tests meet a watcher that is behind.
+std::chrono::steady_clock::duration slowness_for_tests();
+
 /// Now, in UTC, as names of folders have it: 20261125T173000Z.
 std::string timestamp();
 
@@ -183,7 +195,8 @@ std::filesystem::path first_unused(const std::filesystem::path& wanted);
 
 /// Why a recorded program may have left nothing.
 inline constexpr const char* nothing_recorded =
-    "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or newer, not "
+    "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or "
+    "newer, not "
     "started with -I or -S) and lived on for a second, or else a line of the recorder's says why it was off";
 
 /// The built-in bindings, or those of a file.
@@ -198,7 +211,8 @@ Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments&
 TrafficOptions traffic_options(const TrafficArguments& arguments);
 std::string describe(const TrafficReport& report);
 
-/// The table of what a capture gave, and what to do next, as sanitize prints them. `capture`: where it still is; empty: nowhere.
+/// The table of what a capture gave, and what to do next, as sanitize prints them. `capture`: where it still is; empty:
+/// nowhere.
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
 std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
                        bool is_simulated, std::string_view capture);

@@ -32,8 +32,8 @@ Result<Json> config_of(const std::string& model, const Recipes& recipes) {
     if (name == model || recipe.path == model) return recipe.config;
     known += (known.empty() ? "" : ", ") + name;
   }
-  return fail("model_unsupported", "the simulated engine does not know {}; give a folder with its config.json, or one of {}",
-              model, known);
+  return fail("model_unsupported",
+              "the simulated engine does not know {}; give a folder with its config.json, or one of {}", model, known);
 }
 
 }  // namespace
@@ -54,8 +54,8 @@ int run_serve(const ServeArguments& arguments, const CommonArguments& common) {
   const char* paged = std::getenv("SGLANG_FLASHINFER_USE_PAGED");
   options.scheduler.uses_paged_prefill = paged != nullptr && std::string_view(paged) == "1";
   if (!common.is_quiet)
-    std::fprintf(stderr, "Simulating %s (tp %d) on http://%s:%d\n", options.model.c_str(), arguments.tensor_parallel,
-                 options.host.c_str(), options.port);
+    print(stderr, fmt::format("Simulating {} (tp {}) on http://{}:{}\n", options.model, arguments.tensor_parallel,
+                              options.host, options.port));
   const auto served = simulated::serve(options);
   if (!served) return report(served.error(), served.error().code == "port_taken" ? "Give another --port." : "");
   return exit_success;

@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 
 #include "base/console.h"
-#include "capture/open.h"
 #include "capture/level10/tensor_file.h"
+#include "capture/open.h"
 #include "cli/commands.h"
 
 namespace cw::cli {
@@ -52,14 +52,13 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (is_json) {
     Json arguments = Json::object();
     for (const auto& [name, value] : call.arguments) arguments[name] = describe(value);
-    std::puts(dump_indented({{"location", location},
-                             {"function", call.function},
-                             {"module", call.module},
-                             {"status", name(call.status)},
-                             {"process", call.wrapper.process},
-                             {"wrapper", fmt::format("{:#x}", call.wrapper.self)},
-                             {"arguments", arguments}})
-                  .c_str());
+    print_json({{"location", location},
+                {"function", call.function},
+                {"module", call.module},
+                {"status", name(call.status)},
+                {"process", call.wrapper.process},
+                {"wrapper", fmt::format("{:#x}", call.wrapper.self)},
+                {"arguments", arguments}});
     return exit_success;
   }
   std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module,
@@ -67,7 +66,7 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
   for (const auto& [name, value] : call.arguments) text += fmt::format("  {:<24} {}\n", name, describe(value));
-  std::fputs(for_terminal(text).c_str(), stdout);
+  print(stdout, text);
   return exit_success;
 }
 
@@ -81,11 +80,9 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
     if (is_json)
       json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
     else
-      std::fputs(
-          fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)).c_str(),
-          stdout);
+      print(stdout, fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)));
   }
-  if (is_json) std::puts(dump_indented(json).c_str());
+  if (is_json) print_json(json);
   return exit_success;
 }
 
@@ -209,13 +206,13 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   Survey result = survey(**capture, *bindings, binder, options);
   progress.clear();
   if (common.is_json) {
-    std::puts(dump_indented(to_json(result, binder)).c_str());
+    print_json(to_json(result, binder));
     return exit_success;
   }
-  std::fputs(for_terminal(describe(result, binder, !arguments.trace_dir.empty())).c_str(), stdout);
-  std::fputs(describe_unbindable(dataset, *bindings).c_str(), stdout);
+  print(stdout, describe(result, binder, !arguments.trace_dir.empty()));
+  print(stdout, describe_unbindable(dataset, *bindings));
   if (arguments.trace_dir.empty())
-    std::fputs("\nWith --trace-dir DATASET this also says which definitions the calls fit.\n", stdout);
+    print(stdout, "\nWith --trace-dir DATASET this also says which definitions the calls fit.\n");
   return exit_success;
 }
 

@@ -4,10 +4,13 @@
 #include <charconv>
 #include <cstdio>
 #include <optional>
+#include <sstream>
 
 #include <CLI/CLI.hpp>
 #include <tbb/global_control.h>
 
+#include "base/console.h"
+#include "base/file.h"
 #include "cli/commands.h"
 
 namespace cw::cli {
@@ -35,7 +38,8 @@ std::optional<std::pair<std::int64_t, std::int64_t>> to_range(const std::string&
   range.second = range.first;
   if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
     parsed = std::from_chars(parsed.ptr + 1, end, range.second);
-  if (parsed.ec != std::errc() || parsed.ptr != end || range.first < 1 || range.second < range.first) return std::nullopt;
+  if (parsed.ec != std::errc() || parsed.ptr != end || range.first < 1 || range.second < range.first)
+    return std::nullopt;
   return range;
 }
 
@@ -100,7 +104,9 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
   CLI::App* command = app.add_subcommand("merge", "Join datasets: shards, models, hosts");
   command->add_option("dataset", arguments.inputs, "The datasets")->required()->type_name("DIR");
   command->add_option("--out", arguments.output, "The new dataset")->required()->type_name("DIR");
-  command->add_option("--num-samples", arguments.options.num_samples, "Choose at most so many a definition, as sanitize\ndoes; what is not chosen is gone (default: all)")
+  command
+      ->add_option("--num-samples", arguments.options.num_samples,
+                   "Choose at most so many a definition, as sanitize\ndoes; what is not chosen is gone (default: all)")
       ->check(silent(CLI::Range(1, 1'000'000)))
       ->type_name("N");
   command->add_flag("--dry-run", arguments.options.is_dry_run, "Compare, and write nothing");
@@ -110,13 +116,15 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
 CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
   CLI::App* command = app.add_subcommand("report", "A page, or Markdown, on what a dataset holds");
   command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
-  command->add_option("--out", arguments.output, "File to write (default: report.html; Markdown\nand JSON go to stdout)")
+  command
+      ->add_option("--out", arguments.output, "File to write (default: report.html; Markdown\nand JSON go to stdout)")
       ->type_name("FILE");
   command->add_option("--format", arguments.format, "A page that works offline, or Markdown")
       ->transform(one_of<ReportFormat>({{"html", ReportFormat::html}, {"md", ReportFormat::markdown}}))
       ->default_str("html")
       ->type_name("html|md");
-  command->add_option("--against", arguments.against, "The dataset it is meant for: shows what is new")->type_name("DIR");
+  command->add_option("--against", arguments.against, "The dataset it is meant for: shows what is new")
+      ->type_name("DIR");
   command->add_option("--definition-name", arguments.definition_names, "Only these definitions")->type_name("NAME");
   return command;
 }
@@ -124,11 +132,17 @@ CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
 CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
   CLI::App* command = app.add_subcommand("verify", "Load and run every workload; replay dumps");
   VerifyOptions& options = arguments.options;
-  command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")->required()->type_name("DIR");
+  command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")
+      ->required()
+      ->type_name("DIR");
   command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
   command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
-  command->add_option("--python", options.python, "Has flashinfer-bench and PyTorch")->capture_default_str()->type_name("PATH");
-  command->add_option("--venv", arguments.venv, "Virtual environment that has them")->excludes("--python")->type_name("DIR");
+  command->add_option("--python", options.python, "Has flashinfer-bench and PyTorch")
+      ->capture_default_str()
+      ->type_name("PATH");
+  command->add_option("--venv", arguments.venv, "Virtual environment that has them")
+      ->excludes("--python")
+      ->type_name("DIR");
   command->add_flag("--reference,!--no-reference", options.runs_reference,
                     "Run each through its definition's reference\nwhere it has one (default)");
   command->add_option("--device", options.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
@@ -138,7 +152,8 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
       ->check(silent(CLI::Range(1, 1'000'000)))
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--dumps", options.dumps, "Run these dumps again with flashinfer replay,\nand compare the outputs")
+  command
+      ->add_option("--dumps", options.dumps, "Run these dumps again with flashinfer replay,\nand compare the outputs")
       ->type_name("DIR");
   command->add_option("--engine-python", options.engine_python, "Has FlashInfer, for --dumps (default: --python)")
       ->type_name("PATH");
@@ -148,8 +163,10 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
 // "owner/name", as the Hub has them.
 std::string check_repo(const std::string& text) {
   const std::size_t slash = text.find('/');
-  const bool is_plain = text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") == std::string::npos;
-  if (is_plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() && text.find('/', slash + 1) == std::string::npos)
+  const bool is_plain =
+      text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") == std::string::npos;
+  if (is_plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
+      text.find('/', slash + 1) == std::string::npos)
     return "";
   return "'" + text + "' is no dataset of the Hub: OWNER/NAME";
 }
@@ -159,9 +176,9 @@ CLI::App* add_submit(CLI::App& app, SubmitArguments& arguments) {
   SubmitOptions& options = arguments.options;
   command->add_option("--trace-dir", options.root, "The dataset")->required()->type_name("DIR");
   CLI::Option* repo = command->add_option("--repo", options.repo, "Dataset of the Hugging Face Hub")
-      ->check(silent(CLI::Validator(check_repo, "")))
-      ->capture_default_str()
-      ->type_name("OWNER/NAME");
+                          ->check(silent(CLI::Validator(check_repo, "")))
+                          ->capture_default_str()
+                          ->type_name("OWNER/NAME");
   command->add_option("--remote", options.remote, "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
       ->excludes(repo)
       ->type_name("URL");
@@ -185,9 +202,11 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->type_name("N");
   command->add_option("--num-prompts", traffic.num_prompts, "How many requests")
       ->check(silent(CLI::Range(1, 1'000'000'000)))
-      ->capture_default_str()->type_name("N");
+      ->capture_default_str()
+      ->type_name("N");
   command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")
-      ->check(silent(CLI::Range(0, 65'536)))->type_name("N");
+      ->check(silent(CLI::Range(0, 65'536)))
+      ->type_name("N");
   command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")->type_name("R");
   command->add_option("--sweep", traffic.sweep, "Concurrencies one after the other: 1,2,4,8")
       ->delimiter(',')
@@ -201,7 +220,8 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
           "--output-tokens",
           [&traffic](const std::string& text) {
             const auto range = to_range(text);
-            if (!range) throw CLI::ValidationError("--output-tokens", text + " is neither a length nor a range as 16-256");
+            if (!range)
+              throw CLI::ValidationError("--output-tokens", text + " is neither a length nor a range as 16-256");
             traffic.options.output_tokens = range;
           },
           "Length of every answer, or the range that\nlengths are drawn from (default: the data's)")
@@ -220,7 +240,8 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
           "--temperature", [&traffic](double t) { traffic.options.temperature = t; }, "Of every request")
       ->type_name("T");
   command
-      ->add_option_function<double>("--top-p", [&traffic](double p) { traffic.options.top_p = p; }, "Of every request")
+      ->add_option_function<double>(
+          "--top-p", [&traffic](double p) { traffic.options.top_p = p; }, "Of every request")
       ->type_name("P");
   command
       ->add_option_function<std::int64_t>(
@@ -228,8 +249,7 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->type_name("K");
   command
       ->add_option_function<std::uint64_t>(
-          "--seed",
-          [&traffic](std::uint64_t seed) { traffic.options.seed = traffic.random.seed = seed; },
+          "--seed", [&traffic](std::uint64_t seed) { traffic.options.seed = traffic.random.seed = seed; },
           "Of arrivals and random prompts")
       ->type_name("N");
 }
@@ -240,7 +260,8 @@ void add_recorder(CLI::App* command, RecorderArguments& recorder) {
       ->transform(silent(CLI::AsSizeValue(true)))
       ->default_str("1GB")
       ->type_name("SIZE");
-  command->add_option("--recorder-rules", recorder.rules, "What is hooked, instead of the built-in rules")->type_name("FILE");
+  command->add_option("--recorder-rules", recorder.rules, "What is hooked, instead of the built-in rules")
+      ->type_name("FILE");
 }
 
 void add_engine(CLI::App* command, CollectArguments& arguments) {
@@ -249,18 +270,28 @@ void add_engine(CLI::App* command, CollectArguments& arguments) {
   command->add_option("--model-name", engine.model_name, "Model instead of the recipes'")->type_name("MODEL");
   command->add_option("--tp", engine.tensor_parallel, "Tensor parallel size (default: the\ndefinition's)")
       ->type_name("N");
-  command->add_option("--engine-args", engine.engine_flags, "More flags for the engine, in one word")->type_name("ARGS");
-  command->add_option("--launch-command", engine.launch_command, "Any engine: {host} and {port} are replaced")
+  command->add_option("--engine-args", engine.engine_flags, "More flags for the engine, in one word")
+      ->type_name("ARGS");
+  command
+      ->add_option("--launch-command", engine.launch_command,
+                   "Any engine, as in a shell, NAME=value in front\ntoo: {host} and {port} are replaced; without "
+                   "them\nits --port, or SGLang's 30000 and vLLM's 8000")
       ->type_name("CMD");
-  command->add_option("--sglang-path", engine.sglang_path, "SGLang's checkout (default: ./tmp/sglang if it\nis there)")
+  command
+      ->add_option("--sglang-path", engine.sglang_path,
+                   "SGLang's checkout, to be brought up to date\nand installed into the engine's Python")
       ->type_name("DIR");
   command->add_flag("!--no-update", engine.updates, "Use the checkout as it is");
-  command->add_option("--conda-env", engine.conda_env, "The engine's conda environment (default:\nflashinfer if it is there)")
+  command
+      ->add_option("--conda-env", engine.conda_env,
+                   "The engine's conda environment (default:\nflashinfer if it is there)")
       ->type_name("NAME");
   command->add_option("--venv", engine.venv, "The engine's virtual environment")->type_name("DIR");
   command->add_option("--python", engine.python, "The engine's Python")->type_name("FILE");
   command->add_option("--recipes", engine.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
-  command->add_option("--capture", arguments.capture, "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
+  command
+      ->add_option("--capture", arguments.capture,
+                   "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
       ->transform(one_of<CaptureKind>({{"recorder", CaptureKind::recording}, {"level10", CaptureKind::level10}}))
       ->type_name("recorder|level10");
   add_recorder(command, arguments.recorder);
@@ -280,24 +311,37 @@ void add_engine(CLI::App* command, CollectArguments& arguments) {
 
 CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
   CLI::App* command = app.add_subcommand("record", "Any command, with its calls recorded");
-  command->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")->type_name("DIR");
+  command->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")
+      ->type_name("DIR");
   add_recorder(command, arguments.recorder);
-  command->add_flag("--keep-values", arguments.recorder.keeps_values, "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
-  command->add_option("--only", arguments.only, "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")->type_name("NAME");
-  command->footer("Exit status: the command's own, 128 and its signal when one ended it, 1 when it\n"
-                  "could not be started, 2 wrong usage. Its output goes where it would without us.");
+  command->add_flag("--keep-values", arguments.recorder.keeps_values,
+                    "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
+  command
+      ->add_option("--only", arguments.only,
+                   "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")
+      ->type_name("NAME");
+  command->footer(
+      "Ends as the command does: with its exit status, or by the signal that ended it.\n"
+      "1 when it could not be started, 2 wrong usage. Its output goes where it would\n"
+      "without us, and signals sent to us reach it.");
   command->add_option("COMMAND", arguments.command, "After --, as you would type it");
   return command;
 }
 
 CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
+      ->required()
+      ->type_name("DIR");
   add_selection(command, arguments.options);
   add_engine(command, arguments);
   add_traffic(command, arguments.traffic);
-  command->add_option("--host", arguments.address.host, "Where the engine listens")->capture_default_str()->type_name("ADDR");
-  command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")->check(silent(CLI::Range(0, 65535)))->type_name("N");
+  command->add_option("--host", arguments.address.host, "Where the engine listens")
+      ->capture_default_str()
+      ->type_name("ADDR");
+  command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")
+      ->check(silent(CLI::Range(0, 65535)))
+      ->type_name("N");
   command->add_option("--work-dir", arguments.work_dir, "Logs and dumps of the runs")->type_name("DIR");
   command->add_option("--disk-budget", arguments.disk_budget, "Dumps never take more")
       ->transform(silent(CLI::AsSizeValue(true)))
@@ -325,7 +369,9 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
 
 CLI::App* add_env(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("env", "The variables that capture a definition's calls");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
+      ->required()
+      ->type_name("DIR");
   command->add_option("--definition-name", arguments.options.definition_names, "These definitions")->type_name("NAME");
   command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")->type_name("TYPE");
   add_engine(command, arguments);
@@ -337,14 +383,18 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
   simulated::ServerOptions& options = arguments.options;
   using Fault = simulated::ServerOptions::Fault;
   using Kind = simulated::Misbehaviour::Kind;
-  command->add_option("--model-name,--model-path", options.model, "A model of the recipes, or a folder with its\nconfig.json")
+  command
+      ->add_option("--model-name,--model-path", options.model,
+                   "A model of the recipes, or a folder with its\nconfig.json")
       ->required()
       ->type_name("MODEL");
   command->add_option("--host", arguments.address.host, "Where to listen")->capture_default_str()->type_name("ADDR");
   command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")
       ->check(silent(CLI::Range(1, 65535)))
       ->type_name("N");
-  command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")->capture_default_str()->type_name("N");
+  command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")
+      ->capture_default_str()
+      ->type_name("N");
   command->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
       ->check(silent(CLI::Range(64, 100'000'000)))
       ->capture_default_str()
@@ -368,7 +418,9 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
   command->add_option("--health-seconds", options.health_seconds, "How long /health takes (SGLang's makes a token)")
       ->capture_default_str()
       ->type_name("S");
-  command->add_option("--load-seconds", options.load_seconds, "How long it loads")->capture_default_str()->type_name("S");
+  command->add_option("--load-seconds", options.load_seconds, "How long it loads")
+      ->capture_default_str()
+      ->type_name("S");
   command->add_option("--recipes", arguments.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
   command
       ->add_option_function<std::string>(
@@ -386,9 +438,12 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
                                                               : Kind::none;
           },
           "For tests: refuse, die-loading, 500, garbage,\nand at a step: die, hang, fill-disk, half-dump")
-      ->check(silent(CLI::IsMember({"refuse", "die-loading", "500", "garbage", "die", "hang", "fill-disk", "half-dump"})))
+      ->check(
+          silent(CLI::IsMember({"refuse", "die-loading", "500", "garbage", "die", "hang", "fill-disk", "half-dump"})))
       ->type_name("HOW");
-  command->add_option("--misbehave-after", options.misbehaviour.after, "The step")->capture_default_str()->type_name("N");
+  command->add_option("--misbehave-after", options.misbehaviour.after, "The step")
+      ->capture_default_str()
+      ->type_name("N");
   return command;
 }
 
@@ -402,8 +457,12 @@ CLI::App* add_drive(CLI::App& app, DriveArguments& arguments) {
 
 CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
   CLI::App* command = app.add_subcommand("watch", "Sanitize a capture while it is made");
-  command->add_option("--dumps", arguments.dumps, "The folder of the dumps or recordings")->required()->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  command->add_option("--dumps", arguments.dumps, "The folder of the dumps or recordings")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
+      ->required()
+      ->type_name("DIR");
   add_selection(command, arguments.options);
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
   command->add_option("--until-idle", arguments.idle_limit, "End after so many seconds without a call")->type_name("S");
@@ -423,7 +482,7 @@ Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, Co
   }
   const bool has_folder = flag + 1 != words.end() && !(flag + 1)->starts_with("-");
   if (has_folder) arguments.work_dir = *(flag + 1);
-  CW_TRY(std::vector<std::string> all, resumed_words(arguments.work_dir));
+  CW_TRY(std::vector<std::string> all, resumed_words(arguments.work_dir, words));
   all.insert(all.end(), words.begin() + 1, flag);
   all.insert(all.end(), flag + (has_folder ? 2 : 1), words.end());
   arguments.resumes = true;
@@ -443,9 +502,9 @@ void add_common(CLI::App* command, CommonArguments& common) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_streams();
   if (argc > 1 && std::string_view(argv[1]) == "submit") forbid_core_dumps();  // it has a token in its environment
-  CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.",
-               "collect-workloads");
+  CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.", "collect-workloads");
   app.footer(footer);
   app.set_version_flag("--version", std::string("collect-workloads ") + CW_VERSION);
   app.require_subcommand(1);
@@ -477,7 +536,9 @@ int main(int argc, char** argv) {
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
-  for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive}) add_common(command, common);
+  for (CLI::App* command :
+       {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive})
+    add_common(command, common);
 
   std::vector<std::string> recorded;
   try {
@@ -507,8 +568,12 @@ int main(int argc, char** argv) {
     record_arguments.command.insert(record_arguments.command.end(), recorded.begin(), recorded.end());
     if (record->parsed() && record_arguments.command.empty()) throw CLI::RequiredError("COMMAND");
   } catch (const CLI::ParseError& error) {
-    const int status = app.exit(error) == 0 ? exit_success : exit_usage;
-    if (status == exit_usage && record->parsed() && recorded.empty()) std::fputs("Give the command to record after --, as you would type it.\n", stderr);
+    std::ostringstream out, err;
+    const int status = app.exit(error, out, err) == 0 ? exit_success : exit_usage;
+    print(stdout, out.str());
+    print(stderr, err.str());
+    if (status == exit_usage && record->parsed() && recorded.empty())
+      print(stderr, "Give the command to record after --, as you would type it.\n");
     return status;
   }
   std::optional<tbb::global_control> limit;

@@ -32,7 +32,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
                        {"captures", merged->captures},
                        {"blobs", {{"linked", merged->linked}, {"copied", merged->copied}, {"bytes", merged->bytes}}},
                        {"definitions", std::move(definitions)}};
-    std::puts(dump_indented(json).c_str());
+    print_json(json);
   } else {
     std::string text = fmt::format("{:<52}{:>8}{:>10}{:>8}\n", "definition", "given", "distinct", "kept");
     const auto row = [&text](std::string_view name, const MergedDefinition& counts) {
@@ -51,7 +51,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
         text += fmt::format("Simulated captures: {}. submit refuses their definitions.\n", merged->simulated);
       if (sum.kept > 0) text += "\nNext:\n" + next_commands(arguments.output, false);
     }
-    std::fputs(text.c_str(), stdout);
+    print(stdout, text);
   }
   return sum.kept == 0 ? exit_no_workloads : exit_success;
 }

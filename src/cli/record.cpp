@@ -7,6 +7,7 @@
 #include "base/console.h"
 #include "base/file.h"
 #include "capture/recording/recording_capture.h"
+#include "cli/collect_environment.h"
 #include "cli/commands.h"
 #include "record/kit.h"
 
@@ -20,7 +21,8 @@ std::set<std::string> recordings_in(const fs::path& folder) {
 }
 
 // What came into the folder, and what to do with it.
-std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before, const cw::ExitStatus& status) {
+std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
+                                const cw::ExitStatus& status) {
   std::size_t files = 0;
   std::uint64_t bytes = 0;
   for (const std::string& name : recordings_in(folder)) {
@@ -30,12 +32,13 @@ std::string describe_recordings(const fs::path& folder, const std::set<std::stri
     bytes += fs::file_size(folder / name, error);
   }
   const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
-  if (files == 0)
-    return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
-  return fmt::format("collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
-                     "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
-                     ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
-                     to_shell({{folder.string()}}), to_shell({{folder.string()}}));
+  if (files == 0) return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
+  return fmt::format(
+      "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
+      "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize --dumps {} --trace-dir "
+      "DATASET\n",
+      ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
+      to_shell({{folder.string()}}), to_shell({{folder.string()}}));
 }
 
 }  // namespace
@@ -49,7 +52,10 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
   }
   CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only));
   const auto kit = unpack_recorder(config);
-  if (!kit) return tl::unexpected(kit.error().code == "unwritable" ? Error{"cache_unusable", kit.error().message} : kit.error());
+  if (!kit)
+    return tl::unexpected(kit.error().code == "unwritable" || kit.error().code == "not_private"
+                              ? Error{"cache_unusable", kit.error().message}
+                              : kit.error());
   return recorder_environment(*kit, {folder, arguments.budget, arguments.keeps_values});
 }
 
@@ -63,14 +69,19 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   if (!variables) return report(variables.error());
   std::error_code ignored;
   const bool is_new = !fs::exists(folder, ignored);
-  if (const auto made = make_directories(folder); !made) return report(made.error(), "Give another folder with -o.");
-  if (is_new) fs::permissions(folder, fs::perms::owner_all, ignored);
+  if (const auto made = make_private_directories(folder); !made)
+    return report(made.error(), "Give another folder with -o.");
   const std::set<std::string> before = recordings_in(folder);
-  const auto status = run_in_foreground({arguments.command, std::move(*variables)});
+  Command command{arguments.command, std::move(*variables)};
+  const auto assigned = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
+  command.environment.insert(command.environment.end(), assigned.begin(), assigned.end());
+  if (command.arguments.empty())
+    return report({"usage", "there is no command to record"}, "Give it after --, as you would type it.");
+  const auto status = run_in_foreground(command);
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) std::fputs(describe_recordings(folder, before, *status).c_str(), stderr);
-  return status->signal != 0 ? 128 + status->signal : status->code;
+  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, *status));
+  end_like(*status);
 }
 
 }  // namespace cw::cli

@@ -53,7 +53,7 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   if (!summary) return report(summary.error());
   std::string text;
   if (common.is_json)
-    text = dump_indented(to_json(*summary)) + "\n";
+    text = dump_indented(to_json(*summary)) + "\n";  // in a file; a terminal gets it otherwise
   else if (arguments.format == ReportFormat::markdown)
     text = to_markdown(*summary);
   else
@@ -61,13 +61,16 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   progress.clear();
   std::filesystem::path out = arguments.output;
   if (out.empty() && !common.is_json && arguments.format == ReportFormat::html) out = "report.html";
-  if (out.empty()) {
-    std::fputs(text.c_str(), stdout);
+  if (out.empty() && common.is_json) {
+    print_json(to_json(*summary));
+  } else if (out.empty()) {
+    print(stdout, text);
   } else {
     if (const auto written = write_out(out, text); !written) return report(written.error());
     if (!common.is_quiet)
-      std::fprintf(stderr, "%s: %s workloads of %zu definitions, %zu KB\n", out.c_str(),
-                   with_separators(summary->workloads()).c_str(), summary->definitions.size(), text.size() / 1000);
+      print(stderr,
+            fmt::format("{}: {} workloads of {} definitions, {} KB\n", out.string(),
+                        with_separators(summary->workloads()), summary->definitions.size(), text.size() / 1000));
   }
   return summary->workloads() == 0 ? exit_no_workloads : exit_success;
 }

@@ -30,8 +30,10 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
   std::map<std::string, std::vector<std::string>> silent_asked;  // by what there is to say
   for (const DefinitionOutcome& definition : outcome.definitions) {
     if (!is_shown(definition, always_shown)) {
-      if (definition.is_asked_for) silent_asked[definition.status].push_back(definition.definition->name);
-      else ++silent;
+      if (definition.is_asked_for)
+        silent_asked[definition.status].push_back(definition.definition->name);
+      else
+        ++silent;
       continue;
     }
     const std::string& name = definition.definition->name;
@@ -43,8 +45,10 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
     if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
   }
   for (const auto& [status, names] : silent_asked)
-    text += wrap(fmt::format("no calls for {}{}{}{}", names[0], names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "",
-                             status.empty() ? "" : ": ", status), 80, std::string(32, ' '));
+    text += wrap(fmt::format("no calls for {}{}{}{}", names[0],
+                             names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "",
+                             status.empty() ? "" : ": ", status),
+                 80, std::string(32, ' '));
   if (silent > 0) text += fmt::format("{:32}(no calls for {} other definitions)\n", "", silent);
   const std::string rejected = describe_tally(survey.tally, false);
   if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;
@@ -59,15 +63,16 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
     added += definition.added();
     kept += definition.kept.size();
   }
-  if (is_dry_run)
-    return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
+  if (is_dry_run) return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
   std::string text = outcome.recovered > 0
                          ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
                          : "";
   if (kept == 0)
-    return text + (capture.empty()
-                       ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
-                       : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n", capture, dir));
+    return text +
+           (capture.empty()
+                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
+                : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n",
+                              capture, dir));
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
                       (trace_dir / "workloads").string(), collection_file);
   return text + "Next:\n" + next_commands(trace_dir, is_simulated);
@@ -79,7 +84,7 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
   for (const BadDefinition& bad : dataset->bad_definitions)
-    std::fprintf(stderr, "collect-workloads: warning: left out: %s\n", bad.error.message.c_str());
+    print(stderr, fmt::format("collect-workloads: warning: left out: {}\n", bad.error.message));
   const auto capture = open_capture(arguments.dumps);
   if (!capture) return report(capture.error());
 
@@ -101,10 +106,11 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     Json json = collection_section(**capture, *outcome, options);
     json["added"] = added;
     json["dry_run"] = options.is_dry_run;
-    std::puts(dump_indented(json).c_str());
+    print_json(json);
   } else {
-    std::fputs(describe(*outcome, options.definition_names).c_str(), stdout);
-    std::fputs(next_steps(*outcome, arguments.trace_dir, options.is_dry_run, false, arguments.dumps[0].string()).c_str(), stdout);
+    print(stdout, describe(*outcome, options.definition_names));
+    print(stdout, next_steps(*outcome, arguments.trace_dir, options.is_dry_run, outcome->survey.is_simulated,
+                             arguments.dumps[0].string()));
   }
   return kept > 0 ? exit_success : exit_no_workloads;
 }

@@ -70,7 +70,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
 std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) {
   if (!failure.kept.empty() && failure.planned)
     return fmt::format("The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
-                       to_shell({{failure.kept.string()}}), failure.planned->branch);
+                       to_shell({{failure.kept.string()}}), to_shell({{failure.planned->branch}}));
   if (!failure.planned || options.is_dry_run || !options.remote.empty()) return "";
   const SubmitOutcome& planned = *failure.planned;
   if (!planned.commit.empty()) return "The pull request:\n  " + planned.url + "\n";
@@ -162,7 +162,7 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
   options.note = [&](const std::string& text) {
     if (common.is_quiet) return;
     progress.clear();
-    std::fprintf(stderr, "%s\n", text.c_str());
+    print(stderr, text + "\n");
   };
   // Two at once would not see each other's pull requests.
   const auto state = state_folder();
@@ -186,9 +186,9 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
     if (fs::remove_all(folder, ignored) != 0) fs::remove(folder.string() + ".md", ignored);
   }
   if (common.is_json)
-    std::puts(dump_indented(to_json(*outcome, options)).c_str());
+    print_json(to_json(*outcome, options));
   else
-    std::fputs(describe(*outcome, options).c_str(), stdout);
+    print(stdout, describe(*outcome, options));
   return outcome->was_there && !outcome->pull_request && outcome->branch.empty() ? exit_no_workloads : exit_success;
 }
 

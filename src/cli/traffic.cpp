@@ -70,7 +70,8 @@ std::string describe(const TrafficReport& report) {
   const std::size_t given_up = counted == report.errors.end() ? 0 : counted->second;
   std::string text = fmt::format(
       "{} requests in {:.1f} s: {} completed, {} failed{}{}\n{} input and {} output tokens, {:.0f} output tokens/s\n\n",
-      with_separators(report.sent), report.seconds, with_separators(report.completed), with_separators(report.failed - given_up), given_up > 0 ? fmt::format(", {} given up", given_up) : "",
+      with_separators(report.sent), report.seconds, with_separators(report.completed),
+      with_separators(report.failed - given_up), given_up > 0 ? fmt::format(", {} given up", given_up) : "",
       report.retried > 0 ? fmt::format(", {} tried again", report.retried) : "", with_separators(report.input_tokens),
       with_separators(report.output_tokens), report.output_rate());
   text += fmt::format("  {:<24}{:>10}{:>10}{:>10}{:>10}\n", "milliseconds", "mean", "p50", "p90", "p99");
@@ -110,9 +111,9 @@ int run_drive(const DriveArguments& arguments, const CommonArguments& common) {
   progress.clear();
   if (!result) return report(result.error());
   if (common.is_json)
-    std::puts(dump_indented(to_json(*result)).c_str());
+    print_json(to_json(*result));
   else
-    std::fputs(describe(*result).c_str(), stdout);
+    print(stdout, describe(*result));
   return result->completed > 0 ? exit_success : exit_failure;
 }
 

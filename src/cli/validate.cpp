@@ -26,18 +26,14 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
                        {"workloads", validated->workloads},
                        {"blobs", validated->blobs},
                        {"findings", std::move(findings)}};
-    std::puts(dump_indented(json).c_str());
+    print_json(json);
     return validated->is_valid() ? exit_success : exit_failure;
   }
   for (const Finding& finding : validated->findings)
-    std::fputs(
-        fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code).c_str(),
-        stdout);
-  std::fputs(fmt::format("{}: {} definitions, {} workloads, {} blobs\n", validated->is_valid() ? "valid" : "not valid",
-                         with_separators(validated->definitions), with_separators(validated->workloads),
-                         with_separators(validated->blobs))
-                 .c_str(),
-             stdout);
+    print(stdout, fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code));
+  print(stdout, fmt::format("{}: {} definitions, {} workloads, {} blobs\n",
+                            validated->is_valid() ? "valid" : "not valid", with_separators(validated->definitions),
+                            with_separators(validated->workloads), with_separators(validated->blobs)));
   return validated->is_valid() ? exit_success : exit_failure;
 }
 

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "base/file.h"
 #include "base/console.h"
+#include "base/file.h"
 #include "base/process.h"
 #include "cli/commands.h"
 #include "submit/token.h"
@@ -81,10 +81,10 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   }
   text += '\n';
   text += wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
-                                  with_separators(loaded), with_separators(workloads), with_separators(executed),
-                                  has_none ? " (no definition here has one)" : "",
-                                  device.empty() ? "?" : device, (options.root / verification_file).string()),
-                      80, "");
+                           with_separators(loaded), with_separators(workloads), with_separators(executed),
+                           has_none ? " (no definition here has one)" : "", device.empty() ? "?" : device,
+                           (options.root / verification_file).string()),
+               80, "");
   return text;
 }
 
@@ -115,9 +115,9 @@ int run_verify(const VerifyArguments& arguments, const CommonArguments& common) 
   if (common.is_json) {
     Json json = {{"passed", is_passed}};
     json.update(to_json(*verification));
-    std::puts(dump_indented(json).c_str());
+    print_json(json);
   } else {
-    std::fputs(describe(*verification, options).c_str(), stdout);
+    print(stdout, describe(*verification, options));
   }
   return is_passed ? exit_success : exit_failure;
 }

@@ -7,6 +7,12 @@
 #include "pipeline/collection.h"
 
 namespace cw::cli {
+namespace {
+
+constexpr auto slice = std::chrono::milliseconds(100);
+constexpr auto last_slice = std::chrono::seconds(1);
+
+}  // namespace
 
 int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   watch_signals();
@@ -14,39 +20,59 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   if (!bindings) return report(bindings.error());
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
-  if (const auto made = make_directories(arguments.dumps); !made) return report(made.error());
+  if (const auto made = make_private_directories(arguments.dumps); !made) return report(made.error());
   ProgressLine progress(common.is_quiet);
   if (!common.is_quiet && !common.is_json)
-    std::fprintf(stderr, "Watching %s; Ctrl-C ends it and writes the workloads\n", arguments.dumps.c_str());
+    print(stderr, fmt::format("Watching {}; Ctrl-C ends it and writes the workloads\n", arguments.dumps.string()));
   // What comes first tells what it will be.
   std::error_code ignored;
   const auto begun = std::chrono::steady_clock::now();
   const auto is_patient = [&] {
-    return arguments.idle_limit == 0 || std::chrono::steady_clock::now() - begun < std::chrono::seconds(arguments.idle_limit);
+    return arguments.idle_limit == 0 ||
+           std::chrono::steady_clock::now() - begun < std::chrono::seconds(arguments.idle_limit);
   };
   while (stop_signal() == 0 && is_patient() && std::filesystem::is_empty(arguments.dumps, ignored)) {
     progress.update("waiting for the first call");
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   const CaptureKind kind = kind_of(arguments.dumps);
-  auto watcher = Watcher::create({arguments.dumps, kind, arguments.keeps_dumps, {}}, *dataset, *bindings,
-                                 arguments.options);
+  SanitizeOptions options = arguments.options;
+  options.slowness = slowness_for_tests();
+  auto watcher = Watcher::create({arguments.dumps, kind, arguments.keeps_dumps, {}}, *dataset, *bindings, options);
   if (!watcher) return report(watcher.error());
   std::uint64_t calls = 0;
   auto last_call = std::chrono::steady_clock::now();
   while (stop_signal() == 0) {
-    if (const auto polled = (*watcher)->poll(); !polled) return report(polled.error());
+    const auto polled = (*watcher)->poll(std::chrono::steady_clock::now() + slice);
+    if (!polled) return report(polled.error());
     const std::uint64_t now = (*watcher)->sanitizer().calls();
-    if (now != calls || (*watcher)->pending() > 0) last_call = std::chrono::steady_clock::now();
+    if (now != calls || (*watcher)->pending() > 0 || !polled->has_taken_all)
+      last_call = std::chrono::steady_clock::now();
     calls = now;
     std::size_t distinct = 0;
     for (const Progress& definition : (*watcher)->sanitizer().progress()) distinct += definition.distinct;
     progress.update(fmt::format("{} calls, {} distinct workloads, {} MB on disk", with_separators(calls),
-                                with_separators(distinct), disk_usage(arguments.dumps) / 1'000'000));
+                                with_separators(distinct), (*watcher)->disk() / 1'000'000));
     if (arguments.idle_limit > 0 &&
         std::chrono::steady_clock::now() - last_call > std::chrono::seconds(arguments.idle_limit))
       break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  // Who has pressed Ctrl-C does not wait for a backlog: what is left of it stays where it is.
+  const bool is_interrupted = stop_signal() != 0;
+  const auto end = std::chrono::steady_clock::now() + last_slice;
+  for (Polled polled{false, false}; !polled.has_read_all || !polled.has_taken_all;) {
+    if (is_interrupted && std::chrono::steady_clock::now() >= end) {
+      (*watcher)->keep_the_rest();
+      progress.clear();
+      print(stderr, fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes it.\n",
+                                arguments.dumps.string()));
+      break;
+    }
+    const auto until = std::chrono::steady_clock::now() + slice;
+    const auto drained = is_interrupted ? (*watcher)->poll(until) : (*watcher)->drain(until);
+    if (!drained) break;  // finish() tells
+    polled = *drained;
   }
   auto outcome = (*watcher)->finish();
   progress.clear();
@@ -54,13 +80,12 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   std::size_t kept = 0;
   for (const DefinitionOutcome& definition : outcome->definitions) kept += definition.kept.size();
   if (common.is_json)
-    std::puts(dump_indented(collection_section((*watcher)->capture(), *outcome, (*watcher)->options())).c_str());
+    print_json(collection_section((*watcher)->capture(), *outcome, (*watcher)->options()));
   else
-    std::fputs((describe(*outcome, arguments.options.definition_names) +
-                next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run, false,
-                           arguments.keeps_dumps || kind == CaptureKind::recording ? arguments.dumps.string() : ""))
-                   .c_str(),
-               stdout);
+    print(stdout,
+          describe(*outcome, arguments.options.definition_names) +
+              next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run, outcome->survey.is_simulated,
+                         arguments.keeps_dumps || kind == CaptureKind::recording ? arguments.dumps.string() : ""));
   return kept > 0 ? exit_success : exit_no_workloads;
 }
 

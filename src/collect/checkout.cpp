@@ -1,34 +1,103 @@
 #include "collect/checkout.h"
 
-namespace cw {
+#include "base/git.h"
 
-Result<void> prepare_checkout(const CheckoutOptions& options, const std::function<void(const std::string&)>& say) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(options.path, error))
-    return fail("not_found", "{}: no such folder; get one with\n  git clone https://github.com/sgl-project/sglang {}",
-                options.path.string(), options.path.string());
-  const auto git = [&](std::vector<std::string> words) {
-    words.insert(words.begin(), {"git", "-C", options.path.string()});
-    return Command{std::move(words), {{"GIT_TERMINAL_PROMPT", "0"}}};
-  };
-  const auto step = [&](const Command& command) -> Result<std::string> {
-    say(to_shell({command.arguments}));
-    return run(command, std::chrono::minutes(30));
-  };
-  CW_TRY(const std::string changes, run(git({"status", "--porcelain"})));
-  if (!changes.empty() && options.updates)
-    say(fmt::format("{} has uncommitted changes: it is used as it is", options.path.string()));
-  if (changes.empty() && options.updates) {
-    CW_CHECK(step(git({"fetch", "--quiet", "origin"})));
-    CW_CHECK(step(git({"checkout", "--quiet", "main"})));
-    CW_CHECK(step(git({"pull", "--quiet", "--ff-only"})));
-    CW_CHECK(step(git({"checkout", "--quiet", "-B", options.branch})));
+namespace cw {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::minutes step_limit{30};
+constexpr const char* remote_main = "refs/remotes/origin/main";
+
+class Checkout {
+ public:
+  Checkout(const CheckoutOptions& options, const std::function<void(const std::string&)>& say,
+           const std::function<void(const std::string&)>& note)
+      : options_(options), path_(fs::absolute(options.path).lexically_normal()), say_(say), note_(note) {}
+
+  Result<void> prepare() {
+    std::error_code error;
+    if (!fs::is_directory(path_, error))
+      return fail("not_found",
+                  "{0}: no such folder; get one with\n  git clone https://github.com/sgl-project/sglang {0}",
+                  options_.path.string());
+    if (options_.updates) CW_CHECK(update());
+    return install();
   }
-  std::filesystem::path project = options.path;
-  for (const char* folder : {".", "python"})
-    if (std::filesystem::exists(options.path / folder / "pyproject.toml", error)) project = options.path / folder;
-  CW_CHECK(step({{options.python, "-m", "pip", "install", "--quiet", "-e", project.lexically_normal().string()}}));
-  return {};
+
+ private:
+  Command git(std::vector<std::string> words) const {
+    words.insert(words.begin(), {"-C", path_.string()});
+    return git_command(std::move(words));
+  }
+
+  // What only looks: its first line, without the newline.
+  Result<std::string> ask(std::vector<std::string> words) const {
+    CW_TRY(const std::string answer, run(git(std::move(words))));
+    return answer.substr(0, answer.find('\n'));
+  }
+
+  Result<void> step(const Command& command) const {
+    say_(to_shell({command.arguments}));
+    if (options_.is_dry_run) return {};
+    CW_CHECK(run(command, step_limit));
+    return {};
+  }
+
+  Result<void> update() const {
+    if (const auto reason = why_left_alone()) {
+      note_(fmt::format("{} {}: it is used as it is", options_.path.string(), *reason));
+      return {};
+    }
+    CW_CHECK(step(git({"fetch", "--quiet", "origin"})));
+
+    const std::string ref = branch_ref(options_.branch);
+    if (!ask({"rev-parse", "--verify", "--quiet", ref}))
+      return step(git({"checkout", "--quiet", "--no-track", "-b", options_.branch, remote_main, "--"}));
+
+    // Somebody has worked on it: the original skill tells people to commit there.
+    CW_TRY(const std::string own, ask({"rev-list", "--count", ref, "--not", "--remotes", "--"}));
+    if (own == "0") return step(git({"checkout", "--quiet", "--no-track", "-B", options_.branch, remote_main, "--"}));
+    note_(fmt::format("branch {} has {} of its own: it is not brought up to date", options_.branch,
+                      own == "1" ? "a commit" : own + " commits"));
+    return step(git({"checkout", "--quiet", options_.branch, "--"}));
+  }
+
+  // Nothing: it may be brought up to date.
+  std::optional<std::string> why_left_alone() const {
+    std::error_code error;
+    // Without one of its own, git would take the repository that the folder lies in.
+    if (!fs::exists(path_ / ".git", error)) return "is no git checkout";
+    const auto changes = ask({"--no-optional-locks", "status", "--porcelain"});
+    if (!changes) return "cannot be read by git";
+    if (!changes->empty()) return "has uncommitted changes";
+
+    const bool is_detached = !ask({"symbolic-ref", "--quiet", "HEAD"});
+    const auto unnamed = ask({"rev-list", "--count", "HEAD", "--not", "--branches", "--remotes", "--"});
+    if (is_detached && (!unnamed || *unnamed != "0")) return "has commits that no branch names";
+    return {};
+  }
+
+  Result<void> install() const {
+    std::error_code error;
+    fs::path project = path_;
+    for (const char* folder : {".", "python"})
+      if (fs::exists(path_ / folder / "pyproject.toml", error)) project = (path_ / folder).lexically_normal();
+    return step({{options_.python, "-m", "pip", "install", "--quiet", "-e", project.string()}});
+  }
+
+  const CheckoutOptions& options_;
+  const fs::path path_;  ///< absolute, so that it is never an option
+  const std::function<void(const std::string&)>& say_;
+  const std::function<void(const std::string&)>& note_;
+};
+
+}  // namespace
+
+Result<void> prepare_checkout(const CheckoutOptions& options, const std::function<void(const std::string&)>& say,
+                              const std::function<void(const std::string&)>& note) {
+  return Checkout(options, say, note).prepare();
 }
 
 }  // namespace cw

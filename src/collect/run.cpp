@@ -7,6 +7,8 @@
 #include <sys/statvfs.h>
 
 #include "base/console.h"
+#include "base/redact.h"
+#include "capture/level10/follower.h"
 #include "collect/timeline.h"
 #include "pipeline/collection.h"
 
@@ -16,6 +18,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto tick = std::chrono::milliseconds(20);
 constexpr std::uint64_t least_free = 512 << 20;  // the disk is full before it is full
+// How long calls are dealt with until budget, signals and progress are looked at. What goes beyond it is the time of a
+// few calls.
+constexpr auto slice = std::chrono::milliseconds(100);
+constexpr auto last_slice = std::chrono::seconds(1);  // of a run that is interrupted
+constexpr auto idle_limit = std::chrono::seconds(1);  // of a frozen engine, with nothing left to deal with
 
 std::uint64_t free_space(const std::filesystem::path& path) {
   struct statvfs status;
@@ -38,7 +45,8 @@ class CollectRun {
     outcome_.is_interrupted = stop_signal() != 0;
     outcome_.position.is_collected = !outcome_.is_interrupted && !outcome_.failure;
     CW_CHECK(write_dataset());
-    if (!options_.keeps_dumps) {
+    // What an interrupted run has not come to is taken up by the one that resumes it.
+    if (!options_.keeps_dumps && !outcome_.is_interrupted) {
       std::error_code ignored;
       std::filesystem::remove_all(options_.dumps, ignored);
     }
@@ -50,19 +58,19 @@ class CollectRun {
   // that is resumed.
   Result<void> prepare_dumps() {
     std::error_code error;
-    const bool is_used = std::filesystem::exists(options_.dumps, error) && !std::filesystem::is_empty(options_.dumps, error);
+    const bool is_used =
+        std::filesystem::exists(options_.dumps, error) && !std::filesystem::is_empty(options_.dumps, error);
     if (is_used && options_.resumes && options_.capture == CaptureKind::recording) {
       observer_.note("reading what the interrupted run recorded");
     } else if (is_used && options_.resumes && !options_.keeps_dumps) {
       observer_.note("taking up the dumps that the interrupted run left");
-      CW_CHECK(Watcher::absorb({options_.dumps, options_.capture, false, options_.checkpoint}, dataset_, bindings_, options_.sanitize));
+      CW_CHECK(Watcher::absorb({options_.dumps, options_.capture, false, options_.checkpoint}, dataset_, bindings_,
+                               options_.sanitize));
     } else if (is_used) {
       return fail("dump_dir_used", "{} is not empty; give another --dump-dir or --work-dir, or empty it",
                   options_.dumps.string());
     }
-    CW_CHECK(make_directories(options_.dumps));
-    ::chmod(options_.dumps.c_str(), 0700);  // level-10 dumps hold activations
-    return {};
+    return ensure_private_directory(options_.dumps);  // level-10 dumps hold activations
   }
 
   Result<void> restore() {
@@ -70,15 +78,14 @@ class CollectRun {
     if (!more && more.error().code != "not_found") return tl::unexpected(more.error());
     if (const auto position = CollectPosition::read(options_.checkpoint)) outcome_.position = *position;
     outcome_.position.is_published = false;
-    resumed_from_ = outcome_.position.requests;
-    observer_.note(fmt::format("going on after {} requests and {} calls", with_separators(resumed_from_),
+    observer_.note(fmt::format("going on after {} requests and {} calls", with_separators(outcome_.position.requests),
                                with_separators(watcher_->sanitizer().calls())));
     return {};
   }
 
   // The checkpoint comes first: with it, a dataset that cannot be written costs nothing.
   Result<void> write_dataset() {
-    if (const auto drained = watcher_->drain(); !drained) observer_.note(drained.error().message);
+    drain();
     const auto saved = watcher_->save(outcome_.position.to_json());
     if (!saved) observer_.note(saved.error().message);
     describe_run();
@@ -95,9 +102,31 @@ class CollectRun {
     return {};
   }
 
+  // Deals with what is left; of an interrupted run, with no more than a second of it.
+  void drain() {
+    const auto end = Clock::now() + last_slice;
+    for (bool is_drained = false; !is_drained;) {
+      const bool is_interrupted = stop_signal() != 0 || outcome_.is_interrupted;
+      outcome_.is_interrupted = is_interrupted;
+      if (is_interrupted && Clock::now() >= end) {
+        watcher_->keep_the_rest();
+        observer_.note("calls that were not dealt with yet are kept: whoever resumes the run takes them");
+        return;
+      }
+      const auto drained =
+          is_interrupted ? watcher_->poll(Clock::now() + slice) : watcher_->drain(Clock::now() + slice);
+      if (!drained) return observer_.note(drained.error().message);
+      is_drained = drained->has_taken_all && drained->has_read_all;
+      if (!is_drained && engine_) report();
+    }
+  }
+
   // The engine's whole life.
   Result<void> collect() {
     CW_TRY(prompts_, options_.prompts());
+    CW_TRY(log_, RequestLog::open(options_.checkpoint / "requests"));
+    resumed_from_ = log_->done();
+    sent_twice_before_ = log_->sent_twice();
     const auto begin = started_ = Clock::now();
     CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
@@ -115,12 +144,13 @@ class CollectRun {
     }));
     outcome_.ready_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     observer_.ready(outcome_.ready_seconds);
-    if (const auto info = http_get(options_.engine.url + "/server_info"); info && info->status == 200)
+    const auto info = http_get(options_.engine.url + "/server_info", std::chrono::seconds(5), largest_information);
+    if (info && info->status == 200)
       if (auto json = parse_json(info->body)) outcome_.server_info = std::move(*json);
 
     // Our client counts its own errors; what it returns as one is about the prompts.
     TrafficOptions traffic_options = options_.traffic;
-    traffic_options.skip = resumed_from_;
+    traffic_options.log = &*log_;
     Result<TrafficReport> traffic = TrafficReport{};
     std::atomic<bool> is_done = false;
     std::thread sender([&] {
@@ -135,6 +165,8 @@ class CollectRun {
     sender.join();
     if (!outcome_.failure) settle();
     engine_->stop();
+    for (const char* name : {"engine.log", "client.log"})
+      (void)redact_file(options_.engine.log.parent_path() / name);  // engines print their arguments
     if (!traffic) fail_with(traffic.error().code, traffic.error().message);
     if (traffic) outcome_.traffic = std::move(*traffic);
     judge_traffic();
@@ -144,13 +176,15 @@ class CollectRun {
   // Another client, with a log beside the engine's; it ends when it is done, when the run is, or with us.
   Result<TrafficReport> run_command() {
     const std::filesystem::path log = options_.engine.log.parent_path() / "client.log";
+    constexpr auto patience = std::chrono::seconds(1);  // it has nothing to save
     CW_TRY(ProcessGroup client, ProcessGroup::start(*options_.traffic_command, log));
     control_.under_way = 1;
     auto status = client.status();
     for (; !status && !control_.is_stopped; status = client.status()) std::this_thread::sleep_for(tick);
     control_.under_way = 0;
+    client.stop(patience);
     if (status && !status->is_success())
-      return fail("client_failed", "{}: {}\nIts log: {}", to_shell(*options_.traffic_command),
+      return fail("client_failed", "{}: {}\nIts log: {}", printable(*options_.traffic_command),
                   explain_death(log, status), log.string());
     return TrafficReport{};
   }
@@ -165,6 +199,10 @@ class CollectRun {
       if (Clock::now() >= next_report) {
         next_report = Clock::now() + std::chrono::milliseconds(200);
         report();
+      }
+      if (Clock::now() >= next_look_) {
+        next_look_ = Clock::now() + std::chrono::seconds(1);
+        engine_->note_processes();
       }
       if (stop_signal() != 0 || outcome_.failure || has_died(is_done && control_.failed > 0) || is_done) return;
       if (control_.failed >= 20 && control_.done == 0) return;  // nothing works; judge_traffic() says so
@@ -197,21 +235,24 @@ class CollectRun {
     if (!outcome_.failure) outcome_.failure = Error{std::move(code), std::move(message)};
   }
 
-  std::uint64_t measure_disk() {
-    disk_ = disk_usage(options_.dumps);
+  // A sum that is kept up, and what is no call's: a walk over all of it would take the longer the more there is.
+  void measure_disk() {
+    if (Clock::now() >= next_listing_) {
+      const auto begin = Clock::now();
+      foreign_disk_ = options_.capture == CaptureKind::recording ? 0 : level10::disk_of_foreign_files(options_.dumps);
+      next_listing_ = Clock::now() + std::max<Clock::duration>(2 * tick, 10 * (Clock::now() - begin));
+    }
+    disk_ = watcher_->disk() + foreign_disk_;
     outcome_.peak_disk = std::max(outcome_.peak_disk, disk_);
-    return disk_;
   }
 
+  // One slice. Dumps that cannot be followed any more end the run, with what it has.
   void deal_with_dumps() {
+    const auto polled = watcher_->poll(Clock::now() + slice);
+    if (!polled) return fail_with(polled.error().code, polled.error().message);
+    last_poll_ = *polled;
     measure_disk();
-    poll();
     keep_within_budget();
-  }
-
-  // Dumps that cannot be followed any more end the run, with what it has.
-  void poll() {
-    if (const auto polled = watcher_->poll(); !polled) fail_with(polled.error().code, polled.error().message);
   }
 
   // Not more often than costs a twentieth of the time.
@@ -224,42 +265,51 @@ class CollectRun {
     next_save_ = Clock::now() + std::max<Clock::duration>(std::chrono::seconds(2), 20 * (Clock::now() - begin));
   }
 
-  // Requests that failed or are under way are sent again by whoever resumes.
-  void note_position() { outcome_.position.requests = resumed_from_ + control_.done; }
+  void note_position() {
+    outcome_.position.requests = resumed_from_ + control_.done;
+    outcome_.position.sent_twice = std::max<std::size_t>(sent_twice_before_, control_.sent_twice);
+  }
 
+  // Past half of the budget, or where it is not known how much there is, new requests wait and the engine is frozen; it
+  // goes on when three quarters are free again, or when nothing is left that could be dealt with.
   void keep_within_budget() {
     if (options_.capture == CaptureKind::recording) return;
-    std::uint64_t disk = measure_disk();
-    const auto is_over = [&](std::uint64_t used) {
-      return used > options_.disk_budget / 2 || free_space(options_.dumps) < least_free;
-    };
-    control_.is_paused = is_over(disk) && !options_.keeps_dumps;
-    if (!is_over(disk) || options_.keeps_dumps) {
-      if (options_.keeps_dumps && disk > options_.disk_budget)
-        fail_with("disk_budget", "the dumps reached --disk-budget");
+    const bool is_full = free_space(options_.dumps) < least_free;
+    if (options_.keeps_dumps) {
+      if (disk_ > options_.disk_budget) fail_with("disk_budget", "the dumps reached --disk-budget");
       return;
     }
+    if (!engine_->is_frozen()) {
+      control_.is_paused = disk_ > options_.disk_budget / 2 || is_full;
+      if (control_.is_paused || !last_poll_.has_read_all) freeze();
+      return;
+    }
+    last_sign_ = Clock::now();  // it is not the engine that hangs
+    if (disk_ <= options_.disk_budget / 4 && !is_full && last_poll_.has_read_all) return thaw();
+    if (!last_poll_.has_taken_all || !last_poll_.has_read_all) idle_since_ = Clock::now();
+    if (Clock::now() - idle_since_ < idle_limit) return;
+
+    // What is left now are calls that a frozen engine cannot complete, or nothing of ours. Between half and the whole
+    // there is room to go on, slowly: a step's calls may be that large.
+    if (disk_ <= options_.disk_budget / 10 * 8 && !is_full) return thaw();
+    fail_with("disk_budget",
+              fmt::format("{:.1f} MB in {} cannot be dealt with, and --disk-budget is {:.1f} MB ({:.1f} MB are free on "
+                          "that disk); the run was ended\nGive a larger --disk-budget, or make calls smaller: with "
+                          "--engine-args \"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
+                          static_cast<double>(disk_) / 1e6, options_.dumps.string(),
+                          static_cast<double>(options_.disk_budget) / 1e6,
+                          static_cast<double>(free_space(options_.dumps)) / 1e6));
+  }
+
+  void freeze() {
     ++outcome_.freezes;
     engine_->freeze();
-    const auto begin = Clock::now();
-    while (disk > options_.disk_budget / 4) {
-      poll();
-      disk = measure_disk();
-      // What is left now are calls that a frozen engine cannot complete, or nothing of ours.
-      if (Clock::now() - begin > std::chrono::seconds(2)) break;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    // Between half and the whole there is room to go on, slowly: a step's calls may be that large.
-    if (disk > options_.disk_budget / 10 * 8 || free_space(options_.dumps) < least_free)
-      fail_with("disk_budget",
-                fmt::format("{:.1f} MB in {} cannot be dealt with, and --disk-budget is {:.1f} MB ({:.1f} MB are free on "
-                            "that disk); the run was ended\nGive a larger --disk-budget, or make calls smaller: with "
-                            "--engine-args \"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
-                            static_cast<double>(disk) / 1e6, options_.dumps.string(),
-                            static_cast<double>(options_.disk_budget) / 1e6,
-                            static_cast<double>(free_space(options_.dumps)) / 1e6));
-    else
-      engine_->thaw();
+    idle_since_ = Clock::now();
+  }
+
+  void thaw() {
+    engine_->thaw();
+    control_.is_paused = false;
     last_sign_ = Clock::now();
   }
 
@@ -295,18 +345,27 @@ class CollectRun {
   void note_time() { timeline_.add(sample()); }
 
   TimelineSample sample() const {
-    return {std::chrono::duration<double>(Clock::now() - started_).count(), resumed_from_ + control_.done,
-            control_.output_tokens, watcher_->sanitizer().calls(), disk_, control_.under_way};
+    return {std::chrono::duration<double>(Clock::now() - started_).count(),
+            resumed_from_ + control_.done,
+            control_.output_tokens,
+            watcher_->sanitizer().calls(),
+            disk_,
+            control_.under_way};
   }
 
-  // The last answers have come; their calls may still be on the way to the disk.
+  // The last answers have come; their calls may still be on the way to the disk. A call that never returns is not
+  // waited for.
   void settle() {
+    constexpr auto patience = std::chrono::seconds(5);
     std::uint64_t calls = 0;
-    for (int quiet = 0; quiet < 10 && !engine_->status();) {
-      if (!watcher_->poll()) return;
+    auto last_call = Clock::now();
+    for (int quiet = 0; quiet < 10 && !engine_->status() && !outcome_.failure && stop_signal() == 0;) {
+      deal_with_dumps();
+      report();
       const std::uint64_t now = watcher_->sanitizer().calls();
-      quiet = now == calls && watcher_->pending() == 0 ? quiet + 1 : 0;
-      if (now == calls && watcher_->pending() > 0 && ++unsettled_ > 250) return;
+      if (now != calls || !last_poll_.has_taken_all) last_call = Clock::now();
+      quiet = now == calls && last_poll_.has_taken_all && watcher_->pending() == 0 ? quiet + 1 : 0;
+      if (watcher_->pending() > 0 && Clock::now() - last_call > patience) return;
       calls = now;
       std::this_thread::sleep_for(tick);
     }
@@ -321,8 +380,9 @@ class CollectRun {
       kinds += fmt::format("{}{} × {}", kinds.empty() ? "" : ", ", count, kind);
     }
     if (kinds.empty()) return;
-    if (traffic.completed > 0 && traffic.failed * 10 < traffic.completed) return observer_.note(fmt::format(
-        "{} of {} requests failed ({}), e.g. {}", traffic.failed, traffic.sent, kinds, traffic.example_error));
+    if (traffic.completed > 0 && traffic.failed * 10 < traffic.completed)
+      return observer_.note(fmt::format("{} of {} requests failed ({}), e.g. {}", traffic.failed, traffic.sent, kinds,
+                                        traffic.example_error));
     fail_with("traffic_failed",
               fmt::format("{} of {} requests failed ({}), e.g. {}\nLook into the engine's log: {}", traffic.failed,
                           traffic.sent, kinds, traffic.example_error, engine_->log().string()));
@@ -340,10 +400,15 @@ class CollectRun {
     run["saturated"] = outcome_.is_saturated;
     run["interrupted"] = outcome_.is_interrupted;
     if (options_.resumes) run["resumed_after_requests"] = resumed_from_;
+    // Which calls were theirs no capture says: batches are shared. So they count, and how many there are is told.
+    if (outcome_.position.sent_twice > 0) run["requests_sent_twice"] = outcome_.position.sent_twice;
     if (outcome_.failure) run["failure"] = outcome_.failure->code;
     if (outcome_.server_info.is_object())
       for (const char* name : {"version", "max_total_num_tokens", "page_size", "tp_size"})
         if (outcome_.server_info.contains(name)) run["server"][name] = outcome_.server_info[name];
+    // Behind whatever command: our own engine says so.
+    if (outcome_.server_info.is_object() && outcome_.server_info.value("simulated", Json()) == true)
+      run["simulated"] = true;
   }
 
   const CollectRunOptions& options_;
@@ -357,25 +422,26 @@ class CollectRun {
   CollectRunOutcome outcome_;
   Clock::time_point started_, begun_, last_sign_;
   Timeline timeline_;
-  std::uint64_t last_tokens_ = 0, last_calls_ = 0, disk_ = 0;
-  Clock::time_point next_save_;
-  std::size_t resumed_from_ = 0;  ///< requests
-  int unsettled_ = 0;
+  std::uint64_t last_tokens_ = 0, last_calls_ = 0;
+  std::uint64_t disk_ = 0, foreign_disk_ = 0;  ///< of all, and of what is no call's
+  Polled last_poll_;
+  Clock::time_point next_save_, next_listing_, next_look_, idle_since_;
+  std::optional<RequestLog> log_;
+  std::size_t resumed_from_ = 0, sent_twice_before_ = 0;  ///< requests
 };
 
 }  // namespace
 
 Json CollectPosition::to_json() const {
-  return {{"requests", requests}, {"collected", is_collected}, {"published", is_published}};
+  return {{"requests", requests}, {"sent_twice", sent_twice}, {"collected", is_collected}, {"published", is_published}};
 }
 
 std::optional<CollectPosition> CollectPosition::read(const std::filesystem::path& checkpoint) {
   const Json json = Checkpoint::more_of(checkpoint);
   if (!json.is_object()) return std::nullopt;
   const auto flag = [&json](const char* name) { return json.contains(name) && json[name] == true; };
-  const auto requests = json.find("requests");
-  const bool is_number = requests != json.end() && requests->is_number_unsigned();
-  return CollectPosition{is_number ? requests->get<std::size_t>() : 0, flag("collected"), flag("published")};
+  return CollectPosition{unsigned_member(json, "requests"), unsigned_member(json, "sent_twice"), flag("collected"),
+                         flag("published")};
 }
 
 Result<CollectRunOutcome> collect_run(const CollectRunOptions& options, const Dataset& dataset,

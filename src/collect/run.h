@@ -1,9 +1,9 @@
 // One engine run of a collection: the engine is started with capture on, gets its traffic, its dumps become workloads
 // while it serves, and it is ended, whatever happens.
 //
-// A recording is small, and bounded by the recorder. Level-10 dumps are bounded by three means: they are deleted as soon as they are bound; past half of the budget new
-// requests wait and the engine is frozen (SIGSTOP) until the dumps are dealt with; and when that does not
-// help the run ends with what it has.
+// A recording is small, and bounded by the recorder. Level-10 dumps are bounded by three means: they are deleted as
+// soon as they are bound; past half of the budget new requests wait and the engine is frozen (SIGSTOP) until the dumps
+// are dealt with; and when that does not help the run ends with what it has.
 //
 // What was found is checkpointed every few seconds, so that a run that was interrupted or killed can be resumed.
 #pragma once
@@ -54,9 +54,10 @@ struct CollectObserver {
 
 /// What a checkpoint says of the run that wrote it.
 struct CollectPosition {
-  std::size_t requests = 0;   ///< of the schedules, completed
-  bool is_collected = false;  ///< nothing is left but to write the dataset
-  bool is_published = false;  ///< the dataset has what was found
+  std::size_t requests = 0;    ///< of the schedules, completed
+  std::size_t sent_twice = 0;  ///< that were under way when one of the runs ended, and were sent again
+  bool is_collected = false;   ///< nothing is left but to write the dataset
+  bool is_published = false;   ///< the dataset has what was found
 
   Json to_json() const;
   /// Of a checkpoint's folder; nothing when there is none.
@@ -77,8 +78,8 @@ struct CollectRunOutcome {
   Json section;                  ///< of collection.json
 };
 
-/// Error codes: those of starting the engine, of the prompts, of the checkpoint and of writing the dataset. What happens
-/// once traffic flows is no error but CollectRunOutcome::failure.
+/// Error codes: those of starting the engine, of the prompts, of the checkpoint and of writing the dataset. What
+/// happens once traffic flows is no error but CollectRunOutcome::failure.
 Result<CollectRunOutcome> collect_run(const CollectRunOptions& options, const Dataset& dataset,
                                       const BindingSet& bindings, const CollectObserver& observer);
 

@@ -1,53 +1,75 @@
 #include "dataset/collection_file.h"
 
-#include <fstream>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <tuple>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/redact.h"
 
 namespace cw {
 namespace {
 
-constexpr int deepest = 64;
+// What stays of a file in memory: sections without their lists of workloads.
+constexpr JsonLimits collection_limits{.depth = 64, .items = 4'000'000};
 
 // Whether `other` is the one to keep.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
-  return std::tuple(unsigned_member(other, count), dump(other)) > std::tuple(unsigned_member(value, count), dump(value));
+  return std::tuple(unsigned_member(other, count), dump(other)) >
+         std::tuple(unsigned_member(value, count), dump(value));
+}
+
+// The mark of what our own engine made, wherever it stands; and no secret goes from here into what is merged, shown or
+// offered.
+void take_origin(Json& head, CollectionSection& section) {
+  const auto is_marked = [](const Json& object) {
+    return object.is_object() && object.contains("simulated") && object.at("simulated") == true;
+  };
+  section.is_simulated = is_marked(head);
+  head.erase("simulated");
+  const auto run = head.find("run");
+  if (run == head.end()) return;
+  section.is_simulated = section.is_simulated || is_marked(*run);
+  *run = redact(std::move(*run));
 }
 
 }  // namespace
 
+Json CollectionSection::marked_head() const {
+  Json marked = head;
+  if (is_simulated) marked["simulated"] = true;
+  return marked;
+}
+
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit) {
   const std::filesystem::path path = root / collection_file;
   std::vector<CollectionSection> sections;
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) {
-    std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) return sections;
-    return fail("unreadable", "cannot read {}", path.string());
-  }
+  auto opened = open_for_reading(AT_FDCWD, path.string());
+  if (!opened && opened.error().code == "not_found") return sections;
+  if (!opened) return tl::unexpected(opened.error());
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"), std::fclose);
+  if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
   const auto invalid = [&path] {
-    return fail("collection_invalid", "{}: not a collection.json of this tool", path.string());
+    return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again",
+                path.string());
   };
-  // Items are handed on and dropped as they end; depth and keys say where the parser is.
-  std::vector<std::string> keys(8);
-  std::size_t section = ~std::size_t{0};
-  bool is_too_deep = false;
-  const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > deepest) {
-      is_too_deep = true;
-      return false;
-    }
-    if (event == Json::parse_event_t::key && depth < 8) keys[static_cast<std::size_t>(depth)] = parsed.get<std::string>();
-    if (event == Json::parse_event_t::object_start && depth == 2 && keys[1] == "captures") ++section;
-    const bool is_item = event == Json::parse_event_t::object_end && depth == 6 && keys[1] == "captures" &&
-                         keys[3] == "definitions" && keys[5] == "workloads";
-    if (!is_item) return true;
-    visit(section, keys[4], std::move(parsed));
-    return false;
+
+  // captures[section].definitions.NAME.workloads[…]: items are handed on and dropped as they end.
+  const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
+    const bool is_item = around.size() == 6 && around[0].key == "captures" && around[2].key == "definitions" &&
+                         around[4].key == "workloads";
+    if (is_item) visit(around[1].index, around[3].key, std::move(object));
+    return !is_item;
   };
-  Json file = Json::parse(stream, filter, /*allow_exceptions=*/false);
-  if (file.is_discarded() || is_too_deep || !file.is_object() || !file.contains("captures") ||
-      !file["captures"].is_array())
+  auto parsed = parse_json(stream.get(), filter, collection_limits);
+  if (!parsed || !parsed->is_object() || !parsed->contains("captures") || !parsed->at("captures").is_array())
     return invalid();
+  Json file = std::move(*parsed);
   for (Json& head : file["captures"]) {
     if (!head.is_object() || string_member(head, "id").empty()) return invalid();
     CollectionSection one;
@@ -60,6 +82,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
       }
       head.erase("definitions");
     }
+    take_origin(head, one);
     one.head = std::move(head);
     sections.push_back(std::move(one));
   }
@@ -67,6 +90,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
 }
 
 void join(CollectionSection& section, const CollectionSection& other) {
+  section.is_simulated = section.is_simulated || other.is_simulated;
   if (is_preferred(other.head, section.head, "calls")) section.head = other.head;
   for (const auto& [name, definition] : other.definitions) {
     const auto [known, is_new] = section.definitions.emplace(name, definition);

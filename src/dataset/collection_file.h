@@ -1,6 +1,7 @@
 // collection.json beside a dataset's workloads: one section for each capture they were collected from.
 //
-//   {"format": 1, "captures": [{"id": …, …, "definitions": {NAME: {…, "workloads": [{"uuid": …, "seen": …}, …]}}, …}]}
+//   {"format": 1, "captures": [{"id": …, "simulated": true [false], …, "definitions": {NAME: {…, "workloads": [{"uuid":
+//   …, "seen": …}, …]}}, …}]}
 //
 // The lists of workloads can be long; here they are never in memory whole.
 #pragma once
@@ -19,16 +20,21 @@ inline constexpr const char* collection_file = "collection.json";
 
 /// A section without its lists of workloads.
 struct CollectionSection {
-  Json head;                                ///< all but "definitions"
+  Json head;                                ///< all but "definitions" and "simulated"; of "run" without its secrets
   std::map<std::string, Json> definitions;  ///< by name, without "workloads"
 
+  bool is_simulated = false;  ///< our own engine made it, without a model: no merge takes that away
+
   std::string id() const { return string_member(head, "id"); }
+  /// As the file has it.
+  Json marked_head() const;
 };
 
 /// An item of a section's list: `section` is its place in the file.
 using VisitSeen = std::function<void(std::size_t section, const std::string& definition, Json item)>;
 
-/// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes: "collection_invalid".
+/// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes:
+/// "collection_invalid".
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit);
 
 /// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of two values the one

@@ -105,10 +105,14 @@ class Merger {
     std::set<fs::path> known;
     for (const Definition& definition : dataset.definitions) known.insert(Dataset::workloads_path(definition));
     std::error_code error;
-    for (fs::recursive_directory_iterator it(dataset.root / "workloads", fs::directory_options::follow_directory_symlink, error), end; !error && it != end; it.increment(error)) {
+    for (fs::recursive_directory_iterator
+             it(dataset.root / "workloads", fs::directory_options::follow_directory_symlink, error),
+         end;
+         !error && it != end; it.increment(error)) {
       const fs::path path = it->path().lexically_relative(dataset.root);
       if (path.extension() == ".jsonl" && !known.contains(path))
-        return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(), path.string());
+        return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(),
+                    path.string());
     }
     return {};
   }
@@ -117,12 +121,14 @@ class Merger {
     std::error_code error;
     for (const fs::path& input : inputs_)
       if (is_inside(input, fs::absolute(output_, error)))
-        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets", output_.string(), input.string());
+        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets", output_.string(),
+                    input.string());
     if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
       return fail("exists", "{} is there already; --out takes a folder that is new or empty", output_.string());
     for (const fs::path& input : inputs_)
       if (is_inside(partial_, fs::absolute(input, error)))
-        return fail("exists", "{} lies in {}, which merge makes and removes; move it", input.string(), partial_.string());
+        return fail("exists", "{} lies in {}, which merge makes and removes; move it", input.string(),
+                    partial_.string());
     // What a killed merge left is taken away; what is not ours is not touched.
     const fs::path mark = partial_ / merge_mark;
     if (fs::exists(fs::symlink_status(partial_, error)) &&
@@ -155,13 +161,14 @@ class Merger {
       return fail("unwritable", "cannot write {}: {}", partial_.string(), std::strerror(errno));
     std::error_code error;
     fs::rename(partial_, output_, error);
-    if (error) return fail("unwritable", "cannot rename {} to {}: {}", partial_.string(), output_.string(), error.message());
+    if (error)
+      return fail("unwritable", "cannot rename {} to {}: {}", partial_.string(), output_.string(), error.message());
     return sync_directory(fs::absolute(output_).parent_path());
   }
 
   tl::unexpected<Error> conflict() const {
-    std::string text = fmt::format("these datasets contradict each other ({} places); nothing was written",
-                                   conflicts_.size());
+    std::string text =
+        fmt::format("these datasets contradict each other ({} places); nothing was written", conflicts_.size());
     for (std::size_t i = 0; i < std::min(conflicts_.size(), most_conflicts_shown); ++i) text += "\n" + conflicts_[i];
     if (conflicts_.size() > most_conflicts_shown) text += "\n…";
     return tl::unexpected(Error{"conflict", std::move(text)});
@@ -179,8 +186,9 @@ class Merger {
           continue;
         }
         // Descriptions may differ: the longer, then the greater.
-        CW_TRY(std::string text,
-               read_file(AT_FDCWD, (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(), 64 << 20));
+        CW_TRY(
+            std::string text,
+            read_file(AT_FDCWD, (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(), 64 << 20));
         std::string& file = files[definition.name];
         if (std::pair(text.size(), std::string_view(text)) > std::pair(file.size(), std::string_view(file))) {
           file = std::move(text);
@@ -201,7 +209,8 @@ class Merger {
     std::vector<std::vector<std::string>> ids;
     Result<void> outcome;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      CW_TRY(const auto sections, read_collection(inputs_[i], [&](std::size_t section, const std::string& definition, Json item) {
+      CW_TRY(const auto sections,
+             read_collection(inputs_[i], [&](std::size_t section, const std::string& definition, Json item) {
                std::string record;
                put(record, definition);
                put(record, string_member(item, "uuid"));
@@ -220,9 +229,7 @@ class Merger {
     }
     sections_ = std::move(joined);
     outcome_.captures = sections_.size();
-    for (const auto& [id, section] : sections_)
-      if (const auto run = section.head.find("run"); run != section.head.end() && run->is_object())
-        outcome_.simulated += run->contains("simulated") && run->at("simulated") == true;
+    for (const auto& [id, section] : sections_) outcome_.simulated += section.is_simulated;
     return {};
   }
 
@@ -316,7 +323,8 @@ class Merger {
                                 const std::string& line, std::uint64_t offset) const {
     CW_TRY(const StoredWorkload stored, parse_stored_workload(line, where));
     if (stored.definition != definition.name)
-      return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where, stored.definition, definition.name);
+      return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where, stored.definition,
+                  definition.name);
     const auto identified = identify(inputs_[input], definition, stored.json);
     if (!identified) return fail(identified.error().code, "{}: {}", where, identified.error().message);
     if (stored.id.find('\0') != std::string::npos) return fail("workloads_invalid", "{}: a zero byte in its id", where);
@@ -392,7 +400,8 @@ class Merger {
     }
   }
 
-  Result<void> write_workload(const Definition& definition, std::string_view record, std::optional<OutputFile>& output) {
+  Result<void> write_workload(const Definition& definition, std::string_view record,
+                              std::optional<OutputFile>& output) {
     take_text(record);
     const LinePlace place = take_place(record);
     if (!output) return {};
@@ -524,7 +533,7 @@ class Merger {
     CW_CHECK(output.write("{\n \"format\": 1,\n \"captures\": ["));
     const char* separator = "\n";
     for (const auto& [id, section] : sections_) {
-      std::string head = dump(section.head);
+      std::string head = dump(section.marked_head());
       head.pop_back();
       CW_CHECK(output.write(separator + head + ",\n   \"definitions\": {"));
       separator = ",\n";
@@ -532,8 +541,8 @@ class Merger {
       for (const auto& [name, definition] : section.definitions) {
         std::string text = dump(definition);
         text.pop_back();
-        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)), text,
-                                          definition.empty() ? "" : ", ")));
+        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)),
+                                          text, definition.empty() ? "" : ", ")));
         definition_separator = ",\n";
         const char* item_separator = "\n     ";
         std::string prefix;
@@ -572,9 +581,9 @@ class Merger {
   std::map<std::string, const Definition*> definitions_;
   std::map<std::string, CollectionSection> sections_;
   std::vector<std::vector<std::string>> section_ids_;  ///< by input and place
-  ExternalSort seen_{partial_};    ///< definition, id, input, section; the item
-  ExternalSort ids_{partial_};     ///< id, definition, content
-  ExternalSort listed_{partial_};  ///< capture, definition, id; the item
+  ExternalSort seen_{partial_};                        ///< definition, id, input, section; the item
+  ExternalSort ids_{partial_};                         ///< id, definition, content
+  ExternalSort listed_{partial_};                      ///< capture, definition, id; the item
   std::optional<std::string> seen_now_;
   bool has_begun_seen_ = false;
   std::vector<std::string> conflicts_;

@@ -9,7 +9,9 @@
 #include "base/hash.h"
 #include "base/lines.h"
 #include "bind/structure.h"
+#include "dataset/collection_file.h"
 #include "dataset/publication.h"
+#include "dataset/verification_file.h"
 #include "tensor/safetensors.h"
 
 namespace cw {
@@ -292,6 +294,7 @@ class Validator {
     }
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
     orphans();
+    files_beside();
     std::stable_sort(report_.findings.begin(), report_.findings.end(),
                      [](const Finding& a, const Finding& b) { return a.where < b.where; });
     return std::move(report_);
@@ -344,6 +347,14 @@ class Validator {
     if (!check.id().empty() && !ids_.insert(xxh3(check.id())).second)
       add(Severity::error, "duplicate_id", check.where(), fmt::format("uuid {} occurs twice", check.id()));
     std::move(check.findings().begin(), check.findings().end(), std::back_inserter(report_.findings));
+  }
+
+  // As report, merge, submit and verify read them: valid means that these work.
+  void files_beside() {
+    const auto collection = read_collection(root_, [](std::size_t, const std::string&, const Json&) {});
+    if (!collection) add(Severity::error, collection.error().code, collection_file, collection.error().message);
+    const auto verification = read_verification(root_);
+    if (!verification) add(Severity::error, verification.error().code, verification_file, verification.error().message);
   }
 
   void orphans() {

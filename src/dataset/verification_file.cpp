@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t longest_device = 200;
-constexpr std::uint64_t largest_file = std::uint64_t{256} << 20;
+constexpr std::uint64_t largest_file = std::uint64_t{64} << 20;
 
 DefinitionVerification to_definition(const Json& json) {
   DefinitionVerification result;

@@ -16,6 +16,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/redact.h"
 #include "traffic/traffic.h"
 
 namespace cw {
@@ -30,29 +31,41 @@ struct Symptom {
 
 // First match wins, so the particular before the general.
 constexpr std::array symptoms{
-    Symptom{"CUDA out of memory", "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
-                                  "(with --engine-args), or use a larger --tp."},
-    Symptom{"torch.OutOfMemoryError", "The GPU's memory is too small or taken: look at nvidia-smi, lower "
-                                      "--mem-fraction-static (with --engine-args), or use a larger --tp."},
+    Symptom{"CUDA out of memory",
+            "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
+            "(with --engine-args), or use a larger --tp."},
+    Symptom{"torch.OutOfMemoryError",
+            "The GPU's memory is too small or taken: look at nvidia-smi, lower "
+            "--mem-fraction-static (with --engine-args), or use a larger --tp."},
     Symptom{"Not enough memory", "The model leaves no room for the KV cache: use a larger --tp or a smaller model."},
     Symptom{"address already in use", "The port is taken: end what listens there, or give another --port."},
     Symptom{"Address already in use", "The port is taken: end what listens there, or give another --port."},
     Symptom{"cannot listen on", "The port is taken: end what listens there, or give another --port."},
-    Symptom{"gated repo", "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
-    Symptom{"GatedRepoError", "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
+    Symptom{"gated repo",
+            "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
+    Symptom{"GatedRepoError",
+            "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
     Symptom{"401 Client Error", "The Hub refused the token: log in with `hf auth login` or set HF_TOKEN."},
     Symptom{"RepositoryNotFoundError", "There is no such model, or no access to it: check --model-name."},
     Symptom{"is not a valid model identifier", "There is no such model: check --model-name."},
     Symptom{"does not appear to have a file named config.json", "That folder holds no model: check --model-name."},
-    Symptom{"OfflineModeIsEnabled", "The model is not in the cache and HF_HUB_OFFLINE is set: unset it or download first."},
-    Symptom{"unrecognized arguments", "The installed engine does not know a flag: leave it out of --engine-args, or update the engine."},
-    Symptom{"No module named", "A Python module is missing in the engine's environment: install it, or choose another with --python, "
-                               "--venv or --conda-env."},
-    Symptom{"CUDA driver version is insufficient", "The driver is older than PyTorch's CUDA: update it, or install a PyTorch for it."},
-    Symptom{"no kernel image is available", "PyTorch or FlashInfer was built for other GPUs: install builds for this one."},
-    Symptom{"no NVIDIA driver", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
-    Symptom{"No CUDA GPUs are available", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
-    Symptom{"No accelerator", "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"OfflineModeIsEnabled",
+            "The model is not in the cache and HF_HUB_OFFLINE is set: unset it or download first."},
+    Symptom{"unrecognized arguments",
+            "The installed engine does not know a flag: leave it out of --engine-args, or update the engine."},
+    Symptom{"No module named",
+            "A Python module is missing in the engine's environment: install it, or choose another with --python, "
+            "--venv or --conda-env."},
+    Symptom{"CUDA driver version is insufficient",
+            "The driver is older than PyTorch's CUDA: update it, or install a PyTorch for it."},
+    Symptom{"no kernel image is available",
+            "PyTorch or FlashInfer was built for other GPUs: install builds for this one."},
+    Symptom{"no NVIDIA driver",
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"No CUDA GPUs are available",
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+    Symptom{"No accelerator",
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
     Symptom{"No space left on device", "The disk is full: free some space, or give --dump-dir on another disk."},
     Symptom{"No such file or directory", "A path that the engine was given does not exist."},
 };
@@ -104,16 +117,27 @@ std::string boot_id() {
   return id;
 }
 
-std::string record_of(pid_t group, const EngineOptions& options) {
-  return dump({{"group", group},
-               {"started", start_time(group).value_or(0)},
-               {"boot", boot_id()},
-               {"owner", ::getpid()},
-               {"owner_started", start_time(::getpid()).value_or(0)},
-               {"command", to_shell(options.command)},
-               {"dumps", options.dumps.string()},
-               {"resume", options.resume}}) +
-         "\n";
+Json describe(pid_t group, const EngineOptions& options) {
+  return {{"group", group},
+          {"started", start_time(group).value_or(0)},
+          {"boot", boot_id()},
+          {"owner", ::getpid()},
+          {"owner_started", start_time(::getpid()).value_or(0)},
+          {"command", to_shell({redact(options.command.arguments)})},
+          {"dumps", options.dumps.string()},
+          {"resume", options.resume}};
+}
+
+// The processes of a record that are those that it was written about.
+std::vector<ProcessIdentity> processes_of(const Json& record) {
+  std::vector<ProcessIdentity> processes{
+      {static_cast<pid_t>(unsigned_member(record, "group")), unsigned_member(record, "started")}};
+  if (const auto listed = record.find("processes"); listed != record.end() && listed->is_array())
+    for (const Json& item : *listed)
+      if (item.is_array() && item.size() == 2 && item[0].is_number_unsigned() && item[1].is_number_unsigned())
+        processes.push_back({item[0].get<pid_t>(), item[1].get<std::uint64_t>()});
+  std::erase_if(processes, [](const ProcessIdentity& p) { return p.pid <= 1 || start_time(p.pid) != p.started; });
+  return processes;
 }
 
 bool is_running(const Json& record, const char* id, const char* started) {
@@ -126,7 +150,22 @@ bool is_running(const Json& record, const char* id, const char* started) {
 
 std::string last_line(const std::filesystem::path& log) {
   const auto lines = last_lines(log, 1);
-  return lines.empty() ? std::string() : lines[0];
+  return lines.empty() ? std::string() : redact(std::string_view(lines[0]));
+}
+
+// The line of a log's end in which an engine says that it serves; empty: none.
+std::string claim_to_serve(const std::filesystem::path& log) {
+  constexpr std::array<std::string_view, 3> claims{"The server is fired up and ready to roll",
+                                                   "Application startup complete", "Uvicorn running on"};
+  const std::string tail = read_tail(log);
+  std::string found;
+  for (const std::string_view claim : claims)
+    if (const std::size_t place = tail.find(claim); place != std::string::npos) {
+      const std::size_t newline = tail.rfind('\n', place), end = std::min(tail.find('\n', place), tail.size());
+      const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
+      found = redact(std::string_view(tail).substr(begin, std::min<std::size_t>(end - begin, 300)));
+    }
+  return found;
 }
 
 std::string explain_death(const std::filesystem::path& log, const std::optional<ExitStatus>& status) {
@@ -138,14 +177,19 @@ std::string explain_death(const std::filesystem::path& log, const std::optional<
     const std::size_t newline = tail.rfind('\n', found);
     const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
     const std::size_t end = std::min(tail.find('\n', found), tail.size());
-    return fmt::format("{}: {}\n{}", text, tail.substr(begin, std::min<std::size_t>(end - begin, 300)), symptom.advice);
+    return fmt::format("{}: {}\n{}", text,
+                       redact(std::string_view(tail).substr(begin, std::min<std::size_t>(end - begin, 300))),
+                       symptom.advice);
   }
-  for (const std::string& line : last_lines(log, 5)) text += "\n    " + line.substr(0, 200);
+  for (const std::string& line : last_lines(log, 5)) text += "\n    " + redact(std::string_view(line)).substr(0, 200);
   return text;
 }
 
-Engine::Engine(ProcessGroup group, std::filesystem::path log, std::filesystem::path record)
-    : group_(std::move(group)), log_(std::move(log)), record_(std::move(record)) {}
+Engine::Engine(ProcessGroup group, const EngineOptions& options, std::filesystem::path record)
+    : group_(std::move(group)),
+      log_(options.log),
+      record_(std::move(record)),
+      description_(describe(group_->id(), options)) {}
 
 Engine::~Engine() {
   if (group_) stop();
@@ -158,14 +202,27 @@ void Engine::stop() {
   if (!record_.empty()) std::filesystem::remove(record_, ignored);
 }
 
+void Engine::note_processes() {
+  if (record_.empty() || !group_) return;
+  const std::set<ProcessIdentity>& now = group_->look();
+  if (now == noted_) return;
+  noted_ = now;
+  Json record = description_;
+  record["processes"] = Json::array();
+  for (const ProcessIdentity& process : noted_) record["processes"].push_back({process.pid, process.started});
+  // One that cannot be written says what the last one said.
+  (void)write_atomically(record_, dump(record) + "\n", Durability::process, Access::owner);
+}
+
 Result<Engine> Engine::start(const EngineOptions& options) {
   CW_TRY(ProcessGroup group, ProcessGroup::start(options.command, options.log));
+  group.adopt_orphans();
   std::filesystem::path record;
-  if (!options.ledger.empty()) {
-    record = options.ledger / fmt::format("{}.json", group.id());
-    CW_CHECK(write_atomically(record, record_of(group.id(), options)));
-  }
-  return Engine(std::move(group), options.log, std::move(record));
+  if (!options.ledger.empty()) record = options.ledger / fmt::format("{}.json", group.id());
+  Engine engine(std::move(group), options, record);
+  if (!record.empty())
+    CW_CHECK(write_atomically(record, dump(engine.description_) + "\n", Durability::power_failure, Access::owner));
+  return engine;
 }
 
 Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile) {
@@ -173,17 +230,34 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
   constexpr auto answer_limit = std::chrono::seconds(60);
   constexpr auto between_questions = std::chrono::milliseconds(200);
   const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
-  auto next_question = std::chrono::steady_clock::now();
+  constexpr auto between_looks = std::chrono::seconds(1);
+  constexpr auto silence_limit = std::chrono::seconds(8);
+  auto next_question = std::chrono::steady_clock::now(), next_look = next_question, silent_since = next_question;
   std::optional<PendingGet> question;
   for (;;) {
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
                   options.log.string());
-    if (!question && std::chrono::steady_clock::now() >= next_question) question.emplace(options.url + "/health", answer_limit);
+    if (!question && std::chrono::steady_clock::now() >= next_question)
+      question.emplace(options.url + "/health", answer_limit);
     if (const auto answer = question ? question->poll() : std::nullopt) {
       if (*answer && (*answer)->status == 200) return {};
+      if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
       question.reset();
       next_question = std::chrono::steady_clock::now() + between_questions;
+    }
+    if (std::chrono::steady_clock::now() >= next_look) {
+      next_look = std::chrono::steady_clock::now() + between_looks;
+      note_processes();
+      const std::string claim = claim_to_serve(options.log);
+      if (claim.empty()) silent_since = std::chrono::steady_clock::now();
+      if (std::chrono::steady_clock::now() - silent_since > silence_limit)
+        return fail("engine_elsewhere",
+                    "the engine says that it serves, and nothing answers at {}\n    {}\nIt may listen on another port "
+                    "or host: write "
+                    "{{host}} and {{port}} where the launch command names its own, or give these with --host and "
+                    "--port\nIts log: {}",
+                    options.url, claim, options.log.string());
     }
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)
@@ -206,19 +280,20 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const 
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
     if (record && record->is_object()) {
-      const auto group = static_cast<pid_t>(unsigned_member(*record, "group"));
-      // A group keeps its number from being given to anyone else: without its leader it is still ours.
-      const bool is_leaderless = group > 1 && !start_time(group) && string_member(*record, "boot") == boot_id();
-      if ((is_running(*record, "group", "started") || is_leaderless) && group > 1 && is_group_alive(group)) {
-        end_group(group, std::chrono::seconds(15));
-        lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})", group));
+      ProcessTree left(string_member(*record, "boot") == boot_id() ? processes_of(*record)
+                                                                   : std::vector<ProcessIdentity>());
+      if (!left.look().empty()) {
+        left.end(std::chrono::seconds(15));
+        lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})",
+                                    unsigned_member(*record, "group")));
       }
       const std::string dumps = string_member(*record, "dumps");
       const std::string command = string_member(*record, "resume");
       if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error) : command != resume)
         lines.push_back(command.empty()
                             ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
-                                          "collect-workloads sanitize --dumps {} --trace-dir DIR", dumps, dumps)
+                                          "collect-workloads sanitize --dumps {} --trace-dir DIR",
+                                          dumps, dumps)
                             : "a run was killed; go on with it by\n  " + command);
     }
     std::filesystem::remove(path, error);

@@ -1,4 +1,5 @@
-// A running inference engine: started in a process group of its own, waited for, watched, ended.
+// A running inference engine: started in a process group of its own, waited for, watched, ended; with all processes
+// that come of it, whatever groups and sessions they lead.
 #pragma once
 
 #include <functional>
@@ -6,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/process.h"
 
 namespace cw {
@@ -13,11 +15,11 @@ namespace cw {
 struct EngineOptions {
   Command command;
   std::filesystem::path log;
-  std::string url;                               ///< without a path
-  std::chrono::seconds start_limit{1800};        ///< weights of a large model take their time
-  std::filesystem::path ledger;                  ///< folder of records of what runs; see end_orphans()
-  std::filesystem::path dumps;                   ///< noted in the record
-  std::string resume;                            ///< likewise: the command that goes on with the run
+  std::string url;                         ///< without a path
+  std::chrono::seconds start_limit{1800};  ///< weights of a large model take their time
+  std::filesystem::path ledger;            ///< folder of records of what runs; see end_orphans()
+  std::filesystem::path dumps;             ///< noted in the record
+  std::string resume;                      ///< likewise: the command that goes on with the run
 };
 
 class Engine {
@@ -33,19 +35,23 @@ class Engine {
 
   /// How it ended, if it did.
   std::optional<ExitStatus> status() { return group_->status(); }
+  /// To be called now and then: notes which processes it has, for whoever has to end them when this one is killed.
+  void note_processes();
   pid_t id() const { return group_->id(); }
   void freeze() { group_->freeze(); }
   void thaw() { group_->thaw(); }
   bool is_frozen() const { return group_->is_frozen(); }
-  /// TERM to the group, KILL to what is left. No process of it survives.
+  /// TERM to all its processes, KILL to what is left. None of them survives.
   void stop();
   const std::filesystem::path& log() const { return log_; }
 
  private:
-  Engine(ProcessGroup group, std::filesystem::path log, std::filesystem::path record);
+  Engine(ProcessGroup group, const EngineOptions& options, std::filesystem::path record);
 
   std::optional<ProcessGroup> group_;
   std::filesystem::path log_, record_;
+  Json description_;                 ///< what the record says but for the processes
+  std::set<ProcessIdentity> noted_;  ///< that it has
 };
 
 /// What the end of a log says about why an engine died, and what to try; the last lines themselves where nothing
@@ -55,8 +61,9 @@ std::string explain_death(const std::filesystem::path& log, const std::optional<
 /// The last line of a log that says something.
 std::string last_line(const std::filesystem::path& log);
 
-/// Engines that earlier runs of this program started and, killed themselves, did not end. They are ended now,
-/// by recorded process id and start time. Returns what there is to say, but for how to go on when that is `resume`.
+/// Engines that earlier runs of this program started and, killed themselves, did not end. They are ended now: the
+/// processes that the record names by id and start time, and what has come of these. Returns what there is to say, but
+/// for how to go on when that is `resume`.
 std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const std::string& resume = {});
 
 /// A TCP port that is free on `host` (an IP address or name) now; `wanted` itself when that is not 0.

@@ -49,11 +49,11 @@ std::optional<Unreachable> obstacle(const Definition& definition, const Stage& s
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.compute_capability && options.compute_capability != 0 &&
       options.compute_capability < *stage.compute_capability)
-    return Unreachable{&definition,
-                       fmt::format("its kernels need SM{}, this GPU is SM{}", *stage.compute_capability,
-                                   options.compute_capability),
-                       fmt::format("a GPU of compute capability {}.{} or more", *stage.compute_capability / 10,
-                                   *stage.compute_capability % 10)};
+    return Unreachable{
+        &definition,
+        fmt::format("its kernels need SM{}, this GPU is SM{}", *stage.compute_capability, options.compute_capability),
+        fmt::format("a GPU of compute capability {}.{} or more", *stage.compute_capability / 10,
+                    *stage.compute_capability % 10)};
   return {};
 }
 
@@ -135,9 +135,9 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
     if (std::any_of(choice.alternatives.begin(), choice.alternatives.end(),
                     [&](const auto& alternative) { return is_given(alternative[0]); }))
       continue;
-    const auto found = std::find_if(choice.alternatives.begin(), choice.alternatives.end(), [&](const auto& alternative) {
-      return known.empty() || known.contains(alternative[0]);
-    });
+    const auto found =
+        std::find_if(choice.alternatives.begin(), choice.alternatives.end(),
+                     [&](const auto& alternative) { return known.empty() || known.contains(alternative[0]); });
     const std::string first = fmt::format("{}", fmt::join(choice.alternatives[0], " "));
     if (found == choice.alternatives.end()) {
       fitted.notes.push_back(first + ": not known to the installed version, dropped");
@@ -159,6 +159,8 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
     for (const auto& [name, recipe] : recipes.engines) names.push_back(name);
     return fail("engine_unknown", "no engine is called {}; there are {}", options.engine, fmt::join(names, ", "));
   }
+  // It stands where options do: no command may take it for one.
+  if (options.model_name.starts_with('-')) return fail("model_unknown", "'{}' is no model", options.model_name);
   const bool names_page_size = options.launch_command.empty() && mentions(engine->second.flags, "{page_size}");
   EnginePlan plan;
   for (const Definition* definition : definitions) {
@@ -216,12 +218,14 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
         added.command.environment = with.environment;
         added.flags = engine->second.flags;
         if (options.capture == CaptureKind::level10)
-          added.flags.insert(added.flags.end(), engine->second.level10_flags.begin(), engine->second.level10_flags.end());
+          added.flags.insert(added.flags.end(), engine->second.level10_flags.begin(),
+                             engine->second.level10_flags.end());
         added.flags.insert(added.flags.end(), with.flags.begin(), with.flags.end());
         for (FlagChoice& choice : added.flags)
           for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);
       } else {
         added.command.arguments = fill_in(options.launch_command, values);
+        added.command.environment = options.launch_environment;
       }
       run = plan.runs.insert(plan.runs.end(), std::move(added));
     }

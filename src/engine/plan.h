@@ -31,18 +31,19 @@ CaptureFilter filter_for(const std::vector<const Binding*>& bindings);
 struct EnginePlanOptions {
   std::string engine = "sglang";
   std::string python = "python3";
-  std::string self;             ///< this program, for the simulated engine
-  std::string model_name;       ///< instead of the recipes'
-  int tensor_parallel = 0;      ///< 0: the definitions' and recipes'
-  std::vector<std::string> engine_flags;  ///< added to every run's, and taken over the recipes' of the same name
+  std::string self;                         ///< this program, for the simulated engine
+  std::string model_name;                   ///< instead of the recipes'
+  int tensor_parallel = 0;                  ///< 0: the definitions' and recipes'
+  std::vector<std::string> engine_flags;    ///< added to every run's, and taken over the recipes' of the same name
   std::vector<std::string> launch_command;  ///< instead of all that
+  std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
   CaptureKind capture = CaptureKind::level10;
-  int compute_capability = 0;   ///< of this machine's GPU, 90 for SM90; 0: not known
+  int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: not known
 };
 
 struct EngineRun {
   std::string profile;
-  std::string model;       ///< its name in the recipes; empty for --model-name and --launch-command
+  std::string model;  ///< its name in the recipes; empty for --model-name and --launch-command
   std::string model_path;
   int tensor_parallel = 1;
   std::int64_t page_size = 1;  ///< where the engine's flags ask for it

@@ -29,12 +29,10 @@ Hash128 to_key(const std::string& text) {
   return key;
 }
 
-Json tally_json(const Capture& capture, const Tally& tally) {
+Json tally_json(const Tally& tally) {
   Json json = Json::array();
   for (const auto& [key, item] : tally.items()) {
-    std::string example = item.example;
-    if (item.first < capture.size() && !key.function.empty()) example = capture.location(item.first);
-    json.push_back({key.code, key.function, key.detail, item.count, item.message, example});
+    json.push_back({key.code, key.function, key.detail, item.count, item.message, item.example});
   }
   return json;
 }
@@ -75,6 +73,7 @@ void read_survey(const Json& json, Survey& survey) {
   json.at("calls").get_to(survey.calls);
   json.at("graph_flushes").get_to(survey.graph_flushes);
   json.at("flashinfer_versions").get_to(survey.flashinfer_versions);
+  survey.is_simulated = json.value("simulated", false);
   for (const Json& process : json.at("processes")) survey.processes.insert({0, process.get<std::int64_t>(), 0});
   for (const auto& [function, counts] : json.at("functions").items())
     survey.functions[function] = {counts.at(0), counts.at(1), counts.at(2), counts.at(3), {}, {}};
@@ -85,7 +84,7 @@ void read_survey(const Json& json, Survey& survey) {
 
 Result<Json> read_state(const fs::path& folder) {
   CW_TRY(const std::string text, read_file(AT_FDCWD, (folder / state_file).string(), largest_state));
-  auto json = parse_json(text);
+  auto json = parse_json(text, trusted_json);
   if (!json || !json->is_object() || json->value("format", Json()) != format || !json->contains("more"))
     return fail("checkpoint_malformed", "{}: not a checkpoint of this version", (folder / state_file).string());
   return std::move(*json);
@@ -99,8 +98,8 @@ Result<Json> Checkpoint::stored_line(const Target* target, const Hash128& key, c
   const std::string id = workload_id(workload);
   const std::string blob = blob_path(workload, id);
   if (!blob.empty()) {
-    CW_CHECK(make_directories((folder_ / blob).parent_path()));
-    CW_CHECK(write_atomically(folder_ / blob, blob_content(workload), Durability::process));
+    CW_CHECK(make_private_directories((folder_ / blob).parent_path()));
+    CW_CHECK(write_atomically(folder_ / blob, blob_content(workload), Durability::process, Access::owner));
   }
   Json line = parse_json(workload_line(workload, id))->at("workload");
   stored_.emplace(Key{target, key}, std::pair(line, blob));
@@ -109,7 +108,7 @@ Result<Json> Checkpoint::stored_line(const Target* target, const Hash128& key, c
 
 Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, const Survey& survey, const Stash& stash,
                               const Json& more) {
-  CW_CHECK(make_directories(folder_));
+  CW_CHECK(make_private_directories(folder_));
   Json functions = Json::object(), processes = Json::array(), definitions = Json::object();
   for (const auto& [function, c] : survey.functions) functions[function] = {c.calls, c.bound, c.rejected, c.skipped};
   for (const WrapperId& process : survey.processes) processes.push_back(process.process);
@@ -145,12 +144,13 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                       {"calls", survey.calls},
                       {"graph_flushes", survey.graph_flushes},
                       {"flashinfer_versions", survey.flashinfer_versions},
+                      {"simulated", survey.is_simulated},
                       {"processes", std::move(processes)},
                       {"functions", std::move(functions)},
-                      {"tally", tally_json(capture, survey.tally)},
+                      {"tally", tally_json(survey.tally)},
                       {"definitions", std::move(definitions)},
                       {"more", more}};
-  CW_CHECK(write_atomically(folder_ / state_file, dump(state), Durability::process));
+  CW_CHECK(write_atomically(folder_ / state_file, dump(state), Durability::process, Access::owner));
   // What the stash has given up since, now that no state names it.
   std::error_code ignored;
   std::erase_if(stored_, [&](const auto& item) {
@@ -191,11 +191,12 @@ Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, Stash& stash
 Result<void> Checkpoint::mark(const Json& more) {
   CW_TRY(Json state, read_state(folder_));
   state["more"] = more;
-  return write_atomically(folder_ / state_file, dump(state), Durability::process);
+  return write_atomically(folder_ / state_file, dump(state), Durability::process, Access::owner);
 }
 
 Result<void> Checkpoint::conclude(const Json& more) {
-  CW_CHECK(write_atomically(folder_ / state_file, dump(Json{{"format", format}, {"more", more}}), Durability::process));
+  CW_CHECK(write_atomically(folder_ / state_file, dump(Json{{"format", format}, {"more", more}}), Durability::process,
+                            Access::owner));
   std::error_code ignored;
   fs::remove_all(folder_ / "blob", ignored);
   stored_.clear();

@@ -5,11 +5,14 @@
 #include <fcntl.h>
 
 #include "base/file.h"
+#include "base/redact.h"
 
 namespace cw {
 namespace {
 
-constexpr std::uint64_t largest_collection = std::uint64_t{1} << 30;
+// What is rewritten is in memory whole: some 400,000 workloads.
+constexpr std::uint64_t largest_collection = 128 << 20;
+constexpr JsonLimits collection_limits{.depth = 64, .items = 1'500'000};
 
 std::string_view name(PoolSize size) {
   return size == PoolSize::used ? "used" : size == PoolSize::pool ? "pool" : "compact";
@@ -64,7 +67,7 @@ Json definitions_json(const SanitizeOutcome& outcome) {
     json[definition.definition->name] = {{"calls", definition.calls},
                                          {"distinct", definition.distinct},
                                          {"derived_calls", definition.derived},
-                                          {"derived_because", std::move(cites)},
+                                         {"derived_because", std::move(cites)},
                                          {"workloads", std::move(kept)}};
     // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the workloads.
     if (definition.padded > 0) json[definition.definition->name]["padded_calls"] = definition.padded;
@@ -81,34 +84,38 @@ std::string collection_id(const Capture& capture, const Survey& survey) {
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
   const Survey& survey = outcome.survey;
   Json section = {{"id", collection_id(capture, survey)}, {"source", capture.kind()}};
-  if (!options.provenance.is_null()) section["run"] = options.provenance;
-  section.update({
-          {"flashinfer_versions", survey.flashinfer_versions},
-          {"processes", survey.processes.size()},
-          {"calls", survey.calls},
-          {"graph_flushes", survey.graph_flushes},
-          {"options", options_json(options)},
-          {"functions", functions_json(survey)},
-          {"definitions", definitions_json(outcome)},
-          {"defects", defects_json(survey)}});
+  const Json& run = options.provenance;
+  const bool says_simulated = run.is_object() && run.contains("simulated") && run.at("simulated") == true;
+  if (survey.is_simulated || says_simulated) section["simulated"] = true;
+  if (!run.is_null()) section["run"] = redact(run);
+  section.update({{"flashinfer_versions", survey.flashinfer_versions},
+                  {"processes", survey.processes.size()},
+                  {"calls", survey.calls},
+                  {"graph_flushes", survey.graph_flushes},
+                  {"options", options_json(options)},
+                  {"functions", functions_json(survey)},
+                  {"definitions", definitions_json(outcome)},
+                  {"defects", defects_json(survey)}});
   return section;
 }
 
-Result<void> write_collection(Publication& publication, const Dataset& dataset, const Capture& capture,
-                              const SanitizeOutcome& outcome, const SanitizeOptions& options) {
+Result<Json> known_collection(const Dataset& dataset) {
   const std::string path = (dataset.root / collection_file).string();
-  Json collection = {{"format", 1}, {"captures", Json::array()}};
-  const auto content = read_file(AT_FDCWD, path, largest_collection);
-  if (content) {
-    auto known = parse_json(*content);
-    if (!known || !known->is_object() || !known->contains("captures") || !known->at("captures").is_array())
-      return fail("collection_invalid",
-                  "{}: not a collection.json of this tool; move it away and run again (the workloads are written)",
-                  path);
-    collection = std::move(*known);
-  } else if (content.error().code != "not_found") {
-    return tl::unexpected(content.error());
-  }
+  auto content = read_file(AT_FDCWD, path, largest_collection);
+  if (!content && content.error().code == "not_found") return Json{{"format", 1}, {"captures", Json::array()}};
+  if (!content && content.error().code != "too_large") return tl::unexpected(content.error());
+
+  // By the rules of those who read it.
+  CW_CHECK(read_collection(dataset.root, [](std::size_t, const std::string&, Json) {}));
+  auto known = content ? parse_json(*content, collection_limits) : std::nullopt;
+  if (!known)
+    return fail("collection_invalid",
+                "{}: holds more than one run can add to; collect into a new folder and merge the two", path);
+  return std::move(*known);
+}
+
+Result<void> write_collection(Publication& publication, Json collection, const Capture& capture,
+                              const SanitizeOutcome& outcome, const SanitizeOptions& options) {
   Json section = collection_section(capture, outcome, options);
   const std::string id = string_member(section, "id");
   bool replaced = false;

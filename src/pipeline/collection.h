@@ -14,9 +14,12 @@ std::string collection_id(const Capture& capture, const Survey& survey);
 
 Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options);
 
-/// Puts the section into the dataset's collection.json. An unreadable collection.json is an error
-/// ("collection_invalid"): it is not overwritten.
-Result<void> write_collection(Publication& publication, const Dataset& dataset, const Capture& capture,
+/// The dataset's collection.json, or an empty one; read before anything is written. Error code "collection_invalid": it
+/// is not what its readers take, and never overwritten.
+Result<Json> known_collection(const Dataset& dataset);
+
+/// Puts the section into it, and it into the dataset.
+Result<void> write_collection(Publication& publication, Json collection, const Capture& capture,
                               const SanitizeOutcome& outcome, const SanitizeOptions& options);
 
 }  // namespace cw

@@ -46,8 +46,10 @@ class Sanitizer::Work {
       if (std::none_of(chosen_.begin(), chosen_.end(),
                        [&input](const Definition* d) { return d->input(input) != nullptr; }))
         return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
-    survey_options_ = {
-        .policy = options_.policy, .selected = {chosen_.begin(), chosen_.end()}, .progress = options_.progress};
+    survey_options_ = {.policy = options_.policy,
+                       .selected = {chosen_.begin(), chosen_.end()},
+                       .progress = options_.progress,
+                       .slowness = options_.slowness};
     if (stash_)
       survey_options_.on_distinct = [this](const CallInContext& context, const Target& target, const Hash128& key) {
         for (const Observation& observation : binder_.bind(context).observations) {
@@ -71,7 +73,7 @@ class Sanitizer::Work {
     return checkpoint.save(capture_, binder_, surveyor_->current(), *stash_, more);
   }
 
-  void advance() { surveyor_->advance(); }
+  bool advance(Deadline deadline) { return surveyor_->advance(deadline); }
 
   std::vector<Progress> progress() const {
     std::vector<Progress> all;
@@ -79,7 +81,8 @@ class Sanitizer::Work {
     for (const Definition* definition : chosen_) {
       Progress progress{.definition = definition};
       const Target* target = target_of(*definition);
-      if (const auto counts = survey.definitions.find(target); target != nullptr && counts != survey.definitions.end()) {
+      if (const auto counts = survey.definitions.find(target);
+          target != nullptr && counts != survey.definitions.end()) {
         progress.calls = counts->second.calls;
         progress.calls_since_new = counts->second.calls - counts->second.calls_at_last_cell;
         progress.distinct = survey.collector.distinct(target);
@@ -100,6 +103,7 @@ class Sanitizer::Work {
       CW_TRY(publication, Publication::begin(dataset_.root));
       outcome_.recovered = publication->recovered();
     }
+    CW_TRY(Json collection, known_collection(dataset_));
     outcome_.survey = surveyor_->finish();
 
     std::vector<NewWorkloads> additions;
@@ -112,7 +116,7 @@ class Sanitizer::Work {
       if (item.example.empty() && !key.function.empty()) item.example = capture_.location(item.first);
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
-    CW_CHECK(write_collection(*publication, dataset_, capture_, outcome_, options_));
+    CW_CHECK(write_collection(*publication, std::move(collection), capture_, outcome_, options_));
     return std::move(outcome_);
   }
 
@@ -146,8 +150,7 @@ class Sanitizer::Work {
     for (const Assumption& assumption : target->binding->assumptions) outcome.cites[assumption.name] = assumption.cite;
     std::vector<Entry> entries = outcome_.survey.collector.take(target);
     outcome.distinct = entries.size();
-    if (stash_)
-      std::erase_if(entries, [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
+    if (stash_) std::erase_if(entries, [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
     if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
@@ -265,8 +268,8 @@ Result<void> Sanitizer::save(Checkpoint& checkpoint, const Json& more) const {
   return work_->save(checkpoint, more);
 }
 
-void Sanitizer::advance() {
-  work_->advance();
+bool Sanitizer::advance(Deadline deadline) {
+  return work_->advance(deadline);
 }
 
 std::vector<Progress> Sanitizer::progress() const {
@@ -289,6 +292,7 @@ std::size_t DefinitionOutcome::added() const {
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
                                  const SanitizeOptions& options) {
   CW_TRY(Sanitizer sanitizer, Sanitizer::begin(capture, dataset, bindings, options, Sanitizer::Source::lasting));
+  sanitizer.advance();
   return sanitizer.finish();
 }
 

@@ -22,6 +22,7 @@ struct SanitizeOptions {
   bool is_dry_run = false;                    ///< writes nothing
   Json provenance;                            ///< how the capture was made, for collection.json; null: not known
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
+  std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
 };
 
 /// A workload that the capture gave and the selection kept.
@@ -52,8 +53,8 @@ struct DefinitionOutcome {
 
 struct SanitizeOutcome {
   std::vector<DefinitionOutcome> definitions;  ///< those asked for, by name
-  Survey survey;           ///< without its counts by target; those are in `definitions`
-  std::size_t recovered = 0;  ///< blobs of an interrupted run that were taken back
+  Survey survey;                               ///< without its counts by target; those are in `definitions`
+  std::size_t recovered = 0;                   ///< blobs of an interrupted run that were taken back
 };
 
 /// How a definition fares while a capture grows.
@@ -62,12 +63,12 @@ struct Progress {
   std::uint64_t calls = 0;
   std::uint64_t calls_since_new = 0;  ///< since one had var axes in an octave where none had been
   std::size_t distinct = 0;
-  std::size_t cells = 0;  ///< octaves of the var axes that were met
+  std::size_t cells = 0;                                      ///< octaves of the var axes that were met
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis
 };
 
 /// Sanitizes a capture that still grows: advance() as often as there is something new, finish() once, which
-/// takes what is left, selects and writes. All references must outlive it.
+/// selects and writes. All references must outlive it.
 class Sanitizer {
  public:
   enum class Source {
@@ -86,7 +87,8 @@ class Sanitizer {
   /// Of a vanishing capture. Error codes: those of writing.
   Result<void> save(Checkpoint& checkpoint, const Json& more) const;
 
-  void advance();
+  /// Takes what the capture has got since; until `deadline`. Whether that was all.
+  bool advance(Deadline deadline = Deadline::max());
   std::vector<Progress> progress() const;  ///< of the definitions asked for
   std::uint64_t calls() const;
   /// Error codes: "disk_full", "locked", and those of writing.

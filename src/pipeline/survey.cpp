@@ -1,9 +1,12 @@
 #include "pipeline/survey.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <thread>
 #include <unordered_map>
 
 #include <tbb/parallel_pipeline.h>
@@ -13,8 +16,12 @@
 namespace cw {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr std::size_t batch_size = 64;
 constexpr std::size_t most_batches = 16;
+// Where there is a deadline, batches are as small as it takes: those under way are finished after it.
+constexpr std::chrono::milliseconds batch_time{4};
 
 struct BoundWorkload {
   const Target* target;
@@ -76,7 +83,8 @@ class Surveyor::Run {
   Run(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options)
       : capture_(capture), binder_(binder), options_(options), association_(bindings) {}
 
-  void advance() {
+  bool advance(Deadline deadline) {
+    deadline_ = deadline;
     using Mode = tbb::filter_mode;
     tbb::parallel_pipeline(
         most_batches,
@@ -89,37 +97,63 @@ class Surveyor::Run {
         }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
           return bind(std::move(batch));
         }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
+    note_examples();
+    return next_ == capture_.size();
   }
 
   void restore(Survey survey) { survey_ = std::move(survey); }
   const Survey& current() const { return survey_; }
 
   Survey finish() {
-    advance();
     // Calls that waited to the end for a neighbour.
     const auto rest = std::make_shared<Batch>();
     rest->begin = rest->end = capture_.size();
     association_.finish(rest->ready);
     count(*bind(rest));
-    for (const CaptureDefect& defect : capture_.defects()) survey_.tally.add_defect(defect.code, defect.message);
-    for (auto& [key, item] : survey_.tally.items())
-      if (item.first < capture_.size() && !key.function.empty()) item.example = capture_.location(item.first);
+    for (const CaptureDefect& defect : capture_.defects())
+      survey_.tally.add_defect(defect.code, defect.message, defect.count);
+    note_examples();
     return std::move(survey_);
   }
 
  private:
+  // While the calls are there: a capture may forget them.
+  void note_examples() {
+    for (auto& [key, item] : survey_.tally.items())
+      if (item.example.empty() && item.first < capture_.size() && !key.function.empty())
+        item.example = capture_.location(item.first);
+  }
+
   BatchPtr take(tbb::flow_control& flow) {
-    if (next_ == capture_.size()) {
+    if (next_ == capture_.size() || Clock::now() >= deadline_) {
       flow.stop();
       return nullptr;
     }
     auto batch = std::make_shared<Batch>();
     batch->begin = next_;
-    next_ = batch->end = std::min(next_ + batch_size, capture_.size());
+    next_ = batch->end = std::min(next_ + next_batch_size(), capture_.size());
     return batch;
   }
 
+  std::size_t next_batch_size() const {
+    if (deadline_ == Deadline::max()) return batch_size;
+    const auto call = std::max<std::int64_t>(nanoseconds_a_call_, 1);
+    return static_cast<std::size_t>(
+        std::clamp<std::int64_t>(std::chrono::nanoseconds(batch_time).count() / call, 1, batch_size));
+  }
+
+  // Of reading and binding, the parts that run in parallel; the latest counts for a quarter.
+  void note_pace(Clock::time_point begin, std::size_t calls) const {
+    if (deadline_ == Deadline::max() || calls == 0) return;
+    const auto now = std::chrono::nanoseconds(Clock::now() - begin).count() / static_cast<std::int64_t>(calls);
+    const std::int64_t before = nanoseconds_a_call_;
+    nanoseconds_a_call_ = before == 0 ? now : (3 * before + now) / 4;
+  }
+
   BatchPtr read(BatchPtr batch) const {
+    const auto begin = Clock::now();
+    if (options_.slowness > Clock::duration())
+      std::this_thread::sleep_for(options_.slowness * (batch->end - batch->begin));
     for (std::size_t i = batch->begin; i < batch->end; ++i) {
       if (!options_.reads_everything && !association_.is_relevant(capture_.function(i))) {
         batch->calls.emplace_back(nullptr);
@@ -134,6 +168,7 @@ class Surveyor::Run {
         capture_.release(i);
       }
     }
+    note_pace(begin, batch->end - batch->begin);
     return batch;
   }
 
@@ -220,6 +255,7 @@ class Surveyor::Run {
         counts.skipped += calls;
       }
       if (call && *call && options_.reads_everything) describe(**call, counts);
+      survey_.is_simulated = survey_.is_simulated || (call && *call && (*call)->is_simulated);
       if (call && *call && !(*call)->flashinfer_version.empty())
         survey_.flashinfer_versions.insert((*call)->flashinfer_version);
     }
@@ -296,6 +332,8 @@ class Surveyor::Run {
   mutable OutcomeCache cache_;
   Survey survey_;
   std::size_t next_ = 0;
+  Deadline deadline_ = Deadline::max();
+  mutable std::atomic<std::int64_t> nanoseconds_a_call_ = 0;  ///< 0: not known yet
 };
 
 void ShapeRange::add(const Tensor& tensor) {
@@ -313,8 +351,8 @@ Surveyor::Surveyor(const Capture& capture, const BindingSet& bindings, const Bin
     : run_(std::make_unique<Run>(capture, bindings, binder, options)) {}
 Surveyor::~Surveyor() = default;
 
-void Surveyor::advance() {
-  run_->advance();
+bool Surveyor::advance(Deadline deadline) {
+  return run_->advance(deadline);
 }
 
 void Surveyor::restore(Survey survey) {
@@ -330,7 +368,9 @@ Survey Surveyor::finish() {
 }
 
 Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options) {
-  return Surveyor(capture, bindings, binder, options).finish();
+  Surveyor surveyor(capture, bindings, binder, options);
+  surveyor.advance();
+  return surveyor.finish();
 }
 
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,

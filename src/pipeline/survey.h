@@ -21,6 +21,7 @@ struct SurveyOptions {
   std::set<const Definition*> selected;  ///< empty: all
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
+  std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
   /// Told of every distinct workload when it is first seen, while its calls can still be read.
   std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
@@ -43,8 +44,8 @@ struct FunctionCounts {
 };
 
 struct DefinitionCounts {
-  std::uint64_t calls = 0;                       ///< bound to it
-  std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
+  std::uint64_t calls = 0;                                    ///< bound to it
+  std::map<std::string, std::uint64_t> derived;               ///< calls by what had to be derived
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis, in the definition's order
   std::uint64_t padded = 0;                                   ///< calls with sequences that are none, to fill a batch
   std::set<std::vector<int>> cells;                           ///< octaves of the var axes that were met
@@ -57,24 +58,26 @@ struct Survey {
   std::map<std::string, FunctionCounts> functions;
   std::map<const Target*, DefinitionCounts> definitions;
   std::set<std::string> flashinfer_versions;
+  bool is_simulated = false;  ///< some call was made by our own engine
   std::set<WrapperId> processes;
   std::uint64_t graph_flushes = 0;
   Collector collector;
   Tally tally;
 };
 
-/// Surveys a capture that may still grow: advance() takes the calls that came since the last time. All
-/// references must outlive it.
+/// Surveys a capture that may still grow: advance() takes the calls that came since the last time, all of them or as
+/// many as `deadline` allows. All references must outlive it.
 class Surveyor {
  public:
   Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
   ~Surveyor();
-  void advance();
+  /// Whether all that the capture holds were taken.
+  bool advance(Deadline deadline = Deadline::max());
   /// Goes on from what an earlier process saw of the same collection; before the first advance().
   void restore(Survey survey);
   /// What was seen up to now.
   const Survey& current() const;
-  /// Takes what is left, and the calls that waited for another. Once, at the end.
+  /// Takes the calls that waited for another. Once, at the end; what advance() did not come to is not taken.
   Survey finish();
 
  private:

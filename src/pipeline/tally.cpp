@@ -43,8 +43,7 @@ constexpr std::array warnings{
     "captured_in_cuda_graph", "call_unfinished", "plan_missing",        "plan_in_doubt", "order_in_doubt",
     "scalar_unknown",         "input_missing",   "input_shape",         "dtype",         "unnamed_arguments",
     "capture_warmup",         "no_binding",      "existing_unreadable", "axes_unknown",  "other_half_missing",
-    "calls_missing",          "events_lost",     "calls_over_budget",   "values_lost",
-    "values_in_graph",
+    "calls_missing",          "events_lost",     "calls_over_budget",   "values_lost",   "values_in_graph",
 };
 
 template <typename List>
@@ -71,6 +70,7 @@ void Tally::add(std::string_view code, std::string_view function, std::string_vi
   if (position >= item.first) return;
   item.first = position;
   item.message = message;
+  item.example.clear();
 }
 
 }  // namespace cw

@@ -36,7 +36,9 @@ class Tally {
   /// `detail` becomes part of the key when `grouped`.
   void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
            bool grouped, std::uint64_t count = 1);
-  void add_defect(std::string_view code, std::string_view message) { add(code, "", message, 0, false); }
+  void add_defect(std::string_view code, std::string_view message, std::uint64_t count = 1) {
+    add(code, "", message, 0, false, count);
+  }
 
   std::map<TallyKey, TallyItem>& items() { return items_; }
   const std::map<TallyKey, TallyItem>& items() const { return items_; }

@@ -9,8 +9,8 @@ Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched, co
                                                  const BindingSet& bindings, SanitizeOptions options) {
   CW_TRY(auto live, follow_capture(watched.folder, watched.kind, !watched.keeps_dumps));
   std::unique_ptr<Watcher> watcher(new Watcher(std::move(live), watched, std::move(options)));
-  CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_,
-                                          Sanitizer::Source::vanishing));
+  CW_TRY(auto sanitizer,
+         Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_, Sanitizer::Source::vanishing));
   watcher->sanitizer_.emplace(std::move(sanitizer));
   return watcher;
 }
@@ -38,7 +38,7 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
   std::filesystem::remove_all(done, error);
   std::filesystem::rename(watched.folder, done, error);
   std::filesystem::remove_all(error ? watched.folder : done, error);
-  return make_directories(watched.folder);
+  return make_private_directories(watched.folder);
 }
 
 Result<Json> Watcher::restore() {
@@ -48,20 +48,24 @@ Result<Json> Watcher::restore() {
   return more;
 }
 
-Result<void> Watcher::poll() {
-  CW_CHECK(live_->poll());
-  sanitizer_->advance();
-  return {};
+Result<Polled> Watcher::poll(Deadline deadline) {
+  CW_TRY(const bool has_read_all, live_->poll(deadline));
+  return Polled{has_read_all, sanitizer_->advance(deadline)};
 }
 
-Result<void> Watcher::drain() {
-  CW_CHECK(live_->finish());
-  sanitizer_->advance();
-  return {};
+Result<Polled> Watcher::drain(Deadline deadline) {
+  if (!std::exchange(is_finished_, true)) CW_CHECK(live_->finish());
+  return Polled{true, sanitizer_->advance(deadline)};
+}
+
+void Watcher::keep_the_rest() {
+  keeps_rest_ = true;
+  live_->keep_the_rest();
 }
 
 Result<SanitizeOutcome> Watcher::finish() {
-  const auto drained = drain();  // what was dealt with before counts all the same
+  const auto drained =
+      keeps_rest_ ? Result<Polled>(Polled{}) : drain();  // what was dealt with before counts all the same
   auto outcome = sanitizer_->finish();
   if (outcome && !drained) outcome->survey.tally.add_defect("unreadable_folder", drained.error().message);
   return outcome;

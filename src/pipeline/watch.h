@@ -9,10 +9,16 @@
 namespace cw {
 
 struct WatchOptions {
-  std::filesystem::path folder;      ///< of dumps or recordings; must exist
+  std::filesystem::path folder;  ///< of dumps or recordings; must exist
   CaptureKind kind = CaptureKind::level10;
   bool keeps_dumps = false;          ///< no dump is deleted
   std::filesystem::path checkpoint;  ///< a folder for what save() writes; empty: it is not called
+};
+
+/// What a slice of watching came to.
+struct Polled {
+  bool has_read_all = true;   ///< all that the folder tells of
+  bool has_taken_all = true;  ///< and dealt with it
 };
 
 class Watcher {
@@ -37,11 +43,14 @@ class Watcher {
   /// Writes the checkpoint. Error codes: those of writing.
   Result<void> save(const Json& more) { return sanitizer_->save(checkpoint_, more); }
 
-  /// Deals with what was completed since the last time.
-  Result<void> poll();
-  /// The writers have ended: deals with the rest.
-  Result<void> drain();
-  /// Deals with the rest, selects and writes.
+  /// Deals with what was completed since the last time, until `deadline`: what one call and the folder's listing take
+  /// may come on top.
+  Result<Polled> poll(Deadline deadline = Deadline::max());
+  /// The writers have ended: deals with the rest, likewise.
+  Result<Polled> drain(Deadline deadline = Deadline::max());
+  /// From now on nothing is deleted: what was not dealt with is for another process.
+  void keep_the_rest();
+  /// Deals with the rest, unless that is kept; selects and writes.
   Result<SanitizeOutcome> finish();
 
   const Sanitizer& sanitizer() const { return *sanitizer_; }
@@ -49,16 +58,23 @@ class Watcher {
   const Capture& capture() const { return live_->capture(); }
   /// Calls that have begun and are not complete.
   std::size_t pending() const { return live_->pending(); }
+  /// Bytes of the capture on the disk, as far as poll() has come.
+  std::uint64_t disk() const { return live_->disk(); }
 
  private:
   Watcher(std::unique_ptr<LiveCapture> live, WatchOptions watched, SanitizeOptions options)
-      : live_(std::move(live)), watched_(std::move(watched)), options_(std::move(options)), checkpoint_(watched_.checkpoint) {}
+      : live_(std::move(live)),
+        watched_(std::move(watched)),
+        options_(std::move(options)),
+        checkpoint_(watched_.checkpoint) {}
 
   std::unique_ptr<LiveCapture> live_;
   WatchOptions watched_;
   SanitizeOptions options_;
   Checkpoint checkpoint_;
   std::optional<Sanitizer> sanitizer_;
+  bool is_finished_ = false;  ///< nothing is written any more
+  bool keeps_rest_ = false;
 };
 
 }  // namespace cw

@@ -22,7 +22,8 @@ std::string bound_of(const Transform& step) {
   std::string_view text = step.argument->text();
   if (!text.starts_with("plan.") || !text.ends_with("[-1]")) return {};
   text = text.substr(5, text.size() - 9);
-  const bool is_name = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string_view::npos;
+  const bool is_name = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+                       std::string_view::npos;
   return std::string(is_name ? text : std::string_view());
 }
 
@@ -39,7 +40,8 @@ Json steering_values(const BindingSet& bindings) {
       Json& bounds = values[function][parameter];
       if (bounds.is_null()) bounds = Json::array();
       for (const Transform& step : input.transforms)
-        if (const std::string bound = bound_of(step); !bound.empty() && std::find(bounds.begin(), bounds.end(), bound) == bounds.end())
+        if (const std::string bound = bound_of(step);
+            !bound.empty() && std::find(bounds.begin(), bounds.end(), bound) == bounds.end())
           bounds.push_back(bound);
     }
   }
@@ -54,7 +56,8 @@ Result<fs::path> cache_folder() {
   fs::path base = from("XDG_CACHE_HOME");
   if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
   if (base.empty()) return state_folder();
-  CW_CHECK(make_directories(base / "collect-workloads"));
+  // Python runs what lies there: nobody else may put anything into it.
+  CW_CHECK(ensure_private_directory(base / "collect-workloads"));
   return base / "collect-workloads";
 }
 
@@ -66,13 +69,16 @@ Result<void> check_rules(const Json& config) {
     if (found == config.end()) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
     const bool is_map = std::string_view(name) == "decorators";
     if (is_map ? !found->is_object() : !found->is_array())
-      return fail("rules_invalid", "the recorder's rules: `{}` is no {}", name, is_map ? "map of modules to names" : "list");
+      return fail("rules_invalid", "the recorder's rules: `{}` is no {}", name,
+                  is_map ? "map of modules to names" : "list");
     for (const auto& [key, item] : found->items()) {
-      const bool is_right = is_map                             ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
-                            : std::string_view(name) == "state" ? is_text(item)
-                                                               : item.is_object() && is_text(item.value("module", Json())) &&
-                                                                     is_text(item.value("name", Json()));
-      if (!is_right) return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be", key, name);
+      const bool is_right =
+          is_map ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
+          : std::string_view(name) == "state"
+              ? is_text(item)
+              : item.is_object() && is_text(item.value("module", Json())) && is_text(item.value("name", Json()));
+      if (!is_right)
+        return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be", key, name);
     }
   }
   return {};
@@ -112,7 +118,8 @@ Result<fs::path> unpack_recorder(const Json& config) {
   digest.add(config_text);
   CW_TRY(const fs::path cache, cache_folder());
   if (cache.string().find(':') != std::string::npos)
-    return fail("cache_unusable", "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons", cache.string());
+    return fail("cache_unusable", "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons",
+                cache.string());
   const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
   std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());
   files.push_back({"config.json", config_text});
@@ -122,11 +129,13 @@ Result<fs::path> unpack_recorder(const Json& config) {
       return known && *known == file.content;
     });
   };
+  std::error_code error;
+  if (fs::exists(folder, error)) CW_CHECK(ensure_private_directory(folder));
   if (is_whole()) return folder;
   // Made beside and renamed: others may be unpacking the same, and processes may be using what is there.
   CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
-  for (const BuiltInFile& file : files) CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process));
-  std::error_code error;
+  for (const BuiltInFile& file : files)
+    CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process, Access::owner));
   fs::rename(beside.path(), folder, error);
   if (!error || is_whole()) return folder;
   // What is there is damaged: file by file.
@@ -137,9 +146,11 @@ Result<fs::path> unpack_recorder(const Json& config) {
   return folder;
 }
 
-std::vector<std::pair<std::string, std::string>> recorder_environment(const fs::path& kit, const RecordOptions& options) {
+std::vector<std::pair<std::string, std::string>> recorder_environment(const fs::path& kit,
+                                                                      const RecordOptions& options) {
   std::string path = kit.string();
-  if (const char* before = std::getenv("PYTHONPATH"); before != nullptr && *before != 0) path += std::string(":") + before;
+  if (const char* before = std::getenv("PYTHONPATH"); before != nullptr && *before != 0)
+    path += std::string(":") + before;
   std::vector<std::pair<std::string, std::string>> variables{
       {"PYTHONPATH", path},
       {"COLLECT_WORKLOADS_RECORD", fs::absolute(options.folder).string()},

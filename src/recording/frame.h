@@ -18,7 +18,7 @@
 namespace cw::recording {
 
 inline constexpr std::size_t frame_header_size = 17;
-inline constexpr std::size_t most_payload = 1u << 30;
+inline constexpr std::size_t most_payload = 64u << 20;  ///< the largest, index tensors, have 16 MB
 
 /// The frame of one payload of at most `most_payload` bytes.
 std::string make_frame(std::string_view payload);
@@ -31,7 +31,7 @@ struct Frame {
   };
   Status status;
   std::string_view payload;  ///< of a whole one; points into the bytes that were given
-  std::size_t size = 0;      ///< of the frame; where the payload is damaged also what its header says, else 0
+  std::size_t size = 0;      ///< of the frame, as far as its header is there and makes sense; else 0
 };
 
 /// The frame at the front of `bytes`.

@@ -31,13 +31,10 @@ CaptureSummary to_capture(const CollectionSection& section) {
                          {},
                          {},
                          {},
-                         false};
+                         section.is_simulated};
   for (const auto& [name, definition] : section.definitions)
     if (unsigned_member(definition, "calls") > 0) capture.definitions.push_back(name);
-  if (const auto run = head.find("run"); run != head.end() && run->is_object()) {
-    capture.run = *run;
-    capture.is_simulated = run->contains("simulated") && run->at("simulated") == true;
-  }
+  if (const auto run = head.find("run"); run != head.end() && run->is_object()) capture.run = *run;
   if (const auto functions = head.find("functions"); functions != head.end() && functions->is_object())
     for (const auto& [name, counts] : functions->items())
       if (counts.is_object()) capture.functions[name] = counts;
@@ -258,6 +255,7 @@ Json to_json(const CaptureSummary& capture) {
                        {"example", defect.example}});
   return {{"id", capture.id},
           {"source", capture.source},
+          {"simulated", capture.is_simulated},
           {"run", capture.run},
           {"flashinfer_versions", capture.flashinfer_versions},
           {"calls", capture.calls},

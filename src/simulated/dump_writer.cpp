@@ -237,13 +237,14 @@ std::string DumpWriter::write(const DumpCall& call) {
         R"("output_metadata": {{{}}}, "tensor_info": {{"input_tensor_keys": [{}], "output_tensor_keys": [{}], "input_size_bytes": {}, )"
         R"("input_size_mb": {:#}{}}}, "tensor_details": {{{}{}}}, "tensor_format": "safetensors", "function_signature": "{}", "versions": )"
         R"({{"torch": "2.11.0+cu130", "python": "3.12.3 (main) [GCC 13.3.0]", "flashinfer": "0.6.15.post1"}}, "execution_status": "{}", )"
-        R"("graph_capture": {}{}, "dump_dir": {}}})"
+        R"("graph_capture": {}{}{}, "dump_dir": {}}})"
         "\n",
         call.function, call.module, sequence, time, process_, fmt::join(metadata, ", "),
         has_returned && !call.result ? R"("result": null)" : "", fmt::join(keys, ", "), has_result ? R"("result")" : "",
         input_bytes, megabytes(input_bytes), outputs, fmt::join(details, ", "),
         has_result ? fmt::format(R"(, "result": {{{}}})", detail(*call.result)) : "", call.signature, status,
-        call.graph_capture, call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "", python_json(folder.string()));
+        call.graph_capture, call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "",
+        kind_ == Clock::real ? R"(, "simulated": true)" : "", python_json(folder.string()));
   };
   const auto append = [&](const std::string& text) {
     std::ofstream(folder / "metadata.jsonl", std::ios::app) << text;

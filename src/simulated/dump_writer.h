@@ -47,7 +47,10 @@ struct DumpCall {
 
 class DumpWriter {
  public:
-  enum class Clock { standing, real };  ///< standing: 2026-11-22 10:00, moved by tick(), for tests
+  /// standing: 2026-11-22 10:00, moved by tick(), for tests. real: the simulated engine's, whose records are marked as
+  /// such
+  /// ("simulated"), so that no workload made of them is taken for a kernel's.
+  enum class Clock { standing, real };
 
   DumpWriter(std::filesystem::path folder, int process, Clock clock = Clock::standing);
 

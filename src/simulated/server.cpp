@@ -17,7 +17,13 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using Tcp = asio::ip::tcp;
 
-constexpr std::size_t largest_body = 64 << 20;
+constexpr std::string_view server_name = "collect-workloads (simulated)";
+// What clients may make us hold or wait for. A client that is idle, or takes or sends nothing, for so long is let go.
+constexpr std::size_t largest_body = 8 << 20, most_bodies = 64 << 20;  ///< of one request; of all that are being read
+constexpr std::size_t most_unsent = 1 << 20;                           ///< of an answer, before its reader is too slow
+constexpr std::size_t most_connections = 8192;
+constexpr std::chrono::seconds idle_limit{120}, transfer_limit{30};
+constexpr std::chrono::milliseconds accept_pause{100};  ///< while there are no more descriptors
 constexpr std::int64_t largest_answer = 1 << 20;
 
 // Words and pieces of words of at most four letters: about as many tokens as a real tokenizer makes of English.
@@ -47,29 +53,77 @@ bool flag(const Json& object, const char* name) {
 
 struct Service {
   Service(const ServerOptions& given, asio::io_context& executor)
-      : options(given), context(executor), ready_at(executor), signals(executor) {}
+      : options(given), context(executor), ready_at(executor), signals(executor), accept_again(executor) {}
   const ServerOptions& options;
   asio::io_context& context;
-  asio::steady_timer ready_at, signals;
+  asio::steady_timer ready_at, signals, accept_again;
   bool is_ready = false;
   std::unique_ptr<Scheduler> scheduler;
+  std::size_t connections = 0;
+  std::size_t body_bytes = 0;  ///< announced by requests that are being read
 };
 
 // One connection: requests one after the other, answers streamed as tokens come.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(Tcp::socket socket, Service& service)
-      : socket_(std::move(socket)), service_(service), timer_(service.context) {}
+      : socket_(std::move(socket)), service_(service), timer_(service.context), watchdog_(service.context) {
+    ++service_.connections;
+  }
+  ~Session() {
+    --service_.connections;
+    give_back_body();
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
   void read() {
     parser_.emplace();
     parser_->body_limit(largest_body);
-    http::async_read(socket_, buffer_, *parser_,
-                     [self = shared_from_this()](beast::error_code error, std::size_t) {
-                       if (!error) self->handle();
-                     });
+    expect_within(idle_limit);
+    http::async_read_header(socket_, buffer_, *parser_,
+                            [self = shared_from_this()](beast::error_code error, std::size_t) {
+                              if (!error) self->read_body();
+                            });
   }
 
  private:
+  void read_body() {
+    // A length that is not told is taken for the largest.
+    announced_ = static_cast<std::size_t>(std::min<std::uint64_t>(
+        parser_->content_length().value_or(parser_->chunked() ? largest_body : 0), largest_body));
+    service_.body_bytes += announced_;
+    if (service_.body_bytes > most_bodies) {
+      request_ = {};
+      request_.keep_alive(false);
+      return answer(503, R"({"error": {"message": "too many large requests at a time"}})");
+    }
+    expect_within(transfer_limit);
+    http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, std::size_t) {
+      self->watchdog_.cancel();
+      if (!error) self->handle();
+      self->give_back_body();
+    });
+  }
+
+  void give_back_body() { service_.body_bytes -= std::exchange(announced_, 0); }
+
+  // Without a sign of the client until then the connection is closed; what waits for it fails.
+  void expect_within(std::chrono::seconds limit) {
+    watchdog_.expires_after(limit);
+    watchdog_.async_wait([weak = weak_from_this()](beast::error_code error) {
+      const auto self = weak.lock();
+      if (!error && self) self->drop();
+    });
+  }
+
+  void drop() {
+    beast::error_code ignored;
+    socket_.close(ignored);
+    is_done_ = true;
+    if (service_.scheduler && id_ != 0) service_.scheduler->cancel(id_);
+  }
+
   enum class Format { generate, completion, chat };
 
   void handle() {
@@ -100,6 +154,7 @@ class Session : public std::enable_shared_from_this<Session> {
     const SchedulerOptions& scheduler = service_.options.scheduler;
     return {{"model_path", service_.options.model},
             {"version", "simulated"},
+            {"simulated", true},
             {"max_total_num_tokens", scheduler.max_total_tokens},
             {"page_size", 1},
             {"tp_size", scheduler.tensor_parallel},
@@ -111,9 +166,11 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void answer(unsigned status, std::string body) {
     head_ = fmt::format(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", status,
-        std::string(http::obsolete_reason(static_cast<http::status>(status))), body.size(), body);
+        "HTTP/1.1 {} {}\r\nServer: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", status,
+        std::string(http::obsolete_reason(static_cast<http::status>(status))), server_name, body.size(), body);
+    expect_within(transfer_limit);
     asio::async_write(socket_, asio::buffer(head_), [self = shared_from_this()](beast::error_code error, std::size_t) {
+      self->watchdog_.cancel();
       if (!error && self->request_.keep_alive()) self->read();
     });
   }
@@ -124,6 +181,7 @@ class Session : public std::enable_shared_from_this<Session> {
     using Fault = ServerOptions::Fault;
     if (service_.options.fault == Fault::error_500) return answer(500, R"({"error": {"message": "internal"}})");
     const auto body = parse_json(request_.body());
+    request_.body() = std::string();
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
     GenerateRequest request;
     format_ = format;
@@ -145,7 +203,8 @@ class Session : public std::enable_shared_from_this<Session> {
     } else if (body->contains("messages") && (*body)["messages"].is_array()) {
       std::string text;
       for (const Json& message : (*body)["messages"])
-        if (message.is_object()) text += string_member(message, "role") + "\n" + string_member(message, "content") + "\n";
+        if (message.is_object())
+          text += string_member(message, "role") + "\n" + string_member(message, "content") + "\n";
       request.prompt = tokenize(text);
     }
     if (request.prompt.empty()) return bad_request("no prompt");
@@ -167,7 +226,10 @@ class Session : public std::enable_shared_from_this<Session> {
       asio::post(self->service_.context, [self, event] { self->take(event); });
     };
     if (is_streaming_)
-      pieces_ = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
+      pieces_ = fmt::format(
+          "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+          "Transfer-Encoding: chunked\r\n\r\n",
+          server_name);
     id_ = service_.scheduler->submit(std::move(request));
   }
 
@@ -207,7 +269,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Json piece(const TokenEvent& event) const {
     const Json reason = event.is_last ? Json("length") : Json(nullptr);
-    if (format_ == Format::generate) return {{"text", text_}, {"output_ids", Json::array()}, {"meta_info", meta(event)}};
+    if (format_ == Format::generate)
+      return {{"text", text_}, {"output_ids", Json::array()}, {"meta_info", meta(event)}};
     if (format_ == Format::completion)
       return {{"id", std::to_string(id_)},
               {"object", "text_completion"},
@@ -233,13 +296,16 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Writes what has gathered; what comes meanwhile goes with the next write.
   void write() {
+    if (is_writing_ && pieces_.size() > std::max(most_unsent, 4 * text_.size())) return drop();  // nobody reads
     if (is_writing_ || pieces_.empty()) return;
     is_writing_ = true;
+    expect_within(transfer_limit);
     sending_.swap(pieces_);
     pieces_.clear();
     asio::async_write(socket_, asio::buffer(sending_),
                       [self = shared_from_this()](beast::error_code error, std::size_t) {
                         self->is_writing_ = false;
+                        self->watchdog_.cancel();
                         if (error) {
                           self->is_done_ = true;
                           return self->service_.scheduler->cancel(self->id_);
@@ -251,8 +317,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Tcp::socket socket_;
   Service& service_;
-  asio::steady_timer timer_;
-  beast::flat_buffer buffer_;
+  asio::steady_timer timer_, watchdog_;
+  beast::flat_buffer buffer_{largest_body + (64 << 10)};
+  std::size_t announced_ = 0;  ///< of the body that is being read
   std::optional<http::request_parser<http::string_body>> parser_;
   http::request<http::string_body> request_;
   Format format_ = Format::generate;
@@ -265,7 +332,12 @@ class Session : public std::enable_shared_from_this<Session> {
 void accept(Tcp::acceptor& acceptor, Service& service) {
   acceptor.async_accept([&](beast::error_code error, Tcp::socket socket) {
     if (error == asio::error::operation_aborted) return;
-    if (!error) {
+    if (error) {  // out of descriptors, most likely: asking at once again would be all that is done
+      service.accept_again.expires_after(accept_pause);
+      service.accept_again.async_wait([&](beast::error_code) { accept(acceptor, service); });
+      return;
+    }
+    if (service.connections < most_connections) {
       socket.set_option(Tcp::no_delay(true), error);
       std::make_shared<Session>(std::move(socket), service)->read();
     }

@@ -1,12 +1,13 @@
 // A branch of any git remote, by git and git-lfs themselves, with the user's own configuration and credentials.
 //
 // The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is compared.
+#include <algorithm>
 #include <ctime>
 
 #include "base/console.h"
 #include "base/file.h"
+#include "base/git.h"
 #include "base/output.h"
-#include "base/process.h"
 #include "submit/plan.h"
 
 namespace cw {
@@ -23,6 +24,11 @@ std::string today() {
   char text[16];
   std::strftime(text, sizeof text, "%Y%m%d", &parts);
   return text;
+}
+
+// What an op type looks like in a branch's name.
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
 std::string first_line(const std::string& text) {
@@ -46,12 +52,9 @@ class GitSubmitter final : public Submitter {
 
  private:
   Result<std::string> git(std::vector<std::string> arguments, bool in_clone = true) {
-    Command command{{"git"},
-                    // Nobody is there to answer; blobs are fetched only when they are asked for.
-                    {{"GIT_TERMINAL_PROMPT", "0"}, {"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}},
-                    in_clone ? clone_ : fs::path()};
-    command.arguments.insert(command.arguments.end(), std::make_move_iterator(arguments.begin()),
-                             std::make_move_iterator(arguments.end()));
+    Command command = git_command(std::move(arguments), in_clone ? clone_ : fs::path());
+    // Blobs are fetched only when they are asked for.
+    command.environment.insert(command.environment.end(), {{"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}});
     auto output = cw::run(command, git_limit);
     if (output) return output;
     if (output.error().code == "spawn_failed") return fail("git_missing", "{}", output.error().message);
@@ -75,7 +78,8 @@ class GitSubmitter final : public Submitter {
         (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
       return fail("git_identity", "git does not know who you are: there would be no author for the commit");
     options_.progress("cloning without blobs");
-    CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", options_.remote, clone_.string()}, false));
+    CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", options_.remote, clone_.string()},
+                 false));
     // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote stays a text.
     CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
     CW_CHECK(git({"config", "core.symlinks", "false"}));
@@ -102,7 +106,7 @@ class GitSubmitter final : public Submitter {
     CW_CHECK(commit(outcome));
     is_committed_ = true;
     options_.progress("pushing " + outcome.branch);
-    CW_CHECK(git({"push", "--quiet", "origin", outcome.branch}));
+    CW_CHECK(git({"push", "--quiet", "--", "origin", branch_ref(outcome.branch) + ":" + branch_ref(outcome.branch)}));
     return outcome;
   }
 
@@ -127,7 +131,7 @@ class GitSubmitter final : public Submitter {
   }
 
   Result<void> fetch_lfs(const std::vector<std::string>& paths) {
-    CW_CHECK(git({"lfs", "pull", "--include", fmt::format("{}", fmt::join(paths, ",")), "--exclude", ""}));
+    CW_CHECK(git({"lfs", "pull", fmt::format("--include={}", fmt::join(paths, ",")), "--exclude="}));
     return {};
   }
 
@@ -139,23 +143,27 @@ class GitSubmitter final : public Submitter {
       op_type = op_type.empty() || op_type == compared.op_type ? compared.op_type : "mixed";
       if (op_type == "mixed") break;
     }
-    CW_TRY(const std::string listed, git({"ls-remote", "--heads", "origin", "workloads-*"}));
+    // Whoever may push there chooses the names: only those of our own form are looked at.
+    CW_TRY(const std::string listed, git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
     std::vector<std::string> names;
     for (std::size_t at = 0; at < listed.size();) {
       const std::size_t end = std::min(listed.find('\n', at), listed.size());
       const std::string line = listed.substr(at, end - at);
       at = end + 1;
-      if (const std::size_t slash = line.find("refs/heads/"); slash != std::string::npos)
-        names.push_back(line.substr(slash + 11));
+      const std::size_t name = line.find("\trefs/heads/");
+      if (name != std::string::npos && is_submission_branch(line.substr(name + 12)))
+        names.push_back(line.substr(name + 12));
     }
     for (const std::string& name : names) {
-      CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "origin", name}));
+      CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "--", "origin", branch_ref(name)}));
       CW_TRY(const std::string subject, git({"log", "-1", "--format=%s%n%H", "FETCH_HEAD"}));
       if (subject.find(fmt::format("[{}]", outcome.proposal.fingerprint)) == std::string::npos) continue;
       outcome.branch = name;
       outcome.was_there = true;
       return {};
     }
+    std::replace_if(
+        op_type.begin(), op_type.end(), [](char c) { return !is_plain(c); }, '_');
     const std::string stem = fmt::format("workloads-{}-{}", today(), op_type);
     outcome.branch = stem;
     for (int i = 2; std::find(names.begin(), names.end(), outcome.branch) != names.end(); ++i)
@@ -196,6 +204,27 @@ class GitSubmitter final : public Submitter {
 };
 
 }  // namespace
+
+bool is_submission_branch(std::string_view name) {
+  constexpr std::string_view prefix = "workloads-";
+  constexpr std::size_t date_digits = 8;
+  const auto take = [&name](auto is_wanted) {
+    std::size_t count = 0;
+    while (count < name.size() && is_wanted(name[count])) ++count;
+    name.remove_prefix(count);
+    return count;
+  };
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto take_dash = [&name] {
+    const bool is_there = name.starts_with('-');
+    if (is_there) name.remove_prefix(1);
+    return is_there;
+  };
+  if (!name.starts_with(prefix)) return false;
+  name.remove_prefix(prefix.size());
+  if (take(is_digit) != date_digits || !take_dash() || take(is_plain) == 0) return false;
+  return name.empty() || (take_dash() && take(is_digit) > 0 && name.empty());
+}
 
 std::string printable_remote(const std::string& remote) {
   const std::size_t scheme = remote.find("://");

@@ -52,6 +52,9 @@ struct SubmitFailure {
   std::filesystem::path kept{};  ///< a clone with the commit in it
 };
 
+/// Whether a branch has a name of the form that submit gives: workloads-YYYYMMDD-OP, and perhaps -N behind it.
+bool is_submission_branch(std::string_view name);
+
 /// A git URL without the user, password and query that it may have in it.
 std::string printable_remote(const std::string& remote);
 

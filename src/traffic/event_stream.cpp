@@ -11,16 +11,14 @@ std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise
 }  // namespace
 
 void EventStream::take(std::string_view bytes) {
-  for (;;) {
+  while (!is_garbage_) {
     const std::size_t end = bytes.find('\n');
     if (end == std::string_view::npos) {
       line_ += bytes;
-      if (line_.size() > largest_line) {
-        is_garbage_ = true;
-        line_.clear();
-      }
+      if (line_.size() > largest_line) give_up();
       return;
     }
+    if (line_.size() + end > largest_line) return give_up();
     if (line_.empty()) {
       line(bytes.substr(0, end));
     } else {
@@ -30,6 +28,11 @@ void EventStream::take(std::string_view bytes) {
     }
     bytes.remove_prefix(end + 1);
   }
+}
+
+void EventStream::give_up() {
+  is_garbage_ = true;
+  line_ = std::string();
 }
 
 StreamTotals EventStream::totals() const {

@@ -1,4 +1,5 @@
-// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines, "[DONE]" at the end.
+// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines, "[DONE]" at the
+// end.
 //
 // Events are counted as they come and only the last is kept: with SGLang it carries the totals, with the OpenAI APIs
 // the usage, and parsing each of a thousand streams' events would cost more than all the rest.
@@ -25,7 +26,7 @@ class EventStream {
   void take(std::string_view bytes);
 
   std::size_t events() const { return events_; }
-  /// Something was no event.
+  /// Something was no event, or longer than any: what comes after it is not looked at.
   bool is_garbage() const { return is_garbage_; }
   /// The stream ended as it should.
   bool is_done() const { return is_done_; }
@@ -34,9 +35,10 @@ class EventStream {
   StreamTotals totals() const;
 
  private:
-  static constexpr std::size_t largest_line = 64 << 20;
+  static constexpr std::size_t largest_line = 1 << 20;
 
   void line(std::string_view text);
+  void give_up();
 
   std::string line_, last_;
   std::size_t events_ = 0;

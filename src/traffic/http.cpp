@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include <boost/asio/buffer.hpp>
+#include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -21,7 +22,7 @@ namespace http = boost::beast::http;
 constexpr std::size_t receive_size = 64 << 10;
 constexpr std::size_t most_rejected = 300;
 constexpr std::uint32_t largest_header = 256 << 10;
-constexpr std::uint64_t largest_body = std::uint64_t{1} << 30;
+constexpr int most_blocks = 16;  ///< at a time, of one connection
 
 }  // namespace
 
@@ -76,22 +77,20 @@ bool HttpServer::try_other_address(std::size_t failed) {
 }
 
 std::string HttpServer::post(std::string_view path, std::string_view body) const {
-  return fmt::format("POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", prefix_,
-                     path, authority_, body.size(), body);
+  return fmt::format("POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+                     prefix_, path, authority_, body.size(), body);
 }
 
 struct HttpExchange::Impl {
-  Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) {
-    begin_answer();
-  }
+  Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) { begin_answer(); }
 
   void begin_answer() {
     parser.emplace();
     parser->eager(true);
     parser->header_limit(largest_header);
-    parser->body_limit(largest_body);
+    // Of a stream only its lines are kept. (Without any limit, Beast 1.74 refuses all that says its length.)
+    parser->body_limit(std::numeric_limits<std::uint64_t>::max());
     parser->on_chunk_body(on_chunk);  // by reference
-    delivered = 0;
   }
 
   State fail_with(State state, std::string what) {
@@ -120,35 +119,27 @@ struct HttpExchange::Impl {
 
   State receive(bool has_ended, const std::function<void(std::string_view)>& body) {
     thread_local std::string block(receive_size, '\0');
-    for (;;) {
+    for (int blocks = 0; blocks < most_blocks; ++blocks) {
       const ssize_t count = ::recv(socket.get(), block.data(), block.size(), 0);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0 && errno == EAGAIN) return State::under_way;
       if (count < 0) return lost(errno);
-      if (count == 0) return end(body);
+      if (count == 0) return end();
       has_answer = true;
       const State state = guarded_parse({block.data(), static_cast<std::size_t>(count)}, body);
       if (state != State::under_way) return state;
       if (static_cast<std::size_t>(count) < block.size() && !has_ended) return state;
     }
+    return State::has_more;
   }
 
   // An answer without a length ends with the connection.
-  State end(const std::function<void(std::string_view)>& body) {
+  State end() {
     if (!has_answer || parser->is_done()) return lost(0);
     boost::system::error_code code;
     parser->put_eof(code);
     if (code || !parser->is_done()) return lost(0);
-    sink = &body;
-    deliver();
     return State::done;
-  }
-
-  // What came of a body without chunks.
-  void deliver() {
-    const std::string_view whole = parser->get().body();
-    if (whole.size() > delivered) take(whole.substr(delivered));
-    delivered = whole.size();
   }
 
   // Beast throws at a field of more than 64 KB.
@@ -161,6 +152,7 @@ struct HttpExchange::Impl {
   }
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
+    thread_local std::string plain(2 * largest_header, '\0');  // of a body without chunks, until it is handed on
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
@@ -168,15 +160,20 @@ struct HttpExchange::Impl {
     }
     while (!bytes.empty() && !parser->is_done()) {
       boost::system::error_code code;
-      const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), bytes.size()), code);
+      parser->get().body() = {plain.data(), plain.size(), true};
+      const std::size_t used =
+          parser->put(boost::asio::buffer(bytes.data(), std::min(bytes.size(), plain.size())), code);
+      if (const std::size_t taken = plain.size() - parser->get().body().size; taken > 0) take({plain.data(), taken});
       bytes.remove_prefix(used);
-      if (code == http::error::need_more) break;
-      if (!code && parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
+      if (code == http::error::need_more || code == http::error::need_buffer) code = {};
       if (code) return fail_with(State::malformed, code.message());
+      if (used == 0) break;  // the rest of a header or a chunk's size is to come
+      if (parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
     }
+    if (!parser->is_done() && bytes.size() > largest_header)
+      return fail_with(State::malformed, fmt::format("a header or chunk size of more than {} bytes", largest_header));
     std::string left(bytes);
     rest.swap(left);
-    if (parser->is_header_done()) deliver();
     return parser->is_done() ? State::done : State::under_way;
   }
 
@@ -190,14 +187,13 @@ struct HttpExchange::Impl {
   FileDescriptor socket;
   bool is_reused, has_answer = false;
   std::size_t sent = 0, wanted = 0;
-  std::size_t delivered = 0;  ///< of a body without chunks
   const std::function<void(std::string_view)>* sink = nullptr;  ///< while parse() runs
   std::function<std::size_t(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk =
       [this](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
         take({piece.data(), piece.size()});
         return piece.size();
       };
-  std::optional<http::response_parser<http::string_body>> parser;
+  std::optional<http::response_parser<http::buffer_body>> parser;
   std::string rest;  ///< of a header or chunk size that is not whole yet
   std::string rejected, error;
   std::optional<State> failed;  ///< while sending

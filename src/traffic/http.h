@@ -1,15 +1,23 @@
-// HTTP/1.1 as a load generator needs it: many kept-alive connections to one server, answers in pieces as they come. Framing
-// (headers, chunks) is Boost.Beast's parser; a piece costs one recv() and no allocation. libcurl, which did this before,
-// runs every transfer twice a wake-up (7.88, multi_socket()), three times the cost.
+// HTTP/1.1 as a load generator needs it: many kept-alive connections to one server, answers in pieces as they come.
+// Framing (headers, chunks) is Boost.Beast's parser; a piece costs one recv() and no allocation. libcurl, which did
+// this before, runs every transfer twice a wake-up (7.88, multi_socket()), three times the cost.
+//
+// Nothing of an answer is kept but what its reader keeps; what a server may make us hold or wait for is bounded:
+//
+//   status line and headers   256 KB, and the same for the size line of a chunk with its extensions
+//   a line of an event stream 1 MB (event_stream.h)
+//   /health                   1 MB, server information 16 MB with a million values (traffic.h)
+//   one look at a connection  16 blocks of 64 KB: then it is the others' turn, and a signal's
+//   a request                 TrafficOptions: `timeout` without an event, `longest` in all, `most_extra_events`
 #pragma once
-
-#include <sys/socket.h>
 
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <sys/socket.h>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -50,6 +58,7 @@ class HttpExchange {
  public:
   enum class State {
     under_way,
+    has_more,  ///< under way, and there is more to read at once
     done,
     unreachable,  ///< no connection came about
     stale,        ///< the kept-alive connection had been closed; nothing was answered
@@ -65,13 +74,13 @@ class HttpExchange {
 
   /// Sends what can be sent now of `request`, which advance() is given again.
   void start(std::string_view request);
-  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the server has closed its side,
-  /// so that all has to be read now. `body` is told the pieces of an answer with status 200.
+  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the server has closed its
+  /// side, so that all has to be read now. `body` is told the pieces of an answer with status 200.
   State advance(std::string_view request, bool has_ended, const std::function<void(std::string_view)>& body);
 
   int socket() const;
-  bool is_sent() const;            ///< the whole request
-  unsigned status() const;         ///< of the answer; 0 before it
+  bool is_sent() const;                 ///< the whole request
+  unsigned status() const;              ///< of the answer; 0 before it
   const std::string& rejected() const;  ///< the beginning of an answer with another status than 200
   const std::string& error() const;     ///< what broke
   /// The answer has ended and the server keeps the connection.

@@ -89,9 +89,9 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
 
 struct Request {
   std::string body;
+  std::size_t number = 0;     ///< in the order of the prompts
   std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
   std::size_t tries = 0;
-  bool is_counted = false;  ///< among those of its schedule
   Clock::time_point not_before{};
 };
 
@@ -122,15 +122,14 @@ class Driver {
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
       ::setrlimit(RLIMIT_NOFILE, &files);
     const auto begin = Clock::now();
-    std::size_t skipped = options_.skip;
-    for (std::size_t i = 0; i < skipped && !is_exhausted_; ++i) CW_CHECK(next_request());
+    std::size_t end = 0;
     for (const Schedule& schedule : options_.schedules) {
-      const std::size_t left = schedule.requests - std::min(skipped, schedule.requests);
-      skipped -= schedule.requests - left;
-      CW_CHECK(run(schedule, left));
+      end += schedule.requests;
+      CW_CHECK(run(schedule, end));
       if (is_exhausted_ || is_stopping()) break;
     }
-    if (report_.sent == 0 && options_.skip == 0 && !is_stopping()) {
+    const bool has_earlier = options_.log != nullptr && options_.log->done() > 0;
+    if (report_.sent == 0 && !has_earlier && !is_stopping()) {
       const std::string why = prompts_.warning();
       return fail("no_prompts", "the source holds no prompts{}{}", why.empty() ? "" : ": ", why);
     }
@@ -139,21 +138,25 @@ class Driver {
     report_.per_token = percentiles(std::move(per_token_));
     report_.whole = percentiles(std::move(whole_));
     report_.is_stopped = is_stopping();
+    if (options_.log != nullptr) report_.sent_twice = options_.log->sent_twice();
     report_.warning = prompts_.warning();
     return std::move(report_);
   }
 
  private:
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  static constexpr std::chrono::milliseconds first_pause{100};  ///< before a request is tried again; then four times that
+  static constexpr std::chrono::milliseconds first_pause{
+      100};  ///< before a request is tried again; then four times that
   static constexpr int most_alone = 8;
-  static constexpr std::chrono::microseconds nap{100};           ///< times are off by no more
-  static constexpr std::chrono::milliseconds longest_doze{50};   ///< by so much an end may be late that comes sooner than the pace says
-  static constexpr std::int64_t most_unread = 64 << 10;          ///< bytes; sockets buffer 128 KB and more
+  static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
+  static constexpr std::chrono::milliseconds longest_doze{
+      50};  ///< by so much an end may be late that comes sooner than the pace says
+  static constexpr std::int64_t most_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
 
   bool is_stopping() const { return control_.is_stopped || stop_signal() != 0; }
 
-  Result<void> run(const Schedule& schedule, std::size_t left) {
+  // Requests up to number `end`.
+  Result<void> run(const Schedule& schedule, std::size_t end) {
     auto next_arrival = Clock::now();
     std::optional<Clock::time_point> stopped_at;
     for (;;) {
@@ -164,24 +167,26 @@ class Driver {
         return {};
       }
       const auto may_send = [&] {
-        return !stopping && !control_.is_paused && !lacks_sockets_ && (has_retry() || (left > 0 && !is_exhausted_)) &&
+        return !stopping && !control_.is_paused && !lacks_sockets_ && (has_retry() || has_more(end)) &&
                (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency);
       };
       // A few at a time: answers, stops and pauses are looked at in between.
       constexpr std::size_t most_at_once = 64;
-      for (std::size_t sent = 0; sent < most_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
-        CW_TRY(auto request, next_request());
+      for (std::size_t sent = 0;
+           sent < most_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
+        CW_TRY(auto request, next_request(end));
         if (!request) break;
-        if (!std::exchange(request->is_counted, true)) --left;
         send(std::move(*request));
         if (schedule.rate > 0) next_arrival += interval(schedule.rate);
       }
-      if (under_way_.empty() && retries_.empty() && (left == 0 || is_exhausted_)) return {};
-      wait(may_send() && schedule.rate == 0 ? Clock::now()
-           : schedule.rate > 0 && left > 0  ? next_arrival
-                                            : Clock::now() + std::chrono::milliseconds(50));
+      if (under_way_.empty() && retries_.empty() && !has_more(end)) return {};
+      wait(may_send() && schedule.rate == 0     ? Clock::now()
+           : schedule.rate > 0 && has_more(end) ? next_arrival
+                                                : Clock::now() + std::chrono::milliseconds(50));
     }
   }
+
+  bool has_more(std::size_t end) const { return next_number_ < end && !is_exhausted_; }
 
   bool has_retry() const { return !retries_.empty() && retries_.front().not_before <= Clock::now(); }
 
@@ -191,21 +196,28 @@ class Driver {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(-std::log(u) / rate));
   }
 
-  Result<std::optional<Request>> next_request() {
+  // The next one that is not done; its number and length do not depend on which are.
+  Result<std::optional<Request>> next_request(std::size_t end) {
     if (has_retry()) {
       Request request = std::move(retries_.front());
       retries_.pop_front();
       return request;
     }
-    CW_TRY(const auto prompt, prompts_.next());
-    if (!prompt) {
-      is_exhausted_ = true;
-      return std::nullopt;
+    while (next_number_ < end && !is_stopping()) {
+      CW_TRY(const auto prompt, prompts_.next());
+      if (!prompt) {
+        is_exhausted_ = true;
+        break;
+      }
+      const std::size_t number = next_number_++;
+      std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
+      length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
+      if (options_.output_tokens)
+        length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
+      if (options_.log != nullptr && options_.log->is_done(number)) continue;
+      return Request{body_of(*prompt, length, options_), number, options_.ignores_end ? length : 0};
     }
-    std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
-    length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
-    if (options_.output_tokens) length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
-    return Request{body_of(*prompt, length, options_), options_.ignores_end ? length : 0};
+    return std::nullopt;
   }
 
   void send(Request request) {
@@ -222,6 +234,8 @@ class Driver {
     ++report_.sent;
     control_.sent = report_.sent;
     control_.under_way = under_way_.size();
+    if (options_.log != nullptr && transfer.request.tries == 0) options_.log->note_sent(transfer.request.number);
+    if (options_.log != nullptr) control_.sent_twice = options_.log->sent_twice();
     begin(transfer);
   }
 
@@ -251,8 +265,9 @@ class Driver {
     epoll_event events[256];
     const int ready =
         ::epoll_wait(poll_.get(), events, 256, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 50)));
-    for (int i = 0; i < ready; ++i) 
-      advance(*static_cast<Transfer*>(events[i].data.ptr), (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    for (int i = 0; i < ready; ++i)
+      advance(*static_cast<Transfer*>(events[i].data.ptr),
+              (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
     // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost one wake-up.
     if (ready > 0 && ready < most_alone && under_way_.size() >= 2 * most_alone) std::this_thread::sleep_for(nap);
     const auto now = Clock::now();
@@ -261,15 +276,16 @@ class Driver {
     swept_ = now;
     for (auto transfer = under_way_.begin(); transfer != under_way_.end();) {
       Transfer& current = *transfer++;
-      if (now - current.heard > options_.timeout) finish(current, HttpExchange::State::timed_out);
+      if (now - current.heard > options_.timeout || now - current.sent > options_.longest)
+        finish(current, HttpExchange::State::timed_out);
     }
   }
 
   void advance(Transfer& transfer, bool has_ended = false) {
     const auto previous = transfer.heard;
     const std::size_t before = transfer.events.events();
-    const auto state = transfer.exchange.advance(transfer.wire, has_ended,
-                                                 [&](std::string_view body) { transfer.events.take(body); });
+    const auto state =
+        transfer.exchange.advance(transfer.wire, has_ended, [&](std::string_view body) { transfer.events.take(body); });
     const std::size_t news = transfer.events.events() - before;
     if (news > 0) {
       transfer.heard = transfer.last = Clock::now();
@@ -277,9 +293,19 @@ class Driver {
       control_.output_tokens += news;
     }
     if (state == HttpExchange::State::stale) return reconnect(transfer);
+    if (is_endless(transfer)) return finish(transfer, HttpExchange::State::malformed);
+    if (state == HttpExchange::State::has_more) return doze(transfer, Clock::duration(1));  // at the next turn
     if (state != HttpExchange::State::under_way) return finish(transfer, state);
-    const auto pause = before > 0 && news > 0 ? time_to_doze(transfer, (transfer.heard - previous) / news) : Clock::duration();
+    const auto pause =
+        before > 0 && news > 0 ? time_to_doze(transfer, (transfer.heard - previous) / news) : Clock::duration();
     doze(transfer, pause);
+  }
+
+  // A line that is longer than any, or more events than were asked for: nothing more is read of it.
+  bool is_endless(const Transfer& transfer) const {
+    const std::size_t asked = transfer.request.expected > 0 ? static_cast<std::size_t>(transfer.request.expected)
+                                                            : static_cast<std::size_t>(options_.most_output_tokens);
+    return transfer.events.is_garbage() || transfer.events.events() > asked + options_.most_extra_events;
   }
 
   // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the socket's buffer.
@@ -295,8 +321,7 @@ class Driver {
     const bool was_dozing = transfer.doze.has_value();
     if (was_dozing) dozing_.erase(*std::exchange(transfer.doze, std::nullopt));
     if (pause > Clock::duration()) transfer.doze = dozing_.emplace(transfer.heard + pause, &transfer);
-    if (was_dozing != transfer.doze.has_value())
-      listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
+    if (was_dozing != transfer.doze.has_value()) listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
   }
 
   // The server had closed the idle connection that was taken.
@@ -318,21 +343,25 @@ class Driver {
     if (status != 0) server_->note_reached();
     if (state != State::done) {
       kind = state == State::timed_out ? "timeout" : state == State::malformed ? "garbage" : "connection";
-      detail = state == State::timed_out ? fmt::format("no byte for {} s", options_.timeout.count()) : exchange.error();
+      detail = state == State::timed_out ? why_timed_out(transfer)
+               : !exchange.error().empty()
+                   ? exchange.error()
+                   : fmt::format("a stream that does not end as asked, after {} events", events.events());
     } else if (status != 200) {
       kind = fmt::format("http_{}", status);
       detail = exchange.rejected();
     } else {
       totals = events.totals();
       kind = events.is_garbage() || events.events() == 0 ? "garbage"
-             : !totals.error.empty()                      ? totals.error
-             : events.is_done()                           ? ""
-                                                          : "truncated";
+             : !totals.error.empty()                     ? totals.error
+             : events.is_done()                          ? ""
+                                                         : "truncated";
       detail = events.last().substr(0, 200);
     }
     const double now = seconds_between(transfer.sent, Clock::now());
     if (kind.empty()) {
       ++report_.completed;
+      if (options_.log != nullptr) options_.log->note_done(transfer.request.number);
       report_.input_tokens += totals.input;
       report_.output_tokens += totals.output;
       first_token_.push_back(seconds_between(transfer.sent, transfer.first));
@@ -349,6 +378,12 @@ class Driver {
     }
     control_.done = report_.completed;
     remove(transfer);
+  }
+
+  std::string why_timed_out(const Transfer& transfer) const {
+    const bool is_longest = Clock::now() - transfer.sent > options_.longest;
+    return is_longest ? fmt::format("no end after {} s", options_.longest.count())
+                      : fmt::format("no token for {} s", options_.timeout.count());
   }
 
   // Nothing of the request can have been worked on: no connection, or a server that says it is busy.
@@ -386,51 +421,16 @@ class Driver {
   FileDescriptor poll_;
   std::list<Transfer> under_way_;
   std::multimap<Clock::time_point, Transfer*> dozing_;  ///< by when to look again
-  std::vector<FileDescriptor> idle_;  ///< connections that are kept alive
+  std::vector<FileDescriptor> idle_;                    ///< connections that are kept alive
   Clock::time_point swept_;
   std::deque<Request> retries_;
+  std::size_t next_number_ = 0;  ///< of a request
   bool is_exhausted_ = false, lacks_sockets_ = false;
   TrafficReport report_;
   std::vector<double> first_token_, per_token_, whole_;
 };
 
-std::size_t append(char* data, std::size_t size, std::size_t count, void* user) {
-  static_cast<std::string*>(user)->append(data, size * count);
-  return size * count;
-}
-
 using CurlHandle = std::unique_ptr<CURL, void (*)(CURL*)>;
-
-CurlHandle make_get(const std::string& url, std::chrono::milliseconds limit, HttpAnswer& answer) {
-  CurlHandle handle(::curl_easy_init(), ::curl_easy_cleanup);
-  ::curl_easy_setopt(handle.get(), CURLOPT_URL, url.c_str());
-  ::curl_easy_setopt(handle.get(), CURLOPT_PROXY, "");
-  ::curl_easy_setopt(handle.get(), CURLOPT_NOSIGNAL, 1L);
-  ::curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(limit.count()));
-  ::curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, &append);
-  ::curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, &answer.body);
-  return handle;
-}
-
-Result<HttpAnswer> finished(CURL* handle, CURLcode code, const std::string& url, HttpAnswer answer) {
-  if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
-  ::curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &answer.status);
-  return answer;
-}
-
-Result<HttpAnswer> perform(const std::string& url, const std::string* body, std::chrono::milliseconds limit) {
-  HttpAnswer answer;
-  const CurlHandle handle = make_get(url, limit, answer);
-  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      ::curl_slist_append(nullptr, "Content-Type: application/json"), ::curl_slist_free_all);
-  if (body != nullptr) {
-    ::curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, headers.get());
-    ::curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDS, body->c_str());
-    ::curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body->size()));
-  }
-  const CURLcode code = ::curl_easy_perform(handle.get());
-  return finished(handle.get(), code, url, std::move(answer));
-}
 
 Json to_json(const Percentiles& p) {
   return {{"p50", p.p50}, {"p90", p.p90}, {"p99", p.p99}, {"mean", p.mean}};
@@ -447,6 +447,7 @@ Json to_json(const TrafficReport& report) {
           {"completed", report.completed},
           {"failed", report.failed},
           {"retried", report.retried},
+          {"sent_twice", report.sent_twice},
           {"errors", report.errors},
           {"input_tokens", report.input_tokens},
           {"output_tokens", report.output_tokens},
@@ -459,8 +460,15 @@ Json to_json(const TrafficReport& report) {
 }
 
 struct PendingGet::State {
-  State(const std::string& address, std::chrono::milliseconds limit)
-      : url(address), handle(make_get(url, limit, answer)), multi(::curl_multi_init()) {
+  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most)
+      : url(address), largest(most), handle(::curl_easy_init(), ::curl_easy_cleanup), multi(::curl_multi_init()) {
+    ::curl_easy_setopt(handle.get(), CURLOPT_URL, url.c_str());
+    ::curl_easy_setopt(handle.get(), CURLOPT_PROTOCOLS_STR, "http,https");
+    ::curl_easy_setopt(handle.get(), CURLOPT_PROXY, "");
+    ::curl_easy_setopt(handle.get(), CURLOPT_NOSIGNAL, 1L);
+    ::curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(limit.count()));
+    ::curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, &State::append);
+    ::curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, this);
     ::curl_multi_add_handle(multi, handle.get());
   }
   ~State() {
@@ -470,14 +478,32 @@ struct PendingGet::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
+  // Less than it was given ends the transfer (CURLE_WRITE_ERROR).
+  static std::size_t append(char* data, std::size_t size, std::size_t count, void* user) {
+    State& state = *static_cast<State*>(user);
+    state.is_too_large = state.answer.body.size() + size * count > state.largest;
+    if (state.is_too_large) return 0;
+    state.answer.body.append(data, size * count);
+    return size * count;
+  }
+
+  Result<HttpAnswer> finished(CURLcode code) {
+    if (is_too_large) return fail("too_large", "{}: an answer of more than {} bytes", url, largest);
+    if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
+    ::curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &answer.status);
+    return std::move(answer);
+  }
+
   std::string url;
+  std::size_t largest;
   HttpAnswer answer;
+  bool is_too_large = false;
   CurlHandle handle;
   CURLM* multi;
 };
 
-PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit)
-    : state_(std::make_unique<State>(url, limit)) {}
+PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest)
+    : state_(std::make_unique<State>(url, limit, largest)) {}
 PendingGet::PendingGet(PendingGet&&) noexcept = default;
 PendingGet& PendingGet::operator=(PendingGet&&) noexcept = default;
 PendingGet::~PendingGet() = default;
@@ -487,15 +513,20 @@ std::optional<Result<HttpAnswer>> PendingGet::poll() {
   ::curl_multi_perform(state_->multi, &running);
   const CURLMsg* const message = ::curl_multi_info_read(state_->multi, &left);
   if (message == nullptr || message->msg != CURLMSG_DONE) return std::nullopt;
-  return finished(state_->handle.get(), message->data.result, state_->url, std::move(state_->answer));
+  return state_->finished(message->data.result);
 }
 
-Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit) {
-  return perform(url, nullptr, limit);
+void PendingGet::wait(std::chrono::milliseconds limit) {
+  ::curl_multi_poll(state_->multi, nullptr, 0, static_cast<int>(limit.count()), nullptr);
 }
 
-Result<HttpAnswer> http_post(const std::string& url, const std::string& body, std::chrono::milliseconds limit) {
-  return perform(url, &body, limit);
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest) {
+  PendingGet request(url, limit, largest);
+  for (;;) {
+    if (auto answer = request.poll()) return std::move(*answer);
+    if (stop_signal() != 0) return fail("interrupted", "interrupted");
+    request.wait(std::chrono::milliseconds(100));
+  }
 }
 
 }  // namespace cw

@@ -14,13 +14,14 @@
 
 #include "base/json.h"
 #include "traffic/prompts.h"
+#include "traffic/request_log.h"
 
 namespace cw {
 
 enum class Endpoint {
-  generate,  ///< SGLang's /generate
+  generate,     ///< SGLang's /generate
   completions,  ///< OpenAI's /v1/completions
-  chat,      ///< OpenAI's /v1/chat/completions
+  chat,         ///< OpenAI's /v1/chat/completions
 };
 
 /// When requests are sent.
@@ -33,19 +34,21 @@ struct Schedule {
 struct TrafficOptions {
   std::string url = "http://127.0.0.1:30000";
   Endpoint endpoint = Endpoint::generate;
-  std::string model = "default";                ///< for the OpenAI endpoints
-  std::vector<Schedule> schedules;              ///< one after the other
-  std::size_t skip = 0;                         ///< requests of the schedules that an earlier run has dealt with
+  std::string model = "default";    ///< for the OpenAI endpoints
+  std::vector<Schedule> schedules;  ///< one after the other
+  RequestLog* log = nullptr;        ///< what it says is done is not sent; must outlive the traffic
   /// Instead of the data's: log-uniform in [low, high], so that every octave is met.
   std::optional<std::pair<std::int64_t, std::int64_t>> output_tokens;
-  std::int64_t default_output_tokens = 128;     ///< where the data say nothing
-  std::int64_t most_output_tokens = 1024;       ///< no answer is asked to be longer
-  bool ignores_end = true;                      ///< answers have the asked length, whatever the model says
+  std::int64_t default_output_tokens = 128;  ///< where the data say nothing
+  std::int64_t most_output_tokens = 1024;    ///< no answer is asked to be longer
+  bool ignores_end = true;                   ///< answers have the asked length, whatever the model says
   std::optional<double> temperature, top_p;
   std::optional<std::int64_t> top_k;
-  std::uint64_t seed = 1;                       ///< of arrivals and lengths
-  std::chrono::seconds timeout{600};            ///< without a byte from the server, a request has failed
-  std::size_t most_retries = 2;                 ///< for requests that the server cannot have seen
+  std::uint64_t seed = 1;                ///< of arrivals and lengths
+  std::chrono::seconds timeout{600};     ///< without an event from the server, a request has failed
+  std::chrono::seconds longest{7200};    ///< in all, whatever comes
+  std::size_t most_extra_events = 4096;  ///< past the tokens that were asked for, a stream is taken for endless
+  std::size_t most_retries = 2;          ///< for requests that the server cannot have seen
 };
 
 /// Seconds: 50th, 90th, 99th percentile and mean.
@@ -55,11 +58,12 @@ struct Percentiles {
 
 struct TrafficReport {
   std::size_t sent = 0, completed = 0, failed = 0, retried = 0;
+  std::size_t sent_twice = 0;  ///< in all runs: that one had under way when it ended
   std::uint64_t input_tokens = 0, output_tokens = 0;
   double seconds = 0;
-  Percentiles first_token;   ///< from sending to the first token
-  Percentiles per_token;     ///< between tokens after the first, mean of each request
-  Percentiles whole;         ///< whole requests
+  Percentiles first_token;                    ///< from sending to the first token
+  Percentiles per_token;                      ///< between tokens after the first, mean of each request
+  Percentiles whole;                          ///< whole requests
   std::map<std::string, std::size_t> errors;  ///< by kind: "http_500", "connection", "timeout", "garbage", …
   std::string example_error;
   bool is_stopped = false;  ///< before all was sent
@@ -73,7 +77,7 @@ struct TrafficControl {
   std::atomic<bool> is_paused = false;   ///< send no new requests
   std::atomic<bool> is_stopped = false;  ///< send no more, and give up those under way after `grace`
   std::chrono::milliseconds grace{0};
-  std::atomic<std::size_t> sent = 0, done = 0, failed = 0, under_way = 0;
+  std::atomic<std::size_t> sent = 0, done = 0, failed = 0, under_way = 0, sent_twice = 0;
   std::atomic<std::uint64_t> output_tokens = 0;
 };
 
@@ -83,28 +87,31 @@ Result<TrafficReport> drive(PromptSource& prompts, const TrafficOptions& options
 
 Json to_json(const TrafficReport& report);
 
-/// GET, with the status; error code "connection". For health checks and server information.
+/// How much of an answer is taken; a larger one is an error.
+inline constexpr std::size_t largest_health = 1 << 20, largest_information = 16 << 20;
+
+/// GET, with the status. For health checks and server information. Error codes: "connection", "too_large",
+/// "interrupted" (by a signal that stop_signal() tells).
 struct HttpAnswer {
   long status = 0;
   std::string body;
 };
-Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit = std::chrono::seconds(5));
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit = std::chrono::seconds(5),
+                            std::size_t largest = largest_health);
 /// A GET that is asked how it goes, for who has other things to do meanwhile.
 class PendingGet {
  public:
-  PendingGet(const std::string& url, std::chrono::milliseconds limit);
+  PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest = largest_health);
   PendingGet(PendingGet&&) noexcept;
   PendingGet& operator=(PendingGet&&) noexcept;
   ~PendingGet();
   /// The answer, once it is there; nothing before. Not to be called again after it.
   std::optional<Result<HttpAnswer>> poll();
+  /// Returns when there may be news, after `limit` at the latest.
+  void wait(std::chrono::milliseconds limit);
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
-/// POST of a JSON body.
-Result<HttpAnswer> http_post(const std::string& url, const std::string& body,
-                             std::chrono::milliseconds limit = std::chrono::seconds(5));
-
 }  // namespace cw

@@ -141,8 +141,10 @@ class Verifier {
       CW_TRY(const bool has_more, read_results(position));
       if (has_more) last = std::chrono::steady_clock::now();
       if (status) return to_string(*status);
-      if (stop_signal() != 0)
+      if (stop_signal() != 0) {
+        process.stop(std::chrono::seconds(1));
         return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
+      }
       // Before the first workload Python imports PyTorch.
       const std::chrono::seconds limit(begun_ ? options_.limit_seconds : std::max(options_.limit_seconds, start_limit));
       if (std::chrono::steady_clock::now() - last > limit) return fmt::format("nothing came for {} s", limit.count());
@@ -214,7 +216,7 @@ class Verifier {
     const std::string python = options_.engine_python.empty() ? options_.python : options_.engine_python;
     for (const fs::path& dumps : options_.dumps) {
       options_.progress(all_, all_, "replaying " + dumps.string());
-      const auto output = cw::run({{python, "-m", "flashinfer", "replay", "--dir", dumps.string()},
+      const auto output = cw::run({{python, "-m", "flashinfer", "replay", "--dir=" + dumps.string()},
                                    {{"PYTHONUTF8", "1"}, {"FLASHINFER_LOGLEVEL", "0"}, {"NO_COLOR", "1"}}},
                                   replay_limit);
       if (!output)

@@ -16,6 +16,9 @@ def value(words, *names, otherwise=None):
     for name in names:
         if name in words:
             return words[words.index(name) + 1]
+        for word in words:
+            if word.startswith(name + "="):
+                return word.partition("=")[2]
     return otherwise
 
 

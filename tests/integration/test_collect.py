@@ -18,6 +18,40 @@ DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
 RAGGED = "gqa_ragged_prefill_causal_h32_kv8_d128"
 
 
+# Notes each request when it comes and when its answer has been sent whole; calls nothing.
+ENGINE_THAT_NOTES = '''
+import http.server, json, sys, threading, time
+lock = threading.Lock()
+def note(event, prompt):
+    with lock, open(sys.argv[2], "a") as file:
+        file.write(json.dumps({"event": event, "prompt": prompt}) + "\\n")
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *arguments): pass
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self): self.answer(b"{}")
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        count = request["sampling_params"]["max_new_tokens"]
+        note("begun", request["text"])
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for token in list(range(1, count + 1)) + [None]:
+            data = "[DONE]" if token is None else json.dumps({"text": "t", "meta_info": {"prompt_tokens": 2, "completion_tokens": token}})
+            event = b"data: " + data.encode() + b"\\n\\n"
+            self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(event), event))
+            time.sleep(0.002)
+        self.wfile.write(b"0\\r\\n\\r\\n")
+        note("done", request["text"])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+'''
+
+
 class CollectTest(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="collect-test-")
@@ -95,6 +129,56 @@ class CollectTest(unittest.TestCase):
         run = self.collection()["run"]
         self.assertLess(run["peak_disk_bytes"], 30_000_000)
         self.assertGreater(self.collection()["calls"], 1000)
+
+    def slow(self, microseconds, *flags, **more):
+        """A watcher that takes so long for each call."""
+        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = str(microseconds)
+        return self.command(*flags, **more)
+
+    def test_the_disk_budget_is_kept_by_a_watcher_that_is_slow(self):
+        """Measured from outside, while the engine writes much faster than calls are dealt with."""
+        budget = 20_000_000
+        process = subprocess.Popen(self.slow(20000, "--disk-budget", "20MB", "--all-prompts", prompts=400), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, env=self.environment, cwd=self.folder)
+        self.addCleanup(process.kill)
+        most, begin, dumps = 0, time.time(), os.path.join(self.folder, "work", "run1", "dumps")
+        while process.poll() is None and time.time() - begin < 15:
+            found = subprocess.run(["du", "-sk", dumps], capture_output=True, text=True).stdout.split()
+            most = max(most, int(found[0]) * 1024 if found else 0)
+            time.sleep(0.05)
+        self.assertGreater(most, budget / 4)
+        self.assertLess(most, budget)
+        # And Ctrl-C is heard, however far behind it is.
+        begin = time.time()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 4 if not SANITIZED else 30, "two seconds, and the engine's own end")
+        self.assertEqual(process.returncode, 130, out + err)
+        lines = [line for line in err.splitlines() if " calls, " in line]
+        self.assertGreater(len(lines), 1, "progress is told meanwhile")
+        self.assertIn("engine frozen", err)
+        self.assertEqual(self.engines(), [])
+        # What was not dealt with is there, and is taken up.
+        self.assertIn("are kept", re.sub(r"\s+", " ", out))
+        before = self.collection()["calls"]
+        self.environment.pop("COLLECT_WORKLOADS_TEST_SLOWNESS_US")
+        self.resume("--num-prompts", "1")
+        self.assertGreater(self.collection()["calls"], before)
+        self.valid()
+
+    def test_ctrl_c_ends_watch_however_far_behind_it_is(self):
+        self.run_tool(self.command("--keep-dumps", prompts=30))
+        dumps = os.path.join(self.folder, "work", "run1", "dumps")
+        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = "20000"
+        process = subprocess.Popen([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=self.environment)
+        time.sleep(2)
+        begin = time.time()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 3 if not SANITIZED else 30)
+        self.assertIn("sanitize takes it", err)
+        self.assertGreater(len(os.listdir(dumps)), 100)
 
     def test_kept_dumps_give_the_same(self):
         self.run_tool(self.command("--keep-dumps", prompts=10))
@@ -263,6 +347,55 @@ class CollectTest(unittest.TestCase):
         self.assertNotIn("not_found", [defect["name"] for defect in section["defects"]])
         self.valid()
 
+    def test_what_was_not_done_is_sent_and_nothing_else(self):
+        """Killed again and again: in the end each request was done once, the long ones too, and what was under way at a kill is
+        counted as sent twice. An engine that notes what it is asked is the witness."""
+        asked = os.path.join(self.folder, "asked.jsonl")
+        engine = os.path.join(self.folder, "engine.py")
+        with open(engine, "w") as file:
+            file.write(ENGINE_THAT_NOTES)
+        count = 120
+        prompts = os.path.join(self.folder, "prompts.jsonl")
+        with open(prompts, "w") as file:
+            for i in range(count):
+                file.write(json.dumps({"prompt": f"request {i}", "output_tokens": 400 if i % 10 == 0 else 3}) + "\n")
+        command = self.command("--prompts", prompts, "--max-output-tokens", "400", "--all-prompts", "--capture", "level10",
+                               "--launch-command", f"python3 {engine} {{port}} {asked}", prompts=count)
+        at = command.index("--engine-args")
+        del command[at:at + 2]
+
+        def events():
+            try:
+                return [json.loads(line) for line in open(asked)]
+            except OSError:
+                return []
+
+        killed = 0
+        for turn in range(12):
+            words = command if turn == 0 else [BINARY, "collect", "--resume", os.path.join(self.folder, "work")]
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment, cwd=self.folder)
+            self.addCleanup(process.kill)
+            before, deadline = len(events()), time.time() + 20
+            while len(events()) < before + 9 + 3 * turn and process.poll() is None and time.time() < deadline:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                process.communicate()
+                break
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        self.assertGreater(killed, 3)
+        subprocess.run([BINARY, "collect", "--resume", os.path.join(self.folder, "work")], capture_output=True, env=self.environment, timeout=120)
+        begun = [e["prompt"] for e in events() if e["event"] == "begun"]
+        done = [e["prompt"] for e in events() if e["event"] == "done"]
+        self.assertEqual({f"request {i}" for i in range(count)}, set(done), "all of them, the longest too")
+        # A request that the engine had done may have been killed before we knew; no other is sent again.
+        twice = len(begun) - len(set(begun))
+        self.assertLessEqual(twice, killed * 8, "those that were under way")
+        state = json.load(open(os.path.join(self.folder, "work", "run1", "found", "state.json")))
+        self.assertEqual(state["more"]["requests"], count)
+        self.assertTrue(twice <= state["more"]["sent_twice"] <= killed * 8, (twice, state["more"]))
+
     def test_resume_after_the_engine_died(self):
         self.fault("die", ["--resume"], after=300, kept=True)
         file = os.path.join(self.folder, "work", "collect.json")
@@ -391,13 +524,15 @@ class CollectTest(unittest.TestCase):
                 self.assertIn(used, result.stdout)
                 self.assertIn("--disable-piecewise-cuda-graph instead", re.sub(r"\s+", " ", result.stdout))
                 self.assertIn("--disable-cuda-graph", result.stdout)
-                self.assertFalse(self.collection()["run"]["simulated"])
+                self.assertTrue(self.collection()["simulated"], "what stands in for it says what it is")
                 self.assertGreater(len(self.workloads(DECODE)), 0)
         self.assertIn("no conda environment", self.run_tool(self.sglang("--conda-env", "missing"), status=1).stderr)
         self.assertIn("there is no", self.run_tool(self.sglang("--venv", "missing"), status=1).stderr)
 
     def test_sglang_from_a_checkout(self):
-        git = lambda *words: subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True, text=True).stdout
+        def git(*words):
+            return subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], check=True, capture_output=True, text=True).stdout
+
         upstream, checkout = os.path.join(self.folder, "upstream"), os.path.join(self.folder, "tmp", "sglang")
         os.makedirs(os.path.join(upstream, "python"))
         git("init", "-q", "-b", "main", upstream)
@@ -409,19 +544,67 @@ class CollectTest(unittest.TestCase):
             if step == "one":
                 git("clone", "-q", upstream, checkout)
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
-        result = self.run_tool(self.sglang("--python", python))  # ./tmp/sglang is the default
-        self.assertIn("git -C tmp/sglang pull", result.stdout)
-        self.assertEqual(git("-C", checkout, "branch", "--show-current").strip(), "collect_workload_for_" + DECODE)
-        self.assertEqual(open(os.path.join(checkout, "python", "pyproject.toml")).read(), "# two\n")
-        self.assertIn(["-m", "pip", "install", "--quiet", "-e", "tmp/sglang/python"], self.asked())
-        # A tree with changes is used as it is, and said.
-        with open(os.path.join(checkout, "python", "pyproject.toml"), "w") as file:
+        branch = "collect_workload_for_" + DECODE
+        use = ("--python", python, "--sglang-path", "tmp/sglang")
+
+        def state():
+            return git("-C", checkout, "for-each-ref"), git("-C", checkout, "status", "--porcelain", "--branch"), open(project).read()
+
+        def tool(*flags):
+            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+            return re.sub(r"\s+", " ", self.run_tool(self.sglang(*flags)).stdout)
+
+        project = os.path.join(checkout, "python", "pyproject.toml")
+        before = state()
+        # One that lies where the original has it is left alone unless it is asked for, or somebody at a terminal says yes.
+        self.assertIn("tmp/sglang is left alone", tool("--python", python))
+        self.assertEqual(state(), before)
+        self.assertFalse(any("pip" in words for words in self.asked()))
+        # A dry run shows each command that would change something, and runs none.
+        shown = tool(*use, "--dry-run")
+        for command in ("fetch --quiet origin", f"checkout --quiet --no-track -b {branch} refs/remotes/origin/main --", "-m pip install --quiet -e"):
+            self.assertIn(command, shown)
+        self.assertEqual(state(), before)
+        self.assertFalse(any("pip" in words for words in self.asked()))
+
+        tool(*use)
+        self.assertEqual(git("-C", checkout, "branch", "--show-current").strip(), branch)
+        self.assertEqual(open(project).read(), "# two\n")
+        self.assertIn(["-m", "pip", "install", "--quiet", "-e", os.path.join(checkout, "python")], self.asked())
+        # A branch without commits of its own follows.
+        with open(os.path.join(upstream, "python", "pyproject.toml"), "w") as file:
+            file.write("# three\n")
+        git("-C", upstream, "commit", "-q", "-a", "-m", "three")
+        self.assertIn("-B " + branch, tool(*use))
+        self.assertEqual(open(project).read(), "# three\n")
+        # One with commits of its own, as the original skill tells people to make them, stays where it is.
+        with open(project, "w") as file:
+            file.write("# committed by a user\n")
+        git("-C", checkout, "commit", "-q", "-a", "-m", "own work")
+        own = git("-C", checkout, "rev-parse", "HEAD")
+        for other in ("main", branch):
+            git("-C", checkout, "checkout", "-q", other)
+            self.assertIn("has a commit of its own: it is not brought up to date", tool(*use))
+            self.assertEqual((git("-C", checkout, "rev-parse", branch), open(project).read()), (own, "# committed by a user\n"))
+        # So do commits that no branch names, a tree with changes, and a folder within somebody else's repository.
+        git("-C", checkout, "checkout", "-q", "--detach")
+        git("-C", checkout, "commit", "-q", "--allow-empty", "-m", "unnamed")
+        before = state()
+        self.assertIn("has commits that no branch names", tool(*use))
+        self.assertEqual(state(), before)
+        git("-C", checkout, "checkout", "-q", branch)
+        with open(project, "w") as file:
             file.write("# mine\n")
+        self.assertIn("has uncommitted changes", tool(*use))
+        self.assertEqual(open(project).read(), "# mine\n")
+        git("init", "-q", "-b", "main", self.folder)
+        git("-C", self.folder, "commit", "-q", "--allow-empty", "-m", "around it")
+        os.makedirs(os.path.join(self.folder, "plain", "python"))
+        self.assertIn("is no git checkout", tool("--python", python, "--sglang-path", "plain"))
+        self.assertEqual(git("-C", self.folder, "branch", "--show-current").strip(), "main")
+        shutil.rmtree(os.path.join(self.folder, ".git"))
+        self.assertNotIn("git -C", tool(*use, "--no-update"))
         shutil.rmtree(os.path.join(self.folder, "work"))
-        self.assertIn("has uncommitted changes", self.run_tool(self.sglang("--python", python)).stdout)
-        self.assertEqual(open(os.path.join(checkout, "python", "pyproject.toml")).read(), "# mine\n")
-        shutil.rmtree(os.path.join(self.folder, "work"))
-        self.assertNotIn("git -C", self.run_tool(self.sglang("--python", python, "--no-update")).stdout)
         missing = self.run_tool(self.sglang("--python", python, "--sglang-path", "nowhere"), status=1)
         self.assertIn("git clone https://github.com/sgl-project/sglang", missing.stderr)
 
@@ -450,6 +633,174 @@ class CollectTest(unittest.TestCase):
         self.run_tool(command + ["--capture", "level10"])
         self.assertEqual(self.collection()["run"]["engine"], "command")
         self.assertGreater(len(self.workloads(DECODE)), 0)
+
+    def serving(self, *words):
+        """A launch command with the simulated engine in it."""
+        command = self.command("--random-prompts", "--capture", "level10", "--launch-command", " ".join(words), prompts=10)
+        at = command.index("--engine-args")
+        del command[at:at + 2]
+        return command
+
+    def test_where_a_launch_command_listens(self):
+        serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384"
+        # The original's own form: the port that it names, in either spelling, and assignments in front as in a shell.
+        for words in ("--port 31990", "--port=31990"):
+            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+            result = self.run_tool(self.serving("SGLANG_FLASHINFER_USE_PAGED=0 A='b c'", serve, words))
+            self.assertIn("127.0.0.1:31990", result.stdout)
+            self.assertEqual(self.collection()["run"]["environment"], {"SGLANG_FLASHINFER_USE_PAGED": "0", "A": "b c"})
+        shown = self.run_tool(self.serving("A='b c'", serve, "--port 31990") + ["--dry-run"]).stdout
+        self.assertIn("A='b c' ", shown)
+        # Without one, what the engines are known for; else nothing is started.
+        self.assertIn("does not say where", self.run_tool(self.serving(serve), status=1).stderr)
+        self.assertIn("--port says 5", self.run_tool(self.serving(serve, "--port 31990") + ["--port", "5"], status=1).stderr)
+        self.assertIn("is no port", self.run_tool(self.serving(serve, "--port x"), status=1).stderr)
+        self.assertIn("there is no command", self.run_tool(self.serving("A=b"), status=1).stderr)
+        for name, port in (("sglang", 30000), ("vllm", 8000)):
+            script = os.path.join(self.folder, f"{name}.sh")
+            with open(script, "w") as file:
+                file.write(f"exec {serve} --port {port}\n")
+            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+            self.assertIn(f"127.0.0.1:{port}", self.run_tool(self.serving("sh", script)).stdout)
+
+    def test_secrets_go_nowhere(self):
+        """Each form of a secret in a launch command, its environment and the engine's own words: in no file that stays and in no output."""
+        values = [f"Zq{i:02d}x9Kv7Rw3Tb5Yn1Mc8Lp2Hd6" for i in range(60)]
+        left = iter(values)
+        forms = []
+        for flag in ("--api-key", "--admin-api-key", "--token", "--hf-token", "--password", "--secret", "--auth-token", "--ssl-keyfile-password", "--access-key",
+                     "--secret-key", "--private-key", "--credentials", "--passphrase", "--api_key", "--apikey"):
+            forms += [f"{flag} {next(left)}", f"{flag}={next(left)}"]
+        for prefix in ("hf_", "sk-", "sk-proj-", "ghp_", "glpat-", "nvapi-", "gsk_", "xoxb-"):
+            forms.append(f"--note {prefix}{next(left)}")
+        forms += [f"-H 'Authorization: Bearer {next(left)}'", f"-H 'X-Api-Key: {next(left)}'", f"--url https://user:{next(left)}@host/path",
+                  f"--url 'http://host/?token={next(left)}&a=b'", f"--json '{{\"api_key\": \"{next(left)}\"}}'", f"--cookie 'session_token={next(left)}'"]
+        environment = [f"{name}={next(left)}" for name in ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "MY_PASSWORD", "DB_SECRET")]
+        self.assertGreaterEqual(len(forms) + len(environment), 40)
+        used = [value for value in values if any(value in text for text in forms + environment)]
+        self.assertGreaterEqual(len(used), 40)
+
+        engine = os.path.join(self.folder, "engine.py")
+        with open(engine, "w") as file:  # prints its arguments and environment, as engines do
+            file.write("import os, sys\nport = sys.argv[1]\n"
+                       "print('server_args=ServerArgs(' + ', '.join(repr(w) for w in sys.argv) + ')', ' '.join(sys.argv), flush=True)\n"
+                       "for name, value in os.environ.items():\n    if 'Zq' in value: print(f'{name}={value}', flush=True)\n"
+                       f"os.execv({BINARY!r}, [{BINARY!r}, 'serve', '--model-name', 'llama-3.1-8b', '--max-total-tokens', '16384', '--port', port])\n")
+        words = [*environment, "python3", engine, "{port}", *forms]
+        outputs = ""
+        for more, status in ((["--dry-run"], 0), ([], 0)):
+            result = self.run_tool(self.serving(*words) + more, status=status)
+            outputs += result.stdout + result.stderr
+        outputs += self.run_tool([BINARY, "report", "--trace-dir", self.trace, "--format", "md"]).stdout
+        outputs += self.run_tool([BINARY, "report", "--trace-dir", self.trace, "--json"]).stdout
+        self.run_tool([BINARY, "report", "--trace-dir", self.trace, "--out", os.path.join(self.folder, "work", "report.html")])
+        self.run_tool([BINARY, "merge", self.trace, "--out", os.path.join(self.folder, "work", "merged")])
+        self.environment["COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED"] = "1"
+        remote = os.path.join(self.folder, "remote.git")
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", remote]
+        subprocess.run(["git", "init", "-q", remote], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+        outputs += self.run_tool([BINARY, "submit", "--trace-dir", self.trace, "--remote", "file://" + remote, "--allow-unverified", "--dry-run"]).stdout
+        # What a dataset of older versions has in it goes no further either.
+        file = os.path.join(self.trace, "collection.json")
+        old = json.load(open(file))
+        old["captures"][0]["run"]["command"] += ["--api-key", used[0]]
+        json.dump(old, open(file, "w"))
+        outputs += self.run_tool([BINARY, "report", "--trace-dir", self.trace, "--json"]).stdout
+        self.run_tool([BINARY, "merge", self.trace, "--out", os.path.join(self.folder, "work", "merged2")])
+        os.remove(file)
+
+        contents = {"output": outputs}
+        for root in (self.trace, os.path.join(self.folder, "work"), os.path.join(self.folder, "state")):
+            for path, _, names in os.walk(root):
+                for name in names:
+                    with open(os.path.join(path, name), "rb") as file:
+                        contents[os.path.join(path, name)] = file.read().decode("latin-1")
+        self.assertTrue(any(name.endswith("engine.log") for name in contents))
+        for name, content in contents.items():
+            found = [value for value in used if value in content]
+            self.assertEqual(found, [], name)
+
+    def test_a_run_with_a_secret_is_resumed_with_it(self):
+        words = [f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port {{port}}", "--load-seconds=0.1"]
+        command = self.serving("HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words)
+        process = self.start([*command, "--num-prompts", "100000", "--all-prompts"])
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        again = self.resume("--num-prompts", "1", status=1)
+        self.assertIn("had a secret in it", re.sub(r"\s+", " ", again.stderr))
+        self.resume("--num-prompts", "1", "--launch-command", " ".join(["HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words]))
+
+    def test_nobody_else_reads_what_a_run_writes(self):
+        """Under any umask: the work folder and the state are 0700, what is in them 0600; the dataset is as the umask says."""
+        for mask in (0o000, 0o022, 0o277):
+            work = os.path.join(self.folder, f"work{mask:o}")
+            command = [word if word != os.path.join(self.folder, "work") else work for word in self.command(prompts=4)]
+            self.environment["XDG_STATE_HOME"] = os.path.join(self.folder, f"state{mask:o}")
+            os.makedirs(self.environment["XDG_STATE_HOME"])
+            result = subprocess.run(["sh", "-c", f"umask {mask:o}; exec \"$@\"", "sh", *command], capture_output=True, text=True, env=self.environment)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            for root in (work, os.path.join(self.environment["XDG_STATE_HOME"], "collect-workloads")):
+                for path, folders, names in os.walk(root):
+                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o700, path)
+                    for name in names:
+                        self.assertEqual(os.stat(os.path.join(path, name)).st_mode & 0o777, 0o600, os.path.join(path, name))
+        collection = os.stat(os.path.join(self.trace, "collection.json"))
+        self.assertEqual(collection.st_mode & 0o777, 0o644 & ~0o277)
+        # A folder of the user's keeps its mode; what is put into it is private.
+        mine = os.path.join(self.folder, "mine")
+        os.mkdir(mine, 0o755)
+        open(os.path.join(mine, "notes"), "w").close()
+        self.run_tool([word if word != os.path.join(self.folder, "work") else mine for word in self.command(prompts=4)])
+        self.assertEqual(os.stat(mine).st_mode & 0o777, 0o755)
+        self.assertEqual(os.stat(os.path.join(mine, "run1")).st_mode & 0o777, 0o700)
+
+    def test_an_engine_that_serves_elsewhere(self):
+        """Its log says that it is ready, and nothing answers where it is asked: said after seconds, not after half an hour."""
+        serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 31989"
+        begin = time.time()
+        result = self.run_tool(self.serving(f"sh -c \"exec {serve}\" {{port}}"), status=1)
+        self.assertLess(time.time() - begin, 30)
+        said = re.sub(r"\s+", " ", result.stderr)
+        for part in ("says that it serves", "fired up and ready to roll", "another port or host"):
+            self.assertIn(part, said)
+        self.assertEqual(self.engines(), [])
+
+    def test_workers_that_lead_sessions_of_their_own(self):
+        """As torchrun's and Ray's do: ended with the engine, also when the one that started them has died, and after kill -9."""
+        script = os.path.join(self.folder, "engine.sh")
+        pids = os.path.join(self.folder, "pids")
+        with open(script, "w") as file:
+            file.write(f"""rm -f {pids}
+for i in 1 2 3; do setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & done
+sh -c "setsid sh -c 'echo \\$\\$ >> {pids}; exec sleep 1000' &"
+exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port $1
+""")
+        bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        self.addCleanup(bystander.wait)
+        self.addCleanup(bystander.kill)
+
+        def alive():
+            return [pid for pid in open(pids).read().split() if os.path.exists(f"/proc/{pid}") and
+                    open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"]
+
+        self.run_tool(self.serving("sh", script, "{port}"))
+        self.assertEqual(len(open(pids).read().split()), 4)
+        self.assertEqual(alive(), [])
+
+        process = self.start(self.serving("sh", script, "{port}") + ["--all-prompts", "--num-prompts", "100000", "--work-dir", os.path.join(self.folder, "work2")])
+        for _ in range(300):
+            if os.path.exists(pids) and len(alive()) == 4:
+                break
+            time.sleep(0.05)
+        time.sleep(2.5)  # noted
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.assertEqual(len(alive()), 4)
+        result = self.run_tool(self.serving("sh", script, "{port}") + ["--work-dir", os.path.join(self.folder, "work3")])
+        self.assertIn("ended an engine that an interrupted run had left", result.stdout)
+        self.assertEqual(alive(), [])
+        self.assertIsNone(bystander.poll(), "nothing else is signalled")
 
     def test_via_bench_serving(self):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")

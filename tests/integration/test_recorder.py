@@ -185,6 +185,38 @@ class RecorderTest(DatasetTest):
                 self.record("interpreters", python=python)
                 self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 52)
 
+    def test_descriptors_are_the_engines(self):
+        """A process that closes all descriptors and opens its own: whatever number it gets, nothing of ours is written there."""
+        for kind in ("file", "sqlite", "socket", "exit"):
+            for first in ("3", "0"):
+                with self.subTest(kind, first=first):
+                    self.recording = self.folder / f"{kind}{first}"
+                    self.record("closes_descriptors", kind, self.folder / f"{kind}{first}-of-mine", first)
+                    self.assertEqual((self.folder / f"{kind}{first}-of-mine-verdict").read_text(), "mine alone")
+                    (file,) = self.files()
+                    self.assertEqual(self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.plan"]["calls"], 1 if kind == "exit" else 26)
+
+    def test_the_line_that_says_off_goes_to_stderr_or_nowhere(self):
+        """Also where the engine has put a file of its own in the place of stderr."""
+        self.record("engine")
+        kit = next((self.folder / "cache").rglob("recorder-*"))
+        variables = {**self.environment, "COLLECT_WORKLOADS_RECORD": "/proc/nowhere", "PYTHONPATH": f"{kit}:{HERE / 'fakes'}"}
+        for first, told in (("3", 1), ("0", 0)):
+            path = self.folder / f"off{first}"
+            result = subprocess.run([sys.executable, SCENARIO, "closes_descriptors", "file", path, first], capture_output=True, text=True, env=variables)
+            self.assertEqual((self.folder / f"off{first}-verdict").read_text(), "mine alone")
+            self.assertEqual((result.returncode, result.stderr.count("recorder: off")), (0, told), result.stderr)
+
+    def test_a_closed_standard_stream_is_not_taken_for_the_recording(self):
+        for closed in (1, 2):
+            self.recording = self.folder / f"closed{closed}"
+            code = "import os; os.closerange(%d, %d); os.execvp(%r, %r)" % (
+                closed, closed + 1, BINARY, [BINARY, "record", "-o", str(self.recording), "--", sys.executable, str(SCENARIO), "says", "hello"])
+            subprocess.run([sys.executable, "-c", code], env=self.environment, timeout=100, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            (file,) = self.files()
+            self.assertFalse(b"hello" in file.read_bytes())
+            self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 30)
+
     def test_one_recorder_in_another(self):
         own = self.folder / "own"
         own.mkdir()
@@ -336,7 +368,7 @@ class RecorderTest(DatasetTest):
         self.assertIn("nothing was recorded", result.stderr)
         result = run("record", "-o", self.recording, "--only", "rmsnorm", "plan", "--", "sh", "-c", "exit 7", "--flag", check=7, env=self.environment)
         self.assertNotIn("flag", result.stderr)
-        result = run("record", "-o", self.recording, "--", "sh", "-c", "kill -9 $$", check=137, env=self.environment)
+        result = run("record", "-o", self.recording, "--", "sh", "-c", "kill -9 $$", check=-9, env=self.environment)
         result = run("record", "-o", self.recording, "--", "no-such-command", check=1, env=self.environment)
         self.assertIn("cannot start no-such-command", result.stderr)
         run("record", "-o", self.recording, check=2, env=self.environment)
@@ -364,6 +396,61 @@ class RecorderTest(DatasetTest):
         self.recording = self.folder / "of two words"
         self.assertIn(f"sanitize --dumps '{self.recording}'", self.record("engine").stderr)
 
+    def test_the_cache_is_nobody_elses(self):
+        """Python runs what lies there: it is ours alone under any umask, and what somebody else could have put there is not used."""
+        for mask in (0o000, 0o277):
+            cache = self.folder / f"cache{mask:o}"
+            cache.mkdir()
+            subprocess.run(["sh", "-c", f"umask {mask:o}; exec \"$@\"", "sh", BINARY, "record", "-q", "-o", self.recording, "--", "true"], check=True,
+                           env={**self.environment, "XDG_CACHE_HOME": str(cache)})
+            for path in (cache / "collect-workloads").rglob("*"):
+                self.assertEqual(path.stat().st_mode & 0o777, 0o700 if path.is_dir() else 0o600, path)
+            self.assertEqual((cache / "collect-workloads").stat().st_mode & 0o777, 0o700)
+        if os.geteuid() != 0: return
+        os.chown(cache / "collect-workloads", 12345, 12345)
+        result = run("record", "-o", self.recording, "--", "true", check=1, env={**self.environment, "XDG_CACHE_HOME": str(cache)})
+        self.assertIn("belongs to another user", " ".join(result.stderr.split()))
+        self.assertIn("XDG_CACHE_HOME", result.stderr)
+
+    def test_assignments_in_front_of_the_command(self):
+        result = run("record", "-q", "-o", self.recording, "--", "GREETING=hello there", "sh", "-c", "echo $GREETING", check=0, env=self.environment)
+        self.assertEqual(result.stdout, "hello there\n")
+        self.assertIn("no command", run("record", "-o", self.recording, "--", "A=b", check=1, env=self.environment).stderr)
+
+    def test_every_signal_reaches_the_command_once(self):
+        """Sent to us alone, or to the group, where the command has it from the sender."""
+        program = self.folder / "counts.py"
+        program.write_text("import os, signal, time\n"
+                           "seen = []\n"
+                           "for s in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH):\n"
+                           "    signal.signal(s, lambda number, frame: (seen.append(number), print(number, flush=True)))\n"
+                           "print('ready', flush=True)\n"
+                           "deadline = time.time() + 20\n"
+                           "while 'end' not in seen and time.time() < deadline and not os.path.exists(__file__ + '.end'): time.sleep(0.02)\n"
+                           "raise SystemExit(7)\n")
+        signals = [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH]
+        for send in (os.kill, os.killpg):
+            end = pathlib.Path(str(program) + ".end")
+            end.unlink(missing_ok=True)
+            process = subprocess.Popen([BINARY, "record", "-q", "-o", self.recording, "--", sys.executable, program], stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, text=True, env=self.environment, start_new_session=True)
+            self.assertEqual(process.stdout.readline(), "ready\n")
+            for number in signals:
+                send(process.pid, number)
+                time.sleep(0.1)
+            end.touch()
+            out, err = process.communicate(timeout=30)
+            self.assertEqual([int(line) for line in out.split()], [int(s) for s in signals], (send.__name__, err))
+            self.assertEqual(process.returncode, 7)
+
+    def test_it_ends_as_its_command_does(self):
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGUSR1):
+            result = subprocess.run([BINARY, "record", "-q", "-o", self.recording, "--", "sh", "-c", f"kill -{int(number)} $$"], env=self.environment)
+            self.assertEqual(result.returncode, -number, "the shell that waits for us sees what it would have seen")
+        # What its starter had ignored or blocked is so in the command.
+        ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", BINARY, "record", "-q", "-o", self.recording, "--", "sh", "-c", "kill -HUP $$; exit 5"]
+        self.assertEqual(subprocess.run(ignoring, env=self.environment).returncode, 5)
+
     def test_signals_reach_the_command(self):
         for sent, to_group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
             self.recording = self.folder / str(sent)
@@ -373,7 +460,7 @@ class RecorderTest(DatasetTest):
             while not (self.files() and self.inspect()["calls"]) and time.time() < deadline: time.sleep(0.05)
             (os.killpg if to_group else os.kill)(process.pid, sent)
             _, err = process.communicate(timeout=20)
-            self.assertEqual(process.returncode, 128 + sent, err)
+            self.assertEqual(process.returncode, -sent, err)
             self.assertIn("1 process recorded", err)
             self.assertGreater(self.inspect()["calls"], 0)
 

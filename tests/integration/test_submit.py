@@ -461,6 +461,73 @@ class SubmitTest(DatasetTest):
         self.repo.add({LINES: "".join(json.dumps(line) + "\n" for line in lines).encode()})
         self.submit("--remote", remote, check=3)
 
+    def test_branches_of_others_never_reach_git_as_options(self):
+        """Whoever may push to the remote chooses its branches' names. Only those of our own form are looked at, and none stands where
+        git looks for options: a git in front of the real one notes what it is given."""
+        bare = self.folder / "remote.git"
+        subprocess.run(["git", "clone", "-q", "--bare", self.repo.git, bare], check=True)
+        head = git(bare, "rev-parse", "HEAD").strip()
+        names = ["--no-tags/workloads-20260101-x", "-q/workloads-x", "workloads-20260101-x/y", "workloads---quiet", "workloads-20260101-", "workloads-2026-x",
+                 "other/refs/heads/workloads-20260101-x", "workloads-20260101-x;true"]
+        for name in names: (bare / "packed-refs").open("a").write(f"{head} refs/heads/{name}\n")
+        tools, log = self.folder / "tools", self.folder / "git.log"
+        tools.mkdir()
+        real = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
+        (tools / "git").write_text(f"#!/bin/sh\nfor word in \"$@\"; do printf '%s\\n' \"$word\" >> '{log}'; done\nexec {real} \"$@\"\n")
+        (tools / "git").chmod(0o755)
+        env = {"PATH": f"{tools}:{os.environ['PATH']}"}
+        for options in (["--dry-run"], []):
+            result = self.submit_json("--remote", f"file://{bare}", *options, env=env)
+            self.assertRegex(result["branch"], r"^workloads-\d{8}-\w+$")
+        words = log.read_text().splitlines()
+        self.assertIn("ls-remote", words)
+        for word in words:
+            self.assertFalse(any(name in word for name in names), word)
+        # A remote that looks like an option is no option either.
+        self.assertIn("git clone failed", self.submit("--remote", "--no-tags", check=1).stderr)
+        # Nor does the repository count that a hook or a script is in the middle of.
+        own = self.folder / "own"
+        subprocess.run(["git", "init", "-q", own], check=True)
+        before = tree(own)
+        self.assertTrue(self.submit_json("--remote", f"file://{bare}", env={"GIT_DIR": str(own / ".git"), "GIT_WORK_TREE": str(own)})["was_there"])
+        self.assertEqual(tree(own), before)
+
+    def test_what_was_simulated_is_refused_by_whatever_way_it_came(self):
+        """Behind a launch command, by serve, drive and sanitize, by watch, and merged with what is real."""
+        env = {**self.environment(), "XDG_STATE_HOME": str(self.folder / "state")}
+        serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384"
+        traces = {}
+        traces["launch command"] = self.new_trace("launched")
+        common = ["--definition-name", DECODE, "--random-prompts", "--num-prompts", "6", "--output-tokens", "4", "--concurrency", "2"]
+        run("collect", "--trace-dir", traces["launch command"], *common, "--capture", "level10", "--work-dir", self.folder / "work",
+            "--launch-command", serve + " --port {port}", check=0, env=env)
+        for kind in ("sanitize", "watch"):
+            dumps = self.folder / f"dumps-{kind}"
+            server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31987", "-q", "--max-total-tokens", "16384"],
+                                      env={**env, "FLASHINFER_LOGLEVEL": "10", "FLASHINFER_DUMP_DIR": str(dumps)}, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(server.wait)
+            self.addCleanup(server.terminate)
+            self.addCleanup(server.stderr.close)
+            self.assertIn("ready to roll", server.stderr.readline())
+            run("drive", "--url", "http://127.0.0.1:31987", "--random-prompts", "--num-prompts", "6", "--output-tokens", "4", check=0)
+            traces[kind] = self.new_trace(kind)
+            if kind == "sanitize": self.sanitize(dumps, "--definition-name", DECODE, trace=traces[kind])
+            else: run("watch", "--dumps", dumps, "--trace-dir", traces[kind], "--definition-name", DECODE, "--until-idle", "1", check=0)
+            server.terminate()
+            server.wait()
+        for name in ("launch command", "sanitize"):
+            merged = self.folder / f"merged-{name}"
+            for inputs in ([self.trace, traces[name]], [traces[name], self.trace]):
+                run("merge", *inputs, "--out", f"{merged}-{inputs[0].name}", check=0)
+            traces[f"{name}, merged"] = pathlib.Path(f"{merged}-{self.trace.name}")
+            traces[f"{name}, merged the other way"] = pathlib.Path(f"{merged}-{traces[name].name}")
+        for name, trace in traces.items():
+            with self.subTest(name):
+                self.assertTrue(any(section.get("simulated") for section in json.loads((trace / "collection.json").read_text())["captures"]))
+                result = self.submit("--dry-run", trace=trace, check=1)
+                self.assertIn("simulated engine", result.stderr)
+                self.assertIn("imulated", run("report", "--trace-dir", trace, "--format", "md", check=0).stdout)
+
     def test_a_remote_that_cannot_be_pushed_to(self):
         bare = self.bare()
         hook = bare / "hooks/pre-receive"

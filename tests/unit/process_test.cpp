@@ -1,14 +1,15 @@
 #include "base/process.h"
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-
-#include "base/file.h"
+#include <algorithm>
+#include <csignal>
 #include <thread>
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "engine/engine.h"
 #include "support/fixture.h"
 
@@ -44,11 +45,49 @@ TEST_F(ProcessTest, AFrozenGroupCanBeStopped) {
   EXPECT_FALSE(is_group_alive(id));
 }
 
+// Workers with sessions of their own, as torchrun and Ray start them, also those whose parents have died.
+TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
+  auto group = ProcessGroup::start(shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep 102' & sh -c "
+                                         "'setsid sleep 103 & exit' ; exec sleep 104"),
+                                   root() / "log");
+  auto other = ProcessGroup::start(shell("setsid sleep 105 & exec sleep 106"), root() / "log");
+  ASSERT_TRUE(group && other);
+  group->adopt_orphans();
+  for (int i = 0; i < 200 && (group->look().size() < 4 || other->look().size() < 2); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const std::set<ProcessIdentity> members = group->look(), others = other->look();
+  EXPECT_GE(members.size(), 4u);
+  EXPECT_EQ(others.size(), 2u);
+
+  const auto is_stopped = [](const ProcessIdentity& process) {
+    const std::string status = read_text(fmt::format("/proc/{}/stat", process.pid));
+    return status.substr(status.rfind(')') + 2, 1) == "T";
+  };
+  group->freeze();
+  for (int i = 0; i < 200 && !std::all_of(members.begin(), members.end(), is_stopped); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (const ProcessIdentity& member : members) EXPECT_TRUE(is_stopped(member)) << member.pid;
+  for (const ProcessIdentity& member : others) EXPECT_FALSE(is_stopped(member)) << member.pid;
+  group->stop(std::chrono::seconds(5));
+  for (const ProcessIdentity& member : members) EXPECT_NE(start_time(member.pid), member.started) << member.pid;
+  EXPECT_EQ(other->look(), others) << "nothing else is signalled";
+}
+
+TEST_F(ProcessTest, ANumberThatIsAnothersIsNotSignalled) {
+  auto group = ProcessGroup::start(shell("exec sleep 100"), root() / "log");
+  ASSERT_TRUE(group);
+  const std::uint64_t started = start_time(group->id()).value();
+  EXPECT_FALSE(send_signal({group->id(), started + 1}, SIGKILL));
+  EXPECT_FALSE(group->status());
+  EXPECT_TRUE(send_signal({group->id(), started}, 0));
+}
+
 TEST_F(ProcessTest, ExitAndOutputAreKept) {
   auto group = ProcessGroup::start(shell("echo said; echo wrong >&2; exit 3"), root() / "log");
   ASSERT_TRUE(group);
   std::optional<ExitStatus> status;
-  for (int i = 0; i < 500 && !(status = group->status()); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 500 && !(status = group->status()); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   ASSERT_TRUE(status);
   EXPECT_EQ(to_string(*status), "exit code 3");
   EXPECT_EQ(read_text(root() / "log"), "said\nwrong\n");
@@ -71,6 +110,9 @@ TEST_F(ProcessTest, RunGivesStdoutOrTheEndOfStderr) {
 
 TEST_F(ProcessTest, CommandsAreShownAsAShellTakesThem) {
   EXPECT_EQ(to_shell({{"a", "b c", "it's", ""}, {{"X", "1 2"}}}), "X='1 2' a 'b c' 'it'\\''s' ''");
+  const std::string odd = "a\x1b[31m\n'\xff";
+  EXPECT_EQ(to_shell({{odd}}), "$'a\\x1b[31m\\x0a\\x27\\xff'");
+  EXPECT_EQ(run({{"bash", "-c", "printf %s " + to_shell({{odd}})}}).value(), odd);
 }
 
 TEST_F(ProcessTest, StartTimesNameProcesses) {
@@ -106,9 +148,10 @@ TEST_F(ProcessTest, OrphansAreEndedByIdAndStartTime) {
   std::string boot = read_text("/proc/sys/kernel/random/boot_id");
   boot.pop_back();
   const auto record = [&](pid_t group, std::uint64_t started, pid_t owner, std::uint64_t owner_started) {
-    write_text(root() / fmt::format("{}.json", group),
-               fmt::format(R"({{"boot": "{}", "group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})", boot,
-                           group, started, owner, owner_started, (root() / "dumps").string()));
+    write_text(
+        root() / fmt::format("{}.json", group),
+        fmt::format(R"({{"boot": "{}", "group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})",
+                    boot, group, started, owner, owner_started, (root() / "dumps").string()));
     write_text(root() / "garbled.json", R"({"group": "x", "owner": [], "started": null})");
   };
   record(engine->id(), start_time(engine->id()).value(), 1 << 22, 5);

@@ -5,10 +5,12 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "support/fixture.h"
 #include "traffic/event_stream.h"
 #include "traffic/http.h"
 
@@ -21,8 +23,10 @@ std::string chunked(const std::vector<std::string>& pieces, const std::string& h
   return text + "0\r\n\r\n";
 }
 
-const std::string good = chunked({"data: {\"text\": \"a\"}\n\n", "data: {\"text\": \"ab\", \"meta_info\": {\"prompt_tokens\": 7, \"completion_tokens\": 2}}\n\n",
-                                  "data: [DONE]\n\n"});
+const std::string good =
+    chunked({"data: {\"text\": \"a\"}\n\n",
+             "data: {\"text\": \"ab\", \"meta_info\": {\"prompt_tokens\": 7, \"completion_tokens\": 2}}\n\n",
+             "data: [DONE]\n\n"});
 
 /// Answers one request after the other with what it is given, in pieces of so many bytes.
 class ScriptedServer {
@@ -31,6 +35,7 @@ class ScriptedServer {
     std::string bytes;
     std::size_t piece = 1 << 20;
     bool closes = false;  ///< afterwards, whatever the answer says
+    bool hangs = false;   ///< afterwards, until the test is over
   };
   explicit ScriptedServer(std::vector<Answer> answers) : answers_(std::move(answers)) {
     listener_ = FileDescriptor(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -67,7 +72,8 @@ class ScriptedServer {
       if (count <= 0) return false;
       text.append(block, static_cast<std::size_t>(count));
       const std::size_t end = text.find("\r\n\r\n"), length = text.find("Content-Length: ");
-      if (end != std::string::npos && text.size() == end + 4 + std::stoul(text.substr(length + 16))) {
+      const std::size_t body = length == std::string::npos ? 0 : std::stoul(text.substr(length + 16));
+      if (end != std::string::npos && text.size() == end + 4 + body) {
         requests.push_back(text);
         return true;
       }
@@ -86,7 +92,7 @@ class ScriptedServer {
           ::send(connection.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
           if (answer.piece < answer.bytes.size()) std::this_thread::sleep_for(std::chrono::microseconds(200));
         }
-        if (answer.bytes.empty() && !answer.closes) wait(-1);  // hangs until the test is over
+        if (answer.hangs) wait(-1);
         if (answer.closes) break;
       }
     }
@@ -106,6 +112,12 @@ TrafficReport send(const std::string& url, std::size_t count, TrafficOptions opt
   auto report = drive(*prompts, options, control);
   EXPECT_TRUE(report) << report.error().message;
   return report.value_or(TrafficReport{});
+}
+
+long peak_memory() {  // KB
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss;
 }
 
 }  // namespace
@@ -138,7 +150,10 @@ TEST(Traffic, AConnectionThatWasClosedWhileIdleIsNoFailure) {
 
 TEST(Traffic, ABusyServerIsAskedAgainAndABrokenOneIsNot) {
   const std::string busy = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nwait";
-  ScriptedServer server({{busy}, {busy}, {good}, {"HTTP/1.1 500 Oh\r\nContent-Length: 11\r\n\r\nout of luck"},
+  ScriptedServer server({{busy},
+                         {busy},
+                         {good},
+                         {"HTTP/1.1 500 Oh\r\nContent-Length: 11\r\n\r\nout of luck"},
                          {chunked({"more ", "luck"}, "HTTP/1.1 400 No\r\n")}});
   const TrafficReport report = send(server.url, 3);
   EXPECT_EQ(report.completed, 1u);
@@ -150,18 +165,24 @@ TEST(Traffic, ABusyServerIsAskedAgainAndABrokenOneIsNot) {
 
 TEST(Traffic, WhatBreaksIsCountedByKind) {
   const std::string half = good.substr(0, good.size() / 2);
-  ScriptedServer server({{"", 1, true}, {half, 1 << 20, true}, {"SIP/2.0 what\r\n\r\n", 1 << 20, true}, {chunked({"no event\n\n"})}, {chunked({"data: {}\n\n"})},
+  ScriptedServer server({{"", 1, true},
+                         {half, 1 << 20, true},
+                         {"SIP/2.0 what\r\n\r\n", 1 << 20, true},
+                         {chunked({"no event\n\n"})},
+                         {chunked({"data: {}\n\n"})},
                          {chunked({"data: {\"error\": 1}\n\n", "data: [DONE]\n\n"})}});
   const TrafficReport report = send(server.url, 6);
   EXPECT_EQ(report.completed, 0u);
-  EXPECT_EQ(report.errors, (std::map<std::string, std::size_t>{{"connection", 2}, {"garbage", 2}, {"truncated", 1}, {"server_error", 1}}));
+  EXPECT_EQ(report.errors, (std::map<std::string, std::size_t>{
+                               {"connection", 2}, {"garbage", 2}, {"truncated", 1}, {"server_error", 1}}));
 }
 
 TEST(Traffic, BodiesWithoutChunks) {
   const std::string body = "data: {}\n\ndata: [DONE]\n\n";
-  ScriptedServer server({{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + body, 5},
-                         {"HTTP/1.1 200 OK\r\nX: " + std::string(30'000, 'x') + "\r\nConnection: close\r\n\r\n" + body, 1000, true},
-                         {"HTTP/1.0 500 No\r\n\r\nout of luck", 1 << 20, true}});
+  ScriptedServer server(
+      {{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + body, 5},
+       {"HTTP/1.1 200 OK\r\nX: " + std::string(30'000, 'x') + "\r\nConnection: close\r\n\r\n" + body, 1000, true},
+       {"HTTP/1.0 500 No\r\n\r\nout of luck", 1 << 20, true}});
   ASSERT_EQ(body.size(), 24u);
   const TrafficReport report = send(server.url, 3);
   EXPECT_EQ(report.completed, 2u) << report.example_error;
@@ -198,7 +219,7 @@ TEST(Traffic, RetriesAreSentWhenThePromptsHaveRunOut) {
 }
 
 TEST(Traffic, SilenceIsATimeout) {
-  ScriptedServer server({{""}});
+  ScriptedServer server({{.bytes = "", .hangs = true}});
   TrafficOptions options;
   options.timeout = std::chrono::seconds(1);
   EXPECT_EQ(send(server.url, 1, options).errors.at("timeout"), 1u);
@@ -213,18 +234,103 @@ TEST(Traffic, NoServer) {
   EXPECT_EQ(HttpServer::resolve("http://no.such.host.invalid:80").error().code, "connection");
 }
 
-TEST(Traffic, SkipsWhatAnEarlierRunHasDone) {
+// Not the first ones, but those that were done; the rest, wherever it stands, and what was under way once more.
+TEST(Traffic, SendsWhatAnEarlierRunHasNotDone) {
+  const TemporaryFolder folder;
+  ScriptedServer first({{good}, {good}, {good}, {good}, {good}});
+  EXPECT_EQ(send(first.url, 5).completed, 5u);
+  {
+    RequestLog log = RequestLog::open(folder.path() / "log").value();
+    for (const std::size_t request : {0, 1, 2, 3}) log.note_sent(request);
+    for (const std::size_t request : {0, 2, 3}) log.note_done(request);
+  }
+  RequestLog log = RequestLog::open(folder.path() / "log").value();
   ScriptedServer server({{good}, {good}});
   TrafficOptions options;
-  options.skip = 3;
-  EXPECT_EQ(send(server.url, 5, options).completed, 2u);
+  options.log = &log;
+  const TrafficReport report = send(server.url, 5, options);
+  EXPECT_EQ(report.completed, 2u);
+  EXPECT_EQ(report.sent_twice, 1u);
+  ASSERT_EQ(server.requests.size(), 2u);
+  const auto body = [](const std::string& request) { return request.substr(request.find("\r\n\r\n")); };
+  EXPECT_EQ(body(server.requests[0]), body(first.requests[1]));
+  EXPECT_EQ(body(server.requests[1]), body(first.requests[4]));
+  EXPECT_EQ(log.done(), 5u);
+}
+
+// ------------------------------------------------------------------ what a server may make us hold or wait for: http.h
+// has the table
+
+TEST(TrafficLimits, AnAnswerWithoutChunksIsNotKept) {
+  std::string body;
+  while (body.size() < (64u << 20)) body += "data: {\"text\": \"" + std::string(1000, 'a') + "\"}\n\n";
+  body += "data: [DONE]\n\n";
+  ScriptedServer server({{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
+  TrafficOptions options;
+  options.most_extra_events = 1'000'000;
+  const long before = peak_memory();
+  EXPECT_EQ(send(server.url, 1, options).completed, 1u);
+  EXPECT_LT(peak_memory() - before, 100'000) << "KB; the answer is 64 MB, and the test's own";
+}
+
+TEST(TrafficLimits, ALineHasAnEnd) {
+  ScriptedServer server({{chunked({"data: " + std::string(3 << 20, 'a'), "data: {}\n\n", "data: [DONE]\n\n"})}});
+  const TrafficReport report = send(server.url, 1);
+  EXPECT_EQ(report.errors.at("garbage"), 1u);
+  EventStream events;
+  events.take(std::string(1 << 20, 'a'));
+  EXPECT_FALSE(events.is_garbage());
+  events.take("aa");
+  EXPECT_TRUE(events.is_garbage());
+}
+
+TEST(TrafficLimits, AHeaderAndAChunksSizeHaveAnEnd) {
+  for (const std::string& head :
+       {"HTTP/1.1 200 OK\r\nX: " + std::string(2 << 20, 'a'),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + std::string(2 << 20, 'a')}) {
+    ScriptedServer server({{head}});
+    TrafficOptions options;
+    options.timeout = std::chrono::seconds(20);
+    EXPECT_EQ(send(server.url, 1, options).errors.count("garbage"), 1u) << head.substr(0, 60);
+  }
+}
+
+TEST(TrafficLimits, AStreamHasAnEnd) {
+  std::vector<std::string> pieces(6000, "data: {}\n\n");
+  ScriptedServer server({{chunked(pieces)}});
+  const TrafficReport report = send(server.url, 1);
+  EXPECT_EQ(report.errors.at("garbage"), 1u);
+  EXPECT_NE(report.example_error.find("does not end as asked"), std::string::npos) << report.example_error;
+}
+
+// Comments keep a connection alive; they are no tokens.
+TEST(TrafficLimits, ARequestHasAnEnd) {
+  TrafficOptions options;
+  options.longest = std::chrono::seconds(1);
+  ScriptedServer silent(
+      {{.bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: a\n\r\n", .hangs = true}});
+  const TrafficReport report = send(silent.url, 1, options);
+  EXPECT_EQ(report.errors.at("timeout"), 1u);
+  EXPECT_NE(report.example_error.find("no end after 1 s"), std::string::npos) << report.example_error;
+}
+
+TEST(TrafficLimits, HealthAndInformationHaveAnEnd) {
+  const std::string body(1 << 21, 'x');
+  ScriptedServer server({{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)},
+                         {fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
+  EXPECT_EQ(http_get(server.url + "/health").error().code, "too_large");
+  const auto information = http_get(server.url + "/server_info", std::chrono::seconds(5), largest_information);
+  ASSERT_TRUE(information) << information.error().message;
+  EXPECT_EQ(information->body.size(), body.size());
+  EXPECT_FALSE(parse_json("[" + std::string(5'000'000, '[') + "]"));
 }
 
 TEST(Traffic, UrlsWithAPathAndBrackets) {
   const auto server = HttpServer::resolve("http://[::1]:30000/under/");
   ASSERT_TRUE(server) << server.error().message;
   EXPECT_EQ(server->post("/generate", "{}"),
-            "POST /under/generate HTTP/1.1\r\nHost: [::1]:30000\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
+            "POST /under/generate HTTP/1.1\r\nHost: [::1]:30000\r\nContent-Type: application/json\r\nContent-Length: "
+            "2\r\n\r\n{}");
 }
 
 }  // namespace cw::testing

@@ -20,8 +20,8 @@
 namespace cw::level10 {
 namespace {
 
-constexpr std::size_t padding = 64;  // what the JSON parser may read past the end
-constexpr std::uint64_t largest_metadata = 256 << 20;
+constexpr std::size_t padding = 64;                   // what the JSON parser may read past the end
+constexpr std::uint64_t largest_metadata = 64 << 20;  // a captured call's grows with every flush
 constexpr int deepest_folder = 8;
 
 bool take(std::string_view& text, std::string_view prefix) {
@@ -182,9 +182,28 @@ Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, boo
 
 bool DumpCapture::append(std::string_view name) {
   std::string_view function;
-  const auto entry = parse_name(name, function);
-  if (entry) add_call(*entry, function, 0);
-  return entry.has_value();
+  auto entry = parse_name(name, function);
+  if (!entry) return false;
+  if (first_name_.empty()) first_name_ = name;
+  if (deletes_) {
+    entry->kilobytes = static_cast<std::uint32_t>(disk_usage(folders_[0].path / name) / 1024);
+    *kilobytes_ += entry->kilobytes;
+  }
+  add_call(*entry, function, 0);
+  return true;
+}
+
+void DumpCapture::forget_released() {
+  for (; !entries_.empty() && entries_.front().is_released != 0; ++forgotten_) entries_.pop_front();
+}
+
+void DumpCapture::visit_names(const std::function<void(const std::string&)>& visit) const {
+  for (const Entry& entry : entries_) visit(name(entry));
+}
+
+const std::string& DumpCapture::function(std::size_t index) const {
+  static const std::string forgotten;
+  return index < forgotten_ ? forgotten : functions_[entry(index).function];
 }
 
 std::optional<std::int64_t> DumpCapture::process_of(std::string_view name) {
@@ -195,9 +214,12 @@ std::optional<std::int64_t> DumpCapture::process_of(std::string_view name) {
 }
 
 void DumpCapture::release(std::size_t index) const {
-  if (!deletes_) return;
-  std::error_code ignored;  // the folder may be gone; a disk that cannot delete shows in the budget
-  std::filesystem::remove_all(folders_[entries_[index].folder].path / name(entries_[index]), ignored);
+  if (!deletes_ || !*deletes_still_) return;
+  const Entry& released = entry(index);
+  if (std::atomic_ref(released.is_released).exchange(1) != 0) return;
+  std::error_code error;  // the folder may be gone; what cannot be deleted stays in the sum
+  std::filesystem::remove_all(folders_[released.folder].path / name(released), error);
+  if (!error) *kilobytes_ -= released.kilobytes;
 }
 
 std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name, std::string_view& function) {
@@ -277,7 +299,8 @@ std::string DumpCapture::name(const Entry& entry) const {
 }
 
 std::string DumpCapture::location(std::size_t index) const {
-  return (folders_[entries_[index].folder].path / name(entries_[index])).string();
+  if (index < forgotten_) return {};
+  return (folders_[entry(index).folder].path / name(entry(index))).string();
 }
 
 void DumpCapture::sort() {
@@ -427,12 +450,13 @@ void DumpCapture::find_missing() {
 
 // The very first call: it stays the first while a run goes on and more processes join, and no other run has it.
 std::string DumpCapture::id() const {
+  if (!first_name_.empty()) return uuid_v5("capture\n" + first_name_);
   if (entries_.empty()) return uuid_v5("capture without calls");
   return uuid_v5("capture\n" + name(entries_.front()));
 }
 
 Result<Call> DumpCapture::read(std::size_t index) const {
-  const Entry& entry = entries_[index];
+  const Entry& entry = this->entry(index);
   const Folder& folder = folders_[entry.folder];
   const std::string call_folder = name(entry);
   const auto in_call = [&](Error error) {
@@ -458,10 +482,10 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.wrapper = {entry.folder, record.process, record.self};
   call.order = index;
   call.flushes = record.flush_index;
+  call.is_simulated = record.is_simulated;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
-  if (deletes_)
-    call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
+  if (deletes_) call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
   call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes

@@ -6,6 +6,7 @@
 // call 24 bytes stay in memory. What a record says of paths is never used: dumps get moved.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <filesystem>
 #include <map>
@@ -33,9 +34,19 @@ class DumpCapture final : public Capture {
   /// The process that a directory's name tells; nothing when it is no call's.
   static std::optional<std::int64_t> process_of(std::string_view name);
 
-  std::size_t size() const override { return entries_.size(); }
-  const std::string& function(std::size_t index) const override { return functions_[entries_[index].function]; }
-  WrapperId process(std::size_t index) const override { return {entries_[index].folder, entries_[index].process, 0}; }
+  /// Lets go of entries whose calls were released, where calls are deleted: from the first on, as far as all are. Not
+  /// safe while others read.
+  void forget_released();
+  /// From now on no call's directory is removed.
+  void keep_the_rest() { *deletes_still_ = false; }
+  /// The names of the calls that are not forgotten.
+  void visit_names(const std::function<void(const std::string&)>& visit) const;
+  /// Bytes on the disk of the calls that were appended and are not deleted.
+  std::uint64_t disk() const { return static_cast<std::uint64_t>(*kilobytes_) * 1024; }
+
+  std::size_t size() const override { return forgotten_ + entries_.size(); }
+  const std::string& function(std::size_t index) const override;
+  WrapperId process(std::size_t index) const override { return {entry(index).folder, entry(index).process, 0}; }
   std::string location(std::size_t index) const override;
   Result<Call> read(std::size_t index) const override;
   void release(std::size_t index) const override;
@@ -54,7 +65,11 @@ class DumpCapture final : public Capture {
     std::uint8_t digits;   ///< width of the sequence number in the name
     bool is_in_doubt;      ///< its place among the calls of its millisecond is not known
     bool is_next_missing;  ///< a call of this function and process is there with a higher number, the next is not
+    /// Of its folder on the disk, where calls are deleted.
+    mutable std::uint32_t kilobytes;
+    mutable std::uint8_t is_released;  ///< atomically: the last user of a call may be on any thread
   };
+  const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
   struct Folder {
     std::filesystem::path path;
     FileDescriptor descriptor;
@@ -83,6 +98,10 @@ class DumpCapture final : public Capture {
   std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
   std::vector<CaptureDefect> defects_;
   bool deletes_ = false;
+  std::size_t forgotten_ = 0;  ///< entries before the first
+  std::string first_name_;
+  std::unique_ptr<std::atomic<bool>> deletes_still_ = std::make_unique<std::atomic<bool>>(true);
+  std::unique_ptr<std::atomic<std::int64_t>> kilobytes_ = std::make_unique<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace cw::level10

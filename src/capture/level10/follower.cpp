@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "base/hash.h"
 #include "capture/level10/session.h"
@@ -20,20 +21,32 @@ constexpr std::chrono::seconds patience{20};
 Follower::Follower(std::filesystem::path folder, DumpCapture& capture, bool frees)
     : folder_(std::move(folder)), capture_(capture), frees_(frees) {}
 
-Result<void> Follower::poll() {
-  CW_CHECK(read_session());
+Result<bool> Follower::poll(Deadline deadline) {
+  capture_.forget_released();
+  CW_TRY(const bool is_all, read_session(deadline));
   give(false);
-  return {};
+  return is_all;
 }
 
-Result<void> Follower::read_session() {
+std::uint64_t Follower::disk() const {
+  std::uint64_t bytes = capture_.disk();
+  for (const auto& [process, begun] : begun_)
+    for (const Begun& call : begun) bytes += disk_usage(folder_ / call.name);
+  struct stat status;
+  if (session_ && ::fstat(session_.get(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  return bytes;
+}
+
+Result<bool> Follower::read_session(Deadline deadline) {
   const std::string path = (folder_ / "session.jsonl").string();
   if (!session_) {
-    session_ = FileDescriptor(::open(path.c_str(), (frees_ ? O_RDWR : O_RDONLY) | O_CLOEXEC));
-    if (!session_) return {};  // nothing was called yet
+    auto opened = frees_ ? open_for_change(AT_FDCWD, path) : open_for_reading(AT_FDCWD, path);
+    if (!opened && opened.error().code == "not_found") return true;  // nothing was called yet
+    if (!opened) return tl::unexpected(opened.error());
+    session_ = std::move(*opened);
   }
   CW_TRY(const std::uint64_t size, file_size(session_, path));
-  while (offset_ < size) {
+  while (offset_ < size && Clock::now() < deadline) {
     const std::size_t kept = rest_.size();
     const std::size_t more = std::min<std::uint64_t>(block_size, size - offset_);
     rest_.resize(kept + more);
@@ -51,7 +64,7 @@ Result<void> Follower::read_session() {
     ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(whole));
     freed_ = whole;
   }
-  return {};
+  return offset_ >= size;
 }
 
 void Follower::take_line(std::string_view line) {
@@ -60,12 +73,13 @@ void Follower::take_line(std::string_view line) {
   if (!process) return;
   std::deque<Begun>& begun = begun_[*process];
   if (known_.insert(xxh3_64(name)).second) {
-    begun.push_back({std::string(name), status == "completed", Clock::now()});
+    begun.push_back({std::string(name), status == "completed", status.starts_with("graph_capture"), Clock::now()});
     ++pending_;
     return;
   }
   if (status != "completed") return;
-  const auto found = std::find_if(begun.rbegin(), begun.rend(), [name = name](const Begun& b) { return b.name == name; });
+  const auto found =
+      std::find_if(begun.rbegin(), begun.rend(), [name = name](const Begun& b) { return b.name == name; });
   if (found != begun.rend()) found->is_complete = true;
 }
 
@@ -74,15 +88,31 @@ void Follower::give(bool all) {
   for (auto& [process, begun] : begun_)
     while (!begun.empty() && (all || begun.front().is_complete || begun.size() > deepest_nesting ||
                               now - begun.front().since > patience)) {
-      capture_.append(begun.front().name);
+      const Begun& call = begun.front();
+      capture_.append(call.name);
+      // Where dumps are deleted, what is left of the folder in the end tells which calls were dealt with.
+      if (frees_ && call.is_complete && !call.is_captured) known_.erase(xxh3_64(call.name));
       begun.pop_front();
       --pending_;
     }
 }
 
+std::uint64_t disk_of_foreign_files(const std::filesystem::path& folder) {
+  std::uint64_t bytes = 0;
+  (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
+    if (name == "session.jsonl" || (is_directory && DumpCapture::process_of(name))) return;
+    struct stat status;
+    if (::lstat((folder / name).c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (is_directory) bytes += disk_usage(folder / name);
+  });
+  return bytes;
+}
+
 Result<void> Follower::finish() {
-  CW_CHECK(read_session());
+  capture_.forget_released();
+  CW_CHECK(read_session(Deadline::max()));
   give(true);
+  capture_.visit_names([this](const std::string& name) { known_.insert(xxh3_64(name)); });
   // Folders whose lines were garbled by other processes' or never written.
   std::vector<std::string> names;
   CW_CHECK(visit_directory(folder_, [&](std::string_view name, bool is_directory) {

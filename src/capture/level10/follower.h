@@ -1,6 +1,7 @@
 // Follows a dump folder while it is written, by its session.jsonl: that holds every record in the order in which
 // calls began and ended, all processes together. A call is given on once it is complete, in the order in
-// which its process began it; one that never returns is given on when its process has gone on without it.
+// which its process began it; one that never returns is given on when its process has gone on without it. What was
+// given on and dealt with is forgotten.
 #pragma once
 
 #include <chrono>
@@ -19,22 +20,26 @@ class Follower {
   /// appends to it), where the file system can.
   Follower(std::filesystem::path folder, DumpCapture& capture, bool frees);
 
-  /// Appends to the capture what has been completed since the last call.
-  Result<void> poll();
+  /// Appends to the capture what has been completed since the last call, until `deadline`. Whether that was all.
+  Result<bool> poll(Deadline deadline = Deadline::max());
   /// The writers have ended: appends all that is left, also what session.jsonl does not name.
   Result<void> finish();
   /// Calls that have begun and are not given on yet.
   std::size_t pending() const { return pending_; }
+  /// Bytes on the disk of session.jsonl and of the calls that it has told of so far.
+  std::uint64_t disk() const;
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Begun {
     std::string name;
     bool is_complete = false;
+    bool is_captured = false;  ///< in a CUDA graph: its lines come again with every flush
     Clock::time_point since;
   };
 
-  Result<void> read_session();
+  /// Whether all of it was read.
+  Result<bool> read_session(Deadline deadline);
   void take_line(std::string_view line);
   void give(bool all);
 
@@ -43,10 +48,13 @@ class Follower {
   bool frees_;
   FileDescriptor session_;
   std::uint64_t offset_ = 0, freed_ = 0;
-  std::string rest_;  ///< of a line that has no end yet
+  std::string rest_;                                 ///< of a line that has no end yet
   std::map<std::int64_t, std::deque<Begun>> begun_;  ///< by process
-  std::unordered_set<std::uint64_t> known_;          ///< hashes of names that were begun
+  std::unordered_set<std::uint64_t> known_;          ///< hashes of names that lines may still come of
   std::size_t pending_ = 0;
 };
+
+/// Bytes on the disk of what lies in a dump folder and is neither session.jsonl nor a call's: nobody deletes it.
+std::uint64_t disk_of_foreign_files(const std::filesystem::path& folder);
 
 }  // namespace cw::level10

@@ -14,6 +14,9 @@ namespace json = simdjson::ondemand;
 
 // FlashInfer stops at 8 levels of containers; a sequence costs two JSON levels.
 constexpr int deepest = 32;
+// A byte of text can be fifty of memory; a real record has some ten thousand bytes and some hundred values.
+constexpr std::size_t longest_record = 8 << 20, most_values = 100'000;
+thread_local std::size_t values_left = 0;
 
 // Malformed content that simdjson has no error for.
 struct Malformed {
@@ -90,6 +93,7 @@ RecordedValue parse_described(json::object object, int depth) {
 
 RecordedValue parse_value(json::value value, int depth) {
   if (depth > deepest) throw Malformed{"values are nested too deeply"};
+  if (values_left-- == 0) throw Malformed{"there are too many values"};
   const std::string_view token = token_of(value);
   if (token.empty()) throw Malformed{"a value is missing"};
   switch (token[0]) {
@@ -112,7 +116,10 @@ RecordedValue parse_value(json::value value, int depth) {
 
 Shape parse_shape(json::array array) {
   Shape shape;
-  for (auto extent : array) shape.push_back(extent.get_int64());
+  for (auto extent : array) {
+    if (values_left-- == 0) throw Malformed{"there are too many values"};
+    shape.push_back(extent.get_int64());
+  }
   return shape;
 }
 
@@ -120,6 +127,7 @@ std::vector<TensorDetail> parse_tensors(json::object object) {
   std::vector<TensorDetail> tensors;
   tensors.reserve(8);
   for (auto field : object) {
+    if (values_left-- == 0) throw Malformed{"there are too many values"};
     TensorDetail tensor{.key = std::string(std::string_view(field.unescaped_key())), .dtype = {}, .shape = {}};
     for (auto property : field.value().get_object()) {
       const std::string_view key = property.unescaped_key();
@@ -148,6 +156,8 @@ void parse_field(std::string_view key, json::value value, Record& record) {
     record.signature = std::string_view(value.get_string());
   else if (key == "graph_capture")
     record.graph_capture = value.get_bool();
+  else if (key == "simulated")
+    record.is_simulated = value.get_bool();
   else if (key == "graph_capture_flush_index")
     record.flush_index = static_cast<unsigned>(std::uint64_t(value.get_uint64()));
   else if (key == "tensor_details")
@@ -168,6 +178,8 @@ void parse_field(std::string_view key, json::value value, Record& record) {
 
 Result<Record> parse_record(std::string_view line) {
   static thread_local json::parser parser;
+  if (line.size() > longest_record) return fail("metadata_malformed", "a record of {} bytes", line.size());
+  values_left = most_values;
   Record record;
   record.inputs.reserve(16);
   try {

@@ -65,6 +65,7 @@ struct Record {
   std::int64_t process = 0;
   std::uint64_t self = 0;  ///< 0 when the call has no self
   bool graph_capture = false;
+  bool is_simulated = false;  ///< "simulated": our own engine's mark; FlashInfer writes no such member
   unsigned flush_index = 0;
   std::vector<std::pair<std::string, RecordedValue>> inputs;  ///< keys "arg_N", "kwarg_NAME", in order
   std::vector<TensorDetail> tensors;

@@ -8,26 +8,23 @@
 #include <vector>
 
 #include "base/hash.h"
-#include "base/json.h"
 #include "base/result.h"
+#include "capture/recording/cbor.h"
 #include "capture/value.h"
 
 namespace cw::recording {
-
-/// One CBOR item as JSON; nothing when it is not CBOR, not all of the payload, or nested more than 64 deep.
-std::optional<Json> parse_cbor(std::string_view payload);
 
 /// A "values" record: the bytes of an index tensor, which are not copied.
 struct ValuesRecord {
   Hash128 hash;
   std::size_t begin = 0, size = 0;  ///< of the bytes in the payload
 };
-/// Nothing when the payload is another record. Only the form that the recorder writes is known: its members in the order of
-/// their names.
+/// Nothing when the payload is another record. Only the form that the recorder writes is known: its members in the
+/// order of their names.
 std::optional<ValuesRecord> as_values(std::string_view payload);
 
 /// Sites, forms and wrappers are numbered below this.
-inline constexpr std::int64_t most_numbers = 0xffffffff;
+inline constexpr std::uint64_t most_numbers = 0xffffffff;
 
 /// Index values that a call was made with.
 struct CallValues {
@@ -49,10 +46,10 @@ struct CallGroup {
   std::vector<CallValues> values;
 };
 /// Error code "record_malformed".
-Result<CallGroup> parse_group(const Json& json);
+Result<CallGroup> parse_group(const CborItem& item);
 
 /// The arguments of a "form" record by name. Tensors have no store yet; `entry` numbers them.
 /// Error code "record_malformed".
-Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const Json& json);
+Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item);
 
 }  // namespace cw::recording

@@ -14,16 +14,36 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::size_t chunk = 8 << 20;
-constexpr std::size_t most_cached_forms = 4096;
-constexpr int format = 1;
+constexpr std::size_t most_cached_bytes = 16 << 20;  ///< of forms, as the file has them
+constexpr std::uint64_t format = 1;
+constexpr std::uint64_t most_calls = std::uint64_t{1} << 63;  ///< in all files: sums of counts do not wrap
+// Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of parameters.
+constexpr std::size_t longest_signature = 16 << 10, most_parameters = 200'000;
 
 // Of a name, what is kept; names of functions are printed in many places.
-std::string printable(std::string name) {
+std::string printable(std::string_view text) {
   constexpr std::size_t longest = 512;
-  if (name.size() > longest) name.resize(longest);
-  name = for_terminal(name);
+  std::string name = for_terminal(text.substr(0, longest));
   std::replace(name.begin(), name.end(), '\n', '?');
   return name;
+}
+
+std::string_view text_of(const CborItem& record, std::string_view name) {
+  const auto member = record.member(name);
+  return member ? member->text().value_or("") : std::string_view();
+}
+
+std::uint64_t number_of(const CborItem& record, std::string_view name) {
+  const auto member = record.member(name);
+  return member ? member->unsigned_integer().value_or(0) : 0;
+}
+
+// The number of a site or form; nothing when there is none, or it is out of range.
+std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view name) {
+  const auto member = record.member(name);
+  const auto number = member ? member->unsigned_integer() : std::nullopt;
+  if (!number || *number > most_numbers) return {};
+  return static_cast<std::uint32_t>(*number);
 }
 
 }  // namespace
@@ -31,22 +51,27 @@ std::string printable(std::string name) {
 // The values of one call's tensors, read from the recording when they are asked for.
 class RecordingCapture::Values final : public TensorStore {
  public:
-  Values(const File& file, const CallGroup& group) : file_(file), values_(group.values), is_replayed_(group.is_replayed) {}
+  Values(const File& file, const CallGroup& group)
+      : file_(file), values_(group.values), is_replayed_(group.is_replayed) {}
 
   void add(std::size_t entry, DType dtype) { dtypes_.emplace(entry, dtype); }
 
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
-    const auto values = std::find_if(values_.begin(), values_.end(), [entry](const CallValues& v) { return v.tensor == entry; });
+    const auto values =
+        std::find_if(values_.begin(), values_.end(), [entry](const CallValues& v) { return v.tensor == entry; });
     if (values == values_.end() && is_replayed_)
-      return fail("values_in_graph", "made in a replay of a CUDA graph, where values cannot be read; only eager steps give them");
+      return fail("values_in_graph",
+                  "made in a replay of a CUDA graph, where values cannot be read; only eager steps give them");
     if (values == values_.end())
-      return fail("values_not_recorded", "the recorder keeps no values of this tensor: it keeps those of index tensors that a "
-                                         "binding names, and floats only with --keep-values");
+      return fail("values_not_recorded",
+                  "the recorder keeps no values of this tensor: it keeps those of index tensors that a "
+                  "binding names, and floats only with --keep-values");
     if (values->state == CallValues::State::sampled_out)
       return fail("values_sampled_out", "of calls with index tensors of such lengths enough others were kept");
     const auto place = file_.values.find(values->hash);
     if (values->state == CallValues::State::lost || place == file_.values.end())
-      return fail("values_lost", "the values were not taken: the recorder was behind, out of its budget, or in a CUDA graph");
+      return fail("values_lost",
+                  "the values were not taken: the recorder was behind, out of its budget, or in a CUDA graph");
     const auto size = byte_count(dtypes_.at(entry), count);
     if (count > values->count || !size || *size > place->second.size)
       return fail("values_too_short", "{} values are asked for and {} were recorded", count, values->count);
@@ -85,7 +110,8 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(const std::vect
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = roots;
   CW_CHECK(capture->poll());
-  if (capture->files_.empty()) return fail("no_recordings", "no recordings (*{}) in {}", extension, roots.empty() ? "" : roots[0].string());
+  if (capture->files_.empty())
+    return fail("no_recordings", "no recordings (*{}) in {}", extension, roots.empty() ? "" : roots[0].string());
   capture->finish();
   return capture;
 }
@@ -94,6 +120,7 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
   CW_CHECK(open_directory(folder));
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = {folder};
+  capture->forgets_ = true;
   return capture;
 }
 
@@ -126,190 +153,265 @@ Result<void> RecordingCapture::find_files() {
   return {};
 }
 
-Result<void> RecordingCapture::poll() {
+Result<bool> RecordingCapture::poll(Deadline deadline) {
+  forget_released();
   CW_CHECK(find_files());
-  for (std::uint32_t i = 0; i < files_.size(); ++i) CW_CHECK(advance(i));
-  return {};
+  const auto count = static_cast<std::uint32_t>(files_.size());
+  for (std::uint32_t visited = 0; visited < count; ++visited) {
+    next_file_ %= count;
+    auto all = advance(next_file_, deadline);
+    if (!all) {  // the others can be read
+      files_[next_file_].is_given_up = true;
+      add_defect(files_[next_file_], "recording_unreadable", all.error().message);
+    } else if (!*all) {
+      return false;
+    }
+    ++next_file_;
+  }
+  return true;
 }
 
-Result<void> RecordingCapture::advance(std::uint32_t number) {
+Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) {
   File& file = files_[number];
+  if (file.is_given_up) return true;
   CW_TRY(const std::uint64_t size, file_size(file.descriptor, file.path.string()));
   std::string buffer;
   std::size_t wanted = chunk;
-  while (!file.is_given_up && file.offset < size) {
+  while (file.offset < size) {
     buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, size - file.offset)));
     CW_CHECK(read_exactly(file.descriptor, file.offset, buffer.size(), buffer.data(), file.path.string()));
     std::size_t done = 0;
-    for (;;) {
-      const Frame frame = read_frame(std::string_view(buffer).substr(done));
-      if (frame.status == Frame::Status::cut_off) break;
-      if (frame.status == Frame::Status::damaged) {
-        add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", file.offset + done));
-        // Where the length still makes sense, what follows may be whole.
-        if (frame.size == 0) file.is_given_up = true;
-      } else {
+    Frame frame = read_frame(buffer);
+    for (; frame.status != Frame::Status::cut_off; frame = read_frame(std::string_view(buffer).substr(done))) {
+      if (frame.status == Frame::Status::whole)
         take(number, frame.payload, file.offset + done + frame_header_size);
-      }
-      if (file.is_given_up) break;
+      else
+        add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", file.offset + done));
+      // Where the length still makes sense, what follows may be whole.
+      if (frame.size == 0) file.is_given_up = true;
+      if (file.is_given_up) return true;
       done += frame.size;
     }
     file.offset += done;
-    if (done > 0)
-      wanted = chunk;
-    else if (buffer.size() == size - file.offset || file.is_given_up)
-      break;  // the rest is still to be written
-    else
-      wanted *= 2;  // a frame larger than the buffer
+    wanted = std::max(chunk, frame.size);  // a frame larger than the buffer
+    const bool is_rest = done == 0 && buffer.size() == size - file.offset;
+    if (is_rest) return true;  // of a frame that is still to be written
+    if (std::chrono::steady_clock::now() > deadline) return false;
   }
-  return {};
+  return true;
+}
+
+std::uint64_t RecordingCapture::disk() const {
+  std::uint64_t bytes = 0;
+  for (const File& file : files_) bytes += file_size(file.descriptor, file.path.string()).value_or(0);
+  return bytes;
 }
 
 void RecordingCapture::finish() {
   for (File& file : files_) {
     const auto size = file_size(file.descriptor, file.path.string());
     if (size && !file.is_given_up && file.offset < *size)
-      add_defect(file, "recording_cut_off", fmt::format("its last {} bytes are half a record: the process was killed while it wrote", *size - file.offset));
+      add_defect(file, "recording_cut_off",
+                 fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
+                             *size - file.offset));
     else if (!file.has_ended && !file.is_given_up)
-      add_defect(file, "recording_not_ended", "the process did not end in order; up to a second of calls may be missing");
+      add_defect(file, "recording_not_ended",
+                 "the process did not end in order; up to a second of calls may be missing");
   }
 }
 
-void RecordingCapture::add_defect(const File& file, std::string code, std::string message) {
-  defects_.push_back({std::move(code), fmt::format("{}: {}", file.path.string(), message)});
+void RecordingCapture::add_defect(const File& file, std::string code, std::string message, std::uint64_t count) {
+  const auto [known, is_new] = defect_of_.try_emplace({&file, code}, defects_.size());
+  if (is_new)
+    defects_.push_back({std::move(code), fmt::format("{}: {}", file.path.string(), message), count});
+  else
+    defects_[known->second].count += count;
+}
+
+void RecordingCapture::release(std::size_t index) const {
+  if (!forgets_) return;
+  const std::lock_guard lock(shared_->mutex);
+  shared_->released.push_back(index);
+}
+
+// From the front on, as far as all are released.
+void RecordingCapture::forget_released() {
+  const std::lock_guard lock(shared_->mutex);
+  for (const std::size_t index : shared_->released)
+    if (index >= forgotten_) entries_[index - forgotten_].is_released = true;
+  shared_->released.clear();
+  for (; !entries_.empty() && entries_.front().is_released; ++forgotten_) entries_.pop_front();
 }
 
 void RecordingCapture::take(std::uint32_t number, std::string_view payload, std::uint64_t offset) {
   File& file = files_[number];
-  if (const auto values = as_values(payload)) {
-    if (!file.header.is_null())
-      file.values.insert_or_assign(values->hash, Place{offset + values->begin, static_cast<std::uint32_t>(values->size)});
-    return;
-  }
-  const auto record = parse_cbor(payload);
-  if (!record || !record->is_object()) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
-  take_record(number, *record, offset, payload.size());
+  if (const auto values = as_values(payload)) return take_values(file, payload, *values, offset);
+  if (!is_plain_cbor(payload)) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
+  take_record(number, CborItem(payload), offset);
 }
 
-void RecordingCapture::take_record(std::uint32_t number, const Json& record, std::uint64_t offset, std::size_t size) {
+void RecordingCapture::take_values(File& file, std::string_view payload, const ValuesRecord& values,
+                                   std::uint64_t offset) {
+  if (!file.header) return;
+  if (xxh3(payload.substr(values.begin, values.size)) != values.hash)
+    return add_defect(file, "record_malformed", fmt::format("values at byte {} that do not match their hash", offset));
+  file.values.try_emplace(values.hash, Place{offset + values.begin, static_cast<std::uint32_t>(values.size)});
+}
+
+void RecordingCapture::take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset) {
   File& file = files_[number];
-  const std::string kind = string_member(record, "record");
-  if (file.header.is_null()) {
-    if (kind != "recording" || unsigned_member(record, "format") != format) {
-      file.is_given_up = true;
-      return add_defect(file, "recording_unknown", kind == "recording" ? "of a format that this version does not know" : "no recording");
-    }
-    file.header = record;
+  if (!record.is_map()) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
+  const std::string_view kind = text_of(record, "record");
+  if (!file.header)
+    take_header(file, record);
+  else if (kind == "site")
+    take_site(file, record);
+  else if (kind == "form")
+    take_form(file, record, offset);
+  else if (kind == "calls")
+    take_calls(number, record, offset);
+  else if (kind == "end")
+    take_end(file, record);
+}
+
+void RecordingCapture::take_header(File& file, const CborItem& record) {
+  const bool is_header = text_of(record, "record") == "recording";
+  if (is_header && number_of(record, "format") == format) {
+    file.header = Header{printable(text_of(record, "host")), printable(text_of(record, "boot")),
+                         number_of(record, "process"), number_of(record, "started")};
     return;
   }
-  const auto numbered = [&record](const char* name) -> std::optional<std::uint32_t> {
-    const auto found = record.find(name);
-    if (found == record.end() || !found->is_number_unsigned() || found->get<std::uint64_t>() > most_numbers) return {};
-    return found->get<std::uint32_t>();
-  };
-  if (kind == "site") {
-    const auto number_of_site = numbered("site");
-    if (!number_of_site) return add_defect(file, "record_malformed", "a site without a number");
-    Site site{printable(string_member(record, "function")), string_member(record, "module"), printable(string_member(record, "version")), nullptr};
-    const std::string text = string_member(record, "signature");
-    std::shared_ptr<const Signature>& signature = signatures_[text];
-    if (!signature) {
-      auto parsed = parse_signature(text);
-      if (!parsed) add_defect(file, parsed.error().code, printable(parsed.error().message));
-      signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
-    }
-    site.signature = signature;
-    file.sites[*number_of_site] = std::move(site);
-  } else if (kind == "form") {
-    const auto site = numbered("site"), form = numbered("form");
-    if (!site || !form || !file.sites.contains(*site)) return add_defect(file, "record_malformed", "a form of a site that is not there");
-    file.forms[*form] = {{offset, static_cast<std::uint32_t>(size)}, *site};
-  } else if (kind == "calls") {
-    const auto calls = record.find("calls");
-    if (calls == record.end() || !calls->is_array()) return add_defect(file, "record_malformed", "calls without a list");
-    for (const Json& item : *calls) {
-      auto group = parse_group(item);
-      if (!group) {
-        add_defect(file, group.error().code, group.error().message);
-      } else if (!file.forms.contains(group->form)) {
-        add_defect(file, "record_malformed", "calls of a form that is not there");
-      } else {
-        // Those that raised are entries of their own.
-        CallGroup raised = *group;
-        raised.count = raised.raised;
-        group->count -= group->raised;
-        group->raised = 0;
-        if (group->count > 0) entries_.push_back({number, offset, std::move(*group)});
-        if (raised.count > 0) entries_.push_back({number, offset, std::move(raised)});
-      }
-    }
-  } else if (kind == "end") {
-    file.has_ended = true;
-    for (const auto& [counter, text] : {std::pair("events_lost", "calls that the recorder could not count, because it was too far behind"),
-                                        std::pair("calls_over_budget", "calls that are not itemized: --record-budget was used up"),
-                                        std::pair("values_lost", "calls whose index tensors were not taken: behind, out of --record-budget, or of a layout "
-                                                                 "that is not copied")})
-      if (const std::uint64_t count = unsigned_member(record, counter); count > 0)
-        add_defect(file, counter, fmt::format("{} {}", count, text));
-  }
+  file.is_given_up = true;
+  add_defect(file, "recording_unknown", is_header ? "of a format that this version does not know" : "no recording");
+}
+
+// The same text is parsed once; an empty signature where it cannot be.
+std::shared_ptr<const Signature> RecordingCapture::shared_signature(const File& file, std::string_view text) {
+  if (const auto known = signatures_.find(text); known != signatures_.end()) return known->second;
+  Result<Signature> parsed = text.size() <= longest_signature && parameters_ < most_parameters
+                                 ? parse_signature(text)
+                                 : fail("signature_malformed", "a signature of {} bytes, or too many", text.size());
+  if (!parsed) add_defect(file, parsed.error().code, printable(parsed.error().message));
+  auto signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
+  parameters_ += signature->parameters.size() + 1;
+  if (parameters_ < most_parameters) signatures_.emplace(text, signature);
+  return signature;
+}
+
+void RecordingCapture::take_site(File& file, const CborItem& record) {
+  const auto number = own_number(record, "site");
+  if (!number) return add_defect(file, "record_malformed", "a site without a number");
+  if (file.sites.contains(*number)) return add_defect(file, "record_malformed", "a site whose number is taken");
+  file.sites[*number] = {printable(text_of(record, "function")), printable(text_of(record, "module")),
+                         printable(text_of(record, "version")), shared_signature(file, text_of(record, "signature"))};
+}
+
+void RecordingCapture::take_form(File& file, const CborItem& record, std::uint64_t offset) {
+  const auto site = own_number(record, "site"), form = own_number(record, "form");
+  if (!site || !form || !file.sites.contains(*site))
+    return add_defect(file, "record_malformed", "a form of a site that is not there");
+  const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
+  if (!file.forms.try_emplace(*form, Form{place, *site}).second)
+    add_defect(file, "record_malformed", "a form whose number is taken");
+}
+
+void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset) {
+  File& file = files_[number];
+  const auto calls = record.member("calls");
+  if (!calls || !calls->is_array()) return add_defect(file, "record_malformed", "calls without a list");
+  calls->for_each([&](const CborItem& item) {
+    auto group = parse_group(item);
+    if (!group) return add_defect(file, group.error().code, group.error().message);
+    if (!file.forms.contains(group->form))
+      return add_defect(file, "record_malformed", "calls of a form that is not there");
+    if (group->count > most_calls - calls_)
+      return add_defect(file, "record_malformed", "more calls than can be counted");
+    calls_ += group->count;
+
+    // Those that raised are entries of their own.
+    CallGroup raised = group->raised > 0 ? *group : CallGroup{};
+    raised.count = group->raised;
+    group->count -= group->raised;
+    group->raised = 0;
+    if (group->count > 0) entries_.push_back({number, offset, std::move(*group)});
+    if (raised.count > 0) entries_.push_back({number, offset, std::move(raised)});
+  });
+}
+
+void RecordingCapture::take_end(File& file, const CborItem& record) {
+  file.has_ended = true;
+  for (const auto& [counter, text] :
+       {std::pair("events_lost", "calls that the recorder could not count, because it was too far behind"),
+        std::pair("calls_over_budget", "calls that are not itemized: --record-budget was used up"),
+        std::pair("values_lost",
+                  "calls whose index tensors were not taken: behind, out of --record-budget, or of a layout "
+                  "that is not copied")})
+    if (const std::uint64_t count = number_of(record, counter); count > 0)
+      add_defect(file, counter, fmt::format("{} {}", count, text));
 }
 
 const std::string& RecordingCapture::function(std::size_t index) const {
-  const Entry& entry = entries_[index];
-  const File& file = files_[entry.file];
-  return file.sites.at(file.forms.at(entry.group.form).site).function;
+  static const std::string forgotten;
+  if (index < forgotten_) return forgotten;
+  const File& file = files_[entry(index).file];
+  return file.sites.at(file.forms.at(entry(index).group.form).site).function;
 }
 
 WrapperId RecordingCapture::process(std::size_t index) const {
-  const Entry& entry = entries_[index];
-  return {entry.file, static_cast<std::int64_t>(unsigned_member(files_[entry.file].header, "process")), 0};
+  const std::uint32_t file = entry(index).file;
+  return {file, static_cast<std::int64_t>(files_[file].header->process), 0};
 }
 
 std::string RecordingCapture::location(std::size_t index) const {
-  const Entry& entry = entries_[index];
-  return fmt::format("{}, form {} at byte {}", files_[entry.file].path.string(), entry.group.form, entry.window);
+  if (index < forgotten_) return {};
+  const Entry& found = entry(index);
+  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(), found.group.form, found.window);
 }
 
 // The first recording: it stays the first while a run goes on and more processes join.
 std::string RecordingCapture::id() const {
   if (files_.empty()) return uuid_v5("capture without calls");
-  const Json& header = files_.front().header;
-  if (header.is_null()) return uuid_v5("recording\n" + files_.front().path.filename().string());
-  return uuid_v5(fmt::format("recording\n{}\n{}\n{}\n{}", string_member(header, "host"), string_member(header, "boot"),
-                             unsigned_member(header, "process"), unsigned_member(header, "started")));
+  const auto& header = files_.front().header;
+  if (!header) return uuid_v5("recording\n" + files_.front().path.filename().string());
+  return uuid_v5(
+      fmt::format("recording\n{}\n{}\n{}\n{}", header->host, header->boot, header->process, header->started));
+}
+
+Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arguments_of(std::size_t index) const {
+  const Entry& found = entry(index);
+  const File& file = files_[found.file];
+  const std::uint64_t key = std::uint64_t{found.file} << 32 | found.group.form;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    if (const auto known = shared_->forms.find(key); known != shared_->forms.end()) return known->second;
+  }
+  CW_TRY(const std::string payload, read_place(file, file.forms.at(found.group.form).place));
+  const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
+  if (!member) return fail("record_malformed", "{}: the form is not there any more", location(index));
+  CW_TRY(auto parsed, parse_arguments(*member).map_error([&](Error error) {
+    return Error{error.code, location(index) + ": " + error.message};
+  }));
+  auto arguments = std::make_shared<const Arguments>(std::move(parsed));
+
+  const std::lock_guard lock(shared_->mutex);
+  if (shared_->form_bytes + payload.size() > most_cached_bytes) {
+    shared_->forms.clear();
+    shared_->form_bytes = 0;
+  }
+  if (shared_->forms.emplace(key, arguments).second) shared_->form_bytes += payload.size();
+  return arguments;
 }
 
 Result<Call> RecordingCapture::read(std::size_t index) const {
-  const Entry& entry = entries_[index];
-  const File& file = files_[entry.file];
-  const CallGroup& group = entry.group;
-  const Form& form = file.forms.at(group.form);
-  const Site& site = file.sites.at(form.site);
-  const std::uint64_t key = std::uint64_t{entry.file} << 32 | group.form;
-  std::shared_ptr<const std::vector<std::pair<std::string, Value>>> arguments;
-  {
-    const std::lock_guard lock(cache_->mutex);
-    if (const auto known = cache_->forms.find(key); known != cache_->forms.end()) arguments = known->second;
-  }
-  if (!arguments) {
-    CW_TRY(const std::string payload, read_place(file, form.place));
-    const auto record = parse_cbor(payload);
-    if (!record || !record->contains("arguments")) return fail("record_malformed", "{}: the form is not there any more", location(index));
-    CW_TRY(auto parsed, parse_arguments((*record)["arguments"]).map_error([&](Error error) {
-      return Error{error.code, location(index) + ": " + error.message};
-    }));
-    arguments = std::make_shared<const std::vector<std::pair<std::string, Value>>>(std::move(parsed));
-    const std::lock_guard lock(cache_->mutex);
-    if (cache_->forms.size() >= most_cached_forms) cache_->forms.clear();
-    cache_->forms.emplace(key, arguments);
-  }
+  const File& file = files_[entry(index).file];
+  const CallGroup& group = entry(index).group;
+  const Site& site = file.sites.at(file.forms.at(group.form).site);
+  CW_TRY(const auto arguments, arguments_of(index));
 
   Call call;
   call.function = site.function;
   call.module = site.module;
-  call.status = group.is_dummy      ? CallStatus::dummy
-                : group.raised > 0 ? CallStatus::unfinished
-                                   : CallStatus::completed;
+  call.status = group.is_dummy ? CallStatus::dummy : group.raised > 0 ? CallStatus::unfinished : CallStatus::completed;
   call.wrapper = process(index);
   call.wrapper.self = group.wrapper;
   call.order = index;
@@ -318,6 +420,9 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   call.flashinfer_version = site.module.starts_with("flashinfer") ? site.version : "";
   call.signature = site.signature;
   call.arguments = *arguments;
+  if (forgets_) call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
+
+  // Where the tensors' values are, and which are the same tensor.
   const auto store = std::make_shared<Values>(file, group);
   const auto connect = [&](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {

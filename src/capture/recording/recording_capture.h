@@ -1,8 +1,12 @@
 // Recordings of our own recorder as a Capture.
 //
-// A file is read once from its begin to its end, and again from there when it has grown. What stays in memory of a group of
-// equal calls is its counts and which values belong to it; arguments and values are read from the file when they are asked
-// for. A frame that is cut off at the end is the last moment of a process that was killed, or of one that is writing.
+// A file is read once from its begin to its end, and again from there when it has grown. What stays in memory of a
+// group of equal calls is its counts and which values belong to it; arguments and values are read from the file when
+// they are asked for. Of a recording that is followed not even that stays: what was dealt with is forgotten. A frame
+// that is cut off at the end is the last moment of a process that was killed, or of one that is writing.
+//
+// Files may be anybody's: what a valid checksum covers is looked at before it is believed, and memory stays within a
+// small multiple of what the files hold.
 #pragma once
 
 #include <deque>
@@ -33,17 +37,21 @@ class RecordingCapture final : public Capture {
   /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
   static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
 
-  /// Takes what was written since the last time; not safe while others read. Error code "unreadable".
-  Result<void> poll();
+  /// Takes what was written since the last time, until `deadline`; not safe while others read. Whether that was all.
+  /// Error code "unreadable" (of a folder; a file that cannot be read is a defect).
+  Result<bool> poll(Deadline deadline = Deadline::max());
+  /// Bytes of all files.
+  std::uint64_t disk() const;
   /// The writers have ended: what is cut off stays so, and is told.
   void finish();
 
-  std::size_t size() const override { return entries_.size(); }
+  std::size_t size() const override { return forgotten_ + entries_.size(); }
   const std::string& function(std::size_t index) const override;
   WrapperId process(std::size_t index) const override;
   std::string location(std::size_t index) const override;
-  std::uint64_t count(std::size_t index) const override { return entries_[index].group.count; }
+  std::uint64_t count(std::size_t index) const override { return entry(index).group.count; }
   Result<Call> read(std::size_t index) const override;
+  void release(std::size_t index) const override;
   const std::vector<CaptureDefect>& defects() const override { return defects_; }
   std::string id() const override;
   const char* kind() const override { return "recorder"; }
@@ -57,6 +65,10 @@ class RecordingCapture final : public Capture {
     std::string function, module, version;
     std::shared_ptr<const Signature> signature;
   };
+  struct Header {
+    std::string host, boot;
+    std::uint64_t process = 0, started = 0;
+  };
   struct Form {
     Place place;
     std::uint32_t site = 0;
@@ -65,7 +77,7 @@ class RecordingCapture final : public Capture {
     std::filesystem::path path;
     FileDescriptor descriptor;
     std::uint64_t offset = 0;  ///< read up to here
-    Json header;
+    std::optional<Header> header;
     std::map<std::uint32_t, Site> sites;
     std::unordered_map<std::uint32_t, Form> forms;
     std::unordered_map<Hash128, Place> values;
@@ -75,28 +87,52 @@ class RecordingCapture final : public Capture {
     std::uint32_t file;
     std::uint64_t window;  ///< where its record lies, for messages
     CallGroup group;
+    bool is_released = false;
   };
   class Values;
 
+  const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
+  void forget_released();
   Result<void> find_files();
   Result<void> add_file(const std::filesystem::path& path);
-  Result<void> advance(std::uint32_t number);
+  /// Whether all that the file holds was taken.
+  Result<bool> advance(std::uint32_t number, Deadline deadline);
   void take(std::uint32_t number, std::string_view payload, std::uint64_t offset);
-  void take_record(std::uint32_t number, const Json& record, std::uint64_t offset, std::size_t size);
-  void add_defect(const File& file, std::string code, std::string message);
+  void take_values(File& file, std::string_view payload, const ValuesRecord& values, std::uint64_t offset);
+  void take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_header(File& file, const CborItem& record);
+  void take_site(File& file, const CborItem& record);
+  void take_form(File& file, const CborItem& record, std::uint64_t offset);
+  void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_end(File& file, const CborItem& record);
+  std::shared_ptr<const Signature> shared_signature(const File& file, std::string_view text);
+  /// Counted once a file and code; the first message stays.
+  void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
+  using Arguments = std::vector<std::pair<std::string, Value>>;
+  Result<std::shared_ptr<const Arguments>> arguments_of(std::size_t index) const;
   static Result<std::string> read_place(const File& file, const Place& place);
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
-  std::deque<Entry> entries_;
+  std::uint32_t next_file_ = 0;  ///< where poll() goes on when it was cut short
+  std::deque<Entry> entries_;    ///< but for those forgotten
+  std::size_t forgotten_ = 0;
+  bool forgets_ = false;
+  std::uint64_t calls_ = 0;  ///< in all entries that there ever were
   std::vector<CaptureDefect> defects_;
-  std::set<std::filesystem::path> unreadable_;  ///< in the folders; told once
-  std::map<std::string, std::shared_ptr<const Signature>> signatures_;
-  struct FormCache {
+  std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
+  std::set<std::filesystem::path> unreadable_;                            ///< in the folders; told once
+  std::map<std::string, std::shared_ptr<const Signature>, std::less<>> signatures_;
+  std::size_t parameters_ = 0;  ///< of all signatures
+
+  /// Of calls that are read: from several threads.
+  struct Shared {
     std::mutex mutex;
-    std::unordered_map<std::uint64_t, std::shared_ptr<const std::vector<std::pair<std::string, Value>>>> forms;
+    std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> forms;
+    std::size_t form_bytes = 0;
+    std::vector<std::size_t> released;
   };
-  std::unique_ptr<FormCache> cache_ = std::make_unique<FormCache>();
+  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
 };
 
 }  // namespace cw::recording

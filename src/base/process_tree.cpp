@@ -1,0 +1,155 @@
+#include "base/process_tree.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+namespace cw {
+namespace {
+
+struct ProcessStatus {
+  ProcessIdentity identity;
+  pid_t parent = 0, group = 0;
+  bool is_dead = false;  ///< a zombie
+};
+
+// Of /proc/PID/stat, the fields after the command's name, which may hold anything in its parentheses.
+std::optional<ProcessStatus> status_of(const std::string& pid) {
+  // Files of /proc have no size: to be read until they end.
+  std::ifstream file("/proc/" + pid + "/stat");
+  const std::string content{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t close = content.rfind(')');
+  if (close == std::string::npos) return {};
+  std::istringstream words(content.substr(close + 1));
+  const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
+  if (fields.size() < 20) return {};
+
+  // [0] state, [1] parent, [2] process group, [19] start time
+  ProcessStatus status;
+  status.identity = {static_cast<pid_t>(std::atol(pid.c_str())), std::strtoull(fields[19].c_str(), nullptr, 10)};
+  status.parent = static_cast<pid_t>(std::atol(fields[1].c_str()));
+  status.group = static_cast<pid_t>(std::atol(fields[2].c_str()));
+  status.is_dead = fields[0] == "Z" || fields[0] == "X";
+  return status;
+}
+
+std::map<pid_t, ProcessStatus> all_processes() {
+  std::map<pid_t, ProcessStatus> all;
+  (void)visit_directory("/proc", [&](std::string_view name, bool) {
+    if (name.empty() || name[0] < '0' || name[0] > '9') return;
+    if (const auto status = status_of(std::string(name))) all.emplace(status->identity.pid, *status);
+  });
+  return all;
+}
+
+std::mutex children_mutex;
+std::set<pid_t> started_children;
+
+bool is_orphan(const ProcessStatus& status) {
+  const std::lock_guard lock(children_mutex);
+  return status.parent == ::getpid() && !started_children.contains(status.identity.pid);
+}
+
+}  // namespace
+
+ProcessTree::ProcessTree(const std::vector<ProcessIdentity>& members) : members_(members.begin(), members.end()) {
+  for (const ProcessIdentity& member : members) waited_for_.insert(member.pid);
+}
+
+std::optional<std::uint64_t> start_time(pid_t pid) {
+  const auto status = status_of(std::to_string(pid));
+  if (!status) return std::nullopt;
+  return status->identity.started;
+}
+
+bool send_signal(const ProcessIdentity& process, int signal) {
+  // Opened before the start time is looked at: what the descriptor names cannot change any more.
+  const FileDescriptor named(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
+  if (start_time(process.pid) != process.started) return false;
+  if (named) return ::syscall(SYS_pidfd_send_signal, named.get(), signal, nullptr, 0) == 0;
+  return errno == ENOSYS && ::kill(process.pid, signal) == 0;  // before Linux 5.3
+}
+
+const std::set<ProcessIdentity>& ProcessTree::look() {
+  const auto all = all_processes();
+  const pid_t own = ::getpid();
+
+  // What is known, and the groups that it leads.
+  std::set<pid_t> inside, groups;
+  for (const ProcessIdentity& member : members_) {
+    const auto found = all.find(member.pid);
+    if (found == all.end() || found->second.identity != member) continue;
+    inside.insert(member.pid);
+    if (found->second.group == member.pid) groups.insert(member.pid);
+  }
+  for (const auto& [pid, status] : all)
+    if (adopts_ && is_orphan(status)) inside.insert(pid);
+  // Children of what is inside are, too, until there is nothing new. A zombie still has its number, and so its
+  // children.
+  for (bool has_news = true; has_news;) {
+    has_news = false;
+    for (const auto& [pid, status] : all)
+      if (pid != own && (inside.contains(status.parent) || groups.contains(status.group)) && inside.insert(pid).second)
+        has_news = true;
+  }
+
+  std::set<ProcessIdentity> alive;
+  for (const pid_t pid : inside) {
+    const ProcessStatus& status = all.at(pid);
+    if (!status.is_dead) alive.insert(status.identity);
+    // An orphan that we have adopted is ours to bury.
+    if (status.is_dead && status.parent == own && !waited_for_.contains(pid)) ::waitpid(pid, nullptr, WNOHANG);
+  }
+  members_ = std::move(alive);
+  return members_;
+}
+
+void ProcessTree::signal(int number) {
+  constexpr int most_rounds = 8;
+  std::set<ProcessIdentity> reached;
+  for (int round = 0; round < most_rounds; ++round) {
+    bool has_news = false;
+    for (const ProcessIdentity& member : std::set<ProcessIdentity>(look()))
+      if (reached.insert(member).second) has_news = send_signal(member, number) || has_news;
+    if (!has_news) return;
+  }
+}
+
+void ProcessTree::end(std::chrono::milliseconds patience) {
+  signal(SIGCONT);
+  signal(SIGTERM);
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!look().empty()) {
+    if (std::chrono::steady_clock::now() > deadline) signal(SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+void ProcessTree::adopt_orphans() {
+  adopts_ = ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+void note_started(pid_t child) {
+  const std::lock_guard lock(children_mutex);
+  started_children.insert(child);
+}
+
+void note_ended(pid_t child) {
+  const std::lock_guard lock(children_mutex);
+  started_children.erase(child);
+}
+
+}  // namespace cw

@@ -1,0 +1,83 @@
+// CBOR (RFC 8949) as the recorder writes it, read where it lies: no tree is built and no text is copied.
+//
+//   head: 3 bits of major type, 5 bits that are the argument or say how many bytes of it follow
+//   0 unsigned, 1 negative (-1 - argument), 2 bytes, 3 text, 4 array, 5 map, 7 false/true/null and floats
+//
+// is_plain_cbor() looks at each item once and refuses what the recorder never writes: lengths that are left open, tags,
+// nesting and numbers of items beyond any record's. It does not recurse, so no input exhausts the stack, and it decides
+// before anything is made of the input. A CborItem is of bytes that it has accepted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace cw::recording {
+
+inline constexpr std::size_t deepest_record = 16;           ///< a real one is nested half as deep
+inline constexpr std::size_t most_record_items = 1u << 20;  ///< a window of calls has some ten thousand
+
+/// Whether the bytes are one whole item, within these limits and of the kinds above.
+bool is_plain_cbor(std::string_view bytes);
+
+class CborItem {
+ public:
+  /// The item at the front of bytes that is_plain_cbor() has accepted.
+  explicit CborItem(std::string_view bytes) : bytes_(bytes) {}
+
+  bool is_array() const { return major() == 4; }
+  bool is_map() const { return major() == 5; }
+  bool is_null() const { return first() == 0xf6; }
+  // Nothing where it is something else, or does not fit.
+  std::optional<bool> boolean() const;
+  std::optional<std::uint64_t> unsigned_integer() const;
+  std::optional<std::int64_t> integer() const;
+  std::optional<double> real() const;
+  std::optional<std::string_view> text() const;
+  std::optional<std::string_view> bytes() const;
+
+  /// How many items an array has, or members a map; 0 for anything else.
+  std::size_t size() const;
+  /// `visit(CborItem)`, for an array's items.
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    if (!is_array()) return;
+    std::string_view rest = bytes_.substr(head_size());
+    for (std::size_t left = size(); left > 0; --left) visit(take(rest));
+  }
+  /// `visit(std::string_view name, CborItem)`, for a map's members; those whose name is no text are left out.
+  template <typename Visit>
+  void for_each_member(Visit visit) const {
+    if (!is_map()) return;
+    std::string_view rest = bytes_.substr(head_size());
+    for (std::size_t left = size(); left > 0; --left) {
+      const auto name = take(rest).text();
+      const CborItem value = take(rest);
+      if (name) visit(*name, value);
+    }
+  }
+  /// The member of that name, the first of several.
+  std::optional<CborItem> member(std::string_view name) const;
+
+  /// Where the item begins.
+  const char* data() const { return bytes_.data(); }
+  /// Its bytes, with all that is in it.
+  std::string_view encoded() const { return bytes_.substr(0, encoded_size(bytes_)); }
+
+ private:
+  static std::size_t encoded_size(std::string_view bytes);
+  static CborItem take(std::string_view& rest) {
+    const CborItem item(rest);
+    rest.remove_prefix(encoded_size(rest));
+    return item;
+  }
+  unsigned first() const { return static_cast<unsigned char>(bytes_[0]); }
+  unsigned major() const { return first() >> 5; }
+  std::size_t head_size() const;
+  std::uint64_t argument() const;
+
+  std::string_view bytes_;
+};
+
+}  // namespace cw::recording
