@@ -161,6 +161,11 @@ std::string with_separators(std::uint64_t number) {
   return text;
 }
 
+std::string size_text(std::uint64_t bytes) {
+  const auto of = [bytes](double unit) { return static_cast<double>(bytes) / unit; };
+  return bytes < 999'500'000 ? fmt::format("{:.0f} MB", of(1e6)) : fmt::format("{:.1f} GB", of(1e9));
+}
+
 std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent) {
   std::string result;
   for (std::size_t begin = 0; begin <= text.size();) {

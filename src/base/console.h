@@ -46,6 +46,9 @@ void print_json(const Json& json);
 /// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8, are '?'.
 std::string for_terminal(std::string_view text);
 
+/// "12 MB", "1.5 GB"
+std::string size_text(std::uint64_t bytes);
+
 /// 12345678 -> "12,345,678"
 std::string with_separators(std::uint64_t number);
 

@@ -22,7 +22,8 @@ ExternalSort::ExternalSort(std::filesystem::path folder, std::size_t memory)
     : folder_(std::move(folder)), memory_(memory) {}
 
 Result<void> ExternalSort::add(std::string_view record) {
-  if (record.size() > std::numeric_limits<Length>::max()) return fail("too_large", "a record of {} bytes", record.size());
+  if (record.size() > std::numeric_limits<Length>::max())
+    return fail("too_large", "a record of {} bytes", record.size());
   if (!places_.empty() && buffer_.size() + record.size() + (places_.size() + 1) * sizeof(Place) > memory_)
     CW_CHECK(spill());
   places_.push_back({buffer_.size(), record.size()});
@@ -70,7 +71,8 @@ Result<bool> ExternalSort::advance(Run& run) {
     run.buffer.erase(0, run.used);
     run.used = 0;
     const std::size_t missing = wanted - run.buffer.size();
-    const std::size_t more = static_cast<std::size_t>(std::min<std::uint64_t>(std::max(missing, read_size), run.end - run.position));
+    const std::size_t more =
+        static_cast<std::size_t>(std::min<std::uint64_t>(std::max(missing, read_size), run.end - run.position));
     if (more < missing) return false;
     const std::size_t before = run.buffer.size();
     run.buffer.resize(before + more);

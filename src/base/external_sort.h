@@ -1,7 +1,7 @@
 // Sorting byte strings that need not fit into memory.
 //
-// Records are gathered in a buffer; a full one is sorted and written to a temporary file without a name, so that nothing
-// is left whatever happens. Then all runs are merged (Knuth, The Art of Computer Programming 3, 5.4.1).
+// Records are gathered in a buffer; a full one is sorted and written to a temporary file without a name, so that
+// nothing is left whatever happens. Then all runs are merged (Knuth, The Art of Computer Programming 3, 5.4.1).
 #pragma once
 
 #include <cstddef>

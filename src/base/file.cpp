@@ -188,6 +188,12 @@ Result<void> sync_directory(const std::filesystem::path& path) {
   return {};
 }
 
+FileDescriptor open_private(const std::filesystem::path& path, int flags) {
+  FileDescriptor file(::open(path.c_str(), flags | O_CREAT | O_CLOEXEC, 0600));
+  if (file) ::fchmod(file.get(), 0600);
+  return file;
+}
+
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability,
                               Access access) {
   const std::string partial = path.string() + std::string(partial_suffix);

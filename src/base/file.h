@@ -77,6 +77,9 @@ enum class Access {
   owner,   ///< 0600, whatever the umask is
 };
 
+/// Opens or creates a file that is its owner's alone, under any umask. Empty, and errno, when that fails.
+FileDescriptor open_private(const std::filesystem::path& path, int flags);
+
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
 /// happens in between: written beside as `path` + partial_suffix and renamed; file and directory are fsynced
 /// where it must survive a power failure.

@@ -133,9 +133,8 @@ std::string to_string(const ExitStatus& status) {
 }
 
 Result<ProcessGroup> ProcessGroup::start(const Command& command, const std::filesystem::path& log) {
-  const FileDescriptor file(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const FileDescriptor file = open_private(log, O_WRONLY | O_APPEND);
   if (!file) return fail("spawn_failed", "cannot write {}: {}", log.string(), std::strerror(errno));
-  ::fchmod(file.get(), 0600);
   CW_TRY(const pid_t pid, spawn(command, file.get(), file.get()));
   return ProcessGroup(pid);
 }

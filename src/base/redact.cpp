@@ -189,7 +189,7 @@ class Redactor {
     }
     if (!is_secret_name(name)) return;
 
-    // name=, name:, "name":, 'name' =>, --name value
+    // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
     std::size_t next = at_;
     const bool is_flag = name.starts_with('-');
     if (next < text_.size() && is_quote(text_[next])) ++next;
@@ -200,6 +200,8 @@ class Redactor {
       ++next;
       if (next < text_.size() && text_[next] == '>') ++next;
       while (next < text_.size() && is_space(text_[next])) ++next;
+    } else if (is_flag && begins_next_item(next)) {
+      next = text_.find_first_not_of(" \t", next + 1);
     } else if (!is_flag || next == after_quote) {
       return;
     } else if (next < text_.size() && text_[next] == '-') {
@@ -207,6 +209,13 @@ class Redactor {
     }
     copy(next);
     take_value(name);
+  }
+
+  // In a list as Python and JSON print it: a comma, and a text that is no flag.
+  bool begins_next_item(std::size_t comma) const {
+    if (comma >= text_.size() || text_[comma] != ',') return false;
+    const std::size_t quote = text_.find_first_not_of(" \t", comma + 1);
+    return quote != std::string_view::npos && is_quote(text_[quote]) && !text_.substr(quote + 1).starts_with('-');
   }
 
   std::size_t length_of_value(std::size_t begin) const {

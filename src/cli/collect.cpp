@@ -203,7 +203,7 @@ class Collect {
   Result<void> prepare_work() {
     CW_CHECK(Publication::check(arguments_.trace_dir));
     CW_CHECK(make_work_folder());
-    lock_ = FileDescriptor(::open((work_ / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    lock_ = open_private(work_ / "lock", O_RDWR);
     if (!lock_) return fail("unwritable", "cannot write into {}: {}", work_.string(), std::strerror(errno));
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
       return fail("work_dir_used", "a collection is running in {}; end it, or give another --work-dir", work_.string());
@@ -374,10 +374,10 @@ class Collect {
       std::size_t distinct = 0;
       for (const Progress& definition : p.definitions) distinct += definition.distinct;
       const std::string line =
-          fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {:.2f} of {:.1f} GB{}", p.done,
-                      p.requests, p.failed > 0 ? fmt::format(" ({} failed)", p.failed) : "", p.tokens_per_second,
-                      with_separators(p.calls), with_separators(distinct), static_cast<double>(p.disk) / 1e9,
-                      static_cast<double>(options.disk_budget) / 1e9, p.is_frozen ? ", engine frozen" : "");
+          fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {} of {}{}", p.done, p.requests,
+                      p.failed > 0 ? fmt::format(" ({} failed)", p.failed) : "", p.tokens_per_second,
+                      with_separators(p.calls), with_separators(distinct), size_text(p.disk),
+                      size_text(options.disk_budget), p.is_frozen ? ", engine frozen" : "");
       progress.update(line, live_table(p.definitions));
     };
     observer.note = [&](const std::string& text) {
@@ -423,7 +423,7 @@ class Collect {
     if (outcome.traffic.sent > 0) console_.text(describe(outcome.traffic) + "\n");
     if (outcome.is_saturated) console_.done("saturated: no definition met anything new any more");
     console_.done(
-        fmt::format("engine ended; at most {:.2f} GB captured on disk{}", static_cast<double>(outcome.peak_disk) / 1e9,
+        fmt::format("engine ended; at most {} captured on disk{}", size_text(outcome.peak_disk),
                     outcome.freezes > 0 ? fmt::format(", engine frozen {} times meanwhile", outcome.freezes) : ""));
     if (options.capture == CaptureKind::recording && outcome.sanitized.survey.processes.empty())
       console_.note(fmt::format("{}; {} says what was started. --capture level10 needs no more than FlashInfer",

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 
 #include "base/console.h"
+#include "base/file.h"
 #include "base/output.h"
 #include "base/process.h"
 #include "cli/commands.h"
@@ -167,7 +168,7 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
   // Two at once would not see each other's pull requests.
   const auto state = state_folder();
   if (!state) return report(state.error());
-  const FileDescriptor lock(::open((*state / "submit.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  const FileDescriptor lock = open_private(*state / "submit.lock", O_RDWR);
   if (!options.is_dry_run && lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
     return report({"locked", "another submit is running"}, "Wait for it to end.");
   const auto outcome = submit(options, *bindings);

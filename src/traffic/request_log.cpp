@@ -36,7 +36,7 @@ Result<RequestLog> RequestLog::open(const std::filesystem::path& path) {
   for (State& state : log.states_)
     if (state == State::sent) state = State::sent_before;
 
-  log.file_ = FileDescriptor(::open(log.name_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+  log.file_ = open_private(log.name_, O_WRONLY | O_APPEND | O_NOFOLLOW);
   if (!log.file_ || ::ftruncate(log.file_.get(), static_cast<off_t>(content.size())) != 0)
     return fail("unwritable", "cannot write {}: {}", log.name_, std::strerror(errno));
   return log;

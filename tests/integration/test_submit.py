@@ -469,7 +469,7 @@ class SubmitTest(DatasetTest):
         head = git(bare, "rev-parse", "HEAD").strip()
         names = ["--no-tags/workloads-20260101-x", "-q/workloads-x", "workloads-20260101-x/y", "workloads---quiet", "workloads-20260101-", "workloads-2026-x",
                  "other/refs/heads/workloads-20260101-x", "workloads-20260101-x;true"]
-        for name in names: (bare / "packed-refs").open("a").write(f"{head} refs/heads/{name}\n")
+        for name in names: git(bare, "update-ref", f"refs/heads/{name}", head)
         tools, log = self.folder / "tools", self.folder / "git.log"
         tools.mkdir()
         real = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()

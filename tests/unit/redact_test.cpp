@@ -24,6 +24,8 @@ std::vector<SecretForm> secret_forms() {
                              "--admin-api-key ",
                              "--hf-token=",
                              "--token ",
+                             "['--api-key', '",
+                             "[\"--hf-token\",\"",
                              "--password ",
                              "--secret=",
                              "--auth-token ",
