@@ -165,10 +165,10 @@ class Redactor {
     if (!rest().starts_with(scheme_end)) return false;
     copy(at_ + scheme_end.size());
     const std::size_t end = std::min(text_.find_first_of("/?# \t\n\"'<>", at_), text_.size());
-    const std::size_t user_end = text_.substr(0, end).rfind('@');
-    if (user_end == std::string_view::npos || user_end < at_) return true;
+    const std::size_t user = text_.substr(at_, end - at_).rfind('@');
+    if (user == std::string_view::npos) return true;
     out_ += redacted;
-    at_ = user_end;
+    at_ += user;
     return true;
   }
 

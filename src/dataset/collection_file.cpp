@@ -16,7 +16,7 @@ namespace cw {
 namespace {
 
 // What stays of a file in memory: sections without their lists of workloads.
-constexpr JsonLimits collection_limits{.depth = 64, .items = 4'000'000};
+constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
 
 // Whether `other` is the one to keep.
 bool is_preferred(const Json& other, const Json& value, const char* count) {

@@ -10,9 +10,9 @@
 namespace cw {
 namespace {
 
-// What is rewritten is in memory whole: some 400,000 workloads.
+// What is rewritten is in memory whole: some 300,000 workloads.
 constexpr std::uint64_t largest_collection = 128 << 20;
-constexpr JsonLimits collection_limits{.depth = 64, .items = 1'500'000};
+constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
 
 std::string_view name(PoolSize size) {
   return size == PoolSize::used ? "used" : size == PoolSize::pool ? "pool" : "compact";

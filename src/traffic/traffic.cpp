@@ -294,11 +294,11 @@ class Driver {
     }
     if (state == HttpExchange::State::stale) return reconnect(transfer);
     if (is_endless(transfer)) return finish(transfer, HttpExchange::State::malformed);
-    if (state == HttpExchange::State::has_more) return doze(transfer, Clock::duration(1));  // at the next turn
+    if (state == HttpExchange::State::has_more) return doze(transfer, Clock::now() + Clock::duration(1));  // next turn
     if (state != HttpExchange::State::under_way) return finish(transfer, state);
     const auto pause =
         before > 0 && news > 0 ? time_to_doze(transfer, (transfer.heard - previous) / news) : Clock::duration();
-    doze(transfer, pause);
+    doze(transfer, pause > Clock::duration() ? std::optional(transfer.heard + pause) : std::nullopt);
   }
 
   // A line that is longer than any, or more events than were asked for: nothing more is read of it.
@@ -317,10 +317,10 @@ class Driver {
     return pause > 2 * gap ? pause : Clock::duration();
   }
 
-  void doze(Transfer& transfer, Clock::duration pause) {
+  void doze(Transfer& transfer, std::optional<Clock::time_point> until) {
     const bool was_dozing = transfer.doze.has_value();
     if (was_dozing) dozing_.erase(*std::exchange(transfer.doze, std::nullopt));
-    if (pause > Clock::duration()) transfer.doze = dozing_.emplace(transfer.heard + pause, &transfer);
+    if (until) transfer.doze = dozing_.emplace(*until, &transfer);
     if (was_dozing != transfer.doze.has_value()) listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
   }
 

@@ -1,0 +1,374 @@
+"""Files from strangers: datasets, recordings and dumps that somebody else has made, with care or by accident. Every command ends in
+order, says what is wrong, lets no control character through, and takes little memory whatever it is given."""
+import json, os, pathlib, resource, signal, struct, subprocess, sys, time, unittest
+
+from support import BINARY, SANITIZED, DatasetTest, run, unpack
+
+DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
+MOST_MEMORY = 256 << 10  # KB
+CONTROLS = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # with what turns the direction of writing
+
+
+# CBOR by hand: what no library would write, too.
+def head(major, value):
+    for info, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
+        if value < 24: return bytes([major << 5 | value])
+        if value < 1 << 8 * size: return bytes([major << 5 | info]) + value.to_bytes(size, "big")
+
+
+def cbor(value):
+    if value is None or value is True or value is False: return {None: b"\xf6", True: b"\xf5", False: b"\xf4"}[value]
+    if isinstance(value, int): return head(0, value) if value >= 0 else head(1, -1 - value)
+    if isinstance(value, bytes): return head(2, len(value)) + value
+    if isinstance(value, str): return head(3, len(value.encode())) + value.encode()
+    if isinstance(value, dict): return head(5, len(value)) + b"".join(cbor(k) + cbor(v) for k, v in value.items())
+    return head(4, len(value)) + b"".join(map(cbor, value))
+
+
+# XXH3-64 is in no library of Python's own: the tool's own reader tells what a payload's checksum should be. So payloads are framed
+# by a helper that the recorder's module offers to nobody; here it is written anew, for payloads of any length.
+def xxh3_64(data):
+    import ctypes, ctypes.util
+    global _xxhash
+    try:
+        library = _xxhash
+    except NameError:
+        library = _xxhash = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
+        library.XXH3_64bits.restype = ctypes.c_uint64
+        library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    return library.XXH3_64bits(data, len(data))
+
+
+def frame(payload):
+    return b"\x82\x48" + xxh3_64(payload).to_bytes(8, "big") + b"\xd8\x18\x5a" + struct.pack(">I", len(payload)) + payload
+
+
+HEADER = {"record": "recording", "format": 1, "process": 1, "host": "h", "boot": "b", "started": 1}
+SITE = {"record": "site", "site": 0, "function": "rmsnorm", "module": "flashinfer.norm", "signature": "(input, weight, eps)"}
+FORM = {"record": "form", "form": 0, "site": 0, "arguments": [["input", {"dtype": "bfloat16", "shape": [2, 4096]}]]}
+
+
+def recording(*payloads):
+    return b"".join(map(frame, [*map(cbor, (HEADER, SITE, FORM)), *payloads]))
+
+
+def hostile_recordings():
+    """Name -> content; all checksums are right."""
+    calls = lambda *groups: cbor({"record": "calls", "at": 0, "calls": list(groups)})
+    group = {"form": 0, "count": 1}
+    deep = 20_000_000
+    yield "nested arrays", recording(b"\x81" * deep + b"\x80")
+    yield "nested maps", recording(b"\xa1\x61a" * (deep // 3) + b"\x80")
+    yield "nested in a form", recording(cbor({"record": "form", "form": 1, "site": 0})[:-1] + b"\x00" + b"\x81" * deep)
+    yield "lengths left open", recording(b"\xbf\x66record\x65calls\xff", b"\x9f" * 1000 + b"\xff" * 1000)
+    yield "promises of length", recording(b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff", b"\xbb\x7f\xff\xff\xff\xff\xff\xff\xff", b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff", b"\x9a\xff\xff\xff\xff")
+    yield "many items", recording(head(4, 30_000_000) + b"\x01" * 30_000_000)
+    yield "many empty maps", recording(cbor({"record": "calls"})[:-1] + head(4, 10_000_000) + b"\xa0" * 10_000_000)
+    yield "many small frames", recording(*[b"\x01"] * 300_000)
+    yield "many groups", recording(*[calls(*[group] * 5000)] * 40)
+    yield "many forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": []}) for i in range(1, 100_000)])
+    yield "a long form", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", list(range(24)) * 20_000]]}), calls({"form": 1, "count": 1}))
+    yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000)])
+    yield "a long signature", recording(cbor({**SITE, "site": 1, "signature": "(" + "a," * 2_000_000 + ")"}))
+    yield "long names", recording(cbor({**SITE, "site": 1, "function": "f" * 10_000_000, "module": "m" * 10_000_000, "version": "v" * 10_000_000}))
+    yield "taken numbers", recording(cbor(SITE), cbor(FORM), calls(group))
+    yield "counts past any", recording(calls(*[{"form": 0, "count": 1 << 48}] * 40_000), calls({"form": 0, "count": (1 << 64) - 1}))
+    yield "other hashes", recording(*[cbor({"hash": bytes([i]) * 16, "record": "values", "values": b"\x01\x00\x00\x00"}) for i in range(200)], calls(group))
+    yield "tags and simple values", recording(b"\xc1\x01", b"\xf7", b"\xe0", b"\xf8\xff", b"\xff")
+    yield "no recording", frame(cbor({"record": "calls"})) * 10
+    yield "another format", frame(cbor({**HEADER, "format": 2}))
+    yield "nothing but headers", frame(cbor(HEADER)) * 100_000
+    yield "a frame of a gigabyte", recording() + b"\x82\x48" + bytes(8) + b"\xd8\x18\x5a\x3f\xff\xff\xff" + b"x" * 100_000
+    yield "odd types", recording(*[cbor({**base, key: odd}) for base in (SITE, FORM, {"record": "calls", "calls": [group]}, {"record": "end", "sites": []})
+                                   for key in base for odd in (None, -1, "x", b"x", [], {}, (1 << 64) - 1, [[]], {"a": 1})])
+    yield "odd groups", recording(calls(*[{**group, key: odd} for key in ("form", "count", "wrapper", "plan", "raised", "sequences", "values", "addresses", "dummy")
+                                          for odd in (None, -1, "x", b"x", [], {}, (1 << 64) - 1, [[]], [{"tensor": -1}], [None] * 1000)]))
+
+
+# Runs a command and writes to descriptor 3 how much memory it took at most, in KB. A process of its own, and a small one: until exec a
+# child counts the pages of its parent as its own.
+MEASURED = """import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_CLOSE, 3)])
+_, status, usage = os.wait4(pid, 0)
+os.write(3, str(usage.ru_maxrss).encode())
+code = os.waitstatus_to_exitcode(status)
+sys.exit(code if code >= 0 else 128 - code)"""
+
+
+def measured(*words, **options):
+    """(process's result, its peak memory in KB)"""
+    reader, writer = os.pipe()
+    process = subprocess.run(["bash", "-c", 'exec 3>&"$0" "$@"', str(writer), sys.executable, "-ISc", MEASURED, BINARY, *map(str, words)], pass_fds=(writer,),
+                             capture_output=True, **options)
+    os.close(writer)
+    with os.fdopen(reader) as file: return process, int(file.read() or 0)
+
+
+class StrangersTest(DatasetTest):
+    def tool(self, *words, most_seconds=60, statuses=(0, 1, 3), **options):
+        """Ends in order and in time, with little memory."""
+        process, peak = measured(*words, timeout=most_seconds * (10 if SANITIZED else 1), env={**os.environ, **options.pop("env", {})}, **options)
+        self.assertIn(process.returncode, statuses, (words, process.stderr[-2000:]))
+        if not SANITIZED: self.assertLess(peak, MOST_MEMORY, (words, "KB"))
+        for stream in (process.stdout, process.stderr):
+            for line in stream.decode().split("\n"): self.assertNotRegex(line, CONTROLS, words)
+        return process.stdout.decode() + process.stderr.decode()
+
+    def sanitized(self):
+        self.sanitize(unpack("sglang-0.5.17-llama-ps1", self.folder))
+
+    def commands(self, trace=None, checks=True):
+        """Every command that reads a dataset."""
+        trace = trace or self.trace
+        out = self.folder / f"merged{time.monotonic_ns()}"
+        state = {"XDG_STATE_HOME": str(self.folder / "state"), "HF_TOKEN": "hf_x", "HF_ENDPOINT": "http://127.0.0.1:9"}
+        dumps = self.folder / "cpu-small"
+        if not dumps.exists(): unpack("cpu-small", self.folder)
+        return {"validate": ["validate", "--trace-dir", trace], "report": ["report", "--trace-dir", trace, "--out", self.folder / "r.html"],
+                "report --format md": ["report", "--trace-dir", trace, "--format", "md"], "merge": ["merge", trace, "--out", out],
+                "sanitize": ["sanitize", "--dumps", dumps, "--trace-dir", trace], "inspect": ["inspect", dumps, "--trace-dir", trace],
+                "submit": ["submit", "--trace-dir", trace, "--dry-run"], "verify": ["verify", "--trace-dir", trace, "--python", "true"]}, state
+
+    # ------------------------------------------------------------------------------------------------------ recordings
+
+    def test_recordings_with_valid_checksums(self):
+        names = []
+        for name, content in hostile_recordings():
+            names.append(name)
+            path = self.folder / "hostile.cbor"
+            path.write_bytes(content)
+            with self.subTest(name):
+                self.tool("inspect", path, most_seconds=20)
+                shown = self.tool("sanitize", "--dumps", path, "--trace-dir", self.trace, "--json", "-q", most_seconds=20)
+                # What is wrong with it is counted.
+                if name not in ("many groups", "many forms", "long names", "nothing but headers"):
+                    defects = {defect["name"] for defect in json.loads(shown)["defects"]}
+                    self.assertTrue(defects - {"recording_not_ended"}, shown[:2000])
+        self.assertGreater(len(names), 20)
+        # And beside a real one, nothing of that is lost.
+        whole = self.folder / "beside"
+        whole.mkdir()
+        (whole / "a.cbor").write_bytes(recording(b"\x81" * 20_000_000))
+        (whole / "b.cbor").write_bytes(recording(cbor({"record": "calls", "at": 0, "calls": [{"form": 0, "count": 7}]})))
+        self.assertEqual(json.loads(self.tool("inspect", whole, "--json"))["functions"]["rmsnorm"]["calls"], 7)
+
+    def test_memory_is_a_small_multiple_of_a_recording(self):
+        if SANITIZED: self.skipTest("a sanitizer has memory of its own")
+        def peak(content):
+            path = self.folder / "r.cbor"
+            path.write_bytes(content)
+            return measured("inspect", path, "--json")[1] * 1024
+        empty = peak(recording())
+        for name in ("many groups", "many forms", "many items", "many empty maps", "many small frames", "many sites"):
+            content = dict(hostile_recordings())[name]
+            self.assertLess(peak(content) - empty, 16 * len(content) + (16 << 20), name)
+
+    # --------------------------------------------------------------------------------------------------------- datasets
+
+    def test_what_is_no_regular_file(self):
+        """A FIFO, a device or a socket in the place of a file: nothing waits for it."""
+        self.sanitized()
+        workloads = self.trace / f"workloads/gqa_paged/{DECODE}.jsonl"
+        blob = next((self.trace / "blob").rglob("*.safetensors"))
+        for place in (self.trace / "collection.json", self.trace / "verification.json", workloads, blob, self.trace / f"definitions/gqa_paged/{DECODE}.json",
+                      self.trace / ".collect-workloads.journal"):
+            content = place.read_bytes() if place.exists() else None
+            for kind in ("fifo", "device"):
+                if content is not None or place.exists(): place.unlink()
+                if kind == "fifo": os.mkfifo(place)
+                else: place.symlink_to("/dev/zero")
+                with self.subTest(place.name, kind=kind):
+                    commands, env = self.commands()
+                    for name, words in commands.items():
+                        said = self.tool(*words, most_seconds=20, env=env)
+                        if name == "validate" and place.name != ".collect-workloads.journal": self.assertIn("not valid", said)
+            place.unlink(missing_ok=True)
+            if content is not None: place.write_bytes(content)
+            else: place.unlink(missing_ok=True)
+        self.assertIn("valid:", self.tool("validate", "--trace-dir", self.trace, statuses=(0,)))
+        for kind in ("prompts", "recipes", "bindings"):
+            fifo = self.folder / kind
+            os.mkfifo(fifo)
+            self.tool("collect", "--trace-dir", self.trace, "--engine", "simulated", "--definition-name", DECODE, f"--{kind}", fifo, "--dry-run", most_seconds=20)
+
+    def test_valid_means_that_every_command_works(self):
+        """validate looks at what lies beside the workloads as those who read it do."""
+        self.sanitized()
+        section = json.loads((self.trace / "collection.json").read_text())["captures"][0]
+        broken = {
+            "collection.json": ["", "{", "[]", "{}", '{"captures": {}}', '{"captures": [5]}', '{"captures": [{}]}', '{"captures": [{"id": "a", "definitions": 5}]}',
+                                '{"captures": [{"id": "a", "definitions": {"x": 5}}]}', "[" * 100_000, '{"captures": [' + "[" * 70 + "]" * 70 + "]}", "\xff"],
+            "verification.json": ["", "{", "[]", "{}", '{"definitions": 5}', "[" * 100_000]}
+        readers = {"collection.json": ("report", "merge", "sanitize", "submit"), "verification.json": ("report", "submit")}
+        for name, contents in broken.items():
+            before = (self.trace / name).read_bytes() if (self.trace / name).exists() else None
+            for content in contents:
+                (self.trace / name).write_text(content, encoding="latin-1")
+                with self.subTest(name, content=content[:60]):
+                    commands, env = self.commands()
+                    self.assertIn("not valid", self.tool(*commands["validate"], statuses=(1,)))
+                    for reader in readers[name]: self.tool(*commands[reader], statuses=(1,), env=env)
+            (self.trace / name).unlink()
+            if before is not None: (self.trace / name).write_bytes(before)
+        # Odd, and yet of use to all of them.
+        for content in ({"format": 1, "captures": []}, {"captures": [{"id": "a"}]}, {"captures": [{"id": "a", "run": 5, "functions": [], "defects": {}, "definitions": {}}]},
+                        {"captures": [{**section, "run": {"traffic": [], "timeline": 7, "command": {"a": 1}, "schedules": "x"}}]}):
+            (self.trace / "collection.json").write_text(json.dumps(content))
+            commands, env = self.commands()
+            for name in ("validate", "report", "report --format md", "merge", "sanitize", "inspect"): self.tool(*commands[name], statuses=(0,), env=env)
+
+    def test_objects_with_many_keys_and_long_lines(self):
+        self.sanitized()
+        workloads = self.trace / f"workloads/gqa_paged/{DECODE}.jsonl"
+        lines = workloads.read_text()
+        many = {f"key {i}": i for i in range(200_000)}
+        section = json.loads((self.trace / "collection.json").read_text())["captures"][0]
+        cases = {
+            "collection.json, keys": (self.trace / "collection.json", json.dumps({"captures": [section], **many})),
+            "collection.json, definitions": (self.trace / "collection.json", json.dumps({"captures": [{**section, "definitions": {k: {} for k in many}}]})),
+            "collection.json, run": (self.trace / "collection.json", json.dumps({"captures": [{**section, "run": many}]})),
+            "collection.json, arrays": (self.trace / "collection.json", '{"captures": [], "x": [' + "[]," * 3_000_000 + "0]}"),
+            "collection.json, workloads": (self.trace / "collection.json", json.dumps({"captures": [{**section, "definitions": {DECODE: {"calls": 1, "workloads": [{"uuid": str(i), "seen": 1} for i in range(300_000)]}}}]})),
+            "verification.json, keys": (self.trace / "verification.json", json.dumps({"definitions": {k: {} for k in many}})),
+            "workloads, keys": (workloads, lines + json.dumps({"definition": DECODE, "workload": {"uuid": "u", "axes": {f"a{i}": i for i in range(40_000)}, "inputs": {}}}) + "\n"),
+            "workloads, a long line": (workloads, lines + json.dumps({"definition": DECODE, "workload": {"uuid": "u" * (2 << 20)}}) + "\n"),
+            "workloads, no end of a line": (workloads, "x" * (300 << 20)),
+            "a definition": (self.trace / "definitions/gqa_paged/other.json", json.dumps({"name": "other", "op_type": "gqa_paged", "axes": {k: {"type": "var"} for k in many}, "inputs": {}, "outputs": {}, "reference": ""})),
+        }
+        for name, (path, content) in cases.items():
+            before = path.read_bytes() if path.exists() else None
+            path.write_text(content)
+            with self.subTest(name):
+                commands, env = self.commands()
+                for words in commands.values(): self.tool(*words, most_seconds=30, env=env)
+            path.unlink()
+            if before is not None: path.write_bytes(before)
+
+    def test_nothing_reaches_the_terminals_controls(self):
+        """Names and texts of others with escape sequences in them, in every place that is shown."""
+        self.sanitized()
+        evil = "a\x1b]0;x\x07\x1b[2Jb\x9bc\u202e\u2066\x7f"
+        path = self.trace / f"definitions/gqa_paged/{DECODE}.json"
+        definition = json.loads(path.read_text())
+        (self.trace / "definitions/gqa_paged/evil.json").write_text(json.dumps({**definition, "name": evil, "description": evil}))
+        lines = (self.trace / f"workloads/gqa_paged/{DECODE}.jsonl")
+        first = json.loads(lines.read_text().splitlines()[0])
+        first["workload"].update(uuid=evil, axes={**first["workload"]["axes"], evil: evil})
+        with lines.open("a") as file: file.write(json.dumps(first) + "\n" + json.dumps({"definition": evil, "workload": {"uuid": evil}}) + "\n")
+        collection = json.loads((self.trace / "collection.json").read_text())
+        section = collection["captures"][0]
+        section["functions"][evil] = {"calls": 5, "bound": 0, "rejected": 5, "skipped": 0}
+        section["defects"].append({"name": evil, "severity": evil, "count": 3, "function": evil, "detail": evil, "example": evil})
+        section["run"] = {"engine": evil, "model": evil, "version": evil, "command": [evil, "--x", evil], "traffic": {"errors": {evil: 3}}}
+        (self.trace / "collection.json").write_text(json.dumps(collection))
+        commands, env = self.commands()
+        for words in commands.values():
+            self.tool(*words, env=env)
+            if words[0] != "merge": self.tool(*words, "--json", env=env)
+        shown = self.tool("report", "--trace-dir", self.trace, "--json", statuses=(0,))
+        self.assertIn("\\u001b", shown, "as JSON has it")
+        self.tool("sanitize", "--dumps", f"/nowhere{evil}".replace("\0", ""), "--trace-dir", self.trace, statuses=(1,))
+        self.tool("sanitize", f"--{evil}", statuses=(2,))
+        self.tool(f"x{evil}", statuses=(2,))
+
+    # ------------------------------------------------------------------------------------------------------------ dumps
+
+    def test_records_of_dumps_that_ask_for_much(self):
+        dumps = unpack("cpu-small", self.folder)
+        call = next(p for p in sorted(dumps.iterdir()) if "rmsnorm_call0001" in p.name)
+        record = json.loads((call / "metadata.jsonl").read_text().splitlines()[-1])
+        for name, change in {"many values": {"input_metadata": {"arg_9": {"type": "list", "items": list(range(2_000_000))}}},
+                             "deep": {"input_metadata": {"arg_9": None}}, "many tensors": {"tensor_details": {f"arg_{i}": {"shape": [1] * 20, "dtype": "torch.int32"} for i in range(100_000)}},
+                             "long": {"function_signature": "x" * (20 << 20)}, "many parameters": {"function_signature": "(" + "a," * 1_000_000 + ")"}}.items():
+            text = json.dumps({**record, **change})
+            if name == "deep": text = text.replace('"arg_9": null', '"arg_9": ' + '{"type": "list", "items": [' * 100_000 + "]}" * 100_000)
+            (call / "metadata.jsonl").write_text(text + "\n")
+            with self.subTest(name):
+                said = json.loads(run("sanitize", "--dumps", dumps, "--trace-dir", self.trace, "--json", "--dry-run", check=0).stdout)
+                self.assertTrue({d["name"] for d in said["defects"]} & {"metadata_malformed", "signature_malformed", "tensors_missing"}, said["defects"])
+
+    # ---------------------------------------------------------------------------------------------------------- servers
+
+    def serve(self, *flags, limit=None):
+        preexec = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) if limit else None
+        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31985", "-q", *flags], stderr=subprocess.PIPE, text=True, preexec_fn=preexec)
+        self.addCleanup(server.stderr.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.assertIn("ready to roll", server.stderr.readline())
+        return server
+
+    @staticmethod
+    def cpu(pid):
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_serve_without_descriptors_does_not_spin(self):
+        import socket, urllib.request
+        server = self.serve(limit=40)
+        clients = [socket.create_connection(("127.0.0.1", 31985)) for _ in range(80)]
+        time.sleep(0.5)
+        before = self.cpu(server.pid)
+        time.sleep(2)
+        self.assertLess(self.cpu(server.pid) - before, 0.5, "of two seconds")
+        for client in clients: client.close()
+        self.assertEqual(urllib.request.urlopen("http://127.0.0.1:31985/health", timeout=10).status, 200)
+
+    def test_serve_and_clients_that_do_not_read(self):
+        import socket
+        server = self.serve("--decode-step-ms", "0.05")
+        body = json.dumps({"text": "x " * 50, "stream": True, "sampling_params": {"max_new_tokens": 8000}}).encode()
+        clients = []
+        for _ in range(40):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", 31985))
+            client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            clients.append(client)
+        # And some that announce much and send nothing.
+        for _ in range(20):
+            client = socket.create_connection(("127.0.0.1", 31985))
+            client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n")
+            clients.append(client)
+        time.sleep(6)
+        peak = next(int(line.split()[1]) for line in pathlib.Path(f"/proc/{server.pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+        if not SANITIZED: self.assertLess(peak, MOST_MEMORY)
+        for client in clients: client.close()
+        server.terminate()
+        self.assertEqual(server.wait(timeout=20), 0)
+
+    def test_drive_hears_ctrl_c_whatever_the_server_sends(self):
+        import socket, threading
+        for begin, piece in ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a" * 65536), (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 65536),
+                             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"9\r\n: alive\n\n\r\n" * 4000), (b"HTTP/1.1 200 OK\r\n\r\n", b": alive\n\n" * 8000)):
+            listener = socket.create_server(("127.0.0.1", 0))
+            is_over = threading.Event()
+
+            def answer(connection, number):
+                try:
+                    request = connection.recv(1 << 16)
+                    if b"GET" in request: return connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                    connection.sendall(begin)
+                    while not is_over.is_set(): connection.sendall(piece)
+                except OSError: pass
+                finally: connection.close()
+
+            def accept():
+                while True:
+                    try: connection, _ = listener.accept()
+                    except OSError: return
+                    threading.Thread(target=answer, args=(connection, 0), daemon=True).start()
+
+            threading.Thread(target=accept, daemon=True).start()
+            drive = subprocess.Popen([BINARY, "drive", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}", "--random-prompts", "--num-prompts", "100000", "--concurrency", "4", "--json"],
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(1.5)
+            begun = time.time()
+            drive.send_signal(signal.SIGINT)
+            drive.communicate(timeout=30)
+            self.assertLess(time.time() - begun, 2 if not SANITIZED else 10, begin)
+            is_over.set()
+            listener.close()
+
+
+if __name__ == "__main__": unittest.main()
