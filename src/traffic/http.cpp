@@ -22,6 +22,7 @@ namespace http = boost::beast::http;
 constexpr std::size_t receive_size = 64 << 10;
 constexpr std::size_t most_rejected = 300;
 constexpr std::uint32_t largest_header = 256 << 10;
+constexpr std::size_t shortest_end = 5;  ///< 0 CR LF CR LF
 constexpr int most_blocks = 16;  ///< at a time, of one connection
 
 }  // namespace
@@ -156,18 +157,21 @@ struct HttpExchange::Impl {
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
+      // Less than any last chunk has: Beast does not look for its end in so little a second time.
+      if (rest.size() < shortest_end) return State::under_way;
       bytes = rest;
     }
     while (!bytes.empty() && !parser->is_done()) {
       boost::system::error_code code;
       parser->get().body() = {plain.data(), plain.size(), true};
-      const std::size_t used =
-          parser->put(boost::asio::buffer(bytes.data(), std::min(bytes.size(), plain.size())), code);
+      const std::size_t given = std::min(bytes.size(), plain.size());
+      const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), given), code);
       if (const std::size_t taken = plain.size() - parser->get().body().size; taken > 0) take({plain.data(), taken});
       bytes.remove_prefix(used);
+      const bool needs_more = code == http::error::need_more && given == bytes.size() + used;
       if (code == http::error::need_more || code == http::error::need_buffer) code = {};
       if (code) return fail_with(State::malformed, code.message());
-      if (used == 0) break;  // the rest of a header or a chunk's size is to come
+      if (used == 0 || needs_more) break;  // the rest of a header or a chunk's size is to come
       if (parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
     }
     if (!parser->is_done() && bytes.size() > largest_header)

@@ -1,20 +1,97 @@
-// Frames, records, groups of calls and arguments of a recording. The input is a file's content; as fuzzers do not find
-// checksums, each of its lines is also taken for a payload, framed here.
+// Frames, records, groups of calls and arguments of a recording. The input is a file's content, and the mutator keeps
+// its checksums right: it changes the payloads and their order, seldom the frames.
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <random>
+#include <vector>
 
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "capture/recording/recording_capture.h"
 #include "recording/frame.h"
 
+extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
+
 namespace {
 
-void read_all(const std::string& content) {
+using cw::recording::frame_header_size;
+using cw::recording::make_frame;
+using cw::recording::read_frame;
+
+// A recording that has all kinds of records: what there is to begin with.
+std::string small_recording() {
+  using nlohmann::json;
+  std::string content;
+  const auto add = [&content](const json& record) {
+    std::string payload;
+    json::to_cbor(record, payload);
+    content += make_frame(payload);
+  };
+  const json tensor = {{"dtype", "int32"}, {"shape", {4}}};
+  add({{"record", "recording"}, {"format", 1}, {"process", 1}});
+  add({{"record", "site"}, {"site", 0}, {"function", "f"}, {"module", "m"}, {"signature", "(a, b)"}});
+  add({{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", json::array({json::array({"a", tensor})})}});
+  add({{"record", "calls"}, {"at", 1}, {"calls", json::array({{{"form", 0}, {"count", 2}}})}});
+  return content;
+}
+
+std::vector<std::string> payloads_of(std::string_view content) {
+  std::vector<std::string> payloads;
+  while (!content.empty()) {
+    const auto frame = read_frame(content);
+    if (frame.size == 0) break;
+    if (frame.status == cw::recording::Frame::Status::whole) payloads.emplace_back(frame.payload);
+    content.remove_prefix(std::min(frame.size, content.size()));
+  }
+  return payloads;
+}
+
+}  // namespace
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed) {
+  std::minstd_rand random(seed);
+  const auto below = [&random](std::size_t limit) { return random() % limit; };
+  if (below(32) == 0) return LLVMFuzzerMutate(data, size, most);
+
+  auto payloads = payloads_of({reinterpret_cast<const char*>(data), size});
+  if (payloads.empty()) payloads = payloads_of(small_recording());
+  const std::size_t which = below(payloads.size());
+  switch (below(8)) {
+    case 0:
+      payloads.push_back(payloads[which]);
+      break;
+    case 1:
+      std::swap(payloads[which], payloads[below(payloads.size())]);
+      break;
+    case 2:
+      payloads.erase(payloads.begin() + static_cast<std::ptrdiff_t>(which));
+      break;
+    default: {
+      std::string& payload = payloads[which];
+      const std::size_t before = payload.size(), largest = before + 64;
+      payload.resize(largest);
+      payload.resize(LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(payload.data()), before, largest));
+    }
+  }
+
+  // As many as fit.
+  std::size_t end = 0;
+  for (const std::string& payload : payloads) {
+    if (end + frame_header_size + payload.size() > most) break;
+    const std::string frame = make_frame(payload);
+    std::copy(frame.begin(), frame.end(), data + end);
+    end += frame.size();
+  }
+  return end;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   static const std::string path = "/tmp/fuzz_recording-" + std::to_string(::getpid()) + ".cbor";
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  std::ofstream(path, std::ios::binary | std::ios::trunc).write(data, static_cast<std::streamsize>(size));
   const auto capture = cw::recording::RecordingCapture::open({path});
-  if (!capture) return;
+  if (!capture) return 0;
   for (std::size_t i = 0; i < (*capture)->size(); ++i) {
     (void)(*capture)->location(i);
     (void)(*capture)->process(i);
@@ -23,29 +100,5 @@ void read_all(const std::string& content) {
         if (const cw::Tensor* tensor = value.tensor()) (void)cw::read_front(*tensor, 16);
   }
   (void)(*capture)->id();
-}
-
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
-  const std::string_view input(data, size);
-  read_all(std::string(input));
-  // A header, a site and a form, so that what follows has something to refer to; then the input's parts.
-  using nlohmann::json;
-  std::string content;
-  const auto add = [&content](const json& record) {
-    std::string payload;
-    json::to_cbor(record, payload);
-    content += cw::recording::make_frame(payload);
-  };
-  add({{"record", "recording"}, {"format", 1}, {"process", 1}});
-  add({{"record", "site"}, {"site", 0}, {"function", "f"}, {"module", "m"}, {"signature", "(a, b)"}});
-  add({{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", {{"a", {{"dtype", "int32"}, {"shape", {4}}}}}}});
-  for (std::size_t begin = 0; begin < size;) {
-    const std::size_t end = std::min(input.find('\n', begin), size);
-    content += cw::recording::make_frame(input.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  read_all(content);
   return 0;
 }
