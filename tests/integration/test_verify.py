@@ -124,7 +124,7 @@ class VerifyTest(DatasetTest):
         return path
 
     def test_replay(self):
-        python = self.stand_in('[ "$*" = "-m flashinfer replay --dir dumps" ] || exit 9\n'
+        python = self.stand_in('[ "$*" = "-m flashinfer replay --dir=dumps" ] || exit 9\n'
                                "echo 'Replaying session from dumps...'\n"
                                "echo '[1] rmsnorm (20261125_call0001): ✅ Passed'\n"
                                "echo '[2] Decode.run (20261125_call0001): ❌ Error: no object'\n"
