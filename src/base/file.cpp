@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,6 +187,12 @@ Result<void> sync_directory(const std::filesystem::path& path) {
   CW_TRY(const FileDescriptor directory, open_directory(path));
   if (::fsync(directory.get()) != 0) return fail_errno("write", path.string(), errno);
   return {};
+}
+
+void allow_many_files() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
+    ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
 FileDescriptor open_private(const std::filesystem::path& path, int flags) {

@@ -80,6 +80,9 @@ enum class Access {
 /// Opens or creates a file that is its owner's alone, under any umask. Empty, and errno, when that fails.
 FileDescriptor open_private(const std::filesystem::path& path, int flags);
 
+/// As many open files as the system lets us have (`ulimit -Hn`), here and in what is started afterwards.
+void allow_many_files();
+
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`, whatever
 /// happens in between: written beside as `path` + partial_suffix and renamed; file and directory are fsynced
 /// where it must survive a power failure.

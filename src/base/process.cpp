@@ -84,13 +84,16 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawnattr_setpgroup(&attributes, 0);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   const auto environment = merged_environment(command);
-  pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, command.arguments[0].c_str(), &actions, &attributes,
-                                   pointers(command.arguments).data(), pointers(environment).data());
+  int error = 0;
+  const pid_t pid = note_started([&] {
+    pid_t child = 0;
+    error = ::posix_spawnp(&child, command.arguments[0].c_str(), &actions, &attributes,
+                           pointers(command.arguments).data(), pointers(environment).data());
+    return error == 0 ? child : 0;
+  });
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
-  note_started(pid);
   return pid;
 }
 
@@ -210,7 +213,17 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   pollfd polled[2] = {{out_end.get(), POLLIN, 0}, {err_end.get(), POLLIN, 0}};
   const auto deadline = std::chrono::steady_clock::now() + limit;
   std::string failure;
-  while (failure.empty() && (polled[0].fd >= 0 || polled[1].fd >= 0)) {
+  // What it leaves running may keep its output open: that is waited for no longer than a moment.
+  constexpr std::chrono::seconds moment{1};
+  std::optional<std::chrono::steady_clock::time_point> ended_at;
+  const auto is_over = [&] {
+    siginfo_t ended{};
+    const bool has_ended =
+        ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == pid;
+    if (has_ended && !ended_at) ended_at = std::chrono::steady_clock::now();
+    return ended_at && std::chrono::steady_clock::now() > *ended_at + moment;
+  };
+  while (failure.empty() && (polled[0].fd >= 0 || polled[1].fd >= 0) && !is_over()) {
     ::poll(polled, 2, 100);
     for (int i = 0; i < 2; ++i) {
       char block[4096];
@@ -229,9 +242,11 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   }
   if (!failure.empty()) tree.end(std::chrono::seconds(1));
   int raw = 0;
-  while (::waitpid(pid, &raw, 0) < 0 && errno == EINTR) {
+  pid_t waited = 0;
+  while ((waited = ::waitpid(pid, &raw, 0)) < 0 && errno == EINTR) {
   }
   note_ended(pid);
+  if (waited != pid && failure.empty()) failure = "its end was not seen";
   if (!failure.empty()) return fail(failure, "{}: {}", to_shell(command), failure);
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {

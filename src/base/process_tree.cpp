@@ -18,13 +18,14 @@
 #include "base/file.h"
 
 namespace cw {
-namespace {
 
 struct ProcessStatus {
   ProcessIdentity identity;
   pid_t parent = 0, group = 0;
   bool is_dead = false;  ///< a zombie
 };
+
+namespace {
 
 // Of /proc/PID/stat, the fields after the command's name, which may hold anything in its parentheses.
 std::optional<ProcessStatus> status_of(const std::string& pid) {
@@ -95,8 +96,11 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
     inside.insert(member.pid);
     if (found->second.group == member.pid) groups.insert(member.pid);
   }
-  for (const auto& [pid, status] : all)
-    if (adopts_ && is_orphan(status)) inside.insert(pid);
+  if (adopts_) {
+    const std::set<pid_t> strange = look_for_strangers(all);
+    for (const auto& [pid, status] : all)
+      if (is_orphan(status) && !strange.contains(pid)) inside.insert(pid);
+  }
   // Children of what is inside are, too, until there is nothing new. A zombie still has its number, and so its
   // children.
   for (bool has_news = true; has_news;) {
@@ -117,6 +121,22 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
   return members_;
 }
 
+std::set<pid_t> ProcessTree::look_for_strangers(const Processes& all) {
+  std::set<pid_t> strange;
+  for (const ProcessIdentity& stranger : strangers_) {
+    const auto found = all.find(stranger.pid);
+    if (found != all.end() && found->second.identity == stranger) strange.insert(stranger.pid);
+  }
+  for (bool has_news = true; has_news && !strange.empty();) {
+    has_news = false;
+    for (const auto& [pid, status] : all)
+      if (strange.contains(status.parent) && strange.insert(pid).second) has_news = true;
+  }
+  strangers_.clear();
+  for (const pid_t pid : strange) strangers_.insert(all.at(pid).identity);
+  return strange;
+}
+
 void ProcessTree::signal(int number) {
   constexpr int most_rounds = 8;
   std::set<ProcessIdentity> reached;
@@ -132,19 +152,24 @@ void ProcessTree::end(std::chrono::milliseconds patience) {
   signal(SIGCONT);
   signal(SIGTERM);
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!look().empty()) {
+  constexpr std::chrono::seconds last_patience{5};
+  while (!look().empty() && std::chrono::steady_clock::now() < deadline + last_patience) {
     if (std::chrono::steady_clock::now() > deadline) signal(SIGKILL);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
 
 void ProcessTree::adopt_orphans() {
-  adopts_ = ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+  for (const auto& [pid, status] : all_processes())
+    if (is_orphan(status) && !members_.contains(status.identity)) strangers_.insert(status.identity);
+  adopts_ = ::getpid() != 1 && ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 }
 
-void note_started(pid_t child) {
+pid_t note_started(const std::function<pid_t()>& start) {
   const std::lock_guard lock(children_mutex);
-  started_children.insert(child);
+  const pid_t child = start();
+  if (child > 0) started_children.insert(child);
+  return child;
 }
 
 void note_ended(pid_t child) {

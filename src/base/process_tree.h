@@ -9,6 +9,8 @@
 #include <chrono>
 #include <compare>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -31,6 +33,8 @@ struct ProcessIdentity {
 /// Sends a signal to this very process; false when it is gone.
 bool send_signal(const ProcessIdentity& process, int signal);
 
+struct ProcessStatus;
+
 class ProcessTree {
  public:
   ProcessTree() = default;
@@ -39,7 +43,8 @@ class ProcessTree {
   explicit ProcessTree(const std::vector<ProcessIdentity>& members);
 
   /// From now on descendants whose parents have died become children of this process; those that nobody here has
-  /// started belong to this tree. Of one tree at a time.
+  /// started belong to this tree. Of one tree at a time. Who was a child before (of a shell that became this program)
+  /// belongs to nobody here, nor do its descendants; and for the first process of a container orphans may be anybody's.
   void adopt_orphans();
 
   /// What is alive of it now (zombies are not); remembered from then on.
@@ -48,17 +53,24 @@ class ProcessTree {
 
   /// To all that is alive of it; again while there is something new, because it may be starting processes.
   void signal(int number);
-  /// CONT and TERM, then KILL for what is left after `patience`. Returns when nothing is alive.
+  /// CONT and TERM, then KILL for what is left after `patience`. Returns when nothing is alive, or cannot be ended
+  /// (another user's, or one that waits for a broken device).
   void end(std::chrono::milliseconds patience);
 
  private:
+  using Processes = std::map<pid_t, ProcessStatus>;
+
+  std::set<pid_t> look_for_strangers(const Processes& all);
+
   std::set<ProcessIdentity> members_;
-  std::set<pid_t> waited_for_;  ///< by others; what else becomes our child is buried here
+  std::set<pid_t> waited_for_;           ///< by others; what else becomes our child is buried here
+  std::set<ProcessIdentity> strangers_;  ///< children that were here before, and what came of them
   bool adopts_ = false;
 };
 
-/// What this process starts itself, and has waited for, is no orphan.
-void note_started(pid_t child);
+/// What this process starts itself, and has waited for, is no orphan; no tree is looked at meanwhile. `start` returns
+/// the child's number, or 0.
+pid_t note_started(const std::function<pid_t()>& start);
 void note_ended(pid_t child);
 
 }  // namespace cw

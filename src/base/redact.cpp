@@ -133,9 +133,14 @@ class Redactor {
 
   std::string run() {
     while (at_ < text_.size()) {
-      const bool is_word_begin = at_ == 0 || !is_name_character(text_[at_ - 1]);
+      const bool is_word_begin = at_ == 0 || at_ == coloured_until_ || !is_name_character(text_[at_ - 1]);
       if (is_word_begin && (skip(length_of_pem(rest())) || skip(length_of_form(rest())))) continue;
       if (take_user_of_url()) continue;
+      if (const std::size_t end = after_colour(at_); end > at_) {
+        copy(end);
+        coloured_until_ = end;
+        continue;
+      }
       if (is_word_begin && is_name_character(text_[at_]))
         take_name();
       else
@@ -174,88 +179,191 @@ class Redactor {
 
   // A name, and the secret behind it if it is one's.
   void take_name() {
+    const std::size_t begin = at_;
     std::size_t end = at_;
     while (end < text_.size() && is_name_character(text_[end])) ++end;
-    const std::string_view name = text_.substr(at_, end - at_);
+    if (text_.substr(end).starts_with('>') && text_[end - 1] == '-' && end - begin > 1) --end;  // name->
+    end = end_of_key(begin, end);
+    const std::string_view name = text_.substr(begin, end - begin);
+    const char before = begin > 0 ? text_[begin - 1] : '\0';
     copy(end);
     // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
     if ((name == "Bearer" || name == "bearer" || name == "Basic") && at_ < text_.size() && is_space(text_[at_])) {
-      const std::size_t value = text_.find_first_not_of(" \t", at_);
-      if (value != std::string_view::npos && length_of_value(value) >= 8) {
+      const std::size_t value = after_spaces(at_);
+      if (length_of_value(value, false) >= 8) {
         copy(value);
         take_value(name);
       }
       return;
     }
-    if (!is_secret_name(name)) return;
+    if (take_user_and_password(name)) return;
+    const bool is_in_query = (before == '?' || before == '&') && (name == "key" || name == "sig");
+    if (!is_secret_name(name) && !is_in_query) return;
 
     // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
-    std::size_t next = at_;
+    std::size_t next = after_colour(at_);
     const bool is_flag = name.starts_with('-');
-    if (next < text_.size() && is_quote(text_[next])) ++next;
-    const std::size_t after_quote = next;
-    while (next < text_.size() && is_space(text_[next])) ++next;
-    const bool has_sign = next < text_.size() && (text_[next] == '=' || text_[next] == ':');
-    if (has_sign) {
-      ++next;
-      if (next < text_.size() && text_[next] == '>') ++next;
-      while (next < text_.size() && is_space(text_[next])) ++next;
-    } else if (is_flag && begins_next_item(next)) {
-      next = text_.find_first_not_of(" \t", next + 1);
-    } else if (!is_flag || next == after_quote) {
+    const std::size_t quote = length_of_quote(next);
+    const std::size_t after_quote = next += quote;
+    next = after_spaces(next);
+    const std::size_t sign = length_of_sign(next);
+    const bool is_path = before == '/' && !text_.substr(next).starts_with('=');
+    if (is_path) return;  // "/etc/passwd: no such file"
+    if (sign > 0) {
+      next = after_spaces(next + sign);
+    } else if ((is_flag || (quote > 0 && is_quote(before))) && begins_next_item(next)) {
+      // All items up to the next flag: some take several.
+      do {
+        copy(after_lines(next + 1));
+        take_value(name);
+        next = after_spaces(std::min(at_ + length_of_quote(at_), text_.size()));
+      } while (is_flag && begins_next_item(next));
       return;
-    } else if (next < text_.size() && text_[next] == '-') {
+    } else if (!is_flag || next == after_quote || text_.substr(next).starts_with('-')) {
       return;  // another flag
     }
     copy(next);
     take_value(name);
   }
 
+  // "api key", "API Key": two words, where a sign says that a value follows.
+  std::size_t end_of_key(std::size_t begin, std::size_t end) const {
+    const auto words = words_of(text_.substr(begin, end - begin));
+    const std::string_view rest = text_.substr(end);
+    const bool is_pair = words.size() == 1 && contains(before_key, words[0]) &&
+                         (rest.starts_with(" key") || rest.starts_with(" Key") || rest.starts_with(" KEY"));
+    return is_pair && length_of_sign(after_spaces(end + 4)) > 0 ? end + 4 : end;
+  }
+
+  // curl's -u user:password
+  bool take_user_and_password(std::string_view name) {
+    if ((name != "-u" && name != "--user" && name != "--proxy-user") || at_ >= text_.size()) return false;
+    const std::size_t value = text_[at_] == '=' ? at_ + 1 : after_spaces(at_) + length_of_quote(after_spaces(at_));
+    const std::size_t length = length_of_value(value, true);
+    const std::string_view user = text_.substr(std::min(value, text_.size()), length);
+    const std::size_t colon = user.find(':');
+    const bool is_one = colon != std::string_view::npos && colon > 0 && user.find('/') == std::string_view::npos &&
+                        user.find_first_not_of("0123456789:") != std::string_view::npos;
+    if (!is_one) return false;
+    copy(value);
+    return skip(length);
+  }
+
+  // Terminals' colours stand where they like.
+  std::size_t after_colour(std::size_t at) const {
+    while (text_.substr(at).starts_with("\x1b[")) {
+      const std::size_t end = text_.find_first_not_of("0123456789;", at + 2);
+      at = end == std::string_view::npos ? text_.size() : end + 1;
+    }
+    return at;
+  }
+  std::size_t after_spaces(std::size_t at) const {
+    for (;;) {
+      const std::size_t before = at = after_colour(std::min(at, text_.size()));
+      while (at < text_.size() && is_space(text_[at])) ++at;
+      if (text_.substr(at).starts_with("\\\n")) at += 2;  // a command that goes on in the next line
+      if (at == before) return at;
+    }
+  }
+  std::size_t after_lines(std::size_t at) const {
+    return std::min(text_.find_first_not_of(" \t\r\n", std::min(at, text_.size())), text_.size());
+  }
+  // Of a quote, also one that is escaped: JSON within JSON.
+  std::size_t length_of_quote(std::size_t at) const {
+    const std::size_t quote = text_.find_first_not_of('\\', std::min(at, text_.size()));
+    return quote != std::string_view::npos && is_quote(text_[quote]) ? quote + 1 - at : 0;
+  }
+  std::size_t length_of_sign(std::size_t at) const {
+    for (const std::string_view sign : {"=>", "->", ":=", "==", "=", ":"})
+      if (text_.substr(std::min(at, text_.size())).starts_with(sign)) return sign.size();
+    return 0;
+  }
   // In a list as Python and JSON print it: a comma, and a text that is no flag.
   bool begins_next_item(std::size_t comma) const {
     if (comma >= text_.size() || text_[comma] != ',') return false;
-    const std::size_t quote = text_.find_first_not_of(" \t", comma + 1);
-    return quote != std::string_view::npos && is_quote(text_[quote]) && !text_.substr(quote + 1).starts_with('-');
+    const std::size_t item = after_lines(comma + 1), quote = length_of_quote(item);
+    return quote > 0 && !text_.substr(item + quote).starts_with('-');
   }
 
-  std::size_t length_of_value(std::size_t begin) const {
-    const std::size_t end = text_.find_first_of(" \t\r\n\"'`,;&|()[]{}<>", begin);
+  // A flag's value is a word; others end where a list's item does.
+  std::size_t length_of_value(std::size_t begin, bool is_word) const {
+    if (begin >= text_.size()) return 0;
+    const std::size_t end = text_.find_first_of(is_word ? " \t\r\n\"'`\x1b" : " \t\r\n\"'`\x1b,;&|()[]{}<>", begin);
     return std::min(end, text_.size()) - begin;
   }
 
   void take_value(std::string_view name) {
+    // SecretStr('…'), b'…', ('…', '…'), {'…'}
+    std::size_t opening = at_;
+    while (opening < text_.size() && (is_letter(text_[opening]) || text_[opening] == '_')) ++opening;
+    const bool has_prefix = opening > at_ && opening < text_.size() &&
+                            (text_[opening] == '(' || (is_quote(text_[opening]) && opening - at_ <= 2));
+    if (has_prefix) copy(opening);
+    if (length_of_quote(at_) > 0) return take_quoted();
+    if (at_ < text_.size() && std::string_view("([{<").find(text_[at_]) != std::string_view::npos)
+      return take_enclosed(name);
+
     // The scheme of an Authorization header stays, what it carries goes.
     constexpr std::array schemes{"Bearer", "bearer", "Basic", "basic", "Token", "token", "Digest", "ApiKey"};
-    if (at_ < text_.size() && is_quote(text_[at_])) return take_quoted();
-    std::size_t length = length_of_value(at_);
+    const bool is_word = name.starts_with('-');
+    std::size_t length = length_of_value(at_, is_word);
     std::string_view value = text_.substr(at_, length);
     if (contains(schemes, value) && at_ + length < text_.size() && is_space(text_[at_ + length])) {
       copy(at_ + length + 1);
-      length = length_of_value(at_);
+      length = length_of_value(at_, is_word);
       value = text_.substr(at_, length);
     }
-    const bool is_counted = is_number(value) && words_of(name).back() == "token";
-    if (is_no_secret(value) || is_counted)
+    const auto words = words_of(name);
+    const bool is_cookie = !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
+    if (is_cookie) length = std::min(text_.find_first_of("\r\n\"'`", at_), text_.size()) - at_;
+    if (is_no_secret(value) || is_count(name, value))
       copy(at_ + length);
     else
       skip(length);
   }
 
+  static bool is_count(std::string_view name, std::string_view value) {
+    const auto words = words_of(name);
+    return is_number(value) && !words.empty() && (words.back() == "token" || words.back() == "tokens");
+  }
+
   void take_quoted() {
-    const char quote = text_[at_];
-    std::size_t end = at_ + 1;
-    while (end < text_.size() && text_[end] != quote && text_[end] != '\n') end += text_[end] == '\\' ? 2 : 1;
+    const std::size_t opening = length_of_quote(at_);
+    const std::string_view quote = text_.substr(at_, opening);
+    std::size_t end = at_ + opening;
+    if (opening == 1)
+      while (end < text_.size() && text_[end] != quote[0] && text_[end] != '\n') end += text_[end] == '\\' ? 2 : 1;
+    else
+      end = text_.find(quote, end);
     end = std::min(end, text_.size());
-    const std::string_view value = text_.substr(at_ + 1, end - at_ - 1);
+    const std::string_view value = text_.substr(at_ + opening, end - at_ - opening);
     if (is_no_secret(value)) return copy(end);
     out_ += quote;
     out_ += redacted;
     at_ = end;
   }
 
+  // All that is in brackets, up to their end or the line's.
+  void take_enclosed(std::string_view name) {
+    const char open = text_[at_], close = open == '(' ? ')' : open == '[' ? ']' : open == '{' ? '}' : '>';
+    std::size_t end = at_ + 1;
+    for (std::size_t depth = 1; end < text_.size() && text_[end] != '\n'; ++end) {
+      depth = text_[end] == open ? depth + 1 : text_[end] == close ? depth - 1 : depth;
+      if (depth == 0) break;
+    }
+    const std::string_view inside = text_.substr(at_ + 1, end - at_ - 1);
+    const auto words = words_of(name);
+    const bool is_functions = !words.empty() && words.back() == "signature";
+    const bool is_counts = inside.find_first_not_of("0123456789.,% ") == std::string_view::npos;
+    if (is_no_secret(inside) || is_counts || is_functions) return copy(end);
+    out_ += open;
+    out_ += redacted;
+    at_ = end;
+  }
+
   const std::string_view text_;
   std::string out_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0, coloured_until_ = 0;
 };
 
 }  // namespace
@@ -269,6 +377,13 @@ bool is_secret_name(std::string_view name) {
     if (words[i] == "key" && is_last && contains(before_key, before)) return true;
     if (words[i] == "keys" && is_last && before == "api") return true;
     if (words[i] == "token" && is_last && !contains(before_token, before)) return true;
+    if (words[i] == "tokens" && is_last && (i == 0 || contains(before_key, before) || before == "hf")) return true;
+    if (words[i] == "pass" && is_last && (i > 0 || name.starts_with('-'))) return true;
+    constexpr std::string_view token = "token";  // HFTOKEN
+    const std::string_view word = words[i];
+    if (is_last && word.size() > token.size() && word.ends_with(token) &&
+        !contains(before_token, word.substr(0, word.size() - token.size())))
+      return true;
     if (words[i] == "auth" && is_last) return true;
     if (words[i] == "sig" && words.size() == 1) return true;  // of a signed URL
   }
@@ -280,25 +395,41 @@ std::string redact(std::string_view text) {
 }
 
 std::vector<std::string> redact(std::vector<std::string> words) {
-  bool is_secret = false;
+  bool is_secret = false;  // what follows a secret's flag, up to the next: some take several
   for (std::string& word : words) {
-    if (is_secret && !word.starts_with("--") && !is_no_secret(word))
+    const std::size_t sign = word.find('=');
+    const bool is_whole =
+        sign != std::string::npos && is_secret_name(std::string_view(word).substr(0, sign)) &&
+        std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign), is_name_character);
+    if (word.starts_with('-'))
+      is_secret = sign == std::string::npos && is_secret_name(word);
+    else if (is_secret && !is_no_secret(word))
       word = redacted;
+    if (is_whole && !is_no_secret(std::string_view(word).substr(sign + 1)))
+      word = word.substr(0, sign + 1) + std::string(redacted);
     else
       word = redact(std::string_view(word));
-    is_secret = word.starts_with('-') && word.find('=') == std::string::npos && is_secret_name(word);
   }
   return words;
 }
 
+namespace {
+
+// Every text in what a secret's name has.
+Json hidden(Json json) {
+  if (json.is_string()) return is_no_secret(json.get_ref<const std::string&>()) ? json : Json(redacted);
+  if (json.is_structured())
+    for (Json& item : json) item = hidden(std::move(item));
+  return json;
+}
+
+}  // namespace
+
 Json redact(Json json) {
   if (json.is_string()) return redact(std::string_view(json.get_ref<const std::string&>()));
   if (json.is_object()) {
-    for (auto& [name, value] : json.items()) {
-      const bool is_hidden =
-          is_secret_name(name) && value.is_string() && !is_no_secret(value.get_ref<const std::string&>());
-      value = is_hidden ? Json(redacted) : redact(std::move(value));
-    }
+    for (auto& [name, value] : json.items())
+      value = is_secret_name(name) ? hidden(std::move(value)) : redact(std::move(value));
   } else if (json.is_array()) {
     const bool is_text = std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
     if (is_text) return redact(json.get<std::vector<std::string>>());

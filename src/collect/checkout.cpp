@@ -57,7 +57,7 @@ class Checkout {
       return step(git({"checkout", "--quiet", "--no-track", "-b", options_.branch, remote_main, "--"}));
 
     // Somebody has worked on it: the original skill tells people to commit there.
-    CW_TRY(const std::string own, ask({"rev-list", "--count", ref, "--not", "--remotes", "--"}));
+    CW_TRY(const std::string own, ask({"rev-list", "--count", ref, "--not", remote_main, "--"}));
     if (own == "0") return step(git({"checkout", "--quiet", "--no-track", "-B", options_.branch, remote_main, "--"}));
     note_(fmt::format("branch {} has {} of its own: it is not brought up to date", options_.branch,
                       own == "1" ? "a commit" : own + " commits"));

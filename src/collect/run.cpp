@@ -121,8 +121,16 @@ class CollectRun {
     }
   }
 
-  // The engine's whole life.
+  // The engine's whole life. Its log is nobody's secret, however that ended.
   Result<void> collect() {
+    auto result = serve();
+    if (engine_) engine_->stop();
+    for (const char* name : {"engine.log", "client.log"})
+      (void)redact_file(options_.engine.log.parent_path() / name);  // engines print their arguments
+    return result;
+  }
+
+  Result<void> serve() {
     CW_TRY(prompts_, options_.prompts());
     CW_TRY(log_, RequestLog::open(options_.checkpoint / "requests"));
     resumed_from_ = log_->done();
@@ -165,8 +173,6 @@ class CollectRun {
     sender.join();
     if (!outcome_.failure) settle();
     engine_->stop();
-    for (const char* name : {"engine.log", "client.log"})
-      (void)redact_file(options_.engine.log.parent_path() / name);  // engines print their arguments
     if (!traffic) fail_with(traffic.error().code, traffic.error().message);
     if (traffic) outcome_.traffic = std::move(*traffic);
     judge_traffic();

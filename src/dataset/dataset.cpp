@@ -190,14 +190,15 @@ bool is_lfs_pointer(const fs::path& path) {
 }
 
 bool is_inside(const fs::path& root, const fs::path& path) {
-  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked at step by step: a link
-  // may leave the dataset and come back.
+  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked at step by step: a
+  // link may leave the dataset and come back.
   if (const FileDescriptor folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); folder) {
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
     how.resolve = RESOLVE_BENEATH;
     const std::string relative = path.lexically_relative(root).string();
-    const FileDescriptor found(static_cast<int>(::syscall(SYS_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
+    const FileDescriptor found(
+        static_cast<int>(::syscall(SYS_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
     if (found) return true;
   }
   std::error_code error;
@@ -242,8 +243,7 @@ Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, 
   for (;;) {
     CW_TRY(const auto line, lines->next());
     if (!line) return stored;
-    CW_TRY(auto workload,
-           parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    CW_TRY(auto workload, parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
     stored.push_back(std::move(workload));
   }
 }

@@ -105,11 +105,13 @@ class Merger {
     std::set<fs::path> known;
     for (const Definition& definition : dataset.definitions) known.insert(Dataset::workloads_path(definition));
     std::error_code error;
-    for (fs::recursive_directory_iterator
-             it(dataset.root / "workloads", fs::directory_options::follow_directory_symlink, error),
-         end;
-         !error && it != end; it.increment(error)) {
+    for (fs::recursive_directory_iterator it(dataset.root / "workloads", error), end; !error && it != end;
+         it.increment(error)) {
       const fs::path path = it->path().lexically_relative(dataset.root);
+      std::error_code ignored;
+      if (it->is_symlink(ignored) && it->is_directory(ignored))
+        return fail("folder_linked", "{}: {} is a link to a folder; run validate", dataset.root.string(),
+                    path.string());
       if (path.extension() == ".jsonl" && !known.contains(path))
         return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(),
                     path.string());

@@ -292,6 +292,7 @@ class Validator {
       if (path != expected)
         add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
     }
+    links();
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
     orphans();
     files_beside();
@@ -303,6 +304,22 @@ class Validator {
  private:
   void add(Severity severity, std::string code, std::string where, std::string message) {
     report_.findings.push_back({severity, std::move(code), std::move(where), std::move(message)});
+  }
+
+  // Nothing is written through a link that leads out of a dataset; and what lies behind one to a folder is not looked
+  // at.
+  void links() {
+    for (const char* folder : {"definitions", "workloads", "blob"}) {
+      std::error_code error;
+      if (fs::exists(root_ / folder, error) && !is_inside(root_, root_ / folder))
+        add(Severity::error, "path_escapes", folder, "leads out of the dataset through a link");
+      for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
+        std::error_code ignored;
+        if (it->is_symlink(ignored) && it->is_directory(ignored))
+          add(Severity::error, "folder_linked", it->path().lexically_relative(root_).string(),
+              "is a link to a folder, and what lies behind it is not looked at; move the folder here");
+      }
+    }
   }
 
   std::vector<fs::path> files(const fs::path& folder, std::string_view extension) const {

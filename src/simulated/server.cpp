@@ -129,6 +129,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void handle() {
     request_ = parser_->release();
     const std::string path(request_.target().substr(0, request_.target().find('?')));
+    const std::string body = std::exchange(request_.body(), {});  // it is accounted for until handle() ends
     if (path == "/health" || path == "/health_generate") return health();
     if (path == "/server_info" || path == "/get_server_info") return answer(200, dump(info()));
     if (path == "/get_model_info" || path == "/model_info")
@@ -138,9 +139,9 @@ class Session : public std::enable_shared_from_this<Session> {
                                {"data", Json::array({{{"id", service_.options.model}, {"object", "model"}}})}}));
     if (path == "/flush_cache" || path == "/abort_request") return answer(200, "{}");
     if (!service_.is_ready) return answer(503, R"({"error": {"message": "not ready"}})");
-    if (path == "/generate") return generate(Format::generate);
-    if (path == "/v1/completions") return generate(Format::completion);
-    if (path == "/v1/chat/completions") return generate(Format::chat);
+    if (path == "/generate") return generate(body, Format::generate);
+    if (path == "/v1/completions") return generate(body, Format::completion);
+    if (path == "/v1/chat/completions") return generate(body, Format::chat);
     answer(404, R"({"error": {"message": "no such endpoint"}})");
   }
 
@@ -177,11 +178,10 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void bad_request(const char* what) { answer(400, dump({{"error", {{"message", what}}}})); }
 
-  void generate(Format format) {
+  void generate(std::string_view text, Format format) {
     using Fault = ServerOptions::Fault;
     if (service_.options.fault == Fault::error_500) return answer(500, R"({"error": {"message": "internal"}})");
-    const auto body = parse_json(request_.body());
-    request_.body() = std::string();
+    const auto body = parse_json(text);
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
     GenerateRequest request;
     format_ = format;

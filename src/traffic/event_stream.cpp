@@ -5,7 +5,9 @@ namespace {
 
 std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
   const auto found = usage.find(name);
-  return found != usage.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : otherwise;
+  constexpr std::uint64_t most = 1u << 30;  // of one request: sums of them do not wrap
+  const bool is_count = found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= most;
+  return is_count ? found->get<std::uint64_t>() : otherwise;
 }
 
 }  // namespace

@@ -118,9 +118,7 @@ class Driver {
     CW_TRY(server_, HttpServer::resolve(options_.url));
     poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
     if (!poll_) return fail("connection", "no epoll: {}", std::strerror(errno));
-    rlimit files{};
-    if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
-      ::setrlimit(RLIMIT_NOFILE, &files);
+    allow_many_files();
     const auto begin = Clock::now();
     std::size_t end = 0;
     for (const Schedule& schedule : options_.schedules) {

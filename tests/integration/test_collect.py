@@ -721,6 +721,27 @@ class CollectTest(unittest.TestCase):
             found = [value for value in used if value in content]
             self.assertEqual(found, [], name)
 
+    def test_the_log_of_an_engine_that_does_not_start_has_no_secrets(self):
+        script = os.path.join(self.folder, "engine.sh")
+        for end in ("exit 3", "sleep 60"):
+            with open(script, "w") as file:
+                file.write(f"echo \"ServerArgs(api_key='Zq00x9Kv7Rw3', port=1)\"; {end}\n")
+            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+            self.run_tool(self.serving("sh", script, "{port}") + ["--start-limit", "3"], status=1)
+            with open(os.path.join(self.folder, "work", "run1", "engine.log")) as file:
+                self.assertIn("api_key='***'", file.read())
+
+    def test_what_was_there_before_is_not_the_engines(self):
+        """A child that a shell has started before it became this program, and that child's own."""
+        process = subprocess.run(["sh", "-c", "sh -c 'sleep 300 & sleep 301 & wait' > /dev/null 2>&1 & echo $!; exec \"$@\"", "sh", *self.command(prompts=4)], capture_output=True, text=True, env=self.environment)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        pid = int(process.stdout.split()[0])
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+        for one in (pid, *map(int, children)):
+            os.kill(one, 0)
+            os.kill(one, signal.SIGKILL)
+        self.assertEqual(len(children), 2)
+
     def test_a_run_with_a_secret_is_resumed_with_it(self):
         words = [f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port {{port}}", "--load-seconds=0.1"]
         command = self.serving("HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words)

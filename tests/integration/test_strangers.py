@@ -6,6 +6,7 @@ from support import BINARY, SANITIZED, DatasetTest, run, unpack
 
 DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
 MOST_MEMORY = 256 << 10  # KB
+SCALE = 20 if SANITIZED else 1  # a sanitizer takes its time: the same in small
 CONTROLS = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # with what turns the direction of writing
 
 
@@ -56,28 +57,38 @@ def hostile_recordings():
     """Name -> content; all checksums are right."""
     calls = lambda *groups: cbor({"record": "calls", "at": 0, "calls": list(groups)})
     group = {"form": 0, "count": 1}
-    deep = 20_000_000
+    deep = 20_000_000 // SCALE
     yield "nested arrays", recording(b"\x81" * deep + b"\x80")
     yield "nested maps", recording(b"\xa1\x61a" * (deep // 3) + b"\x80")
     yield "nested in a form", recording(cbor({"record": "form", "form": 1, "site": 0})[:-1] + b"\x00" + b"\x81" * deep)
     yield "lengths left open", recording(b"\xbf\x66record\x65calls\xff", b"\x9f" * 1000 + b"\xff" * 1000)
     yield "promises of length", recording(b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff", b"\xbb\x7f\xff\xff\xff\xff\xff\xff\xff", b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff", b"\x9a\xff\xff\xff\xff")
-    yield "many items", recording(head(4, 30_000_000) + b"\x01" * 30_000_000)
-    yield "many empty maps", recording(cbor({"record": "calls"})[:-1] + head(4, 10_000_000) + b"\xa0" * 10_000_000)
-    yield "many small frames", recording(*[b"\x01"] * 300_000)
-    yield "many groups", recording(*[calls(*[group] * 5000)] * 40)
-    yield "many forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": []}) for i in range(1, 100_000)])
-    yield "a long form", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", list(range(24)) * 20_000]]}), calls({"form": 1, "count": 1}))
-    yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000)])
-    yield "a long signature", recording(cbor({**SITE, "site": 1, "signature": "(" + "a," * 2_000_000 + ")"}))
+    yield "many items", recording(head(4, 30_000_000 // SCALE) + b"\x01" * (30_000_000 // SCALE))
+    yield "many empty maps", recording(cbor({"record": "calls"})[:-1] + head(4, 10_000_000 // SCALE) + b"\xa0" * (10_000_000 // SCALE))
+    yield "many small frames", recording(*[b"\x01"] * (300_000 // SCALE))
+    yield "many groups", recording(*[calls(*[group] * (5000 // SCALE))] * 40)
+    yield "many forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": []}) for i in range(1, 100_000 // SCALE)])
+    yield "a long form", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", list(range(24)) * (20_000 // SCALE)]]}), calls({"form": 1, "count": 1}))
+    # One form, long or wide, in many groups; many such forms; groups with more values than there are tensors.
+    long = lambda number, items: cbor({"record": "form", "form": number, "site": 0, "arguments": [["input", [1] * items]]})
+    once = lambda forms: calls(*[{"form": i, "count": 1} for i in forms])
+    yield "a long form in many groups", recording(long(1, 20_000), calls(*[{"form": 1, "count": 1}] * 3000))
+    yield "a form in many groups", recording(long(1, 500), calls(*[{"form": 1, "count": 1}] * 3000))
+    yield "long forms", recording(*[long(i, 400_000 // SCALE) for i in range(1, 21)], once(range(1, 21)))
+    yield "middling forms", recording(*[long(i, 500) for i in range(1, 3000)], once(range(1, 3000)))
+    yield "wide forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": [["a", None]] * 90_000}) for i in range(1, 12)], once(range(1, 12)))
+    yield "texts in many groups", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", "x" * 60_000]]}), calls(*[{"form": 1, "count": 1}] * 3000))
+    yield "many values", recording(*[calls(*[{"form": 0, "count": 1, "values": [{}] * 256}] * (1000 // SCALE))] * 60)
+    yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000 // SCALE)])
+    yield "a long signature", recording(cbor({**SITE, "site": 1, "signature": "(" + "a," * (2_000_000 // SCALE) + ")"}))
     yield "long names", recording(cbor({**SITE, "site": 1, "function": "f" * 10_000_000, "module": "m" * 10_000_000, "version": "v" * 10_000_000}))
     yield "taken numbers", recording(cbor(SITE), cbor(FORM), calls(group))
-    yield "counts past any", recording(calls(*[{"form": 0, "count": 1 << 48}] * 40_000), calls({"form": 0, "count": (1 << 64) - 1}))
+    yield "counts past any", recording(calls(*[{"form": 0, "count": 1 << 48}] * (40_000 // SCALE)), calls({"form": 0, "count": (1 << 64) - 1}))
     yield "other hashes", recording(*[cbor({"hash": bytes([i]) * 16, "record": "values", "values": b"\x01\x00\x00\x00"}) for i in range(200)], calls(group))
     yield "tags and simple values", recording(b"\xc1\x01", b"\xf7", b"\xe0", b"\xf8\xff", b"\xff")
     yield "no recording", frame(cbor({"record": "calls"})) * 10
     yield "another format", frame(cbor({**HEADER, "format": 2}))
-    yield "nothing but headers", frame(cbor(HEADER)) * 100_000
+    yield "nothing but headers", frame(cbor(HEADER)) * (100_000 // SCALE)
     yield "a frame of a gigabyte", recording() + b"\x82\x48" + bytes(8) + b"\xd8\x18\x5a\x3f\xff\xff\xff" + b"x" * 100_000
     yield "odd types", recording(*[cbor({**base, key: odd}) for base in (SITE, FORM, {"record": "calls", "calls": [group]}, {"record": "end", "sites": []})
                                    for key in base for odd in (None, -1, "x", b"x", [], {}, (1 << 64) - 1, [[]], {"a": 1})])
@@ -141,16 +152,29 @@ class StrangersTest(DatasetTest):
                 self.tool("inspect", path, most_seconds=20)
                 shown = self.tool("sanitize", "--dumps", path, "--trace-dir", self.trace, "--json", "-q", most_seconds=20)
                 # What is wrong with it is counted.
-                if name not in ("many groups", "many forms", "long names", "nothing but headers"):
+                if name not in ("many groups", "many forms", "long names", "nothing but headers", "a form in many groups", "middling forms", "texts in many groups"):
                     defects = {defect["name"] for defect in json.loads(shown)["defects"]}
                     self.assertTrue(defects - {"recording_not_ended"}, shown[:2000])
         self.assertGreater(len(names), 20)
         # And beside a real one, nothing of that is lost.
         whole = self.folder / "beside"
         whole.mkdir()
-        (whole / "a.cbor").write_bytes(recording(b"\x81" * 20_000_000))
+        (whole / "a.cbor").write_bytes(recording(b"\x81" * (20_000_000 // SCALE)))
         (whole / "b.cbor").write_bytes(recording(cbor({"record": "calls", "at": 0, "calls": [{"form": 0, "count": 7}]})))
         self.assertEqual(json.loads(self.tool("inspect", whole, "--json"))["functions"]["rmsnorm"]["calls"], 7)
+
+    def test_links_to_folders(self):
+        """What lies behind one is not looked at, so it is not valid; nothing follows it in circles."""
+        self.sanitized()
+        for place, target in (("workloads/loop", ".."), ("blob/loop", "."), ("definitions/loop", "../definitions")):
+            (self.trace / place).symlink_to(target)
+            commands, env = self.commands()
+            self.assertIn("is a link to a folder", self.tool(*commands["validate"], statuses=(1,)))
+            for words in commands.values(): self.tool(*words, most_seconds=20, env=env)
+            (self.trace / place).unlink()
+        (self.trace / "workloads").rename(self.folder / "elsewhere")
+        (self.trace / "workloads").symlink_to(self.folder / "elsewhere")
+        self.assertIn("leads out of the dataset", self.tool(*self.commands()[0]["validate"], statuses=(1,)))
 
     def test_memory_is_a_small_multiple_of_a_recording(self):
         if SANITIZED: self.skipTest("a sanitizer has memory of its own")
@@ -221,18 +245,18 @@ class StrangersTest(DatasetTest):
         self.sanitized()
         workloads = self.trace / f"workloads/gqa_paged/{DECODE}.jsonl"
         lines = workloads.read_text()
-        many = {f"key {i}": i for i in range(200_000)}
+        many = {f"key {i}": i for i in range(200_000 // SCALE)}
         section = json.loads((self.trace / "collection.json").read_text())["captures"][0]
         cases = {
             "collection.json, keys": (self.trace / "collection.json", json.dumps({"captures": [section], **many})),
             "collection.json, definitions": (self.trace / "collection.json", json.dumps({"captures": [{**section, "definitions": {k: {} for k in many}}]})),
             "collection.json, run": (self.trace / "collection.json", json.dumps({"captures": [{**section, "run": many}]})),
-            "collection.json, arrays": (self.trace / "collection.json", '{"captures": [], "x": [' + "[]," * 3_000_000 + "0]}"),
-            "collection.json, workloads": (self.trace / "collection.json", json.dumps({"captures": [{**section, "definitions": {DECODE: {"calls": 1, "workloads": [{"uuid": str(i), "seen": 1} for i in range(300_000)]}}}]})),
+            "collection.json, arrays": (self.trace / "collection.json", '{"captures": [], "x": [' + "[]," * (3_000_000 // SCALE) + "0]}"),
+            "collection.json, workloads": (self.trace / "collection.json", json.dumps({"captures": [{**section, "definitions": {DECODE: {"calls": 1, "workloads": [{"uuid": str(i), "seen": 1} for i in range(300_000 // SCALE)]}}}]})),
             "verification.json, keys": (self.trace / "verification.json", json.dumps({"definitions": {k: {} for k in many}})),
             "workloads, keys": (workloads, lines + json.dumps({"definition": DECODE, "workload": {"uuid": "u", "axes": {f"a{i}": i for i in range(40_000)}, "inputs": {}}}) + "\n"),
             "workloads, a long line": (workloads, lines + json.dumps({"definition": DECODE, "workload": {"uuid": "u" * (2 << 20)}}) + "\n"),
-            "workloads, no end of a line": (workloads, "x" * (300 << 20)),
+            "workloads, no end of a line": (workloads, "x" * ((300 << 20) // SCALE)),
             "a definition": (self.trace / "definitions/gqa_paged/other.json", json.dumps({"name": "other", "op_type": "gqa_paged", "axes": {k: {"type": "var"} for k in many}, "inputs": {}, "outputs": {}, "reference": ""})),
         }
         for name, (path, content) in cases.items():

@@ -54,6 +54,38 @@ std::vector<SecretForm> secret_forms() {
                              "passphrase=",
                              "private_key = "})
     forms.push_back({before + plain, plain});
+  // As logs and other programs print them.
+  for (const auto& [before, after] :
+       std::vector<std::pair<std::string, std::string>>{{"{'api_key': ['", "']}"},
+                                                        {"api_keys=['x', '", "']"},
+                                                        {"api_keys={'", "'}"},
+                                                        {"{\"api_key\":{\"value\":\"", "\"}}"},
+                                                        {"api_key=SecretStr('", "')"},
+                                                        {"api_key=b'", "'"},
+                                                        {"api_key=(", ")"},
+                                                        {"auth=('u', '", "')"},
+                                                        {"api_key=<", ">"},
+                                                        {"{\"m\": \"{\\\"api_key\\\": \\\"", "\\\"}\"}"},
+                                                        {"\x1b[36mapi_key\x1b[0m=\x1b[35m", "\x1b[0m"},
+                                                        {"('api_key', '", "')"},
+                                                        {"[('HF_TOKEN', '", "')]"},
+                                                        {"\"--api-key\",\n\"", "\""},
+                                                        {"--api-key \\\n  ", " --x"},
+                                                        {"DB_PASS=", ""},
+                                                        {"--redis-pass ", ""},
+                                                        {"--pass ", ""},
+                                                        {"HFTOKEN=", ""},
+                                                        {"tokens: ", ""},
+                                                        {"api key: ", ""},
+                                                        {"API Key: ", ""},
+                                                        {"curl -u user:", " http"},
+                                                        {"https://h/?key=", "&x=1"},
+                                                        {"Cookie: a=x; b=", ""},
+                                                        {"api_key := ", ""},
+                                                        {"api_key->", ""},
+                                                        {"--api-key=x,", ""},
+                                                        {"['--api-key', 'x', '", "', '--port']"}})
+    forms.push_back({before + plain + after, plain});
   // By its own form, wherever it stands.
   for (const char* prefix : {"hf_", "sk-", "sk-proj-", "ghp_", "gho_", "github_pat_", "glpat-", "nvapi-", "gsk_",
                              "xoxb-", "AIza", "ya29.", "npm_", "pypi-", "dckr_pat_", "r8_", "SG.", "hvs.", "eyJ"})

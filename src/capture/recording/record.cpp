@@ -9,6 +9,8 @@ namespace {
 constexpr std::uint64_t most = std::uint64_t{1} << 48;
 // A call's tensors, and so its addresses and values; the recorder notes 24.
 constexpr std::size_t most_tensors = 256;
+// A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in flight has its own.
+constexpr std::size_t most_values = 512, most_extents = 16;
 
 // A number of at most `limit`. False when it is something else.
 template <typename Integer>
@@ -40,6 +42,7 @@ std::string text_member(const CborItem& item, std::string_view name) {
 class ArgumentParser {
  public:
   Result<Value> value(const CborItem& item) {
+    if (++values_ > most_values) return malformed("more arguments than the recorder notes");
     if (item.is_null()) return Value{};
     if (const auto boolean = item.boolean()) return Value{*boolean};
     if (const auto real = item.real()) return Value{*real};
@@ -86,7 +89,7 @@ class ArgumentParser {
     bool is_whole = true;
     shape->for_each([&](const CborItem& extent) {
       const auto length = extent.integer();
-      is_whole = is_whole && length && *length >= 0;
+      is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < most_extents;
       if (is_whole) tensor.shape.push_back(*length);
     });
     if (!is_whole) return malformed("an extent that is no length");
@@ -95,7 +98,7 @@ class ArgumentParser {
     return Value{std::move(tensor)};
   }
 
-  std::size_t tensors_ = 0;
+  std::size_t tensors_ = 0, values_ = 0;
 };
 
 CallValues::State state_of(std::string_view name) {
@@ -107,7 +110,7 @@ CallValues::State state_of(std::string_view name) {
 // Nothing when a member is not what it should be.
 std::optional<CallValues> parse_values(const CborItem& item) {
   CallValues values;
-  bool is_well_formed = item.is_map();
+  bool is_well_formed = item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
   item.for_each_member([&](std::string_view name, const CborItem& member) {
     if (name == "tensor") is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
     if (name == "count") is_well_formed = is_well_formed && take_number(member, most, values.count);

@@ -14,7 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::size_t chunk = 8 << 20;
-constexpr std::size_t most_cached_bytes = 16 << 20;  ///< of forms, as the file has them
+constexpr std::size_t most_cached_bytes = 32 << 20;  ///< of forms, as they are in memory
+constexpr std::size_t largest_form = 64 << 10;       ///< a call's own have some hundred bytes
 constexpr std::uint64_t format = 1;
 constexpr std::uint64_t most_calls = std::uint64_t{1} << 63;  ///< in all files: sums of counts do not wrap
 // Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of parameters.
@@ -44,6 +45,21 @@ std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view
   const auto number = member ? member->unsigned_integer() : std::nullopt;
   if (!number || *number > most_numbers) return {};
   return static_cast<std::uint32_t>(*number);
+}
+
+// About; at least what there is.
+std::size_t memory_of(const Value& value) {
+  constexpr std::size_t extents = 16 * sizeof(std::int64_t), texts = 128;
+  std::size_t size = sizeof(Value) + extents + texts;
+  if (const auto* sequence = std::get_if<Sequence>(&value.data))
+    for (const Value& item : sequence->items) size += memory_of(item);
+  return size;
+}
+
+std::size_t memory_of(const std::vector<std::pair<std::string, Value>>& arguments) {
+  std::size_t size = 0;
+  for (const auto& [name, value] : arguments) size += sizeof name + name.size() + memory_of(value);
+  return size;
 }
 
 }  // namespace
@@ -125,10 +141,13 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 }
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
-  if (std::any_of(files_.begin(), files_.end(), [&](const File& file) { return file.path == path; })) return {};
+  constexpr std::size_t few = 500;  // each process has a file, and each of them stays open
+  if (known_.contains(path.native())) return {};
+  if (files_.size() == few) allow_many_files();
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
   CW_CHECK(file_size(descriptor, path.string()));  // a file it is
   files_.push_back({.path = path, .descriptor = std::move(descriptor)});
+  known_.insert(path.native());
   return {};
 }
 
@@ -252,7 +271,7 @@ void RecordingCapture::take(std::uint32_t number, std::string_view payload, std:
 
 void RecordingCapture::take_values(File& file, std::string_view payload, const ValuesRecord& values,
                                    std::uint64_t offset) {
-  if (!file.header) return;
+  if (!file.header) return add_defect(file, "record_malformed", "values before the recording's first record");
   if (xxh3(payload.substr(values.begin, values.size)) != values.hash)
     return add_defect(file, "record_malformed", fmt::format("values at byte {} that do not match their hash", offset));
   file.values.try_emplace(values.hash, Place{offset + values.begin, static_cast<std::uint32_t>(values.size)});
@@ -310,6 +329,7 @@ void RecordingCapture::take_form(File& file, const CborItem& record, std::uint64
   const auto site = own_number(record, "site"), form = own_number(record, "form");
   if (!site || !form || !file.sites.contains(*site))
     return add_defect(file, "record_malformed", "a form of a site that is not there");
+  if (record.encoded().size() > largest_form) return add_defect(file, "record_malformed", "a form of more than 64 KB");
   const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
   if (!file.forms.try_emplace(*form, Form{place, *site}).second)
     add_defect(file, "record_malformed", "a form whose number is taken");
@@ -394,11 +414,12 @@ Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arg
   auto arguments = std::make_shared<const Arguments>(std::move(parsed));
 
   const std::lock_guard lock(shared_->mutex);
-  if (shared_->form_bytes + payload.size() > most_cached_bytes) {
+  const std::size_t size = memory_of(*arguments);
+  if (shared_->form_bytes + size > most_cached_bytes) {
     shared_->forms.clear();
     shared_->form_bytes = 0;
   }
-  if (shared_->forms.emplace(key, arguments).second) shared_->form_bytes += payload.size();
+  if (shared_->forms.emplace(key, arguments).second) shared_->form_bytes += size;
   return arguments;
 }
 

@@ -114,6 +114,7 @@ class RecordingCapture final : public Capture {
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
+  std::set<std::string> known_;  ///< their paths
   std::uint32_t next_file_ = 0;  ///< where poll() goes on when it was cut short
   std::deque<Entry> entries_;    ///< but for those forgotten
   std::size_t forgotten_ = 0;
