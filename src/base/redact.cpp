@@ -151,6 +151,7 @@ class Redactor {
 
  private:
   std::string_view rest() const { return text_.substr(at_); }
+  char at(std::size_t place) const { return place < text_.size() ? text_[place] : '\0'; }
 
   bool skip(std::size_t length) {
     if (length == 0) return false;
@@ -224,6 +225,14 @@ class Redactor {
     }
     copy(next);
     take_value(name);
+    // vLLM's --api-key takes several.
+    const bool takes_several = is_flag && sign == 0 && words_of(name).front() == "api";
+    for (std::size_t word = after_spaces(at_); takes_several && word > at_ && is_form_character(at(word));
+         word = after_spaces(at_)) {
+      if (at(word) == '-') return;
+      copy(word);
+      skip(length_of_value(word, true));
+    }
   }
 
   // "api key", "API Key": two words, where a sign says that a value follows.
@@ -403,8 +412,10 @@ std::vector<std::string> redact(std::vector<std::string> words) {
         std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign), is_name_character);
     if (word.starts_with('-'))
       is_secret = sign == std::string::npos && is_secret_name(word);
-    else if (is_secret && !is_no_secret(word))
+    else if (is_secret && !is_no_secret(word)) {
       word = redacted;
+      continue;
+    }
     if (is_whole && !is_no_secret(std::string_view(word).substr(sign + 1)))
       word = word.substr(0, sign + 1) + std::string(redacted);
     else

@@ -28,9 +28,20 @@ std::string self_path() {
 
 constexpr const char* run_file = "collect.json";
 
-Result<void> write_words(const std::filesystem::path& work_dir, const std::vector<std::string>& words) {
+// A command line within a word, as --launch-command has it, by its own words.
+std::string redact_line(const std::string& word) {
+  const std::size_t sign = word.starts_with("--") ? word.find('=') : std::string::npos;
+  const std::size_t begin = sign == std::string::npos ? 0 : sign + 1;
+  const auto line = shell_words(std::string_view(word).substr(begin));
+  const auto clean = redact(line);
+  return line.size() < 2 || clean == line ? redact(std::string_view(word))
+                                          : word.substr(0, begin) + to_shell({clean, {}});
+}
+
+Result<void> write_words(const std::filesystem::path& work_dir, std::vector<std::string> words) {
   std::error_code error;
   // Secrets are not kept, not even here: whoever resumes gives them again.
+  for (std::string& word : words) word = redact_line(word);
   const Json json = {{"words", redact(words)}, {"directory", std::filesystem::current_path(error).string()}};
   return write_atomically(work_dir / run_file, dump(json) + "\n", Durability::power_failure, Access::owner);
 }

@@ -673,6 +673,7 @@ class CollectTest(unittest.TestCase):
             forms += [f"{flag} {next(left)}", f"{flag}={next(left)}"]
         for prefix in ("hf_", "sk-", "sk-proj-", "ghp_", "glpat-", "nvapi-", "gsk_", "xoxb-"):
             forms.append(f"--note {prefix}{next(left)}")
+        forms += [f"--api-key x {next(left)}", f"--api-key=x,{next(left)}", f"--json '{{\"api_key\": [\"{next(left)}\"]}}'"]
         forms += [f"-H 'Authorization: Bearer {next(left)}'", f"-H 'X-Api-Key: {next(left)}'", f"--url https://user:{next(left)}@host/path",
                   f"--url 'http://host/?token={next(left)}&a=b'", f"--json '{{\"api_key\": \"{next(left)}\"}}'", f"--cookie 'session_token={next(left)}'"]
         environment = [f"{name}={next(left)}" for name in ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "MY_PASSWORD", "DB_SECRET")]

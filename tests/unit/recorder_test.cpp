@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include <tbb/global_control.h>
+#include <unistd.h>
 
 #include "recording/frame.h"
 #include "support/recorded_engine.h"
@@ -380,6 +381,18 @@ TEST_F(RecorderTest, TwoRecordersOfOneNameGetFilesOfTheirOwn) {
   }
   EXPECT_TRUE(std::filesystem::exists(dumps() / "engine-1.cbor"));
   EXPECT_EQ(read()->size(), 2u);
+}
+
+// Descriptors of the recorder have their numbers in a table of its own: in ours they are somebody else's.
+TEST_F(RecorderTest, WhoeverEndsItKeepsTheirDescriptors) {
+  constexpr int first = 100, last = 110;
+  {
+    RecordedEngine engine(dumps());
+    engine.norm(1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    for (int number = first; number < last; ++number) ASSERT_EQ(::dup2(1, number), number);
+  }
+  for (int number = first; number < last; ++number) EXPECT_EQ(::close(number), 0) << number;
 }
 
 TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {

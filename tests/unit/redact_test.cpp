@@ -165,12 +165,12 @@ TEST(Redact, FilesOfAnySize) {
   const auto path = folder.path() / "log";
   std::string text, expected;
   for (int i = 0; i < 40'000; ++i) {
-    text += fmt::format("line {} --api-key correct-horse{} and more words to make it long enough\n", i, i);
-    expected += fmt::format("line {} --api-key *** and more words to make it long enough\n", i);
+    text += fmt::format("line {} --token correct-horse{} and more words to make it long enough\n", i, i);
+    expected += fmt::format("line {} --token *** and more words to make it long enough\n", i);
   }
   write_text(path, text);
   ASSERT_TRUE(redact_file(path));
-  EXPECT_EQ(read_text(path), expected);
+  EXPECT_TRUE(read_text(path) == expected);
   struct stat status {};
   ::stat(path.c_str(), &status);
   EXPECT_EQ(status.st_mode & 0777, 0600u);
