@@ -178,10 +178,10 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void bad_request(const char* what) { answer(400, dump({{"error", {{"message", what}}}})); }
 
-  void generate(std::string_view text, Format format) {
+  void generate(std::string_view content, Format format) {
     using Fault = ServerOptions::Fault;
     if (service_.options.fault == Fault::error_500) return answer(500, R"({"error": {"message": "internal"}})");
-    const auto body = parse_json(text);
+    const auto body = parse_json(content);
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
     GenerateRequest request;
     format_ = format;

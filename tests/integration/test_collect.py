@@ -137,8 +137,8 @@ class CollectTest(unittest.TestCase):
 
     def test_the_disk_budget_is_kept_by_a_watcher_that_is_slow(self):
         """Measured from outside, while the engine writes much faster than calls are dealt with."""
-        budget = 20_000_000
-        process = subprocess.Popen(self.slow(20000, "--disk-budget", "20MB", "--all-prompts", prompts=400), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        budget = 60_000_000
+        process = subprocess.Popen(self.slow(20000, "--disk-budget", "60MB", "--all-prompts", prompts=400), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True, env=self.environment, cwd=self.folder)
         self.addCleanup(process.kill)
         most, begin, dumps = 0, time.time(), os.path.join(self.folder, "work", "run1", "dumps")
