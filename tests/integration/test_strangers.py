@@ -79,7 +79,7 @@ def hostile_recordings():
     yield "wide forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": [["a", None]] * 90_000}) for i in range(1, 12)], once(range(1, 12)))
     yield "texts in many groups", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", "x" * 60_000]]}), calls(*[{"form": 1, "count": 1}] * 3000))
     yield "many values", recording(*[calls(*[{"form": 0, "count": 1, "values": [{}] * 256}] * (1000 // SCALE))] * 60)
-    yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000 // SCALE)])
+    yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000)])
     yield "a long signature", recording(cbor({**SITE, "site": 1, "signature": "(" + "a," * (2_000_000 // SCALE) + ")"}))
     yield "long names", recording(cbor({**SITE, "site": 1, "function": "f" * 10_000_000, "module": "m" * 10_000_000, "version": "v" * 10_000_000}))
     yield "taken numbers", recording(cbor(SITE), cbor(FORM), calls(group))
@@ -329,6 +329,7 @@ class StrangersTest(DatasetTest):
 
     def test_serve_without_descriptors_does_not_spin(self):
         import socket, urllib.request
+        if SANITIZED: self.skipTest("UndefinedBehaviorSanitizer looks at memory through pipes, for which there are no descriptors")
         server = self.serve(limit=40)
         clients = [socket.create_connection(("127.0.0.1", 31985)) for _ in range(80)]
         time.sleep(0.5)
