@@ -171,13 +171,18 @@ Result<void> ensure_private_directory(const std::filesystem::path& path) {
   return {};
 }
 
+std::uint64_t bytes_on_disk(const struct stat& status) {
+  constexpr std::uint64_t block = 512;  // of st_blocks, whatever the file system's are
+  return static_cast<std::uint64_t>(status.st_blocks) * block;
+}
+
 std::uint64_t disk_usage(const std::filesystem::path& path) {
   std::uint64_t total = 0;
   const auto visited = visit_directory(path, [&](std::string_view name, bool is_directory) {
     const std::filesystem::path entry = path / name;
     struct stat status;
     if (::lstat(entry.c_str(), &status) != 0) return;
-    total += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    total += bytes_on_disk(status);
     if (is_directory && S_ISDIR(status.st_mode)) total += disk_usage(entry);
   });
   return visited ? total : 0;
@@ -195,20 +200,23 @@ void allow_many_files() {
     ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
-FileDescriptor open_private(const std::filesystem::path& path, int flags) {
-  FileDescriptor file(::open(path.c_str(), flags | O_CREAT | O_CLOEXEC, 0600));
-  if (file) ::fchmod(file.get(), 0600);
+FileDescriptor open_to_write(const std::filesystem::path& path, int flags, Access access) {
+  const mode_t mode = access == Access::owner ? 0600 : 0644;
+  FileDescriptor file(::open(path.c_str(), flags | O_CREAT | O_CLOEXEC, mode));
+  if (file && access == Access::owner) ::fchmod(file.get(), mode);
   return file;
+}
+
+FileDescriptor open_private(const std::filesystem::path& path, int flags) {
+  return open_to_write(path, flags, Access::owner);
 }
 
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability,
                               Access access) {
   const std::string partial = path.string() + std::string(partial_suffix);
   ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
-  FileDescriptor file(
-      ::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, access == Access::owner ? 0600 : 0644));
+  FileDescriptor file = open_to_write(partial, O_WRONLY | O_EXCL, access);
   if (!file) return fail_errno("write", partial, errno);
-  if (access == Access::owner) ::fchmod(file.get(), 0600);
   auto written = write_fully(file, content, path.string());
   if (written && durability == Durability::power_failure && ::fsync(file.get()) != 0)
     written = fail_errno("write", path.string(), errno);

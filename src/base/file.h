@@ -11,6 +11,8 @@
 
 #include "base/result.h"
 
+struct stat;
+
 namespace cw {
 
 /// An owned POSIX file descriptor; closed when it goes out of scope.
@@ -77,7 +79,9 @@ enum class Access {
   owner,   ///< 0600, whatever the umask is
 };
 
-/// Opens or creates a file that is its owner's alone, under any umask. Empty, and errno, when that fails.
+/// Opens or creates a file. Empty, and errno, when that fails.
+FileDescriptor open_to_write(const std::filesystem::path& path, int flags, Access access);
+/// The same, for its owner alone, under any umask.
 FileDescriptor open_private(const std::filesystem::path& path, int flags);
 
 /// As many open files as the system lets us have (`ulimit -Hn`), here and in what is started afterwards.
@@ -105,6 +109,9 @@ Result<void> ensure_private_directory(const std::filesystem::path& path);
 
 /// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, ours alone; made if it is not there.
 Result<std::filesystem::path> state_folder();
+
+/// Bytes on the disk of one file; holes do not count.
+std::uint64_t bytes_on_disk(const struct stat& status);
 
 /// Bytes on the disk of all files below a directory; holes do not count. What vanishes meanwhile is left out.
 std::uint64_t disk_usage(const std::filesystem::path& path);

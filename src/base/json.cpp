@@ -150,6 +150,12 @@ std::uint64_t unsigned_member(const Json& object, const char* name) {
   return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
 }
 
+bool bool_member(const Json& object, const char* name) {
+  if (!object.is_object()) return false;
+  const auto found = object.find(name);
+  return found != object.end() && found->is_boolean() && found->get<bool>();
+}
+
 std::string brief(const Json& value) {
   if (value.is_object()) return "an object";
   if (value.is_array()) return "a list";

@@ -45,6 +45,9 @@ std::string string_member(const Json& object, const char* name);
 /// The member if it is there and an integer of 0 or more; else 0.
 std::uint64_t unsigned_member(const Json& object, const char* name);
 
+/// Whether the member is there and true.
+bool bool_member(const Json& object, const char* name);
+
 /// For messages: scalars as they are, cut at 80 characters, "an object" or "a list" else.
 std::string brief(const Json& value);
 

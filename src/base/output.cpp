@@ -13,8 +13,8 @@
 namespace cw {
 namespace {
 
-Result<FileDescriptor> open_for_writing(const std::filesystem::path& path, int how) {
-  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | how, 0644));
+Result<FileDescriptor> open_for_writing(const std::filesystem::path& path, int how, Access access = Access::shared) {
+  FileDescriptor file = open_to_write(path, O_WRONLY | how, access);
   if (!file)
     return fail(errno == EEXIST ? "exists" : "unwritable", "cannot write {}: {}", path.string(), std::strerror(errno));
   return file;
@@ -26,8 +26,7 @@ Result<OutputFile> OutputFile::create(const std::filesystem::path& path, Access 
   CW_CHECK(make_directories(path.parent_path()));
   OutputFile output;
   output.name_ = path.string();
-  CW_TRY(output.file_, open_for_writing(path, O_TRUNC));
-  if (access == Access::owner) ::fchmod(output.file_.get(), 0600);
+  CW_TRY(output.file_, open_for_writing(path, O_TRUNC, access));
   return output;
 }
 

@@ -102,6 +102,12 @@ ExitStatus to_exit_status(int raw) {
   return {WEXITSTATUS(raw), 0};
 }
 
+// Whether a child has, which keeps its number until it is waited for.
+bool has_ended(pid_t child) {
+  siginfo_t ended{};
+  return ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == child;
+}
+
 }  // namespace
 
 std::string to_shell(const Command& command) {
@@ -142,7 +148,7 @@ Result<ProcessGroup> ProcessGroup::start(const Command& command, const std::file
   return ProcessGroup(pid);
 }
 
-ProcessGroup::ProcessGroup(pid_t id) : id_(id), tree_({{id, start_time(id).value_or(0)}}) {}
+ProcessGroup::ProcessGroup(pid_t id) : id_(id), tree_(id) {}
 
 ProcessGroup::ProcessGroup(ProcessGroup&& other) noexcept
     : id_(std::exchange(other.id_, 0)),
@@ -166,9 +172,7 @@ std::optional<ExitStatus> ProcessGroup::status() {
   int raw = 0;
   if (status_ || id_ == 0) return status_;
   // Looked at while its number is still its own: what it leaves is found by it.
-  siginfo_t ended{};
-  if (::waitid(P_PID, static_cast<id_t>(id_), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != id_)
-    return status_;
+  if (!has_ended(id_)) return status_;
   tree_.look();
   if (::waitpid(id_, &raw, WNOHANG) != id_) return status_;
   note_ended(id_);
@@ -195,7 +199,7 @@ void ProcessGroup::thaw() {
 }
 
 bool is_group_alive(pid_t group) {
-  return ::kill(-group, 0) == 0 && !ProcessTree({{group, start_time(group).value_or(0)}}).look().empty();
+  return ::kill(-group, 0) == 0 && !ProcessTree(group).look().empty();
 }
 
 Result<std::string> run(const Command& command, std::chrono::seconds limit) {
@@ -208,7 +212,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   out_start = FileDescriptor();
   err_start = FileDescriptor();
 
-  ProcessTree tree({{pid, start_time(pid).value_or(0)}});
+  ProcessTree tree(pid);
   std::string output, errors;
   pollfd polled[2] = {{out_end.get(), POLLIN, 0}, {err_end.get(), POLLIN, 0}};
   const auto deadline = std::chrono::steady_clock::now() + limit;
@@ -217,10 +221,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   constexpr std::chrono::seconds moment{1};
   std::optional<std::chrono::steady_clock::time_point> ended_at;
   const auto is_over = [&] {
-    siginfo_t ended{};
-    const bool has_ended =
-        ::waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == pid;
-    if (has_ended && !ended_at) ended_at = std::chrono::steady_clock::now();
+    if (!ended_at && has_ended(pid)) ended_at = std::chrono::steady_clock::now();
     return ended_at && std::chrono::steady_clock::now() > *ended_at + moment;
   };
   while (failure.empty() && (polled[0].fd >= 0 || polled[1].fd >= 0) && !is_over()) {

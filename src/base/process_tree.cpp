@@ -70,6 +70,9 @@ ProcessTree::ProcessTree(const std::vector<ProcessIdentity>& members) : members_
   for (const ProcessIdentity& member : members) waited_for_.insert(member.pid);
 }
 
+ProcessTree::ProcessTree(pid_t leader)
+    : ProcessTree(std::vector<ProcessIdentity>{{leader, start_time(leader).value_or(0)}}) {}
+
 std::optional<std::uint64_t> start_time(pid_t pid) {
   const auto status = status_of(std::to_string(pid));
   if (!status) return std::nullopt;

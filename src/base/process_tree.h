@@ -41,6 +41,8 @@ class ProcessTree {
   /// `members` are known to belong to it; the group of those that lead one does, too. Whoever started them waits for
   /// them.
   explicit ProcessTree(const std::vector<ProcessIdentity>& members);
+  /// Of a process that is alive now, and its group.
+  explicit ProcessTree(pid_t leader);
 
   /// From now on descendants whose parents have died become children of this process; those that nobody here has
   /// started belong to this tree. Of one tree at a time. Who was a child before (of a shell that became this program)

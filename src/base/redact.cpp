@@ -59,11 +59,11 @@ constexpr std::array before_key{"api",        "access",  "secret", "private", "a
                                 "encryption", "signing", "master", "license", "shared", "subscription", "service",
                                 "storage",    "deploy",  "ssh",    "hmac",    "aes",    "wandb",        "openai"};
 // "token" alone is one; of a tokenizer's, or counted, it is none.
-constexpr std::array before_token{"first",   "per",   "stop",  "eos",    "bos",       "pad",    "unk",     "mask",
-                                  "special", "next",  "last",  "output", "input",     "prompt", "new",     "max",
-                                  "min",     "num",   "total", "each",   "to",        "end",    "start",   "image",
-                                  "mm",      "sep",   "cls",   "cached", "generated", "decode", "prefill", "time",
-                                  "of",      "think", "stop",  "extra"};
+constexpr std::array before_token{"first",     "per",     "stop",    "eos",  "bos",    "pad",   "unk",
+                                  "mask",      "special", "next",    "last", "output", "input", "prompt",
+                                  "new",       "max",     "min",     "num",  "total",  "each",  "to",
+                                  "end",       "start",   "image",   "mm",   "sep",    "cls",   "cached",
+                                  "generated", "decode",  "prefill", "time", "of",     "think", "extra"};
 
 // What may stand behind a secret's name and is none.
 bool is_no_secret(std::string_view value) {
@@ -95,16 +95,12 @@ constexpr std::array forms{
     Form{"cfut_", 20},     Form{"wandb_v1_", 16},
 };
 
-bool is_form_character(char c) {
-  return is_letter(c) || is_digit(c) || c == '_' || c == '-' || c == '.';
-}
-
 // How much of the text that begins here is a secret by its form; 0: nothing.
 std::size_t length_of_form(std::string_view text) {
   for (const Form& form : forms) {
     if (!text.starts_with(form.prefix)) continue;
     std::size_t end = form.prefix.size();
-    while (end < text.size() && is_form_character(text[end])) ++end;
+    while (end < text.size() && is_name_character(text[end])) ++end;
     while (end > 0 && text[end - 1] == '.') --end;  // the end of a sentence
     const std::string_view rest = text.substr(form.prefix.size(), end - form.prefix.size());
     // A word with hyphens is none: secrets have digits, or both cases.
@@ -198,7 +194,7 @@ class Redactor {
       return;
     }
     if (take_user_and_password(name)) return;
-    const bool is_in_query = (before == '?' || before == '&') && (name == "key" || name == "sig");
+    const bool is_in_query = (before == '?' || before == '&') && name == "key";
     if (!is_secret_name(name) && !is_in_query) return;
 
     // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
@@ -227,7 +223,7 @@ class Redactor {
     take_value(name);
     // vLLM's --api-key takes several.
     const bool takes_several = is_flag && sign == 0 && words_of(name).front() == "api";
-    for (std::size_t word = after_spaces(at_); takes_several && word > at_ && is_form_character(at(word));
+    for (std::size_t word = after_spaces(at_); takes_several && word > at_ && is_name_character(at(word));
          word = after_spaces(at_)) {
       if (at(word) == '-') return;
       copy(word);

@@ -34,8 +34,7 @@ std::string redact_line(const std::string& word) {
   const std::size_t begin = sign == std::string::npos ? 0 : sign + 1;
   const auto line = shell_words(std::string_view(word).substr(begin));
   const auto clean = redact(line);
-  return line.size() < 2 || clean == line ? redact(std::string_view(word))
-                                          : word.substr(0, begin) + to_shell({clean, {}});
+  return line.size() < 2 || clean == line ? word : word.substr(0, begin) + to_shell({clean, {}});
 }
 
 Result<void> write_words(const std::filesystem::path& work_dir, std::vector<std::string> words) {

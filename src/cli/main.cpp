@@ -71,15 +71,17 @@ void add_selection(CLI::App* command, SanitizeOptions& options) {
       ->type_name("BYTES");
 }
 
+void add_dataset(CLI::App* command, std::filesystem::path& trace_dir) {
+  command->add_option("--trace-dir", trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+}
+
 CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
   CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
   SanitizeOptions& options = arguments.options;
   command->add_option("--dumps", arguments.dumps, "Folders of dumps, or folders above them")
       ->required()
       ->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
-      ->required()
-      ->type_name("DIR");
+  add_dataset(command, arguments.trace_dir);
   add_selection(command, options);
   command->add_flag("--dry-run", options.is_dry_run, "Write nothing");
   return command;
@@ -330,9 +332,7 @@ CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
 
 CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
-      ->required()
-      ->type_name("DIR");
+  add_dataset(command, arguments.trace_dir);
   add_selection(command, arguments.options);
   add_engine(command, arguments);
   add_traffic(command, arguments.traffic);
@@ -369,9 +369,7 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
 
 CLI::App* add_env(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("env", "The variables that capture a definition's calls");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
-      ->required()
-      ->type_name("DIR");
+  add_dataset(command, arguments.trace_dir);
   command->add_option("--definition-name", arguments.options.definition_names, "These definitions")->type_name("NAME");
   command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")->type_name("TYPE");
   add_engine(command, arguments);
@@ -460,9 +458,7 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
   command->add_option("--dumps", arguments.dumps, "The folder of the dumps or recordings")
       ->required()
       ->type_name("DIR");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset, with its definitions")
-      ->required()
-      ->type_name("DIR");
+  add_dataset(command, arguments.trace_dir);
   add_selection(command, arguments.options);
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
   command->add_option("--until-idle", arguments.idle_limit, "End after so many seconds without a call")->type_name("S");

@@ -7,13 +7,6 @@
 #include "pipeline/collection.h"
 
 namespace cw::cli {
-namespace {
-
-constexpr auto slice = std::chrono::milliseconds(100);
-constexpr auto last_slice = std::chrono::seconds(1);
-
-}  // namespace
-
 int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   watch_signals();
   const auto bindings = load_bindings(common);
@@ -43,7 +36,7 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   std::uint64_t calls = 0;
   auto last_call = std::chrono::steady_clock::now();
   while (stop_signal() == 0) {
-    const auto polled = (*watcher)->poll(std::chrono::steady_clock::now() + slice);
+    const auto polled = (*watcher)->poll(std::chrono::steady_clock::now() + watch_slice);
     if (!polled) return report(polled.error());
     const std::uint64_t now = (*watcher)->sanitizer().calls();
     if (now != calls || (*watcher)->pending() > 0 || !polled->has_taken_all)
@@ -58,21 +51,12 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
       break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  // Who has pressed Ctrl-C does not wait for a backlog: what is left of it stays where it is.
-  const bool is_interrupted = stop_signal() != 0;
-  const auto end = std::chrono::steady_clock::now() + last_slice;
-  for (Polled polled{false, false}; !polled.has_read_all || !polled.has_taken_all;) {
-    if (is_interrupted && std::chrono::steady_clock::now() >= end) {
-      (*watcher)->keep_the_rest();
-      progress.clear();
-      print(stderr, fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes it.\n",
-                                arguments.dumps.string()));
-      break;
-    }
-    const auto until = std::chrono::steady_clock::now() + slice;
-    const auto drained = is_interrupted ? (*watcher)->poll(until) : (*watcher)->drain(until);
-    if (!drained) break;  // finish() tells
-    polled = *drained;
+  // finish() tells why what is left cannot be dealt with.
+  const auto drained = (*watcher)->drain_in_slices([] { return stop_signal() != 0; }, [] {});
+  if (drained && !*drained) {
+    progress.clear();
+    print(stderr, fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes it.\n",
+                              arguments.dumps.string()));
   }
   auto outcome = (*watcher)->finish();
   progress.clear();

@@ -17,11 +17,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto tick = std::chrono::milliseconds(20);
-constexpr std::uint64_t least_free = 512 << 20;  // the disk is full before it is full
-// How long calls are dealt with until budget, signals and progress are looked at. What goes beyond it is the time of a
-// few calls.
-constexpr auto slice = std::chrono::milliseconds(100);
-constexpr auto last_slice = std::chrono::seconds(1);  // of a run that is interrupted
+constexpr std::uint64_t least_free = 512 << 20;       // the disk is full before it is full
 constexpr auto idle_limit = std::chrono::seconds(1);  // of a frozen engine, with nothing left to deal with
 
 std::uint64_t free_space(const std::filesystem::path& path) {
@@ -102,23 +98,15 @@ class CollectRun {
     return {};
   }
 
-  // Deals with what is left; of an interrupted run, with no more than a second of it.
   void drain() {
-    const auto end = Clock::now() + last_slice;
-    for (bool is_drained = false; !is_drained;) {
-      const bool is_interrupted = stop_signal() != 0 || outcome_.is_interrupted;
-      outcome_.is_interrupted = is_interrupted;
-      if (is_interrupted && Clock::now() >= end) {
-        watcher_->keep_the_rest();
-        observer_.note("calls that were not dealt with yet are kept: whoever resumes the run takes them");
-        return;
-      }
-      const auto drained =
-          is_interrupted ? watcher_->poll(Clock::now() + slice) : watcher_->drain(Clock::now() + slice);
-      if (!drained) return observer_.note(drained.error().message);
-      is_drained = drained->has_taken_all && drained->has_read_all;
-      if (!is_drained && engine_) report();
-    }
+    const auto is_interrupted = [this] {
+      return outcome_.is_interrupted = outcome_.is_interrupted || stop_signal() != 0;
+    };
+    const auto drained = watcher_->drain_in_slices(is_interrupted, [this] {
+      if (engine_) report();
+    });
+    if (!drained) return observer_.note(drained.error().message);
+    if (!*drained) observer_.note("calls that were not dealt with yet are kept: whoever resumes the run takes them");
   }
 
   // The engine's whole life. Its log is nobody's secret, however that ended.
@@ -134,7 +122,7 @@ class CollectRun {
     CW_TRY(prompts_, options_.prompts());
     CW_TRY(log_, RequestLog::open(options_.checkpoint / "requests"));
     resumed_from_ = log_->done();
-    sent_twice_before_ = log_->sent_twice();
+    control_.sent_twice = log_->sent_twice();
     const auto begin = started_ = Clock::now();
     CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
@@ -171,6 +159,8 @@ class CollectRun {
     if (engine_->is_frozen()) engine_->thaw();
     if (outcome_.failure) engine_->stop();
     sender.join();
+    if (!log_->error().empty())
+      observer_.note("whoever resumes the run may send requests again that are done: " + log_->error());
     if (!outcome_.failure) settle();
     engine_->stop();
     if (!traffic) fail_with(traffic.error().code, traffic.error().message);
@@ -254,7 +244,7 @@ class CollectRun {
 
   // One slice. Dumps that cannot be followed any more end the run, with what it has.
   void deal_with_dumps() {
-    const auto polled = watcher_->poll(Clock::now() + slice);
+    const auto polled = watcher_->poll(Clock::now() + watch_slice);
     if (!polled) return fail_with(polled.error().code, polled.error().message);
     last_poll_ = *polled;
     measure_disk();
@@ -273,7 +263,7 @@ class CollectRun {
 
   void note_position() {
     outcome_.position.requests = resumed_from_ + control_.done;
-    outcome_.position.sent_twice = std::max<std::size_t>(sent_twice_before_, control_.sent_twice);
+    outcome_.position.sent_twice = control_.sent_twice;
   }
 
   // Past half of the budget, or where it is not known how much there is, new requests wait and the engine is frozen; it
@@ -413,8 +403,7 @@ class CollectRun {
       for (const char* name : {"version", "max_total_num_tokens", "page_size", "tp_size"})
         if (outcome_.server_info.contains(name)) run["server"][name] = outcome_.server_info[name];
     // Behind whatever command: our own engine says so.
-    if (outcome_.server_info.is_object() && outcome_.server_info.value("simulated", Json()) == true)
-      run["simulated"] = true;
+    if (bool_member(outcome_.server_info, "simulated")) run["simulated"] = true;
   }
 
   const CollectRunOptions& options_;
@@ -433,7 +422,7 @@ class CollectRun {
   Polled last_poll_;
   Clock::time_point next_save_, next_listing_, next_look_, idle_since_;
   std::optional<RequestLog> log_;
-  std::size_t resumed_from_ = 0, sent_twice_before_ = 0;  ///< requests
+  std::size_t resumed_from_ = 0;  ///< requests
 };
 
 }  // namespace
@@ -445,9 +434,8 @@ Json CollectPosition::to_json() const {
 std::optional<CollectPosition> CollectPosition::read(const std::filesystem::path& checkpoint) {
   const Json json = Checkpoint::more_of(checkpoint);
   if (!json.is_object()) return std::nullopt;
-  const auto flag = [&json](const char* name) { return json.contains(name) && json[name] == true; };
-  return CollectPosition{unsigned_member(json, "requests"), unsigned_member(json, "sent_twice"), flag("collected"),
-                         flag("published")};
+  return CollectPosition{unsigned_member(json, "requests"), unsigned_member(json, "sent_twice"),
+                         bool_member(json, "collected"), bool_member(json, "published")};
 }
 
 Result<CollectRunOutcome> collect_run(const CollectRunOptions& options, const Dataset& dataset,

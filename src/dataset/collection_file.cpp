@@ -1,5 +1,6 @@
 #include "dataset/collection_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,9 +16,6 @@
 namespace cw {
 namespace {
 
-// What stays of a file in memory: sections without their lists of workloads.
-constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
-
 // Whether `other` is the one to keep.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
   return std::tuple(unsigned_member(other, count), dump(other)) >
@@ -27,14 +25,11 @@ bool is_preferred(const Json& other, const Json& value, const char* count) {
 // The mark of what our own engine made, wherever it stands; and no secret goes from here into what is merged, shown or
 // offered.
 void take_origin(Json& head, CollectionSection& section) {
-  const auto is_marked = [](const Json& object) {
-    return object.is_object() && object.contains("simulated") && object.at("simulated") == true;
-  };
-  section.is_simulated = is_marked(head);
+  section.is_simulated = bool_member(head, "simulated");
   head.erase("simulated");
   const auto run = head.find("run");
   if (run == head.end()) return;
-  section.is_simulated = section.is_simulated || is_marked(*run);
+  section.is_simulated = section.is_simulated || bool_member(*run, "simulated");
   *run = redact(std::move(*run));
 }
 
@@ -46,6 +41,20 @@ Json CollectionSection::marked_head() const {
   return marked;
 }
 
+Result<void> check_collection(const std::filesystem::path& path, const Json& file) {
+  const auto is_right = [](const Json& head) {
+    if (!head.is_object() || string_member(head, "id").empty()) return false;
+    const auto definitions = head.find("definitions");
+    return definitions == head.end() ||
+           (definitions->is_object() && std::all_of(definitions->begin(), definitions->end(),
+                                                    [](const Json& definition) { return definition.is_object(); }));
+  };
+  const bool has_list = file.is_object() && file.contains("captures") && file.at("captures").is_array();
+  if (has_list && std::all_of(file.at("captures").begin(), file.at("captures").end(), is_right)) return {};
+  return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again",
+              path.string());
+}
+
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit) {
   const std::filesystem::path path = root / collection_file;
   std::vector<CollectionSection> sections;
@@ -54,10 +63,6 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
   if (!opened) return tl::unexpected(opened.error());
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"), std::fclose);
   if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
-  const auto invalid = [&path] {
-    return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again",
-                path.string());
-  };
 
   // captures[section].definitions.NAME.workloads[…]: items are handed on and dropped as they end.
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
@@ -67,16 +72,12 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
     return !is_item;
   };
   auto parsed = parse_json(stream.get(), filter, collection_limits);
-  if (!parsed || !parsed->is_object() || !parsed->contains("captures") || !parsed->at("captures").is_array())
-    return invalid();
-  Json file = std::move(*parsed);
+  Json file = parsed ? std::move(*parsed) : Json();
+  CW_CHECK(check_collection(path, file));
   for (Json& head : file["captures"]) {
-    if (!head.is_object() || string_member(head, "id").empty()) return invalid();
     CollectionSection one;
     if (const auto found = head.find("definitions"); found != head.end()) {
-      if (!found->is_object()) return invalid();
       for (auto& [name, definition] : found->items()) {
-        if (!definition.is_object()) return invalid();
         definition.erase("workloads");
         one.definitions[name] = std::move(definition);
       }

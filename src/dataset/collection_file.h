@@ -18,6 +18,9 @@ namespace cw {
 
 inline constexpr const char* collection_file = "collection.json";
 
+/// Of what is in memory of a file: for its readers, sections without their lists of workloads.
+inline constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
+
 /// A section without its lists of workloads.
 struct CollectionSection {
   Json head;                                ///< all but "definitions" and "simulated"; of "run" without its secrets
@@ -32,6 +35,9 @@ struct CollectionSection {
 
 /// An item of a section's list: `section` is its place in the file.
 using VisitSeen = std::function<void(std::size_t section, const std::string& definition, Json item)>;
+
+/// Whether readers take what was parsed from `path`, with or without its lists. Error code: "collection_invalid".
+Result<void> check_collection(const std::filesystem::path& path, const Json& file);
 
 /// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes:
 /// "collection_invalid".

@@ -189,6 +189,11 @@ bool is_lfs_pointer(const fs::path& path) {
   return content && content->starts_with("version https://git-lfs");
 }
 
+bool is_folder_link(const fs::directory_entry& entry) {
+  std::error_code ignored;
+  return entry.is_symlink(ignored) && entry.is_directory(ignored);
+}
+
 bool is_inside(const fs::path& root, const fs::path& path) {
   // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked at step by step: a
   // link may leave the dataset and come back.

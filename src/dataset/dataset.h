@@ -85,6 +85,9 @@ std::map<std::string, std::string> index_by_content(const std::filesystem::path&
 /// Whether a file is what git-lfs leaves in the place of one that it has not fetched.
 bool is_lfs_pointer(const std::filesystem::path& path);
 
+/// Whether an entry of a listing is a link to a folder: no reader goes behind it.
+bool is_folder_link(const std::filesystem::directory_entry& entry);
+
 /// Whether a path of the dataset really lies in it, whatever links there are on the way.
 bool is_inside(const std::filesystem::path& root, const std::filesystem::path& path);
 

@@ -108,8 +108,7 @@ class Merger {
     for (fs::recursive_directory_iterator it(dataset.root / "workloads", error), end; !error && it != end;
          it.increment(error)) {
       const fs::path path = it->path().lexically_relative(dataset.root);
-      std::error_code ignored;
-      if (it->is_symlink(ignored) && it->is_directory(ignored))
+      if (is_folder_link(*it))
         return fail("folder_linked", "{}: {} is a link to a folder; run validate", dataset.root.string(),
                     path.string());
       if (path.extension() == ".jsonl" && !known.contains(path))

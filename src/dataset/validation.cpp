@@ -314,8 +314,7 @@ class Validator {
       if (fs::exists(root_ / folder, error) && !is_inside(root_, root_ / folder))
         add(Severity::error, "path_escapes", folder, "leads out of the dataset through a link");
       for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
-        std::error_code ignored;
-        if (it->is_symlink(ignored) && it->is_directory(ignored))
+        if (is_folder_link(*it))
           add(Severity::error, "folder_linked", it->path().lexically_relative(root_).string(),
               "is a link to a folder, and what lies behind it is not looked at; move the folder here");
       }

@@ -153,6 +153,16 @@ std::string last_line(const std::filesystem::path& log) {
   return lines.empty() ? std::string() : redact(std::string_view(lines[0]));
 }
 
+namespace {
+
+// The line around a place, as it is shown.
+std::string line_at(std::string_view text, std::size_t place) {
+  constexpr std::size_t longest = 300;
+  const std::size_t begin = text.rfind('\n', place) + 1;  // npos + 1 is 0
+  const std::size_t end = std::min(text.find('\n', place), text.size());
+  return redact(text.substr(begin, std::min(end - begin, longest)));
+}
+
 // The line of a log's end in which an engine says that it serves; empty: none.
 std::string claim_to_serve(const std::filesystem::path& log) {
   constexpr std::array<std::string_view, 3> claims{"The server is fired up and ready to roll",
@@ -160,27 +170,18 @@ std::string claim_to_serve(const std::filesystem::path& log) {
   const std::string tail = read_tail(log);
   std::string found;
   for (const std::string_view claim : claims)
-    if (const std::size_t place = tail.find(claim); place != std::string::npos) {
-      const std::size_t newline = tail.rfind('\n', place), end = std::min(tail.find('\n', place), tail.size());
-      const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
-      found = redact(std::string_view(tail).substr(begin, std::min<std::size_t>(end - begin, 300)));
-    }
+    if (const std::size_t place = tail.find(claim); place != std::string::npos) found = line_at(tail, place);
   return found;
 }
+
+}  // namespace
 
 std::string explain_death(const std::filesystem::path& log, const std::optional<ExitStatus>& status) {
   const std::string tail = read_tail(log);
   std::string text = status ? fmt::format("it ended with {}", to_string(*status)) : std::string("it does not answer");
-  for (const Symptom& symptom : symptoms) {
-    const std::size_t found = tail.find(symptom.text);
-    if (found == std::string::npos) continue;
-    const std::size_t newline = tail.rfind('\n', found);
-    const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
-    const std::size_t end = std::min(tail.find('\n', found), tail.size());
-    return fmt::format("{}: {}\n{}", text,
-                       redact(std::string_view(tail).substr(begin, std::min<std::size_t>(end - begin, 300))),
-                       symptom.advice);
-  }
+  for (const Symptom& symptom : symptoms)
+    if (const std::size_t place = tail.find(symptom.text); place != std::string::npos)
+      return fmt::format("{}: {}\n{}", text, line_at(tail, place), symptom.advice);
   for (const std::string& line : last_lines(log, 5)) text += "\n    " + redact(std::string_view(line)).substr(0, 200);
   return text;
 }

@@ -12,7 +12,6 @@ namespace {
 
 // What is rewritten is in memory whole: some 300,000 workloads.
 constexpr std::uint64_t largest_collection = 128 << 20;
-constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
 
 std::string_view name(PoolSize size) {
   return size == PoolSize::used ? "used" : size == PoolSize::pool ? "pool" : "compact";
@@ -85,8 +84,7 @@ Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, 
   const Survey& survey = outcome.survey;
   Json section = {{"id", collection_id(capture, survey)}, {"source", capture.kind()}};
   const Json& run = options.provenance;
-  const bool says_simulated = run.is_object() && run.contains("simulated") && run.at("simulated") == true;
-  if (survey.is_simulated || says_simulated) section["simulated"] = true;
+  if (survey.is_simulated || bool_member(run, "simulated")) section["simulated"] = true;
   if (!run.is_null()) section["run"] = redact(run);
   section.update({{"flashinfer_versions", survey.flashinfer_versions},
                   {"processes", survey.processes.size()},
@@ -100,18 +98,20 @@ Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, 
 }
 
 Result<Json> known_collection(const Dataset& dataset) {
-  const std::string path = (dataset.root / collection_file).string();
-  auto content = read_file(AT_FDCWD, path, largest_collection);
+  const std::filesystem::path path = dataset.root / collection_file;
+  const auto content = read_file(AT_FDCWD, path.string(), largest_collection);
   if (!content && content.error().code == "not_found") return Json{{"format", 1}, {"captures", Json::array()}};
   if (!content && content.error().code != "too_large") return tl::unexpected(content.error());
 
-  // By the rules of those who read it.
-  CW_CHECK(read_collection(dataset.root, [](std::size_t, const std::string&, Json) {}));
   auto known = content ? parse_json(*content, collection_limits) : std::nullopt;
-  if (!known)
-    return fail("collection_invalid",
-                "{}: holds more than one run can add to; collect into a new folder and merge the two", path);
-  return std::move(*known);
+  if (known) {
+    CW_CHECK(check_collection(path, *known));
+    return std::move(*known);
+  }
+  // None of this tool's, or more than is held in memory here.
+  CW_CHECK(read_collection(dataset.root, [](std::size_t, const std::string&, Json) {}));
+  return fail("collection_invalid",
+              "{}: holds more than one run can add to; collect into a new folder and merge the two", path.string());
 }
 
 Result<void> write_collection(Publication& publication, Json collection, const Capture& capture,

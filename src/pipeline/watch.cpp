@@ -58,6 +58,23 @@ Result<Polled> Watcher::drain(Deadline deadline) {
   return Polled{true, sanitizer_->advance(deadline)};
 }
 
+Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupted, const std::function<void()>& pause) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::seconds patience{1};  // of somebody who has interrupted it
+  const auto end = Clock::now() + patience;
+  for (;;) {
+    const bool is_last = is_interrupted();
+    if (is_last && Clock::now() >= end) {
+      keep_the_rest();
+      return false;
+    }
+    // drain() first reads all that there is, however much that is.
+    CW_TRY(const Polled dealt, is_last ? poll(Clock::now() + watch_slice) : drain(Clock::now() + watch_slice));
+    if (dealt.has_read_all && dealt.has_taken_all) return true;
+    pause();
+  }
+}
+
 void Watcher::keep_the_rest() {
   keeps_rest_ = true;
   live_->keep_the_rest();

@@ -1,6 +1,8 @@
 // Sanitizes a capture while it is being written; of dumps, deletes what it has dealt with.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 
 #include "capture/open.h"
@@ -14,6 +16,10 @@ struct WatchOptions {
   bool keeps_dumps = false;          ///< no dump is deleted
   std::filesystem::path checkpoint;  ///< a folder for what save() writes; empty: it is not called
 };
+
+/// How long calls are dealt with until budgets, signals and progress are looked at. What goes beyond it is the time of
+/// a few calls.
+inline constexpr std::chrono::milliseconds watch_slice{100};
 
 /// What a slice of watching came to.
 struct Polled {
@@ -48,6 +54,9 @@ class Watcher {
   Result<Polled> poll(Deadline deadline = Deadline::max());
   /// The writers have ended: deals with the rest, likewise.
   Result<Polled> drain(Deadline deadline = Deadline::max());
+  /// The same to the end, with `pause` between slices. Once `is_interrupted`, for a second in all at most: who has
+  /// pressed Ctrl-C does not wait for a backlog. False: not all was dealt with, and keep_the_rest() was called.
+  Result<bool> drain_in_slices(const std::function<bool()>& is_interrupted, const std::function<void()>& pause);
   /// From now on nothing is deleted: what was not dealt with is for another process.
   void keep_the_rest();
   /// Deals with the rest, unless that is kept; selects and writes.

@@ -46,11 +46,6 @@ T number(const Json& object, const char* name, T otherwise) {
   return found != object.end() && found->is_number() ? found->get<T>() : otherwise;
 }
 
-bool flag(const Json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_boolean() && found->get<bool>();
-}
-
 struct Service {
   Service(const ServerOptions& given, asio::io_context& executor)
       : options(given), context(executor), ready_at(executor), signals(executor), accept_again(executor) {}
@@ -185,7 +180,7 @@ class Session : public std::enable_shared_from_this<Session> {
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
     GenerateRequest request;
     format_ = format;
-    is_streaming_ = flag(*body, "stream");
+    is_streaming_ = bool_member(*body, "stream");
     has_usage_ = body->contains("stream_options");
     const Json* parameters = &*body;
     if (format == Format::generate) {

@@ -174,7 +174,6 @@ class Verifier {
   Result<void> take(const Json& line) {
     const std::string event = string_member(line, "event");
     const Item item{string_member(line, "definition"), string_member(line, "uuid")};
-    const auto flag = [&line](const char* name) { return line.contains(name) && line.at(name) == true; };
     if (event == "environment") {
       result_.environment = line;
       result_.environment.erase("event");
@@ -189,7 +188,7 @@ class Verifier {
     } else if (event == "passed" || event == "failed_workload") {
       if (!pending_.contains(item)) return {};
       DefinitionVerification& verification = result_.definitions[item.definition];
-      verification.executed += flag("executed");
+      verification.executed += bool_member(line, "executed");
       const std::string reference = string_member(line, "reference");
       if (reference == "ran") verification.reference = Reference::ran;
       if (reference == "absent" && verification.reference == Reference::not_run)

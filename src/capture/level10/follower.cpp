@@ -33,7 +33,7 @@ std::uint64_t Follower::disk() const {
   for (const auto& [process, begun] : begun_)
     for (const Begun& call : begun) bytes += disk_usage(folder_ / call.name);
   struct stat status;
-  if (session_ && ::fstat(session_.get(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  if (session_ && ::fstat(session_.get(), &status) == 0) bytes += bytes_on_disk(status);
   return bytes;
 }
 
@@ -102,7 +102,7 @@ std::uint64_t disk_of_foreign_files(const std::filesystem::path& folder) {
   (void)visit_directory(folder, [&](std::string_view name, bool is_directory) {
     if (name == "session.jsonl" || (is_directory && DumpCapture::process_of(name))) return;
     struct stat status;
-    if (::lstat((folder / name).c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (::lstat((folder / name).c_str(), &status) == 0) bytes += bytes_on_disk(status);
     if (is_directory) bytes += disk_usage(folder / name);
   });
   return bytes;

@@ -142,12 +142,11 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
   constexpr std::size_t few = 500;  // each process has a file, and each of them stays open
-  if (known_.contains(path.native())) return {};
+  if (!known_.insert(path.native()).second) return {};
   if (files_.size() == few) allow_many_files();
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
   CW_CHECK(file_size(descriptor, path.string()));  // a file it is
   files_.push_back({.path = path, .descriptor = std::move(descriptor)});
-  known_.insert(path.native());
   return {};
 }
 
@@ -162,11 +161,8 @@ Result<void> RecordingCapture::find_files() {
     CW_TRY(const std::set<std::string> names, names_in(root));
     for (const std::string& name : names) {
       const fs::path path = fs::absolute(root) / name;
-      if (unreadable_.contains(path)) continue;
-      if (const auto added = add_file(path); !added) {  // the others can be read
+      if (const auto added = add_file(path); !added)  // the others can be read
         defects_.push_back({"recording_unreadable", added.error().message});
-        unreadable_.insert(path);
-      }
     }
   }
   return {};

@@ -114,7 +114,7 @@ class RecordingCapture final : public Capture {
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
-  std::set<std::string> known_;  ///< their paths
+  std::set<std::string> known_;  ///< paths that were found, those that cannot be read too
   std::uint32_t next_file_ = 0;  ///< where poll() goes on when it was cut short
   std::deque<Entry> entries_;    ///< but for those forgotten
   std::size_t forgotten_ = 0;
@@ -122,7 +122,6 @@ class RecordingCapture final : public Capture {
   std::uint64_t calls_ = 0;  ///< in all entries that there ever were
   std::vector<CaptureDefect> defects_;
   std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
-  std::set<std::filesystem::path> unreadable_;                            ///< in the folders; told once
   std::map<std::string, std::shared_ptr<const Signature>, std::less<>> signatures_;
   std::size_t parameters_ = 0;  ///< of all signatures
 
