@@ -14,8 +14,6 @@
 namespace cw {
 namespace {
 
-constexpr std::int64_t unset = -1;
-
 Rejection rejection_of(Error error) {
   return {std::move(error.code), std::move(error.message)};
 }
@@ -42,7 +40,8 @@ class TargetNames final : public Names {
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
       if (definition.axes[i].name == name) {
         if (definition.axes[i].constant) return Operand(*definition.axes[i].constant);
-        if (observation_ == nullptr || observation_->axes[i] == unset) return Operand();
+        if (observation_ == nullptr) return Operand();
+        if (observation_->axes[i] == unknown_extent) return fail("axis_unknown", "the call does not show {}", name);
         return Operand(observation_->axes[i]);
       }
     for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
@@ -119,10 +118,10 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
 // One call against one definition.
 class Attempt {
  public:
-  Attempt(const Target& target, const CallInContext& context, const Inputs& inputs)
-      : target_(target), definition_(*target.definition), context_(context), inputs_(inputs) {
+  Attempt(const Target& target, const BindingSet& bindings, const CallInContext& context, const Inputs& inputs)
+      : target_(target), definition_(*target.definition), bindings_(bindings), context_(context), inputs_(inputs) {
     observation_.target = &target;
-    observation_.axes.assign(definition_.axes.size(), unset);
+    observation_.axes.assign(definition_.axes.size(), unknown_extent);
     observation_.inputs.resize(definition_.inputs.size());
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (definition_.axes[i].constant) observation_.axes[i] = *definition_.axes[i].constant;
@@ -140,7 +139,7 @@ class Attempt {
       }
       const Result<InputView>& view = inputs_.views.at(binding);
       if (!view) {
-        if (!spec.optional && !missing_) missing_ = view.error();
+        if (!is_open(view.error()) && !spec.optional && !missing_) missing_ = view.error();
         continue;
       }
       compare_tensor(spec, *binding, *view);
@@ -175,12 +174,13 @@ class Attempt {
 
   /// After compare() found no mismatch: everything else that must hold.
   std::optional<Rejection> finish() {
+    if (auto failed = check_exclusions()) return failed;
     if (missing_) return rejection_of(*missing_);
     if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_};
     if (auto failed = load_steering_inputs()) return failed;
     if (auto failed = find_scalars()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
-      if (observation_.axes[i] == unset)
+      if (observation_.axes[i] == unknown_extent && !observation_.unseen)
         return Rejection{"axes_unknown",
                          fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
@@ -207,12 +207,19 @@ class Attempt {
     mismatches_.push_back({Mismatch::Kind::axis, axis, where, expected, seen});
   }
 
+  // Whether something cannot be decided, because the capture did not keep the values that it takes.
+  bool is_open(const Error& error) {
+    if (is_not_kept(error.code) && !observation_.unseen) observation_.unseen = rejection_of(error);
+    return is_not_kept(error.code) || (error.code == "axis_unknown" && observation_.unseen);
+  }
+
   void set_axis(std::size_t axis, std::int64_t seen, std::string_view where) {
+    if (seen == unknown_extent) return;
     std::int64_t& value = observation_.axes[axis];
     const Axis& spec = definition_.axes[axis];
     if (spec.constant) {
       if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);
-    } else if (value == unset) {
+    } else if (value == unknown_extent) {
       value = seen;
     } else if (value != seen && disagreement_.empty()) {
       disagreement_ =
@@ -246,6 +253,7 @@ class Attempt {
       const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
       if (view == nullptr || !target_.inputs[i]->steers) continue;
       auto loaded = load(*view, definition_.inputs[i]);
+      if (!loaded && is_open(loaded.error())) continue;
       if (!loaded) return rejection_of(loaded.error());
       observation_.inputs[i].values = std::move(*loaded);
     }
@@ -275,6 +283,7 @@ class Attempt {
         value = binding->default_value->evaluate(names);
         derive(binding->name);
       }
+      if (!value && is_open(value.error())) continue;
       if (!value) return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message)};
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
@@ -298,34 +307,55 @@ class Attempt {
     return tensor->values();
   }
 
+  // Why no definition of the binding can take the call.
+  std::optional<Rejection> check_exclusions() {
+    const Binding& binding = *target_.binding;
+    const auto excluded = [this](const std::string& reason) {
+      return Rejection{reason, std::string(bindings_.explain(reason))};
+    };
+    if (context_.has_neighbour && binding.beside) return excluded(binding.beside->reason);
+    const TargetNames names(target_, context_);
+    for (const Exclusion& rule : binding.exclusions) {
+      const auto applies = rule.when.evaluate(names);
+      if (!applies && is_open(applies.error())) continue;
+      if (!applies) return rejection_of(applies.error());
+      if (truth(*applies)) return excluded(rule.reason);
+    }
+    return {};
+  }
+
   std::optional<Rejection> check_structure() {
-    const TargetNames names(target_, context_, &observation_);
     for (const Check& check : target_.binding->checks) {
       // A check on an input that this definition does not have (kv_last_page_len at page size 1).
       if (check.subject.find('.') == std::string::npos && definition_.input(check.subject) == nullptr) continue;
-      auto values = values_of(check.subject);
-      if (!values) return rejection_of(values.error());
-      if (*values == nullptr) return Rejection{"input_missing", fmt::format("{} is not given", check.subject)};
-      Result<std::shared_ptr<const DenseTensor>> other = nullptr;
-      if (!check.other.empty()) {
-        other = values_of(check.other);
-        if (!other) return rejection_of(other.error());
-        if (*other == nullptr) return Rejection{"input_missing", fmt::format("{} is not given", check.other)};
-      }
-      std::int64_t limit = 0;
-      if (check.limit) {
-        const auto value = check.limit->evaluate(names);
-        if (!value) return rejection_of(value.error());
-        limit = as_integer(*value).value_or(0);
-      }
-      const Axis* page = definition_.axis("page_size");
-      const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-      Result<std::shared_ptr<const DenseTensor>> last = nullptr;
-      if (definition_.input(check.last_page) != nullptr) last = values_of(check.last_page);
-      if (!last) return rejection_of(last.error());
-      if (const auto wrong = violation(check.kind, {**values, other->get(), last->get(), limit, page_size}))
-        return Rejection{"structure", fmt::format("{}: {} {}", definition_.name, check.subject, *wrong)};
+      if (const auto holds = satisfy(check); !holds && !is_open(holds.error())) return rejection_of(holds.error());
     }
+    return {};
+  }
+
+  Result<void> satisfy(const Check& check) const {
+    const auto values_given = [this](const std::string& name) -> Result<std::shared_ptr<const DenseTensor>> {
+      auto values = values_of(name);
+      if (values && *values == nullptr) return fail("input_missing", "{} is not given", name);
+      return values;
+    };
+    CW_TRY(const auto values, values_given(check.subject));
+    std::shared_ptr<const DenseTensor> other, last;
+    if (!check.other.empty()) {
+      CW_TRY(other, values_given(check.other));
+    }
+    if (definition_.input(check.last_page) != nullptr) {
+      CW_TRY(last, values_of(check.last_page));
+    }
+    std::int64_t limit = 0;
+    if (check.limit) {
+      CW_TRY(const Operand value, check.limit->evaluate(TargetNames(target_, context_, &observation_)));
+      limit = as_integer(value).value_or(0);
+    }
+    const Axis* page = definition_.axis("page_size");
+    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+    if (const auto wrong = violation(check.kind, {*values, other.get(), last.get(), limit, page_size}))
+      return fail("structure", "{}: {} {}", definition_.name, check.subject, *wrong);
     return {};
   }
 
@@ -333,6 +363,7 @@ class Attempt {
     const TargetNames names(target_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
       const auto holds = constraint.evaluate(names);
+      if (!holds && is_open(holds.error())) continue;
       if (!holds)
         return Rejection{"constraint",
                          fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message)};
@@ -344,6 +375,7 @@ class Attempt {
 
   const Target& target_;
   const Definition& definition_;
+  const BindingSet& bindings_;
   const CallInContext& context_;
   const Inputs& inputs_;
   Observation observation_;
@@ -351,20 +383,6 @@ class Attempt {
   std::optional<Error> missing_;
   std::string disagreement_;
 };
-
-// Why no definition of a binding can take the call; nothing when one may.
-std::optional<Rejection> exclusion(const Binding& binding, const BindingSet& bindings, const Target& target,
-                                   const CallInContext& context) {
-  const TargetNames names(target, context);
-  if (context.has_neighbour && binding.beside)
-    return Rejection{binding.beside->reason, std::string(bindings.explain(binding.beside->reason))};
-  for (const Exclusion& rule : binding.exclusions) {
-    const auto applies = rule.when.evaluate(names);
-    if (!applies) return rejection_of(applies.error());
-    if (truth(*applies)) return Rejection{rule.reason, std::string(bindings.explain(rule.reason))};
-  }
-  return {};
-}
 
 bool has_unnamed_arguments(const Binding& binding, const CallInContext& context) {
   const auto check = [&binding](const Call* call, const std::string& role) {
@@ -518,7 +536,7 @@ BindResult Binder::bind(const CallInContext& context) const {
     for (const InputBinding& input : binding.inputs)
       if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
     for (const Target* target : group) {
-      Attempt attempt(*target, context, inputs);
+      Attempt attempt(*target, bindings_, context, inputs);
       attempt.compare();
       if (!attempt.mismatches().empty()) {
         if (attempt.mismatches().size() < fewest) {
@@ -527,9 +545,7 @@ BindResult Binder::bind(const CallInContext& context) const {
         }
         continue;
       }
-      auto failed = exclusion(binding, bindings_, *target, context);
-      if (!failed) failed = attempt.finish();
-      if (failed)
+      if (auto failed = attempt.finish())
         rejected = std::move(failed);
       else
         result.observations.push_back(attempt.take());

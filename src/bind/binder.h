@@ -23,6 +23,12 @@ struct Target {
   std::vector<std::pair<std::string, Operand>> constants;  ///< from the definition's name or reference
 };
 
+/// Why a call gave no observation, or none that makes a workload.
+struct Rejection {
+  std::string reason;  ///< a reason of the bindings, or one of the codes below
+  std::string detail;
+};
+
 /// One input of an observation.
 struct ObservedInput {
   std::variant<std::monostate,  ///< an optional input that the call did not have
@@ -39,13 +45,11 @@ struct Observation {
   std::vector<ObservedInput> inputs;  ///< as definition->inputs
   std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
   CallInContext context;              ///< keeps alive what the inputs' loaders read from
+  /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be unknown_extent, some
+  /// values cannot be loaded, and it makes no workload. The codes of is_not_kept().
+  std::optional<Rejection> unseen;
 };
 
-/// Why a call gave no observation.
-struct Rejection {
-  std::string reason;  ///< a reason of the bindings, or one of the codes below
-  std::string detail;
-};
 // Codes: captured_in_cuda_graph, plan_missing, plan_in_doubt, no_definition_fits,
 // no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype, scalar_unknown,
 // structure, constraint, unnamed_arguments, and the codes of reading files.

@@ -175,7 +175,9 @@ class Builder {
   }
 
   Result<void> first(const Expression& count_of) {
-    CW_TRY(const std::int64_t count, number(count_of));
+    const auto counted = number(count_of);
+    if (!counted && is_not_kept(counted.error().code)) return first_as_told(counted.error());
+    CW_TRY(const std::int64_t count, counted);
     if (view_->shape.empty() || count > view_->shape[0])
       return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(), count,
                          to_string(view_->shape));
@@ -193,6 +195,16 @@ class Builder {
     } else {
       view_ = pick(std::move(*view_), std::move(shape), [](std::uint64_t i) { return i; });
     }
+    return {};
+  }
+
+  // How many lies in values that were not kept; the capture may tell without them.
+  Result<void> first_as_told(const Error& why) {
+    if (view_->shape.empty()) return tl::unexpected(why);
+    const Tensor* tensor = value_->tensor();
+    const bool is_told = tensor != nullptr && tensor->used && view_->shape.size() == 1;
+    view_->shape[0] = is_told ? static_cast<std::int64_t>(*tensor->used) : unknown_extent;
+    view_->load = [why]() -> Loaded { return tl::unexpected(why); };
     return {};
   }
 

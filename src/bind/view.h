@@ -10,7 +10,7 @@ namespace cw {
 
 struct InputView {
   DType dtype;
-  Shape shape;
+  Shape shape;  ///< an extent that lies in values which the capture did not keep is unknown_extent
   /// Reads the values, dense. May be called from several threads; each call may read again.
   std::function<Result<std::shared_ptr<const DenseTensor>>()> load;
   bool is_derived = false;  ///< the KV layout was taken to be FlashInfer's default

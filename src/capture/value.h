@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -28,7 +30,13 @@ struct Tensor {
   std::shared_ptr<const TensorStore> store;
   std::size_t entry = 0;
   std::uint64_t address = 0;  ///< where it lay in the engine's process; 0: not known
+  /// How many of its elements count, where the capture tells that without them; the rest is a buffer's.
+  std::optional<std::uint64_t> used;
 };
+
+/// Whether reading a tensor failed with this code because the capture did not keep its values, which the call had: in
+/// all but them it is as good as others.
+bool is_not_kept(std::string_view code);
 
 /// The first `count` elements as a dense tensor of shape [count], or all of them in their own shape.
 Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count);
@@ -59,5 +67,9 @@ struct Value {
   bool is_none() const { return std::holds_alternative<std::monostate>(data); }
   const Tensor* tensor() const { return std::get_if<Tensor>(&data); }
 };
+
+/// Bytes that they take in memory, about; at least as many as they do.
+std::size_t memory_of(const Value& value);
+std::size_t memory_of(const std::vector<std::pair<std::string, Value>>& arguments);
 
 }  // namespace cw

@@ -98,6 +98,7 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
     if (!counts.wrappers.empty())
       text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
     if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
+    if (counts.sampled > 0) text += fmt::format(", {} are sampled", with_separators(counts.sampled));
     if (counts.rejected > 0 && has_dataset) text += fmt::format(", {} do not", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", in no binding";
     text += "\n";
@@ -141,6 +142,7 @@ Json to_json(const Survey& survey, const Binder& binder) {
     functions[function] = {{"calls", counts.calls},
                            {"wrappers", counts.wrappers.size()},
                            {"bound", counts.bound},
+                           {"sampled", counts.sampled},
                            {"rejected", counts.rejected},
                            {"skipped", counts.skipped},
                            {"shapes", shapes},

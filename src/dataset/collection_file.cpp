@@ -16,10 +16,12 @@
 namespace cw {
 namespace {
 
-// Whether `other` is the one to keep.
+// Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept too, then by the text.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
-  return std::tuple(unsigned_member(other, count), dump(other)) >
-         std::tuple(unsigned_member(value, count), dump(value));
+  const auto rank = [count](const Json& json) {
+    return std::tuple(unsigned_member(json, count), unsigned_member(json, "kept"), dump(json));
+  };
+  return rank(other) > rank(value);
 }
 
 // The mark of what our own engine made, wherever it stands; and no secret goes from here into what is merged, shown or
@@ -64,12 +66,15 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"), std::fclose);
   if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
 
-  // captures[section].definitions.NAME.workloads[…]: items are handed on and dropped as they end.
+  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as they end.
+  std::map<std::pair<std::size_t, std::string>, std::string> distributions;
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
-    const bool is_item = around.size() == 6 && around[0].key == "captures" && around[2].key == "definitions" &&
-                         around[4].key == "workloads";
+    if (around.size() < 5 || around[0].key != "captures" || around[2].key != "definitions") return true;
+    const bool is_item = around.size() == 6 && around[4].key == "workloads";
+    const bool is_distribution = around.size() == 5 && around[4].key == "distribution";
     if (is_item) visit(around[1].index, around[3].key, std::move(object));
-    return !is_item;
+    if (is_distribution) distributions[{around[1].index, around[3].key}] = dump(object);
+    return !is_item && !is_distribution;
   };
   auto parsed = parse_json(stream.get(), filter, collection_limits);
   Json file = parsed ? std::move(*parsed) : Json();
@@ -79,7 +84,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
     if (const auto found = head.find("definitions"); found != head.end()) {
       for (auto& [name, definition] : found->items()) {
         definition.erase("workloads");
-        one.definitions[name] = std::move(definition);
+        one.definitions[name] = {std::move(definition), std::move(distributions[{sections.size(), name}])};
       }
       head.erase("definitions");
     }
@@ -95,12 +100,18 @@ void join(CollectionSection& section, const CollectionSection& other) {
   if (is_preferred(other.head, section.head, "calls")) section.head = other.head;
   for (const auto& [name, definition] : other.definitions) {
     const auto [known, is_new] = section.definitions.emplace(name, definition);
-    if (!is_new && is_preferred(definition, known->second, "calls")) known->second = definition;
+    if (!is_new && is_preferred(definition.head, known->second.head, "calls")) known->second = definition;
   }
 }
 
-Json join_seen(Json item, const Json& other) {
-  return is_preferred(other, item, "seen") ? other : std::move(item);
+Json join_seen(Json item, Json other) {
+  const bool stands_for_any = item.contains("stands_for") || other.contains("stands_for");
+  const std::uint64_t stands_for = std::max(unsigned_member(item, "stands_for"), unsigned_member(other, "stands_for"));
+  item.erase("stands_for");
+  other.erase("stands_for");
+  if (is_preferred(other, item, "seen")) item = std::move(other);
+  if (stands_for_any) item["stands_for"] = stands_for;
+  return item;
 }
 
 }  // namespace cw

@@ -1,9 +1,11 @@
 // collection.json beside a dataset's workloads: one section for each capture they were collected from.
 //
-//   {"format": 1, "captures": [{"id": …, "simulated": true [false], …, "definitions": {NAME: {…, "workloads": [{"uuid":
-//   …, "seen": …}, …]}}, …}]}
+//   {"format": 1, "captures": [{"id": …, "simulated": true [false], …, "definitions": {NAME: {"calls": …, …,
+//   "distribution": {…}, "list": …, "workloads": [{"uuid": …, "seen": …, "stands_for": …}, …]}}, …}]}
 //
-// The lists of workloads can be long; here they are never in memory whole.
+// `seen` are the calls of a workload's very content that were kept; those that it stands for add up, over a list, to
+// the definition's calls (workload/distribution.h says how they are shared). The lists of workloads can be long, and
+// distributions many; here none is in memory as JSON.
 #pragma once
 
 #include <filesystem>
@@ -21,10 +23,19 @@ inline constexpr const char* collection_file = "collection.json";
 /// Of what is in memory of a file: for its readers, sections without their lists of workloads.
 inline constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
 
+/// What a section says of a definition, without its list of workloads.
+struct CollectedDefinition {
+  Json head;                 ///< all but the two beside
+  std::string distribution;  ///< as JSON text; empty: none
+
+  /// Tells lists of workloads of one capture apart.
+  std::string list() const { return string_member(head, "list"); }
+};
+
 /// A section without its lists of workloads.
 struct CollectionSection {
-  Json head;                                ///< all but "definitions" and "simulated"; of "run" without its secrets
-  std::map<std::string, Json> definitions;  ///< by name, without "workloads"
+  Json head;  ///< all but "definitions" and "simulated"; of "run" without its secrets
+  std::map<std::string, CollectedDefinition> definitions;  ///< by name
 
   bool is_simulated = false;  ///< our own engine made it, without a model: no merge takes that away
 
@@ -46,7 +57,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
 /// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of two values the one
 /// with more calls, then the greater text.
 void join(CollectionSection& section, const CollectionSection& other);
-/// The same for an item of a list.
-Json join_seen(Json item, const Json& other);
+/// The same for an item of a list. Calls that it stands for are of one list only: others say 0.
+Json join_seen(Json item, Json other);
 
 }  // namespace cw

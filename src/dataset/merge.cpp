@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -61,6 +62,32 @@ Result<Hash128> file_hash(const fs::path& path) {
     put(hashes, hash.low);
   }
   return xxh3(hashes);
+}
+
+// A section of an input: its capture, and which list of workloads it has of each definition.
+struct SectionLists {
+  std::string capture;
+  std::map<std::string, std::string> lists;
+};
+
+// What the captures say of a workload, over all of them.
+struct Frequency {
+  std::uint64_t seen = 0, stands_for = 0;
+};
+
+// Of calls whose workload is left out, among those that stay: the one whose axes are the most alike, the first of
+// equals.
+std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Entry>& entries,
+                    const std::vector<std::size_t>& kept) {
+  const auto distance = [&axes](const Entry& entry) {
+    double sum = 0;
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      sum +=
+          std::abs(std::log2(static_cast<double>(axes[i]) + 1) - std::log2(static_cast<double>(entry.var_axes[i]) + 1));
+    return sum;
+  };
+  return *std::min_element(kept.begin(), kept.end(),
+                           [&](std::size_t a, std::size_t b) { return distance(entries[a]) < distance(entries[b]); });
 }
 
 fs::path without_slash(const fs::path& path) {
@@ -147,6 +174,8 @@ class Merger {
     return {};
   }
 
+  using Frequencies = std::unordered_map<std::string, std::map<std::string, Frequency>>;  // by id and capture
+
   Result<void> merge_all() {
     CW_CHECK(merge_definitions());
     if (!conflicts_.empty()) return conflict();
@@ -221,9 +250,10 @@ class Merger {
                if (auto added = seen_.add(record); !added && outcome) outcome = added;
              }));
       CW_CHECK(outcome);
-      std::vector<std::string>& list = section_ids_.emplace_back();
+      std::vector<SectionLists>& lists = section_lists_.emplace_back();
       for (const CollectionSection& section : sections) {
-        list.push_back(section.id());
+        SectionLists& of_section = lists.emplace_back(SectionLists{section.id(), {}});
+        for (const auto& [name, definition] : section.definitions) of_section.lists.emplace(name, definition.list());
         const auto [known, is_new] = joined.emplace(section.id(), section);
         if (!is_new) join(known->second, section);
       }
@@ -349,14 +379,14 @@ class Merger {
   // `by_id` has what each id became; `in_order` the distinct workloads in the order of the file.
   Result<void> write_definition(const Definition& definition, ExternalSort& by_id, ExternalSort& in_order,
                                 MergedDefinition& counts) {
-    std::unordered_map<std::string, std::map<std::string, std::uint64_t>> calls;  // only for a selection
+    Frequencies calls;  // only for a selection
     ExternalSort joined(partial_);
     CW_CHECK(join_frequencies(definition.name, by_id, joined, calls));
 
     const auto is_var = [](const Axis& axis) { return !axis.constant; };
     const auto axes = static_cast<std::size_t>(std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
     const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
-    std::unordered_set<std::string> kept;
+    std::unordered_map<std::string, std::string> heirs;  // of workloads that are left out
     std::optional<OutputFile> output;
     if (!options_.is_dry_run) {
       CW_TRY(output, OutputFile::create(partial_ / Dataset::workloads_path(definition)));
@@ -377,28 +407,68 @@ class Merger {
       records.emplace_back(record);
       take_text(record);
       take_place(record);
-      for (const auto& [capture, seen] : calls[std::string(take_text(record))]) entry.seen += seen;
+      for (const auto& [capture, frequency] : calls[id_of(record)])
+        entry.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
       entries.push_back(std::move(entry));
     }
     if (selects) {
-      for (const std::size_t i : select_diverse(entries, options_.num_samples)) {
-        std::string_view record = records[i];
-        CW_CHECK(write_workload(definition, record, output));
-        take_text(record);
-        take_place(record);
-        kept.emplace(take_text(record));
-        ++counts.kept;
-      }
+      const std::vector<std::size_t> kept = select_diverse(entries, options_.num_samples);
+      for (const std::size_t i : kept) CW_CHECK(write_workload(definition, records[i], output));
+      counts.kept = kept.size();
+      for (std::size_t i = 0; i < entries.size(); ++i)
+        if (!std::binary_search(kept.begin(), kept.end(), i))
+          heirs.emplace(id_of(records[i]), id_of(records[heir_of(entries[i].var_axes, entries, kept)]));
     }
     if (output) CW_CHECK(output->flush());
+    return list_frequencies(joined, heirs);
+  }
+
+  // The workload's id in a record of content, place and id.
+  static std::string id_of(std::string_view record) {
+    take_text(record);
+    take_place(record);
+    return std::string(take_text(record));
+  }
+
+  // Items of capture, definition and id, in this order. What a workload that is left out stood for, its heir does.
+  Result<void> list_frequencies(ExternalSort& joined, const std::unordered_map<std::string, std::string>& heirs) {
+    std::string bequeathed;  // by an item whose like may follow
     for (;;) {
       CW_TRY(const auto next, joined.next());
-      if (!next) return {};
+      if (!next) break;
       std::string_view record = *next;
-      take_text(record);
-      take_text(record);
-      if (!selects || kept.contains(std::string(take_text(record)))) CW_CHECK(listed_.add(*next));
+      const std::string_view capture = take_text(record), name = take_text(record), id = take_text(record);
+      const auto heir = heirs.find(std::string(id));
+      if (heir == heirs.end()) {
+        CW_CHECK(listed_.add(*next));
+        continue;
+      }
+      std::string prefix;
+      put(prefix, capture);
+      put(prefix, name);
+      put(prefix, id);
+      const Json item = parse_json(record).value_or(Json::object());
+      CW_CHECK(bequeath(bequeathed, prefix, unsigned_member(item, "stands_for")));
+      bequeathed_to_ = heir->second;
+      selected_.emplace(std::string(capture), std::string(name));
     }
+    return bequeath(bequeathed, "", 0);
+  }
+
+  // Several inputs may have the same item; it counts once.
+  Result<void> bequeath(std::string& last, const std::string& prefix, std::uint64_t calls) {
+    if (prefix != last && bequeathed_calls_ > 0) {
+      std::string_view parts = last;
+      std::string record;
+      put(record, take_text(parts));
+      put(record, take_text(parts));
+      put(record, bequeathed_to_);
+      record += dump(Json{{"uuid", bequeathed_to_}, {"inherited", bequeathed_calls_}});
+      CW_CHECK(listed_.add(record));
+    }
+    bequeathed_calls_ = prefix == last ? std::max(bequeathed_calls_, calls) : calls;
+    last = prefix;
+    return {};
   }
 
   Result<void> write_workload(const Definition& definition, std::string_view record,
@@ -447,7 +517,7 @@ class Merger {
 
   // Items of collection.json under the ids that their workloads have now. Both come sorted by definition and id.
   Result<void> join_frequencies(const std::string& name, ExternalSort& by_id, ExternalSort& joined,
-                                std::unordered_map<std::string, std::map<std::string, std::uint64_t>>& calls) {
+                                Frequencies& calls) {
     CW_CHECK(skip_seen_before(name));
     for (;;) {
       CW_TRY(const auto next, by_id.next());
@@ -461,13 +531,20 @@ class Merger {
         if (seen_id > id) break;
         if (seen_id == id) {
           const std::uint64_t input = take_number(record), section = take_number(record);
-          const std::string& capture = section_ids_[input][section];
+          const SectionLists& of_section = section_lists_[input][section];
+          const std::string& capture = of_section.capture;
           auto item = parse_json(record);
           if (item && item->is_object()) {
             (*item)["uuid"] = chosen;
-            if (options_.num_samples > 0 && item->contains("seen") && item->at("seen").is_number_unsigned()) {
-              std::uint64_t& count = calls[chosen][capture];
-              count = std::max(count, item->at("seen").get<std::uint64_t>());
+            // Calls are shared out among the workloads of one list; of another list of the same capture, not again.
+            const auto list = of_section.lists.find(name);
+            if (item->contains("stands_for") && list != of_section.lists.end() &&
+                list->second != sections_.at(capture).definitions.at(name).list())
+              (*item)["stands_for"] = 0;
+            if (options_.num_samples > 0) {
+              Frequency& frequency = calls[chosen][capture];
+              frequency.seen = std::max(frequency.seen, unsigned_member(*item, "seen"));
+              frequency.stands_for = std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
             }
             std::string out;
             put(out, capture);
@@ -540,10 +617,21 @@ class Merger {
       separator = ",\n";
       const char* definition_separator = "\n";
       for (const auto& [name, definition] : section.definitions) {
-        std::string text = dump(definition);
+        Json marked = definition.head;
+        // What is left of a list is another list.
+        if (selected_.contains({id, name}) && !definition.list().empty()) {
+          marked["kept"] = options_.num_samples;
+          marked["list"] = uuid_v5(fmt::format("{}\n{}", definition.list(), options_.num_samples));
+        }
+        std::string text = dump(marked);
         text.pop_back();
-        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)),
-                                          text, definition.empty() ? "" : ", ")));
+        const char* comma = definition.head.empty() ? "" : ", ";
+        if (!definition.distribution.empty()) {
+          text += fmt::format("{}\"distribution\": {}", comma, definition.distribution);
+          comma = ", ";
+        }
+        CW_CHECK(output.write(
+            fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)), text, comma)));
         definition_separator = ",\n";
         const char* item_separator = "\n     ";
         std::string prefix;
@@ -554,14 +642,20 @@ class Merger {
         while (item && item->starts_with(prefix)) {
           std::string_view record = std::string_view(*item).substr(prefix.size());
           const std::string uuid(take_text(record));
-          Json joined = parse_json(record).value_or(Json::object());
+          Json joined;
+          std::uint64_t inherited = 0;
           for (;;) {
+            Json other = parse_json(record).value_or(Json::object());
+            inherited += unsigned_member(other, "inherited");
+            if (!other.contains("inherited"))
+              joined = joined.is_null() ? std::move(other) : join_seen(std::move(joined), std::move(other));
             CW_CHECK(advance());
             if (!item || !item->starts_with(prefix)) break;
-            std::string_view other = std::string_view(*item).substr(prefix.size());
-            if (take_text(other) != uuid) break;
-            joined = join_seen(std::move(joined), parse_json(other).value_or(Json::object()));
+            record = std::string_view(*item).substr(prefix.size());
+            if (take_text(record) != uuid) break;
           }
+          if (joined.is_null()) joined = {{"uuid", uuid}, {"seen", 0}};
+          if (inherited > 0) joined["stands_for"] = unsigned_member(joined, "stands_for") + inherited;
           CW_CHECK(output.write(item_separator + dump(joined)));
           item_separator = ",\n     ";
         }
@@ -581,11 +675,15 @@ class Merger {
   FileDescriptor partial_lock_;
   std::map<std::string, const Definition*> definitions_;
   std::map<std::string, CollectionSection> sections_;
-  std::vector<std::vector<std::string>> section_ids_;  ///< by input and place
-  ExternalSort seen_{partial_};                        ///< definition, id, input, section; the item
-  ExternalSort ids_{partial_};                         ///< id, definition, content
-  ExternalSort listed_{partial_};                      ///< capture, definition, id; the item
+  std::vector<std::vector<SectionLists>> section_lists_;  ///< by input and place
+  ExternalSort seen_{partial_};                           ///< definition, id, input, section; the item
+  ExternalSort ids_{partial_};                            ///< id, definition, content
+  ExternalSort listed_{partial_};                         ///< capture, definition, id; the item
   std::optional<std::string> seen_now_;
+  std::string bequeathed_to_;  ///< the heir of the item that bequeath() holds back, and of how many calls
+  std::uint64_t bequeathed_calls_ = 0;
+  std::set<std::pair<std::string, std::string>>
+      selected_;  ///< captures and definitions of which workloads are left out
   bool has_begun_seen_ = false;
   std::vector<std::string> conflicts_;
   std::size_t workloads_ = 0;

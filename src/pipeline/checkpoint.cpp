@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int format = 1;
+constexpr int format = 2;
 constexpr std::uint64_t largest_state = std::uint64_t{4} << 30;
 constexpr const char* state_file = "state.json";
 
@@ -39,7 +39,10 @@ Json tally_json(const Tally& tally) {
 
 Json counts_json(const DefinitionCounts& counts) {
   return {{"calls", counts.calls},
+          {"unseen", counts.unseen},
+          {"distribution", counts.distribution.to_json(Distribution::most_counted, Distribution::most_counted)},
           {"derived", counts.derived},
+          {"padded", counts.padded},
           {"ranges", counts.ranges},
           {"cells", counts.cells},
           {"calls_at_last_cell", counts.calls_at_last_cell}};
@@ -49,7 +52,12 @@ Json counts_json(const DefinitionCounts& counts) {
 DefinitionCounts to_counts(const Json& json) {
   DefinitionCounts counts;
   json.at("calls").get_to(counts.calls);
+  json.at("unseen").get_to(counts.unseen);
+  auto distribution = Distribution::from_json(json.at("distribution"));
+  if (!distribution) throw std::invalid_argument("no distribution");
+  counts.distribution = std::move(*distribution);
   json.at("derived").get_to(counts.derived);
+  json.at("padded").get_to(counts.padded);
   json.at("ranges").get_to(counts.ranges);
   json.at("cells").get_to(counts.cells);
   json.at("calls_at_last_cell").get_to(counts.calls_at_last_cell);
@@ -76,7 +84,7 @@ void read_survey(const Json& json, Survey& survey) {
   survey.is_simulated = json.value("simulated", false);
   for (const Json& process : json.at("processes")) survey.processes.insert({0, process.get<std::int64_t>(), 0});
   for (const auto& [function, counts] : json.at("functions").items())
-    survey.functions[function] = {counts.at(0), counts.at(1), counts.at(2), counts.at(3), {}, {}};
+    survey.functions[function] = {counts.at(0), counts.at(1), counts.at(2), counts.at(3), counts.at(4), {}, {}};
   for (const Json& item : json.at("tally"))
     survey.tally.items()[{item.at(0), item.at(1), item.at(2)}] = {
         .count = item.at(3), .message = item.at(4), .example = item.at(5)};
@@ -110,7 +118,8 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                               const Json& more) {
   CW_CHECK(make_private_directories(folder_));
   Json functions = Json::object(), processes = Json::array(), definitions = Json::object();
-  for (const auto& [function, c] : survey.functions) functions[function] = {c.calls, c.bound, c.rejected, c.skipped};
+  for (const auto& [function, c] : survey.functions)
+    functions[function] = {c.calls, c.bound, c.sampled, c.rejected, c.skipped};
   for (const WrapperId& process : survey.processes) processes.push_back(process.process);
   std::set<Key> current;
   for (const Target& target : binder.targets()) {

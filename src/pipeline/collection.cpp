@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/redact.h"
 
 namespace cw {
@@ -29,8 +30,11 @@ Json options_json(const SanitizeOptions& options) {
 Json functions_json(const Survey& survey) {
   Json json = Json::object();
   for (const auto& [function, counts] : survey.functions)
-    json[function] = {
-        {"calls", counts.calls}, {"bound", counts.bound}, {"rejected", counts.rejected}, {"skipped", counts.skipped}};
+    json[function] = {{"calls", counts.calls},
+                      {"bound", counts.bound},
+                      {"sampled", counts.sampled},
+                      {"rejected", counts.rejected},
+                      {"skipped", counts.skipped}};
   return json;
 }
 
@@ -44,6 +48,13 @@ Json defects_json(const Survey& survey) {
     json.push_back(std::move(defect));
   }
   return json;
+}
+
+// What tells two lists of one collection apart, which may have been sanitized twice in different ways.
+std::string list_id(const std::vector<KeptWorkload>& kept) {
+  std::string ids = "list";
+  for (const KeptWorkload& workload : kept) ids += "\n" + workload.id;
+  return uuid_v5(ids);
 }
 
 Json definitions_json(const SanitizeOutcome& outcome) {
@@ -61,13 +72,20 @@ Json definitions_json(const SanitizeOutcome& outcome) {
       Json item = {{"uuid", workload.id}, {"seen", workload.seen}};
       if (!workload.derived.empty()) item["derived"] = workload.derived;
       if (workload.is_capture_warmup) item["capture_warmup"] = true;
+      item["stands_for"] = workload.stands_for;
       kept.push_back(std::move(item));
     }
-    json[definition.definition->name] = {{"calls", definition.calls},
-                                         {"distinct", definition.distinct},
-                                         {"derived_calls", definition.derived},
-                                         {"derived_because", std::move(cites)},
-                                         {"workloads", std::move(kept)}};
+    json[definition.definition->name] = {
+        {"calls", definition.calls},
+        {"without_values", definition.unseen},
+        {"distinct", definition.distinct},
+        {"derived_calls", definition.derived},
+        {"derived_because", std::move(cites)},
+        {"distribution",
+         definition.distribution.to_json(Distribution::most_written_shapes, Distribution::most_written_extents)},
+        {"kept", definition.kept.size()},
+        {"list", list_id(definition.kept)},
+        {"workloads", std::move(kept)}};
     // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the workloads.
     if (definition.padded > 0) json[definition.definition->name]["padded_calls"] = definition.padded;
   }

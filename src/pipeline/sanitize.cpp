@@ -140,6 +140,8 @@ class Sanitizer::Work {
     }
     if (const auto counts = outcome_.survey.definitions.find(target); counts != outcome_.survey.definitions.end()) {
       outcome.calls = counts->second.calls;
+      outcome.unseen = counts->second.unseen;
+      outcome.distribution = counts->second.distribution;
       outcome.padded = counts->second.padded;
       outcome.derived = counts->second.derived;
       outcome.ranges = counts->second.ranges;
@@ -151,13 +153,30 @@ class Sanitizer::Work {
     std::vector<Entry> entries = outcome_.survey.collector.take(target);
     outcome.distinct = entries.size();
     if (stash_) std::erase_if(entries, [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
+    share_out(outcome.distribution, entries);
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
     if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
     if (!outcome_.survey.continues.empty()) CW_CHECK(add_published(*target, entries, selected));
+    share_out(outcome.distribution, entries, selected);
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
     outcome_.definitions.push_back(std::move(outcome));
     return addition;
+  }
+
+  // All calls of the definition among these of its workloads.
+  static void share_out(const Distribution& distribution, std::vector<Entry>& entries,
+                        const std::optional<std::vector<std::size_t>>& selected = {}) {
+    std::vector<Representative> representatives;
+    const auto add = [&](const Entry& entry) {
+      representatives.push_back({distribution.shape_of(entry.var_axes), entry.seen});
+    };
+    if (selected)
+      for (const std::size_t i : *selected) add(entries[i]);
+    else
+      for (const Entry& entry : entries) add(entry);
+    const std::vector<std::uint64_t> shares = share_calls(distribution.of_shapes, representatives);
+    for (std::size_t i = 0; i < shares.size(); ++i) entries[selected ? (*selected)[i] : i].stands_for = shares[i];
   }
 
   // What an interrupted part of this collection has written stays, and is told of.
@@ -220,7 +239,7 @@ class Sanitizer::Work {
       const bool is_stored = stored_ids.contains(ids[i]);
       const bool is_new = known == existing.end() && !is_stored;
       const bool lacks_blob = is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
-      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, is_new,
+      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, entry.stands_for, is_new,
                               entry.is_capture_warmup, entry.derived});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),

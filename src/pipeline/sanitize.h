@@ -27,9 +27,10 @@ struct SanitizeOptions {
 
 /// A workload that the capture gave and the selection kept.
 struct KeptWorkload {
-  std::string id;          ///< in the dataset
-  std::uint64_t seen = 0;  ///< calls: layers times steps
-  bool is_new = false;     ///< not in the dataset before
+  std::string id;                ///< in the dataset
+  std::uint64_t seen = 0;        ///< calls with this very content: layers times steps
+  std::uint64_t stands_for = 0;  ///< calls that it represents; those of all kept add up to the definition's
+  bool is_new = false;           ///< not in the dataset before
   bool is_capture_warmup = false;
   std::vector<std::string> derived;
 };
@@ -39,8 +40,10 @@ struct DefinitionOutcome {
   std::string status;  ///< why there are none, or what a user who waits for calls should know; may be empty
   std::map<std::string, std::string> cites;  ///< where the defaults of what may be derived are documented
   std::uint64_t calls = 0;
+  std::map<std::string, std::uint64_t> unseen;  ///< of them: without a workload, by why; "values_sampled_out" is usual
   std::size_t distinct = 0;
-  std::uint64_t padded = 0;  ///< calls of batches that were filled up with sequences that are none
+  Distribution distribution;  ///< of all calls
+  std::uint64_t padded = 0;   ///< calls of batches that were filled up with sequences that are none
   std::map<std::string, std::uint64_t> derived;
   std::vector<KeptWorkload> kept;
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< seen of each var axis

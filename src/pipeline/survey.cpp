@@ -30,10 +30,22 @@ struct BoundWorkload {
   Hash128 key;
 };
 
+// A call that fits, without the values that make a workload.
+struct FittingCall {
+  const Target* target;
+  std::vector<std::int64_t> axes;
+  Rejection unseen;
+};
+
 // What became of a call. The calls of all layers of a step share one.
 struct Outcome {
   std::vector<BoundWorkload> workloads;
+  std::vector<FittingCall> fitting;
   std::optional<Rejection> rejection;
+
+  bool is_sampled() const {
+    return workloads.empty() && !fitting.empty() && fitting[0].unseen.reason == "values_sampled_out";
+  }
 };
 
 struct BoundCall {
@@ -70,6 +82,27 @@ struct Batch {
 };
 
 using BatchPtr = std::shared_ptr<Batch>;
+
+Extents var_extents(const Definition& definition, const std::vector<std::int64_t>& axes) {
+  Extents extents;
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    if (!definition.axes[i].constant) extents.push_back(axes[i]);
+  return extents;
+}
+
+// A shape is what a call shows without values: the sizes of pools follow from those.
+Distribution empty_distribution(const Target& target) {
+  std::vector<std::string> names;
+  std::vector<std::size_t> shape;
+  for (const Axis& axis : target.definition->axes) {
+    if (axis.constant) continue;
+    const auto is_its_pool = [&axis](const PoolAxis& pool) { return pool.axis == axis.name; };
+    if (std::none_of(target.binding->pools.begin(), target.binding->pools.end(), is_its_pool))
+      shape.push_back(names.size());
+    names.push_back(axis.name);
+  }
+  return {std::move(names), std::move(shape)};
+}
 
 // The message of most rejections speaks of one call; these speak of all calls of a kind.
 bool is_grouped(std::string_view reason) {
@@ -214,7 +247,7 @@ class Surveyor::Run {
   std::shared_ptr<const Outcome> bind(const CallInContext& context) const {
     auto outcome = guarded([&]() -> Result<std::shared_ptr<const Outcome>> { return try_bind(context); });
     if (outcome) return *outcome;
-    return std::make_shared<const Outcome>(Outcome{{}, Rejection{outcome.error().code, outcome.error().message}});
+    return std::make_shared<const Outcome>(Outcome{{}, {}, Rejection{outcome.error().code, outcome.error().message}});
   }
 
   std::shared_ptr<const Outcome> try_bind(const CallInContext& context) const {
@@ -225,6 +258,11 @@ class Surveyor::Run {
       const Definition& definition = *observation.target->definition;
       if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
         outcome->rejection = Rejection{"not_selected", definition.name};
+        continue;
+      }
+      if (observation.unseen) {
+        outcome->fitting.push_back(
+            {observation.target, known_axes(observation, options_.policy), std::move(*observation.unseen)});
         continue;
       }
       auto workload = make_workload(observation, options_.policy);
@@ -275,24 +313,30 @@ class Surveyor::Run {
     }
   }
 
-  static void cover(const Definition& spec, const std::vector<std::int64_t>& axes, DefinitionCounts& counts) {
-    std::size_t var = 0;
-    for (std::size_t i = 0; i < axes.size(); ++i) {
-      if (spec.axes[i].constant) continue;
-      if (var == counts.ranges.size()) counts.ranges.emplace_back(axes[i], axes[i]);
-      auto& [least, most] = counts.ranges[var++];
-      least = std::min(least, axes[i]);
-      most = std::max(most, axes[i]);
+  // Counts of a call that fits, with values or without.
+  DefinitionCounts& count_fitting(const Target& target, const std::vector<std::int64_t>& axes, const Call& call) {
+    DefinitionCounts& counts = survey_.definitions[&target];
+    counts.calls += call.count;
+    if (is_padded(call, *target.definition, axes)) counts.padded += call.count;
+
+    const Extents extents = var_extents(*target.definition, axes);
+    if (counts.distribution.var_axes.empty()) counts.distribution = empty_distribution(target);
+    counts.distribution.add(extents, call.count);
+    counts.ranges.resize(extents.size(), {unknown_extent, unknown_extent});
+    for (std::size_t i = 0; i < extents.size(); ++i) {
+      if (extents[i] == unknown_extent) continue;
+      auto& [least, most] = counts.ranges[i];
+      least = least == unknown_extent ? extents[i] : std::min(least, extents[i]);
+      most = std::max(most, extents[i]);
     }
-    if (counts.cells.insert(octaves(spec, axes)).second) counts.calls_at_last_cell = counts.calls;
+    return counts;
   }
 
   // Whether the batch was filled up with sequences that are none.
-  static bool is_padded(const Call& call, const BoundWorkload& workload) {
+  static bool is_padded(const Call& call, const Definition& definition, const std::vector<std::int64_t>& axes) {
     if (!call.sequences) return false;
-    const Definition& definition = *workload.target->definition;
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
-      if (definition.axes[i].name == "batch_size") return workload.workload.axes[i] > *call.sequences;
+      if (definition.axes[i].name == "batch_size") return axes[i] > *call.sequences;
     return false;
   }
 
@@ -309,20 +353,29 @@ class Surveyor::Run {
       survey_.graph_flushes += call.flushes;
       if (bound.context.plan) survey_.collector.add_captured_plan(bound.context.plan->order);
     }
-    (outcome.workloads.empty() ? counts.rejected : counts.bound) += call.count;
+    (outcome.is_sampled() ? counts.sampled : outcome.workloads.empty() ? counts.rejected : counts.bound) += call.count;
     for (const BoundWorkload& workload : outcome.workloads) {
-      DefinitionCounts& definition = survey_.definitions[workload.target];
-      definition.calls += call.count;
-      if (is_padded(call, workload)) definition.padded += call.count;
+      const std::vector<std::int64_t>& axes = workload.workload.axes;
+      DefinitionCounts& definition = count_fitting(*workload.target, axes, call);
       for (const std::string& name : workload.derived) definition.derived[name] += call.count;
-      cover(*workload.target->definition, workload.workload.axes, definition);
+      if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
+        definition.calls_at_last_cell = definition.calls;
       const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
                                                   origin_of(bound.context), call.count);
       if (is_first && options_.on_distinct) options_.on_distinct(bound.context, *workload.target, workload.key);
     }
-    if (outcome.workloads.empty() && outcome.rejection)
-      survey_.tally.add(outcome.rejection->reason, call.function, outcome.rejection->detail, call.order,
-                        is_grouped(outcome.rejection->reason), call.count);
+    for (const FittingCall& fitting : outcome.fitting)
+      count_fitting(*fitting.target, fitting.axes, call).unseen[fitting.unseen.reason] += call.count;
+    tally_rejection(call, outcome);
+  }
+
+  void tally_rejection(const Call& call, const Outcome& outcome) {
+    if (!outcome.workloads.empty() || outcome.is_sampled()) return;
+    const Rejection* why = !outcome.fitting.empty() ? &outcome.fitting[0].unseen
+                           : outcome.rejection      ? &*outcome.rejection
+                                                    : nullptr;
+    if (why != nullptr)
+      survey_.tally.add(why->reason, call.function, why->detail, call.order, is_grouped(why->reason), call.count);
   }
 
   const Capture& capture_;
@@ -386,7 +439,7 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
   CW_CHECK(read(entry.origin.plan, context.plan));
   CW_CHECK(read(entry.origin.init, context.init));
   for (const Observation& observation : binder.bind(context).observations) {
-    if (observation.target != &target) continue;
+    if (observation.target != &target || observation.unseen) continue;
     CW_TRY(Workload workload, make_workload(observation, policy));
     if (content_key(workload) == entry.key) return workload;
   }

@@ -12,6 +12,7 @@
 #include "capture/capture.h"
 #include "pipeline/tally.h"
 #include "workload/collector.h"
+#include "workload/distribution.h"
 #include "workload/storage_policy.h"
 
 namespace cw {
@@ -37,16 +38,22 @@ struct ShapeRange {
 
 /// What was seen of one API function.
 struct FunctionCounts {
-  std::uint64_t calls = 0, bound = 0, rejected = 0, skipped = 0;  ///< skipped: no binding mentions it
+  std::uint64_t calls = 0;
+  std::uint64_t bound = 0;     ///< gave workloads
+  std::uint64_t sampled = 0;   ///< fit a definition; of index tensors like theirs the recorder kept others
+  std::uint64_t rejected = 0;  ///< gave no workload; the tally says why
+  std::uint64_t skipped = 0;   ///< no binding mentions it
   // Only with SurveyOptions::reads_everything:
   std::map<std::string, ShapeRange> shapes;  ///< by argument; items of a pair as "name.0"
   std::set<WrapperId> wrappers;
 };
 
 struct DefinitionCounts {
-  std::uint64_t calls = 0;                                    ///< bound to it
+  std::uint64_t calls = 0;                                    ///< that fit it
+  std::map<std::string, std::uint64_t> unseen;                ///< those without a workload, by why: Observation::unseen
+  Distribution distribution;                                  ///< of all of them
   std::map<std::string, std::uint64_t> derived;               ///< calls by what had to be derived
-  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis, in the definition's order
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis; unknown_extent twice: not known yet
   std::uint64_t padded = 0;                                   ///< calls with sequences that are none, to fill a batch
   std::set<std::vector<int>> cells;                           ///< octaves of the var axes that were met
   std::uint64_t calls_at_last_cell = 0;                       ///< `calls` when the last new one was met

@@ -122,19 +122,19 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
     const int x = static_cast<int>(std::lround(left + x_scale.fraction(at_least_0(point.x)) * plot_width));
     const int y = static_cast<int>(std::lround(top + (1 - y_scale.fraction(at_least_0(point.y))) * plot_height));
     Spot& spot = spots[{point.is_new, x, y}];
-    const std::uint64_t seen = spot.example.seen + point.seen;
+    const std::uint64_t calls = spot.example.calls + point.calls;
     if (spot.count++ == 0) spot.example = point;
-    spot.example.seen = seen;
+    spot.example.calls = calls;
   }
   std::string content = x_ticks(x_scale, x_name) + y_ticks(y_scale) + y_name(y_label) + frame();
   for (const auto& [key, spot] : spots) {
     const auto& [is_new, x, y] = key;
     const double radius =
-        std::min(2.5 + 0.6 * std::log2(static_cast<double>(std::max<std::uint64_t>(spot.example.seen, 1))), 9.0);
+        std::min(2.5 + 0.6 * std::log2(static_cast<double>(std::max<std::uint64_t>(spot.example.calls, 1))), 9.0);
     content += fmt::format(
-        "<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{:.1f}\"><title>{} {}, {} {}: {}seen {}×</title></circle>",
+        "<circle class=\"{}\" cx=\"{}\" cy=\"{}\" r=\"{:.1f}\"><title>{} {}, {} {}: {}for {} calls</title></circle>",
         is_new ? "new" : "known", x, y, radius, escaped(x_name), spot.example.x, escaped(y_label), spot.example.y,
-        spot.count > 1 ? fmt::format("{} workloads, ", spot.count) : "", spot.example.seen);
+        spot.count > 1 ? fmt::format("{} workloads, ", spot.count) : "", spot.example.calls);
   }
   return svg(width, height, fmt::format("{} against {}", x_name, y_label), content);
 }
@@ -160,25 +160,25 @@ std::string bar_chart(const std::string& name, const std::vector<std::pair<std::
   return svg(width, height, name, content + frame());
 }
 
-std::string rank_chart(std::vector<std::uint64_t> seen) {
-  if (seen.empty()) return "";
-  std::sort(seen.begin(), seen.end(), std::greater<>());
-  const LogScale scale(std::max<std::uint64_t>(seen.back(), 1), std::max<std::uint64_t>(seen.front(), 1));
+std::string rank_chart(std::vector<std::uint64_t> calls) {
+  if (calls.empty()) return "";
+  std::sort(calls.begin(), calls.end(), std::greater<>());
+  const LogScale scale(std::max<std::uint64_t>(calls.back(), 1), std::max<std::uint64_t>(calls.front(), 1));
   std::string path;
-  const std::size_t stride = (seen.size() + 399) / 400;
-  const double step = plot_width / static_cast<double>(seen.size());
-  for (std::size_t i = 0; i < seen.size(); i += stride) {
-    const double y = top + (1 - scale.fraction(std::max<std::uint64_t>(seen[i], 1))) * plot_height;
+  const std::size_t stride = (calls.size() + 399) / 400;
+  const double step = plot_width / static_cast<double>(calls.size());
+  for (std::size_t i = 0; i < calls.size(); i += stride) {
+    const double y = top + (1 - scale.fraction(std::max<std::uint64_t>(calls[i], 1))) * plot_height;
     path += fmt::format("{}{:.1f} {:.1f}H{:.1f}", i == 0 ? "M" : "L", left + step * static_cast<double>(i), y,
-                        left + step * static_cast<double>(std::min(i + stride, seen.size())));
+                        left + step * static_cast<double>(std::min(i + stride, calls.size())));
   }
   return svg(width, height, "frequency of the workloads",
-             y_ticks(scale) + y_name("times seen") +
+             y_ticks(scale) + y_name("calls") +
                  text(left + plot_width / 2, height - 6, "middle",
-                      fmt::format("{} workloads, the most frequent first", with_separators(seen.size()))) +
+                      fmt::format("{} workloads, the most frequent first", with_separators(calls.size()))) +
                  frame() +
                  fmt::format("<path class=\"line\" d=\"{}\"><title>from {} times to {}</title></path>", path,
-                             with_separators(seen.front()), with_separators(seen.back())));
+                             with_separators(calls.front()), with_separators(calls.back())));
 }
 
 std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>>& amounts) {

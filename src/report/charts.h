@@ -11,7 +11,7 @@ namespace cw {
 
 struct ScatterPoint {
   std::int64_t x = 0, y = 0;
-  std::uint64_t seen = 0;  ///< gives its size
+  std::uint64_t calls = 0;  ///< that it stands for; gives its size
   bool is_new = false;
 };
 
@@ -22,8 +22,8 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_name,
 /// One bar a bucket, labelled.
 std::string bar_chart(const std::string& name, const std::vector<std::pair<std::string, std::uint64_t>>& bars);
 
-/// How often each was seen, the most frequent first, in log scale.
-std::string rank_chart(std::vector<std::uint64_t> seen);
+/// The calls that each stands for, the most frequent first, in log scale.
+std::string rank_chart(std::vector<std::uint64_t> calls);
 
 /// Amounts of one kind below each other, in log scale, with their numbers.
 std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>>& amounts);

@@ -85,6 +85,28 @@ std::string definitions(const Summary& summary) {
   return table(head, rows);
 }
 
+// Of all calls, by each axis: the most frequent extents and their shares.
+std::string distributions(const Summary& summary) {
+  constexpr std::size_t most_parts = 64, shown = 8;
+  std::vector<std::vector<std::string>> rows;
+  for (const DefinitionSummary& definition : summary.definitions) {
+    const Distribution& distribution = definition.distribution;
+    for (std::size_t i = 0; i < distribution.var_axes.size(); ++i) {
+      auto parts = parts_of(distribution.of_axes[i], most_parts);
+      const double all = static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
+      std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+      std::string text;
+      for (std::size_t k = 0; k < std::min(parts.size(), shown); ++k)
+        text += fmt::format("{}{}: {:.1f} %", k == 0 ? "" : ", ", parts[k].first,
+                            100 * static_cast<double>(parts[k].second) / all);
+      if (parts.size() > shown) text += fmt::format(", and {} more", parts.size() - shown);
+      if (!parts.empty())
+        rows.push_back({"`" + escape_markdown(definition.name) + "`", escape_markdown(distribution.var_axes[i]), text});
+    }
+  }
+  return rows.empty() ? "" : "Shares of all calls, by axis:\n\n" + table({"definition", "axis", "calls"}, rows);
+}
+
 std::string statistics(const Summary& summary) {
   std::vector<std::vector<std::string>> rows;
   for (const DefinitionSummary& definition : summary.definitions) {
@@ -100,8 +122,8 @@ std::string statistics(const Summary& summary) {
                     with_separators(definition.distinct), with_separators(definition.workloads.size()),
                     longest.empty() ? "-" : longest, derived.empty() ? "none" : derived});
   }
-  std::string text =
-      table({"definition", "calls seen", "distinct", "kept", "longest sequence", "derived scalars"}, rows);
+  std::string text = table({"definition", "calls", "distinct", "kept", "longest sequence", "derived scalars"}, rows) +
+                     distributions(summary);
   std::map<std::string, std::string> reasons;
   for (const DefinitionSummary& definition : summary.definitions)
     for (const auto& [input, because] : definition.derived_because) reasons[input + ": " + because] = "";

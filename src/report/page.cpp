@@ -81,14 +81,14 @@ std::string spread(const DefinitionSummary& definition) {
   const Plane plane = plane_of(definition.var_axes);
   std::vector<ScatterPoint> points;
   for (const WorkloadSummary& workload : definition.workloads) {
-    const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.seen);
-    points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.seen, workload.is_new});
+    const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.stands_for);
+    points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.stands_for, workload.is_new});
   }
   const auto is_first = [&points](const ScatterPoint& point) {
     return point.x == points[0].x && point.y == points[0].y;
   };
   if (std::all_of(points.begin(), points.end(), is_first)) return "";  // the table says it
-  return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "times seen", points);
+  return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "calls", points);
 }
 
 std::string lengths(const LengthHistogram& histogram) {
@@ -106,17 +106,32 @@ std::string lengths(const LengthHistogram& histogram) {
 Data axes(const DefinitionSummary& definition) {
   Data rows = list();
   for (std::size_t i = 0; i < definition.var_axes.size(); ++i) {
-    std::vector<std::int64_t> values;
-    for (const WorkloadSummary& workload : definition.workloads) values.push_back(workload.axes[i]);
-    std::sort(values.begin(), values.end());
+    const AxisSpread spread = spread_of(definition, i);
     Data item;
     item.set("name", definition.var_axes[i]);
-    item.set("least", grouped(values.front()));
-    item.set("median", grouped(values[(values.size() - 1) / 2]));
-    item.set("most", grouped(values.back()));
+    item.set("least", grouped(spread.least));
+    item.set("median", grouped(spread.median));
+    item.set("most", grouped(spread.most));
     rows.push_back(item);
   }
   return rows;
+}
+
+// Of all calls, by the axes that say most.
+Data distributions(const DefinitionSummary& definition) {
+  constexpr std::size_t most_bars = 64;
+  Data charts = list();
+  const Distribution& distribution = definition.distribution;
+  if (definition.var_axes.empty() || distribution.var_axes != definition.var_axes) return charts;
+  const Plane plane = plane_of(definition.var_axes);
+  std::vector<std::size_t> shown = {plane.x};
+  if (plane.has_y) shown.push_back(plane.y);
+  for (const std::size_t axis : shown) {
+    const auto bars = parts_of(distribution.of_axes[axis], most_bars);
+    // Where all are alike the table says it.
+    if (bars.size() > 1) charts.push_back(Data(bar_chart("calls by " + definition.var_axes[axis], bars)));
+  }
+  return charts;
 }
 
 std::string verified(const DefinitionSummary& definition) {
@@ -141,15 +156,16 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("calls", with_separators(definition.calls));
   data.set("verified", verified(definition));
   data.set("axes", axes(definition));
+  data.set("distributions", distributions(definition));
   data.set("spread", definition.var_axes.empty() ? "" : spread(definition));
 
-  std::vector<std::uint64_t> seen;
+  std::vector<std::uint64_t> calls;
   std::set<std::uint64_t> distinct;
-  for (const WorkloadSummary& workload : definition.workloads) distinct.insert(seen.emplace_back(workload.seen));
-  // Where all are seen equally often there is nothing to draw.
-  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(seen)) : "");
+  for (const WorkloadSummary& workload : definition.workloads) distinct.insert(calls.emplace_back(workload.stands_for));
+  // Where all stand for equally many there is nothing to draw.
+  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(calls)) : "");
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
-  if (definition.calls > 0) amounts = {{"calls seen", definition.calls}, {"distinct", definition.distinct}};
+  if (definition.calls > 0) amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
   amounts.emplace_back("kept", definition.workloads.size());
   if (is_compared) amounts.emplace_back("new", definition.added);
   data.set("funnel", funnel_chart(amounts));
@@ -261,7 +277,7 @@ Data to_data(const CaptureSummary& capture) {
   for (const auto& [name, counts] : capture.functions) {
     Data item;
     item.set("name", name);
-    for (const char* what : {"calls", "bound", "rejected", "skipped"})
+    for (const char* what : {"calls", "bound", "sampled", "rejected", "skipped"})
       item.set(what, with_separators(static_cast<std::uint64_t>(recorded_amount(counts, what))));
     functions.push_back(item);
   }

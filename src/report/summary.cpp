@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/console.h"
 #include "dataset/collection_file.h"
 
 namespace cw {
@@ -33,7 +34,7 @@ CaptureSummary to_capture(const CollectionSection& section) {
                          {},
                          section.is_simulated};
   for (const auto& [name, definition] : section.definitions)
-    if (unsigned_member(definition, "calls") > 0) capture.definitions.push_back(name);
+    if (unsigned_member(definition.head, "calls") > 0) capture.definitions.push_back(name);
   if (const auto run = head.find("run"); run != head.end() && run->is_object()) capture.run = *run;
   if (const auto functions = head.find("functions"); functions != head.end() && functions->is_object())
     for (const auto& [name, counts] : functions->items())
@@ -85,7 +86,9 @@ class Summarizer {
   Result<Summary> run() {
     CW_TRY(const auto sections,
            read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
-             seen_[definition + "\n" + string_member(item, "uuid")] += unsigned_member(item, "seen");
+             Frequency& frequency = frequencies_[definition + "\n" + string_member(item, "uuid")];
+             frequency.seen += unsigned_member(item, "seen");
+             frequency.stands_for += unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
            }));
     for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
     CW_TRY(verification_, read_verification(dataset_.root));
@@ -137,20 +140,28 @@ class Summarizer {
       result.state = comparison->state;
     }
     for (const StoredWorkload& workload : stored) {
-      WorkloadSummary item{workload.id, {}, 0, options_.comparison == nullptr || added.contains(workload.id)};
+      WorkloadSummary item{workload.id, {}, 0, 0, options_.comparison == nullptr || added.contains(workload.id)};
       const auto axes = workload.json.find("axes");
       for (const std::string& name : result.var_axes) {
         const bool is_given = axes != workload.json.end() && axes->contains(name) && axes->at(name).is_number_integer();
         item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
       }
-      if (const auto seen = seen_.find(definition.name + "\n" + workload.id); seen != seen_.end())
-        item.seen = seen->second;
+      if (const auto found = frequencies_.find(definition.name + "\n" + workload.id); found != frequencies_.end()) {
+        item.seen = found->second.seen;
+        item.stands_for = found->second.stands_for;
+      }
       result.added += item.is_new;
       result.workloads.push_back(std::move(item));
     }
   }
 
-  static void count_calls(const Json& section, DefinitionSummary& result) {
+  static void count_calls(const CollectedDefinition& collected, DefinitionSummary& result) {
+    const Json& section = collected.head;
+    if (const auto json = parse_json(collected.distribution))
+      if (const auto distribution = Distribution::from_json(*json)) result.distribution.join(*distribution);
+    if (const auto without = section.find("without_values"); without != section.end() && without->is_object())
+      for (const auto& [reason, calls] : without->items())
+        if (calls.is_number_unsigned()) result.without_values[reason] += calls.get<std::uint64_t>();
     result.calls += unsigned_member(section, "calls");
     result.distinct += unsigned_member(section, "distinct");
     if (const auto derived = section.find("derived_calls"); derived != section.end() && derived->is_object())
@@ -169,7 +180,7 @@ class Summarizer {
       if (source == LengthSource::none) continue;
       LengthHistogram histogram{spec.name, 0, {}, 0};
       for (std::size_t i = 0; i < stored.size(); ++i) {
-        const std::uint64_t times = std::max<std::uint64_t>(result.workloads[i].seen, 1);
+        const std::uint64_t times = std::max<std::uint64_t>(result.workloads[i].stands_for, 1);
         const auto values = stored_integers(stored[i].json, spec.name);
         if (source == LengthSource::lengths)
           for (const std::int64_t length : values) count_length(histogram, length, times);
@@ -199,7 +210,10 @@ class Summarizer {
   const SummaryOptions& options_;
   Summary summary_;
   Verification verification_;
-  std::unordered_map<std::string, std::uint64_t> seen_;  ///< by definition and id
+  struct Frequency {
+    std::uint64_t seen = 0, stands_for = 0;
+  };
+  std::unordered_map<std::string, Frequency> frequencies_;  ///< by definition and id
 };
 
 std::string_view name(DefinitionState state) {
@@ -209,7 +223,8 @@ std::string_view name(DefinitionState state) {
 Json to_json(const DefinitionSummary& definition, bool is_compared) {
   Json axes = Json::array(), workloads = Json::array(), lengths = Json::array();
   for (const WorkloadSummary& workload : definition.workloads) {
-    Json item = {{"uuid", workload.id}, {"axes", workload.axes}, {"seen", workload.seen}};
+    Json item = {
+        {"uuid", workload.id}, {"axes", workload.axes}, {"seen", workload.seen}, {"stands_for", workload.stands_for}};
     if (is_compared) item["new"] = workload.is_new;
     workloads.push_back(std::move(item));
   }
@@ -223,6 +238,9 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
                {"models", definition.models},
                {"var_axes", definition.var_axes},
                {"calls", definition.calls},
+               {"without_values", definition.without_values},
+               {"distribution",
+                definition.distribution.to_json(Distribution::most_written_shapes, Distribution::most_written_extents)},
                {"distinct", definition.distinct},
                {"kept", definition.workloads.size()},
                {"derived_calls", definition.derived_calls},
@@ -287,6 +305,49 @@ std::string Summary::devices() const {
 
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options) {
   return Summarizer(dataset, options).run();
+}
+
+std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis, std::size_t most) {
+  const auto grouped = [](std::int64_t extent) { return with_separators(static_cast<std::uint64_t>(extent)); };
+  const Histogram coarse = of_axis.coarsened(most);
+  std::vector<std::pair<std::string, std::uint64_t>> parts;
+  std::uint64_t unknown = 0;
+  for (const auto& [extents, calls] : coarse.cells()) {
+    const std::int64_t least = extents[0], greatest = coarse.last_of(least);
+    if (least == unknown_extent)
+      unknown = calls;
+    else
+      parts.emplace_back(least == greatest ? grouped(least) : grouped(least) + " to " + grouped(greatest), calls);
+  }
+  if (unknown > 0) parts.emplace_back("not known", unknown);
+  return parts;
+}
+
+AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
+  std::map<std::int64_t, std::uint64_t> calls;
+  std::int64_t greatest = unknown_extent;
+  const auto& names = definition.distribution.var_axes;
+  const auto found = std::find(names.begin(), names.end(), definition.var_axes[axis]);
+  if (found != names.end()) {
+    const Histogram& of_axis = definition.distribution.of_axes[static_cast<std::size_t>(found - names.begin())];
+    for (const auto& [extents, count] : of_axis.cells()) {
+      if (extents[0] == unknown_extent) continue;
+      calls[extents[0]] += count;
+      greatest = std::max(greatest, of_axis.last_of(extents[0]));
+    }
+  }
+  if (calls.empty())
+    for (const WorkloadSummary& workload : definition.workloads) {
+      ++calls[workload.axes[axis]];
+      greatest = std::max(greatest, workload.axes[axis]);
+    }
+  std::uint64_t all = 0, before = 0;
+  for (const auto& [extent, count] : calls) all += count;
+  for (const auto& [extent, count] : calls) {
+    before += count;
+    if (before >= all - all / 2) return {calls.begin()->first, extent, greatest};
+  }
+  return {};
 }
 
 double recorded_amount(const Json& object, const char* name) {

@@ -13,17 +13,20 @@
 #include "dataset/comparison.h"
 #include "dataset/dataset.h"
 #include "dataset/verification_file.h"
+#include "workload/distribution.h"
 
 namespace cw {
 
 struct WorkloadSummary {
   std::string id;
   std::vector<std::int64_t> axes;  ///< as DefinitionSummary::var_axes
-  std::uint64_t seen = 0;          ///< calls, over all captures; 0 where no capture lists it
+  std::uint64_t seen = 0;          ///< calls of this very content, over all captures; 0 where no capture lists it
+  std::uint64_t stands_for = 0;    ///< calls that it represents; `seen` where a capture does not say it
   bool is_new = false;
 };
 
-/// How often a length occurs: sequences in all workloads, each as often as its workload was seen (once if unknown).
+/// How often a length occurs: sequences in all workloads, each as often as the calls that its workload stands for (once
+/// if unknown).
 /// Bucket i counts lengths of [2^i, 2^(i+1)); empty sequences are apart.
 struct LengthHistogram {
   std::string input;  ///< the tensor they come from
@@ -38,7 +41,9 @@ struct DefinitionSummary {
   std::vector<std::string> var_axes;  ///< in the definition's order
   std::vector<WorkloadSummary> workloads;
   std::vector<LengthHistogram> lengths;
-  std::uint64_t calls = 0;     ///< that the captures bound to it
+  std::uint64_t calls = 0;                              ///< of all captures that fit it
+  std::map<std::string, std::uint64_t> without_values;  ///< of them: gave no workload, by why
+  Distribution distribution;                            ///< of all of them; without cells where no capture says it
   std::uint64_t distinct = 0;  ///< workloads that they found, over all captures; some may be counted by several
   std::map<std::string, std::uint64_t> derived_calls;  ///< by input: calls whose value no record holds
   std::map<std::string, std::string> derived_because;
@@ -90,6 +95,16 @@ struct SummaryOptions {
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options);
 
 Json to_json(const Summary& summary);
+
+/// Calls by the extents of one axis, in at most `most` parts, as people read them: ("16", 3840), ("32 to 47", 12).
+/// Those whose extent is not known come last, as "not known".
+std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis, std::size_t most);
+
+/// The least, median and greatest extent over all calls; of an axis of which nothing is recorded, over the workloads.
+struct AxisSpread {
+  std::int64_t least = 0, median = 0, most = 0;
+};
+AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis);
 
 /// A number of collection.json as an amount: nothing below zero, nothing that could not have been counted; 0 if there
 /// is none.

@@ -17,6 +17,9 @@ namespace cw {
 /// Extents, outermost first; empty: one element. Those that occur need no memory of their own.
 using Shape = boost::container::small_vector<std::int64_t, 4>;
 
+/// An extent that is not known, where that may be.
+inline constexpr std::int64_t unknown_extent = -1;
+
 /// Number of elements; nothing when an extent is negative or the product leaves 63 bits.
 std::optional<std::uint64_t> element_count(const Shape& shape);
 /// Bytes of `count` elements; nothing on overflow or when float4 elements do not fill whole bytes.

@@ -29,7 +29,8 @@ Origin origin_of(const CallInContext& context);
 struct Entry {
   Hash128 key;
   std::vector<std::int64_t> var_axes;  ///< in the definition's order
-  std::uint64_t seen = 0;              ///< calls, that is layers times steps
+  std::uint64_t seen = 0;              ///< calls with this very content, that is layers times steps
+  std::uint64_t stands_for = 0;        ///< calls that it represents; set by who selects
   Origin origin;                       ///< the first call in the capture's order
   std::vector<std::string> derived;
   /// Plans under which it was seen; past `most_plans` no more are noted.
@@ -41,9 +42,8 @@ struct Entry {
 
 class Collector {
  public:
-  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not depend on the order of
-  /// calls to add().
-  /// Whether it is the first of its kind.
+  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not depend on the order
+  /// of calls to add(). Whether it is the first of its kind.
   bool add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
            const Origin& origin, std::uint64_t calls = 1);
 

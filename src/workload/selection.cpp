@@ -43,9 +43,10 @@ std::vector<std::size_t> select_diverse(const std::vector<Entry>& entries, std::
   std::vector<Queue> queues;
   for (auto& [cell, members] : cells) {
     Queue queue{.entries = std::move(members)};
-    std::stable_sort(queue.entries.begin(), queue.entries.end(),
-                     [&entries](std::size_t a, std::size_t b) { return entries[a].seen > entries[b].seen; });
-    for (const std::size_t i : queue.entries) queue.calls += entries[i].seen;
+    std::stable_sort(queue.entries.begin(), queue.entries.end(), [&entries](std::size_t a, std::size_t b) {
+      return entries[a].stands_for > entries[b].stands_for;
+    });
+    for (const std::size_t i : queue.entries) queue.calls += entries[i].stands_for;
     queues.push_back(std::move(queue));
   }
   std::stable_sort(queues.begin(), queues.end(), [](const Queue& a, const Queue& b) { return a.calls > b.calls; });

@@ -131,6 +131,16 @@ class Maker {
 
 }  // namespace
 
+std::vector<std::int64_t> known_axes(const Observation& observation, const StoragePolicy& policy) {
+  std::vector<std::int64_t> axes = observation.axes;
+  const std::vector<Axis>& specs = observation.target->definition->axes;
+  for (const PoolAxis& pool : observation.target->binding->pools)
+    for (std::size_t i = 0; i < specs.size(); ++i)
+      if (specs[i].name == pool.axis && !specs[i].constant && policy.pool_size != PoolSize::pool)
+        axes[i] = unknown_extent;
+  return axes;
+}
+
 Result<Workload> make_workload(const Observation& observation, const StoragePolicy& policy) {
   return Maker(observation, policy).make();
 }

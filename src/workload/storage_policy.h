@@ -24,7 +24,10 @@ struct StoragePolicy {
   std::optional<std::uint64_t> random_below;  ///< store inputs of this many bytes and more, as older collections do
 };
 
-/// Error codes are those of reading tensors.
+/// Of an observation with something unseen: the axes that its workload would have, as far as they are known.
+std::vector<std::int64_t> known_axes(const Observation& observation, const StoragePolicy& policy);
+
+/// Of an observation with nothing unseen. Error codes are those of reading tensors.
 Result<Workload> make_workload(const Observation& observation, const StoragePolicy& policy);
 
 }  // namespace cw

@@ -332,6 +332,14 @@ def forever():
         time.sleep(0.002)
 
 
+def traffic(first="0"):
+    """Steps that all differ in their tables, of few shapes that differ in how frequent they are: 3 layers each."""
+    wrapper = new_wrapper()
+    for i in range(500):
+        lengths = [8] * 16 if i % 25 < 16 else [100] if i % 25 < 22 else [5, 5, 5, 5] if i % 25 < 24 else [9] * 4
+        step(wrapper, lengths, first=int(first) + i)
+
+
 def steps(count, sleep="0"):
     """Steps that all differ, until done."""
     wrapper = new_wrapper()

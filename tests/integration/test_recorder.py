@@ -71,6 +71,81 @@ class RecorderTest(DatasetTest):
         self.assertEqual(section["definitions"][DECODE]["calls"], 12)
         self.assertEqual(section["definitions"][DECODE]["derived_calls"], {})
 
+    # Steps of recorder_scenario.traffic by batch size and number of KV entries, of three layers each.
+    TRAFFIC = {(16, 128): 960, (1, 100): 360, (4, 20): 120, (4, 36): 60}
+
+    def check_frequencies(self, trace, times=1):
+        """Of all calls, also those whose tables were sampled out; in the file, the report and the pull request's text."""
+        sections = json.loads((trace / "collection.json").read_text())["captures"]
+        shapes, stands_for, kept = {}, {}, workloads(trace)[DECODE]
+        axes = {w["uuid"]: (w["axes"]["batch_size"], w["axes"]["num_kv_indices"]) for w in kept}
+        for section in sections:
+            decode, runs = section["definitions"][DECODE], section["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]
+            self.assertEqual((runs["calls"], runs["bound"] + runs["sampled"], runs["rejected"], decode["calls"]), (1500, 1500, 0, 1500))
+            self.assertEqual(decode["without_values"], {"values_sampled_out": runs["sampled"]})
+            self.assertGreater(runs["sampled"], 700, "sampling is what this is about")
+            self.assertLessEqual(sum(w["seen"] for w in decode["workloads"]), runs["bound"])
+            distribution = decode["distribution"]
+            self.assertEqual(distribution["axes"]["batch_size"], {"calls": [[1, 360], [4, 180], [16, 960]]})
+            self.assertEqual({name: sum(row[-1] for row in axis["calls"]) for name, axis in distribution["axes"].items()},
+                             dict.fromkeys(distribution["axes"], 1500))
+            names = distribution["shapes"]["axes"]
+            for row in distribution["shapes"]["calls"]:
+                shape = (row[names.index("batch_size")], row[names.index("num_kv_indices")])
+                shapes[shape] = shapes.get(shape, 0) + row[-1]
+            for workload in decode["workloads"]:
+                shape = axes[workload["uuid"]]
+                stands_for[shape] = stands_for.get(shape, 0) + workload["stands_for"]
+            self.assertNotIn("values_sampled_out", [defect["name"] for defect in section["defects"]])
+        self.assertEqual(shapes, {shape: times * calls for shape, calls in self.TRAFFIC.items()})
+        if set(stands_for) == set(shapes): self.assertEqual(stands_for, shapes)
+        self.assertEqual(sum(stands_for.values()), 1500 * times)
+
+        summary = json.loads(run("report", "--trace-dir", trace, "--json", check=0).stdout)
+        decode = next(d for d in summary["definitions"] if d["name"] == DECODE)
+        self.assertEqual((decode["calls"], sum(w["stands_for"] for w in decode["workloads"])), (1500 * times, 1500 * times))
+        self.assertEqual(decode["distribution"]["axes"]["batch_size"], {"calls": [[size, calls * times] for size, calls in ((1, 360), (4, 180), (16, 960))]})
+        self.assertIn("| batch_size | 16: 64.0 %, 1: 24.0 %, 4: 12.0 % |", run("report", "--trace-dir", trace, "--format", "md", check=0).stdout)
+
+    def test_frequencies_are_those_of_all_calls(self):
+        self.record("traffic")
+        for number, options in enumerate([["--num-samples", "4"], [], ["--select", "all"], ["--num-pages", "pool"]]):
+            trace = self.new_trace(f"trace{number}")
+            self.sanitize(self.recording, *options, trace=trace)
+            self.check_frequencies(trace)
+
+    def test_frequencies_of_a_recording_that_is_watched(self):
+        self.record("traffic")
+        run("watch", "--dumps", self.recording, "--trace-dir", self.trace, "--until-idle", "1", check=0)
+        self.check_frequencies(self.trace)
+
+    def test_frequencies_over_ranks_and_merges(self):
+        traces = []
+        for rank in range(2):
+            self.recording = self.folder / f"rank{rank}"
+            self.record("traffic", 1000 * rank)
+            # The same capture sanitized twice: merged, its calls count once.
+            for options in ([], ["--num-samples", "5"]):
+                traces.append(self.new_trace(f"rank{rank}-{len(options)}"))
+                self.sanitize(self.recording, *options, trace=traces[-1])
+        merged = self.folder / "merged"
+        run("merge", *traces, "--out", merged, check=0)
+        self.check_frequencies(merged, times=2)
+        # Of those that a selection leaves out, the calls go on to their like.
+        run("merge", merged, "--out", self.folder / "few", "--num-samples", "8", check=0)
+        self.check_frequencies(self.folder / "few", times=2)
+        # Both ranks in one capture's folder.
+        both = self.folder / "both"
+        both.mkdir()
+        for rank in range(2):
+            for file in (self.folder / f"rank{rank}").glob("*.cbor"): shutil.copy(file, both / f"{rank}-{file.name}")
+        trace = self.new_trace("both-trace")
+        self.sanitize(both, trace=trace)
+        (section,) = json.loads((trace / "collection.json").read_text())["captures"]
+        decode = section["definitions"][DECODE]
+        self.assertEqual((decode["calls"], sum(w["stands_for"] for w in decode["workloads"])), (3000, 3000))
+        self.assertEqual(decode["distribution"]["axes"]["batch_size"], {"calls": [[1, 720], [4, 360], [16, 1920]]})
+
     def test_floats_only_when_asked_for(self):
         self.record("engine")
         result = self.sanitize(self.recording, "--op-type", "sampling", check=3)
@@ -96,8 +171,7 @@ class RecorderTest(DatasetTest):
                          {"BatchDecodeWithPagedKVCacheWrapper.__init__": 8, "BatchDecodeWithPagedKVCacheWrapper.plan": 1600,
                           "BatchDecodeWithPagedKVCacheWrapper.run": 3200, "rmsnorm": 3200})
         decode = seen["BatchDecodeWithPagedKVCacheWrapper.run"]
-        rejected = {r["reason"]: r["count"] for r in decode["rejections"]}
-        self.assertEqual(decode["bound"] + rejected.get("values_sampled_out", 0), 3200)
+        self.assertEqual((decode["bound"] + decode["sampled"], decode["rejections"]), (3200, []))
 
     def test_exceptions_of_the_api(self):
         self.record("raising")

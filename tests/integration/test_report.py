@@ -100,9 +100,10 @@ class PageTest(DatasetTest):
                          {n: [w["uuid"] for w in items] for n, items in workloads(self.trace).items()})
         decode = next(d for d in summary["definitions"] if d["name"] == DECODE)
         self.assertGreater(sum(w["seen"] for w in decode["workloads"]), 0)
+        self.assertEqual(sum(w["stands_for"] for w in decode["workloads"]), decode["calls"])
         lengths = next(h for h in decode["lengths"] if h["input"] == "kv_indptr")
         batch = decode["var_axes"].index("batch_size")
-        self.assertEqual(sum(lengths["powers_of_two"]) + lengths["empty"], sum(w["axes"][batch] * max(w["seen"], 1) for w in decode["workloads"]))
+        self.assertEqual(sum(lengths["powers_of_two"]) + lengths["empty"], sum(w["axes"][batch] * w["stands_for"] for w in decode["workloads"]))
         text = run("report", "--trace-dir", self.trace, "--format", "md", check=0).stdout
         for words in ("## Collection details", "| `" + DECODE, "Simulated"): self.assertIn(words, text)
 

@@ -16,7 +16,7 @@ std::vector<Entry> entries(const std::vector<std::pair<std::vector<std::int64_t>
     Entry entry;
     entry.key = {0, i};
     entry.var_axes = rows[i].first;
-    entry.seen = rows[i].second;
+    entry.stands_for = rows[i].second;
     result.push_back(entry);
   }
   return result;

@@ -47,21 +47,6 @@ std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view
   return static_cast<std::uint32_t>(*number);
 }
 
-// About; at least what there is.
-std::size_t memory_of(const Value& value) {
-  constexpr std::size_t extents = 16 * sizeof(std::int64_t), texts = 128;
-  std::size_t size = sizeof(Value) + extents + texts;
-  if (const auto* sequence = std::get_if<Sequence>(&value.data))
-    for (const Value& item : sequence->items) size += memory_of(item);
-  return size;
-}
-
-std::size_t memory_of(const std::vector<std::pair<std::string, Value>>& arguments) {
-  std::size_t size = 0;
-  for (const auto& [name, value] : arguments) size += sizeof name + name.size() + memory_of(value);
-  return size;
-}
-
 }  // namespace
 
 // The values of one call's tensors, read from the recording when they are asked for.
@@ -88,8 +73,11 @@ class RecordingCapture::Values final : public TensorStore {
     if (values->state == CallValues::State::lost || place == file_.values.end())
       return fail("values_lost",
                   "the values were not taken: the recorder was behind, out of its budget, or in a CUDA graph");
-    const auto size = byte_count(dtypes_.at(entry), count);
-    if (count > values->count || !size || *size > place->second.size)
+    const auto size = byte_count(dtypes_.at(entry), count), whole = byte_count(dtypes_.at(entry), values->count);
+    if (!whole || *whole != place->second.size)
+      return fail("record_malformed", "{} values of {} in {} bytes", values->count, trace_name(dtypes_.at(entry)),
+                  place->second.size);
+    if (count > values->count || !size)
       return fail("values_too_short", "{} values are asked for and {} were recorded", count, values->count);
     return read_place(file_, {place->second.offset, static_cast<std::uint32_t>(*size)});
   }
@@ -444,6 +432,9 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   const auto connect = [&](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
       if (tensor->entry < group.addresses.size()) tensor->address = group.addresses[tensor->entry];
+      const auto values = std::find_if(group.values.begin(), group.values.end(),
+                                       [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
+      if (values != group.values.end() && values->hash != Hash128{}) tensor->used = values->count;
       store->add(tensor->entry, tensor->dtype);
       tensor->store = store;
     } else if (auto* sequence = std::get_if<Sequence>(&value.data)) {

@@ -1,0 +1,249 @@
+#include "workload/distribution.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+#include <set>
+
+namespace cw {
+namespace {
+
+// Level 1 keeps as many leading bits, level `most_bits` one; from there on octaves are joined.
+constexpr int most_bits = 8, coarsest_level = most_bits + 6;
+
+int bits_of(std::int64_t extent) {
+  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(extent)));
+}
+
+// Octaves that a level joins, as a power of two.
+int octaves_joined(int level) {
+  return level - most_bits;
+}
+
+std::int64_t least_of_bits(int bits) {
+  return bits == 0 ? 0 : std::int64_t{1} << (bits - 1);
+}
+
+std::int64_t greatest_of_bits(int bits) {
+  return bits >= 63 ? INT64_MAX : (std::int64_t{1} << bits) - 1;
+}
+
+// A number of 0 or more that fits; nothing else.
+std::optional<std::int64_t> to_count(const Json& json) {
+  if (!json.is_number_integer()) return {};
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() > INT64_MAX) return {};
+  const auto number = json.get<std::int64_t>();
+  return number < 0 ? std::nullopt : std::optional(number);
+}
+
+std::vector<int> octaves_of(const Extents& extents) {
+  std::vector<int> octaves;
+  for (const std::int64_t extent : extents) octaves.push_back(extent == unknown_extent ? -1 : bits_of(extent));
+  return octaves;
+}
+
+// Where an extent is not known, any is as good.
+int distance(const std::vector<int>& left, const std::vector<int>& right) {
+  int sum = 0;
+  for (std::size_t i = 0; i < std::min(left.size(), right.size()); ++i)
+    if (left[i] >= 0 && right[i] >= 0) sum += std::abs(left[i] - right[i]);
+  return sum;
+}
+
+// Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the first of equals.
+void share(std::uint64_t calls, const std::vector<std::size_t>& members,
+           const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
+  using Wide = unsigned __int128;
+  const auto weight = [&](std::size_t i) { return std::max<std::uint64_t>(representatives[i].seen, 1); };
+  Wide sum = 0;
+  for (const std::size_t i : members) sum += weight(i);
+
+  std::uint64_t left = calls;
+  std::vector<std::pair<Wide, std::size_t>> remainders;
+  for (const std::size_t i : members) {
+    const Wide scaled = Wide{calls} * weight(i);
+    const auto whole = static_cast<std::uint64_t>(scaled / sum);
+    shares[i] += whole;
+    left -= whole;
+    remainders.emplace_back(scaled % sum, i);
+  }
+  std::stable_sort(remainders.begin(), remainders.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  for (std::size_t i = 0; i < left; ++i) ++shares[remainders[i].second];
+}
+
+}  // namespace
+
+std::int64_t Histogram::first_of(std::int64_t extent) const {
+  if (level_ == 0 || extent <= 0) return extent;
+  const int bits = bits_of(extent);
+  if (octaves_joined(level_) > 0) return least_of_bits(bits >> octaves_joined(level_) << octaves_joined(level_));
+  const int dropped = bits - (most_bits + 1 - level_);
+  return dropped <= 0 ? extent : extent >> dropped << dropped;
+}
+
+std::int64_t Histogram::last_of(std::int64_t extent) const {
+  if (level_ == 0 || extent < 0) return extent;
+  const int bits = bits_of(extent);
+  const int joined = octaves_joined(level_);
+  if (joined > 0) return greatest_of_bits((((bits >> joined) + 1) << joined) - 1);
+  const int dropped = bits - (most_bits + 1 - level_);
+  return dropped <= 0 ? extent : first_of(extent) + ((std::int64_t{1} << dropped) - 1);
+}
+
+Extents Histogram::cell_of(Extents extents) const {
+  for (std::int64_t& extent : extents) extent = first_of(extent);
+  return extents;
+}
+
+void Histogram::add(const Extents& extents, std::uint64_t calls) {
+  cells_[cell_of(extents)] += calls;
+  while (cells_.size() > most_ && level_ < coarsest_level) coarsen();
+}
+
+void Histogram::coarsen() {
+  ++level_;
+  std::map<Extents, std::uint64_t> cells;
+  for (const auto& [extents, calls] : cells_) cells[cell_of(extents)] += calls;
+  cells_ = std::move(cells);
+}
+
+void Histogram::join(const Histogram& other) {
+  while (level_ < other.level_) coarsen();
+  for (const auto& [extents, calls] : other.cells_) add(extents, calls);
+}
+
+Histogram Histogram::coarsened(std::size_t most) const {
+  Histogram result = *this;
+  result.most_ = most;
+  while (result.cells_.size() > most && result.level_ < coarsest_level) result.coarsen();
+  return result;
+}
+
+std::uint64_t Histogram::calls() const {
+  return std::accumulate(cells_.begin(), cells_.end(), std::uint64_t{0},
+                         [](std::uint64_t sum, const auto& cell) { return sum + cell.second; });
+}
+
+Json Histogram::to_json() const {
+  Json rows = Json::array();
+  for (const auto& [extents, calls] : cells_) {
+    Json row = Json::array();
+    for (const std::int64_t extent : extents) {
+      if (extent == unknown_extent)
+        row.push_back(nullptr);
+      else if (last_of(extent) == extent)
+        row.push_back(extent);
+      else
+        row.push_back({extent, last_of(extent)});
+    }
+    row.push_back(calls);
+    rows.push_back(std::move(row));
+  }
+  Json json = {{"calls", std::move(rows)}};
+  if (level_ > 0) json["level"] = level_;
+  return json;
+}
+
+std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes, std::size_t most) {
+  const auto rows = json.is_object() ? json.find("calls") : json.end();
+  if (!json.is_object() || rows == json.end() || !rows->is_array()) return {};
+  Histogram result(most);
+  result.level_ =
+      static_cast<int>(std::min<std::int64_t>(to_count(json.value("level", Json(0))).value_or(0), coarsest_level));
+  for (const Json& row : *rows) {
+    if (!row.is_array() || row.size() != axes + 1) return {};
+    Extents extents;
+    for (std::size_t i = 0; i < axes; ++i) {
+      const Json& extent = row[i].is_array() && row[i].size() == 2 ? row[i][0] : row[i];
+      const auto least = extent.is_null() ? std::optional(unknown_extent) : to_count(extent);
+      if (!least) return {};
+      extents.push_back(*least);
+    }
+    const auto calls = to_count(row.back());
+    if (!calls) return {};
+    result.add(extents, static_cast<std::uint64_t>(*calls));
+  }
+  return result;
+}
+
+Distribution::Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes)
+    : var_axes(std::move(names)), shape(std::move(shape_axes)), of_axes(var_axes.size(), Histogram(most_counted)) {}
+
+void Distribution::add(const Extents& extents, std::uint64_t calls) {
+  for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].add({extents[i]}, calls);
+  of_shapes.add(shape_of(extents), calls);
+}
+
+Extents Distribution::shape_of(const Extents& extents) const {
+  Extents result;
+  for (const std::size_t axis : shape) result.push_back(extents[axis]);
+  return result;
+}
+
+void Distribution::join(const Distribution& other) {
+  if (of_shapes.cells().empty()) {
+    *this = other;
+    return;
+  }
+  if (var_axes != other.var_axes || shape != other.shape) return;
+  for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].join(other.of_axes[i]);
+  of_shapes.join(other.of_shapes);
+}
+
+Json Distribution::to_json(std::size_t most_shapes, std::size_t most_extents) const {
+  Json axes = Json::object(), names = Json::array();
+  for (std::size_t i = 0; i < var_axes.size(); ++i) axes[var_axes[i]] = of_axes[i].coarsened(most_extents).to_json();
+  for (const std::size_t axis : shape) names.push_back(var_axes[axis]);
+  Json shapes = of_shapes.coarsened(most_shapes).to_json();
+  shapes["axes"] = std::move(names);
+  return {{"axes", std::move(axes)}, {"shapes", std::move(shapes)}};
+}
+
+std::optional<Distribution> Distribution::from_json(const Json& json) {
+  if (!json.is_object() || !json.contains("axes") || !json.contains("shapes")) return {};
+  const Json &axes = json.at("axes"), &shapes = json.at("shapes");
+  if (!axes.is_object() || !shapes.is_object() || !shapes.contains("axes") || !shapes.at("axes").is_array()) return {};
+  Distribution result;
+  for (const auto& [name, histogram] : axes.items()) {
+    auto of_axis = Histogram::from_json(histogram, 1, most_counted);
+    if (!of_axis) return {};
+    result.var_axes.push_back(name);
+    result.of_axes.push_back(std::move(*of_axis));
+  }
+  for (const Json& name : shapes.at("axes")) {
+    if (!name.is_string()) return {};
+    const auto found = std::find(result.var_axes.begin(), result.var_axes.end(), name.get_ref<const std::string&>());
+    if (found == result.var_axes.end()) return {};
+    result.shape.push_back(static_cast<std::size_t>(found - result.var_axes.begin()));
+  }
+  auto of_shapes = Histogram::from_json(shapes, result.shape.size(), most_counted);
+  if (!of_shapes) return {};
+  result.of_shapes = std::move(*of_shapes);
+  return result;
+}
+
+std::vector<std::uint64_t> share_calls(const Histogram& shapes, const std::vector<Representative>& representatives) {
+  std::vector<std::uint64_t> shares(representatives.size());
+  if (representatives.empty()) return shares;
+  std::map<Extents, std::vector<std::size_t>> of_cell;
+  std::map<std::vector<int>, std::vector<std::size_t>> of_octaves;
+  for (std::size_t i = 0; i < representatives.size(); ++i) {
+    of_cell[shapes.cell_of(representatives[i].shape)].push_back(i);
+    of_octaves[octaves_of(representatives[i].shape)].push_back(i);
+  }
+  for (const auto& [cell, calls] : shapes.cells()) {
+    if (const auto own = of_cell.find(cell); own != of_cell.end()) {
+      share(calls, own->second, representatives, shares);
+      continue;
+    }
+    const std::vector<int> octaves = octaves_of(cell);
+    const auto nearest = std::min_element(of_octaves.begin(), of_octaves.end(), [&](const auto& a, const auto& b) {
+      return distance(a.first, octaves) < distance(b.first, octaves);
+    });
+    share(calls, nearest->second, representatives, shares);
+  }
+  return shares;
+}
+
+}  // namespace cw
