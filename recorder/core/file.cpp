@@ -22,6 +22,8 @@ RecordingFile::RecordingFile(const std::string& path) : path_(path) {
   const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   // Whoever writes to a standard stream on these threads must not find the recording there.
   if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
+  if (opened >= 0 && file_ < 0 && errno == EINVAL)  // past what the process may have
+    file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   const int error = errno;
   is_taken_ = opened < 0 && error == EEXIST;
   if (opened >= 0) ::close(opened);

@@ -134,7 +134,8 @@ def _disable(error):
     global _is_off
     if not _is_off:
         _is_off = True
-        _say_off(error)
+        if "main interpreter" not in str(error):  # which goes on being recorded
+            _say_off(error)
     if _native is not None:
         _native.stop()
 
@@ -265,7 +266,8 @@ def _is_wanted(name):
 def _record_decorated(decorated, function):
     """One of FlashInfer's API: `decorated` is what its own decorator made of `function`."""
     try:
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        if (inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
+                or inspect.isasyncgenfunction(function)):
             return decorated  # what is called is not what runs
         if isinstance(function, (staticmethod, classmethod, type)) or not hasattr(function, "__qualname__"):
             return decorated  # a function in its place would be called otherwise

@@ -108,6 +108,22 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
   return std::string_view(buffer).substr(0, size);
 }
 
+std::optional<std::string> read_pseudo_file(const std::string& path) {
+  constexpr std::size_t largest = 64 << 10;
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return {};
+  std::string content;
+  while (content.size() < largest) {
+    char block[4096];
+    const ssize_t count = ::read(file.get(), block, sizeof block);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return {};
+    if (count == 0) break;
+    content.append(block, static_cast<std::size_t>(count));
+  }
+  return content;
+}
+
 Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit) {
   std::string content;
   CW_TRY(const std::string_view view, read_file_into(directory, path, limit, 0, content));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,9 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
 
 /// The whole file. "too_large" past `limit` bytes.
 Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit);
+/// A file without a size, as /proc has them: until it ends, at most 64 KB. Nothing when it cannot be read, as when the
+/// process that it tells of ends meanwhile.
+std::optional<std::string> read_pseudo_file(const std::string& path);
 
 /// Visits the names in a directory, in no particular order; "." and ".." left out. "unreadable" on failure.
 Result<void> visit_directory(const std::filesystem::path& path,

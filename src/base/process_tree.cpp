@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -29,12 +28,11 @@ namespace {
 
 // Of /proc/PID/stat, the fields after the command's name, which may hold anything in its parentheses.
 std::optional<ProcessStatus> status_of(const std::string& pid) {
-  // Files of /proc have no size: to be read until they end.
-  std::ifstream file("/proc/" + pid + "/stat");
-  const std::string content{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t close = content.rfind(')');
+  const auto content = read_pseudo_file("/proc/" + pid + "/stat");
+  if (!content) return {};  // it has ended
+  const std::size_t close = content->rfind(')');
   if (close == std::string::npos) return {};
-  std::istringstream words(content.substr(close + 1));
+  std::istringstream words(content->substr(close + 1));
   const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
   if (fields.size() < 20) return {};
 

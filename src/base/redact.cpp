@@ -31,8 +31,9 @@ bool is_quote(char c) {
   return c == '"' || c == '\'' || c == '`';
 }
 
-// "HF_TOKEN", "--admin-api-key", "apiKey" -> lower-case words.
+// "HF_TOKEN", "--admin-api-key", "apiKey", "-DapiKey" -> lower-case words, without the numbers behind them.
 std::vector<std::string> words_of(std::string_view name) {
+  if (name.starts_with("-D")) name.remove_prefix(2);  // Java's and CMake's
   std::vector<std::string> words(1);
   for (std::size_t i = 0; i < name.size(); ++i) {
     const bool is_inner_capital = is_upper(name[i]) && i > 0 && !is_upper(name[i - 1]);
@@ -40,8 +41,15 @@ std::vector<std::string> words_of(std::string_view name) {
     if ((is_inner_capital || is_separator) && !words.back().empty()) words.emplace_back();
     if (!is_separator) words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
   }
-  if (words.back().empty()) words.pop_back();
+  for (std::string& word : words) word.erase(word.find_last_not_of("0123456789") + 1);
+  std::erase(words, "");
   return words;
+}
+
+// "HF_TOKEN_2": an environment's, by its looks.
+bool is_variable(std::string_view name) {
+  const auto may_stand = [](char c) { return is_upper(c) || is_digit(c) || c == '_'; };
+  return name.size() >= 3 && std::all_of(name.begin(), name.end(), may_stand);
 }
 
 template <typename List>
@@ -57,7 +65,9 @@ constexpr std::array secret_words{
 // "key" alone is a key of a map, or a tensor.
 constexpr std::array before_key{"api",        "access",  "secret", "private", "auth",   "account",      "admin",
                                 "encryption", "signing", "master", "license", "shared", "subscription", "service",
-                                "storage",    "deploy",  "ssh",    "hmac",    "aes",    "wandb",        "openai"};
+                                "storage",    "deploy",  "ssh",    "hmac",    "aes",    "wandb",        "openai",
+                                "anthropic",  "ngc",     "gemini", "google",  "azure",  "mistral",      "together",
+                                "openrouter", "cohere",  "groq",   "hf",      "xai",    "deepseek",     "replicate"};
 // "token" alone is one; of a tokenizer's, or counted, it is none.
 constexpr std::array before_token{"first",     "per",     "stop",    "eos",  "bos",    "pad",   "unk",
                                   "mask",      "special", "next",    "last", "output", "input", "prompt",
@@ -65,11 +75,13 @@ constexpr std::array before_token{"first",     "per",     "stop",    "eos",  "bo
                                   "end",       "start",   "image",   "mm",   "sep",    "cls",   "cached",
                                   "generated", "decode",  "prefill", "time", "of",     "think", "extra"};
 
-// What may stand behind a secret's name and is none.
+// What may stand behind a secret's name and is none; the name of a variable that holds one, among others.
 bool is_no_secret(std::string_view value) {
   constexpr std::array<std::string_view, 10> harmless{"None",  "none", "null",  "nil", "True",
                                                       "False", "true", "false", "",    redacted};
-  return contains(harmless, value);
+  if (value.starts_with('$')) value.remove_prefix(1);  // what a shell puts there
+  const bool is_name = is_variable(value) && value.find('_') != std::string_view::npos && is_secret_name(value);
+  return contains(harmless, value) || is_name;
 }
 
 // Counts and shares: "token usage", "#token: 512".
@@ -92,7 +104,9 @@ constexpr std::array forms{
     Form{"dckr_pat_", 16}, Form{"gsk_", 20},        Form{"r8_", 20},    Form{"SG.", 20},      Form{"dop_v1_", 20},
     Form{"tskey-", 12},    Form{"hvs.", 20},        Form{"hvb.", 20},   Form{"shpat_", 20},   Form{"lin_api_", 20},
     Form{"sntrys_", 20},   Form{"dapi", 32},        Form{"eyJ", 30},    Form{"pk-lf-", 16},   Form{"sk-lf-", 16},
-    Form{"cfut_", 20},     Form{"wandb_v1_", 16},
+    Form{"cfut_", 20},     Form{"wandb_v1_", 16},   Form{"xai-", 16},   Form{"pplx-", 16},    Form{"tvly-", 16},
+    Form{"rpa_", 16},      Form{"csk-", 16},        Form{"fw_", 16},    Form{"whsec_", 16},   Form{"figd_", 16},
+    Form{"secret_", 20},   Form{"dckr_oat_", 16},
 };
 
 // How much of the text that begins here is a secret by its form; 0: nothing.
@@ -197,11 +211,14 @@ class Redactor {
     const bool is_in_query = (before == '?' || before == '&') && name == "key";
     if (!is_secret_name(name) && !is_in_query) return;
 
+    if (before == '<' && at(at_) == '>') return take_element();
+
     // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
     std::size_t next = after_colour(at_);
-    const bool is_flag = name.starts_with('-');
+    const bool is_flag = name.starts_with('-') && !name.starts_with("-D");
     const std::size_t quote = length_of_quote(next);
     const std::size_t after_quote = next += quote;
+    if (quote > 0 && take_value_beside(name, next)) return;
     next = after_spaces(next);
     const std::size_t sign = length_of_sign(next);
     const bool is_path = before == '/' && !text_.substr(next).starts_with('=');
@@ -231,6 +248,32 @@ class Redactor {
     }
   }
 
+  // <password>…</password>
+  void take_element() {
+    copy(at_ + 1);
+    const std::size_t length = std::min(text_.find('<', at_), text_.size()) - at_;
+    if (is_no_secret(text_.substr(at_, length)))
+      copy(at_ + length);
+    else
+      skip(length);
+  }
+
+  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>: the name stands in a value of its own.
+  bool take_value_beside(std::string_view name, std::size_t next) {
+    std::size_t value = after_lines(next);
+    if (at(value) == ',') value = after_lines(value + 1);
+    value += length_of_quote(value);
+    constexpr std::string_view beside = "value";
+    if (!text_.substr(std::min(value, text_.size())).starts_with(beside)) return false;
+    value += beside.size();
+    value += length_of_quote(value);
+    const std::size_t sign = length_of_sign(after_spaces(value));
+    if (sign == 0) return false;
+    copy(after_spaces(after_spaces(value) + sign));
+    take_value(name);
+    return true;
+  }
+
   // "api key", "API Key": two words, where a sign says that a value follows.
   std::size_t end_of_key(std::size_t begin, std::size_t end) const {
     const auto words = words_of(text_.substr(begin, end - begin));
@@ -240,8 +283,12 @@ class Redactor {
     return is_pair && length_of_sign(after_spaces(end + 4)) > 0 ? end + 4 : end;
   }
 
-  // curl's -u user:password
+  // curl's -u user:password, -uuser:password
   bool take_user_and_password(std::string_view name) {
+    if (name.starts_with("-u") && name.size() > 2 && at(at_) == ':') {
+      copy(at_ + 1);
+      return skip(length_of_value(at_, true));
+    }
     if ((name != "-u" && name != "--user" && name != "--proxy-user") || at_ >= text_.size()) return false;
     const std::size_t value = text_[at_] == '=' ? at_ + 1 : after_spaces(at_) + length_of_quote(after_spaces(at_));
     const std::size_t length = length_of_value(value, true);
@@ -298,6 +345,8 @@ class Redactor {
   }
 
   void take_value(std::string_view name) {
+    // YAML's !!str …
+    if (at(at_) == '!') copy(after_spaces(at_ + length_of_value(at_, true)));
     // SecretStr('…'), b'…', ('…', '…'), {'…'}
     std::size_t opening = at_;
     while (opening < text_.size() && (is_letter(text_[opening]) || text_[opening] == '_')) ++opening;
@@ -313,6 +362,7 @@ class Redactor {
     const bool is_word = name.starts_with('-');
     std::size_t length = length_of_value(at_, is_word);
     std::string_view value = text_.substr(at_, length);
+    if (value.ends_with('\\')) value.remove_suffix(1);  // before a space, for a shell
     if (contains(schemes, value) && at_ + length < text_.size() && is_space(text_[at_ + length])) {
       copy(at_ + length + 1);
       length = length_of_value(at_, is_word);
@@ -375,22 +425,26 @@ class Redactor {
 
 bool is_secret_name(std::string_view name) {
   const auto words = words_of(name);
+  const bool is_variables = is_variable(name);
   for (std::size_t i = 0; i < words.size(); ++i) {
-    const std::string_view before = i > 0 ? std::string_view(words[i - 1]) : std::string_view();
+    const std::string_view before = i > 0 ? std::string_view(words[i - 1]) : std::string_view(), word = words[i];
     const bool is_last = i + 1 == words.size();
-    if (contains(secret_words, words[i])) return true;
-    if (words[i] == "key" && is_last && contains(before_key, before)) return true;
-    if (words[i] == "keys" && is_last && before == "api") return true;
-    if (words[i] == "token" && is_last && !contains(before_token, before)) return true;
-    if (words[i] == "tokens" && is_last && (i == 0 || contains(before_key, before) || before == "hf")) return true;
-    if (words[i] == "pass" && is_last && (i > 0 || name.starts_with('-'))) return true;
-    constexpr std::string_view token = "token";  // HFTOKEN
-    const std::string_view word = words[i];
+    if (contains(secret_words, word)) return true;
+    if (word.ends_with("password") || word.ends_with("passwd")) return true;  // PGPASSWORD
+    // Of a variable more may follow: API_KEY_FALLBACK.
+    if (word == "key" && (is_last || is_variables) && contains(before_key, before)) return true;
+    if (word == "key" && is_last && is_variables && i > 0) return true;
+    if (word == "keys" && is_last && before == "api") return true;
+    if (word == "token" && (is_last || (is_variables && i > 0)) && !contains(before_token, before)) return true;
+    if (word == "tokens" && is_last && (i == 0 || contains(before_key, before))) return true;
+    if (word == "pass" && is_last && (i > 0 || name.starts_with('-'))) return true;
+    if (is_variables && is_last && word.ends_with("pass") && word != "bypass") return true;  // SSHPASS
+    constexpr std::string_view token = "token";                                              // HFTOKEN
     if (is_last && word.size() > token.size() && word.ends_with(token) &&
         !contains(before_token, word.substr(0, word.size() - token.size())))
       return true;
-    if (words[i] == "auth" && is_last) return true;
-    if (words[i] == "sig" && words.size() == 1) return true;  // of a signed URL
+    if (word == "auth" && is_last) return true;
+    if (word == "sig" && words.size() == 1) return true;  // of a signed URL
   }
   return false;
 }
@@ -401,7 +455,9 @@ std::string redact(std::string_view text) {
 
 std::vector<std::string> redact(std::vector<std::string> words) {
   bool is_secret = false;  // what follows a secret's flag, up to the next: some take several
+  std::string flag;        // the word before, if it is one
   for (std::string& word : words) {
+    const std::string before = std::exchange(flag, word.starts_with('-') ? word + " " : "");
     const std::size_t sign = word.find('=');
     const bool is_whole =
         sign != std::string::npos && is_secret_name(std::string_view(word).substr(0, sign)) &&
@@ -414,8 +470,10 @@ std::vector<std::string> redact(std::vector<std::string> words) {
     }
     if (is_whole && !is_no_secret(std::string_view(word).substr(sign + 1)))
       word = word.substr(0, sign + 1) + std::string(redacted);
-    else
+    else if (word.starts_with('-'))
       word = redact(std::string_view(word));
+    else  // as the flag before says: curl's -u
+      word = redact(std::string_view(before + word)).substr(redact(std::string_view(before)).size());
   }
   return words;
 }

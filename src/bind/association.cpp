@@ -21,6 +21,14 @@ bool are_beside(const Binding& binding, const Call& call, const std::shared_ptr<
   return have_same_argument(call, *neighbour, binding.beside->same);
 }
 
+// Of plans and constructors; an engine has some hundred wrappers.
+constexpr std::size_t most_held = 64 << 20;
+
+std::size_t memory_of(const Call& call) {
+  constexpr std::size_t others = 2048;  // of a call: what it was read from, where its tensors' values are
+  return others + memory_of(call.arguments);
+}
+
 std::string class_of(const std::string& function) {
   return function.substr(0, function.find('.'));
 }
@@ -61,6 +69,25 @@ void Association::doubt(Process& process, const std::string& wrapper_class) {
     if (id.first == wrapper_class) wrapper.in_doubt = true;
 }
 
+void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call, Wrapper& wrapper) {
+  if (held) {
+    held_bytes_ -= memory_of(*held);
+    held_.erase(held->order);
+  }
+  held = std::move(call);
+  if (!held) return;
+  held_bytes_ += memory_of(*held);
+  held_.emplace(held->order, &wrapper);
+  while (held_bytes_ > most_held && held_.size() > 1) {
+    const auto [order, oldest] = *held_.begin();
+    auto& given_up = oldest->plan && oldest->plan->order == order ? oldest->plan : oldest->init;
+    held_bytes_ -= memory_of(*given_up);
+    given_up = nullptr;
+    oldest->in_doubt = true;
+    held_.erase(held_.begin());
+  }
+}
+
 void Association::add_unreadable(const std::string& function, std::uint32_t folder, std::int64_t process) {
   const auto role = roles_.find(function);
   if (role != roles_.end() && role->second.is_plan) doubt(processes_[{folder, process}], class_of(function));
@@ -94,13 +121,16 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
   const std::string wrapper_class = class_of(call->function);
 
   if (role.is_init) {
-    process.wrappers[{wrapper_class, call->wrapper.self}] = Wrapper{.plan = nullptr, .init = call};
+    Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
+    hold(wrapper.plan, nullptr, wrapper);
+    hold(wrapper.init, call, wrapper);
+    wrapper.in_doubt = wrapper.has_doubtful_order = false;
     return;
   }
   if (role.is_plan) {
     Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
     wrapper.has_doubtful_order = call->is_order_in_doubt && (wrapper.plan != nullptr || wrapper.in_doubt);
-    wrapper.plan = call;
+    hold(wrapper.plan, call, wrapper);
     wrapper.in_doubt = call->status == CallStatus::unfinished;
     if (call->is_next_missing) doubt(process, wrapper_class);
     release(process, ready);

@@ -4,6 +4,9 @@
 // not be read, that never returned, or whose number shows that another one is missing from the dumps,
 // the runs of that process and wrapper class have no plan until their wrapper is planned again; and a
 // run whose order to its wrapper's second plan is not known has none.
+//
+// What is held of plans is bounded: past it, the wrappers that were planned longest ago are without a plan until they
+// are planned again.
 #pragma once
 
 #include <map>
@@ -62,9 +65,13 @@ class Association {
   void release(Process& process, std::vector<CallInContext>& ready);
   void offer_neighbour(Process& process, const std::shared_ptr<const Call>& call, std::vector<CallInContext>& ready);
   void doubt(Process& process, const std::string& wrapper_class);
+  /// Holds a plan, or what made a wrapper, in the place of what `held` is.
+  void hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call, Wrapper& wrapper);
 
   std::map<std::string, Role, std::less<>> roles_;
   std::map<ProcessId, Process> processes_;
+  std::map<std::size_t, Wrapper*> held_;  ///< by the order of the call that is held; wrappers stay where they are
+  std::size_t held_bytes_ = 0;
 };
 
 /// Whether two calls got the same content for a parameter: equal numbers, or tensors of one shape and

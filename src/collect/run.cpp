@@ -149,7 +149,8 @@ class CollectRun {
     traffic_options.log = &*log_;
     Result<TrafficReport> traffic = TrafficReport{};
     std::atomic<bool> is_done = false;
-    std::thread sender([&] {
+    std::jthread sender([&](const std::stop_token& stopped) {
+      const std::stop_callback stop(stopped, [this] { control_.is_stopped = true; });
       traffic = options_.traffic_command ? run_command() : drive(*prompts_, traffic_options, control_);
       is_done = true;
     });

@@ -53,8 +53,8 @@ class StoredNames final : public Names {
 // Everything that one line says by itself. Lines are checked by several threads.
 class LineCheck {
  public:
-  LineCheck(const Dataset& dataset, const BindingSet& bindings, std::string where)
-      : dataset_(dataset), bindings_(bindings), where_(std::move(where)) {}
+  LineCheck(const Dataset& dataset, const BindingSet& bindings, const fs::path& path, std::size_t line)
+      : dataset_(dataset), bindings_(bindings), where_(fmt::format("{}:{}", path.string(), line)), line_(line) {}
 
   void run(const fs::path& path, std::string_view line) {
     const auto parsed = parse_json(line);
@@ -74,11 +74,12 @@ class LineCheck {
     if (definition == nullptr)
       return error("definition_unknown", fmt::format("no usable definition is called {}", name));
     if (path != Dataset::workloads_path(*definition))
-      warning("workload_misplaced", fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
+      error("workload_misplaced", fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
     workload(*definition, json.at("workload"));
   }
 
   const std::string& where() const { return where_; }
+  std::size_t line() const { return line_; }
   std::vector<Finding>& findings() { return findings_; }
   /// Empty when the line has none.
   const std::string& id() const { return id_; }
@@ -86,11 +87,14 @@ class LineCheck {
   const std::vector<Hash128>& references() const { return references_; }
 
  private:
-  void error(std::string code, std::string message) {
-    findings_.push_back({Severity::error, std::move(code), where_, std::move(message)});
-  }
-  void warning(std::string code, std::string message) {
-    findings_.push_back({Severity::warning, std::move(code), where_, std::move(message)});
+  void error(std::string code, std::string message) { add(Severity::error, std::move(code), std::move(message)); }
+  void warning(std::string code, std::string message) { add(Severity::warning, std::move(code), std::move(message)); }
+  // Errors are told in any case: the first of them decides.
+  void add(Severity severity, std::string code, std::string message) {
+    constexpr std::size_t most = 64;
+    if (findings_.size() < most || (severity == Severity::error && !has_error_))
+      findings_.push_back({severity, std::move(code), where_, std::move(message), line_});
+    has_error_ = has_error_ || severity == Severity::error;
   }
 
   // A blob is no orphan because its workload has faults.
@@ -102,6 +106,7 @@ class LineCheck {
     if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
       return error("workload_invalid", "uuid: expected a non-empty string");
     id_ = json.at("uuid").get<std::string>();
+    if (id_.find('\0') != std::string::npos) error("workload_invalid", "uuid: a zero byte in it");
     if (!json.contains("axes") || !json.at("axes").is_object())
       return error("workload_invalid", "axes: expected an object");
     if (!json.contains("inputs") || !json.at("inputs").is_object())
@@ -267,7 +272,9 @@ class LineCheck {
   const Dataset& dataset_;
   const BindingSet& bindings_;
   const std::string where_;
+  const std::size_t line_;
   std::vector<Finding> findings_;
+  bool has_error_ = false;
   std::string id_;
   std::vector<Hash128> references_;
   struct Header {
@@ -293,17 +300,67 @@ class Validator {
         add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
     }
     links();
+    folders();
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
     orphans();
     files_beside();
-    std::stable_sort(report_.findings.begin(), report_.findings.end(),
-                     [](const Finding& a, const Finding& b) { return a.where < b.where; });
+    count_the_rest();
+    std::stable_sort(report_.findings.begin(), report_.findings.end(), [](const Finding& a, const Finding& b) {
+      return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
+    });
     return std::move(report_);
   }
 
  private:
-  void add(Severity severity, std::string code, std::string where, std::string message) {
-    report_.findings.push_back({severity, std::move(code), std::move(where), std::move(message)});
+  void add(Severity severity, std::string code, std::string where, std::string message, std::size_t line = 0) {
+    add({severity, std::move(code), std::move(where), std::move(message), line});
+  }
+
+  // A file can have as many faults as it has bytes.
+  void add(Finding finding) {
+    constexpr std::size_t most_alike = 20;
+    const std::string place =
+        finding.line > 0 ? std::string(file_of(finding)) : fs::path(finding.where).parent_path().string();
+    std::vector<std::size_t>& alike = alike_[{place, finding.code}];
+    if (alike.size() < most_alike) {
+      alike.push_back(report_.findings.size());
+      report_.findings.push_back(std::move(finding));
+    } else {
+      ++more_[alike.back()];
+    }
+  }
+
+  void count_the_rest() {
+    for (const auto& [place, count] : more_)
+      report_.findings[place].message += fmt::format("; and {} more like it", count);
+  }
+
+  static std::string_view file_of(const Finding& finding) {
+    return std::string_view(finding.where).substr(0, finding.line > 0 ? finding.where.rfind(':') : std::string::npos);
+  }
+
+  // Where workloads are read and written.
+  void folders() {
+    std::set<fs::path> expected{"workloads", "blob", "blob/workloads"}, known;
+    for (const Definition& definition : dataset_.definitions) {
+      known.insert(Dataset::workloads_path(definition));
+      expected.insert(Dataset::workloads_path(definition).parent_path());
+    }
+    std::error_code error;
+    for (const fs::path& folder : expected)
+      if (fs::exists(fs::symlink_status(root_ / folder, error)) && !fs::is_directory(root_ / folder, error))
+        add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
+    for (fs::recursive_directory_iterator it(root_ / "workloads", error), end; !error && it != end;
+         it.increment(error)) {
+      if (it->path().extension() != ".jsonl") continue;
+      const fs::path path = it->path().lexically_relative(root_);
+      std::error_code ignored;
+      if (it->is_directory(ignored))
+        add(Severity::error, "not_a_file", path.string(), "is a folder; move it away");
+      else if (!known.contains(path))
+        add(Severity::error, "workloads_misplaced", path.string(),
+            "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl");
+    }
   }
 
   // Nothing is written through a link that leads out of a dataset; and what lies behind one to a folder is not looked
@@ -349,7 +406,7 @@ class Validator {
         if (!is_more) break;
         texts.emplace_back((*line)->text);
         bytes += texts.back().size();
-        checks.emplace_back(dataset_, bindings_, fmt::format("{}:{}", path.string(), (*line)->number));
+        checks.emplace_back(dataset_, bindings_, path, (*line)->number);
       }
       tbb::parallel_for(std::size_t{0}, checks.size(), [&](std::size_t i) { checks[i].run(path, texts[i]); });
       for (LineCheck& check : checks) take(check);
@@ -361,8 +418,9 @@ class Validator {
     ++report_.workloads;
     referenced_.insert(check.references().begin(), check.references().end());
     if (!check.id().empty() && !ids_.insert(xxh3(check.id())).second)
-      add(Severity::error, "duplicate_id", check.where(), fmt::format("uuid {} occurs twice", check.id()));
-    std::move(check.findings().begin(), check.findings().end(), std::back_inserter(report_.findings));
+      add(Severity::error, "duplicate_id", check.where(), fmt::format("uuid {} occurs twice", check.id()),
+          check.line());
+    for (Finding& finding : check.findings()) add(std::move(finding));
   }
 
   // As report, merge, submit and verify read them: valid means that these work.
@@ -391,6 +449,8 @@ class Validator {
   Dataset dataset_;
   ValidationReport report_;
   std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
+  std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> alike_;  ///< findings by file and code
+  std::map<std::size_t, std::size_t> more_;                                        ///< by the last that is told
 };
 
 }  // namespace

@@ -14,13 +14,15 @@ struct Finding {
   enum class Severity { error, warning };
   Severity severity;
   std::string code;
-  std::string where;  ///< file, line, workload
+  std::string where;  ///< file, or file:line
   std::string message;
+  std::size_t line = 0;  ///< 0: of the file
 };
 
 struct ValidationReport {
   std::size_t definitions = 0, workloads = 0, blobs = 0;
-  std::vector<Finding> findings;  ///< ordered by place
+  std::vector<Finding>
+      findings;  ///< ordered by place; of one kind in one file a few, the last of which counts the rest
 
   bool is_valid() const;
 };

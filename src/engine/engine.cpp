@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <thread>
 
@@ -111,9 +110,8 @@ std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_
 }
 
 std::string boot_id() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
+  std::string id = read_pseudo_file("/proc/sys/kernel/random/boot_id").value_or("");
+  id.resize(std::min(id.find('\n'), id.size()));
   return id;
 }
 
@@ -235,6 +233,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
   constexpr auto silence_limit = std::chrono::seconds(8);
   auto next_question = std::chrono::steady_clock::now(), next_look = next_question, silent_since = next_question;
   std::optional<PendingGet> question;
+  std::string last_answer = "nothing";
   for (;;) {
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
@@ -244,6 +243,8 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
     if (const auto answer = question ? question->poll() : std::nullopt) {
       if (*answer && (*answer)->status == 200) return {};
       if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
+      last_answer =
+          *answer ? fmt::format("HTTP {}", (*answer)->status) : redact(std::string_view(answer->error().message));
       question.reset();
       next_question = std::chrono::steady_clock::now() + between_questions;
     }
@@ -262,8 +263,9 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
     }
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)
-      return fail("engine_slow", "the engine is not ready after {} s; its log's last line: {}\nIts log: {}",
-                  options.start_limit.count(), last_line(options.log), options.log.string());
+      return fail("engine_slow",
+                  "the engine is not ready after {} s; /health answers: {}; its log's last line: {}\nIts log: {}",
+                  options.start_limit.count(), last_answer, last_line(options.log), options.log.string());
     CW_CHECK(meanwhile());
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

@@ -40,9 +40,6 @@ Result<void> SubmissionPlan::choose() {
 Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
   options_->progress("validating");
   CW_TRY(report_, validate(options_->root, bindings));
-  for (const Finding& finding : report_.findings)
-    if (finding.code == "workload_misplaced" || finding.code == "definition_misplaced")
-      return fail("not_valid", "{}: {}: {}", options_->root.string(), finding.where, finding.message);
   if (report_.is_valid()) return {};
   std::string text = fmt::format("{} is not valid:", options_->root.string());
   std::size_t errors = 0;

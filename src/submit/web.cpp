@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t largest_answer = std::size_t{256} << 20;
+constexpr std::size_t largest_headers = 1 << 20;  // of an answer, with what comes behind its last chunk
 constexpr int most_redirects = 10;
 constexpr const char* user_agent = "collect-workloads/" CW_VERSION;
 
@@ -79,6 +80,7 @@ struct Exchange {
   WebResponse response;
   std::optional<OutputFile> output;
   std::uint64_t received = 0, most = 0;
+  std::size_t headers = 0;  // bytes
   fs::path save_to;
   std::optional<Error> error;
   std::atomic<std::uint64_t>* sent = nullptr;
@@ -108,6 +110,11 @@ int on_seek(void* user, curl_off_t offset, int) {
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   Exchange& exchange = *static_cast<Exchange*>(user);
   const std::string_view line(data, size);
+  exchange.headers += size;
+  if (exchange.headers > largest_headers) {
+    exchange.error = Error{"too_large", "an answer whose headers have no end"};
+    return 0;
+  }
   if (line.starts_with("HTTP/")) exchange.response.headers.clear();  // after 100 Continue
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos) return size;

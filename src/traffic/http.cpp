@@ -21,9 +21,10 @@ namespace http = boost::beast::http;
 
 constexpr std::size_t receive_size = 64 << 10;
 constexpr std::size_t most_rejected = 300;
+constexpr std::uint64_t largest_rejected = 1 << 20;  ///< read of an answer other than 200
 constexpr std::uint32_t largest_header = 256 << 10;
 constexpr std::size_t shortest_end = 5;  ///< 0 CR LF CR LF
-constexpr int most_blocks = 16;  ///< at a time, of one connection
+constexpr int most_blocks = 16;          ///< at a time, of one connection
 
 }  // namespace
 
@@ -174,6 +175,8 @@ struct HttpExchange::Impl {
       if (used == 0 || needs_more) break;  // the rest of a header or a chunk's size is to come
       if (parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
     }
+    if (rejected_bytes > largest_rejected)
+      return fail_with(State::malformed, fmt::format("HTTP {} with more than {} bytes", status(), largest_rejected));
     if (!parser->is_done() && bytes.size() > largest_header)
       return fail_with(State::malformed, fmt::format("a header or chunk size of more than {} bytes", largest_header));
     std::string left(bytes);
@@ -183,6 +186,7 @@ struct HttpExchange::Impl {
 
   void take(std::string_view piece) {
     if (status() == 200) return (*sink)(piece);
+    rejected_bytes += piece.size();
     if (rejected.size() < most_rejected) rejected += piece.substr(0, most_rejected - rejected.size());
   }
 
@@ -200,6 +204,7 @@ struct HttpExchange::Impl {
   std::optional<http::response_parser<http::buffer_body>> parser;
   std::string rest;  ///< of a header or chunk size that is not whole yet
   std::string rejected, error;
+  std::uint64_t rejected_bytes = 0;
   std::optional<State> failed;  ///< while sending
 };
 

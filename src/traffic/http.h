@@ -6,6 +6,8 @@
 //
 //   status line and headers   256 KB, and the same for the size line of a chunk with its extensions
 //   a line of an event stream 1 MB (event_stream.h)
+//   an answer other than 200  1 MB
+//   headers of single requests 256 KB with what comes behind their last chunk
 //   /health                   1 MB, server information 16 MB with a million values (traffic.h)
 //   one look at a connection  16 blocks of 64 KB: then it is the others' turn, and a signal's
 //   a request                 TrafficOptions: `timeout` without an event, `longest` in all, `most_extra_events`

@@ -354,7 +354,8 @@ class Driver {
              : !totals.error.empty()                     ? totals.error
              : events.is_done()                          ? ""
                                                          : "truncated";
-      detail = events.last().substr(0, 200);
+      detail =
+          events.events() == 0 ? "HTTP 200 without an event: does this server stream?" : events.last().substr(0, 200);
     }
     const double now = seconds_between(transfer.sent, Clock::now());
     if (kind.empty()) {
@@ -467,6 +468,8 @@ struct PendingGet::State {
     ::curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(limit.count()));
     ::curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, &State::append);
     ::curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, this);
+    ::curl_easy_setopt(handle.get(), CURLOPT_HEADERFUNCTION, &State::count_header);
+    ::curl_easy_setopt(handle.get(), CURLOPT_HEADERDATA, this);
     ::curl_multi_add_handle(multi, handle.get());
   }
   ~State() {
@@ -475,6 +478,13 @@ struct PendingGet::State {
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
+
+  // Headers, and what comes behind the last chunk: libcurl bounds each line of them, not all together.
+  static std::size_t count_header(char*, std::size_t size, std::size_t count, void* user) {
+    State& state = *static_cast<State*>(user);
+    state.headers += size * count;
+    return state.headers > largest_headers ? 0 : size * count;
+  }
 
   // Less than it was given ends the transfer (CURLE_WRITE_ERROR).
   static std::size_t append(char* data, std::size_t size, std::size_t count, void* user) {
@@ -487,13 +497,17 @@ struct PendingGet::State {
 
   Result<HttpAnswer> finished(CURLcode code) {
     if (is_too_large) return fail("too_large", "{}: an answer of more than {} bytes", url, largest);
+    // A line past libcurl's own limit it calls a lack of memory.
+    if (headers > largest_headers || code == CURLE_OUT_OF_MEMORY)
+      return fail("too_large", "{}: an answer whose headers have no end", url);
     if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
     ::curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &answer.status);
     return std::move(answer);
   }
 
+  static constexpr std::size_t largest_headers = 256 << 10;
   std::string url;
-  std::size_t largest;
+  std::size_t largest, headers = 0;
   HttpAnswer answer;
   bool is_too_large = false;
   CurlHandle handle;

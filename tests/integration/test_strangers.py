@@ -79,6 +79,12 @@ def hostile_recordings():
     yield "wide forms", recording(*[cbor({"record": "form", "form": i, "site": 0, "arguments": [["a", None]] * 90_000}) for i in range(1, 12)], once(range(1, 12)))
     yield "texts in many groups", recording(cbor({"record": "form", "form": 1, "site": 0, "arguments": [["input", "x" * 60_000]]}), calls(*[{"form": 1, "count": 1}] * 3000))
     yield "many values", recording(*[calls(*[{"form": 0, "count": 1, "values": [{}] * 256}] * (1000 // SCALE))] * 60)
+    # A plan for each of many wrappers: what it was given is held until the wrapper is planned again.
+    plan = [cbor({**SITE, "site": 1, "function": "BatchDecodeWithPagedKVCacheWrapper.plan", "module": "flashinfer.decode", "signature": "(self, indptr, indices)"}),
+            cbor({"record": "form", "form": 1, "site": 1, "arguments": [["indptr", "x" * 60_000]]}), cbor({"record": "form", "form": 2, "site": 1, "arguments": [["indptr", 1]]})]
+    plans = lambda form, wrappers: calls(*[{"form": form, "count": 1, "wrapper": i + 1} for i in range(wrappers)])
+    yield "long plans", recording(*plan, plans(1, 6000 // SCALE), calls({"form": 5, "count": 1}))
+    yield "many plans", recording(*plan, plans(2, 100_000 // SCALE), calls({"form": 5, "count": 1}))
     yield "many sites", recording(*[cbor({**SITE, "site": i, "signature": "(" + ",".join(f"a{i}_{k}" for k in range(300)) + ")"}) for i in range(1, 5000)])
     yield "a long signature", recording(cbor({**SITE, "site": 1, "signature": "(" + "a," * (2_000_000 // SCALE) + ")"}))
     yield "long names", recording(cbor({**SITE, "site": 1, "function": "f" * 10_000_000, "module": "m" * 10_000_000, "version": "v" * 10_000_000}))
@@ -162,6 +168,75 @@ class StrangersTest(DatasetTest):
         (whole / "a.cbor").write_bytes(recording(b"\x81" * (20_000_000 // SCALE)))
         (whole / "b.cbor").write_bytes(recording(cbor({"record": "calls", "at": 0, "calls": [{"form": 0, "count": 7}]})))
         self.assertEqual(json.loads(self.tool("inspect", whole, "--json"))["functions"]["rmsnorm"]["calls"], 7)
+
+    def test_values_of_another_width_than_their_tensor(self):
+        """Numbers of four bytes in what says that it holds numbers of one: no workload is made of that."""
+        from test_recorder import ENVIRONMENT, SCENARIO
+        dumps = self.folder / "engine"
+        run("record", "-o", dumps, "--", sys.executable, SCENARIO, "engine", check=0, env={**ENVIRONMENT, "XDG_CACHE_HOME": str(self.folder / "cache")})
+        path = next(dumps.iterdir())
+        out, rest, changed = b"", path.read_bytes(), 0
+        while rest:
+            size = struct.unpack(">I", rest[13:17])[0]
+            payload, rest = rest[17:17 + size], rest[17 + size:]
+            narrow = payload
+            if b"\x67indices" in payload:
+                place = payload.index(b"\x65int32", payload.index(b"\x67indices"))
+                narrow = payload[:place] + b"\x64int8" + payload[place + 6:]
+                changed += 1
+            out += frame(narrow)
+        self.assertGreater(changed, 0)
+        path.write_bytes(out)
+        shown = json.loads(self.tool("sanitize", "--dumps", path, "--trace-dir", self.trace, "--json", "-q", "--definition-name", DECODE))
+        self.assertEqual(shown["definitions"][DECODE]["calls"], 0)
+        self.assertIn("record_malformed", {defect["name"] for defect in shown["defects"]})
+
+    def test_folders_and_files_in_each_others_places(self):
+        """And what no other command would take: it is not valid."""
+        self.sanitized()
+        workloads = self.trace / f"workloads/gqa_paged/{DECODE}.jsonl"
+        text = workloads.read_text()
+
+        def check(name, code):
+            with self.subTest(name):
+                commands, env = self.commands()
+                self.assertIn(code, self.tool(*commands["validate"], statuses=(1,)))
+                for words in commands.values(): self.tool(*words, most_seconds=20, env=env)
+
+        workloads.unlink()
+        workloads.mkdir()
+        check("a folder for workloads", "not_a_file")
+        workloads.rmdir()
+        workloads.write_text(text.replace('"uuid":"', '"uuid":"\\u0000', 1))
+        check("a zero byte", "workload_invalid")
+        workloads.write_text(text)
+        (self.trace / "workloads/gqa_paged/nobody.jsonl").touch()
+        check("nobody's", "workloads_misplaced")
+        (self.trace / "workloads/gqa_paged/nobody.jsonl").unlink()
+        folder = workloads.parent
+        folder.rename(self.folder / "away")
+        for make in (lambda: os.mkfifo(folder), lambda: folder.symlink_to("/etc/passwd"), lambda: folder.symlink_to("/nonexistent")):
+            make()
+            check("no folder", "not_a_folder")
+            folder.unlink()
+        (self.folder / "away").rename(folder)
+        # A definition may lie anywhere below definitions/: all find it.
+        self.trace = self.new_trace("elsewhere")
+        self.sanitize(self.folder / "sglang-0.5.17-llama-ps1")
+        definition = self.trace / f"definitions/gqa_paged/{DECODE}.json"
+        (self.trace / "definitions/elsewhere").mkdir()
+        definition.rename(self.trace / f"definitions/elsewhere/{DECODE}.json")
+        commands, env = self.commands()
+        for name in ("validate", "report", "merge"): self.tool(*commands[name], statuses=(0,), env=env)
+        self.assertNotIn("not valid", self.tool(*commands["submit"], "--allow-unverified", env=env))
+
+    def test_faults_without_number(self):
+        self.sanitized()
+        (self.trace / f"workloads/gqa_paged/{DECODE}.jsonl").write_text("{}\n" * (300_000 // SCALE))
+        for more in ([], ["--json"]):
+            said = self.tool("validate", "--trace-dir", self.trace, *more, statuses=(1,))
+            self.assertIn(f"and {300_000 // SCALE - 20} more like it", said)
+            self.assertLess(len(said), 1 << 20)
 
     def test_links_to_folders(self):
         """What lies behind one is not looked at, so it is not valid; nothing follows it in circles."""
@@ -370,7 +445,8 @@ class StrangersTest(DatasetTest):
     def test_drive_hears_ctrl_c_whatever_the_server_sends(self):
         import socket, threading
         for begin, piece in ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a" * 65536), (b"HTTP/1.1 200 OK\r\nX: ", b"a" * 65536),
-                             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"9\r\n: alive\n\n\r\n" * 4000), (b"HTTP/1.1 200 OK\r\n\r\n", b": alive\n\n" * 8000)):
+                             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"9\r\n: alive\n\n\r\n" * 4000), (b"HTTP/1.1 200 OK\r\n\r\n", b": alive\n\n" * 8000),
+                             (b"HTTP/1.1 500 No\r\n\r\n", b"a" * 65536)):
             listener = socket.create_server(("127.0.0.1", 0))
             is_over = threading.Event()
 
@@ -398,6 +474,32 @@ class StrangersTest(DatasetTest):
             drive.communicate(timeout=30)
             self.assertLess(time.time() - begun, 2 if not SANITIZED else 10, begin)
             is_over.set()
+            listener.close()
+
+
+    def test_single_requests_whose_headers_have_no_end(self):
+        """Before the body, and behind the last chunk."""
+        import socket, threading
+        self.sanitized()
+        for begin in (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX: "):
+            listener = socket.create_server(("127.0.0.1", 0))
+
+            def answer():
+                while True:
+                    try: connection, _ = listener.accept()
+                    except OSError: return
+                    try:
+                        connection.recv(1 << 16)
+                        connection.sendall(begin)
+                        for _ in range(20_000): connection.sendall((b"y" if begin.endswith(b" ") else b"X: y\r\n") * 10_000)
+                    except OSError: pass
+                    finally: connection.close()
+
+            threading.Thread(target=answer, daemon=True).start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            said = self.tool("drive", "--url", url, "--random-prompts", "--num-prompts", "3", statuses=(1,), most_seconds=20)
+            self.assertIn("headers have no end", said)
+            self.tool("submit", "--trace-dir", self.trace, "--dry-run", "--allow-unverified", statuses=(1,), most_seconds=60, env={"HF_TOKEN": "hf_x", "HF_ENDPOINT": url})
             listener.close()
 
 

@@ -73,6 +73,20 @@ TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
   EXPECT_EQ(other->look(), others) << "nothing else is signalled";
 }
 
+// Somebody's processes come and go all the time; that one of them ends while it is read is nothing.
+TEST_F(ProcessTest, ProcessesThatEndWhileTheyAreLookedAt) {
+  constexpr int storms = 4, looks = 300;
+  std::vector<ProcessGroup> groups;
+  for (int i = 0; i < storms; ++i) {
+    auto group = ProcessGroup::start(shell("while :; do /bin/true & /bin/true; done"), root() / "log");
+    ASSERT_TRUE(group);
+    groups.push_back(std::move(*group));
+  }
+  ProcessTree tree(::getpid());
+  for (int i = 0; i < looks; ++i) EXPECT_FALSE(tree.look().empty());
+  for (ProcessGroup& group : groups) group.stop(std::chrono::seconds(5));
+}
+
 TEST_F(ProcessTest, ANumberThatIsAnothersIsNotSignalled) {
   auto group = ProcessGroup::start(shell("exec sleep 100"), root() / "log");
   ASSERT_TRUE(group);

@@ -52,7 +52,22 @@ std::vector<SecretForm> secret_forms() {
                              "X-Api-Key: ",
                              "bearer ",
                              "passphrase=",
-                             "private_key = "})
+                             "private_key = ",
+                             "PGPASSWORD=",
+                             "SSHPASS=",
+                             "ANTHROPIC_KEY=",
+                             "MY_TOKEN_1=",
+                             "API_KEY_2=",
+                             "OPENAI_APIKEY2=",
+                             "OPENAI_API_KEY_FALLBACK=",
+                             "HF_TOKEN_VALUE=",
+                             "PRIVATE_KEY_PEM=",
+                             "SOME_VENDORS_KEY=",
+                             "-Dpassword=",
+                             "-DapiKey=",
+                             "curl -uuser:",
+                             "api_key: !!str ",
+                             "--header=Authorization:Bearer\\ "})
     forms.push_back({before + plain, plain});
   // As logs and other programs print them.
   for (const auto& [before, after] :
@@ -84,11 +99,18 @@ std::vector<SecretForm> secret_forms() {
                                                         {"api_key := ", ""},
                                                         {"api_key->", ""},
                                                         {"--api-key=x,", ""},
+                                                        {"[{\"name\":\"HF_TOKEN\",\"value\":\"", "\"}]"},
+                                                        {"{'name': 'HF_TOKEN', 'value': '", "'}"},
+                                                        {"<password>", "</password>"},
+                                                        {"<apiKey>", "</apiKey>"},
+                                                        {"<add key=\"token\" value=\"", "\"/>"},
                                                         {"['--api-key', 'x', '", "', '--port']"}})
     forms.push_back({before + plain + after, plain});
   // By its own form, wherever it stands.
-  for (const char* prefix : {"hf_", "sk-", "sk-proj-", "ghp_", "gho_", "github_pat_", "glpat-", "nvapi-", "gsk_",
-                             "xoxb-", "AIza", "ya29.", "npm_", "pypi-", "dckr_pat_", "r8_", "SG.", "hvs.", "eyJ"})
+  for (const char* prefix :
+       {"hf_",   "sk-",   "sk-proj-", "ghp_",  "gho_",      "github_pat_", "glpat-", "nvapi-",  "gsk_",     "xoxb-",
+        "AIza",  "ya29.", "npm_",     "pypi-", "dckr_pat_", "r8_",         "SG.",    "hvs.",    "eyJ",      "xai-",
+        "pplx-", "tvly-", "rpa_",     "csk-",  "fw_",       "whsec_",      "figd_",  "secret_", "dckr_oat_"})
     forms.push_back({"it is " + (prefix + r) + ", they say", prefix + r});
   forms.push_back({"AKIA" + std::string("IOSFODNN7EXAMPLE"), "IOSFODNN7EXAMPLE"});
   // By its place in a URL.
@@ -128,6 +150,9 @@ TEST(Redact, WhatIsNoSecretStays) {
            "time_to_first_token_s 0.5, time per output token: 12 ms",
            "the key 'kv_indptr' is not in it; a sk-learn model and an hf_transfer download",
            "http://127.0.0.1:30000/v1/models, user@host, git@github.com:a/b",
+           "no access token: HF_TOKEN is not set; token=$HF_TOKEN",
+           "MAX_TOKENS=100 TOKENIZERS_PARALLELISM=false SGLANG_BYPASS=1 CUDA_VISIBLE_DEVICES=0 KV_CACHE_DTYPE=fp8",
+           "{\"name\": \"page_size\", \"value\": \"1\"} --key-value-dtype fp8 -u docs/README:x",
            "task-runner, desk-1, disk-budget, risk-free-and-long-word-with-hyphens",
        })
     EXPECT_EQ(redact(std::string_view(text)), text);
@@ -137,6 +162,8 @@ TEST(Redact, CommandsAndJson) {
   const std::vector<std::string> words{"serve", "--api-key", "correct-horse", "--port", "30000", "--auth", "--flag"};
   EXPECT_EQ(redact(words),
             (std::vector<std::string>{"serve", "--api-key", "***", "--port", "30000", "--auth", "--flag"}));
+  const std::vector<std::string> curl{"curl", "-u", "user:correct-horse", "--user", "me:correct-horse", "a:b"};
+  EXPECT_EQ(redact(curl), (std::vector<std::string>{"curl", "-u", "***", "--user", "***", "a:b"}));
   const Json json = {{"environment", {{"HF_TOKEN", "correct-horse"}, {"A", "b"}}},
                      {"command", {"x", "--token", "correct-horse"}},
                      {"nested", {{{"password", "correct-horse"}, {"max_tokens", 5}, {"token", nullptr}}}},
