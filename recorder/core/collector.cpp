@@ -29,18 +29,25 @@ Json::binary_t to_binary(const std::pair<std::uint64_t, std::uint64_t>& hash) {
   return bytes;
 }
 
-// The last element of an index tensor, as a length.
-std::uint64_t last_of(const Content& content) {
-  if (content.count == 0) return 0;
-  std::int64_t last = 0;
+// An element of an index tensor, as a length.
+std::uint64_t length_at(const Content& content, std::uint64_t place) {
+  std::int64_t length = 0;
   if (content.element_size == 4) {
     std::int32_t narrow;
-    std::memcpy(&narrow, content.data + (content.count - 1) * 4, 4);
-    last = narrow;
+    std::memcpy(&narrow, content.data + place * 4, 4);
+    length = narrow;
   } else if (content.element_size == 8) {
-    std::memcpy(&last, content.data + (content.count - 1) * 8, 8);
+    std::memcpy(&length, content.data + place * 8, 8);
   }
-  return last < 0 ? 0 : static_cast<std::uint64_t>(last);
+  return length < 0 ? 0 : static_cast<std::uint64_t>(length);
+}
+
+std::uint64_t first_of(const Content& content) {
+  return content.count == 0 ? 0 : length_at(content, 0);
+}
+
+std::uint64_t last_of(const Content& content) {
+  return content.count == 0 ? 0 : length_at(content, content.count - 1);
 }
 
 std::span<const std::byte> bytes_of(const std::vector<std::uint64_t>& numbers) {
@@ -133,7 +140,10 @@ void Collector::take_site(const Json& json) {
   site.function = json.at("function").get<std::string>();
   site.names = json.at("names").get<std::vector<std::string>>();
   const std::string role = json.at("role").get<std::string>();
-  site.role = role == "plan" ? Role::plan : role == "init" ? Role::init : role == "method" ? Role::method : Role::function;
+  site.role = role == "plan"     ? Role::plan
+              : role == "init"   ? Role::init
+              : role == "method" ? Role::method
+                                 : Role::function;
   Json record = json;
   record["record"] = "site";
   record["site"] = sites_.size();
@@ -193,7 +203,10 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
     if (is_there) {
       if (content.bounded_by >= 0 && static_cast<std::size_t>(content.bounded_by) < contents.size()) {
         const Content& bound = contents[static_cast<std::size_t>(content.bounded_by)];
-        if (bound.job != 0 && staging_.is_done(bound.job)) item.count = std::min(item.count, last_of(bound));
+        if (bound.job != 0 && staging_.is_done(bound.job)) {
+          item.count = std::min(item.count, last_of(bound));
+          item.from = std::min(item.count, first_of(bound));
+        }
       }
       bytes.back() = {content.data, item.count * content.element_size};
       item.hash = hash_of(bytes.back());
@@ -204,7 +217,8 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
     values.push_back(item);
   }
   if (!is_wanted || values.empty()) return {};
-  const bool has_budget = static_cast<double>(written_bytes_) < share_of_contents * static_cast<double>(options_.budget);
+  const bool has_budget =
+      static_cast<double>(written_bytes_) < share_of_contents * static_cast<double>(options_.budget);
   const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.site, values);
   const bool is_lost = !is_left_out && (!is_whole || !has_room || !has_budget);
   if (is_lost)
@@ -248,7 +262,12 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   ++site.calls;
   // What was made again under the plan before belongs before this one: readers pair runs with plans by their order.
   if (site.role == Role::plan || site.role == Role::init) take_repeats();
-  Group group{.form = form, .site = header.site, .sequence = header.sequence, .count = 1, .flags = header.flags, .values = std::move(values)};
+  Group group{.form = form,
+              .site = header.site,
+              .sequence = header.sequence,
+              .count = 1,
+              .flags = header.flags,
+              .values = std::move(values)};
   if (header.self != 0) {
     if (site.role == Role::init) wrappers_.erase(header.self);  // another object at the address of one that is gone
     Wrapper& wrapper = wrapper_of(header.self);
@@ -273,9 +292,8 @@ void Collector::take_raised(const EventHeader& header) {
   auto call = recent_.find(header.sequence);
   if (call == recent_.end()) {
     // Of a call that comes again: its count is taken with the window, into the same group.
-    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(), [&](const Repeated& r) {
-      return r.group.sequence == header.sequence;
-    });
+    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(),
+                                       [&](const Repeated& r) { return r.group.sequence == header.sequence; });
     if (repeated == repeated_.end()) {
       write({{"record", "raised"}, {"site", header.site}});
       return;
@@ -305,7 +323,8 @@ void Collector::take_replay(const EventHeader& header) {
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
   for (const CapturedCall& call : graph->second) {
-    Group group{.form = call.form, .site = call.site, .count = call.count, .sequences = sequences_, .is_replayed = true};
+    Group group{
+        .form = call.form, .site = call.site, .count = call.count, .sequences = sequences_, .is_replayed = true};
     // A call is traffic by the replay, not by the capture.
     group.flags = static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
     if (call.self != 0) {
@@ -322,8 +341,8 @@ void Collector::take_replay(const EventHeader& header) {
 }
 
 std::size_t Collector::add(Group group) {
-  std::vector<std::uint64_t> key{group.form, group.wrapper, group.plan, group.flags, group.is_replayed,
-                                 static_cast<std::uint64_t>(group.sequences)};
+  std::vector<std::uint64_t> key{group.form,  group.wrapper,     group.plan,
+                                 group.flags, group.is_replayed, static_cast<std::uint64_t>(group.sequences)};
   for (const Values& item : group.values) key.insert(key.end(), {item.hash.first, item.hash.second, item.count});
   const auto [found, is_new] = group_of_.try_emplace(hash_of(bytes_of(key)), groups_.size());
   if (is_new)
@@ -345,6 +364,7 @@ Json Collector::group_json(const Group& group) const {
   if (!group.addresses.empty()) json["addresses"] = group.addresses;
   for (const Values& item : group.values) {
     Json values = {{"tensor", item.tensor}, {"count", item.count}, {"state", item.state}};
+    if (item.from != 0) values["from"] = item.from;
     if (item.hash != Hash{}) values["hash"] = to_binary(item.hash);
     json["values"].push_back(std::move(values));
   }

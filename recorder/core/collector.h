@@ -76,7 +76,7 @@ class Collector {
   };
   struct Values {
     Hash hash{};
-    std::uint64_t count = 0;
+    std::uint64_t count = 0, from = 0;
     std::uint16_t tensor = 0;
     const char* state = "";  ///< "kept", "sampled_out", "lost"
   };

@@ -25,6 +25,7 @@ struct CallInContext {
   std::shared_ptr<const Call> plan;  ///< null: none is known
   std::shared_ptr<const Call> init;  ///< null: not recorded, which is usual
   bool has_plan_in_doubt = false;    ///< there was a plan, but perhaps not the right one
+  bool is_before_traffic = false;    ///< made while the engine started, as far as that is known
   bool has_neighbour = false;        ///< the other half of the binding's `beside` rule was seen
 };
 

@@ -384,6 +384,14 @@ class Attempt {
   std::string disagreement_;
 };
 
+// Those that are there, in a batch that was filled up with others.
+std::optional<std::int64_t> real_sequences(const Call& call, const Result<std::vector<std::int64_t>>& lengths) {
+  if (call.sequences || !lengths) return call.sequences;
+  const auto empty = std::count(lengths->begin(), lengths->end(), 0);
+  if (empty == 0) return {};
+  return static_cast<std::int64_t>(lengths->size()) - empty;
+}
+
 bool has_unnamed_arguments(const Binding& binding, const CallInContext& context) {
   const auto check = [&binding](const Call* call, const std::string& role) {
     if (call == nullptr) return false;
@@ -454,7 +462,7 @@ Hash128 shape_key(const CallInContext& context) {
   append(&call.signature->digest, sizeof call.signature->digest);
   append(&owners, sizeof owners);
   text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt),
-           static_cast<char>(context.has_neighbour)};
+           static_cast<char>(context.has_neighbour), static_cast<char>(context.is_before_traffic)};
   text += call.function + "\n" + call.module + "\n";
   for (const auto& [name, value] : call.arguments) {
     text += name;
@@ -463,7 +471,43 @@ Hash128 shape_key(const CallInContext& context) {
   return xxh3(text);
 }
 
-Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings) : bindings_(bindings) {
+Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context) {
+  const InputBinding* indptr = binding.sequences ? binding.input(binding.sequences->indptr) : nullptr;
+  if (indptr == nullptr) return fail("not_told", "{}: no lengths", binding.id);
+  const auto values_of = [&](const InputBinding& input) -> Result<std::vector<std::int64_t>> {
+    CW_TRY(const InputView view, make_view(input, binding, context));
+    if (!is_integer(view.dtype) || view.shape.size() != 1) return fail("not_told", "{}: no indices", input.name);
+    CW_TRY(const auto tensor, view.load());
+    return integers(*tensor);
+  };
+  std::int64_t page_size = 1;
+  for (const auto& [axis, expression] : binding.axes)
+    if (axis == "page_size")
+      if (const auto value = expression.evaluate(CallNames(binding, context)))
+        page_size = std::max<std::int64_t>(as_integer(*value).value_or(1), 1);
+
+  CW_TRY(const auto pages, values_of(*indptr));
+  std::vector<std::int64_t> last;
+  if (const InputBinding* input = binding.input(binding.sequences->last_page); input != nullptr && page_size > 1) {
+    CW_TRY(last, values_of(*input));
+  }
+  std::vector<std::int64_t> lengths;
+  for (std::size_t i = 1; i < pages.size(); ++i) {
+    const std::int64_t count = pages[i] - pages[i - 1];
+    const bool has_last = count > 0 && i <= last.size();
+    lengths.push_back(has_last ? (count - 1) * page_size + last[i - 1] : count * page_size);
+  }
+  return lengths;
+}
+
+bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths) {
+  if (!binding.sequences || binding.sequences->least == 0 || lengths.empty()) return false;
+  return std::all_of(lengths.begin(), lengths.end(),
+                     [&binding](std::int64_t length) { return length < binding.sequences->least; });
+}
+
+Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings, BinderOptions options)
+    : bindings_(bindings), options_(options) {
   targets_.reserve(definitions.size());
   for (const Definition& definition : definitions) {
     const auto binding = bindings.find(definition);
@@ -498,8 +542,14 @@ BindResult Binder::bind(const CallInContext& context) const {
     return {{},
             Rejection{"captured_in_cuda_graph",
                       "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
+  if (context.is_before_traffic && !options_.includes_suspicious)
+    return {{},
+            Rejection{"before_traffic",
+                      "made while the engine started, before its first request; --include-suspicious takes them"}};
   if (call.status == CallStatus::dummy)
     return {{}, Rejection{"not_traffic", "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
+  if (context.plan && context.plan->status == CallStatus::dummy)
+    return {{}, Rejection{"not_traffic", "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
   const auto found = by_function_.find(call.function);
   if (found == by_function_.end())
     return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
@@ -532,6 +582,15 @@ BindResult Binder::bind(const CallInContext& context) const {
       const auto applies = binding.only_if->evaluate(CallNames(binding, context));
       if (!applies || !truth(*applies)) continue;
     }
+    const auto lengths = lengths_of(binding, context);
+    const bool is_dummy = lengths && is_dummy_batch(binding, *lengths);
+    if (is_dummy && !options_.includes_suspicious) {
+      rejected = Rejection{"suspicious_dummy",
+                           fmt::format("no sequence has the {} tokens that each has which an engine decodes: a dummy "
+                                       "of a warm-up or a capture; --include-suspicious takes them",
+                                       binding.sequences->least)};
+      continue;
+    }
     Inputs inputs;
     for (const InputBinding& input : binding.inputs)
       if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
@@ -545,10 +604,13 @@ BindResult Binder::bind(const CallInContext& context) const {
         }
         continue;
       }
-      if (auto failed = attempt.finish())
+      if (auto failed = attempt.finish()) {
         rejected = std::move(failed);
-      else
-        result.observations.push_back(attempt.take());
+        continue;
+      }
+      Observation& observation = result.observations.emplace_back(attempt.take());
+      observation.is_suspicious = is_dummy || context.is_before_traffic;
+      observation.sequences = real_sequences(call, lengths);
     }
   }
   if (result.observations.empty()) {

@@ -41,18 +41,20 @@ struct ObservedInput {
 
 struct Observation {
   const Target* target = nullptr;
-  std::vector<std::int64_t> axes;     ///< as definition->axes, const ones included
-  std::vector<ObservedInput> inputs;  ///< as definition->inputs
-  std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
-  CallInContext context;              ///< keeps alive what the inputs' loaders read from
+  std::vector<std::int64_t> axes;         ///< as definition->axes, const ones included
+  std::vector<ObservedInput> inputs;      ///< as definition->inputs
+  std::vector<std::string> derived;       ///< what no record held: names of scalars and assumptions
+  CallInContext context;                  ///< keeps alive what the inputs' loaders read from
+  std::optional<std::int64_t> sequences;  ///< real ones, where a batch was filled up; nothing: all, or not known
+  bool is_suspicious = false;             ///< no traffic, by its looks; only with BinderOptions::includes_suspicious
   /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be unknown_extent, some
   /// values cannot be loaded, and it makes no workload. The codes of is_not_kept().
   std::optional<Rejection> unseen;
 };
 
-// Codes: captured_in_cuda_graph, plan_missing, plan_in_doubt, no_definition_fits,
-// no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype, scalar_unknown,
-// structure, constraint, unnamed_arguments, and the codes of reading files.
+// Codes: captured_in_cuda_graph, not_traffic, suspicious_dummy, before_traffic, plan_missing, plan_in_doubt,
+// no_definition_fits, no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype,
+// scalar_unknown, structure, constraint, unnamed_arguments, and the codes of reading files.
 
 struct BindResult {
   std::vector<Observation> observations;
@@ -62,10 +64,21 @@ struct BindResult {
 /// Hash of all that a call's record says but its tensors' values, its time and its place in the order.
 Hash128 shape_key(const CallInContext& context);
 
+/// How many tokens each sequence of a call's batch has, as far as its binding and its plan tell. Error codes: those of
+/// make_view() and of reading tensors; "not_told".
+Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context);
+
+/// Whether a batch with these lengths is no traffic: none has as many tokens as each one that an engine decodes.
+bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths);
+
+struct BinderOptions {
+  bool includes_suspicious = false;  ///< observations also of calls that are no traffic by their looks
+};
+
 class Binder {
  public:
   /// `definitions` and `bindings` must outlive the binder. Definitions without a binding are left out.
-  Binder(const std::vector<Definition>& definitions, const BindingSet& bindings);
+  Binder(const std::vector<Definition>& definitions, const BindingSet& bindings, BinderOptions options = {});
 
   /// Binds a call to every definition it fits. Const, and safe from several threads.
   BindResult bind(const CallInContext& context) const;
@@ -79,6 +92,7 @@ class Binder {
 
  private:
   const BindingSet& bindings_;
+  const BinderOptions options_;
   std::vector<Target> targets_;
   struct FunctionTargets {
     std::vector<const Target*> targets;  ///< grouped by binding

@@ -43,11 +43,18 @@ std::int64_t parse_number(std::string_view text) {
 Transform parse_transform(const std::string& text) {
   using Kind = Transform::Kind;
   static const std::map<std::string, Kind> kinds{
-      {"kv_half", Kind::kv_half},           {"first", Kind::first},
-      {"drop_axis", Kind::drop_axis},       {"slice_last", Kind::slice_last},
-      {"flatten_rows", Kind::flatten_rows}, {"split_last", Kind::split_last},
-      {"unpack_fp4", Kind::unpack_fp4},     {"last_page_len", Kind::last_page_len},
-      {"expert_ids", Kind::expert_ids},     {"broadcast", Kind::broadcast},
+      {"kv_half", Kind::kv_half},
+      {"first", Kind::first},
+      {"slice", Kind::slice},
+      {"rebase", Kind::rebase},
+      {"drop_axis", Kind::drop_axis},
+      {"slice_last", Kind::slice_last},
+      {"flatten_rows", Kind::flatten_rows},
+      {"split_last", Kind::split_last},
+      {"unpack_fp4", Kind::unpack_fp4},
+      {"last_page_len", Kind::last_page_len},
+      {"expert_ids", Kind::expert_ids},
+      {"broadcast", Kind::broadcast},
   };
   const std::size_t space = text.find(' ');
   const auto kind = kinds.find(text.substr(0, space));
@@ -72,6 +79,15 @@ Transform parse_transform(const std::string& text) {
     case Kind::broadcast:
       transform.argument = parse_expression(argument);
       break;
+    case Kind::slice: {
+      constexpr std::string_view between = " to ";
+      const std::size_t middle = argument.find(between);
+      if (middle == std::string::npos) throw Invalid{"'" + text + "' needs two places: slice A to B"};
+      transform.argument = parse_expression(argument.substr(0, middle));
+      transform.second_argument = parse_expression(argument.substr(middle + between.size()));
+      break;
+    }
+    case Kind::rebase:
     case Kind::flatten_rows:
     case Kind::unpack_fp4:
     case Kind::expert_ids:
@@ -121,7 +137,8 @@ Check parse_check(const YAML::Node& node) {
   check.last_page = node["last_page"].as<std::string>("");
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
-  const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths;
+  const bool wants_other =
+      check.kind == Kind::lengths || check.kind == Kind::causal_lengths || check.kind == Kind::last_page_len;
   const bool wants_limit =
       check.kind == Kind::indices || check.kind == Kind::indices_or_pad || check.kind == Kind::last_page_len;
   if (wants_other == check.other.empty() || wants_limit != check.limit.has_value())
@@ -133,9 +150,9 @@ Check parse_check(const YAML::Node& node) {
 }
 
 Binding parse_binding(const YAML::Node& node) {
-  allow_only(node, {"id",        "op_type", "needs",  "lacks",  "apis",       "unbindable", "note",
-                    "function",  "plan",    "init",   "module", "positional", "inputs",     "axes",
-                    "constants", "only_if", "reject", "checks", "assume",     "pools",      "beside"});
+  allow_only(node, {"id",     "op_type", "needs",  "lacks",      "apis",   "unbindable", "note",      "function",
+                    "plan",   "init",    "module", "positional", "inputs", "axes",       "constants", "only_if",
+                    "reject", "checks",  "assume", "pools",      "beside", "sequences"});
   Binding binding;
   binding.id = node["id"].as<std::string>();
   binding.op_type = node["op_type"].as<std::string>();
@@ -159,7 +176,8 @@ Binding parse_binding(const YAML::Node& node) {
     }
   }
   for (const auto& axis : node["axes"])
-    binding.axes.emplace_back(axis.first.as<std::string>(), parse_expression(axis.second.as<std::string>()));
+    for (const std::string& expression : strings(axis.second))
+      binding.axes.emplace_back(axis.first.as<std::string>(), parse_expression(expression));
   for (const auto& constant : node["constants"]) {
     allow_only(constant.second, {"name", "reference"});
     const bool in_reference = static_cast<bool>(constant.second["reference"]);
@@ -170,6 +188,11 @@ Binding parse_binding(const YAML::Node& node) {
   for (const auto& rule : node["reject"]) {
     allow_only(rule, {"when", "reason"});
     binding.exclusions.push_back({parse_expression(rule["when"].as<std::string>()), rule["reason"].as<std::string>()});
+  }
+  if (const YAML::Node sequences = node["sequences"]) {
+    allow_only(sequences, {"indptr", "last_page", "least"});
+    binding.sequences = Sequences{sequences["indptr"].as<std::string>(), sequences["last_page"].as<std::string>(""),
+                                  sequences["least"].as<std::int64_t>(0)};
   }
   for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
   for (const auto& assumption : node["assume"]) {

@@ -23,6 +23,8 @@ struct Transform {
   enum class Kind {
     kv_half,        ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
     first,          ///< the first N entries of axis 0
+    slice,          ///< entries A to B of axis 0: `slice A to B`
+    rebase,         ///< every entry less the first: of an indptr cut out of another
     drop_axis,      ///< axis I away, which must have extent 1; nothing to do when the rank is R already
     slice_last,     ///< entries A to B of the last axis
     flatten_rows,   ///< [a, b, d] -> [a * b, d]
@@ -35,7 +37,7 @@ struct Transform {
   Kind kind;
   std::int64_t first_number = 0;
   std::int64_t second_number = 0;
-  std::optional<Expression> argument;
+  std::optional<Expression> argument, second_argument;
 };
 
 struct InputBinding {
@@ -55,14 +57,14 @@ struct Check {
     indptr,          ///< starts at 0 and never falls
     indices,         ///< every entry in 0 … limit - 1
     indices_or_pad,  ///< the same, or -1
-    last_page_len,   ///< every entry in 1 … page size
+    last_page_len,   ///< every entry in 1 … page size; of a sequence without a page, which fills a batch up, also 0
     one_each,        ///< 0, 1, 2, …: one query a sequence
     lengths,         ///< equals the differences of an indptr
     causal_lengths,  ///< as many keys as queries at least, for every sequence
   };
   Kind kind;
   std::string subject;              ///< an input, or a dotted name
-  std::string other;                ///< lengths, causal_lengths: the second index tensor
+  std::string other;                ///< last_page_len, lengths, causal_lengths: the second index tensor
   std::string last_page;            ///< causal_lengths: the input with the entries of last pages
   std::optional<Expression> limit;  ///< indices, last_page_len
 };
@@ -86,6 +88,12 @@ struct Beside {
   Expression when;                      ///< of the call itself
   std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
+};
+
+/// Inputs that tell the lengths of a batch's sequences, in tokens.
+struct Sequences {
+  std::string indptr, last_page;
+  std::int64_t least = 0;  ///< tokens of each one that is traffic; 0: any
 };
 
 /// Which pages of a pool are used: the values of an index tensor, each covering `per` entries.
@@ -114,10 +122,11 @@ struct Binding {
   std::string module_contains;                                 ///< tells apart functions of one name
   std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
   std::vector<InputBinding> inputs;
-  std::vector<std::pair<std::string, Expression>> axes;  ///< axes that scalars hold
+  std::vector<std::pair<std::string, Expression>> axes;  ///< what scalars say of axes; an axis may come several times
   std::vector<NamedConstant> constants;
   std::optional<Expression> only_if;
   std::vector<Exclusion> exclusions;
+  std::optional<Sequences> sequences;
   std::vector<Check> checks;
   std::vector<Assumption> assumptions;
   std::vector<PoolAxis> pools;

@@ -11,7 +11,7 @@ namespace cw {
 /// What a check looks at; which of it depends on the kind.
 struct CheckedValues {
   const DenseTensor& subject;
-  const DenseTensor* other;          ///< lengths, causal_lengths: the second index tensor
+  const DenseTensor* other;          ///< last_page_len, lengths, causal_lengths: the second index tensor
   const DenseTensor* last_page_len;  ///< causal_lengths: entries of each last page; null: pages are full
   std::int64_t limit;                ///< indices, last_page_len: the bound
   std::int64_t page_size;            ///< lengths, causal_lengths

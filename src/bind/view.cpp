@@ -97,6 +97,10 @@ class Builder {
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
+      case Kind::slice:
+        return slice(*step.argument, *step.second_argument);
+      case Kind::rebase:
+        return rebase();
       case Kind::drop_axis:
         return drop_axis(step.first_number, step.second_number);
       case Kind::slice_last:
@@ -195,6 +199,35 @@ class Builder {
     } else {
       view_ = pick(std::move(*view_), std::move(shape), [](std::uint64_t i) { return i; });
     }
+    return {};
+  }
+
+  Result<void> slice(const Expression& begin_of, const Expression& end_of) {
+    const auto begin = number(begin_of);
+    if (!begin && is_not_kept(begin.error().code)) return first_as_told(begin.error());
+    CW_CHECK(begin);
+    CW_CHECK(first(end_of));
+    if (*begin == 0 || view_->shape.empty() || view_->shape[0] == unknown_extent) return {};
+    if (*begin > view_->shape[0])
+      return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(), *begin,
+                         to_string(view_->shape));
+    Shape shape = view_->shape;
+    shape[0] -= *begin;
+    const std::uint64_t before = static_cast<std::uint64_t>(*begin) * product(Shape(shape.begin() + 1, shape.end()));
+    view_ = pick(std::move(*view_), std::move(shape), [before](std::uint64_t i) { return before + i; });
+    return {};
+  }
+
+  Result<void> rebase() {
+    view_->load = [load = std::move(view_->load)]() -> Loaded {
+      CW_TRY(const auto before, load());
+      if (!is_integer(before->dtype)) return before;  // the checks say so
+      std::vector<std::int64_t> values = integers(*before);
+      if (values.empty() || values[0] == 0) return before;
+      const std::int64_t first = values[0];
+      for (std::int64_t& value : values) value -= first;
+      return share(from_integers(before->dtype, before->shape, values));
+    };
     return {};
   }
 

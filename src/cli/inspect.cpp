@@ -202,9 +202,14 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   const Binder binder(dataset.definitions, *bindings);
   ProgressLine progress(common.is_quiet);
   SurveyOptions options{
-      .policy = {}, .selected = {}, .reads_everything = true, .progress = [&](std::size_t done) {
-        progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators((*capture)->size())));
-      }};
+      .policy = {},
+      .selected = {},
+      .reads_everything = true,
+      .progress =
+          [&](std::size_t done) {
+            progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators((*capture)->size())));
+          },
+      .is_whole = true};
   Survey result = survey(**capture, *bindings, binder, options);
   progress.clear();
   if (common.is_json) {

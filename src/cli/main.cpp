@@ -61,6 +61,8 @@ void add_selection(CLI::App* command, SanitizeOptions& options) {
           one_of<PoolSize>({{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
       ->default_str("used")
       ->type_name("used|pool|compact");
+  command->add_flag("--include-suspicious", options.includes_suspicious,
+                    "Also calls that look like an engine's\nwarm-up; they are marked");
   command->add_option("--keep-values", options.policy.keep_values, "Store these inputs' values too")
       ->type_name("INPUT");
   command

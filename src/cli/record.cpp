@@ -2,6 +2,7 @@
 #include <set>
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "base/console.h"
@@ -22,7 +23,7 @@ std::set<std::string> recordings_in(const fs::path& folder) {
 
 // What came into the folder, and what to do with it.
 std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
-                                const cw::ExitStatus& status) {
+                                const std::vector<std::string>& only, const cw::ExitStatus& status) {
   std::size_t files = 0;
   std::uint64_t bytes = 0;
   for (const std::string& name : recordings_in(folder)) {
@@ -32,6 +33,12 @@ std::string describe_recordings(const fs::path& folder, const std::set<std::stri
     bytes += fs::file_size(folder / name, error);
   }
   const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
+  if (files == 0 && !only.empty())
+    return wrap(
+        fmt::format("collect-workloads: {}nothing was recorded: no process called {}, which --only names; names "
+                    "are as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
+                    ended, fmt::join(only, ", ")),
+        80, "");
   if (files == 0) return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
   return fmt::format(
       "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
@@ -80,7 +87,7 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const auto status = run_in_foreground(command);
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, *status));
+  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, arguments.only, *status));
   end_like(*status);
 }
 

@@ -16,6 +16,21 @@ bool is_shown(const DefinitionOutcome& definition, const std::vector<std::string
   return definition.calls > 0 || std::find(names.begin(), names.end(), definition.definition->name) != names.end();
 }
 
+// Calls that no binding reads.
+std::string describe_unread(const Survey& survey) {
+  std::uint64_t calls = 0;
+  std::vector<std::string> functions;
+  for (const auto& [function, counts] : survey.functions) {
+    if (counts.skipped == 0) continue;
+    calls += counts.skipped;
+    functions.push_back(fmt::format("{} ({})", function, with_separators(counts.skipped)));
+  }
+  if (calls == 0) return "";
+  return "\n" + wrap(fmt::format("{} calls of functions that no binding reads: {}", with_separators(calls),
+                                 fmt::join(functions, ", ")),
+                     80, "  ");
+}
+
 }  // namespace
 
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown) {
@@ -50,6 +65,7 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
                              status.empty() ? "" : ": ", status),
                  80, std::string(32, ' '));
   if (silent > 0) text += fmt::format("{:32}(no calls for {} other definitions)\n", "", silent);
+  text += describe_unread(survey);
   const std::string rejected = describe_tally(survey.tally, false);
   if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;
   return text;

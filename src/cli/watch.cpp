@@ -16,7 +16,10 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   if (const auto made = make_private_directories(arguments.dumps); !made) return report(made.error());
   ProgressLine progress(common.is_quiet);
   if (!common.is_quiet && !common.is_json)
-    print(stderr, fmt::format("Watching {}; Ctrl-C ends it and writes the workloads\n", arguments.dumps.string()));
+    print(stderr,
+          fmt::format(
+              "Watching {}; Ctrl-C ends it and writes the workloads\n{}", arguments.dumps.string(),
+              arguments.keeps_dumps ? "" : "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n"));
   // What comes first tells what it will be.
   std::error_code ignored;
   const auto begun = std::chrono::steady_clock::now();

@@ -17,7 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto tick = std::chrono::milliseconds(20);
-constexpr std::uint64_t least_free = 512 << 20;       // the disk is full before it is full
+constexpr std::uint64_t least_free = 512 << 20;        // the disk is full before it is full
+constexpr auto rest_limit = std::chrono::minutes(10);  // for calls of before the traffic
+constexpr auto recorder_window = std::chrono::milliseconds(500);
 constexpr auto idle_limit = std::chrono::seconds(1);  // of a frozen engine, with nothing left to deal with
 
 std::uint64_t free_space(const std::filesystem::path& path) {
@@ -123,6 +125,8 @@ class CollectRun {
     CW_TRY(log_, RequestLog::open(options_.checkpoint / "requests"));
     resumed_from_ = log_->done();
     control_.sent_twice = log_->sent_twice();
+    CW_CHECK(deal_with_the_rest());  // of an interrupted run: traffic
+    watcher_->set_starting(true);
     const auto begin = started_ = Clock::now();
     CW_TRY(auto engine, Engine::start(options_.engine));
     engine_.emplace(std::move(engine));
@@ -139,6 +143,10 @@ class CollectRun {
       return {};
     }));
     outcome_.ready_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    // What it has called up to now is no traffic; the recorder writes it within a part of a second.
+    std::this_thread::sleep_for(recorder_window);
+    CW_CHECK(deal_with_the_rest());
+    watcher_->set_starting(false);
     observer_.ready(outcome_.ready_seconds);
     const auto info = http_get(options_.engine.url + "/server_info", std::chrono::seconds(5), largest_information);
     if (info && info->status == 200)
@@ -241,6 +249,17 @@ class CollectRun {
     }
     disk_ = watcher_->disk() + foreign_disk_;
     outcome_.peak_disk = std::max(outcome_.peak_disk, disk_);
+  }
+
+  // All that was called up to now, before the traffic that is to come.
+  Result<void> deal_with_the_rest() {
+    const auto limit = Clock::now() + rest_limit;
+    while (stop_signal() == 0 && Clock::now() < limit) {
+      CW_TRY(const Polled polled, watcher_->poll(Clock::now() + watch_slice));
+      if (polled.has_read_all && polled.has_taken_all) break;
+      save_now_and_then();
+    }
+    return {};
   }
 
   // One slice. Dumps that cannot be followed any more end the run, with what it has.

@@ -405,8 +405,6 @@ class Merger {
       Entry entry;
       for (std::size_t i = 0; i < axes; ++i) entry.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
       records.emplace_back(record);
-      take_text(record);
-      take_place(record);
       for (const auto& [capture, frequency] : calls[id_of(record)])
         entry.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
       entries.push_back(std::move(entry));

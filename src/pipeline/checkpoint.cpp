@@ -68,7 +68,10 @@ Entry to_entry(const Json& json, const Definition& definition) {
   Entry entry{.key = to_key(json.at("key").get<std::string>())};
   json.at("axes").get_to(entry.var_axes);
   json.at("seen").get_to(entry.seen);
-  json.at("derived").get_to(entry.derived);
+  json.at("derived").get_to(entry.notes.derived);
+  if (const auto sequences = json.at("sequences").get<std::int64_t>(); sequences >= 0)
+    entry.notes.sequences = sequences;
+  json.at("suspicious").get_to(entry.notes.is_suspicious);
   json.at("capture_warmup").get_to(entry.is_capture_warmup);
   std::size_t axes = 0;
   for (const Axis& axis : definition.axes) axes += !axis.constant;
@@ -131,7 +134,9 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
       Json item = {{"key", to_text(entry.key)},
                    {"axes", entry.var_axes},
                    {"seen", entry.seen},
-                   {"derived", entry.derived},
+                   {"derived", entry.notes.derived},
+                   {"sequences", entry.notes.sequences.value_or(-1)},
+                   {"suspicious", entry.notes.is_suspicious},
                    {"capture_warmup", is_capture_warmup}};
       if (const Workload* workload = stash.find(&target, entry.key); workload != nullptr && written) {
         auto line = stored_line(&target, entry.key, *workload);

@@ -23,6 +23,7 @@ Json options_json(const SanitizeOptions& options) {
                {"num_samples", options.num_samples},
                {"num_pages", name(options.policy.pool_size)},
                {"keep_values", options.policy.keep_values}};
+  if (options.includes_suspicious) json["include_suspicious"] = true;
   if (options.policy.random_below) json["random_below"] = *options.policy.random_below;
   return json;
 }
@@ -70,7 +71,9 @@ Json definitions_json(const SanitizeOutcome& outcome) {
     Json kept = Json::array();
     for (const KeptWorkload& workload : definition.kept) {
       Json item = {{"uuid", workload.id}, {"seen", workload.seen}};
-      if (!workload.derived.empty()) item["derived"] = workload.derived;
+      if (!workload.notes.derived.empty()) item["derived"] = workload.notes.derived;
+      if (workload.notes.sequences) item["sequences"] = *workload.notes.sequences;
+      if (workload.notes.is_suspicious) item["suspicious"] = true;
       if (workload.is_capture_warmup) item["capture_warmup"] = true;
       item["stands_for"] = workload.stands_for;
       kept.push_back(std::move(item));

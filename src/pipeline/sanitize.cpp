@@ -33,7 +33,7 @@ class Sanitizer::Work {
         dataset_(dataset),
         bindings_(bindings),
         options_(options),
-        binder_(dataset.definitions, bindings) {
+        binder_(dataset.definitions, bindings, {.includes_suspicious = options.includes_suspicious}) {
     // Of what is stashed a good part may turn out rarer than the rest: four times what is selected leaves room.
     if (source == Source::vanishing)
       stash_.emplace(options.selection == Selection::all ? std::numeric_limits<std::size_t>::max()
@@ -49,7 +49,8 @@ class Sanitizer::Work {
     survey_options_ = {.policy = options_.policy,
                        .selected = {chosen_.begin(), chosen_.end()},
                        .progress = options_.progress,
-                       .slowness = options_.slowness};
+                       .slowness = options_.slowness,
+                       .is_whole = !stash_};
     if (stash_)
       survey_options_.on_distinct = [this](const CallInContext& context, const Target& target, const Hash128& key) {
         for (const Observation& observation : binder_.bind(context).observations) {
@@ -74,6 +75,7 @@ class Sanitizer::Work {
   }
 
   bool advance(Deadline deadline) { return surveyor_->advance(deadline); }
+  void set_starting(bool is_starting) { surveyor_->set_starting(is_starting); }
 
   std::vector<Progress> progress() const {
     std::vector<Progress> all;
@@ -240,7 +242,7 @@ class Sanitizer::Work {
       const bool is_new = known == existing.end() && !is_stored;
       const bool lacks_blob = is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
       outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, entry.stands_for, is_new,
-                              entry.is_capture_warmup, entry.derived});
+                              entry.is_capture_warmup, entry.notes});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),
                                   "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
@@ -289,6 +291,10 @@ Result<void> Sanitizer::save(Checkpoint& checkpoint, const Json& more) const {
 
 bool Sanitizer::advance(Deadline deadline) {
   return work_->advance(deadline);
+}
+
+void Sanitizer::set_starting(bool is_starting) {
+  work_->set_starting(is_starting);
 }
 
 std::vector<Progress> Sanitizer::progress() const {

@@ -19,6 +19,7 @@ struct SanitizeOptions {
   std::size_t num_samples = 64;               ///< at most so many workloads a definition (Selection::diverse)
   std::vector<std::string> definition_names;  ///< empty: all
   std::vector<std::string> op_types;          ///< empty: all
+  bool includes_suspicious = false;           ///< also calls that are no traffic by their looks
   bool is_dry_run = false;                    ///< writes nothing
   Json provenance;                            ///< how the capture was made, for collection.json; null: not known
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
@@ -32,7 +33,7 @@ struct KeptWorkload {
   std::uint64_t stands_for = 0;  ///< calls that it represents; those of all kept add up to the definition's
   bool is_new = false;           ///< not in the dataset before
   bool is_capture_warmup = false;
-  std::vector<std::string> derived;
+  EntryNotes notes;
 };
 
 struct DefinitionOutcome {
@@ -92,6 +93,8 @@ class Sanitizer {
 
   /// Takes what the capture has got since; until `deadline`. Whether that was all.
   bool advance(Deadline deadline = Deadline::max());
+  /// As Surveyor::set_starting().
+  void set_starting(bool is_starting);
   std::vector<Progress> progress() const;  ///< of the definitions asked for
   std::uint64_t calls() const;
   /// Error codes: "disk_full", "locked", and those of writing.

@@ -11,6 +11,7 @@
 
 #include <tbb/parallel_pipeline.h>
 
+#include "pipeline/startup.h"
 #include "workload/stash.h"
 
 namespace cw {
@@ -25,7 +26,7 @@ constexpr std::chrono::milliseconds batch_time{4};
 
 struct BoundWorkload {
   const Target* target;
-  std::vector<std::string> derived;
+  EntryNotes notes;
   Workload workload;
   Hash128 key;
 };
@@ -33,6 +34,7 @@ struct BoundWorkload {
 // A call that fits, without the values that make a workload.
 struct FittingCall {
   const Target* target;
+  std::optional<std::int64_t> sequences;
   std::vector<std::int64_t> axes;
   Rejection unseen;
 };
@@ -76,6 +78,7 @@ class OutcomeCache {
 
 struct Batch {
   std::size_t begin = 0, end = 0;
+  bool is_starting = false;
   std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, nobody binds it
   std::vector<CallInContext> ready;
   std::vector<BoundCall> bound;
@@ -114,7 +117,11 @@ bool is_grouped(std::string_view reason) {
 class Surveyor::Run {
  public:
   Run(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options)
-      : capture_(capture), binder_(binder), options_(options), association_(bindings) {}
+      : capture_(capture), binder_(binder), options_(options), association_(bindings) {
+    if (options.is_whole) startup_ = ends_of_startup(capture, bindings);
+  }
+
+  void set_starting(bool is_starting) { is_starting_ = is_starting; }
 
   bool advance(Deadline deadline) {
     deadline_ = deadline;
@@ -164,6 +171,7 @@ class Surveyor::Run {
     }
     auto batch = std::make_shared<Batch>();
     batch->begin = next_;
+    batch->is_starting = is_starting_;
     next_ = batch->end = std::min(next_ + next_batch_size(), capture_.size());
     return batch;
   }
@@ -225,7 +233,14 @@ class Surveyor::Run {
         association_.add(*call, batch->ready);
       }
     }
+    for (CallInContext& context : batch->ready)
+      context.is_before_traffic = batch->is_starting || is_in_startup(*context.call);
     return batch;
+  }
+
+  bool is_in_startup(const Call& call) const {
+    const auto end = startup_.find({call.wrapper.folder, call.wrapper.process, 0});
+    return end != startup_.end() && call.order < end->second;
   }
 
   BatchPtr bind(BatchPtr batch) const {
@@ -261,8 +276,8 @@ class Surveyor::Run {
         continue;
       }
       if (observation.unseen) {
-        outcome->fitting.push_back(
-            {observation.target, known_axes(observation, options_.policy), std::move(*observation.unseen)});
+        outcome->fitting.push_back({observation.target, observation.sequences, known_axes(observation, options_.policy),
+                                    std::move(*observation.unseen)});
         continue;
       }
       auto workload = make_workload(observation, options_.policy);
@@ -272,7 +287,10 @@ class Surveyor::Run {
       }
       const Hash128 key = content_key(*workload);
       workload->inputs.clear();  // values are read again for what is selected
-      outcome->workloads.push_back({observation.target, std::move(observation.derived), std::move(*workload), key});
+      outcome->workloads.push_back({observation.target,
+                                    {std::move(observation.derived), observation.sequences, observation.is_suspicious},
+                                    std::move(*workload),
+                                    key});
     }
     return outcome;
   }
@@ -314,10 +332,11 @@ class Surveyor::Run {
   }
 
   // Counts of a call that fits, with values or without.
-  DefinitionCounts& count_fitting(const Target& target, const std::vector<std::int64_t>& axes, const Call& call) {
+  DefinitionCounts& count_fitting(const Target& target, const std::vector<std::int64_t>& axes,
+                                  std::optional<std::int64_t> sequences, const Call& call) {
     DefinitionCounts& counts = survey_.definitions[&target];
     counts.calls += call.count;
-    if (is_padded(call, *target.definition, axes)) counts.padded += call.count;
+    if (is_padded(sequences, *target.definition, axes)) counts.padded += call.count;
 
     const Extents extents = var_extents(*target.definition, axes);
     if (counts.distribution.var_axes.empty()) counts.distribution = empty_distribution(target);
@@ -333,10 +352,11 @@ class Surveyor::Run {
   }
 
   // Whether the batch was filled up with sequences that are none.
-  static bool is_padded(const Call& call, const Definition& definition, const std::vector<std::int64_t>& axes) {
-    if (!call.sequences) return false;
+  static bool is_padded(std::optional<std::int64_t> sequences, const Definition& definition,
+                        const std::vector<std::int64_t>& axes) {
+    if (!sequences) return false;
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
-      if (definition.axes[i].name == "batch_size") return axes[i] > *call.sequences;
+      if (definition.axes[i].name == "batch_size") return axes[i] > *sequences;
     return false;
   }
 
@@ -356,16 +376,16 @@ class Surveyor::Run {
     (outcome.is_sampled() ? counts.sampled : outcome.workloads.empty() ? counts.rejected : counts.bound) += call.count;
     for (const BoundWorkload& workload : outcome.workloads) {
       const std::vector<std::int64_t>& axes = workload.workload.axes;
-      DefinitionCounts& definition = count_fitting(*workload.target, axes, call);
-      for (const std::string& name : workload.derived) definition.derived[name] += call.count;
+      DefinitionCounts& definition = count_fitting(*workload.target, axes, workload.notes.sequences, call);
+      for (const std::string& name : workload.notes.derived) definition.derived[name] += call.count;
       if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
         definition.calls_at_last_cell = definition.calls;
-      const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.derived,
+      const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.notes,
                                                   origin_of(bound.context), call.count);
       if (is_first && options_.on_distinct) options_.on_distinct(bound.context, *workload.target, workload.key);
     }
     for (const FittingCall& fitting : outcome.fitting)
-      count_fitting(*fitting.target, fitting.axes, call).unseen[fitting.unseen.reason] += call.count;
+      count_fitting(*fitting.target, fitting.axes, fitting.sequences, call).unseen[fitting.unseen.reason] += call.count;
     tally_rejection(call, outcome);
   }
 
@@ -385,6 +405,8 @@ class Surveyor::Run {
   mutable OutcomeCache cache_;
   Survey survey_;
   std::size_t next_ = 0;
+  std::map<WrapperId, std::size_t> startup_;
+  bool is_starting_ = false;
   Deadline deadline_ = Deadline::max();
   mutable std::atomic<std::int64_t> nanoseconds_a_call_ = 0;  ///< 0: not known yet
 };
@@ -406,6 +428,10 @@ Surveyor::~Surveyor() = default;
 
 bool Surveyor::advance(Deadline deadline) {
   return run_->advance(deadline);
+}
+
+void Surveyor::set_starting(bool is_starting) {
+  run_->set_starting(is_starting);
 }
 
 void Surveyor::restore(Survey survey) {

@@ -23,6 +23,7 @@ struct SurveyOptions {
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
   std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
+  bool is_whole = false;  ///< the capture does not grow: where its engines' start ends is looked for in it
   /// Told of every distinct workload when it is first seen, while its calls can still be read.
   std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
@@ -80,6 +81,9 @@ class Surveyor {
   ~Surveyor();
   /// Whether all that the capture holds were taken.
   bool advance(Deadline deadline = Deadline::max());
+  /// Whether calls that are taken from now on are made while an engine starts, and so no traffic. At first they are
+  /// not.
+  void set_starting(bool is_starting);
   /// Goes on from what an earlier process saw of the same collection; before the first advance().
   void restore(Survey survey);
   /// What was seen up to now.

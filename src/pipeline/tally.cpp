@@ -40,10 +40,28 @@ constexpr std::array errors{
     "record_malformed",
 };
 constexpr std::array warnings{
-    "captured_in_cuda_graph", "call_unfinished", "plan_missing",        "plan_in_doubt", "order_in_doubt",
-    "scalar_unknown",         "input_missing",   "input_shape",         "dtype",         "unnamed_arguments",
-    "capture_warmup",         "no_binding",      "existing_unreadable", "axes_unknown",  "other_half_missing",
-    "calls_missing",          "events_lost",     "calls_over_budget",   "values_lost",   "values_in_graph",
+    "captured_in_cuda_graph",
+    "call_unfinished",
+    "plan_missing",
+    "plan_in_doubt",
+    "order_in_doubt",
+    "scalar_unknown",
+    "input_missing",
+    "input_shape",
+    "dtype",
+    "unnamed_arguments",
+    "capture_warmup",
+    "no_binding",
+    "existing_unreadable",
+    "axes_unknown",
+    "other_half_missing",
+    "suspicious_dummy",
+    "before_traffic",
+    "calls_missing",
+    "events_lost",
+    "calls_over_budget",
+    "values_lost",
+    "values_in_graph",
 };
 
 template <typename List>

@@ -75,6 +75,10 @@ Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupte
   }
 }
 
+void Watcher::set_starting(bool is_starting) {
+  sanitizer_->set_starting(is_starting);
+}
+
 void Watcher::keep_the_rest() {
   keeps_rest_ = true;
   live_->keep_the_rest();

@@ -52,6 +52,8 @@ class Watcher {
   /// Deals with what was completed since the last time, until `deadline`: what one call and the folder's listing take
   /// may come on top.
   Result<Polled> poll(Deadline deadline = Deadline::max());
+  /// Whether the engine is starting: calls that are dealt with meanwhile are no traffic.
+  void set_starting(bool is_starting);
   /// The writers have ended: deals with the rest, likewise.
   Result<Polled> drain(Deadline deadline = Deadline::max());
   /// The same to the end, with `pause` between slices. Once `is_interrupted`, for a second in all at most: who has

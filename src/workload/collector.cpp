@@ -10,8 +10,8 @@ Origin origin_of(const CallInContext& context) {
   return {position(context.call), position(context.plan), position(context.init)};
 }
 
-bool Collector::add(const Target* target, const Workload& workload, const Hash128& key,
-                    const std::vector<std::string>& derived, const Origin& origin, std::uint64_t calls) {
+bool Collector::add(const Target* target, const Workload& workload, const Hash128& key, const EntryNotes& notes,
+                    const Origin& origin, std::uint64_t calls) {
   Entry& entry = entries_[target][key];
   const bool is_first = entry.seen == 0;
   entry.seen += calls;
@@ -23,7 +23,7 @@ bool Collector::add(const Target* target, const Workload& workload, const Hash12
   }
   if (origin.call < entry.origin.call) {
     entry.origin = origin;
-    entry.derived = derived;
+    entry.notes = notes;
   }
   if (entry.plans.size() <= Entry::most_plans &&
       std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <vector>
@@ -26,13 +27,20 @@ struct Origin {
 
 Origin origin_of(const CallInContext& context);
 
+/// What is told of a workload beside its content.
+struct EntryNotes {
+  std::vector<std::string> derived;       ///< as Observation::derived
+  std::optional<std::int64_t> sequences;  ///< real ones, where the batch was filled up
+  bool is_suspicious = false;             ///< no traffic, by its looks
+};
+
 struct Entry {
   Hash128 key;
   std::vector<std::int64_t> var_axes;  ///< in the definition's order
   std::uint64_t seen = 0;              ///< calls with this very content, that is layers times steps
   std::uint64_t stands_for = 0;        ///< calls that it represents; set by who selects
   Origin origin;                       ///< the first call in the capture's order
-  std::vector<std::string> derived;
+  EntryNotes notes;                    ///< of that call
   /// Plans under which it was seen; past `most_plans` no more are noted.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t most_plans = 8;
@@ -44,7 +52,7 @@ class Collector {
  public:
   /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not depend on the order
   /// of calls to add(). Whether it is the first of its kind.
-  bool add(const Target* target, const Workload& workload, const Hash128& key, const std::vector<std::string>& derived,
+  bool add(const Target* target, const Workload& workload, const Hash128& key, const EntryNotes& notes,
            const Origin& origin, std::uint64_t calls = 1);
 
   /// Notes that a call of this plan was captured into a CUDA graph.

@@ -101,7 +101,7 @@ def threads():
     def work(number):
         wrapper = new_wrapper()
         for i in range(200):
-            step(wrapper, [number + 1] * (1 + i % 4), layers=2)
+            step(wrapper, [number + 2] * (1 + i % 4), layers=2)
 
     in_threads(functools.partial(work, i) for i in range(8))
 
@@ -355,7 +355,7 @@ def paused():
     wrapper = new_wrapper()
     for number in range(10):
         sys.modules["_collect_workloads_recorder"].pause(number % 2 == 1)
-        step(wrapper, [number + 1])
+        step(wrapper, [number + 2])
 
 
 def without_stderr(kind):

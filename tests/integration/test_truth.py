@@ -109,12 +109,47 @@ class Truth(DatasetTest):
         self.assertEqual({k["seen"] for k in collection["definitions"]["gqa_paged_decode_h32_kv8_d128_ps1"]["workloads"]}, {2})
 
     def test_sglang_with_cuda_graphs(self):
-        collection = self.sanitize(unpack("sglang-0.5.17-llama-cudagraph", self.folder))
-        defects = {d["name"]: d["count"] for d in collection["defects"]}
-        self.assertEqual(defects, {"captured_in_cuda_graph": 6, "capture_warmup": 3})
+        """Level 10 sees the warm-up before the captures, with one token a sequence, and nothing of the traffic."""
+        dumps = unpack("sglang-0.5.17-llama-cudagraph", self.folder)
+        collection = self.sanitize(dumps, check=3)
+        self.assertEqual({d["name"]: d["count"] for d in collection["defects"]}, {"captured_in_cuda_graph": 6, "suspicious_dummy": 4, "before_traffic": 8})
+        self.assertEqual(workloads(self.trace), {})
+        collection = self.sanitize(dumps, "--include-suspicious")
+        self.assertEqual({d["name"]: d["count"] for d in collection["defects"]}, {"captured_in_cuda_graph": 6, "capture_warmup": 3})
         decode = collection["definitions"]["gqa_paged_decode_h32_kv8_d128_ps1"]
         self.assertEqual(decode["calls"], 12)
-        self.assertTrue(all(w["capture_warmup"] for w in decode["workloads"]))  # dummies, and it says so
+        self.assertTrue(all(w["capture_warmup"] and w["suspicious"] for w in decode["workloads"]))  # dummies, and it says so
+
+    def test_vllm_recorded_before_its_warm_up_had_rules(self):
+        """vLLM 0.33.0 on an H200: 530 calls of its warm-up go, all 482 of its traffic stay, among them prefills whose pages
+        begin within the whole batch's, and decodes that graphs fill up with rows without a page."""
+        folder = self.trace / "definitions/gqa_paged"
+        for kind in ("decode", "prefill_causal"):
+            name = f"gqa_paged_{kind}_h32_kv8_d128_ps"
+            definition = json.loads((folder / f"{name}64.json").read_text())
+            definition["name"], definition["axes"]["page_size"]["value"] = f"{name}16", 16
+            (folder / f"{name}16.json").write_text(json.dumps(definition))
+        dumps = unpack("vllm-0.33.0-wrapper", self.folder)
+        collection = self.sanitize(dumps, "--select", "all")
+        decode, prefill = (collection["definitions"][f"gqa_paged_{kind}_h32_kv8_d128_ps16"] for kind in ("decode", "prefill_causal"))
+        self.assertEqual((decode["calls"], prefill["calls"], decode["padded_calls"]), (328, 154, 98))
+        self.assertEqual([sum(w["stands_for"] for w in d["workloads"]) for d in (decode, prefill)], [328, 154])
+        self.assertEqual({(d["name"], d.get("function", "").split(".")[0]): d["count"] for d in collection["defects"] if d["name"] != "recording_not_ended"},
+                         {("before_traffic", "BatchDecodeWithPagedKVCacheWrapper"): 522, ("before_traffic", "BatchPrefillWithPagedKVCacheWrapper"): 8,
+                          ("before_traffic", "top_p_sampling_from_probs"): 5})
+        # Rows without a page are there, as the kernel saw them, and the real number beside.
+        beside = {w["uuid"]: w["sequences"] for w in decode["workloads"] if "sequences" in w}
+        made = workloads(self.trace)
+        self.assertGreater(len(beside), 20)
+        for workload in made["gqa_paged_decode_h32_kv8_d128_ps16"]:
+            indptr, last = (tensor(self.trace, workload["inputs"][name]) for name in ("kv_indptr", "kv_last_page_len"))
+            empty = [a == b for a, b in zip(indptr, indptr[1:])]
+            self.assertEqual(beside.get(workload["uuid"], len(empty)), empty.count(False))
+            self.assertEqual([length for length, is_empty in zip(last, empty) if is_empty], [0] * empty.count(True))
+        for workload in made["gqa_paged_prefill_causal_h32_kv8_d128_ps16"]:
+            indptr, indices = (tensor(self.trace, workload["inputs"][name]) for name in ("kv_indptr", "kv_indices"))
+            self.assertEqual((indptr[0], indptr[-1]), (0, len(indices)))
+        run("validate", "--trace-dir", self.trace, check=0)
 
     def test_threads_and_order_do_not_matter(self):
         dumps = unpack("cpu-small", self.folder)

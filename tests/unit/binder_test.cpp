@@ -104,7 +104,7 @@ TEST_F(BinderTest, PositionalScaleOfVllm) {
 TEST_F(BinderTest, OneTensorOfKAndVInEitherLayout) {
   const Heads paged{.page_size = 64, .pool = 4};
   for (const Shape& shape : {Shape{4, 2, 64, 8, 128}, Shape{4, 2, 8, 64, 128}}) {
-    writer_.write(decode_plan(0xa, {0, 1}, {shape[2] == 64 ? 2 : 3}, paged));
+    writer_.write(decode_plan(0xa, {0, 2}, {shape[2] == 64 ? 2 : 3, 1}, paged));
     writer_.tick();
     DumpCall run = decode_run(0xa, 1, paged);
     run.arguments[1] = {"arg_2", DumpTensor{DType::bfloat16, shape}};
@@ -122,7 +122,7 @@ TEST_F(BinderTest, TheConstructorsLayoutCounts) {
                  0xa,
                  {{"arg_1", DumpTensor{DType::uint8, {16}}}, {"arg_2", DumpLiteral{"\"HND\""}}}});
   writer_.tick();
-  writer_.write(decode_plan(0xa, {0, 1}, {2}, {.page_size = 64, .pool = 4}));
+  writer_.write(decode_plan(0xa, {0, 2}, {2, 3}, {.page_size = 64, .pool = 4}));
   writer_.tick();
   // Recorded as HND: [pages, heads, page, dim] with 64 heads would be another model's.
   DumpCall run = decode_run(0xa, 1, {.page_size = 64, .pool = 4});
@@ -146,18 +146,69 @@ TEST_F(BinderTest, IndexTensorsThatPointNowhere) {
     writer_.write(decode_run(0xa, static_cast<std::int64_t>(indptr.size()) - 1));
     writer_.tick();
   };
-  rejected({0, 1}, {1024});  // one past the pool
-  rejected({0, 1}, {-1});
-  rejected({1, 2}, {3, 4});     // does not start at 0
+  rejected({0, 2}, {5, 1024});  // one past the pool
+  rejected({0, 2}, {5, -1});
   rejected({0, 2, 1}, {3, 4});  // falls
-  EXPECT_EQ(count(sanitize_dumps(), "structure"), 4u);
+  EXPECT_EQ(count(sanitize_dumps(), "structure"), 3u);
   EXPECT_TRUE(workloads(decode).empty());
+}
+
+// As vLLM plans the prefills of a batch: their part of the whole batch's indptr, and all of its pages.
+TEST_F(BinderTest, AnIndptrThatIsCutOutOfAnother) {
+  writer_.write(decode_plan(0xa, {2, 4, 7}, {90, 91, 3, 4, 5, 6, 7, 92}));
+  writer_.tick();
+  writer_.write(decode_run(0xa, 2));
+  sanitize_dumps();
+  ASSERT_EQ(workloads(decode).size(), 1u);
+  EXPECT_EQ(stored(workloads(decode)[0], "kv_indptr"), (Values{0, 2, 5}));
+  EXPECT_EQ(stored(workloads(decode)[0], "kv_indices"), (Values{3, 4, 5, 6, 7}));
+  EXPECT_EQ(workloads(decode)[0]["axes"]["num_kv_indices"], 5);
+}
+
+// What a plan says in numbers counts as what its tensors show.
+TEST_F(BinderTest, APlanThatSaysOtherHeadsThanTheCacheHas) {
+  for (const Heads& said : {Heads{.qo = 32, .kv = 4}, Heads{.qo = 16}, Heads{}}) {
+    DumpCall plan = decode_plan(0xa, {0, 2}, {3, 4}, said);
+    writer_.write(plan);
+    writer_.tick();
+    writer_.write(decode_run(0xa, 1));
+    writer_.tick();
+  }
+  EXPECT_EQ(count(sanitize_dumps(), "no_definition_fits"), 2u);
+  EXPECT_EQ(workloads(decode).size(), 1u);
+}
+
+TEST_F(BinderTest, WhatIsNoTrafficByItsLooksIsCountedApart) {
+  const auto step = [this](const Values& indptr) {
+    Values indices(static_cast<std::size_t>(indptr.back()));
+    for (std::size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<std::int64_t>(i);
+    writer_.write(decode_plan(0xa, indptr, indices));
+    writer_.tick();
+    writer_.write(decode_run(0xa, static_cast<std::int64_t>(indptr.size()) - 1));
+    writer_.tick();
+  };
+  step({0, 3, 6});     // as traffic might look, and made before a dummy that nothing else came before
+  step({0, 1, 2, 3});  // one token each
+  step({0, 5});        // traffic
+  step({0, 5, 8});     // certainly traffic: of different lengths
+  step({0, 1, 2});     // an idle engine's dummy
+  step({0, 6, 9});
+  const auto outcome = sanitize_dumps();
+  EXPECT_EQ(count(outcome, "before_traffic"), 1u);
+  EXPECT_EQ(count(outcome, "suspicious_dummy"), 2u);
+  EXPECT_EQ(workloads(decode).size(), 3u);
+  const auto all = sanitize_dumps({.includes_suspicious = true});
+  EXPECT_EQ(workloads(decode).size(), 6u);
+  std::size_t marked = 0;
+  for (const DefinitionOutcome& definition : all.definitions)
+    for (const KeptWorkload& workload : definition.kept) marked += workload.notes.is_suspicious;
+  EXPECT_EQ(marked, 3u);
 }
 
 TEST_F(BinderTest, LastPagesMustHaveEntries) {
   const Heads paged{.page_size = 64, .pool = 4};
   for (const std::int64_t last : {0, 65, 64}) {
-    DumpCall plan = decode_plan(0xa, {0, 1}, {2}, paged);
+    DumpCall plan = decode_plan(0xa, {0, 2}, {2, 3}, paged);
     plan.arguments[2] = {"arg_3", int32_tensor({last})};
     writer_.write(plan);
     writer_.tick();
@@ -166,6 +217,21 @@ TEST_F(BinderTest, LastPagesMustHaveEntries) {
   }
   EXPECT_EQ(count(sanitize_dumps(), "structure"), 2u);
   EXPECT_EQ(workloads(decode64).size(), 1u);
+}
+
+// Rows that fill a CUDA graph's batch up have no page: what stands there of last pages is never looked at.
+TEST_F(BinderTest, RowsWithoutAPageAreStoredAsTheyAre) {
+  const Heads paged{.page_size = 64, .pool = 4};
+  DumpCall plan = decode_plan(0xa, {0, 1, 3, 3, 3}, {2, 0, 1}, paged);
+  plan.arguments[2] = {"arg_3", int32_tensor({17, 5, 0, 0})};
+  writer_.write(plan);
+  writer_.tick();
+  writer_.write(decode_run(0xa, 4, paged));
+  const auto outcome = sanitize_dumps();
+  ASSERT_EQ(workloads(decode64).size(), 1u);
+  EXPECT_EQ(stored(workloads(decode64)[0], "kv_last_page_len"), (Values{17, 5, 0, 0}));
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    for (const KeptWorkload& workload : definition.kept) EXPECT_EQ(workload.notes.sequences, 2);
 }
 
 TEST_F(BinderTest, ThePrefixHalfOfAnExtendIsNoCausalPrefill) {

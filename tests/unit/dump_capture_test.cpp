@@ -14,7 +14,7 @@ class DumpCaptureTest : public DatasetTest {
   // Two steps of one wrapper, all four calls in one millisecond: names alone sort both plans first.
   void write_tied_steps(bool in_session) {
     for (const std::int64_t page : {10, 20}) {
-      DumpCall plan = decode_plan(0xa, {0, 1}, {page}), run = decode_run(0xa, 1);
+      DumpCall plan = decode_plan(0xa, {0, 2}, {page, page + 1}), run = decode_run(0xa, 1);
       plan.in_session = run.in_session = in_session;
       writer_.write(plan);
       writer_.write(run);
@@ -28,8 +28,8 @@ TEST_F(DumpCaptureTest, SessionSettlesTheOrderWithinAMillisecond) {
   sanitize_dumps();
   const auto found = workloads(decode);
   ASSERT_EQ(found.size(), 2u);
-  EXPECT_EQ(stored(found[0], "kv_indices"), Values{10});
-  EXPECT_EQ(stored(found[1], "kv_indices"), Values{20});
+  EXPECT_EQ(stored(found[0], "kv_indices"), (Values{10, 11}));
+  EXPECT_EQ(stored(found[1], "kv_indices"), (Values{20, 21}));
 }
 
 TEST_F(DumpCaptureTest, WithoutASessionNothingUncertainIsPaired) {
@@ -51,8 +51,8 @@ TEST_F(DumpCaptureTest, APartialSessionLeavesTheRestInDoubt) {
 
 TEST_F(DumpCaptureTest, TwoFoldersWithEqualProcessNumbersDoNotMix) {
   DumpWriter other(folder_ / "other", 77);
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
-  other.write(decode_plan(0xa, {0, 1}, {20}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
+  other.write(decode_plan(0xa, {0, 2}, {20, 21}));
   writer_.tick();
   other.tick();
   writer_.write(decode_run(0xa, 1));
@@ -83,39 +83,39 @@ TEST_F(DumpCaptureTest, DumpsBesideOtherFoldersAndBelowThem) {
 
 TEST_F(DumpCaptureTest, AClockSetBackIsSettledBySession) {
   writer_.tick(100);
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   writer_.tick(-60);
-  writer_.write(decode_plan(0xa, {0, 1}, {20}));
+  writer_.write(decode_plan(0xa, {0, 2}, {20, 21}));
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   sanitize_dumps();
   ASSERT_EQ(workloads(decode).size(), 2u);
-  EXPECT_EQ(stored(workloads(decode)[0], "kv_indices"), Values{10});
+  EXPECT_EQ(stored(workloads(decode)[0], "kv_indices"), (Values{10, 11}));
 }
 
 TEST_F(DumpCaptureTest, ASkippedPlanLeavesItsRunsWithoutOne) {
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
   writer_.tick();
   writer_.skip_sequence(std::string(decode_class) + ".plan");
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   writer_.tick();
-  writer_.write(decode_plan(0xa, {0, 1}, {30}));
+  writer_.write(decode_plan(0xa, {0, 2}, {30, 31}));
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   const auto outcome = sanitize_dumps();
   EXPECT_EQ(count(outcome, "plan_in_doubt"), 1u);
   EXPECT_EQ(count(outcome, "calls_missing"), 1u);
   ASSERT_EQ(workloads(decode).size(), 1u);
-  EXPECT_EQ(stored(workloads(decode)[0], "kv_indices"), Values{30});
+  EXPECT_EQ(stored(workloads(decode)[0], "kv_indices"), (Values{30, 31}));
 }
 
 TEST_F(DumpCaptureTest, ARecordWithoutItsFolder) {
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
   writer_.tick();
-  const std::string lost = writer_.write(decode_plan(0xa, {0, 1}, {20}));
+  const std::string lost = writer_.write(decode_plan(0xa, {0, 2}, {20, 21}));
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   std::filesystem::remove_all(dumps() / lost);
@@ -125,9 +125,9 @@ TEST_F(DumpCaptureTest, ARecordWithoutItsFolder) {
 }
 
 TEST_F(DumpCaptureTest, AFolderWithoutItsRecord) {
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
   writer_.tick();
-  const std::string damaged = writer_.write(decode_plan(0xa, {0, 1}, {20}));
+  const std::string damaged = writer_.write(decode_plan(0xa, {0, 2}, {20, 21}));
   writer_.tick();
   writer_.write(decode_run(0xa, 1));
   std::filesystem::remove(dumps() / damaged / "metadata.jsonl");
@@ -147,7 +147,7 @@ TEST_F(DumpCaptureTest, CallsThatNeverReturnedCountAndAreNamed) {
 }
 
 TEST_F(DumpCaptureTest, WhereDumpsLieDoesNotMatter) {
-  writer_.write(decode_plan(0xa, {0, 1}, {10}));
+  writer_.write(decode_plan(0xa, {0, 2}, {10, 11}));
   writer_.write(decode_run(0xa, 1));
   sanitize_dumps();
   const auto before = tree(trace());

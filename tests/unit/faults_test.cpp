@@ -38,7 +38,7 @@ TEST_F(Faults, PageSize64BecomesPageSize1) {
 
 TEST_F(Faults, AnotherModelsHeadsBecomeThisOnes) {
   const Heads other{.qo = 16, .kv = 4};
-  writer_.write(decode_plan(0xa, {0, 1}, {3}, other));
+  writer_.write(decode_plan(0xa, {0, 2}, {3, 4}, other));
   writer_.tick();
   writer_.write(decode_run(0xa, 1, other));
   const auto outcome = sanitize_dumps();
@@ -167,7 +167,7 @@ TEST_F(Faults, OneTruncatedFileEndsTheRun) {
 }
 
 TEST_F(Faults, ACapturesDummyPlanIsTakenForTraffic) {
-  writer_.write(decode_plan(0xa, {0, 1, 2}, {0, 0, 0, 0}));  // a whole buffer for indices, lengths of 1
+  writer_.write(decode_plan(0xa, {0, 2, 4}, {0, 0, 0, 0}));  // one page for all, lengths of 2
   writer_.tick();
   writer_.write(decode_run(0xa, 2));
   writer_.tick();
@@ -175,7 +175,7 @@ TEST_F(Faults, ACapturesDummyPlanIsTakenForTraffic) {
   captured.graph_capture = true;
   writer_.write(captured);
   writer_.tick();
-  writer_.write(decode_plan(0xb, {0, 1, 2}, {5, 6}));
+  writer_.write(decode_plan(0xb, {0, 2, 4}, {5, 6, 7, 8}));
   writer_.tick();
   writer_.write(decode_run(0xb, 2));
   const auto outcome = sanitize_dumps();

@@ -53,10 +53,15 @@ TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
   auto other = ProcessGroup::start(shell("setsid sleep 105 & exec sleep 106"), root() / "log");
   ASSERT_TRUE(group && other);
   group->adopt_orphans();
-  for (int i = 0; i < 200 && (group->look().size() < 4 || other->look().size() < 2); ++i)
+  const auto all_sleep = [](const std::set<ProcessIdentity>& processes, std::size_t count) {
+    return processes.size() == count && std::all_of(processes.begin(), processes.end(), [](const auto& process) {
+             return read_pseudo_file(fmt::format("/proc/{}/comm", process.pid)) == "sleep\n";
+           });
+  };
+  for (int i = 0; i < 500 && !(all_sleep(group->look(), 5) && all_sleep(other->look(), 2)); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   const std::set<ProcessIdentity> members = group->look(), others = other->look();
-  EXPECT_GE(members.size(), 4u);
+  EXPECT_EQ(members.size(), 5u);
   EXPECT_EQ(others.size(), 2u);
 
   const auto is_stopped = [](const ProcessIdentity& process) {

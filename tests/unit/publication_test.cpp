@@ -12,7 +12,7 @@ class PublicationTest : public DatasetTest {
   PublicationTest() {
     DumpWriter writer(dumps(), 77);
     for (std::int64_t page = 0; page < 5; ++page) {
-      writer.write(decode_plan(0xa, {0, 1}, {page}));
+      writer.write(decode_plan(0xa, {0, 2}, {page, page + 1}));
       writer.tick();
       writer.write(decode_run(0xa, 1));
       writer.tick();
@@ -86,7 +86,7 @@ TEST_F(PublicationTest, AppendsToAFileWithoutAFinalNewline) {
   std::string text = read_text(lines);
   write_text(lines, text.substr(0, text.size() - 1));
   DumpWriter writer(dumps(), 78);
-  writer.write(decode_plan(0xa, {0, 1}, {9}));
+  writer.write(decode_plan(0xa, {0, 2}, {9, 10}));
   writer.tick();
   writer.write(decode_run(0xa, 1));
   sanitize_dumps();

@@ -114,6 +114,7 @@ std::optional<CallValues> parse_values(const CborItem& item) {
   item.for_each_member([&](std::string_view name, const CborItem& member) {
     if (name == "tensor") is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
     if (name == "count") is_well_formed = is_well_formed && take_number(member, most, values.count);
+    if (name == "from") is_well_formed = is_well_formed && take_number(member, most, values.from);
     if (name == "state") values.state = state_of(member.text().value_or(""));
     if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16) values.hash = to_hash(*hash);
   });

@@ -30,8 +30,8 @@ inline constexpr std::uint64_t most_numbers = 0xffffffff;
 struct CallValues {
   enum class State : std::uint8_t { kept, sampled_out, lost };
   Hash128 hash;
-  std::uint64_t count = 0;
-  std::uint32_t tensor = 0;  ///< which of the call's tensors, in the order of its arguments
+  std::uint64_t count = 0, from = 0;  ///< entries that are used: those before `count`, but for those before `from`
+  std::uint32_t tensor = 0;           ///< which of the call's tensors, in the order of its arguments
   State state = State::lost;
 };
 

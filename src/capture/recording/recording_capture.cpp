@@ -434,7 +434,8 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
       if (tensor->entry < group.addresses.size()) tensor->address = group.addresses[tensor->entry];
       const auto values = std::find_if(group.values.begin(), group.values.end(),
                                        [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
-      if (values != group.values.end() && values->hash != Hash128{}) tensor->used = values->count;
+      if (values != group.values.end() && values->hash != Hash128{})
+        tensor->used = values->count - std::min(values->from, values->count);
       store->add(tensor->entry, tensor->dtype);
       tensor->store = store;
     } else if (auto* sequence = std::get_if<Sequence>(&value.data)) {
