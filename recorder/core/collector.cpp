@@ -387,6 +387,12 @@ std::string Collector::take_frames() {
   return std::exchange(frames_, {});
 }
 
+std::string Collector::idle_frame() {
+  write({{"record", "idle"}, {"at", now()}});
+  has_news_ = false;
+  return std::exchange(frames_, {});
+}
+
 std::string Collector::end_frames(std::uint64_t events_lost) {
   take_repeats();
   std::string frames = take_frames();

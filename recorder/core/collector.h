@@ -51,6 +51,8 @@ class Collector {
   bool is_window_full() const { return groups_.size() >= options_.most_groups; }
   /// Frames of what was collected since the last time: sites and forms that are new, contents, then the window.
   std::string take_frames();
+  /// Says that nothing is missing up to now, while nothing comes.
+  std::string idle_frame();
   /// The last frames of a recording that ends in order.
   std::string end_frames(std::uint64_t events_lost);
   /// Where the time that records carry begins.

@@ -18,6 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto pause = std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
 constexpr auto window = std::chrono::milliseconds(250);
+constexpr auto idle_after = std::chrono::milliseconds(500);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
 constexpr std::size_t most_backlog = 48u << 20;     ///< past it the file takes no content
 constexpr std::size_t most_copied = 16u << 20;      ///< of one tensor
@@ -328,7 +329,7 @@ void Recorder::run() {
   try {
     describe_process();
     auto next_flush = Clock::now() + window;
-    auto deadline = Clock::time_point::max();
+    auto deadline = Clock::time_point::max(), idle_at = deadline;
     bool is_last = false;
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < most_backlog;
@@ -343,7 +344,13 @@ void Recorder::run() {
       if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
         flush(collector_.take_frames());
         next_flush = Clock::now() + window;
+        idle_at = Clock::now() + idle_after;
         continue;
+      }
+      // A process that is killed later has lost nothing.
+      if (file_ && Clock::now() >= idle_at && !has_more && !collector_.has_window() && queue_.pending() == 0) {
+        flush(collector_.idle_frame());
+        idle_at = Clock::time_point::max();
       }
       if (file_ && !file_->is_open()) fail(file_->error());
       if (has_more) continue;

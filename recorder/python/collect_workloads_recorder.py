@@ -278,7 +278,8 @@ def _record_decorated(decorated, function):
         is_method = "." in name and next(iter(inspect.signature(function).parameters), None) == "self"
         role = ("function" if not is_method else "init" if method == "__init__"
                 else "plan" if method == "plan" else "method")
-        return _recorded(decorated, name, function.__module__, role)
+        module = function.__module__  # None, for one that was made by exec
+        return _recorded(decorated, name, module if isinstance(module, str) else "flashinfer", role)
     except Exception as error:
         _disable(error)
         return decorated

@@ -131,13 +131,18 @@ Result<std::string> read_file(int directory, const std::string& path, std::uint6
   return content;
 }
 
+bool is_litter(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with("._") || name == ".DS_Store";
+}
+
 Result<void> visit_directory(const std::filesystem::path& path,
                              const std::function<void(std::string_view, bool)>& visit) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
   if (!directory) return fail_errno("read", path.string(), errno);
   for (errno = 0; const dirent* entry = ::readdir(directory.get()); errno = 0) {
     const std::string_view name = entry->d_name;
-    if (name == "." || name == "..") continue;
+    if (name == "." || name == ".." || is_litter(name)) continue;
     bool is_directory = entry->d_type == DT_DIR;
     if (entry->d_type == DT_UNKNOWN || entry->d_type == DT_LNK) {
       std::error_code ignored;

@@ -56,6 +56,14 @@ std::string_view advice_for(std::string_view code) {
   return {};
 }
 
+std::string describe_others(const std::vector<std::filesystem::path>& roots) {
+  std::string text;
+  for (const std::filesystem::path& root : roots)
+    if (const auto others = others_in(root); !others.empty())
+      text += wrap(fmt::format("Left behind in {}: {}", root.string(), fmt::join(others, ", ")), 80, "");
+  return text;
+}
+
 std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated) {
   std::string text;
   std::vector<const char*> commands = {"validate", "verify", "report"};

@@ -220,6 +220,9 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
 /// What is done with a dataset from here on, a command a line. What was simulated is not submitted.
 std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated);
 
+/// Names what these datasets have that no command takes along: "Left behind in DIR: solutions, traces"; a line each.
+std::string describe_others(const std::vector<std::filesystem::path>& roots);
+
 /// Prints an error for the user and returns exit_failure. `advice` says what to do next.
 int report(const Error& error, std::string_view advice = {});
 

@@ -25,12 +25,16 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
     for (const MergedDefinition& definition : merged->definitions)
       definitions[definition.name] = {
           {"given", definition.given}, {"distinct", definition.distinct}, {"kept", definition.kept}};
+    Json others = Json::object();
+    for (const auto& input : arguments.inputs)
+      if (auto names = others_in(input); !names.empty()) others[input.string()] = std::move(names);
     const Json json = {{"datasets", arguments.inputs.size()},
                        {"given", sum.given},
                        {"distinct", sum.distinct},
                        {"kept", sum.kept},
                        {"captures", merged->captures},
                        {"blobs", {{"linked", merged->linked}, {"copied", merged->copied}, {"bytes", merged->bytes}}},
+                       {"left_behind", std::move(others)},
                        {"definitions", std::move(definitions)}};
     print_json(json);
   } else {
@@ -49,6 +53,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
                           with_separators(merged->copied));
       if (merged->simulated > 0)
         text += fmt::format("Simulated captures: {}. submit refuses their definitions.\n", merged->simulated);
+      text += describe_others(arguments.inputs);
       if (sum.kept > 0) text += "\nNext:\n" + next_commands(arguments.output, false);
     }
     print(stdout, text);

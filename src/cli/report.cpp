@@ -70,7 +70,8 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
     if (!common.is_quiet)
       print(stderr,
             fmt::format("{}: {} workloads of {} definitions, {} KB\n", out.string(),
-                        with_separators(summary->workloads()), summary->definitions.size(), text.size() / 1000));
+                        with_separators(summary->workloads()), summary->definitions.size(), text.size() / 1000) +
+                describe_others({arguments.trace_dir}));
   }
   return summary->workloads() == 0 ? exit_no_workloads : exit_success;
 }

@@ -45,7 +45,7 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
   std::map<std::string, std::vector<std::string>> silent_asked;  // by what there is to say
   for (const DefinitionOutcome& definition : outcome.definitions) {
     if (!is_shown(definition, always_shown)) {
-      if (definition.is_asked_for)
+      if (definition.is_asked_for || definition.lacks_binding)
         silent_asked[definition.status].push_back(definition.definition->name);
       else
         ++silent;

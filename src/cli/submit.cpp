@@ -118,6 +118,29 @@ std::string table(const SubmitOutcome& outcome) {
   return text;
 }
 
+// Blobs by their folders, which are a definition's each.
+std::string list_files(const std::vector<UploadFile>& files) {
+  struct Blobs {
+    std::size_t count = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::string text;
+  std::map<std::string, Blobs> blobs;
+  for (const UploadFile& file : files) {
+    if (!file.path.starts_with("blob/")) {
+      text += fmt::format("{:>14}  {}\n", with_separators(file.size), file.path);
+      continue;
+    }
+    Blobs& folder = blobs[fs::path(file.path).parent_path().string()];
+    ++folder.count;
+    folder.bytes += file.size;
+  }
+  for (const auto& [folder, sum] : blobs)
+    text += fmt::format("{:>14}  {}/ ({} blob{})\n", with_separators(sum.bytes), folder, with_separators(sum.count),
+                        sum.count == 1 ? "" : "s");
+  return text;
+}
+
 std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options) {
   std::string text = table(outcome);
   if (outcome.was_there) {
@@ -128,9 +151,8 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
   }
   if (options.is_dry_run) {
     text += fmt::format("\n{}\n\n{}\n", outcome.title, outcome.description);
-    text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size()));
-    for (const UploadFile& file : outcome.proposal.files)
-      text += fmt::format("{:>14}  {}\n", with_separators(file.size), file.path);
+    text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size())) +
+            list_files(outcome.proposal.files) + describe_others({options.root});
     if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
     if (!outcome.would_be_refused.empty())
       text +=

@@ -124,7 +124,8 @@ Result<Dataset> Dataset::open(const fs::path& root) {
   std::vector<fs::path> paths;
   for (fs::recursive_directory_iterator it(folder, fs::directory_options::skip_permission_denied, error), end;
        !error && it != end; it.increment(error))
-    if (it->path().extension() == ".json" && !it->is_directory(error)) paths.push_back(it->path());
+    if (it->path().extension() == ".json" && !is_litter(it->path()) && !it->is_directory(error))
+      paths.push_back(it->path());
   std::sort(paths.begin(), paths.end());
   for (const fs::path& path : paths) {
     const std::string relative = path.lexically_relative(root).string();
@@ -187,6 +188,17 @@ fs::path Dataset::workloads_path(const Definition& definition) {
 bool is_lfs_pointer(const fs::path& path) {
   const auto content = read_file(AT_FDCWD, path.string(), 1024);
   return content && content->starts_with("version https://git-lfs");
+}
+
+std::vector<std::string> others_in(const fs::path& root) {
+  static const std::set<std::string, std::less<>> known{"definitions",       "workloads", "blob",    "collection.json",
+                                                        "verification.json", "README.md", "LICENSE", "report.html"};
+  std::vector<std::string> others;
+  (void)visit_directory(root, [&others](std::string_view name, bool) {
+    if (!name.starts_with('.') && !known.contains(name)) others.emplace_back(name);
+  });
+  std::sort(others.begin(), others.end());
+  return others;
 }
 
 bool is_folder_link(const fs::directory_entry& entry) {

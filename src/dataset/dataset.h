@@ -85,6 +85,10 @@ std::map<std::string, std::string> index_by_content(const std::filesystem::path&
 /// Whether a file is what git-lfs leaves in the place of one that it has not fetched.
 bool is_lfs_pointer(const std::filesystem::path& path);
 
+/// What a dataset has beside definitions, workloads and their blobs, which nothing here takes along: "solutions",
+/// "traces", "tests", …; names of entries of its root.
+std::vector<std::string> others_in(const std::filesystem::path& root);
+
 /// Whether an entry of a listing is a link to a folder: no reader goes behind it.
 bool is_folder_link(const std::filesystem::directory_entry& entry);
 

@@ -138,7 +138,7 @@ class Merger {
       if (is_folder_link(*it))
         return fail("folder_linked", "{}: {} is a link to a folder; run validate", dataset.root.string(),
                     path.string());
-      if (path.extension() == ".jsonl" && !known.contains(path))
+      if (path.extension() == ".jsonl" && !is_litter(path) && !known.contains(path))
         return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(),
                     path.string());
     }

@@ -298,6 +298,10 @@ class Validator {
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
       if (path != expected)
         add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
+      if (const auto binding = bindings_.find(definition); !binding)
+        add(Severity::warning, "no_binding", path.string(),
+            fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
+                        binding.error().message));
     }
     links();
     folders();
@@ -352,7 +356,7 @@ class Validator {
         add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
     for (fs::recursive_directory_iterator it(root_ / "workloads", error), end; !error && it != end;
          it.increment(error)) {
-      if (it->path().extension() != ".jsonl") continue;
+      if (it->path().extension() != ".jsonl" || is_litter(it->path())) continue;
       const fs::path path = it->path().lexically_relative(root_);
       std::error_code ignored;
       if (it->is_directory(ignored))
@@ -383,7 +387,7 @@ class Validator {
     std::error_code error;
     for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
       std::error_code ignored;
-      if (it->path().extension() == extension && !it->is_directory(ignored))
+      if (it->path().extension() == extension && !is_litter(it->path()) && !it->is_directory(ignored))
         paths.push_back(it->path().lexically_relative(root_));
     }
     std::sort(paths.begin(), paths.end());

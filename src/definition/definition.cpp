@@ -1,6 +1,7 @@
 #include "definition/definition.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include <fcntl.h>
 
@@ -145,7 +146,14 @@ std::vector<std::string_view> Definition::tag_values(std::string_view key) const
 std::vector<std::string_view> Definition::apis() const {
   std::vector<std::string_view> found = tag_values("fi_api");
   for (const std::string_view older : tag_values("api")) found.push_back(older);
-  for (std::string_view& api : found) api.remove_prefix(api.rfind('.') + 1);
+  for (std::string_view& api : found) {
+    // FlashInfer's own trace names the method: "flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run".
+    const std::size_t last = api.rfind('.');
+    const std::string_view owner = api.substr(0, last == api.npos ? 0 : last);
+    const std::string_view owner_name = owner.substr(owner.rfind('.') + 1);
+    const bool is_method = !owner_name.empty() && std::isupper(static_cast<unsigned char>(owner_name[0])) != 0;
+    api = is_method ? owner_name : api.substr(last + 1);
+  }
   return found;
 }
 

@@ -137,6 +137,7 @@ class Sanitizer::Work {
     if (target == nullptr) {
       const auto binding = bindings_.find(definition);
       outcome.status = binding ? (*binding)->unbindable : binding.error().message;
+      outcome.lacks_binding = !binding;
       outcome_.definitions.push_back(std::move(outcome));
       return addition;
     }

@@ -49,6 +49,7 @@ struct DefinitionOutcome {
   std::vector<KeptWorkload> kept;
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< seen of each var axis
 
+  bool lacks_binding = false;  ///< no binding knows its op type, its tag or its inputs; `status` says so
   /// Whether the user asked for this definition, rather than for all.
   bool is_asked_for = false;
 

@@ -340,6 +340,28 @@ def traffic(first="0"):
         step(wrapper, lengths, first=int(first) + i)
 
 
+def killed(idle="0"):
+    """An engine that is killed, after it has done nothing for a while or in the middle of its work."""
+    wrapper = new_wrapper()
+    for i in range(50):
+        step(wrapper, [5 + i], layers=1)
+    time.sleep(float(idle))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def of_no_module():
+    """A function of FlashInfer's API that was made by exec: nobody knows of which module it is."""
+    from flashinfer.api_logging import flashinfer_api
+
+    names = {"flashinfer_api": flashinfer_api}
+    exec("@flashinfer_api\ndef made(x):\n    return x\n", names)
+    assert names["made"].__module__ is None or isinstance(names["made"].__module__, str)
+    function = lambda x: x
+    function.__module__ = None
+    assert flashinfer_api(function)(3) == 3
+    norm.rmsnorm(empty(2, 64), empty(64))
+
+
 def steps(count, sleep="0"):
     """Steps that all differ, until done."""
     wrapper = new_wrapper()

@@ -119,6 +119,14 @@ class MergeTest(DatasetTest):
             for name, definition in section["definitions"].items():
                 self.assertEqual(sum(w["stands_for"] for w in definition["workloads"]), definition["calls"], name)
 
+    def test_what_is_left_behind_is_named(self):
+        for name in ("solutions", "traces", "tests"): (self.parts[0] / name).mkdir()
+        (self.parts[0] / ".git").mkdir()
+        self.assertIn("Left behind in", run("merge", *self.parts, "--out", self.folder / "out", check=0).stdout)
+        said = json.loads(run("merge", *self.parts, "--out", self.folder / "other", "--json", check=0).stdout)
+        self.assertEqual(said["left_behind"], {str(self.parts[0]): ["solutions", "tests", "traces"]})
+        self.assertIn("solutions, tests, traces", run("report", "--trace-dir", self.parts[0], "--out", self.folder / "r.html", check=0).stderr)
+
     def test_a_dry_run_writes_nothing(self):
         before = tree(self.folder)
         result = run("merge", *self.parts, "--out", self.folder / "out", "--dry-run", "--json", check=0)

@@ -179,6 +179,20 @@ class RecorderTest(DatasetTest):
         self.assertEqual((seen["calls"], seen["bound"]), (3, 1))
         self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
 
+    def test_a_process_that_is_killed(self):
+        """As SGLang ends its workers: that is no defect where nothing is missing; and a file counts once."""
+        for idle, defects in ((1.5, []), (0, [1])):
+            self.recording = self.folder / f"killed{idle}"
+            self.record("killed", idle, check=-signal.SIGKILL)
+            shown = self.sanitize(self.recording, trace=self.new_trace(f"trace{idle}"), check=None) if self.files() else {"defects": [{"name": "recording_not_ended", "count": 1}]}
+            self.assertEqual([d["count"] for d in shown["defects"] if d["name"] == "recording_not_ended"], defects)
+            if idle: self.assertEqual(shown["definitions"][DECODE]["calls"], 50)
+
+    def test_a_function_of_no_module(self):
+        result = self.record("of_no_module")
+        self.assertEqual(result.stderr.count("recorder: off"), 0, result.stderr)
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+
     def test_paused(self):
         self.record("paused")
         seen = self.inspect()["functions"]

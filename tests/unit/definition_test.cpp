@@ -27,6 +27,23 @@ TEST(Definition, IsReadWhole) {
   EXPECT_EQ(definition->tag_values("model").size(), 2u);
 }
 
+TEST(Definition, TagsThatNameAMethodNameItsClass) {
+  for (const auto& [tag, api] : {std::pair("flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run",
+                                           "BatchDecodeWithPagedKVCacheWrapper"),
+                                 {"flashinfer.mla.BatchMLAPagedAttentionWrapper.plan", "BatchMLAPagedAttentionWrapper"},
+                                 {"Wrapper.run", "Wrapper"},
+                                 {"flashinfer.prefill.BatchPrefillWithPagedKVCacheWrapper",
+                                  "BatchPrefillWithPagedKVCacheWrapper"},
+                                 {"flashinfer.norm.rmsnorm", "rmsnorm"},
+                                 {"rmsnorm", "rmsnorm"}}) {
+    nlohmann::json json = good;
+    json["tags"] = {std::string("fi_api:") + tag};
+    const auto definition = parse_definition(json.dump(), "d.json");
+    ASSERT_TRUE(definition);
+    EXPECT_EQ(definition->apis(), std::vector<std::string_view>{api}) << tag;
+  }
+}
+
 TEST(Definition, ErrorsNameFileFieldAndWhatWasExpected) {
   const auto error = [](const std::string& pointer, const nlohmann::json& value) {
     nlohmann::json changed = good;

@@ -43,6 +43,31 @@ TEST_F(ValidationTest, WhatSanitizeWritesIsValid) {
   EXPECT_EQ(errors(), Codes{});
 }
 
+// What macOS leaves on other file systems' disks and in archives.
+TEST_F(ValidationTest, LitterIsNobodysData) {
+  for (const char* place : {"definitions/gqa_paged/._gqa_paged_decode_h32_kv8_d128_ps1.json",
+                            "workloads/gqa_paged/._gqa_paged_decode_h32_kv8_d128_ps1.jsonl",
+                            "blob/workloads/._x.safetensors", "workloads/.DS_Store"})
+    write_text(trace() / place, std::string("\0\5\26\7", 4));
+  write_text(dumps() / "._20261122_100000_001_pid77_x_call0001", "x");
+  write_text(dumps() / "._recording.cbor", "x");
+  EXPECT_EQ(errors(), Codes{});
+  EXPECT_TRUE(Dataset::open(trace())->bad_definitions.empty());
+  EXPECT_TRUE(sanitize_dumps().survey.tally.items().empty());
+}
+
+TEST_F(ValidationTest, DefinitionsThatNoBindingKnowsAreNamed) {
+  auto definition = nlohmann::ordered_json::parse(
+      read_text(trace() / "definitions/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.json"));
+  definition["name"] = "of_another_kind";
+  definition["op_type"] = "unheard_of";
+  write_text(trace() / "definitions/unheard_of/of_another_kind.json", definition.dump());
+  const auto report = validate(trace(), bindings_);
+  EXPECT_TRUE(report->is_valid());
+  ASSERT_EQ(report->findings.size(), 1u);
+  EXPECT_EQ(report->findings[0].code, "no_binding");
+}
+
 TEST_F(ValidationTest, Schema) {
   EXPECT_EQ(errors_with("/workload/uuid", ""), Codes{"workload_invalid"});
   EXPECT_EQ(errors_with("/definition", "unheard_of"), Codes{"definition_unknown"});

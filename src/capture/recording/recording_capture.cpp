@@ -212,14 +212,15 @@ std::uint64_t RecordingCapture::disk() const {
 
 void RecordingCapture::finish() {
   for (File& file : files_) {
+    if (std::exchange(file.is_finished, true)) continue;
     const auto size = file_size(file.descriptor, file.path.string());
     if (size && !file.is_given_up && file.offset < *size)
       add_defect(file, "recording_cut_off",
                  fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
                              *size - file.offset));
-    else if (!file.has_ended && !file.is_given_up)
+    else if (!file.has_ended && !file.is_idle && !file.is_given_up)
       add_defect(file, "recording_not_ended",
-                 "the process did not end in order; up to a second of calls may be missing");
+                 "the process was killed while it called something; up to a second of calls may be missing");
   }
 }
 
@@ -265,6 +266,7 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
   File& file = files_[number];
   if (!record.is_map()) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
   const std::string_view kind = text_of(record, "record");
+  file.is_idle = kind == "idle";
   if (!file.header)
     take_header(file, record);
   else if (kind == "site")

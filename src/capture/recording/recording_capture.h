@@ -81,7 +81,9 @@ class RecordingCapture final : public Capture {
     std::map<std::uint32_t, Site> sites;
     std::unordered_map<std::uint32_t, Form> forms;
     std::unordered_map<Hash128, Place> values;
-    bool is_given_up = false, has_ended = false;
+    bool is_given_up = false, is_finished = false;
+    bool has_ended = false;  ///< in order
+    bool is_idle = false;    ///< nothing was called for a while when its last record was written
   };
   struct Entry {
     std::uint32_t file;
