@@ -53,7 +53,7 @@ int distance(const std::vector<int>& left, const std::vector<int>& right) {
 // Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the first of equals.
 void share(std::uint64_t calls, const std::vector<std::size_t>& members,
            const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
-  using Wide = unsigned __int128;
+  __extension__ typedef unsigned __int128 Wide;
   const auto weight = [&](std::size_t i) { return std::max<std::uint64_t>(representatives[i].seen, 1); };
   Wide sum = 0;
   for (const std::size_t i : members) sum += weight(i);
