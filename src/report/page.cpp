@@ -159,11 +159,12 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("distributions", distributions(definition));
   data.set("spread", definition.var_axes.empty() ? "" : spread(definition));
 
-  std::vector<std::uint64_t> calls;
+  std::vector<std::uint64_t> stand_for;
   std::set<std::uint64_t> distinct;
-  for (const WorkloadSummary& workload : definition.workloads) distinct.insert(calls.emplace_back(workload.stands_for));
+  for (const WorkloadSummary& workload : definition.workloads)
+    distinct.insert(stand_for.emplace_back(workload.stands_for));
   // Where all stand for equally many there is nothing to draw.
-  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(calls)) : "");
+  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "");
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
   if (definition.calls > 0) amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
   amounts.emplace_back("kept", definition.workloads.size());

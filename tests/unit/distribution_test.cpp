@@ -34,7 +34,9 @@ TEST(Histogram, ManyExtentsBecomeRangesAndNoCallIsLost) {
     EXPECT_EQ(extents[0], next);
     EXPECT_EQ(histogram.first_of(histogram.last_of(next)), next);
     next = histogram.last_of(next) + 1;
-    if (next <= 5000) EXPECT_EQ(calls, static_cast<std::uint64_t>(next - extents[0]));
+    if (next <= 5000) {
+      EXPECT_EQ(calls, static_cast<std::uint64_t>(next - extents[0]));
+    }
   }
 }
 
