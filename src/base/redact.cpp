@@ -220,6 +220,7 @@ class Redactor {
     const std::size_t after_quote = next += quote;
     if (quote > 0 && take_value_beside(name, next)) return;
     next = after_spaces(next);
+    if (quote > 0 && at(next) == ']') next = after_spaces(next + 1);  // os.environ["HF_TOKEN"] = …
     const std::size_t sign = length_of_sign(next);
     const bool is_path = before == '/' && !text_.substr(next).starts_with('=');
     if (is_path) return;  // "/etc/passwd: no such file"

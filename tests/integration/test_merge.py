@@ -119,6 +119,17 @@ class MergeTest(DatasetTest):
             for name, definition in section["definitions"].items():
                 self.assertEqual(sum(w["stands_for"] for w in definition["workloads"]), definition["calls"], name)
 
+    def test_members_of_others_in_frequencies(self):
+        """Whatever somebody has written into an item: merged once or twice it is the same, and counts stay."""
+        a = self.parts[0]
+        collection = json.loads((a / "collection.json").read_text())
+        items = [item for d in collection["captures"][0]["definitions"].values() for item in d["workloads"]]
+        for item, odd in zip(items, ({"inherited": 7}, {"stands_for": -1}, {"stands_for": "x"}, {"stands_for": 1e300}, {"more": 1})): item.update(odd)
+        (a / "collection.json").write_text(json.dumps(collection))
+        once, twice = self.merge(a, out="once"), self.merge(a, a, out="twice")
+        self.assertEqual(tree(once), tree(twice))
+        self.assertNotIn("inherited", (once / "collection.json").read_text())
+
     def test_what_is_left_behind_is_named(self):
         for name in ("solutions", "traces", "tests"): (self.parts[0] / name).mkdir()
         (self.parts[0] / ".git").mkdir()

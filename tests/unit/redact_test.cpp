@@ -103,6 +103,8 @@ std::vector<SecretForm> secret_forms() {
                                                         {"{'name': 'HF_TOKEN', 'value': '", "'}"},
                                                         {"<password>", "</password>"},
                                                         {"<apiKey>", "</apiKey>"},
+                                                        {"os.environ[\"HF_TOKEN\"] = \"", "\""},
+                                                        {"os.environ['API_KEY']='", "'"},
                                                         {"<add key=\"token\" value=\"", "\"/>"},
                                                         {"['--api-key', 'x', '", "', '--port']"}})
     forms.push_back({before + plain + after, plain});
