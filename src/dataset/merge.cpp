@@ -536,8 +536,8 @@ class Merger {
             (*item)["uuid"] = chosen;
             // As this program writes it, whoever wrote this one: last, and a count.
             item->erase("inherited");
-            if (const std::uint64_t calls = unsigned_member(*item, "stands_for"); item->erase("stands_for") > 0)
-              (*item)["stands_for"] = calls;
+            if (const std::uint64_t shared = unsigned_member(*item, "stands_for"); item->erase("stands_for") > 0)
+              (*item)["stands_for"] = shared;
             // Calls are shared out among the workloads of one list; of another list of the same capture, not again.
             const auto list = of_section.lists.find(name);
             if (item->contains("stands_for") && list != of_section.lists.end() &&
