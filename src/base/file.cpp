@@ -142,7 +142,7 @@ Result<void> visit_directory(const std::filesystem::path& path,
   if (!directory) return fail_errno("read", path.string(), errno);
   for (errno = 0; const dirent* entry = ::readdir(directory.get()); errno = 0) {
     const std::string_view name = entry->d_name;
-    if (name == "." || name == ".." || is_litter(name)) continue;
+    if (name == "." || name == "..") continue;
     bool is_directory = entry->d_type == DT_DIR;
     if (entry->d_type == DT_UNKNOWN || entry->d_type == DT_LNK) {
       std::error_code ignored;

@@ -70,7 +70,7 @@ std::optional<std::string> read_pseudo_file(const std::string& path);
 /// Whether a file is what desktops leave in every folder, and nobody's data: "._NAME" and ".DS_Store" of macOS.
 bool is_litter(const std::filesystem::path& path);
 
-/// Visits the names in a directory, in no particular order; ".", ".." and litter left out. "unreadable" on failure.
+/// Visits the names in a directory, in no particular order; "." and ".." left out. "unreadable" on failure.
 Result<void> visit_directory(const std::filesystem::path& path,
                              const std::function<void(std::string_view name, bool is_directory)>& visit);
 

@@ -64,13 +64,6 @@ struct BindResult {
 /// Hash of all that a call's record says but its tensors' values, its time and its place in the order.
 Hash128 shape_key(const CallInContext& context);
 
-/// How many tokens each sequence of a call's batch has, as far as its binding and its plan tell. Error codes: those of
-/// make_view() and of reading tensors; "not_told".
-Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context);
-
-/// Whether a batch with these lengths is no traffic: none has as many tokens as each one that an engine decodes.
-bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths);
-
 struct BinderOptions {
   bool includes_suspicious = false;  ///< observations also of calls that are no traffic by their looks
 };

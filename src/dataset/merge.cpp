@@ -6,8 +6,8 @@
 #include <cstring>
 #include <mutex>
 #include <set>
+#include <tuple>
 #include <unordered_map>
-#include <unordered_set>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -430,43 +430,39 @@ class Merger {
 
   // Items of capture, definition and id, in this order. What a workload that is left out stood for, its heir does.
   Result<void> list_frequencies(ExternalSort& joined, const std::unordered_map<std::string, std::string>& heirs) {
-    std::string bequeathed;  // by an item whose like may follow
+    struct Bequest {
+      std::string capture, name, id;
+      std::uint64_t calls = 0;
+    };
+    Bequest last;  // several inputs may have the same item; it counts once
+    const auto hand_over = [&]() -> Result<void> {
+      if (last.calls == 0) return {};
+      const std::string& heir = heirs.at(last.id);
+      std::string record;
+      put(record, last.capture);
+      put(record, last.name);
+      put(record, heir);
+      record += dump(Json{{"uuid", heir}, {"inherited", last.calls}});
+      return listed_.add(record);
+    };
     for (;;) {
       CW_TRY(const auto next, joined.next());
-      if (!next) break;
+      if (!next) return hand_over();
       std::string_view record = *next;
-      const std::string_view capture = take_text(record), name = take_text(record), id = take_text(record);
-      const auto heir = heirs.find(std::string(id));
-      if (heir == heirs.end()) {
+      Bequest item{std::string(take_text(record)), std::string(take_text(record)), std::string(take_text(record))};
+      if (!heirs.contains(item.id)) {
         CW_CHECK(listed_.add(*next));
         continue;
       }
-      std::string prefix;
-      put(prefix, capture);
-      put(prefix, name);
-      put(prefix, id);
-      const Json item = parse_json(record).value_or(Json::object());
-      CW_CHECK(bequeath(bequeathed, prefix, unsigned_member(item, "stands_for")));
-      bequeathed_to_ = heir->second;
-      selected_.emplace(std::string(capture), std::string(name));
+      item.calls = unsigned_member(parse_json(record).value_or(Json::object()), "stands_for");
+      selected_.emplace(item.capture, item.name);
+      if (std::tie(item.capture, item.name, item.id) == std::tie(last.capture, last.name, last.id)) {
+        last.calls = std::max(last.calls, item.calls);
+      } else {
+        CW_CHECK(hand_over());
+        last = std::move(item);
+      }
     }
-    return bequeath(bequeathed, "", 0);
-  }
-
-  // Several inputs may have the same item; it counts once.
-  Result<void> bequeath(std::string& last, const std::string& prefix, std::uint64_t calls) {
-    if (prefix != last && bequeathed_calls_ > 0) {
-      std::string_view parts = last;
-      std::string record;
-      put(record, take_text(parts));
-      put(record, take_text(parts));
-      put(record, bequeathed_to_);
-      record += dump(Json{{"uuid", bequeathed_to_}, {"inherited", bequeathed_calls_}});
-      CW_CHECK(listed_.add(record));
-    }
-    bequeathed_calls_ = prefix == last ? std::max(bequeathed_calls_, calls) : calls;
-    last = prefix;
-    return {};
   }
 
   Result<void> write_workload(const Definition& definition, std::string_view record,
@@ -682,10 +678,8 @@ class Merger {
   ExternalSort ids_{partial_};                            ///< id, definition, content
   ExternalSort listed_{partial_};                         ///< capture, definition, id; the item
   std::optional<std::string> seen_now_;
-  std::string bequeathed_to_;  ///< the heir of the item that bequeath() holds back, and of how many calls
-  std::uint64_t bequeathed_calls_ = 0;
-  std::set<std::pair<std::string, std::string>>
-      selected_;  ///< captures and definitions of which workloads are left out
+  /// Captures and definitions of which workloads are left out.
+  std::set<std::pair<std::string, std::string>> selected_;
   bool has_begun_seen_ = false;
   std::vector<std::string> conflicts_;
   std::size_t workloads_ = 0;

@@ -345,26 +345,16 @@ class Validator {
 
   // Where workloads are read and written.
   void folders() {
-    std::set<fs::path> expected{"workloads", "blob", "blob/workloads"}, known;
+    std::set<fs::path> expected{"workloads", "blob", "blob/workloads"};
     for (const Definition& definition : dataset_.definitions) {
-      known.insert(Dataset::workloads_path(definition));
-      expected.insert(Dataset::workloads_path(definition).parent_path());
+      const fs::path path = Dataset::workloads_path(definition);
+      expected.insert(path.parent_path());
+      workloads_paths_.insert(path);
     }
     std::error_code error;
     for (const fs::path& folder : expected)
       if (fs::exists(fs::symlink_status(root_ / folder, error)) && !fs::is_directory(root_ / folder, error))
         add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
-    for (fs::recursive_directory_iterator it(root_ / "workloads", error), end; !error && it != end;
-         it.increment(error)) {
-      if (it->path().extension() != ".jsonl" || is_litter(it->path())) continue;
-      const fs::path path = it->path().lexically_relative(root_);
-      std::error_code ignored;
-      if (it->is_directory(ignored))
-        add(Severity::error, "not_a_file", path.string(), "is a folder; move it away");
-      else if (!known.contains(path))
-        add(Severity::error, "workloads_misplaced", path.string(),
-            "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl");
-    }
   }
 
   // Nothing is written through a link that leads out of a dataset; and what lies behind one to a folder is not looked
@@ -375,9 +365,13 @@ class Validator {
       if (fs::exists(root_ / folder, error) && !is_inside(root_, root_ / folder))
         add(Severity::error, "path_escapes", folder, "leads out of the dataset through a link");
       for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
+        const std::string path = it->path().lexically_relative(root_).string();
+        std::error_code ignored;
         if (is_folder_link(*it))
-          add(Severity::error, "folder_linked", it->path().lexically_relative(root_).string(),
+          add(Severity::error, "folder_linked", path,
               "is a link to a folder, and what lies behind it is not looked at; move the folder here");
+        if (path.starts_with("workloads/") && path.ends_with(".jsonl") && !is_litter(path) && it->is_directory(ignored))
+          add(Severity::error, "not_a_file", path, "is a folder; move it away");
       }
     }
   }
@@ -395,6 +389,9 @@ class Validator {
   }
 
   void workloads_file(const fs::path& path) {
+    if (!workloads_paths_.contains(path))
+      add(Severity::error, "workloads_misplaced", path.string(),
+          "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl");
     auto lines = LineReader::open(root_ / path);
     if (!lines) return add(Severity::error, lines.error().code, path.string(), lines.error().message);
     std::vector<std::string> texts;
@@ -452,6 +449,7 @@ class Validator {
   const BindingSet& bindings_;
   Dataset dataset_;
   ValidationReport report_;
+  std::set<fs::path> workloads_paths_;            ///< of its definitions
   std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
   std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> alike_;  ///< findings by file and code
   std::map<std::size_t, std::size_t> more_;                                        ///< by the last that is told

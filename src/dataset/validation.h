@@ -21,8 +21,8 @@ struct Finding {
 
 struct ValidationReport {
   std::size_t definitions = 0, workloads = 0, blobs = 0;
-  std::vector<Finding>
-      findings;  ///< ordered by place; of one kind in one file a few, the last of which counts the rest
+  /// Ordered by place. Of one kind in one file a few, the last of which counts the rest.
+  std::vector<Finding> findings;
 
   bool is_valid() const;
 };

@@ -79,15 +79,10 @@ Json definitions_json(const SanitizeOutcome& outcome) {
       kept.push_back(std::move(item));
     }
     json[definition.definition->name] = {
-        {"calls", definition.calls},
-        {"without_values", definition.unseen},
-        {"distinct", definition.distinct},
-        {"derived_calls", definition.derived},
-        {"derived_because", std::move(cites)},
-        {"distribution",
-         definition.distribution.to_json(Distribution::most_written_shapes, Distribution::most_written_extents)},
-        {"kept", definition.kept.size()},
-        {"list", list_id(definition.kept)},
+        {"calls", definition.calls},           {"without_values", definition.unseen},
+        {"distinct", definition.distinct},     {"derived_calls", definition.derived},
+        {"derived_because", std::move(cites)}, {"distribution", definition.distribution.to_json()},
+        {"kept", definition.kept.size()},      {"list", list_id(definition.kept)},
         {"workloads", std::move(kept)}};
     // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the workloads.
     if (definition.padded > 0) json[definition.definition->name]["padded_calls"] = definition.padded;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "bind/binder.h"
+#include "bind/sequences.h"
 
 namespace cw {
 namespace {
@@ -31,8 +31,9 @@ std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture, const B
   std::set<WrapperId> serving;
   for (std::size_t i = 0; i < capture.size(); ++i) {
     const auto plan = plans.find(capture.function(i));
+    if (plan == plans.end()) continue;
     const WrapperId process = capture.process(i);
-    if (plan == plans.end() || serving.contains(process)) continue;
+    if (serving.contains(process)) continue;
     auto read = capture.read(i);
     if (!read || read->status == CallStatus::dummy) continue;  // those are left out in any case
     CallInContext context;

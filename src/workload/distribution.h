@@ -75,7 +75,7 @@ struct Distribution {
   void join(const Distribution& other);
 
   /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most so many cells.
-  Json to_json(std::size_t most_shapes, std::size_t most_extents) const;
+  Json to_json(std::size_t most_shapes = most_written_shapes, std::size_t most_extents = most_written_extents) const;
   /// What to_json() made. Nothing when it is something else.
   static std::optional<Distribution> from_json(const Json& json);
 };

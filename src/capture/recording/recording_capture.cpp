@@ -105,7 +105,7 @@ bool RecordingCapture::is_recording(const fs::path& path) {
 Result<std::set<std::string>> RecordingCapture::names_in(const fs::path& folder) {
   std::set<std::string> names;
   CW_CHECK(visit_directory(folder, [&](std::string_view name, bool is_directory) {
-    if (!is_directory && name.ends_with(extension)) names.emplace(name);
+    if (!is_directory && name.ends_with(extension) && !is_litter(name)) names.emplace(name);
   }));
   return names;
 }
