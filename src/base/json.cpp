@@ -19,11 +19,12 @@ class Builder {
   bool number_integer(std::int64_t value) { return add(value) != nullptr; }
   bool number_unsigned(std::uint64_t value) { return add(value) != nullptr; }
   bool number_float(double value, const std::string&) { return add(value) != nullptr; }
-  bool string(std::string& value) { return add(std::move(value)) != nullptr; }
+  bool string(std::string& value) { return count_text(value) && add(std::move(value)) != nullptr; }
   bool binary(Json::binary_t&) { return false; }  // not of JSON
   bool start_object(std::size_t) { return open(Json::value_t::object); }
   bool start_array(std::size_t) { return open(Json::value_t::array); }
   bool key(std::string& value) {
+    if (!count_text(value)) return false;
     place().key = std::move(value);
     return true;
   }
@@ -50,6 +51,12 @@ class Builder {
  private:
   // Of the innermost container that is open: where its next value goes.
   JsonPlace& place() { return path_.back(); }
+
+  bool count_text(const std::string& text) {
+    constexpr std::size_t of_an_item = 64;
+    items_ += text.size() / of_an_item;
+    return items_ <= limits_.items;
+  }
 
   // Null past the limit. What is open is the last item of what it lies in, so that none of them moves meanwhile.
   Json* add(Json value) {

@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   std::size_t depth = 64;
-  std::size_t items = 1'000'000;  ///< values of all kinds that are kept
+  std::size_t items = 1'000'000;  ///< values of all kinds that are kept; 64 bytes of text are one more
 };
 /// For files that only this program writes.
 inline constexpr JsonLimits trusted_json{.depth = 64, .items = std::numeric_limits<std::size_t>::max()};

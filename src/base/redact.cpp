@@ -61,7 +61,9 @@ bool contains(const List& list, std::string_view word) {
 constexpr std::array secret_words{
     "password", "passwd",     "passphrase",  "pwd",    "secret", "secrets",    "credential", "credentials",
     "apikey",   "authtoken",  "accesstoken", "bearer", "cookie", "cookies",    "signature",  "authorization",
-    "pat",      "connstring", "sas",         "jwt",    "otp",    "privatekey", "secretkey",  "accesskey"};
+    "pat",      "connstring", "sas",         "jwt",    "otp",    "privatekey", "secretkey",  "accesskey",
+    "cred",     "creds"};
+constexpr std::array<std::string_view, 3> contents{"value", "content", "contents"};
 // "key" alone is a key of a map, or a tensor.
 constexpr std::array before_key{"api",        "access",  "secret", "private", "auth",   "account",      "admin",
                                 "encryption", "signing", "master", "license", "shared", "subscription", "service",
@@ -106,7 +108,7 @@ constexpr std::array forms{
     Form{"sntrys_", 20},   Form{"dapi", 32},        Form{"eyJ", 30},    Form{"pk-lf-", 16},   Form{"sk-lf-", 16},
     Form{"cfut_", 20},     Form{"wandb_v1_", 16},   Form{"xai-", 16},   Form{"pplx-", 16},    Form{"tvly-", 16},
     Form{"rpa_", 16},      Form{"csk-", 16},        Form{"fw_", 16},    Form{"whsec_", 16},   Form{"figd_", 16},
-    Form{"secret_", 20},   Form{"dckr_oat_", 16},
+    Form{"secret_", 20},   Form{"dckr_oat_", 16},   Form{"glsa_", 20},
 };
 
 // How much of the text that begins here is a secret by its form; 0: nothing.
@@ -191,8 +193,7 @@ class Redactor {
   // A name, and the secret behind it if it is one's.
   void take_name() {
     const std::size_t begin = at_;
-    std::size_t end = at_;
-    while (end < text_.size() && is_name_character(text_[end])) ++end;
+    std::size_t end = end_of_name(at_);
     if (text_.substr(end).starts_with('>') && text_[end - 1] == '-' && end - begin > 1) --end;  // name->
     end = end_of_key(begin, end);
     const std::string_view name = text_.substr(begin, end - begin);
@@ -208,17 +209,19 @@ class Redactor {
       return;
     }
     if (take_user_and_password(name)) return;
+    if (is_beside(name) && take_value_before()) return;
     const bool is_in_query = (before == '?' || before == '&') && name == "key";
     if (!is_secret_name(name) && !is_in_query) return;
 
-    if (before == '<' && at(at_) == '>') return take_element();
+    if (before == '<' && take_element()) return;
 
     // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
     std::size_t next = after_colour(at_);
     const bool is_flag = name.starts_with('-') && !name.starts_with("-D");
     const std::size_t quote = length_of_quote(next);
     const std::size_t after_quote = next += quote;
-    if (quote > 0 && take_value_beside(name, next)) return;
+    if ((quote > 0 || is_value_itself(begin)) && take_value_beside(name, next)) return;
+    if (quote > 0 && before != '\0' && at(next) == '>' && take_element()) return;  // <entry key="token">…</entry>
     next = after_spaces(next);
     if (quote > 0 && at(next) == ']') next = after_spaces(next + 1);  // os.environ["HF_TOKEN"] = …
     const std::size_t sign = length_of_sign(next);
@@ -226,6 +229,7 @@ class Redactor {
     if (is_path) return;  // "/etc/passwd: no such file"
     if (sign > 0) {
       next = after_spaces(next + sign);
+      if (take_lines_below(begin, next)) return;
     } else if ((is_flag || (quote > 0 && is_quote(before))) && begins_next_item(next)) {
       // All items up to the next flag: some take several.
       do {
@@ -249,30 +253,103 @@ class Redactor {
     }
   }
 
-  // <password>…</password>
-  void take_element() {
-    copy(at_ + 1);
+  // <password>…</password>, <password a="b">…</password>
+  bool take_element() {
+    const std::size_t end = std::min(text_.find_first_of("<>", at_), text_.size());
+    if (at(end) != '>' || end == at_ - 1 || text_[end - 1] == '/') return false;
+    copy(end + 1);
     const std::size_t length = std::min(text_.find('<', at_), text_.size()) - at_;
     if (is_no_secret(text_.substr(at_, length)))
       copy(at_ + length);
     else
       skip(length);
+    return true;
   }
 
-  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>: the name stands in a value of its own.
+  // "name: API_KEY", "key=token"
+  bool is_value_itself(std::size_t name) const {
+    const std::size_t before = name == 0 ? text_.npos : text_.find_last_not_of(" \t", name - 1);
+    return before != text_.npos && (text_[before] == ':' || text_[before] == '=');
+  }
+
+  // "value", "val": what holds the value of a name that stands beside it.
+  static bool is_beside(std::string_view name) { return name == "value" || name == "val"; }
+
+  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and YAML's two lines of "name:" and "value:": the
+  // name stands in a value of its own.
   bool take_value_beside(std::string_view name, std::size_t next) {
     std::size_t value = after_lines(next);
+    const bool is_apart = next > at_ || at(value) == ',' || text_.substr(next, value - next).find('\n') != text_.npos;
     if (at(value) == ',') value = after_lines(value + 1);
     value += length_of_quote(value);
-    constexpr std::string_view beside = "value";
-    if (!text_.substr(std::min(value, text_.size())).starts_with(beside)) return false;
-    value += beside.size();
-    value += length_of_quote(value);
+    const std::size_t end = end_of_name(value);
+    if (!is_apart || !is_beside(text_.substr(std::min(value, text_.size()), end - value))) return false;
+    value = end + length_of_quote(end);
     const std::size_t sign = length_of_sign(after_spaces(value));
     if (sign == 0) return false;
     copy(after_spaces(after_spaces(value) + sign));
     take_value(name);
     return true;
+  }
+
+  // The same with the value first; at_ is behind its name.
+  bool take_value_before() {
+    const std::size_t sign_at = after_spaces(at_ + length_of_quote(at_)), sign = length_of_sign(sign_at);
+    if (sign == 0) return false;
+    const std::size_t value = after_spaces(sign_at + sign), quote = length_of_quote(value);
+    const std::size_t end = quote > 0 ? text_.find(text_.substr(value, quote), value + quote)
+                                      : value + length_of_value(value, false);
+    if (end >= text_.size() || end - value > longest_before) return false;
+
+    // Behind it: a comma, a line's end or a space, "name" or "key", a sign, and the name.
+    std::size_t name = after_lines(end + quote);
+    if (at(name) == ',') name = after_lines(name + 1);
+    name += length_of_quote(name);
+    const std::size_t name_end = end_of_name(name);
+    const std::string_view label = text_.substr(std::min(name, text_.size()), name_end - name);
+    if (label != "name" && label != "key") return false;
+    std::size_t of_secret = after_spaces(name_end + length_of_quote(name_end));
+    const std::size_t second_sign = length_of_sign(of_secret);
+    if (second_sign == 0) return false;
+    of_secret = after_spaces(of_secret + second_sign);
+    of_secret += length_of_quote(of_secret);
+    const std::string_view secret = text_.substr(std::min(of_secret, text_.size()), end_of_name(of_secret) - of_secret);
+    if (!is_secret_name(secret)) return false;
+    copy(value);
+    take_value(secret);
+    return true;
+  }
+
+  // YAML's values below their name: "token:", and in the next line, further in, a word or a block's lines.
+  bool take_lines_below(std::size_t name, std::size_t next) {
+    const auto indent_of = [this](std::size_t line) {
+      return std::min(text_.find_first_not_of(' ', line), text_.size()) - line;
+    };
+    const std::size_t newline = std::min(text_.find('\n', next), text_.size());
+    const std::string_view mark = text_.substr(next, newline - next);
+    const bool is_block = !mark.empty() && (mark[0] == '|' || mark[0] == '>') &&
+                          mark.find_first_not_of("|>+-0123456789 \r") == std::string_view::npos;
+    if (newline == text_.size() || (!is_block && mark.find_first_not_of("\r") != std::string_view::npos)) return false;
+    const std::size_t begin = text_.rfind('\n', name), outer = indent_of(begin == std::string_view::npos ? 0 : begin + 1);
+
+    bool has_any = false;
+    for (std::size_t line = newline + 1; line < text_.size();) {
+      const std::size_t end = std::min(text_.find('\n', line), text_.size());
+      std::size_t word = line + indent_of(line);
+      if (!is_block && text_.substr(word).starts_with("- ")) word += 2;  // an item of a list
+      const std::string_view text = text_.substr(word, end - word);
+      const bool is_value = word < end && word - line > outer &&
+                            (is_block || (text.find_first_of(": \t") == std::string_view::npos));
+      if (!is_value) break;
+      copy(word);
+      if (is_no_secret(text))
+        copy(end);
+      else
+        skip(end - word);
+      has_any = true;
+      line = end + 1;
+    }
+    return has_any;
   }
 
   // "api key", "API Key": two words, where a sign says that a value follows.
@@ -326,8 +403,12 @@ class Redactor {
     const std::size_t quote = text_.find_first_not_of('\\', std::min(at, text_.size()));
     return quote != std::string_view::npos && is_quote(text_[quote]) ? quote + 1 - at : 0;
   }
+  std::size_t end_of_name(std::size_t at) const {
+    while (at < text_.size() && is_name_character(text_[at])) ++at;
+    return at;
+  }
   std::size_t length_of_sign(std::size_t at) const {
-    for (const std::string_view sign : {"=>", "->", ":=", "==", "=", ":"})
+    for (const std::string_view sign : {"=>", "->", ":=", "+=", "?=", "==", "=", ":"})
       if (text_.substr(std::min(at, text_.size())).starts_with(sign)) return sign.size();
     return 0;
   }
@@ -371,7 +452,10 @@ class Redactor {
     }
     const auto words = words_of(name);
     const bool is_cookie = !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
-    if (is_cookie) length = std::min(text_.find_first_of("\r\n\"'`", at_), text_.size()) - at_;
+    // All of a cookie's parts, and of Digest's, which are quoted themselves.
+    const bool is_digest = text_.substr(0, at_).ends_with("Digest ");
+    if (is_cookie || is_digest)
+      length = std::min(text_.find_first_of(is_digest ? "\r\n'`" : "\r\n\"'`", at_), text_.size()) - at_;
     if (is_no_secret(value) || is_count(name, value))
       copy(at_ + length);
     else
@@ -417,6 +501,8 @@ class Redactor {
     at_ = end;
   }
 
+  static constexpr std::size_t longest_before = 4096;  ///< of a value that stands before its name
+
   const std::string_view text_;
   std::string out_;
   std::size_t at_ = 0, coloured_until_ = 0;
@@ -425,7 +511,12 @@ class Redactor {
 }  // namespace
 
 bool is_secret_name(std::string_view name) {
-  const auto words = words_of(name);
+  auto words = words_of(name);
+  // What a thing holds is what it is: "token value", "token file content".
+  if (words.size() > 1 && contains(contents, words.back())) {
+    words.pop_back();
+    if (words.size() > 1 && words.back() == "file") words.pop_back();
+  }
   const bool is_variables = is_variable(name);
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string_view before = i > 0 ? std::string_view(words[i - 1]) : std::string_view(), word = words[i];
@@ -494,8 +585,10 @@ Json hidden(Json json) {
 Json redact(Json json) {
   if (json.is_string()) return redact(std::string_view(json.get_ref<const std::string&>()));
   if (json.is_object()) {
+    // {"name": "HF_TOKEN", "value": "…"}
+    const bool is_named = is_secret_name(string_member(json, "name")) || is_secret_name(string_member(json, "key"));
     for (auto& [name, value] : json.items())
-      value = is_secret_name(name) ? hidden(std::move(value)) : redact(std::move(value));
+      value = is_secret_name(name) || (is_named && name == "value") ? hidden(std::move(value)) : redact(std::move(value));
   } else if (json.is_array()) {
     const bool is_text = std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
     if (is_text) return redact(json.get<std::vector<std::string>>());

@@ -16,6 +16,9 @@
 namespace cw {
 namespace {
 
+// Of the distributions of a file, in bytes of text: some thousand captures' of twenty definitions.
+constexpr std::size_t longest_distributions = 32 << 20;
+
 // Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept too, then by the text.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
   const auto rank = [count](const Json& json) {
@@ -53,7 +56,8 @@ Result<void> check_collection(const std::filesystem::path& path, const Json& fil
   };
   const bool has_list = file.is_object() && file.contains("captures") && file.at("captures").is_array();
   if (has_list && std::all_of(file.at("captures").begin(), file.at("captures").end(), is_right)) return {};
-  return fail("collection_invalid", "{}: not a collection.json of this tool; move it away and run again",
+  return fail("collection_invalid",
+              "{}: not a collection.json of this tool, or longer than any it writes; move it away and run again",
               path.string());
 }
 
@@ -66,18 +70,26 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"), std::fclose);
   if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
 
-  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as they end.
+  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as they end. Distributions
+  // that are too many stay in what is parsed, and count there.
+  std::size_t of_distributions = 0;
   std::map<std::pair<std::size_t, std::string>, std::string> distributions;
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
     if (around.size() < 5 || around[0].key != "captures" || around[2].key != "definitions") return true;
     const bool is_item = around.size() == 6 && around[4].key == "workloads";
-    const bool is_distribution = around.size() == 5 && around[4].key == "distribution";
+    const bool is_distribution = around.size() == 5 && around[4].key == "distribution" &&
+                                 of_distributions < longest_distributions;
     if (is_item) visit(around[1].index, around[3].key, std::move(object));
-    if (is_distribution) distributions[{around[1].index, around[3].key}] = dump(object);
+    if (is_distribution) {
+      std::string& text = distributions[{around[1].index, around[3].key}];
+      text = dump(object);
+      of_distributions += text.size() + around[3].key.size();
+    }
     return !is_item && !is_distribution;
   };
   auto parsed = parse_json(stream.get(), filter, collection_limits);
   Json file = parsed ? std::move(*parsed) : Json();
+  parsed.reset();
   CW_CHECK(check_collection(path, file));
   for (Json& head : file["captures"]) {
     CollectionSection one;

@@ -251,18 +251,25 @@ Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_
   return StoredWorkload{std::move(id), std::move(json->at("workload")), std::move(definition)};
 }
 
-Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
+Result<void> each_stored_workload(const fs::path& root, const Definition& definition,
+                                  const std::function<void(StoredWorkload)>& visit) {
   const fs::path path = root / Dataset::workloads_path(definition);
-  std::vector<StoredWorkload> stored;
   auto lines = LineReader::open(path);
-  if (!lines && lines.error().code == "not_found") return stored;
+  if (!lines && lines.error().code == "not_found") return {};
   if (!lines) return tl::unexpected(lines.error());
   for (;;) {
     CW_TRY(const auto line, lines->next());
-    if (!line) return stored;
+    if (!line) return {};
     CW_TRY(auto workload, parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
-    stored.push_back(std::move(workload));
+    visit(std::move(workload));
   }
+}
+
+Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
+  std::vector<StoredWorkload> stored;
+  CW_CHECK(each_stored_workload(root, definition,
+                                [&](StoredWorkload workload) { stored.push_back(std::move(workload)); }));
+  return stored;
 }
 
 std::set<std::string> blob_paths(const Json& workload) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -57,6 +58,9 @@ Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_
 /// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
                                                           const Definition& definition);
+/// The same, one at a time.
+Result<void> each_stored_workload(const std::filesystem::path& root, const Definition& definition,
+                                  const std::function<void(StoredWorkload)>& visit);
 
 /// The blobs that a stored workload names, as it names them (perhaps outside the dataset), but normal.
 std::set<std::string> blob_paths(const Json& workload);

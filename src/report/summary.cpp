@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/console.h"
+#include "base/hash.h"
 #include "dataset/collection_file.h"
 
 namespace cw {
@@ -84,26 +85,44 @@ class Summarizer {
   Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
+    // Of the workloads that there are: a file may list any number of others.
+    const std::vector<const Definition*> wanted = wanted_definitions();
+    for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
     CW_TRY(const auto sections,
            read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
-             Frequency& frequency = frequencies_[definition + "\n" + string_member(item, "uuid")];
-             frequency.seen += unsigned_member(item, "seen");
-             frequency.stands_for += unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
+             const auto found = frequencies_.find(key_of(definition, string_member(item, "uuid")));
+             if (found == frequencies_.end()) return;
+             found->second.seen += unsigned_member(item, "seen");
+             found->second.stands_for += unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
            }));
     for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
     CW_TRY(verification_, read_verification(dataset_.root));
     summary_.environment = verification_.environment;
     summary_.replay = verification_.replay;
     summary_.is_compared = options_.comparison != nullptr;
-    const std::set<std::string> wanted(options_.definition_names.begin(), options_.definition_names.end());
-    for (const Definition& definition : dataset_.definitions)
-      if (wanted.empty() || wanted.contains(definition.name)) CW_CHECK(add(definition, sections));
+    for (const Definition* definition : wanted) CW_CHECK(add(*definition, sections));
     std::stable_sort(summary_.definitions.begin(), summary_.definitions.end(),
                      [](const auto& a, const auto& b) { return a.op_type < b.op_type; });
     return std::move(summary_);
   }
 
  private:
+  static Hash128 key_of(const std::string& definition, const std::string& id) { return xxh3(definition + "\n" + id); }
+
+  std::vector<const Definition*> wanted_definitions() const {
+    const std::set<std::string> names(options_.definition_names.begin(), options_.definition_names.end());
+    std::vector<const Definition*> wanted;
+    for (const Definition& definition : dataset_.definitions)
+      if (names.empty() || names.contains(definition.name)) wanted.push_back(&definition);
+    return wanted;
+  }
+
+  Result<void> note_ids(const Definition& definition) {
+    return each_stored_workload(dataset_.root, definition, [&](const StoredWorkload& workload) {
+      frequencies_.emplace(key_of(definition.name, workload.id), Frequency{});
+    });
+  }
+
   Result<void> add(const Definition& definition, const std::vector<CollectionSection>& sections) {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (stored.empty()) return {};
@@ -146,7 +165,7 @@ class Summarizer {
         const bool is_given = axes != workload.json.end() && axes->contains(name) && axes->at(name).is_number_integer();
         item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
       }
-      if (const auto found = frequencies_.find(definition.name + "\n" + workload.id); found != frequencies_.end()) {
+      if (const auto found = frequencies_.find(key_of(definition.name, workload.id)); found != frequencies_.end()) {
         item.seen = found->second.seen;
         item.stands_for = found->second.stands_for;
       }
@@ -213,7 +232,7 @@ class Summarizer {
   struct Frequency {
     std::uint64_t seen = 0, stands_for = 0;
   };
-  std::unordered_map<std::string, Frequency> frequencies_;  ///< by definition and id
+  std::unordered_map<Hash128, Frequency> frequencies_;  ///< by definition and id
 };
 
 std::string_view name(DefinitionState state) {

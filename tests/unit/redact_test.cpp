@@ -106,12 +106,30 @@ std::vector<SecretForm> secret_forms() {
                                                         {"os.environ[\"HF_TOKEN\"] = \"", "\""},
                                                         {"os.environ['API_KEY']='", "'"},
                                                         {"<add key=\"token\" value=\"", "\"/>"},
-                                                        {"['--api-key', 'x', '", "', '--port']"}})
+                                                        {"['--api-key', 'x', '", "', '--port']"},
+                                                        {"{\"value\": \"", "\", \"name\": \"HF_TOKEN\"}"},
+                                                        {"{'val': '", "', 'key': 'api_key'}"},
+                                                        {"{\"name\": \"HF_TOKEN\", \"val\": \"", "\"}"},
+                                                        {"  - value: ", "\n    name: API_KEY\n"},
+                                                        {"  - name: API_KEY\n    value: ", "\n"},
+                                                        {"- {name: API_KEY, value: ", "}"},
+                                                        {"{value: ", ", name: API_KEY}"},
+                                                        {"token:\n  ", "\nport: 1\n"},
+                                                        {"  token: |\n    ", "\n  port: 1\n"},
+                                                        {"api_keys:\n  - ", "\nport: 1\n"},
+                                                        {"TOKEN+=", ""},
+                                                        {"API_KEY ?= ", ""},
+                                                        {"--creds ", ""},
+                                                        {"<secret a=\"1\">", "</secret>"},
+                                                        {"<entry key=\"password\">", "</entry>"},
+                                                        {"--token-file-content ", ""},
+                                                        {"API_KEY_VALUE=", ""},
+                                                        {"Authorization: Digest username=\"u\", response=\"", "\""}})
     forms.push_back({before + plain + after, plain});
   // By its own form, wherever it stands.
   for (const char* prefix :
        {"hf_",   "sk-",   "sk-proj-", "ghp_",  "gho_",      "github_pat_", "glpat-", "nvapi-",  "gsk_",     "xoxb-",
-        "AIza",  "ya29.", "npm_",     "pypi-", "dckr_pat_", "r8_",         "SG.",    "hvs.",    "eyJ",      "xai-",
+        "AIza",  "ya29.", "npm_",     "pypi-", "dckr_pat_", "r8_",         "SG.",    "hvs.",    "eyJ",      "xai-",   "glsa_",
         "pplx-", "tvly-", "rpa_",     "csk-",  "fw_",       "whsec_",      "figd_",  "secret_", "dckr_oat_"})
     forms.push_back({"it is " + (prefix + r) + ", they say", prefix + r});
   forms.push_back({"AKIA" + std::string("IOSFODNN7EXAMPLE"), "IOSFODNN7EXAMPLE"});
@@ -155,6 +173,9 @@ TEST(Redact, WhatIsNoSecretStays) {
            "no access token: HF_TOKEN is not set; token=$HF_TOKEN",
            "MAX_TOKENS=100 TOKENIZERS_PARALLELISM=false SGLANG_BYPASS=1 CUDA_VISIBLE_DEVICES=0 KV_CACHE_DTYPE=fp8",
            "{\"name\": \"page_size\", \"value\": \"1\"} --key-value-dtype fp8 -u docs/README:x",
+           "value: 5, name: page_size; {\"value\": 1, \"name\": \"tokens_per_s\"}; - name: TP\n  value: 4",
+           "tokens:\n  - prompt: 5\n  - output: 6\nsecret:\nport: 1\n",
+           "KeyError: no such token\nvalue: what is it",
            "task-runner, desk-1, disk-budget, risk-free-and-long-word-with-hyphens",
        })
     EXPECT_EQ(redact(std::string_view(text)), text);
@@ -175,6 +196,7 @@ TEST(Redact, CommandsAndJson) {
   EXPECT_EQ(clean["nested"][0]["max_tokens"], 5);
   EXPECT_EQ(clean["time_to_first_token_s"], 0.25);
   EXPECT_EQ(clean["environment"]["A"], "b");
+  EXPECT_EQ(redact(Json{{"value", "correct-horse"}, {"name", "HF_TOKEN"}})["value"], "***");
   EXPECT_EQ(printable({{"run", "--token=correct-horse"}, {{"HF_TOKEN", "correct-horse"}}}),
             "HF_TOKEN='***' run '--token=***'");
 }
