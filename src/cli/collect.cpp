@@ -347,7 +347,11 @@ class Collect {
     options.engine.resume = resume_command(work_);
     options.traffic = traffic_options(arguments_.traffic);
     options.traffic.url = options.engine.url;
-    options.traffic.model = run.model_path.empty() ? "default" : run.model_path;
+    if (const std::string key = api_key_of(run.command.arguments); arguments_.traffic.api_key.empty() && !key.empty())
+      options.traffic.headers.emplace_back("Authorization", "Bearer " + key);
+    options.engine.headers = options.traffic.headers;
+    options.endpoint = arguments_.traffic.endpoint;
+    options.has_text = !arguments_.traffic.uses_random_prompts;
     // Batches that only take the likeliest token call no sampling kernel.
     const bool wants_sampling = std::any_of(run.definitions.begin(), run.definitions.end(),
                                             [](const Definition* d) { return d->op_type == "sampling"; });
@@ -401,6 +405,16 @@ class Collect {
     return outcome;
   }
 
+  // The key that an engine is started with is the one it wants.
+  static std::string api_key_of(const std::vector<std::string>& words) {
+    constexpr std::string_view flag = "--api-key";
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      if (words[i] == flag && i + 1 < words.size() && !words[i + 1].starts_with('-')) return words[i + 1];
+      if (words[i].starts_with(std::string(flag) + "=")) return words[i].substr(flag.size() + 1);
+    }
+    return {};
+  }
+
   // SGLang's client with the same prompts and schedule, as far as it has flags for them.
   Command bench_serving(const EngineRun& run, int port) const {
     const TrafficArguments& traffic = arguments_.traffic;
@@ -412,7 +426,7 @@ class Collect {
     add("--backend", "sglang");
     add("--host", host());
     add("--port", std::to_string(port));
-    add("--num-prompts", std::to_string(traffic.num_prompts));
+    add("--num-prompts", std::to_string(traffic.num_prompts.value_or(TrafficArguments::most_prompts)));
     if (!run.model_path.empty()) add("--model", run.model_path);
     if (traffic.concurrency > 0) add("--max-concurrency", std::to_string(traffic.concurrency));
     if (traffic.request_rate > 0) add("--request-rate", fmt::format("{}", traffic.request_rate));
@@ -420,6 +434,8 @@ class Collect {
     if (traffic.uses_random_prompts) {
       add("--dataset-name", "random-ids");  // "random" would fetch texts to cut
       add("--random-input-len", std::to_string(traffic.random.input_high));
+      add("--random-range-ratio", fmt::format("{}", static_cast<double>(traffic.random.input_low) /
+                                                        static_cast<double>(traffic.random.input_high)));
       if (length) add("--random-output-len", std::to_string(length->second));
     } else {
       add("--dataset-name", "sharegpt");
@@ -474,8 +490,10 @@ class Collect {
       json["dump_exclude"] = used.exclude;
     }
     for (const Schedule& schedule : options.traffic.schedules)
-      json["schedules"].push_back(
-          {{"concurrency", schedule.concurrency}, {"rate", schedule.rate}, {"requests", schedule.requests}});
+      json["schedules"].push_back({{"concurrency", schedule.concurrency},
+                                   {"rate", schedule.rate},
+                                   {"trace_arrivals", schedule.follows_arrivals},
+                                   {"requests", schedule.requests}});
     return json;
   }
 

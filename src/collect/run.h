@@ -19,7 +19,9 @@ namespace cw {
 
 struct CollectRunOptions {
   EngineOptions engine;
-  TrafficOptions traffic;
+  TrafficOptions traffic;            ///< its model and endpoint are found once the engine is ready
+  std::optional<Endpoint> endpoint;  ///< unless this is given
+  bool has_text = true;              ///< the prompts are texts
   SanitizeOptions sanitize;
   std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
   /// Instead of our client: a command that drives the engine at {url}.

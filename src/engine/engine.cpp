@@ -233,16 +233,22 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
   constexpr auto silence_limit = std::chrono::seconds(8);
   auto next_question = std::chrono::steady_clock::now(), next_look = next_question, silent_since = next_question;
   std::optional<PendingGet> question;
-  std::string last_answer = "nothing";
+  std::string last_answer = "nothing", health = "/health";
   for (;;) {
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
                   options.log.string());
     if (!question && std::chrono::steady_clock::now() >= next_question)
-      question.emplace(options.url + "/health", answer_limit);
+      question.emplace(options.url + health, answer_limit, largest_health, options.headers);
     if (const auto answer = question ? question->poll() : std::nullopt) {
       if (*answer && (*answer)->status == 200) return {};
       if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
+      if (*answer && ((*answer)->status == 401 || (*answer)->status == 403))
+        return fail("engine_refuses",
+                    "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or --header",
+                    (*answer)->status, options.url, health);
+      // Servers of OpenAI's routes only say by these that they are ready.
+      if (*answer && (*answer)->status == 404) health = health == "/health" ? "/v1/models" : "/health";
       last_answer =
           *answer ? fmt::format("HTTP {}", (*answer)->status) : redact(std::string_view(answer->error().message));
       question.reset();

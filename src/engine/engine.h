@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/process.h"
+#include "traffic/http.h"
 
 namespace cw {
 
@@ -16,6 +17,7 @@ struct EngineOptions {
   Command command;
   std::filesystem::path log;
   std::string url;                         ///< without a path
+  HttpHeaders headers;                     ///< that it wants to be asked with
   std::chrono::seconds start_limit{1800};  ///< weights of a large model take their time
   std::filesystem::path ledger;            ///< folder of records of what runs; see end_orphans()
   std::filesystem::path dumps;             ///< noted in the record
@@ -27,7 +29,7 @@ class Engine {
   /// Starts it. Error codes: "spawn_failed", and those of writing its record.
   static Result<Engine> start(const EngineOptions& options);
   /// Waits until /health answers 200, and calls `meanwhile` about fifty times a second; its error ends the wait.
-  /// Error codes: "engine_died" (the message explains the log), "engine_slow", "interrupted".
+  /// Error codes: "engine_died" (the message explains the log), "engine_slow", "engine_refuses" (it wants a key), "interrupted".
   Result<void> wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile);
   Engine(Engine&&) noexcept = default;
   Engine& operator=(Engine&&) noexcept = default;

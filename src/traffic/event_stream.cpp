@@ -1,5 +1,7 @@
 #include "traffic/event_stream.h"
 
+#include <algorithm>
+
 namespace cw {
 namespace {
 
@@ -13,6 +15,16 @@ std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise
 }  // namespace
 
 void EventStream::take(std::string_view bytes) {
+  if (!has_begun_) {
+    bytes.remove_prefix(std::min(bytes.find_first_not_of(" \t\r\n"), bytes.size()));
+    has_begun_ = !bytes.empty();
+    is_plain_ = bytes.starts_with('{');
+  }
+  if (is_plain_ && !is_garbage_) {
+    line_ += bytes;
+    if (line_.size() > largest_line) give_up();
+    return;
+  }
   while (!is_garbage_) {
     const std::size_t end = bytes.find('\n');
     if (end == std::string_view::npos) {
@@ -32,6 +44,13 @@ void EventStream::take(std::string_view bytes) {
   }
 }
 
+void EventStream::finish() {
+  if (!is_plain_ || is_garbage_) return;
+  last_ = std::move(line_);
+  events_ = 1;
+  is_done_ = true;
+}
+
 void EventStream::give_up() {
   is_garbage_ = true;
   line_ = std::string();
@@ -44,7 +63,7 @@ StreamTotals EventStream::totals() const {
     totals.error = "garbage";
     return totals;
   }
-  if (json->contains("error")) totals.error = "server_error";
+  if (json->contains("error") && !(*json)["error"].is_null()) totals.error = "server_error";
   const Json* usage = nullptr;
   for (const char* name : {"meta_info", "usage"})
     if (json->contains(name) && (*json)[name].is_object()) usage = &(*json)[name];

@@ -2,7 +2,8 @@
 // end.
 //
 // Events are counted as they come and only the last is kept: with SGLang it carries the totals, with the OpenAI APIs
-// the usage, and parsing each of a thousand streams' events would cost more than all the rest.
+// the usage, and parsing each of a thousand streams' events would cost more than all the rest. A server that does not
+// stream answers with one JSON object: it counts as an event that is the last.
 #pragma once
 
 #include <cstddef>
@@ -24,12 +25,16 @@ class EventStream {
  public:
   /// The next bytes, cut anywhere.
   void take(std::string_view bytes);
+  /// All has come.
+  void finish();
 
   std::size_t events() const { return events_; }
   /// Something was no event, or longer than any: what comes after it is not looked at.
   bool is_garbage() const { return is_garbage_; }
   /// The stream ended as it should.
   bool is_done() const { return is_done_; }
+  /// It was no stream, but an object.
+  bool is_plain() const { return is_plain_; }
   const std::string& last() const { return last_; }
   /// From the last event.
   StreamTotals totals() const;
@@ -42,7 +47,7 @@ class EventStream {
 
   std::string line_, last_;
   std::size_t events_ = 0;
-  bool is_garbage_ = false, is_done_ = false;
+  bool has_begun_ = false, is_plain_ = false, is_garbage_ = false, is_done_ = false;
 };
 
 }  // namespace cw

@@ -28,11 +28,12 @@ constexpr int most_blocks = 16;          ///< at a time, of one connection
 
 }  // namespace
 
-Result<HttpServer> HttpServer::resolve(const std::string& url) {
+Result<HttpServer> HttpServer::resolve(const std::string& url, const HttpHeaders& headers) {
   constexpr std::string_view scheme = "http://";
   if (!url.starts_with(scheme))
     return fail("url_unsupported", "'{}': only http:// is spoken; put a forwarder before anything else", url);
   HttpServer server;
+  for (const auto& [name, value] : headers) server.headers_ += fmt::format("{}: {}\r\n", name, value);
   const std::string rest = url.substr(scheme.size());
   server.authority_ = rest.substr(0, rest.find('/'));
   if (server.authority_.size() < rest.size()) server.prefix_ = rest.substr(server.authority_.size());
@@ -79,8 +80,9 @@ bool HttpServer::try_other_address(std::size_t failed) {
 }
 
 std::string HttpServer::post(std::string_view path, std::string_view body) const {
-  return fmt::format("POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-                     prefix_, path, authority_, body.size(), body);
+  return fmt::format(
+      "POST {}{} HTTP/1.1\r\nHost: {}\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", prefix_,
+      path, authority_, headers_, body.size(), body);
 }
 
 struct HttpExchange::Impl {

@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sys/socket.h>
@@ -26,12 +27,16 @@
 
 namespace cw {
 
+/// Names and values, none with a line's end in it.
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
 /// Where requests go.
 class HttpServer {
  public:
   /// "http://host:port" and perhaps a path before those of the requests. Error codes: "url_unsupported" (https: put a
   /// forwarder before it), "connection" (no such host).
-  static Result<HttpServer> resolve(const std::string& url);
+  /// `headers` go with every request.
+  static Result<HttpServer> resolve(const std::string& url, const HttpHeaders& headers = {});
 
   /// A socket that is connecting, non-blocking; invalid when there are no more sockets.
   FileDescriptor connect() const;
@@ -52,7 +57,7 @@ class HttpServer {
   std::vector<Address> addresses_;
   std::size_t current_ = 0;
   bool was_reached_ = false;
-  std::string authority_, prefix_;
+  std::string authority_, prefix_, headers_;
 };
 
 /// One request and its answer on a connection.

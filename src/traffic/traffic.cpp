@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <list>
@@ -55,7 +56,7 @@ Json integer_list(const std::vector<std::int32_t>& values) {
 }
 
 std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const TrafficOptions& options) {
-  Json parameters = Json::object();
+  Json parameters = prompt.sampling;
   if (options.temperature) parameters["temperature"] = *options.temperature;
   if (options.top_p) parameters["top_p"] = *options.top_p;
   if (options.top_k) parameters["top_k"] = *options.top_k;
@@ -71,14 +72,19 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
     body["stream"] = true;
     return dump(body);
   }
-  Json body = {{"model", options.model}};
+  Json body = {{"model", options.model.empty() ? "default" : options.model}};
   if (options.endpoint == Endpoint::completions) {
     body["prompt"] = prompt.token_ids.empty() ? Json(prompt.text()) : integer_list(prompt.token_ids);
   } else {
     body["messages"] = Json::array();
-    for (const auto& [role, content] : prompt.messages)
-      body["messages"].push_back({{"role", role}, {"content", content}});
-    if (prompt.messages.empty()) body["messages"].push_back({{"role", "user"}, {"content", prompt.text()}});
+    for (const Message& message : prompt.messages) {
+      Json item = {{"role", message.role}, {"content", message.content}};
+      if (!message.beside.is_null()) item.update(message.beside);
+      body["messages"].push_back(std::move(item));
+    }
+    // The API takes texts only.
+    if (prompt.messages.empty())
+      body["messages"].push_back({{"role", "user"}, {"content", words_for(prompt.token_ids)}});
   }
   body["max_tokens"] = output_tokens;
   body["stream"] = true;
@@ -93,6 +99,7 @@ struct Request {
   std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
   std::size_t tries = 0;
   Clock::time_point not_before{};
+  std::optional<double> arrival;  ///< as its prompt's
 };
 
 // One request under way.
@@ -115,17 +122,23 @@ class Driver {
       : prompts_(prompts), options_(options), control_(control), random_(options.seed), lengths_(options.seed) {}
 
   Result<TrafficReport> run() {
-    CW_TRY(server_, HttpServer::resolve(options_.url));
+    CW_TRY(server_, HttpServer::resolve(options_.url, options_.headers));
     poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
     if (!poll_) return fail("connection", "no epoll: {}", std::strerror(errno));
     allow_many_files();
     const auto begin = Clock::now();
-    std::size_t end = 0;
+    std::size_t end = 0, total = 0;
+    for (const Schedule& schedule : options_.schedules) total += schedule.requests;
+    control_.total = total;
     for (const Schedule& schedule : options_.schedules) {
+      const std::size_t begun = next_number_;
       end += schedule.requests;
+      follows_arrivals_ = schedule.follows_arrivals;
       CW_CHECK(run(schedule, end));
+      report_.reached.push_back(next_number_ - begun);
       if (is_exhausted_ || is_stopping()) break;
     }
+    report_.reached.resize(options_.schedules.size());
     const bool has_earlier = options_.log != nullptr && options_.log->done() > 0;
     if (report_.sent == 0 && !has_earlier && !is_stopping()) {
       const std::string why = prompts_.warning();
@@ -137,7 +150,7 @@ class Driver {
     report_.whole = percentiles(std::move(whole_));
     report_.is_stopped = is_stopping();
     if (options_.log != nullptr) report_.sent_twice = options_.log->sent_twice();
-    report_.warning = prompts_.warning();
+    report_.warning = warning();
     return std::move(report_);
   }
 
@@ -148,8 +161,35 @@ class Driver {
   static constexpr int most_alone = 8;
   static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
   static constexpr std::chrono::milliseconds longest_doze{
-      50};  ///< by so much an end may be late that comes sooner than the pace says
+      50};                                     ///< by so much an end may be late that comes sooner than the pace says
+  static constexpr double longest_wait = 1e8;  ///< seconds
   static constexpr std::int64_t most_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
+
+  // What was sent otherwise than the prompts have it.
+  std::string warning() {
+    std::vector<std::string> notes;
+    if (const std::string of_source = prompts_.warning(); !of_source.empty()) notes.push_back(of_source);
+    if (passes_ > 1)
+      notes.push_back(
+          fmt::format("{} prompts for {} requests: they were sent again from the first", in_first_pass_, next_number_));
+    if (cut_ > 0)
+      notes.push_back(fmt::format("{} answers are shorter than asked for, by --max-output-tokens {}", cut_,
+                                  options_.most_output_tokens));
+    if (turned_into_words_ > 0)
+      notes.push_back(
+          fmt::format("{} prompts of token ids were sent as words, which this API takes: their lengths are "
+                      "near what was asked for, not it",
+                      turned_into_words_));
+    if (untimed_ > 0)
+      notes.push_back(fmt::format("{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
+    if (has_plain_) notes.push_back("this server does not stream: first tokens are told by whole answers");
+    if (!is_exhausted_ && !is_stopping() && passes_ == 1 && !options_.schedules.empty()) {
+      const auto more = prompts_.next();
+      if (more && *more && (*more)->token_ids.empty())
+        notes.push_back(fmt::format("there are more prompts than the {} that were sent (--num-prompts)", next_number_));
+    }
+    return fmt::format("{}", fmt::join(notes, "; "));
+  }
 
   bool is_stopping() const { return control_.is_stopped || stop_signal() != 0; }
 
@@ -174,17 +214,37 @@ class Driver {
            sent < most_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
         CW_TRY(auto request, next_request(end));
         if (!request) break;
+        if (schedule.follows_arrivals && request->tries == 0) {
+          next_arrival = due(*request);
+          if (next_arrival > Clock::now()) {
+            prepared_ = std::move(request);
+            break;
+          }
+        }
         send(std::move(*request));
         if (schedule.rate > 0) next_arrival += interval(schedule.rate);
       }
       if (under_way_.empty() && retries_.empty() && !has_more(end)) return {};
-      wait(may_send() && schedule.rate == 0     ? Clock::now()
-           : schedule.rate > 0 && has_more(end) ? next_arrival
-                                                : Clock::now() + std::chrono::milliseconds(50));
+      const bool is_timed = schedule.rate > 0 || prepared_.has_value();
+      wait(may_send() && !is_timed     ? Clock::now()
+           : is_timed && has_more(end) ? next_arrival
+                                       : Clock::now() + std::chrono::milliseconds(50));
     }
   }
 
-  bool has_more(std::size_t end) const { return next_number_ < end && !is_exhausted_; }
+  bool has_more(std::size_t end) const { return prepared_ || (next_number_ < end && !is_exhausted_); }
+
+  // As its prompt says, from the first one's on. Sent again from the first, they come as they came then.
+  Clock::time_point due(const Request& request) {
+    if (!request.arrival) return Clock::now();
+    if (!arrivals_begin_ || arrivals_pass_ != passes_) {
+      arrivals_begin_ = Clock::now();
+      arrivals_pass_ = passes_;
+      first_arrival_ = *request.arrival;
+    }
+    const std::chrono::duration<double> after(std::clamp(*request.arrival - first_arrival_, 0.0, longest_wait));
+    return *arrivals_begin_ + std::chrono::duration_cast<Clock::duration>(after);
+  }
 
   bool has_retry() const { return !retries_.empty() && retries_.front().not_before <= Clock::now(); }
 
@@ -201,21 +261,43 @@ class Driver {
       retries_.pop_front();
       return request;
     }
+    if (prepared_) return std::exchange(prepared_, std::nullopt);
     while (next_number_ < end && !is_stopping()) {
-      CW_TRY(const auto prompt, prompts_.next());
+      CW_TRY(const auto prompt, next_prompt());
       if (!prompt) {
         is_exhausted_ = true;
+        control_.total = next_number_;
         break;
       }
       const std::size_t number = next_number_++;
       std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
-      length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
       if (options_.output_tokens)
         length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
+      else if (length > options_.most_output_tokens)
+        ++cut_;
+      if (!options_.output_tokens) length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
-      return Request{body_of(*prompt, length, options_), number, options_.ignores_end ? length : 0};
+      turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
+      untimed_ += prompt->arrival.has_value() && !follows_arrivals_;
+      return Request{.body = body_of(*prompt, length, options_),
+                     .number = number,
+                     .expected = options_.ignores_end ? length : 0,
+                     .arrival = prompt->arrival};
     }
     return std::nullopt;
+  }
+
+  // Again from the first where there are fewer than requests.
+  Result<std::optional<Prompt>> next_prompt() {
+    CW_TRY(auto prompt, prompts_.next());
+    if (prompt) {
+      in_first_pass_ += passes_ == 1;
+      return prompt;
+    }
+    if (!options_.repeats || in_first_pass_ == 0) return prompt;
+    CW_CHECK(prompts_.rewind());
+    ++passes_;
+    return prompts_.next();
   }
 
   void send(Request request) {
@@ -348,7 +430,11 @@ class Driver {
     } else if (status != 200) {
       kind = fmt::format("http_{}", status);
       detail = exchange.rejected();
+      if (status == 401 || status == 403) detail = "the server wants a key (--api-key, --header): " + detail;
+      if (status == 404) detail = "the server has no such route or model (--endpoint): " + detail;
     } else {
+      transfer.events.finish();
+      has_plain_ = has_plain_ || events.is_plain();
       totals = events.totals();
       kind = events.is_garbage() || events.events() == 0 ? "garbage"
              : !totals.error.empty()                     ? totals.error
@@ -364,7 +450,7 @@ class Driver {
       report_.input_tokens += totals.input;
       report_.output_tokens += totals.output;
       first_token_.push_back(seconds_between(transfer.sent, transfer.first));
-      if (totals.output > 1)
+      if (totals.output > 1 && !events.is_plain())
         per_token_.push_back(seconds_between(transfer.first, transfer.last) / static_cast<double>(totals.output - 1));
       whole_.push_back(now);
     } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries && !is_stopping()) {
@@ -424,7 +510,13 @@ class Driver {
   Clock::time_point swept_;
   std::deque<Request> retries_;
   std::size_t next_number_ = 0;  ///< of a request
-  bool is_exhausted_ = false, lacks_sockets_ = false;
+  bool is_exhausted_ = false, lacks_sockets_ = false, has_plain_ = false, follows_arrivals_ = false;
+  std::size_t passes_ = 1, in_first_pass_ = 0;  ///< over the prompts; prompts of the first
+  std::size_t cut_ = 0, turned_into_words_ = 0, untimed_ = 0;
+  std::optional<Request> prepared_;  ///< its time has not come
+  std::optional<Clock::time_point> arrivals_begin_;
+  std::size_t arrivals_pass_ = 0;
+  double first_arrival_ = 0;
   TrafficReport report_;
   std::vector<double> first_token_, per_token_, whole_;
 };
@@ -448,6 +540,7 @@ Json to_json(const TrafficReport& report) {
           {"retried", report.retried},
           {"sent_twice", report.sent_twice},
           {"errors", report.errors},
+          {"example_error", report.example_error},
           {"input_tokens", report.input_tokens},
           {"output_tokens", report.output_tokens},
           {"seconds", report.seconds},
@@ -455,12 +548,28 @@ Json to_json(const TrafficReport& report) {
           {"time_to_first_token_s", to_json(report.first_token)},
           {"time_per_output_token_s", to_json(report.per_token)},
           {"request_s", to_json(report.whole)},
-          {"stopped", report.is_stopped}};
+          {"stopped", report.is_stopped},
+          {"note", report.warning}};
+}
+
+std::string without_api_path(std::string url) {
+  while (url.ends_with('/')) url.pop_back();
+  for (const std::string_view path : {"/chat/completions", "/completions", "/generate"})
+    if (url.ends_with(path)) url.resize(url.size() - path.size());
+  if (constexpr std::string_view version = "/v1"; url.ends_with(version)) url.resize(url.size() - version.size());
+  while (url.ends_with('/')) url.pop_back();
+  return url;
 }
 
 struct PendingGet::State {
-  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most)
+  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most, const HttpHeaders& given)
       : url(address), largest(most), handle(::curl_easy_init(), ::curl_easy_cleanup), multi(::curl_multi_init()) {
+    for (const auto& [name, value] : given) {
+      // libcurl's own form of a header without a value.
+      const std::string line = value.empty() ? name + ";" : fmt::format("{}: {}", name, value);
+      list.reset(::curl_slist_append(list.release(), line.c_str()));
+    }
+    ::curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, list.get());
     ::curl_easy_setopt(handle.get(), CURLOPT_URL, url.c_str());
     ::curl_easy_setopt(handle.get(), CURLOPT_PROTOCOLS_STR, "http,https");
     ::curl_easy_setopt(handle.get(), CURLOPT_PROXY, "");
@@ -506,6 +615,7 @@ struct PendingGet::State {
   }
 
   static constexpr std::size_t largest_headers = 256 << 10;
+  std::unique_ptr<curl_slist, void (*)(curl_slist*)> list{nullptr, ::curl_slist_free_all};
   std::string url;
   std::size_t largest, headers = 0;
   HttpAnswer answer;
@@ -514,8 +624,9 @@ struct PendingGet::State {
   CURLM* multi;
 };
 
-PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest)
-    : state_(std::make_unique<State>(url, limit, largest)) {}
+PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
+                       const HttpHeaders& headers)
+    : state_(std::make_unique<State>(url, limit, largest, headers)) {}
 PendingGet::PendingGet(PendingGet&&) noexcept = default;
 PendingGet& PendingGet::operator=(PendingGet&&) noexcept = default;
 PendingGet::~PendingGet() = default;
@@ -532,13 +643,42 @@ void PendingGet::wait(std::chrono::milliseconds limit) {
   ::curl_multi_poll(state_->multi, nullptr, 0, static_cast<int>(limit.count()), nullptr);
 }
 
-Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest) {
-  PendingGet request(url, limit, largest);
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
+                            const HttpHeaders& headers) {
+  PendingGet request(url, limit, largest, headers);
   for (;;) {
     if (auto answer = request.poll()) return std::move(*answer);
     if (stop_signal() != 0) return fail("interrupted", "interrupted");
     request.wait(std::chrono::milliseconds(100));
   }
+}
+
+void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has_text) {
+  constexpr auto limit = std::chrono::seconds(5);
+  // A route that takes no GET answers with another status than one that is not there.
+  const auto ask = [&](const char* path) {
+    return http_get(options.url + path, limit, largest_information, options.headers);
+  };
+  if (given) {
+    options.endpoint = *given;
+  } else {
+    const auto answer = ask("/generate");
+    const bool has_generate = !answer || answer->status != 404;
+    options.endpoint = has_generate ? Endpoint::generate : has_text ? Endpoint::chat : Endpoint::completions;
+  }
+  if (options.endpoint == Endpoint::generate) return;
+  const bool has_key = std::any_of(options.headers.begin(), options.headers.end(),
+                                   [](const auto& header) { return header.first == "Authorization"; });
+  const char* const key = std::getenv("OPENAI_API_KEY");
+  if (!has_key && key != nullptr && *key != '\0' &&
+      std::string_view(key).find_first_of("\r\n") == std::string_view::npos)
+    options.headers.emplace_back("Authorization", std::string("Bearer ") + key);
+  if (!options.model.empty()) return;
+  const auto answer = ask("/v1/models");
+  const auto models = answer && answer->status == 200 ? parse_json(answer->body) : std::nullopt;
+  if (models && models->is_object() && models->contains("data") && models->at("data").is_array() &&
+      !models->at("data").empty())
+    options.model = string_member(models->at("data").front(), "id");
 }
 
 }  // namespace cw

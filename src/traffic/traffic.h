@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "traffic/http.h"
 #include "traffic/prompts.h"
 #include "traffic/request_log.h"
 
@@ -26,23 +27,26 @@ enum class Endpoint {
 
 /// When requests are sent.
 struct Schedule {
-  std::size_t concurrency = 0;  ///< closed loop: so many at a time; 0: no limit
-  double rate = 0;              ///< open loop: Poisson arrivals a second; 0: as soon as allowed
-  std::size_t requests = 0;     ///< how many
+  std::size_t concurrency = 0;    ///< closed loop: so many at a time; 0: no limit
+  double rate = 0;                ///< open loop: Poisson arrivals a second; 0: as soon as allowed
+  std::size_t requests = 0;       ///< how many
+  bool follows_arrivals = false;  ///< open loop: at the times that the prompts say, from the first one's on
 };
 
 struct TrafficOptions {
   std::string url = "http://127.0.0.1:30000";
   Endpoint endpoint = Endpoint::generate;
-  std::string model = "default";    ///< for the OpenAI endpoints
+  std::string model;                ///< for the OpenAI endpoints; empty: "default"
   std::vector<Schedule> schedules;  ///< one after the other
+  HttpHeaders headers;              ///< of every request
+  bool repeats = false;             ///< with fewer prompts than requests, they are sent again from the first
   RequestLog* log = nullptr;        ///< what it says is done is not sent; must outlive the traffic
-  /// Instead of the data's: log-uniform in [low, high], so that every octave is met.
+  /// Instead of what the prompts ask for: log-uniform in [low, high], so that every octave is met.
   std::optional<std::pair<std::int64_t, std::int64_t>> output_tokens;
   std::int64_t default_output_tokens = 128;  ///< where the data say nothing
   std::int64_t most_output_tokens = 1024;    ///< no answer is asked to be longer
   bool ignores_end = true;                   ///< answers have the asked length, whatever the model says
-  std::optional<double> temperature, top_p;
+  std::optional<double> temperature, top_p;  ///< instead of what the prompts ask for
   std::optional<std::int64_t> top_k;
   std::uint64_t seed = 1;                ///< of arrivals and lengths
   std::chrono::seconds timeout{600};     ///< without an event from the server, a request has failed
@@ -66,8 +70,9 @@ struct TrafficReport {
   Percentiles whole;                          ///< whole requests
   std::map<std::string, std::size_t> errors;  ///< by kind: "http_500", "connection", "timeout", "garbage", …
   std::string example_error;
-  bool is_stopped = false;  ///< before all was sent
-  std::string warning;      ///< of the prompt source
+  bool is_stopped = false;           ///< before all was sent
+  std::vector<std::size_t> reached;  ///< of each schedule, how many of its requests' turn came, in all runs
+  std::string warning;               ///< what was not sent as the prompts have it
 
   double output_rate() const { return seconds > 0 ? static_cast<double>(output_tokens) / seconds : 0; }
 };
@@ -77,6 +82,7 @@ struct TrafficControl {
   std::atomic<bool> is_paused = false;   ///< send no new requests
   std::atomic<bool> is_stopped = false;  ///< send no more, and give up those under way after `grace`
   std::chrono::milliseconds grace{0};
+  std::atomic<std::size_t> total = 0;  ///< requests there will be, as far as is known; 0: not begun
   std::atomic<std::size_t> sent = 0, done = 0, failed = 0, under_way = 0, sent_twice = 0;
   std::atomic<std::uint64_t> output_tokens = 0;
 };
@@ -90,6 +96,9 @@ Json to_json(const TrafficReport& report);
 /// How much of an answer is taken; a larger one is an error.
 inline constexpr std::size_t largest_health = 1 << 20, largest_information = 16 << 20;
 
+/// "http://host:8000/v1" and "http://host:8000/v1/chat/completions" are "http://host:8000".
+std::string without_api_path(std::string url);
+
 /// GET, with the status. For health checks and server information. Error codes: "connection", "too_large",
 /// "interrupted" (by a signal that stop_signal() tells).
 struct HttpAnswer {
@@ -97,11 +106,12 @@ struct HttpAnswer {
   std::string body;
 };
 Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit = std::chrono::seconds(5),
-                            std::size_t largest = largest_health);
+                            std::size_t largest = largest_health, const HttpHeaders& headers = {});
 /// A GET that is asked how it goes, for who has other things to do meanwhile.
 class PendingGet {
  public:
-  PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest = largest_health);
+  PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest = largest_health,
+             const HttpHeaders& headers = {});
   PendingGet(PendingGet&&) noexcept;
   PendingGet& operator=(PendingGet&&) noexcept;
   ~PendingGet();
@@ -114,4 +124,9 @@ class PendingGet {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// Which of its APIs a server that is ready is spoken to by, where that was not given, and the name of the model that
+/// it serves, where the API wants one and there is none yet. OPENAI_API_KEY goes with OpenAI's.
+void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has_text);
+
 }  // namespace cw

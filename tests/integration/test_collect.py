@@ -870,7 +870,7 @@ exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 
                        + ', {"conversations": [{"from": "hum')  # cut off
         for endpoint in ("generate", "completions", "chat"):
             result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:31999", "--prompts", prompts, "--endpoint", endpoint,
-                                    "--request-rate", "200", "--num-prompts", "1000", "--json", "-q"])
+                                    "--request-rate", "200", "--json", "-q"])
             report = json.loads(result.stdout)
             self.assertEqual((report["completed"], report["failed"]), (30, 0), report)
             self.assertEqual(report["output_tokens"], 30 * 15)

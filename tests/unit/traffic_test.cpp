@@ -203,6 +203,10 @@ TEST(Traffic, RetriesAreSentWhenThePromptsHaveRunOut) {
       prompt.token_ids = {1};
       return prompt;
     }
+    Result<void> rewind() override {
+      is_given_ = false;
+      return {};
+    }
 
    private:
     bool is_given_ = false;
