@@ -16,10 +16,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "indptr" of the expression `plan.indptr[-1]`, when that is all it is.
+// "indptr" of the expression `plan.indptr[-1]`, when that is all that ends a tensor's part that counts.
 std::string bound_of(const Transform& step) {
-  if (step.kind != Transform::Kind::first || !step.argument) return {};
-  std::string_view text = step.argument->text();
+  const auto& end = step.kind == Transform::Kind::first   ? step.argument
+                    : step.kind == Transform::Kind::slice ? step.second_argument
+                                                          : std::nullopt;
+  if (!end) return {};
+  std::string_view text = end->text();
   if (!text.starts_with("plan.") || !text.ends_with("[-1]")) return {};
   text = text.substr(5, text.size() - 9);
   const bool is_name = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==

@@ -5,6 +5,7 @@
 #include <tbb/global_control.h>
 #include <unistd.h>
 
+#include "record/kit.h"
 #include "recording/frame.h"
 #include "support/recorded_engine.h"
 
@@ -54,6 +55,17 @@ class RecorderTest : public DatasetTest {
 
   std::string file() const { return (dumps() / "engine.cbor").string(); }
 };
+
+// Engines hand over whole buffers, of which a part counts: without its bound, 42 MB are to be copied at each step.
+TEST(RecorderConfig, IndexTensorsAreBoundedByTheirIndptr) {
+  const auto bindings = BindingSet::parse(std::string(built_in_bindings()));
+  const auto config = recorder_config(*bindings, std::string(built_in_recorder_rules()), {});
+  ASSERT_TRUE(config) << config.error().message;
+  const Json& values = config->at("values");
+  EXPECT_EQ(values.at("BatchDecodeWithPagedKVCacheWrapper.plan").at("indices"), Json({"indptr"}));
+  EXPECT_EQ(values.at("BatchPrefillWithPagedKVCacheWrapper.plan").at("paged_kv_indices"), Json({"paged_kv_indptr"}));
+  EXPECT_EQ(values.at("BatchMLAPagedAttentionWrapper.plan").at("kv_indices"), Json({"kv_indptr"}));
+}
 
 TEST(Frames, AreReadBack) {
   const std::string two = recording::make_frame("first") + recording::make_frame("");
