@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# On a machine with a GPU, today's engines: is what is recorded of them what their schedulers ran?
+#
+#   engines.sh TOOL_FOLDER MODELS OUT STAGE...    TOOL_FOLDER as bench/gpu/prepare makes it; MODELS holds folders with a config.json and
+#                                                 a tokenizer (weights are random); the engines are in the caller's PYTHONPATH
+# Stages:
+#   sglang     SGLang 0.5.23, Llama-3.1-8B shapes, CUDA graphs on, with a probe in its scheduler
+#   mla        the same, DeepSeek-V2-Lite shapes
+#   vllm       vLLM 0.33.0, decode by FlashInfer's wrapper, CUDA graphs on, with a probe in its scheduler
+# compare_probe.py and compare_vllm.py read what they leave.
+set -uo pipefail
+tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
+shift 3
+work=$(mktemp -d)
+clean_up() {
+  for group in "$work"/*.group; do kill -KILL -- "-$(cat "$group")"; done 2> /dev/null
+  cd / && rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 143' TERM
+export HF_HUB_OFFLINE=1
+cd "$work"
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
+
+# serve STAGE PORT COMMAND...: recorded and probed; waits until it is ready.
+serve() {
+  local stage=$1 port=$2 i; shift 2
+  PROBE=$work/$stage.probe PYTHONPATH=$tool/probe:$PYTHONPATH setsid "$tool/collect-workloads" record -o "$work/$stage.recording" -- "$@" \
+    --host 127.0.0.1 --port "$port" > "$work/$stage.log" 2>&1 < /dev/null &
+  echo $! > "$work/$stage.group"
+  for i in $(seq "${WAIT:-240}"); do
+    curl -sf "http://127.0.0.1:$port/health" > /dev/null && { echo "$stage: ready after $i s"; return; }
+    kill -0 "$(cat "$work/$stage.group")" 2> /dev/null || break
+    sleep 1
+  done
+  echo "$stage did not start:"; tail -n 30 "$work/$stage.log"
+  cp "$work/$stage.log" "$out"
+  return 1
+}
+drive() { timeout 150 "$tool/collect-workloads" drive --url "http://127.0.0.1:$1" --json -q "${@:2}"; }
+# finish STAGE: ends the server, sanitizes, and packs what the comparisons read.
+finish() {
+  local stage=$1 i
+  sleep 1
+  kill -TERM -- "-$(cat "$work/$stage.group")" 2> /dev/null
+  for i in $(seq 20); do kill -0 -- "-$(cat "$work/$stage.group")" 2> /dev/null || break; sleep 0.5; done
+  kill -KILL -- "-$(cat "$work/$stage.group")" 2> /dev/null
+  mkdir -p "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
+  tar xzf "$tool/pages16.tar.gz" -C "$work/trace"
+  cp -r "$work/trace" "$work/$stage.trace"
+  timeout 100 "$tool/collect-workloads" sanitize --dumps "$work/$stage.recording" --trace-dir "$work/$stage.trace" --select all > "$out/$stage.txt" 2>&1
+  timeout 60 "$tool/collect-workloads" validate --trace-dir "$work/$stage.trace" >> "$out/$stage.txt" 2>&1
+  timeout 60 "$tool/collect-workloads" inspect "$work/$stage.recording" --trace-dir "$work/$stage.trace" > "$out/$stage.inspect.txt" 2>&1
+  (cd "$work" && tar cJf "$out/$stage.tar.xz" "$stage.recording" "$stage".probe.* "$stage.log" "$stage.trace")
+}
+
+sglang=(python3 -m sglang.launch_server --load-format dummy --attention-backend flashinfer --mem-fraction-static 0.5
+  --max-running-requests 64 --decode-log-interval 1 --skip-server-warmup)
+for stage in "$@"; do
+  echo "== $stage, after $SECONDS s"
+  case $stage in
+    sglang)
+      serve sglang 32003 "${sglang[@]}" --model-path "$models/llama-3.1-8b-short" --max-total-tokens 40000 || continue
+      drive 32003 --random-prompts --input-tokens 8-1500 --num-prompts 150 --concurrency 24 --output-tokens 8-40 | tee "$out/sglang.json" | head -4 ;;
+    mla)
+      serve mla 32004 "${sglang[@]}" --model-path "$models/deepseek-v2-lite-short" --max-total-tokens 40000 || continue
+      drive 32004 --random-prompts --input-tokens 8-1500 --num-prompts 100 --concurrency 16 --output-tokens 8-40 | tee "$out/mla.json" | head -4 ;;
+    vllm)
+      serve vllm 32005 python3 -m vllm.entrypoints.cli.main serve "$models/llama-3.1-8b-short" --load-format dummy --attention-backend FLASHINFER \
+        --attention-config.use_trtllm_attention=0 --gpu-memory-utilization 0.4 --max-model-len 8192 || continue
+      drive 32005 --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 | tee "$out/vllm.json" | head -4 ;;
+  esac
+  finish "$stage"
+done
+echo "== done, after $SECONDS s"
