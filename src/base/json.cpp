@@ -145,6 +145,31 @@ std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter, const 
   return builder.take();
 }
 
+std::string without_python_numbers(std::string_view text) {
+  std::string out;
+  bool is_in_string = false;
+  for (std::size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (is_in_string && c == '\\' && i + 1 < text.size()) {
+      out += text.substr(i, 2);
+      i += 2;
+      continue;
+    }
+    if (c == '"') is_in_string = !is_in_string;
+    std::size_t length = 0;
+    for (const std::string_view number : {"NaN", "-Infinity", "Infinity"})
+      if (!is_in_string && length == 0 && text.substr(i).starts_with(number)) length = number.size();
+    if (length > 0) {
+      out += "null";
+      i += length;
+    } else {
+      out += c;
+      ++i;
+    }
+  }
+  return out;
+}
+
 std::string string_member(const Json& object, const char* name) {
   if (!object.is_object()) return {};
   const auto found = object.find(name);

@@ -39,6 +39,9 @@ using JsonFilter = std::function<bool(const std::vector<JsonPlace>& path, Json& 
 /// A file of any size, read from where it stands: memory holds what `filter` keeps. Nothing as parse_json().
 std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter, const JsonLimits& limits);
 
+/// JSON text as Python writes it: null in place of NaN and Infinity, outside of strings.
+std::string without_python_numbers(std::string_view text);
+
 /// The member if it is there and a string; else empty.
 std::string string_member(const Json& object, const char* name);
 
@@ -47,6 +50,9 @@ std::uint64_t unsigned_member(const Json& object, const char* name);
 
 /// Whether the member is there and true.
 bool bool_member(const Json& object, const char* name);
+
+/// What JSON texts must not begin with (RFC 8259, 8.1), and what nlohmann's parser passes over.
+inline constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 /// For messages: scalars as they are, cut at 80 characters, "an object" or "a list" else.
 std::string brief(const Json& value);

@@ -180,6 +180,7 @@ class Attempt {
     if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_};
     if (auto failed = load_steering_inputs()) return failed;
     if (auto failed = find_scalars()) return failed;
+    if (auto failed = find_optional()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (observation_.axes[i] == unknown_extent && !observation_.unseen)
         return Rejection{"axes_unknown",
@@ -290,14 +291,47 @@ class Attempt {
       if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
         return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default",
                                                        binding->name, binding->value->text(), describe(*value))};
-      if (is_integer(definition_.inputs[i].dtype))
-        observation_.inputs[i].data = Operand(*as_integer(*value));
-      else if (definition_.inputs[i].dtype == DType::boolean)
-        observation_.inputs[i].data = Operand(truth(*value));
-      else
-        observation_.inputs[i].data = Operand(*number);
+      observation_.inputs[i].data = as_scalar(*value, definition_.inputs[i].dtype);
     }
     return {};
+  }
+
+  // What the call may leave out, and no workload: flashinfer-bench wants each input of a definition to be named.
+  std::optional<Rejection> find_optional() {
+    const CallNames names(*target_.binding, context_);
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const TensorSpec& spec = definition_.inputs[i];
+      ObservedInput& observed = observation_.inputs[i];
+      if (!spec.optional || !std::holds_alternative<std::monostate>(observed.data) || observation_.unseen) continue;
+      // A scalar that no binding knows goes by the name of a parameter, and its default is the function's own.
+      if (spec.is_scalar && target_.inputs[i] == nullptr) {
+        Operand value;
+        for (const char* role : {"call", "plan", "init"})
+          if (const auto given = names.value_of(fmt::format("{}.{}", role, spec.name)); is_none(value) && given) {
+            value = *given;
+            if (!is_none(value) && !names.is_given(fmt::format("{}.{}", role, spec.name))) derive(spec.name);
+          }
+        if (const auto number = as_number(value); number && std::isfinite(*number)) {
+          observed.data = as_scalar(value, spec.dtype);
+          continue;
+        }
+      }
+      const bool is_any = !spec.is_scalar && !is_integer(spec.dtype) && spec.dtype != DType::boolean &&
+                          spec.dtype != DType::float4_e2m1;
+      if (!is_any)
+        return Rejection{"optional_unknown",
+                         fmt::format("input {} is optional, the call has none and FlashInfer documents no default; "
+                                     "flashinfer-bench would make it at random",
+                                     spec.name)};
+      derive(spec.name);
+    }
+    return {};
+  }
+
+  static Operand as_scalar(const Operand& value, DType dtype) {
+    if (is_integer(dtype)) return as_integer(value) ? Operand(*as_integer(value)) : Operand(truth(value) ? 1 : 0);
+    if (dtype == DType::boolean) return Operand(truth(value));
+    return Operand(*as_number(value));
   }
 
   Result<std::shared_ptr<const DenseTensor>> values_of(const std::string& name) const {

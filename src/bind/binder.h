@@ -54,7 +54,7 @@ struct Observation {
 
 // Codes: captured_in_cuda_graph, not_traffic, suspicious_dummy, before_traffic, plan_missing, plan_in_doubt,
 // no_definition_fits, no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype,
-// scalar_unknown, structure, constraint, unnamed_arguments, and the codes of reading files.
+// scalar_unknown, optional_unknown, structure, constraint, unnamed_arguments, and the codes of reading files.
 
 struct BindResult {
   std::vector<Observation> observations;

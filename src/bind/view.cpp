@@ -286,7 +286,8 @@ class Builder {
   }
 
   Result<void> unpack_fp4() {
-    if (view_->dtype != DType::uint8 || view_->shape.empty()) return {};
+    const bool is_packed = view_->dtype == DType::uint8 || view_->dtype == DType::float4_e2m1;
+    if (!is_packed || view_->shape.empty()) return {};
     view_->shape.back() *= 2;
     view_->dtype = DType::float4_e2m1;
     return {};

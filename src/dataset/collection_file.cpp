@@ -77,8 +77,8 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
     if (around.size() < 5 || around[0].key != "captures" || around[2].key != "definitions") return true;
     const bool is_item = around.size() == 6 && around[4].key == "workloads";
-    const bool is_distribution = around.size() == 5 && around[4].key == "distribution" &&
-                                 of_distributions < longest_distributions;
+    const bool is_distribution =
+        around.size() == 5 && around[4].key == "distribution" && of_distributions < longest_distributions;
     if (is_item) visit(around[1].index, around[3].key, std::move(object));
     if (is_distribution) {
       std::string& text = distributions[{around[1].index, around[3].key}];

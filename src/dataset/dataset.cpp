@@ -154,6 +154,26 @@ const Definition* Dataset::find(std::string_view name) const {
   return found == definitions.end() ? nullptr : &*found;
 }
 
+std::string Dataset::place_of(const fs::path& path) const {
+  const Definition* const definition = find(path.stem().string());
+  return definition == nullptr ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
+                               : fmt::format("belongs in {}; move it there", workloads_path(*definition).string());
+}
+
+Result<void> Dataset::check_places() const {
+  std::set<fs::path> known;
+  for (const Definition& definition : definitions) known.insert(workloads_path(definition));
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(root / "workloads", error), end; !error && it != end; it.increment(error)) {
+    const fs::path path = it->path().lexically_relative(root);
+    if (is_folder_link(*it))
+      return fail("folder_linked", "{}: {} is a link to a folder; run validate", root.string(), path.string());
+    if (path.extension() == ".jsonl" && !is_litter(path) && !known.contains(path))
+      return fail("misplaced", "{}: {} {}", root.string(), path.string(), place_of(path));
+  }
+  return {};
+}
+
 Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
                                                           const std::vector<std::string>& op_types) {
   for (const std::string& name : names) {
@@ -267,8 +287,8 @@ Result<void> each_stored_workload(const fs::path& root, const Definition& defini
 
 Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
   std::vector<StoredWorkload> stored;
-  CW_CHECK(each_stored_workload(root, definition,
-                                [&](StoredWorkload workload) { stored.push_back(std::move(workload)); }));
+  CW_CHECK(
+      each_stored_workload(root, definition, [&](StoredWorkload workload) { stored.push_back(std::move(workload)); }));
   return stored;
 }
 

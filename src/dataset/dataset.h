@@ -35,6 +35,11 @@ struct Dataset {
   static Result<Dataset> open(const std::filesystem::path& root);
 
   const Definition* find(std::string_view name) const;
+  /// For people: where a workloads file that lies elsewhere belongs.
+  std::string place_of(const std::filesystem::path& path) const;
+  /// Whether all workloads lie where they are looked for, so that none passes out of sight. Error codes: "misplaced",
+  /// "folder_linked".
+  Result<void> check_places() const;
   /// Relative to the root.
   static std::filesystem::path workloads_path(const Definition& definition);
 };

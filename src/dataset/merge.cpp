@@ -120,27 +120,9 @@ class Merger {
       CW_TRY(auto lock, open_directory(root));
       if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
         return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
-      CW_CHECK(check_places(dataset));
+      CW_CHECK(dataset.check_places());  // what is not looked at must not vanish
       locks_.push_back(std::move(lock));
       datasets_.push_back(std::move(dataset));
-    }
-    return {};
-  }
-
-  // Workloads that would not be looked at must not vanish.
-  static Result<void> check_places(const Dataset& dataset) {
-    std::set<fs::path> known;
-    for (const Definition& definition : dataset.definitions) known.insert(Dataset::workloads_path(definition));
-    std::error_code error;
-    for (fs::recursive_directory_iterator it(dataset.root / "workloads", error), end; !error && it != end;
-         it.increment(error)) {
-      const fs::path path = it->path().lexically_relative(dataset.root);
-      if (is_folder_link(*it))
-        return fail("folder_linked", "{}: {} is a link to a folder; run validate", dataset.root.string(),
-                    path.string());
-      if (path.extension() == ".jsonl" && !is_litter(path) && !known.contains(path))
-        return fail("misplaced", "{}: {} belongs to no definition there; run validate", dataset.root.string(),
-                    path.string());
     }
     return {};
   }

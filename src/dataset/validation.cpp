@@ -1,6 +1,7 @@
 #include "dataset/validation.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <unordered_set>
 
@@ -19,6 +20,21 @@ namespace {
 
 namespace fs = std::filesystem;
 using Severity = Finding::Severity;
+
+// flashinfer-bench 0.1.2, flashinfer_bench/data/definition.py: DType.
+constexpr std::array loadable{DType::float32,     DType::float16,     DType::bfloat16, DType::float8_e4m3fn,
+                              DType::float8_e5m2, DType::float4_e2m1, DType::int64,    DType::int32,
+                              DType::int16,       DType::int8,        DType::boolean};
+
+bool is_loadable(DType dtype) {
+  return std::find(loadable.begin(), loadable.end(), dtype) != loadable.end();
+}
+
+std::vector<std::string_view> loadable_names() {
+  std::vector<std::string_view> names;
+  for (const DType dtype : loadable) names.push_back(trace_name(dtype));
+  return names;
+}
 
 // An input of a stored workload while it is checked.
 struct CheckedInput {
@@ -57,7 +73,12 @@ class LineCheck {
       : dataset_(dataset), bindings_(bindings), where_(fmt::format("{}:{}", path.string(), line)), line_(line) {}
 
   void run(const fs::path& path, std::string_view line) {
+    if (line.starts_with(byte_order_mark))
+      return error("workload_invalid", "begins with a byte order mark, which flashinfer-bench does not read");
     const auto parsed = parse_json(line);
+    if (!parsed && parse_json(without_python_numbers(line)))
+      return error("workload_invalid",
+                   "NaN and Infinity are no JSON: flashinfer-bench writes them back as null, and cannot read that");
     if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
     const Json& json = *parsed;
     const auto is = [&json](const char* field, bool (Json::*test)() const) {
@@ -157,12 +178,13 @@ class LineCheck {
     };
     if (!spec.is_scalar) checked.tensor = TensorOperand{spec.dtype, shape, missing};
     const auto found = inputs.find(spec.name);
-    if (found == inputs.end()) {
-      if (spec.optional) return CheckedInput{};
-      return fail("input_missing", "input {} is missing", spec.name);
-    }
+    if (found == inputs.end())
+      return fail("input_missing", "{}input {} is missing; flashinfer-bench wants each to be named",
+                  spec.optional ? "optional " : "", spec.name);
     const std::string type = string_member(*found, "type");
     if (type == "random") {
+      if (spec.dtype == DType::float4_e2m1)
+        return fail("random_float4", "input {} is random float4, which flashinfer-bench cannot make", spec.name);
       if (spec.is_scalar)
         warning("random_scalar", fmt::format("scalar {} is random", spec.name));
       else if (is_integer(spec.dtype))
@@ -298,6 +320,12 @@ class Validator {
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
       if (path != expected)
         add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
+      for (const auto* specs : {&definition.inputs, &definition.outputs})
+        for (const TensorSpec& spec : *specs)
+          if (!is_loadable(spec.dtype))
+            add(Severity::error, "dtype_unsupported", path.string(),
+                fmt::format("{} is {}, which flashinfer-bench does not know; it reads {}", spec.name,
+                            trace_name(spec.dtype), fmt::join(loadable_names(), ", ")));
       if (const auto binding = bindings_.find(definition); !binding)
         add(Severity::warning, "no_binding", path.string(),
             fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
@@ -390,8 +418,7 @@ class Validator {
 
   void workloads_file(const fs::path& path) {
     if (!workloads_paths_.contains(path))
-      add(Severity::error, "workloads_misplaced", path.string(),
-          "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl");
+      add(Severity::error, "workloads_misplaced", path.string(), dataset_.place_of(path));
     auto lines = LineReader::open(root_ / path);
     if (!lines) return add(Severity::error, lines.error().code, path.string(), lines.error().message);
     std::vector<std::string> texts;

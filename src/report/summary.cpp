@@ -85,6 +85,7 @@ class Summarizer {
   Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
+    CW_CHECK(dataset_.check_places());
     // Of the workloads that there are: a file may list any number of others.
     const std::vector<const Definition*> wanted = wanted_definitions();
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));

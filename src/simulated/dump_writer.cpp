@@ -97,6 +97,7 @@ std::string python_json(const std::string& text) {
 }
 
 std::string torch_name(DType dtype) {
+  if (dtype == DType::float4_e2m1) return "torch.float4_e2m1fn_x2";
   return fmt::format("torch.{}", trace_name(dtype));
 }
 
@@ -127,9 +128,11 @@ void write_tensors(const std::filesystem::path& path,
   std::string header = "{";
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {
+    Shape shape = tensor->shape;
+    if (tensor->dtype == DType::float4_e2m1) shape.back() *= 2;  // as safetensors counts
     header += fmt::format(R"({}"{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                          header.size() > 1 ? "," : "", name, safetensors_name(tensor->dtype),
-                          fmt::join(tensor->shape, ","), position, position + size_of(*tensor));
+                          header.size() > 1 ? "," : "", name, safetensors_name(tensor->dtype), fmt::join(shape, ","),
+                          position, position + size_of(*tensor));
     position += size_of(*tensor);
   }
   header += "}";

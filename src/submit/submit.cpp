@@ -15,6 +15,7 @@ constexpr std::size_t most_findings_shown = 5;
 Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options, const BindingSet& bindings) {
   SubmissionPlan plan(options);
   CW_TRY(plan.dataset_, Dataset::open(options.root));
+  CW_CHECK(plan.dataset_.check_places());
   CW_CHECK(plan.choose());
   CW_CHECK(plan.check_validity(bindings));
   return plan;

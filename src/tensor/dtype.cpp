@@ -13,7 +13,8 @@ struct Row {
   std::string_view safetensors;
 };
 
-// torch's names are the trace names but for float4_e2m1, which torch only has packed by two.
+// torch's names are the trace names but for float4_e2m1, which torch only has packed by two; so it is here, and so
+// flashinfer-bench counts it. safetensors counts the values: its last axis is twice as long (safetensors.h).
 constexpr std::array rows{
     Row{DType::float64, 64, 'f', "float64", "F64"},
     Row{DType::float32, 32, 'f', "float32", "F32"},
@@ -22,7 +23,7 @@ constexpr std::array rows{
     Row{DType::float8_e4m3fn, 8, 'f', "float8_e4m3fn", "F8_E4M3"},
     Row{DType::float8_e5m2, 8, 'f', "float8_e5m2", "F8_E5M2"},
     Row{DType::float8_e8m0fnu, 8, 'f', "float8_e8m0fnu", "F8_E8M0"},
-    Row{DType::float4_e2m1, 4, 'f', "float4_e2m1", "F4"},
+    Row{DType::float4_e2m1, 8, 'f', "float4_e2m1", "F4"},
     Row{DType::int64, 64, 'i', "int64", "I64"},
     Row{DType::int32, 32, 'i', "int32", "I32"},
     Row{DType::int16, 16, 'i', "int16", "I16"},

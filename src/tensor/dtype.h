@@ -16,7 +16,7 @@ enum class DType : std::uint8_t {
   float8_e4m3fn,
   float8_e5m2,
   float8_e8m0fnu,
-  float4_e2m1,
+  float4_e2m1,  ///< torch's float4_e2m1fn_x2: an element is a byte with two values
   int64,
   int32,
   int16,
@@ -29,7 +29,7 @@ enum class DType : std::uint8_t {
   complex64,
 };
 
-/// Bits of one element. float4_e2m1 is 4; everything else a multiple of 8.
+/// Bits of one element, a multiple of 8.
 unsigned bits(DType dtype);
 /// Signed and unsigned integers; not bool.
 bool is_integer(DType dtype);

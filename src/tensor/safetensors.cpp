@@ -52,6 +52,11 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
   }
   if (!has_dtype || !has_shape || !has_offsets)
     return fail_malformed("tensor {} lacks one of dtype, shape, data_offsets", name);
+  if (entry.dtype == DType::float4_e2m1) {
+    if (entry.shape.empty() || entry.shape.back() % 2 != 0)
+      return fail_malformed("tensor {}: shape {} of float4 does not fill whole bytes", name, to_string(entry.shape));
+    entry.shape.back() /= 2;
+  }
   const auto count = element_count(entry.shape);
   const auto bytes = count ? byte_count(entry.dtype, *count) : std::nullopt;
   if (!bytes || *bytes != entry.end - entry.begin)
@@ -132,8 +137,10 @@ std::string write_safetensors(const std::vector<std::pair<std::string, const Den
   Json header = Json::object();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {
+    Shape shape = tensor->shape;
+    if (tensor->dtype == DType::float4_e2m1 && !shape.empty()) shape.back() *= 2;
     header[name] = {{"dtype", safetensors_name(tensor->dtype)},
-                    {"shape", tensor->shape},
+                    {"shape", shape},
                     {"data_offsets", {position, position + tensor->bytes.size()}}};
     position += tensor->bytes.size();
   }

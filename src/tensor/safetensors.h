@@ -21,7 +21,7 @@ namespace cw {
 struct SafetensorsEntry {
   std::string name;
   DType dtype;
-  Shape shape;
+  Shape shape;          ///< of float4 as torch has it, in bytes of two values: the file's last axis, halved
   std::uint64_t begin;  ///< offset of the first byte in the *file*
   std::uint64_t end;    ///< one past the last
 };

@@ -22,7 +22,7 @@ inline constexpr std::int64_t unknown_extent = -1;
 
 /// Number of elements; nothing when an extent is negative or the product leaves 63 bits.
 std::optional<std::uint64_t> element_count(const Shape& shape);
-/// Bytes of `count` elements; nothing on overflow or when float4 elements do not fill whole bytes.
+/// Bytes of `count` elements; nothing on overflow.
 std::optional<std::uint64_t> byte_count(DType dtype, std::uint64_t count);
 
 /// "[4, 32, 128]"

@@ -119,31 +119,6 @@ Error not_prompts(const std::string& path, std::string_view begin) {
 
 }  // namespace
 
-std::string without_python_numbers(std::string_view text) {
-  std::string out;
-  bool is_in_string = false;
-  for (std::size_t i = 0; i < text.size();) {
-    const char c = text[i];
-    if (is_in_string && c == '\\' && i + 1 < text.size()) {
-      out += text.substr(i, 2);
-      i += 2;
-      continue;
-    }
-    if (c == '"') is_in_string = !is_in_string;
-    std::size_t length = 0;
-    for (const std::string_view number : {"NaN", "-Infinity", "Infinity"})
-      if (!is_in_string && length == 0 && text.substr(i).starts_with(number)) length = number.size();
-    if (length > 0) {
-      out += "null";
-      i += length;
-    } else {
-      out += c;
-      ++i;
-    }
-  }
-  return out;
-}
-
 struct RecordReader::State {
   enum class Form { array, values, lines, csv };
 

@@ -41,7 +41,4 @@ class RecordReader {
   std::unique_ptr<State> state_;
 };
 
-/// JSON text as Python writes it: null in place of NaN and Infinity, outside of strings.
-std::string without_python_numbers(std::string_view text);
-
 }  // namespace cw

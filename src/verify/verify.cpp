@@ -34,6 +34,7 @@ class Verifier {
 
   Result<Verification> run() {
     CW_TRY(dataset_, Dataset::open(options_.root));
+    CW_CHECK(dataset_.check_places());
     CW_TRY(folder_, TemporaryDirectory::create());
     CW_CHECK(write_atomically(script(), built_in_verify_script(), Durability::process));
     std::error_code ignored;

@@ -97,7 +97,7 @@ class Maker {
     const TensorSpec& spec = definition_.inputs[index];
     if (const auto* scalar = std::get_if<Operand>(&observed.data)) return WorkloadInput(*scalar);
     const auto* view = std::get_if<InputView>(&observed.data);
-    if (view == nullptr) return WorkloadInput(AbsentInput{});
+    if (view == nullptr) return WorkloadInput(RandomInput{});  // an optional one; the binder has judged it
     if (steering_[index]) return WorkloadInput(steering_[index]);
     if (!keeps(spec, *view)) return WorkloadInput(RandomInput{});
     CW_TRY(std::shared_ptr<const DenseTensor> values, view->load());
@@ -111,9 +111,10 @@ class Maker {
     return WorkloadInput(std::move(values));
   }
 
-  // Integers are never random: nobody can tell whether they point at something.
+  // Integers are never random: nobody can tell whether they point at something. And flashinfer-bench cannot make random
+  // float4.
   bool keeps(const TensorSpec& spec, const InputView& view) const {
-    if (is_integer(spec.dtype) || spec.dtype == DType::boolean) return true;
+    if (is_integer(spec.dtype) || spec.dtype == DType::boolean || spec.dtype == DType::float4_e2m1) return true;
     if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) != policy_.keep_values.end())
       return true;
     if (!policy_.random_below) return false;

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from support import BINARY, SANITIZED
+from support import BINARY, SANITIZED, keep_for_judge
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
 DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
@@ -60,6 +60,7 @@ class CollectTest(unittest.TestCase):
         os.mkdir(self.trace)
         with tarfile.open(os.path.join(DATA, "definitions.tar.gz")) as archive:
             archive.extractall(self.trace)
+        self.addCleanup(lambda: keep_for_judge(self.trace))
         self.environment = dict(os.environ, XDG_STATE_HOME=os.path.join(self.folder, "state"))
         self.addCleanup(self.no_engine_is_left)
 

@@ -1,6 +1,7 @@
 // Calls that have no place in the dataset, and the forms in which engines make those that do.
 #include "bind/binder.h"
 
+#include "dataset/validation.h"
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -361,6 +362,94 @@ TEST_F(BinderTest, AnotherEpsilonThanTheReferences) {
   writer_.write(rmsnorm(3));  // eps 1e-05
   EXPECT_EQ(count(sanitize_dumps(), "other_epsilon"), 1u);
   EXPECT_TRUE(workloads("rmsnorm_h4096").empty());
+}
+
+// FlashInfer's own dumper makes a parameter that may be left out an optional input.
+TEST_F(BinderTest, OptionalInputsComeFromTheCallOrItsDefault) {
+  const auto path = trace() / "definitions/gqa_paged" / (std::string(decode) + ".json");
+  const auto original = nlohmann::ordered_json::parse(read_text(path));
+  const auto with = [&](const std::string& name, const nlohmann::ordered_json& spec) {
+    auto definition = original;
+    definition["inputs"][name] = spec;
+    write_text(path, definition.dump());
+  };
+  const nlohmann::ordered_json flag = {{"shape", nullptr}, {"dtype", "int32"}, {"optional", true}};
+  with("return_lse", flag);
+  decode_with({}, {});
+  EXPECT_EQ(workloads(decode).at(0)["inputs"]["return_lse"], (nlohmann::json{{"type", "scalar"}, {"value", 0}}));
+  const auto collection = nlohmann::json::parse(read_text(trace() / "collection.json"));
+  EXPECT_EQ(collection["captures"][0]["definitions"][decode]["derived_calls"]["return_lse"], 1);
+
+  std::filesystem::remove_all(trace() / "workloads");
+  std::filesystem::remove_all(trace() / "blob");
+  writer_.tick();
+  decode_with({}, {{"kwarg_return_lse", DumpLiteral{"true"}}});
+  ASSERT_EQ(workloads(decode).size(), 2u) << "the first call, and the second";
+  std::set<int> values;
+  for (const auto& workload : workloads(decode)) values.insert(workload["inputs"]["return_lse"]["value"].get<int>());
+  EXPECT_EQ(values, (std::set<int>{0, 1}));
+  EXPECT_TRUE(validate(trace(), bindings_)->is_valid());
+
+  // A tensor that the call leaves out is random, and counted; what cannot be, is no workload.
+  std::filesystem::remove_all(trace() / "workloads");
+  std::filesystem::remove_all(trace() / "blob");
+  with("sink", {{"shape", {"num_qo_heads"}}, {"dtype", "float32"}, {"optional", true}});
+  sanitize_dumps();
+  EXPECT_EQ(workloads(decode).at(0)["inputs"]["sink"]["type"], "random");
+  EXPECT_TRUE(validate(trace(), bindings_)->is_valid());
+  std::filesystem::remove_all(trace() / "workloads");
+  std::filesystem::remove_all(trace() / "blob");
+  with("nobody_knows", flag);
+  EXPECT_EQ(count(sanitize_dumps(), "optional_unknown"), 2u);
+}
+
+// FlashInfer 0.7.4's prefill of a gated delta net takes what the gates are made of.
+TEST_F(BinderTest, GatedDeltaNetsWithTheirGatesInTheKernel) {
+  constexpr const char* name = "gdn_prefill_qk4_v8_d128_k_last";
+  const auto call = [](const char* in_kernel, const char* normalised) {
+    const auto bf16 = [](Shape shape) { return DumpTensor{DType::bfloat16, std::move(shape)}; };
+    return DumpCall{
+        .function = "chunk_gated_delta_rule",
+        .module = "flashinfer.gdn_prefill",
+        .signature =
+            "(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None, "
+            "use_qk_l2norm_in_kernel=False, *, use_gate_in_kernel=False, A_log=None, dt_bias=None, "
+            "beta_is_logit=False)",
+        .arguments = {{"arg_0", bf16({5, 4, 128})},
+                      {"arg_1", bf16({5, 4, 128})},
+                      {"arg_2", bf16({5, 8, 128})},
+                      {"arg_3", bf16({5, 8})},
+                      {"arg_4", bf16({5, 8})},
+                      {"kwarg_initial_state", DumpTensor{DType::float32, {2, 8, 128, 128}}},
+                      {"kwarg_cu_seqlens", int32_tensor({0, 2, 5})},
+                      {"kwarg_use_qk_l2norm_in_kernel", DumpLiteral{normalised}},
+                      {"kwarg_use_gate_in_kernel", DumpLiteral{in_kernel}},
+                      {"kwarg_beta_is_logit", DumpLiteral{in_kernel}},
+                      {"kwarg_A_log", DumpTensor{DType::float32, {8}}},
+                      {"kwarg_dt_bias", DumpTensor{DType::float32, {8}}}}};
+  };
+  for (const auto& [in_kernel, normalised] :
+       {std::pair("true", "false"), std::pair("false", "false"), std::pair("true", "true")}) {
+    writer_.write(call(in_kernel, normalised));
+    writer_.tick();
+  }
+  const auto outcome = sanitize_dumps();
+  ASSERT_EQ(workloads(name).size(), 1u);
+  EXPECT_EQ(workloads(name)[0]["axes"], (nlohmann::json{{"total_seq_len", 5}, {"num_seqs", 2}, {"len_cu_seqlens", 3}}));
+  EXPECT_EQ(stored(workloads(name)[0], "cu_seqlens"), (Values{0, 2, 5}));
+  EXPECT_EQ(count(outcome, "gates_computed"), 1u);
+  EXPECT_EQ(count(outcome, "normalised"), 1u);
+}
+
+// FlashInfer dumps a method under the class of its object.
+TEST_F(BinderTest, ASubclassOfAWrapper) {
+  for (DumpCall call : {decode_plan(0xa, {0, 2}, {3, 4}), decode_run(0xa, 1)}) {
+    call.function = "CUDAGraph" + call.function;
+    writer_.write(call);
+    writer_.tick();
+  }
+  sanitize_dumps();
+  EXPECT_EQ(workloads(decode).size(), 1u);
 }
 
 TEST_F(BinderTest, ScalarSamplingParametersAreSpread) {

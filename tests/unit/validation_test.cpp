@@ -1,5 +1,6 @@
 #include "dataset/validation.h"
 
+#include "report/summary.h"
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -66,6 +67,17 @@ TEST_F(ValidationTest, DefinitionsThatNoBindingKnowsAreNamed) {
   EXPECT_TRUE(report->is_valid());
   ASSERT_EQ(report->findings.size(), 1u);
   EXPECT_EQ(report->findings[0].code, "no_binding");
+}
+
+// As an example of flashinfer-bench lays its files: one verdict of all commands.
+TEST_F(ValidationTest, WorkloadsThatLieElsewhereAreNamedByAll) {
+  std::filesystem::rename(trace() / lines, trace() / "workloads/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
+  EXPECT_EQ(errors(), (Codes{"workloads_misplaced", "workload_misplaced"}));
+  const auto dataset = Dataset::open(trace());
+  const auto places = dataset->check_places();
+  ASSERT_FALSE(places);
+  EXPECT_NE(places.error().message.find(lines), std::string::npos) << places.error().message;
+  EXPECT_EQ(summarize(*dataset, {}).error().code, "misplaced");
 }
 
 TEST_F(ValidationTest, Schema) {

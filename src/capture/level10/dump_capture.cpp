@@ -1,6 +1,7 @@
 #include "capture/level10/dump_capture.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 #include <mutex>
@@ -203,7 +204,21 @@ void DumpCapture::visit_names(const std::function<void(const std::string&)>& vis
 
 const std::string& DumpCapture::function(std::size_t index) const {
   static const std::string forgotten;
-  return index < forgotten_ ? forgotten : functions_[entry(index).function];
+  return index < forgotten_ ? forgotten : known_as_[entry(index).function];
+}
+
+// FlashInfer names a method by the class of its object: "MyBatchDecodeWithPagedKVCacheWrapper.run" is the wrapper's, as
+// far as a subclass's name tells it.
+std::string DumpCapture::of_base_class(std::string_view function) {
+  constexpr std::array<std::string_view, 4> wrappers{
+      "BatchDecodeWithPagedKVCacheWrapper", "BatchPrefillWithPagedKVCacheWrapper",
+      "BatchPrefillWithRaggedKVCacheWrapper", "BatchMLAPagedAttentionWrapper"};
+  const std::size_t dot = function.find('.');
+  if (dot != std::string_view::npos)
+    for (const std::string_view wrapper : wrappers)
+      if (function.substr(0, dot).find(wrapper) != std::string_view::npos)
+        return std::string(wrapper) + std::string(function.substr(dot));
+  return std::string(function);
 }
 
 std::optional<std::int64_t> DumpCapture::process_of(std::string_view name) {
@@ -246,6 +261,7 @@ void DumpCapture::add_call(Entry entry, std::string_view function, std::uint16_t
     if (functions_.size() >= std::numeric_limits<std::uint16_t>::max()) return;
     known = function_ids_.emplace(function, static_cast<std::uint16_t>(functions_.size())).first;
     functions_.emplace_back(function);
+    known_as_.push_back(of_base_class(function));
   }
   entry.function = known->second;
   entry.folder = folder;
@@ -476,7 +492,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
                 record.process);
 
   Call call;
-  call.function = std::move(record.function);
+  call.function = known_as_[entry.function];
   call.module = std::move(record.module);
   call.status = status_of(record);
   call.wrapper = {entry.folder, record.process, record.self};

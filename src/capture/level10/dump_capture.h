@@ -77,6 +77,7 @@ class DumpCapture final : public Capture {
     bool is_whole = true;  ///< all of its calls were asked for
   };
 
+  static std::string of_base_class(std::string_view function);
   static std::optional<Entry> parse_name(std::string_view name, std::string_view& function);
   Result<void> list(const std::filesystem::path& path, int depth);
   /// Its number; nothing when it cannot be opened.
@@ -92,7 +93,8 @@ class DumpCapture final : public Capture {
   std::vector<bool> ambiguous_entries() const;
 
   std::deque<Entry> entries_;  ///< grows without a second copy
-  std::vector<std::string> functions_;
+  std::vector<std::string> functions_;  ///< as the folders are called
+  std::vector<std::string> known_as_;   ///< likewise, with the wrapper's class in a subclass's place
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;
   std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
