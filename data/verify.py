@@ -2,6 +2,8 @@
 
 `collect-workloads verify` starts this in a Python that has flashinfer-bench. argv[1] is a job (JSON), results are appended
 to a file of JSON lines as they come: a workload that takes the process down with it is the one that was begun last.
+
+A job with "calls" asks of level-10 dumps that `flashinfer replay` calls a mismatch why that decides nothing; the answer is printed.
 """
 import importlib.metadata, json, math, os, pathlib, platform, sys, traceback
 
@@ -10,6 +12,9 @@ DEVICE_BROKEN = 75  # the exit status that asks for another process: after an er
 
 def main():
     with open(sys.argv[1]) as file: job = json.load(file)
+    if "calls" in job:
+        print(json.dumps({name: reason for name in job["calls"] if (reason := undecided(pathlib.Path(job["dumps"]) / name))}))
+        return 0
     results = open(job["results"], "a", buffering=1)
     def say(**item): results.write(json.dumps(item) + "\n")
 
@@ -81,6 +86,36 @@ def main():
             say(event="failed_workload", stage="load", message="flashinfer-bench does not find it in the dataset", reference="not_run", **item)
     say(event="end")
     return 0
+
+
+def undecided(folder):
+    """Why replay's verdict on this call says nothing of the call; None when it does. As of flashinfer/api_logging.py, replay_from_dump, in
+    0.6.15 to 0.7.4: it hands on what it does not know as the dictionary that stands in the record, and compares as torch.allclose does."""
+    try:
+        record = json.loads((folder / "metadata.jsonl").read_text().splitlines()[-1])
+        for name, value in record.get("input_metadata", {}).items():
+            if name.startswith("kwarg_") and "__" in name[len("kwarg_"):]: return f"keyword {name[len('kwarg_'):]}: replay does not pass those with two underscores"
+            kind = value.get("type") if isinstance(value, dict) else None
+            if kind == "enum": return f"{name} is an enumeration, which replay hands on as a dictionary"
+            if kind not in (None, "torch.dtype", "torch.Tensor", "tuple", "list", "dict"): return f"{name} is a {kind}, which replay cannot make again"
+            if kind in ("tuple", "list", "dict") and value.get("truncated"): return f"{name} is a {kind} that the dump cuts off"
+        keys = record.get("tensor_info", {}).get("input_tensor_keys") or list(record.get("tensor_details", {}))
+        for key in keys:
+            if key.startswith("kwarg_") and "__" in key[len("kwarg_"):]: return f"keyword {key[len('kwarg_'):]}: replay does not pass those with two underscores"
+        result = record.get("output_metadata", {}).get("result")
+        if isinstance(result, dict) and result.get("type") in ("list", "dict"): return f"the result is a {result['type']}, which replay always calls a mismatch"
+
+        import torch
+        if (folder / "outputs.pt").exists(): outputs = torch.load(folder / "outputs.pt", map_location="cpu", weights_only=True)
+        elif (folder / "outputs.safetensors").exists():
+            from safetensors.torch import load_file
+            outputs = load_file(folder / "outputs.safetensors")
+        else: return None
+        for name, output in outputs.items():
+            if output.is_floating_point() and output.float().isnan().any(): return f"{name} holds NaN, which equals nothing, itself included"
+    except Exception:
+        pass  # it is as replay says
+    return None
 
 
 def load_reference(definition):

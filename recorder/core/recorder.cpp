@@ -18,6 +18,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto pause = std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
 constexpr auto window = std::chrono::milliseconds(250);
+constexpr auto first_window = std::chrono::milliseconds(10);  // then twice as long, up to the one above
+constexpr auto first_patience = std::chrono::milliseconds(50);
 constexpr auto idle_after = std::chrono::milliseconds(500);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
 constexpr std::size_t most_backlog = 48u << 20;     ///< past it the file takes no content
@@ -268,7 +270,15 @@ std::uint64_t Recorder::send(CallBuilder& call) {
       known->key = 0;
     }
   }
+  if (!std::exchange(has_waited_, true)) wait_for_first_write();
   return header.sequence;
+}
+
+// Whoever is killed after this has a recording, which says that it did not end in order.
+void Recorder::wait_for_first_write() const {
+  const auto deadline = Clock::now() + first_patience;
+  while (!has_written_ && !has_failed_ && Clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 void Recorder::raised(std::uint32_t site, std::uint64_t call) {
@@ -328,7 +338,9 @@ void Recorder::run() {
   if (!leave_shared_descriptors(0)) return fail("this system gives a thread no file descriptors of its own");
   try {
     describe_process();
-    auto next_flush = Clock::now() + window;
+    // Workers of a pool may be killed at once after their only call: what comes first is written soon.
+    std::chrono::milliseconds current_window = first_window;
+    auto next_flush = Clock::now();
     auto deadline = Clock::time_point::max(), idle_at = deadline;
     bool is_last = false;
     while (!has_failed_) {
@@ -343,7 +355,12 @@ void Recorder::run() {
       if (Clock::now() >= next_flush) collector_.take_repeats();
       if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
         flush(collector_.take_frames());
-        next_flush = Clock::now() + window;
+        if (!has_written_) {
+          if (file_) (void)file_->drain(static_cast<unsigned>(first_patience.count()));
+          has_written_ = true;
+        }
+        next_flush = Clock::now() + current_window;
+        current_window = std::min(2 * current_window, window);
         idle_at = Clock::now() + idle_after;
         continue;
       }

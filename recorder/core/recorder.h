@@ -127,6 +127,7 @@ class Recorder {
   void run();
   void describe_process();
   void flush(std::string frames);
+  void wait_for_first_write() const;
   void fail(std::string why);
 
   RecorderOptions options_;
@@ -147,6 +148,8 @@ class Recorder {
 
   std::string failure_;  ///< written before has_failed_
   std::atomic<bool> has_failed_{false}, is_stopping_{false};
+  std::atomic<bool> has_written_{false};  ///< the first calls
+  bool has_waited_ = false;               ///< for that; the engine's side
   std::thread thread_;
 };
 

@@ -334,7 +334,8 @@ class BlockedSignals {
 
 }  // namespace
 
-Result<ExitStatus> run_in_foreground(const Command& command) {
+Result<ExitStatus> run_in_foreground(const Command& command,
+                                     const std::function<std::chrono::milliseconds()>& meanwhile) {
   sigset_t relayed;
   sigemptyset(&relayed);
   for (const int signal : relayed_signals) sigaddset(&relayed, signal);
@@ -356,10 +357,13 @@ Result<ExitStatus> run_in_foreground(const Command& command) {
   if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
 
   // Until it is reaped, which is here, its number is nobody else's.
+  auto next = meanwhile ? meanwhile() : std::chrono::milliseconds(0);
   for (int raw = 0;;) {
     if (::waitpid(pid, &raw, WNOHANG) == pid) return to_exit_status(raw);
     siginfo_t info{};
-    const int signal = ::sigwaitinfo(&taken, &info);
+    const timespec patience{next.count() / 1000, next.count() % 1000 * 1'000'000};
+    const int signal = next.count() > 0 ? ::sigtimedwait(&taken, &info, &patience) : ::sigwaitinfo(&taken, &info);
+    if (signal < 0 && errno == EAGAIN) next = meanwhile();
     if (signal <= 0 || signal == SIGCHLD) continue;
     // The terminal sends to the whole group; it is told apart by the code alone, but the witness has a report to drop.
     const bool is_for_all = witness.has_seen(signal) || info.si_code > 0;

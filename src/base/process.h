@@ -79,7 +79,9 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit = std
 /// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our process group, so that
 /// what the terminal sends (Ctrl-C, a change of its size) reaches it without us. What is sent to us alone of INT, QUIT,
 /// TERM, HUP, USR1, USR2, CONT and WINCH is handed on to it. Error code "spawn_failed".
-Result<ExitStatus> run_in_foreground(const Command& command);
+/// `meanwhile` is asked now and then, as often as it says; 0: not again.
+Result<ExitStatus> run_in_foreground(const Command& command,
+                                     const std::function<std::chrono::milliseconds()>& meanwhile = {});
 
 /// Ends this process as `status` says: with its exit code, or by its signal, without a core of our own.
 [[noreturn]] void end_like(const ExitStatus& status);

@@ -202,7 +202,8 @@ std::filesystem::path first_unused(const std::filesystem::path& wanted);
 inline constexpr const char* nothing_recorded =
     "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or "
     "newer, not "
-    "started with -I or -S) and lived on for a second, or else a line of the recorder's says why it was off";
+    "started with -I or -S, nor by a script that sets PYTHONPATH anew or empties the environment), or else a line of "
+    "the recorder's says why it was off";
 
 /// The built-in bindings, or those of a file.
 Result<BindingSet> load_bindings(const CommonArguments& common);

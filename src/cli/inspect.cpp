@@ -124,21 +124,25 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
 }
 
 Json to_json(const Survey& survey, const Binder& binder) {
+  const auto items_of = [&survey](const std::string& function) {
+    Json items = Json::array();
+    for (const auto& [key, item] : survey.tally.items())
+      if (key.function == function)
+        items.push_back({{"reason", key.code},
+                         {"severity", name(severity_of(key.code))},
+                         {"count", item.count},
+                         {"message", item.message},
+                         {"example", item.example}});
+    return items;
+  };
   Json functions = Json::object();
   for (const auto& [function, counts] : survey.functions) {
-    Json shapes = Json::object(), fits = Json::object(), rejected = Json::array();
+    Json shapes = Json::object(), fits = Json::object();
     for (const auto& [argument, range] : counts.shapes) shapes[argument] = describe(range);
     for (const Target& target : binder.targets())
       if (const auto found = survey.definitions.find(&target);
           found != survey.definitions.end() && target.binding->function == function)
         fits[target.definition->name] = {{"calls", found->second.calls}, {"derived", found->second.derived}};
-    for (const auto& [key, item] : survey.tally.items())
-      if (key.function == function)
-        rejected.push_back({{"reason", key.code},
-                            {"severity", name(severity_of(key.code))},
-                            {"count", item.count},
-                            {"message", item.message},
-                            {"example", item.example}});
     functions[function] = {{"calls", counts.calls},
                            {"wrappers", counts.wrappers.size()},
                            {"bound", counts.bound},
@@ -147,13 +151,14 @@ Json to_json(const Survey& survey, const Binder& binder) {
                            {"skipped", counts.skipped},
                            {"shapes", shapes},
                            {"fits", fits},
-                           {"rejections", rejected}};
+                           {"rejections", items_of(function)}};
   }
   return {{"calls", survey.calls},
           {"processes", survey.processes.size()},
           {"flashinfer_versions", survey.flashinfer_versions},
           {"graph_flushes", survey.graph_flushes},
-          {"functions", functions}};
+          {"functions", functions},
+          {"defects", items_of("")}};
 }
 
 // Definitions of the dataset that no capture can give, and why; said here because nothing else would.

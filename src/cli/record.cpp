@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <set>
 
 #include <fcntl.h>
@@ -21,9 +24,36 @@ std::set<std::string> recordings_in(const fs::path& folder) {
   return recording::RecordingCapture::names_in(folder).value_or(std::set<std::string>());
 }
 
+// A Python of the command's that the recorder is not in, though its environment says where to record: somebody on the
+// way set PYTHONPATH anew. "python3 (process 17)", or nothing.
+std::string without_kit(const fs::path& kit, const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
+    const std::string number = it->path().filename().string();
+    if (number.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string program = fs::read_symlink(it->path() / "exe", error).filename().string();
+    if (std::exchange(error, {}) || !program.starts_with("python")) continue;
+    std::ifstream file(it->path() / "environ", std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto variable = [text = std::string_view(text)](const std::string& name) {
+      for (std::string_view rest = text; !rest.empty();) {
+        const std::string_view item = rest.substr(0, rest.find('\0'));
+        if (item.starts_with(name + "=")) return item.substr(name.size() + 1);
+        rest.remove_prefix(std::min(item.size() + 1, rest.size()));
+      }
+      return std::string_view();
+    };
+    if (variable("COLLECT_WORKLOADS_RECORD") == fs::absolute(folder).string() &&
+        variable("PYTHONPATH").find(kit.string()) == std::string_view::npos)
+      return fmt::format("{} (process {})", program, number);
+  }
+  return {};
+}
+
 // What came into the folder, and what to do with it.
 std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
-                                const std::vector<std::string>& only, const cw::ExitStatus& status) {
+                                const std::vector<std::string>& only, const cw::ExitStatus& status,
+                                const std::string& without) {
   std::size_t files = 0;
   std::uint64_t bytes = 0;
   for (const std::string& name : recordings_in(folder)) {
@@ -39,6 +69,12 @@ std::string describe_recordings(const fs::path& folder, const std::set<std::stri
                     "are as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
                     ended, fmt::join(only, ", ")),
         80, "");
+  if (files == 0 && !without.empty())
+    return wrap(fmt::format("collect-workloads: {}nothing was recorded: the recorder is loaded by PYTHONPATH, and {} "
+                            "has another: a script sets it anew. Let it keep what is there: "
+                            "export PYTHONPATH=…:$PYTHONPATH",
+                            ended, without),
+                80, "");
   if (files == 0) return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
   return fmt::format(
       "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
@@ -81,13 +117,25 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const std::set<std::string> before = recordings_in(folder);
   Command command{arguments.command, std::move(*variables)};
   const auto assigned = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
-  command.environment.insert(command.environment.end(), assigned.begin(), assigned.end());
+  std::string kit;                                            // the first of the folders that Python looks into
+  for (const auto& [name, value] : command.environment)
+    if (name == "PYTHONPATH") kit = value.substr(0, value.find(':'));
+  for (const auto& [name, value] : assigned)
+    command.environment.emplace_back(name, name == "PYTHONPATH" ? kit + ":" + value : value);
   if (command.arguments.empty())
     return report({"usage", "there is no command to record"}, "Give it after --, as you would type it.");
-  const auto status = run_in_foreground(command);
+  std::string without;
+  auto next_look = std::chrono::milliseconds(100);
+  const auto status = run_in_foreground(command, [&] {
+    if (recordings_in(folder) == before) without = without_kit(kit, folder);
+    next_look = without.empty() && recordings_in(folder) == before && next_look < std::chrono::minutes(2)
+                    ? 2 * next_look
+                    : std::chrono::milliseconds(0);
+    return next_look;
+  });
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, arguments.only, *status));
+  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, arguments.only, *status, without));
   end_like(*status);
 }
 

@@ -65,9 +65,14 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   if (const auto& replay = verification.replay; replay && !options.dumps.empty()) {
     text += fmt::format(
         "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
-        "        {} failed, {} cannot be run again (their constructor was not dumped)\n",
+        "        {} failed, {} cannot be run again (their constructor was not dumped){}\n",
         with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
-        with_separators(replay->failed), with_separators(replay->skipped));
+        with_separators(replay->failed), with_separators(replay->skipped),
+        replay->undecided == 0
+            ? ""
+            : fmt::format("\n        {} undecided: replay cannot compare them", with_separators(replay->undecided)));
+    for (const auto& [reason, count] : replay->reasons)
+      text += wrap(fmt::format("{} × {}", with_separators(count), reason), 80, "  ");
     for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
   }
   const std::string device = string_member(verification.environment, "device");

@@ -88,9 +88,17 @@ Result<Verification> read_verification(const fs::path& root) {
     if (auto& known = verification.definitions[name] = to_definition(definition); known.device.empty())
       known.device = string_member(verification.environment, "device").substr(0, longest_device);
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
-    verification.replay = {unsigned_member(*replay, "dumps"),    unsigned_member(*replay, "passed"),
-                           unsigned_member(*replay, "compared"), unsigned_member(*replay, "failed"),
-                           unsigned_member(*replay, "skipped"),  {}};
+    verification.replay = {unsigned_member(*replay, "dumps"),
+                           unsigned_member(*replay, "passed"),
+                           unsigned_member(*replay, "compared"),
+                           unsigned_member(*replay, "failed"),
+                           unsigned_member(*replay, "skipped"),
+                           unsigned_member(*replay, "undecided"),
+                           {},
+                           {}};
+    if (replay->contains("reasons") && replay->at("reasons").is_object())
+      for (const auto& [reason, count] : replay->at("reasons").items())
+        if (count.is_number_unsigned()) verification.replay->reasons[reason] = count.get<std::size_t>();
     if (replay->contains("failures") && replay->at("failures").is_array())
       for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(plain(failure));
   }
@@ -105,8 +113,9 @@ Json to_json(const std::vector<VerificationFailure>& failures) {
 }
 
 Json to_json(const ReplayVerification& replay) {
-  return {{"dumps", replay.dumps},   {"passed", replay.passed},   {"compared", replay.compared},
-          {"failed", replay.failed}, {"skipped", replay.skipped}, {"failures", replay.failures}};
+  return {{"dumps", replay.dumps},       {"passed", replay.passed},   {"compared", replay.compared},
+          {"failed", replay.failed},     {"skipped", replay.skipped}, {"undecided", replay.undecided},
+          {"failures", replay.failures}, {"reasons", replay.reasons}};
 }
 
 Json to_json(const Verification& verification) {

@@ -50,7 +50,9 @@ struct ReplayVerification {
   std::size_t passed = 0;    ///< ran, and gave the recorded outputs where any are recorded
   std::size_t compared = 0;  ///< of these: had outputs to compare with (plans, and what works in place, have none)
   std::size_t failed = 0, skipped = 0;
-  std::vector<std::string> failures;  ///< the first few, as `flashinfer replay` words them
+  std::size_t undecided = 0;                   ///< replay says mismatch where it cannot know
+  std::vector<std::string> failures;           ///< the first few, as `flashinfer replay` words them
+  std::map<std::string, std::size_t> reasons;  ///< of undecided calls
 };
 
 struct Verification {

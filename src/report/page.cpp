@@ -371,12 +371,14 @@ std::string to_html(const Summary& summary, const std::string& title) {
            std::any_of(summary.captures.begin(), summary.captures.end(), [](const auto& c) { return c.is_simulated; }));
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
-    data.set(
-        "replay",
-        fmt::format(
-            "{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} could not be run again",
-            with_separators(replay->passed), with_separators(replay->dumps), with_separators(replay->compared),
-            with_separators(replay->failed), with_separators(replay->skipped)));
+    data.set("replay", fmt::format("{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} "
+                                   "could not be run again{}",
+                                   with_separators(replay->passed), with_separators(replay->dumps),
+                                   with_separators(replay->compared), with_separators(replay->failed),
+                                   with_separators(replay->skipped),
+                                   replay->undecided == 0 ? ""
+                                                          : fmt::format(", {} are of a kind that replay cannot compare",
+                                                                        with_separators(replay->undecided))));
   data.set("version", CW_VERSION);
   kainjow::mustache::mustache page{std::string(built_in_page())};
   return page.render(data);

@@ -222,20 +222,48 @@ class Verifier {
       if (!output)
         return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}",
                     output.error().message);
-      CW_TRY(const ReplayVerification one, parse_replay(*output, [&dumps](const std::string& name) {
-               std::error_code ignored;
-               return fs::exists(dumps / name / "outputs.safetensors", ignored) ||
-                      fs::exists(dumps / name / "outputs.pt", ignored);
+      const auto has_outputs = [&dumps](const std::string& name) {
+        std::error_code ignored;
+        return fs::exists(dumps / name / "outputs.safetensors", ignored) ||
+               fs::exists(dumps / name / "outputs.pt", ignored);
+      };
+      // Once for their names, and again with what there is to say of them.
+      Json names = Json::array(), reasons = Json::object();
+      CW_CHECK(parse_replay(*output, has_outputs, [&names](const std::string& name) {
+        names.push_back(name);
+        return std::string();
+      }));
+      if (!names.empty()) {
+        CW_TRY(reasons, reasons_of(dumps, std::move(names)));
+      }
+      CW_TRY(const ReplayVerification one, parse_replay(*output, has_outputs, [&reasons](const std::string& name) {
+               return string_member(reasons, name.c_str());
              }));
       all.dumps += one.dumps;
       all.passed += one.passed;
       all.compared += one.compared;
       all.failed += one.failed;
       all.skipped += one.skipped;
+      all.undecided += one.undecided;
+      for (const auto& [reason, count] : one.reasons)
+        if (all.reasons.size() < most_replay_failures || all.reasons.contains(reason)) all.reasons[reason] += count;
       for (const std::string& failure : one.failures)
         if (all.failures.size() < most_replay_failures) all.failures.push_back(failure);
     }
     return all;
+  }
+
+  // {NAME: reason}
+  Result<Json> reasons_of(const fs::path& dumps, Json names) {
+    const fs::path path = folder_->path() / "replayed.json";
+    const Json job = {{"dumps", fs::absolute(dumps).string()}, {"calls", std::move(names)}};
+    CW_CHECK(write_atomically(path, dump(job), Durability::process));
+    const auto output =
+        cw::run({{options_.python, script().string(), path.string()}, {{"PYTHONUTF8", "1"}}}, replay_limit);
+    if (!output) return fail("replay_failed", "{}", output.error().message);
+    auto reasons = parse_json(*output);
+    if (!reasons || !reasons->is_object()) return fail("replay_failed", "{} printed no reasons", options_.python);
+    return std::move(*reasons);
   }
 
   const VerifyOptions& options_;
@@ -252,7 +280,8 @@ class Verifier {
 }  // namespace
 
 Result<ReplayVerification> parse_replay(std::string_view output,
-                                        const std::function<bool(const std::string&)>& has_outputs) {
+                                        const std::function<bool(const std::string&)>& has_outputs,
+                                        const std::function<std::string(const std::string&)>& undecided) {
   // [7] rmsnorm (20261123_…_call0001): ✅ Passed
   // [8] Wrapper.run (…): ⚠️  Mismatch        [9] …: ❌ Error: …
   struct ReplayedCall {
@@ -285,12 +314,17 @@ Result<ReplayVerification> parse_replay(std::string_view output,
     ++result.dumps;
     const std::size_t dot = call.name.substr(0, call.name.find(' ')).rfind('.');
     const bool is_method = dot != std::string::npos && dot > 0;
+    const std::size_t open = call.name.find(" (");
+    const std::string folder =
+        open == std::string::npos ? std::string() : call.name.substr(open + 2, call.name.size() - open - 3);
     if (call.result.ends_with("Passed")) {
       ++result.passed;
-      const std::size_t open = call.name.find(" (");
-      result.compared += has_outputs(call.name.substr(open + 2, call.name.size() - open - 3));
+      result.compared += has_outputs(folder);
     } else if (is_method && !constructed.contains(call.name.substr(0, dot))) {
       ++result.skipped;
+    } else if (const std::string reason = undecided(folder); !reason.empty()) {
+      ++result.undecided;
+      ++result.reasons[reason];
     } else {
       ++result.failed;
       if (result.failures.size() < most_replay_failures) result.failures.push_back(call.name + ": " + call.result);

@@ -33,9 +33,10 @@ Result<Verification> verify(const VerifyOptions& options);
 
 /// What `flashinfer replay` printed of a session (flashinfer/__main__.py, replay_cmd). It always compares (no version
 /// has an option for it), and calls a call passed that has no outputs: `has_outputs` is asked by the dump's name.
-/// Methods of wrappers whose constructor is not among the dumps cannot be run again and count as skipped. Error code
-/// "replay_failed".
+/// Methods of wrappers whose constructor is not among the dumps cannot be run again and count as skipped. `undecided`
+/// is asked of each other that failed why that says nothing of the call; empty: it does. Error code "replay_failed".
 Result<ReplayVerification> parse_replay(std::string_view output,
-                                        const std::function<bool(const std::string&)>& has_outputs);
+                                        const std::function<bool(const std::string&)>& has_outputs,
+                                        const std::function<std::string(const std::string&)>& undecided);
 
 }  // namespace cw

@@ -1,6 +1,6 @@
 """The recorder in real Python processes, with stand-ins for PyTorch and FlashInfer (fakes/): what it sees, what it survives,
 and what it never writes. With FlashInfer's own signatures and a real PyTorch: test_recorder_flashinfer.py."""
-import concurrent.futures, json, os, pathlib, random, re, shutil, signal, subprocess, sys, threading, time, unittest
+import concurrent.futures, json, os, pathlib, random, re, resource, shutil, signal, subprocess, sys, threading, time, unittest
 
 from support import BINARY, DatasetTest, run, tensor, tree, workloads
 
@@ -40,6 +40,38 @@ class RecorderTest(DatasetTest):
     def files(self): return sorted(self.recording.glob("*.cbor"))
 
     # ------------------------------------------------------------------------------------------------ what it sees
+
+    def test_workers_that_are_killed_at_once(self):
+        """A pool that is terminated as soon as its work is done: what its workers called is on the disk by then."""
+        script = self.folder / "pool.py"
+        script.write_text("""
+import multiprocessing, sys
+def work(n):
+    import torch
+    from flashinfer import norm
+    norm.rmsnorm(torch.empty(n, 4096), torch.empty(4096), 1e-5)
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(work, [1] * 8)
+""")
+        for i in range(3):
+            recording = self.folder / f"pool{i}"
+            run("record", "-o", recording, "--", sys.executable, script, check=0, env=self.environment)
+            inspected = json.loads(run("inspect", recording, "--json", check=0).stdout)
+            self.assertGreaterEqual(inspected["processes"], 1)
+            self.assertGreaterEqual(inspected["calls"], 1)
+            if inspected["calls"] < 8: self.assertIn("recording_not_ended", json.dumps(inspected))
+
+    def test_a_script_that_sets_pythonpath_anew(self):
+        script = self.folder / "launch.sh"
+        script.write_text(f"export PYTHONPATH={HERE / 'fakes'}\nexec {sys.executable} -c 'import time; time.sleep(1)'\n")
+        said = " ".join(run("record", "-o", self.recording, "--", "sh", script, check=0, env=self.environment).stderr.split())
+        self.assertIn("a script sets it anew", said)
+        self.assertRegex(said, r"python[0-9.]* \(process [0-9]+\) has another")
+        # In front of the command it is added to.
+        run("record", "-o", self.recording, "--", f"PYTHONPATH={HERE / 'fakes'}", sys.executable, "-c",
+            "import torch; from flashinfer import norm; norm.rmsnorm(torch.empty(3, 4096), torch.empty(4096), 1e-5)", check=0, env=self.environment)
+        self.assertEqual(json.loads(run("inspect", self.recording, "--json", check=0).stdout)["calls"], 1)
 
     def test_an_engine_under_every_python(self):
         found = pythons()
@@ -288,10 +320,12 @@ class RecorderTest(DatasetTest):
         """Also where the engine has put a file of its own in the place of stderr."""
         self.record("engine")
         kit = next((self.folder / "cache").rglob("recorder-*"))
-        variables = {**self.environment, "COLLECT_WORKLOADS_RECORD": "/proc/nowhere", "PYTHONPATH": f"{kit}:{HERE / 'fakes'}"}
+        variables = {**self.environment, "COLLECT_WORKLOADS_RECORD": str(self.folder / "full"), "PYTHONPATH": f"{kit}:{HERE / 'fakes'}"}
+        limit = self.files()[0].stat().st_size // 2  # the first call fits, and no more: it is off after the engine has closed what it likes
         for first, told in (("3", 1), ("0", 0)):
             path = self.folder / f"off{first}"
-            result = subprocess.run([sys.executable, SCENARIO, "closes_descriptors", "file", path, first], capture_output=True, text=True, env=variables)
+            result = subprocess.run([sys.executable, SCENARIO, "closes_descriptors", "file", path, first], capture_output=True, text=True, env=variables,
+                                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
             self.assertEqual((self.folder / f"off{first}-verdict").read_text(), "mine alone")
             self.assertEqual((result.returncode, result.stderr.count("recorder: off")), (0, told), result.stderr)
 
@@ -570,7 +604,7 @@ class RecorderTest(DatasetTest):
         self.assertLess(first, 60, "it was sanitized while it was made")
 
     def collect(self, *more, check=0):
-        return run("collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "40", "--output-tokens", "6",
+        return run("collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "16-40", "--output-tokens", "6",
                    "--concurrency", "4", "--work-dir", self.folder / "work", "--all-prompts", "--launch-command", f"{sys.executable} {HERE / 'python_engine.py'} {{port}}",
                    "--json", *more, check=check, env={**self.environment, "XDG_STATE_HOME": str(self.folder / "state")}, timeout=120)
 
@@ -584,7 +618,7 @@ class RecorderTest(DatasetTest):
         self.assertFalse((self.folder / "work/run1/dumps").exists(), "deleted unless it is to be kept")
 
     def test_collect_is_resumed(self):
-        command = [BINARY, "collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "40", "--output-tokens", "6",
+        command = [BINARY, "collect", "--trace-dir", self.trace, "--definition-name", DECODE, "--random-prompts", "--input-tokens", "16-40", "--output-tokens", "6",
                    "--request-rate", "15", "--num-prompts", "90", "--work-dir", self.folder / "work", "--all-prompts", "--keep-dumps", "--select", "all", "-q",
                    "--launch-command", f"{sys.executable} {HERE / 'python_engine.py'} {{port}}"]
         environment = {**self.environment, "XDG_STATE_HOME": str(self.folder / "state")}

@@ -123,6 +123,36 @@ class VerifyTest(DatasetTest):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return path
 
+    def test_what_replay_cannot_compare_is_counted_apart(self):
+        """Dumps of valid calls whose replay FlashInfer calls a mismatch, whatever comes out."""
+        import torch
+        from safetensors.torch import save_file
+        dumps = self.folder / "dumps"
+        calls = {"nan": dict(outputs=torch.tensor([1.0, float("nan")])), "list": dict(result={"type": "list", "length": 1, "items": []}),
+                 "dict": dict(result={"type": "dict", "length": 0, "items": []}), "enum": dict(inputs={"kwarg_mode": {"type": "enum", "name": "Mode.fast", "value": 1}}),
+                 "keyword": dict(tensors=["kwarg_a__b"]), "object": dict(inputs={"arg_1": {"type": "Config", "repr": "Config()"}}),
+                 "wrong": dict(outputs=torch.tensor([1.0])), "torn": None}
+        lines = []
+        for number, (name, call) in enumerate(calls.items()):
+            folder = dumps / f"20261125_100000_00{number}_pid7_{name}_call0001"
+            folder.mkdir(parents=True)
+            (folder / "metadata.jsonl").write_text("{\n" if call is None else json.dumps({
+                "function_name": name, "input_metadata": call.get("inputs", {}), "output_metadata": {"result": call.get("result")},
+                "tensor_info": {"input_tensor_keys": call.get("tensors", [])}}) + "\n")
+            if call and "outputs" in call:
+                if number % 2: torch.save({"result": call["outputs"]}, folder / "outputs.pt")
+                else: save_file({"result": call["outputs"]}, folder / "outputs.safetensors")
+            lines.append(f"echo '[{number}] {name} ({folder.name}): ⚠️  Mismatch'")
+        python = self.stand_in("\n".join(lines) + "\necho\necho 'Summary: 0 passed, 8 failed/mismatch'")
+        result = self.verify("--dumps", dumps, "--engine-python", python, "--json", check=1)
+        replay = json.loads(result.stdout)["replay"]
+        self.assertEqual((replay["failed"], replay["undecided"]), (2, 6), replay)
+        reasons = " | ".join(replay["reasons"])
+        for said in ("holds NaN", "is a list", "is a dict", "enumeration", "keyword a__b", "Config"): self.assertIn(said, reasons)
+        self.assertEqual(sorted(failure.split(" ")[0] for failure in replay["failures"]), ["torn", "wrong"])
+        result = self.verify("--dumps", dumps, "--engine-python", python, check=1)
+        self.assertIn("2 failed, 0 cannot be run again (their constructor was not dumped) 6 undecided", " ".join(result.stdout.split()))
+
     def test_replay(self):
         python = self.stand_in('[ "$*" = "-m flashinfer replay --dir=dumps" ] || exit 9\n'
                                "echo 'Replaying session from dumps...'\n"

@@ -15,8 +15,8 @@ class FollowerTest : public DatasetTest {
 
   std::unique_ptr<Watcher> watcher(bool keeps_dumps = false) {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(), bindings_,
-                           {.selection = Selection::all})
+    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(),
+                           bindings_, {.selection = Selection::all})
         .value();
   }
   void write_step(std::int64_t page) {
@@ -62,6 +62,31 @@ TEST_F(FollowerTest, GivesWhatSanitizeGives) {
   EXPECT_EQ(watched, tree(trace() / "workloads"));
   EXPECT_EQ(blobs, tree(trace() / "blob"));
   EXPECT_EQ(folders(), 16u);
+}
+
+// FlashInfer goes on numbering where it keeps no call, past its limits or when a save fails.
+TEST_F(FollowerTest, CallsWithoutAFolderHaveTheSameNamesAndNumbers) {
+  std::vector<std::string> names;
+  for (int step = 0; step < 4; ++step) {
+    names.push_back(writer_.write(decode_plan(0xa, {0, 2}, {10 * step, 10 * step + 1})));
+    writer_.tick();
+    names.push_back(writer_.write(decode_run(0xa, 1)));
+    writer_.tick();
+  }
+  const auto numbers = [](const SanitizeOutcome& outcome) {
+    std::map<std::string, std::uint64_t> all{{"calls", outcome.survey.calls}};
+    for (const auto& [key, item] : outcome.survey.tally.items()) all[key.code + " " + key.function] += item.count;
+    return all;
+  };
+  for (const std::size_t gone : {4, 3, 7}) std::filesystem::remove_all(dumps() / names[gone]);
+  const auto watched = numbers(watcher(true)->finish().value());
+  EXPECT_EQ(watched.count("calls_missing "), 1u);
+  EXPECT_EQ(watched.count("plan_in_doubt BatchDecodeWithPagedKVCacheWrapper.run"), 1u);
+  const auto lines = tree(trace() / "workloads");
+  std::filesystem::remove_all(trace() / "workloads");
+  std::filesystem::remove_all(trace() / "blob");
+  EXPECT_EQ(numbers(sanitize_dumps()), watched);
+  EXPECT_EQ(tree(trace() / "workloads"), lines);
 }
 
 TEST_F(FollowerTest, ACallIsGivenOnceItIsComplete) {

@@ -181,10 +181,11 @@ Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, boo
   return capture;
 }
 
-bool DumpCapture::append(std::string_view name) {
+bool DumpCapture::append(std::string_view name, bool is_next_missing) {
   std::string_view function;
   auto entry = parse_name(name, function);
   if (!entry) return false;
+  entry->is_next_missing = is_next_missing;
   if (first_name_.empty()) first_name_ = name;
   if (deletes_) {
     entry->kilobytes = static_cast<std::uint32_t>(disk_usage(folders_[0].path / name) / 1024);
@@ -219,6 +220,13 @@ std::string DumpCapture::of_base_class(std::string_view function) {
       if (function.substr(0, dot).find(wrapper) != std::string_view::npos)
         return std::string(wrapper) + std::string(function.substr(dot));
   return std::string(function);
+}
+
+std::optional<DumpCapture::CallName> DumpCapture::call_name(std::string_view name) {
+  std::string_view function;
+  const auto entry = parse_name(name, function);
+  if (!entry) return std::nullopt;
+  return CallName{entry->process, std::string(function), entry->sequence};
 }
 
 std::optional<std::int64_t> DumpCapture::process_of(std::string_view name) {
@@ -456,12 +464,17 @@ void DumpCapture::find_missing() {
     if (!read_session_order(folders_[folder].path / "session.jsonl", visit, session_tail)) continue;
     missing += gone.size();
   }
-  if (missing > 0)
+  note_missing(missing);
+}
+
+void DumpCapture::note_missing(std::uint64_t calls) {
+  constexpr const char* code = "calls_missing";
+  std::erase_if(defects_, [](const CaptureDefect& defect) { return defect.code == code; });
+  if (calls > 0)
     defects_.push_back(
-        {"calls_missing",
-         fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not saved, "
-                     "or deleted; runs whose plan may be among them are left out",
-                     missing)});
+        {code, fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not "
+                           "saved, or deleted; runs whose plan may be among them are left out",
+                           calls)});
 }
 
 // The very first call: it stays the first while a run goes on and more processes join, and no other run has it.

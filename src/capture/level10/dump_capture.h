@@ -30,7 +30,17 @@ class DumpCapture final : public Capture {
   /// Error codes: "not_found", "unreadable".
   static Result<DumpCapture> follow(const std::filesystem::path& folder, bool deletes);
   /// Adds the next call by its directory's name; false when that is no call's name. Not safe while others read.
-  bool append(std::string_view name);
+  /// `is_next_missing`: the next call of its function and process has no folder.
+  bool append(std::string_view name, bool is_next_missing = false);
+  /// So many calls were made that have no folder, those of before included.
+  void note_missing(std::uint64_t calls);
+  /// What a directory's name tells.
+  struct CallName {
+    std::int64_t process = 0;
+    std::string function;
+    std::uint32_t sequence = 0;
+  };
+  static std::optional<CallName> call_name(std::string_view name);
   /// The process that a directory's name tells; nothing when it is no call's.
   static std::optional<std::int64_t> process_of(std::string_view name);
 
@@ -92,7 +102,7 @@ class DumpCapture final : public Capture {
   void for_each_group(Visit visit) const;
   std::vector<bool> ambiguous_entries() const;
 
-  std::deque<Entry> entries_;  ///< grows without a second copy
+  std::deque<Entry> entries_;           ///< grows without a second copy
   std::vector<std::string> functions_;  ///< as the folders are called
   std::vector<std::string> known_as_;   ///< likewise, with the wrapper's class in a subclass's place
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;

@@ -69,11 +69,12 @@ Result<bool> Follower::read_session(Deadline deadline) {
 
 void Follower::take_line(std::string_view line) {
   const auto [name, status] = session_entry(line);
-  const auto process = DumpCapture::process_of(name);
-  if (!process) return;
-  std::deque<Begun>& begun = begun_[*process];
+  auto parts = DumpCapture::call_name(name);
+  if (!parts) return;
+  std::deque<Begun>& begun = begun_[parts->process];
   if (known_.insert(xxh3_64(name)).second) {
-    begun.push_back({std::string(name), status == "completed", status.starts_with("graph_capture"), Clock::now()});
+    begun.push_back({std::string(name), std::move(parts->function), parts->sequence, status == "completed",
+                     status.starts_with("graph_capture"), Clock::now()});
     ++pending_;
     return;
   }
@@ -89,12 +90,34 @@ void Follower::give(bool all) {
     while (!begun.empty() && (all || begun.front().is_complete || begun.size() > deepest_nesting ||
                               now - begun.front().since > patience)) {
       const Begun& call = begun.front();
-      capture_.append(call.name);
+      give(begun, call);
       // Where dumps are deleted, what is left of the folder in the end tells which calls were dealt with.
       if (frees_ && call.is_complete && !call.is_captured) known_.erase(xxh3_64(call.name));
       begun.pop_front();
       --pending_;
     }
+}
+
+// Where more has been read already, it is known whether the next call of the function was kept; else that is counted
+// later.
+void Follower::give(const std::deque<Begun>& begun, const Begun& call) {
+  const auto parts = DumpCapture::call_name(call.name);
+  Numbers& numbers = numbers_[{parts->process, parts->function}];
+  std::error_code error;
+  const bool is_there = std::filesystem::is_directory(folder_ / call.name, error);
+  if (numbers.given == 0 && is_there) numbers.first = call.sequence;
+  if (numbers.given > 0 || is_there) numbers.last = std::max(numbers.last, call.sequence);
+  if (!is_there) {
+    ++numbers.absent;
+    return;
+  }
+  ++numbers.given;
+  const auto next = std::find_if(begun.begin(), begun.end(), [&](const Begun& b) {
+    return &b != &call && b.function == call.function && b.sequence > call.sequence;
+  });
+  const bool is_next_missing = next != begun.end() && (next->sequence > call.sequence + 1 ||
+                                                       !std::filesystem::is_directory(folder_ / next->name, error));
+  capture_.append(call.name, is_next_missing);
 }
 
 std::uint64_t disk_of_foreign_files(const std::filesystem::path& folder) {
@@ -121,8 +144,21 @@ Result<void> Follower::finish() {
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {
     known_.insert(xxh3_64(name));
+    const auto parts = DumpCapture::call_name(name);
+    Numbers& numbers = numbers_[{parts->process, parts->function}];
+    if (numbers.given == 0) numbers.first = parts->sequence;
+    numbers.last = std::max(numbers.last, parts->sequence);
+    ++numbers.given;
     capture_.append(name);
   }
+  std::uint64_t missing = 0;
+  for (const auto& [function, numbers] : numbers_)
+    if (numbers.given == 0)
+      missing += numbers.absent;
+    else
+      missing +=
+          numbers.last - numbers.first + 1 - std::min<std::uint64_t>(numbers.given, numbers.last - numbers.first + 1);
+  capture_.note_missing(missing);
   return {};
 }
 

@@ -33,6 +33,8 @@ class Follower {
   using Clock = std::chrono::steady_clock;
   struct Begun {
     std::string name;
+    std::string function;
+    std::uint32_t sequence = 0;
     bool is_complete = false;
     bool is_captured = false;  ///< in a CUDA graph: its lines come again with every flush
     Clock::time_point since;
@@ -42,6 +44,7 @@ class Follower {
   Result<bool> read_session(Deadline deadline);
   void take_line(std::string_view line);
   void give(bool all);
+  void give(const std::deque<Begun>& begun, const Begun& call);
 
   std::filesystem::path folder_;
   DumpCapture& capture_;
@@ -52,6 +55,13 @@ class Follower {
   std::map<std::int64_t, std::deque<Begun>> begun_;  ///< by process
   std::unordered_set<std::uint64_t> known_;          ///< hashes of names that lines may still come of
   std::size_t pending_ = 0;
+
+  /// Of each process's functions: numbers, which go on where FlashInfer keeps no call.
+  struct Numbers {
+    std::uint32_t first = 0, last = 0;
+    std::uint64_t given = 0, absent = 0;
+  };
+  std::map<std::pair<std::int64_t, std::string>, Numbers> numbers_;
 };
 
 /// Bytes on the disk of what lies in a dump folder and is neither session.jsonl nor a call's: nobody deletes it.

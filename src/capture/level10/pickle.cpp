@@ -325,7 +325,8 @@ class Machine {
 
   // v2: (storage, offset, size, stride, requires_grad, hooks[, metadata]); v3 has a dtype after the hooks.
   static Result<PickledTensor> rebuild(const Items& arguments, bool has_dtype) {
-    if (arguments.size() < (has_dtype ? 7u : 6u)) return malformed_pickle("a tensor has {} arguments", arguments.size());
+    if (arguments.size() < (has_dtype ? 7u : 6u))
+      return malformed_pickle("a tensor has {} arguments", arguments.size());
     CW_TRY(const auto storage, as<Storage>(arguments[0], "a tensor's storage"));
     CW_TRY(const auto offset, as<std::int64_t>(arguments[1], "a tensor's storage offset"));
     PickledTensor tensor{.name = {},
