@@ -38,6 +38,7 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   progress.update("reading " + arguments.trace_dir.string());
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
+  if (const auto placed = dataset->check_places(); !placed) return report(placed.error());
   SummaryOptions options{.definition_names = arguments.definition_names};
   std::vector<DefinitionComparison> comparison;
   if (const auto named = choose_definitions(*dataset, arguments.definition_names, {}); !named)

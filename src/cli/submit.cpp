@@ -25,6 +25,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
       "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor export it as "
       "HF_TOKEN.",
       options.endpoint);
+  if (code == "login_ended") return "Log in again:\n  hf auth login --force";
   if (code == "no_token" || code == "hub_token" || code == "hub_read_only") return log_in;
   if (code == "hub_forbidden")
     return fmt::format(
@@ -98,11 +99,17 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
         {"new", compared.added.size()}, {"there_already", compared.known}, {"undecided", compared.undecided}};
   for (const UploadFile& file : outcome.proposal.files)
     files.push_back({{"path", file.path}, {"size", file.size}, {"sha256", file.sha256}});
-  Json json = {
-      {"compared_with", outcome.base},  {"dry_run", options.is_dry_run},    {"new", outcome.proposal.added},
-      {"was_there", outcome.was_there}, {"title", outcome.title},           {"description", outcome.description},
-      {"commit", outcome.commit},       {"bytes_sent", outcome.bytes_sent}, {"definitions", std::move(definitions)},
-      {"files", std::move(files)}};
+  Json json = {{"compared_with", outcome.not_compared.empty() ? outcome.base : ""},
+               {"not_compared", outcome.not_compared},
+               {"dry_run", options.is_dry_run},
+               {"new", outcome.proposal.added},
+               {"was_there", outcome.was_there},
+               {"title", outcome.title},
+               {"description", outcome.description},
+               {"commit", outcome.commit},
+               {"bytes_sent", outcome.bytes_sent},
+               {"definitions", std::move(definitions)},
+               {"files", std::move(files)}};
   if (outcome.pull_request) json["pull_request"] = *outcome.pull_request;
   if (!outcome.url.empty()) json["url"] = outcome.url;
   if (!outcome.would_be_refused.empty()) json["would_be_refused"] = outcome.would_be_refused;
@@ -154,6 +161,8 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
     text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size())) +
             list_files(outcome.proposal.files) + describe_others({options.root});
     if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
+    if (!outcome.not_compared.empty())
+      text += wrap("Not compared with what is there, so that all counts as new: " + outcome.not_compared, 80, "");
     if (!outcome.would_be_refused.empty())
       text +=
           wrap("Without --dry-run this would be refused: " + outcome.would_be_refused + " (see --allow-unverified).",

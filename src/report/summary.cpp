@@ -85,7 +85,6 @@ class Summarizer {
   Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
-    CW_CHECK(dataset_.check_places());
     // Of the workloads that there are: a file may list any number of others.
     const std::vector<const Definition*> wanted = wanted_definitions();
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
@@ -141,7 +140,7 @@ class Summarizer {
       CW_TRY(const std::string print, fingerprint(dataset_, definition));
       if (const auto* found = verification_.find(definition.name, print)) result.verification = *found;
     }
-    add_lengths(definition, stored, result);
+    if (options_.has_lengths) add_lengths(definition, stored, result);
     summary_.definitions.push_back(std::move(result));
     return {};
   }

@@ -88,9 +88,10 @@ struct SummaryOptions {
   std::vector<std::string> definition_names;  ///< only these; empty: all
   /// What the dataset is meant for, compared already; nothing: all counts as new.
   const std::vector<DefinitionComparison>* comparison = nullptr;
+  bool has_lengths = true;  ///< reads the index tensors, for their lengths
 };
 
-/// Reads the index tensors, for their lengths. Error codes: those of reading the dataset, collection.json and
+/// Error codes: those of reading the dataset, collection.json and
 /// verification.json.
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options);
 

@@ -70,20 +70,24 @@ class GitSubmitter final : public Submitter {
   }
 
   Result<SubmitOutcome> submit() {
-    if (!git({"lfs", "version"}, false)) {
+    has_lfs_ = git({"lfs", "version"}, false).has_value();
+    if (!has_lfs_) {
       CW_CHECK(git({"--version"}, false));
-      return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
+      if (!options_.is_dry_run) return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
+      options_.note("git-lfs is not there: blobs of the remote are not looked into");
     }
     if (!options_.is_dry_run &&
         (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
       return fail("git_identity", "git does not know who you are: there would be no author for the commit");
     options_.progress("cloning without blobs");
-    CW_CHECK(git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", options_.remote, clone_.string()},
-                 false));
+    const auto cloned =
+        git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", options_.remote, clone_.string()}, false);
+    if (!cloned && options_.is_dry_run && cloned.error().code == "git_failed") return plan_.without(cloned.error());
+    if (!cloned) return tl::unexpected(cloned.error());
     // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote stays a text.
     CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
     CW_CHECK(git({"config", "core.symlinks", "false"}));
-    CW_CHECK(git({"lfs", "install", "--local"}));
+    if (has_lfs_) CW_CHECK(git({"lfs", "install", "--local"}));
     const auto head = git({"rev-parse", "--verify", "--quiet", "HEAD"});
     if (!head) return fail("git_failed", "{}: it has no commit to branch off from", printable_remote(options_.remote));
     CW_TRY(const std::string listed, git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));
@@ -120,7 +124,7 @@ class GitSubmitter final : public Submitter {
     std::vector<std::string> pointers;
     for (const std::string& path : paths)
       if (is_lfs_pointer(clone_ / path)) pointers.push_back(path);
-    return pointers.empty() ? Result<void>() : fetch_lfs(pointers);
+    return pointers.empty() || !has_lfs_ ? Result<void>() : fetch_lfs(pointers);
   }
 
   Result<void> fetch(const std::vector<std::string>& paths) {
@@ -200,7 +204,7 @@ class GitSubmitter final : public Submitter {
   const SubmitOptions& options_;
   const SubmissionPlan& plan_;
   fs::path clone_;
-  bool is_committed_ = false, tracks_blobs_ = false;
+  bool is_committed_ = false, tracks_blobs_ = false, has_lfs_ = false;
 };
 
 }  // namespace

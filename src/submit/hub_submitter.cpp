@@ -38,13 +38,17 @@ class HubSubmitter final : public Submitter {
     Hub hub(web, options_.endpoint, options_.repo);
     HubUser user;
     if (token_ != nullptr) {
-      CW_TRY(user, hub.whoami());
+      auto found = hub.whoami();
+      if (!found && options_.is_dry_run && found.error().code == "connection") return plan_.without(found.error());
+      CW_TRY(user, std::move(found));
       if (!user.may_write && !options_.is_dry_run)
         return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write",
                     token_->origin);
     }
     for (std::size_t attempt = 1;; ++attempt) {
       auto outcome = try_once(hub, user);
+      if (!outcome && options_.is_dry_run && outcome.error().code == "connection")
+        return plan_.without(outcome.error());
       if (outcome && !outcome->commit.empty()) outcome->bytes_sent = web.sent();
       const bool may_look_again = !outcome && attempt < most_attempts && stop_signal() == 0 &&
                                   (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");

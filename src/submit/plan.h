@@ -8,7 +8,8 @@ namespace cw {
 
 class SubmissionPlan {
  public:
-  /// Opens and validates the dataset. Error codes: "not_valid", "simulated", "empty", "definition_unknown".
+  /// Opens and validates the dataset, and refuses what it can without asking anybody. Error codes: "not_valid",
+  /// "simulated" and "unverified" (all of it is), "empty", "definition_unknown".
   static Result<SubmissionPlan> open(const SubmitOptions& options, const BindingSet& bindings);
 
   const Dataset& dataset() const { return dataset_; }
@@ -17,11 +18,14 @@ class SubmissionPlan {
   /// too. Error codes: "unverified", those of propose().
   Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base,
                                 const Proposal* among = nullptr) const;
+  /// Of a dry run that cannot reach the other side: as if nothing were there.
+  Result<SubmitOutcome> without(const Error& why) const;
 
  private:
   explicit SubmissionPlan(const SubmitOptions& options) : options_(&options) {}
   Result<void> choose();
   Result<void> check_validity(const BindingSet& bindings);
+  Result<void> check_origin() const;
 
   const SubmitOptions* options_;
   Dataset dataset_;

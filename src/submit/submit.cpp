@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/output.h"
 #include "submit/plan.h"
 
 namespace cw {
@@ -18,7 +19,26 @@ Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options, const 
   CW_CHECK(plan.dataset_.check_places());
   CW_CHECK(plan.choose());
   CW_CHECK(plan.check_validity(bindings));
+  CW_CHECK(plan.check_origin());
   return plan;
+}
+
+// What only a part of the dataset is may not concern what is new.
+Result<void> SubmissionPlan::check_origin() const {
+  std::vector<std::string> names;
+  for (const Definition& definition : dataset_.definitions) names.push_back(definition.name);
+  CW_TRY(const Summary summary,
+         summarize(dataset_, {.definition_names = names, .comparison = nullptr, .has_lengths = false}));
+  const Checks checks = checks_of(summary);
+  const std::size_t all = summary.definitions.size();
+  if (checks.simulated.size() == all && !options_->allows_simulated)
+    return fail("simulated",
+                "{}: collection.json says that the simulated engine made all of it; no kernel was called "
+                "with these workloads",
+                options_->root.string());
+  if (checks.unverified.size() == all && !options_->allows_unverified && !options_->is_dry_run)
+    return fail("unverified", "{}: nothing of it is verified as it is now", options_->root.string());
+  return {};
 }
 
 Result<void> SubmissionPlan::choose() {
@@ -83,19 +103,28 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   return outcome;
 }
 
+Result<SubmitOutcome> SubmissionPlan::without(const Error& why) const {
+  CW_TRY(const TemporaryDirectory nothing, TemporaryDirectory::create());
+  CW_TRY(SubmitOutcome outcome,
+         propose(
+             nothing.path(), [](const std::vector<std::string>&) -> Result<void> { return {}; }, "nothing"));
+  outcome.not_compared = why.message;
+  return outcome;
+}
+
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings) {
   // Before anything that takes time: from here on no core dump and no other process can have it.
   forbid_core_dumps();
   Result<Token> token = fail("no_token", "none is needed");
-  if (options.remote.empty()) {
-    token = find_token();
-    if (!token && !(options.is_dry_run && token.error().code == "no_token"))
-      return tl::unexpected(SubmitFailure{token.error()});
-  } else {
+  if (options.remote.empty())
+    token = find_token(options.note);
+  else
     hide_token();  // git has credentials of its own
-  }
+  // What is wrong here comes before what is missing elsewhere.
   const auto plan = SubmissionPlan::open(options, bindings);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
+  if (options.remote.empty() && !token && !(options.is_dry_run && token.error().code == "no_token"))
+    return tl::unexpected(SubmitFailure{token.error()});
   const auto submitter =
       options.remote.empty() ? hub_submitter(options, *plan, token ? &*token : nullptr) : git_submitter(options, *plan);
   auto outcome = submitter->run();

@@ -35,9 +35,10 @@ struct SubmitOptions {
 struct SubmitOutcome {
   Proposal proposal;
   std::string title, description;
-  std::string base;    ///< what it was compared with, in words
-  std::string commit;  ///< empty: nothing was committed
-  std::string url;     ///< of the pull request; empty for a git remote
+  std::string base;            ///< what it was compared with, in words
+  std::string not_compared{};  ///< a dry run: why not, and all counts as new
+  std::string commit;          ///< empty: nothing was committed
+  std::string url;             ///< of the pull request; empty for a git remote
   std::optional<std::uint64_t> pull_request;
   std::string branch;              ///< of a git remote
   bool was_there = false;          ///< an earlier run had done it

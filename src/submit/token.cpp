@@ -1,14 +1,20 @@
 #include "submit/token.h"
 
+#include <algorithm>
+#include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
+#include <optional>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "base/file.h"
+#include "base/process.h"
 
 namespace cw {
 namespace {
@@ -73,7 +79,46 @@ void forbid_core_dumps() {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-Result<Token> find_token() {
+namespace {
+
+constexpr std::chrono::hours renewed_within{24};  // as huggingface_hub does it (utils/_auth.py)
+constexpr std::chrono::seconds renewal_limit{60};
+
+// When the browser's login that gave this token ends; nothing for a token that was made by hand.
+std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_view token) {
+  auto content = read_file(AT_FDCWD, stored.string(), largest_token);
+  if (!content) return std::nullopt;
+  std::optional<std::int64_t> end;
+  bool is_ours = false, is_renewable = false;
+  // An INI file; a section is a login.
+  for (std::string_view rest = *content; !rest.empty();) {
+    std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.starts_with('[')) {
+      if (is_ours && is_renewable && end) break;
+      is_ours = is_renewable = false;
+      end.reset();
+      continue;
+    }
+    const std::size_t sign = line.find('=');
+    if (sign == std::string_view::npos) continue;
+    const std::string_view name = line.substr(0, line.find_last_not_of(" \t", sign - 1) + 1);
+    const std::size_t begin = line.find_first_not_of(" \t", sign + 1);
+    const std::string_view value = begin == std::string_view::npos ? std::string_view() : line.substr(begin);
+    std::int64_t number = 0;
+    if (name == "hf_token") is_ours = value == token;
+    if (name == "refresh_token") is_renewable = !value.empty();
+    if (name == "expires_at" && std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc())
+      end = number;
+  }
+  wipe(*content);
+  return is_ours && is_renewable ? end : std::nullopt;
+}
+
+}  // namespace
+
+Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   const auto checked = [](Token token) -> Result<Token> {
     if (!is_token(token.secret.reveal()))
       return fail("no_token", "{}: what is there is no access token: it has bytes that no token has", token.origin);
@@ -94,7 +139,23 @@ Result<Token> find_token() {
   Secret secret = content ? trimmed(*content) : Secret();
   if (secret.is_empty())
     return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there", path.string());
-  return checked({std::move(secret), path.string()});
+  CW_TRY(Token token, checked({std::move(secret), path.string()}));
+  const auto end = end_of_login(path.parent_path() / "stored_tokens", token.secret.reveal());
+  const auto left = end ? std::chrono::seconds(*end - std::time(nullptr)) : std::chrono::seconds::max();
+  if (left >= renewed_within) return token;
+  auto renewed = run({{"hf", "auth", "token"}}, renewal_limit);
+  if (renewed) {
+    // The first line; a hint may follow.
+    renewed->resize(std::min(renewed->find('\n'), renewed->size()));
+    if (Secret fresh = trimmed(*renewed); !fresh.is_empty()) return checked({std::move(fresh), "hf auth"});
+  }
+  const std::string why = renewed ? "it printed none" : renewed.error().message;
+  if (left.count() <= 0)
+    return fail("login_ended", "the login in the browser ended {} hours ago, and `hf auth token` does not renew it: {}",
+                -left.count() / 3600, why);
+  note(fmt::format("the login in the browser ends in {} hours, and `hf auth token` does not renew it: {}",
+                   left.count() / 3600, why));
+  return token;
 }
 
 }  // namespace cw

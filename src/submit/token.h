@@ -1,6 +1,7 @@
 // The user's access token for the Hub: found where the Hub's own client keeps it, and never seen anywhere else.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -43,7 +44,9 @@ void forbid_core_dumps();
 void hide_token();
 
 /// HF_TOKEN, or the file HF_TOKEN_PATH, HF_HOME/token, ~/.cache/huggingface/token: as huggingface_hub looks for it.
-/// HF_TOKEN is taken out of the environment, so that no child process has it. Error code "no_token".
-Result<Token> find_token();
+/// HF_TOKEN is taken out of the environment, so that no child process has it. A browser's login ("stored_tokens" beside
+/// the file) that ends within a day is renewed by `hf auth token`, as any command of hf renews it; `note` hears where
+/// that fails. Error codes: "no_token", "login_ended".
+Result<Token> find_token(const std::function<void(const std::string&)>& note);
 
 }  // namespace cw

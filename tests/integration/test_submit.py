@@ -1,7 +1,7 @@
 """submit: pull requests on a Hub of our own, branches on git remotes, and everything that can go wrong on the way.
 
 The Hub is trusted only as far as huggingface_hub is: test_hub_client.py drives it with the real one."""
-import http.server, json, os, pathlib, re, signal, subprocess, threading, time, unittest
+import http.server, json, os, pathlib, re, shutil, signal, subprocess, threading, time, unittest
 
 from hub_server import Answer, Hub, git, parse_pointer
 from support import BINARY, DatasetTest, run, tree, unpack, workloads
@@ -203,6 +203,63 @@ class SubmitTest(DatasetTest):
         self.assertEqual(tree(self.folder / "hub"), before)
         self.assertTrue({"preupload", "batch", "commit", "put"}.isdisjoint(self.operations()))
         self.submit("--dry-run", token=None)  # main is public
+
+    def test_a_dry_run_without_a_network_or_git_lfs(self):
+        result = self.submit("--dry-run", env={"HF_ENDPOINT": "http://127.0.0.1:9"})
+        for words in ("## Checklist", "Not compared with what is there", "Nothing was sent"): self.assertIn(words, result.stdout)
+        self.assertIn("not_compared", self.submit("--dry-run", "--json", env={"HF_ENDPOINT": "http://127.0.0.1:9"}, token=None).stdout)
+        result = self.submit("--dry-run", "--remote", f"file://{self.folder}/no-such.git")
+        self.assertIn("Not compared", result.stdout)
+        # git alone, without git-lfs.
+        binaries = self.folder / "bin"
+        binaries.mkdir()
+        for name in ("git", "sh", "python3"): (binaries / name).symlink_to(shutil.which(name))
+        remote = f"file://{self.bare()}"
+        result = self.submit("--dry-run", "--remote", remote, env={"PATH": str(binaries)})
+        self.assertIn("git-lfs is not there", result.stderr)
+        self.assertIn("Nothing was sent", result.stdout)
+        self.assertIn("git-lfs", self.submit("--remote", remote, check=1, env={"PATH": str(binaries)}).stderr)
+
+    def test_what_is_wrong_here_is_said_before_anybody_is_asked(self):
+        nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+        for token in (TOKEN, None):  # not verified
+            result = run("submit", "--trace-dir", self.trace, check=1, env=self.environment(token, **nobody))
+            self.assertIn("--allow-unverified", result.stderr)
+        collection = json.loads((self.trace / "collection.json").read_text())
+        collection["captures"][0]["run"] = {"simulated": True}
+        (self.trace / "collection.json").write_text(json.dumps(collection))
+        self.assertIn("simulated engine", self.submit(check=1, env=nobody, token=None).stderr)
+        next((self.trace / "blob").rglob("*.safetensors")).unlink()
+        self.assertIn("not valid", self.submit(check=1, env=nobody, token=None).stderr)
+
+    def test_a_login_in_the_browser_is_renewed(self):
+        home = self.folder / "cache/huggingface"
+        home.mkdir(parents=True)
+        binaries = self.folder / "bin"
+        binaries.mkdir()
+        hf = binaries / "hf"
+        hf.write_text(f"#!/bin/sh\n[ \"$*\" = 'auth token' ] || exit 9\n[ -z \"$HF_TOKEN\" ] || exit 8\necho {TOKEN}\necho 'a hint'\n")
+        hf.chmod(0o755)
+        path = {"PATH": f"{binaries}:{os.environ['PATH']}"}
+        (home / "token").write_text("hf_oauth_old")
+        def login(left, **more):
+            fields = {"hf_token": "hf_oauth_old", "refresh_token": "r", "expires_at": int(time.time()) + left, **more}
+            (home / "stored_tokens").write_text("[other]\nhf_token = hf_other\n\n[oauth]\n" + "".join(f"{k} = {v}\n" for k, v in fields.items()))
+        self.hub.tokens["hf_oauth_old"] = ("reader", "read")  # what it was before
+        login(3600)
+        self.assertEqual(self.submit_json(token=None, env=path)["pull_request"], 1)
+        # It cannot be renewed: it is said, and where it has ended that is what is wrong.
+        hf.write_text("#!/bin/sh\nexit 1\n")
+        self.hub.tokens["hf_oauth_old"] = ("writer", "write")
+        result = self.submit("--pr", "1", "--definition-name", DECODE, token=None, env=path)
+        self.assertIn("ends in 0 hours", " ".join(result.stderr.split()))
+        login(-7200)
+        said = self.submit(check=1, token=None, env=path).stderr
+        self.assertIn("ended 2 hours ago", " ".join(said.split()))
+        self.assertIn("hf auth login", said)
+        # A token that was made by hand has no end.
+        login(-7200, hf_token="hf_another")
+        self.submit("--dry-run", token=None, env=path)
 
     def test_large_files_go_in_parts(self):
         self.hub.multipart_from, self.hub.part_size = 200, 64

@@ -22,7 +22,7 @@ TEST(Secret, CannotBeCopied) {
 TEST(Token, IsTakenOutOfTheEnvironment) {
   ::setenv("HF_TOKEN", "  hf_abc\n", 1);
   char* const place = std::getenv("HF_TOKEN");
-  const auto token = find_token();
+  const auto token = find_token([](const std::string&) {});
   ASSERT_TRUE(token);
   EXPECT_EQ(token->secret.reveal(), "hf_abc");
   EXPECT_EQ(std::getenv("HF_TOKEN"), nullptr);
