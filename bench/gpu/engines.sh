@@ -7,6 +7,7 @@
 #   sglang     SGLang 0.5.23, Llama-3.1-8B shapes, CUDA graphs on, with a probe in its scheduler
 #   mla        the same, DeepSeek-V2-Lite shapes
 #   vllm       vLLM 0.33.0, decode by FlashInfer's wrapper, CUDA graphs on, with a probe in its scheduler
+#   collect    vLLM again, by `collect` in one command: engine, traffic by the API that it has, workloads
 # compare_probe.py and compare_vllm.py read what they leave.
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -45,6 +46,7 @@ finish() {
   kill -TERM -- "-$(cat "$work/$stage.group")" 2> /dev/null
   for i in $(seq 20); do kill -0 -- "-$(cat "$work/$stage.group")" 2> /dev/null || break; sleep 0.5; done
   kill -KILL -- "-$(cat "$work/$stage.group")" 2> /dev/null
+  wait 2> /dev/null
   mkdir -p "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
   tar xzf "$tool/pages16.tar.gz" -C "$work/trace"
   cp -r "$work/trace" "$work/$stage.trace"
@@ -69,6 +71,15 @@ for stage in "$@"; do
       serve vllm 32005 python3 -m vllm.entrypoints.cli.main serve "$models/llama-3.1-8b-short" --load-format dummy --attention-backend FLASHINFER \
         --attention-config.use_trtllm_attention=0 --gpu-memory-utilization 0.4 --max-model-len 8192 || continue
       drive 32005 --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 | tee "$out/vllm.json" | head -4 ;;
+    collect)
+      mkdir -p "$work/collect.trace" && tar xzf "$tool/pages16.tar.gz" -C "$work/collect.trace"
+      timeout 240 "$tool/collect-workloads" collect --trace-dir "$work/collect.trace" --op-type gqa_paged --random-prompts --input-tokens 8-3000 \
+        --num-prompts 200 --request-rate 40 --output-tokens 8-60 --all-prompts --work-dir "$work/collect.work" --python "$(command -v python3)" --launch-command \
+        "python3 -m vllm.entrypoints.cli.main serve $models/llama-3.1-8b-short --load-format dummy --attention-backend FLASHINFER \
+        --attention-config.use_trtllm_attention=0 --gpu-memory-utilization 0.4 --max-model-len 8192 --host 127.0.0.1 --port {port}" > "$out/collect.txt" 2>&1
+      (cd "$work" && tar cJf "$out/collect.tar.xz" collect.trace)
+      tail -n 25 "$out/collect.txt"
+      continue ;;
   esac
   finish "$stage"
 done

@@ -61,7 +61,7 @@ void CallReader::take_values() {
     }
     if (bound != nullptr && !bound->view.is_on_device) count = last_of(bound->view);
     item.content = recorder_.take_values(call_, item.view, item.tensor, count, item.stream);
-    if (bound != nullptr && bound->view.is_on_device && bound->content >= 0)
+    if (bound != nullptr && bound->content >= 0)
       recorder_.bound(call_, item.content, bound->content);
   }
 }

@@ -378,7 +378,7 @@ class Collect {
     console_.text("    log: " + options.engine.log.string() + "\n");
     ProgressLine progress(common_.is_quiet);
     CollectObserver observer;
-    observer.loading = [&](const std::string& line) { progress.update("loading: " + line); };
+    observer.loading = [&](const std::string& line) { progress.update("loading: " + line.substr(0, longest_log_line)); };
     observer.ready = [&](double seconds) {
       progress.clear();
       console_.done(fmt::format("ready after {:.1f} s at {}", seconds, options.engine.url));
@@ -496,6 +496,8 @@ class Collect {
                                    {"requests", schedule.requests}});
     return json;
   }
+
+  static constexpr std::size_t longest_log_line = 160;  ///< of the engine's, where there is no terminal to cut it
 
   const CollectArguments& arguments_;
   const CommonArguments& common_;

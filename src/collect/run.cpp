@@ -343,6 +343,8 @@ class CollectRun {
   void report() {
     CollectProgress progress;
     progress.requests = control_.total;
+    for (std::size_t i = 0; control_.total == 0 && i < options_.traffic.schedules.size(); ++i)
+      progress.requests += options_.traffic.schedules[i].requests;
     progress.done = resumed_from_ + control_.done;
     progress.failed = control_.failed;
     progress.under_way = control_.under_way;

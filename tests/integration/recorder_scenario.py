@@ -362,6 +362,17 @@ def of_no_module():
     norm.rmsnorm(empty(2, 64), empty(64))
 
 
+def cut_out():
+    """Steps of three sequences of two tokens, planned with the end of a batch's tables, as an engine does whose other sequences are others' business."""
+    wrapper = new_wrapper()
+    for i in range(200):
+        before = 5 * (i % 40)
+        indptr = Tensor([before, before + 2, before + 4, before + 6])
+        wrapper.plan(indptr, Tensor([(7 * i + k) % POOL for k in range(before + 6)]), Tensor([1, 1, 1]), HEADS, KV_HEADS, DIM, 1, data_type=torch.bfloat16)
+        for _ in range(2):
+            wrapper.run(empty(3, HEADS, DIM), kv)
+
+
 def steps(count, sleep="0"):
     """Steps that all differ, until done."""
     wrapper = new_wrapper()

@@ -146,6 +146,15 @@ if __name__ == "__main__":
             self.sanitize(self.recording, *options, trace=trace)
             self.check_frequencies(trace)
 
+    def test_frequencies_of_tables_that_are_cut_out_of_others(self):
+        """Of calls whose values are sampled out, too, the entries before the first do not count."""
+        self.record("cut_out")
+        self.sanitize(self.recording)
+        (section,) = json.loads((self.trace / "collection.json").read_text())["captures"]
+        decode = section["definitions"][DECODE]
+        self.assertGreater(sum(decode["without_values"].values()), 100)
+        self.assertEqual(decode["distribution"]["axes"]["num_kv_indices"], {"calls": [[6, 400]]})
+
     def test_frequencies_of_a_recording_that_is_watched(self):
         self.record("traffic")
         run("watch", "--dumps", self.recording, "--trace-dir", self.trace, "--until-idle", "1", check=0)
