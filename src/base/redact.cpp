@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 
 #include <fcntl.h>
 
@@ -59,17 +60,18 @@ bool contains(const List& list, std::string_view word) {
 
 // A word that is a secret's wherever it stands, at the end of a name or before its last word ("password hash").
 constexpr std::array secret_words{
-    "password", "passwd",     "passphrase",  "pwd",    "secret", "secrets",    "credential", "credentials",
-    "apikey",   "authtoken",  "accesstoken", "bearer", "cookie", "cookies",    "signature",  "authorization",
-    "pat",      "connstring", "sas",         "jwt",    "otp",    "privatekey", "secretkey",  "accesskey",
-    "cred",     "creds"};
+    "password", "passwd",     "passphrase",  "pwd",     "secret",  "secrets",    "credential",   "credentials",
+    "apikey",   "authtoken",  "accesstoken", "bearer",  "cookie",  "cookies",    "signature",    "authorization",
+    "pat",      "connstring", "sas",         "jwt",     "otp",     "privatekey", "secretkey",    "accesskey",
+    "cred",     "creds",      "passwords",   "authkey", "privkey", "userpass",   "clientsecret", "secretaccesskey",
+    "passcode", "passin",     "passout"};
 constexpr std::array<std::string_view, 3> contents{"value", "content", "contents"};
 // "key" alone is a key of a map, or a tensor.
-constexpr std::array before_key{"api",        "access",  "secret", "private", "auth",   "account",      "admin",
-                                "encryption", "signing", "master", "license", "shared", "subscription", "service",
-                                "storage",    "deploy",  "ssh",    "hmac",    "aes",    "wandb",        "openai",
-                                "anthropic",  "ngc",     "gemini", "google",  "azure",  "mistral",      "together",
-                                "openrouter", "cohere",  "groq",   "hf",      "xai",    "deepseek",     "replicate"};
+constexpr std::array before_key{
+    "api",      "access",     "secret", "private",      "auth",    "account", "admin",    "encryption", "signing",
+    "master",   "license",    "shared", "subscription", "service", "storage", "deploy",   "ssh",        "hmac",
+    "aes",      "wandb",      "openai", "anthropic",    "ngc",     "gemini",  "google",   "azure",      "mistral",
+    "together", "openrouter", "cohere", "groq",         "hf",      "xai",     "deepseek", "replicate",  "session"};
 // "token" alone is one; of a tokenizer's, or counted, it is none.
 constexpr std::array before_token{"first",     "per",     "stop",    "eos",  "bos",    "pad",   "unk",
                                   "mask",      "special", "next",    "last", "output", "input", "prompt",
@@ -210,8 +212,10 @@ class Redactor {
     }
     if (take_user_and_password(name)) return;
     if (is_beside(name) && take_value_before()) return;
+    const bool is_pass =
+        (name == "pass" || name == "Pass") && length_of_sign(after_spaces(at_ + length_of_quote(at_))) > 0;
     const bool is_in_query = (before == '?' || before == '&') && name == "key";
-    if (!is_secret_name(name) && !is_in_query) return;
+    if (!is_secret_name(name) && !is_in_query && !is_pass) return;
 
     if (before == '<' && take_element()) return;
 
@@ -221,7 +225,9 @@ class Redactor {
     const std::size_t quote = length_of_quote(next);
     const std::size_t after_quote = next += quote;
     if ((quote > 0 || is_value_itself(begin)) && take_value_beside(name, next)) return;
-    if (quote > 0 && before != '\0' && at(next) == '>' && take_element()) return;  // <entry key="token">…</entry>
+    // <entry key="token" a="b">…</entry>
+    if (quote > 0 && begin > 1 && text_[begin - 2] == '=' && (at(next) == '>' || at(next) == ' ') && take_element())
+      return;
     next = after_spaces(next);
     if (quote > 0 && at(next) == ']') next = after_spaces(next + 1);  // os.environ["HF_TOKEN"] = …
     const std::size_t sign = length_of_sign(next);
@@ -230,6 +236,12 @@ class Redactor {
     if (sign > 0) {
       next = after_spaces(next + sign);
       if (take_lines_below(begin, next)) return;
+      // A quoted value in the next line; Python's name: str = '…'
+      if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0) next = below;
+      const std::size_t type = end_of_name(next), assigned = after_spaces(type);
+      if (sign == 1 && text_[next - 1] != '=' && type > next && assigned > type && at(assigned) == '=')
+        next = after_spaces(assigned + 1);
+      if (take_rest_of_line(begin, next)) return;
     } else if ((is_flag || (quote > 0 && is_quote(before))) && begins_next_item(next)) {
       // All items up to the next flag: some take several.
       do {
@@ -238,6 +250,11 @@ class Redactor {
         next = after_spaces(std::min(at_ + length_of_quote(at_), text_.size()));
       } while (is_flag && begins_next_item(next));
       return;
+    } else if (is_flag && quote == 0 && at(next) == '\n' && is_name_character(at(after_lines(next)))) {
+      next = after_lines(next);  // an argument a line
+      if (at(next) == '-') return;
+    } else if (before == ' ' && is_variable(name) && text_.substr(0, begin).ends_with("ENV ") && next > after_quote) {
+      // a Dockerfile's: ENV NAME VALUE
     } else if (!is_flag || next == after_quote || text_.substr(next).starts_with('-')) {
       return;  // another flag
     }
@@ -258,7 +275,10 @@ class Redactor {
     const std::size_t end = std::min(text_.find_first_of("<>", at_), text_.size());
     if (at(end) != '>' || end == at_ - 1 || text_[end - 1] == '/') return false;
     copy(end + 1);
-    const std::size_t length = std::min(text_.find('<', at_), text_.size()) - at_;
+    constexpr std::string_view literal = "<![CDATA[";
+    const bool is_literal = rest().starts_with(literal);
+    if (is_literal) copy(at_ + literal.size());
+    const std::size_t length = std::min(is_literal ? text_.find("]]>", at_) : text_.find('<', at_), text_.size()) - at_;
     if (is_no_secret(text_.substr(at_, length)))
       copy(at_ + length);
     else
@@ -273,7 +293,7 @@ class Redactor {
   }
 
   // "value", "val": what holds the value of a name that stands beside it.
-  static bool is_beside(std::string_view name) { return name == "value" || name == "val"; }
+  static bool is_beside(std::string_view name) { return name == "value" || name == "val" || name == "Value"; }
 
   // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and YAML's two lines of "name:" and "value:": the
   // name stands in a value of its own.
@@ -297,8 +317,9 @@ class Redactor {
     const std::size_t sign_at = after_spaces(at_ + length_of_quote(at_)), sign = length_of_sign(sign_at);
     if (sign == 0) return false;
     const std::size_t value = after_spaces(sign_at + sign), quote = length_of_quote(value);
-    const std::size_t end = quote > 0 ? text_.find(text_.substr(value, quote), value + quote)
-                                      : value + length_of_value(value, false);
+    const std::string_view near = text_.substr(0, std::min(text_.size(), value + quote + longest_before + 1));
+    const std::size_t end = quote > 0 ? near.find(text_.substr(value, quote), value + quote)
+                                      : value + length_of_value(value, false, longest_before + 1);
     if (end >= text_.size() || end - value > longest_before) return false;
 
     // Behind it: a comma, a line's end or a space, "name" or "key", a sign, and the name.
@@ -307,7 +328,7 @@ class Redactor {
     name += length_of_quote(name);
     const std::size_t name_end = end_of_name(name);
     const std::string_view label = text_.substr(std::min(name, text_.size()), name_end - name);
-    if (label != "name" && label != "key") return false;
+    if (label != "name" && label != "key" && label != "Name" && label != "Key") return false;
     std::size_t of_secret = after_spaces(name_end + length_of_quote(name_end));
     const std::size_t second_sign = length_of_sign(of_secret);
     if (second_sign == 0) return false;
@@ -320,29 +341,64 @@ class Redactor {
     return true;
   }
 
+  // What stands before it in its line; nothing when that is long.
+  std::optional<std::string_view> line_before(std::size_t at) const {
+    const std::size_t first = at - std::min(at, longest_before);
+    const std::string_view near = text_.substr(first, at - first);
+    const std::size_t newline = near.rfind('\n');
+    if (newline == near.npos && first > 0) return std::nullopt;
+    return near.substr(newline + 1);  // npos + 1 is 0
+  }
+
+  // "password: several words", where a line begins with the name; and all of an Authorization but its scheme.
+  bool take_rest_of_line(std::size_t name, std::size_t next) {
+    const auto before = line_before(name);
+    if (!before || (before->find_first_not_of(' ') != before->npos && !before->ends_with("- ")) ||
+        text_[next - 1] == '=' || length_of_quote(next) > 0)
+      return false;
+    const std::size_t length = length_of_value(next, true);
+    const std::string_view value = text_.substr(next, length);
+    const std::size_t end = std::min(text_.find_first_of("\r\n\"'`", next), text_.size());
+    const bool has_more = length > 0 && next + length < end && value.find_first_of(",;([{") == value.npos;
+    if (!has_more || is_number(value) || is_no_secret(value) || is_scheme(value)) return false;
+    copy(next);
+    return skip(end - next);
+  }
+
   // YAML's values below their name: "token:", and in the next line, further in, a word or a block's lines.
   bool take_lines_below(std::size_t name, std::size_t next) {
     const auto indent_of = [this](std::size_t line) {
       return std::min(text_.find_first_not_of(' ', line), text_.size()) - line;
     };
-    const std::size_t newline = std::min(text_.find('\n', next), text_.size());
+    const std::size_t newline = text_.substr(0, std::min(text_.size(), next + longest_before)).find('\n', next);
+    if (newline == text_.npos) return false;
     const std::string_view mark = text_.substr(next, newline - next);
-    const bool is_block = !mark.empty() && (mark[0] == '|' || mark[0] == '>') &&
-                          mark.find_first_not_of("|>+-0123456789 \r") == std::string_view::npos;
-    if (newline == text_.size() || (!is_block && mark.find_first_not_of("\r") != std::string_view::npos)) return false;
-    const std::size_t begin = text_.rfind('\n', name), outer = indent_of(begin == std::string_view::npos ? 0 : begin + 1);
+    const std::string_view words = mark.substr(0, mark.find('#'));
+    const bool is_block = !words.empty() && (words[0] == '|' || words[0] == '>') &&
+                          words.find_first_not_of("|>+-0123456789 \r") == std::string_view::npos;
+    const auto before = line_before(name);
+    if (!before || (!is_block && words.find_first_not_of(" \r") != std::string_view::npos)) return false;
+    const std::size_t outer = std::min(before->find_first_not_of(' '), before->size());
 
     bool has_any = false;
     for (std::size_t line = newline + 1; line < text_.size();) {
       const std::size_t end = std::min(text_.find('\n', line), text_.size());
       std::size_t word = line + indent_of(line);
       if (!is_block && text_.substr(word).starts_with("- ")) word += 2;  // an item of a list
+      if (word >= end) {                                                 // an empty line
+        line = end + 1;
+        continue;
+      }
+      // A name of its own stays: what is below a secret's name is secret, under whatever name.
+      const std::size_t colon = is_block ? text_.npos : text_.substr(word, end - word).find(": ");
+      if (colon != text_.npos) word += colon + 2;
       const std::string_view text = text_.substr(word, end - word);
-      const bool is_value = word < end && word - line > outer &&
-                            (is_block || (text.find_first_of(": \t") == std::string_view::npos));
+      const bool is_name = !is_block && colon == text_.npos && text.ends_with(':');
+      const bool is_value = word - line > outer &&
+                            (is_block || is_name || colon != text_.npos || text.find_first_of(": \t") == text.npos);
       if (!is_value) break;
       copy(word);
-      if (is_no_secret(text))
+      if (is_no_secret(text) || is_number(text) || is_name)
         copy(end);
       else
         skip(end - word);
@@ -369,7 +425,7 @@ class Redactor {
     }
     if ((name != "-u" && name != "--user" && name != "--proxy-user") || at_ >= text_.size()) return false;
     const std::size_t value = text_[at_] == '=' ? at_ + 1 : after_spaces(at_) + length_of_quote(after_spaces(at_));
-    const std::size_t length = length_of_value(value, true);
+    const std::size_t length = length_of_value(value, true, longest_before);
     const std::string_view user = text_.substr(std::min(value, text_.size()), length);
     const std::size_t colon = user.find(':');
     const bool is_one = colon != std::string_view::npos && colon > 0 && user.find('/') == std::string_view::npos &&
@@ -408,7 +464,7 @@ class Redactor {
     return at;
   }
   std::size_t length_of_sign(std::size_t at) const {
-    for (const std::string_view sign : {"=>", "->", ":=", "+=", "?=", "==", "=", ":"})
+    for (const std::string_view sign : {"=>", "->", ":=", "+=", "?=", "==", "=", ":", "%3D", "%3d"})
       if (text_.substr(std::min(at, text_.size())).starts_with(sign)) return sign.size();
     return 0;
   }
@@ -420,10 +476,24 @@ class Redactor {
   }
 
   // A flag's value is a word; others end where a list's item does.
-  std::size_t length_of_value(std::size_t begin, bool is_word) const {
+  static constexpr std::string_view word_ends = " \t\r\n\"'`\x1b", value_ends = " \t\r\n\"'`\x1b,;&|()[]{}<>";
+
+  // Up to `most`: what looks ahead again and again must not look far.
+  std::size_t length_of_value(std::size_t begin, bool is_word, std::size_t most = std::string_view::npos) const {
     if (begin >= text_.size()) return 0;
-    const std::size_t end = text_.find_first_of(is_word ? " \t\r\n\"'`\x1b" : " \t\r\n\"'`\x1b,;&|()[]{}<>", begin);
-    return std::min(end, text_.size()) - begin;
+    const std::string_view rest = text_.substr(begin, most);
+    return std::min(rest.find_first_of(is_word ? word_ends : value_ends), rest.size());
+  }
+  // With what goes on behind a separator, as long as it is no item of its own: "p@ss,word", not "a=1,b=2".
+  std::size_t length_with_separators(std::size_t begin) const {
+    std::size_t end = begin + length_of_value(begin, false);
+    while (end > begin && end + 1 < text_.size() && std::string_view(",;&|}").find(text_[end]) != text_.npos) {
+      const std::size_t more = length_of_value(end + 1, false);
+      const std::string_view part = text_.substr(end + 1, more);
+      if (more == 0 || part.find_first_of("=:") != part.npos) break;
+      end += 1 + more;
+    }
+    return end - begin;
   }
 
   void take_value(std::string_view name) {
@@ -435,19 +505,29 @@ class Redactor {
     const bool has_prefix = opening > at_ && opening < text_.size() &&
                             (text_[opening] == '(' || (is_quote(text_[opening]) && opening - at_ <= 2));
     if (has_prefix) copy(opening);
-    if (length_of_quote(at_) > 0) return take_quoted();
+    if (at(at_) == '$' && is_quote(at(at_ + 1))) copy(at_ + 1);
+    if (length_of_quote(at_) > 0) {
+      take_quoted();
+      // A shell's word goes on behind a quote: "a"b'c'
+      const std::size_t quote = at_;
+      if (is_quote(at(quote)) &&
+          (is_name_character(at(quote + 1)) || (is_quote(at(quote + 1)) && at(quote + 1) != at(quote)))) {
+        const std::size_t end = std::min(text_.find_first_of(" \t\r\n,;)]}", quote), text_.size());
+        at_ = end;  // of the same secret
+      }
+      return;
+    }
     if (at_ < text_.size() && std::string_view("([{<").find(text_[at_]) != std::string_view::npos)
       return take_enclosed(name);
 
     // The scheme of an Authorization header stays, what it carries goes.
-    constexpr std::array schemes{"Bearer", "bearer", "Basic", "basic", "Token", "token", "Digest", "ApiKey"};
     const bool is_word = name.starts_with('-');
-    std::size_t length = length_of_value(at_, is_word);
+    std::size_t length = is_word ? length_of_value(at_, true) : length_with_separators(at_);
     std::string_view value = text_.substr(at_, length);
     if (value.ends_with('\\')) value.remove_suffix(1);  // before a space, for a shell
-    if (contains(schemes, value) && at_ + length < text_.size() && is_space(text_[at_ + length])) {
+    if (is_scheme(value) && at_ + length < text_.size() && is_space(text_[at_ + length])) {
       copy(at_ + length + 1);
-      length = length_of_value(at_, is_word);
+      length = is_word ? length_of_value(at_, true) : length_with_separators(at_);
       value = text_.substr(at_, length);
     }
     const auto words = words_of(name);
@@ -462,13 +542,21 @@ class Redactor {
       skip(length);
   }
 
+  static bool is_scheme(std::string_view value) {
+    constexpr std::array schemes{"Bearer", "bearer", "Basic",     "basic", "Token", "token",
+                                 "Digest", "ApiKey", "Negotiate", "NTLM",  "Key"};
+    return contains(schemes, value);
+  }
+
   static bool is_count(std::string_view name, std::string_view value) {
     const auto words = words_of(name);
-    return is_number(value) && !words.empty() && (words.back() == "token" || words.back() == "tokens");
+    return is_number(value) && !words.empty() &&
+           (words.back() == "token" || words.back() == "tokens" || words.back() == "pass");
   }
 
   void take_quoted() {
-    const std::size_t opening = length_of_quote(at_);
+    std::size_t opening = length_of_quote(at_);
+    if (opening == 1 && at(at_ + 1) == at(at_) && at(at_ + 2) == at(at_)) opening = 3;  // Python's
     const std::string_view quote = text_.substr(at_, opening);
     std::size_t end = at_ + opening;
     if (opening == 1)
@@ -501,7 +589,7 @@ class Redactor {
     at_ = end;
   }
 
-  static constexpr std::size_t longest_before = 4096;  ///< of a value that stands before its name
+  static constexpr std::size_t longest_before = 512;  ///< of a value that stands before its name
 
   const std::string_view text_;
   std::string out_;
@@ -586,9 +674,20 @@ Json redact(Json json) {
   if (json.is_string()) return redact(std::string_view(json.get_ref<const std::string&>()));
   if (json.is_object()) {
     // {"name": "HF_TOKEN", "value": "…"}
-    const bool is_named = is_secret_name(string_member(json, "name")) || is_secret_name(string_member(json, "key"));
-    for (auto& [name, value] : json.items())
-      value = is_secret_name(name) || (is_named && name == "value") ? hidden(std::move(value)) : redact(std::move(value));
+    const bool is_named = is_secret_name(string_member(json, "name")) || is_secret_name(string_member(json, "key")) ||
+                          is_secret_name(string_member(json, "Name"));
+    std::vector<std::pair<std::string, std::string>> renamed;
+    for (auto& [name, value] : json.get_ref<Json::object_t&>()) {
+      const bool is_secret = is_secret_name(name) || (is_named && (name == "value" || name == "Value"));
+      value = is_secret ? hidden(std::move(value)) : redact(std::move(value));
+      const std::string clean = redact(std::string_view(name));
+      if (clean != name) renamed.emplace_back(name, clean);
+    }
+    for (const auto& [name, clean] : renamed) {
+      Json value = std::move(json[name]);
+      json.erase(name);
+      json[clean] = std::move(value);
+    }
   } else if (json.is_array()) {
     const bool is_text = std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
     if (is_text) return redact(json.get<std::vector<std::string>>());

@@ -32,10 +32,9 @@ bool is_preferred(const Json& other, const Json& value, const char* count) {
 void take_origin(Json& head, CollectionSection& section) {
   section.is_simulated = bool_member(head, "simulated");
   head.erase("simulated");
-  const auto run = head.find("run");
-  if (run == head.end()) return;
-  section.is_simulated = section.is_simulated || bool_member(*run, "simulated");
-  *run = redact(std::move(*run));
+  if (const auto run = head.find("run"); run != head.end())
+    section.is_simulated = section.is_simulated || bool_member(*run, "simulated");
+  head = redact(std::move(head));
 }
 
 }  // namespace
@@ -96,7 +95,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
     if (const auto found = head.find("definitions"); found != head.end()) {
       for (auto& [name, definition] : found->items()) {
         definition.erase("workloads");
-        one.definitions[name] = {std::move(definition), std::move(distributions[{sections.size(), name}])};
+        one.definitions[name] = {redact(std::move(definition)), std::move(distributions[{sections.size(), name}])};
       }
       head.erase("definitions");
     }

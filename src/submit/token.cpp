@@ -141,7 +141,8 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
     return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there", path.string());
   CW_TRY(Token token, checked({std::move(secret), path.string()}));
   const auto end = end_of_login(path.parent_path() / "stored_tokens", token.secret.reveal());
-  const auto left = end ? std::chrono::seconds(*end - std::time(nullptr)) : std::chrono::seconds::max();
+  const auto left =
+      end ? std::chrono::seconds(std::max<std::int64_t>(*end, 0) - std::time(nullptr)) : std::chrono::seconds::max();
   if (left >= renewed_within) return token;
   auto renewed = run({{"hf", "auth", "token"}}, renewal_limit);
   if (renewed) {

@@ -35,9 +35,11 @@ constexpr std::array never_sent{
     "ebnf",  "lora_path", "videos",          "tool_choice", "audios"};
 
 constexpr std::size_t hashed_block = 512;    // tokens a hash of Mooncake's traces stands for
-constexpr std::size_t most_text = 64 << 20;  // of all prompts of a record: each has what was said before it
-constexpr std::int64_t longest_prompt = 16 << 20, longest_answer = 16 << 20;
-constexpr std::int64_t vocabulary_of_lengths = 10'000;  // smaller than any model's
+constexpr std::size_t most_text = 16 << 20;  // of all prompts of a record: each has what was said before it
+constexpr std::size_t of_json = 8;           // bytes in memory of one in a text
+constexpr std::int64_t longest_prompt = 1 << 20, longest_answer = 16 << 20;  // tokens
+constexpr std::size_t most_names = 64;                                       // of what is left out
+constexpr std::int64_t vocabulary_of_lengths = 10'000;                       // smaller than any model's
 
 // Four letters a token is close enough to choose a length by.
 std::int64_t estimated_tokens(std::string_view text) {
@@ -157,12 +159,14 @@ class Reader {
     else if (turns_ == Turns::first)
       questions.resize(1);
     std::vector<std::size_t> length_before(1, 0);
-    for (const Message& message : messages) length_before.push_back(length_before.back() + message.content.size() + 64);
+    for (const Message& message : messages)
+      length_before.push_back(length_before.back() + message.content.size() +
+                              (message.beside.is_null() ? 0 : of_json * dump(message.beside).size()) + 64);
     std::size_t text = 0;
     for (const std::size_t question : questions) {
       text += length_before[question + 1];
       if (text > most_text && question != questions.front()) {
-        ++result_.left_out["turns of very long conversations"];
+        note("turns of very long conversations");
         continue;
       }
       Prompt prompt;
@@ -185,12 +189,12 @@ class Reader {
     for (const char* name : {"tool_calls", "tool_call_id", "name"})
       if (const Json* const value = member(item, name)) beside[name] = *value;
     if (message.role.empty()) {
-      ++result_.left_out["messages of no known role"];
+      note("messages of no known role");
       return std::nullopt;
     }
     if (!beside.empty()) message.beside = std::move(beside);
     if (message.content.empty() && (message.beside.is_null() || !message.beside.contains("tool_calls"))) {
-      ++result_.left_out["messages without text"];
+      note("messages without text");
       return std::nullopt;
     }
     return message;
@@ -205,7 +209,7 @@ class Reader {
       if (const Json* const text = member(content, "text"); text != nullptr && text->is_string())
         return text->get<std::string>();
       const std::string type = string_member(content, "type");
-      ++result_.left_out[type.empty() ? "parts that are no text" : "parts of type " + type.substr(0, 40)];
+      note(type.empty() ? "parts that are no text" : "parts of type " + type.substr(0, 40));
       return {};
     }
     std::string text;
@@ -333,7 +337,7 @@ class Reader {
           sampling[name] = *value;
       for (const char* name : never_sent)
         if (const auto value = asked->find(name); value != asked->end() && says_something(*value))
-          ++result_.left_out[fmt::format("\"{}\"", name)];
+          note(fmt::format("\"{}\"", name));
     }
     for (Prompt& prompt : result_.prompts) {
       if (length > 0) prompt.output_tokens = length;
@@ -345,8 +349,14 @@ class Reader {
     return !value.is_null() && value != Json(false) && value != Json(1) && value != Json("") && !value.empty();
   }
 
+  // A record may be a batch, with a system's prompt before each of it.
   bool add_text(std::string text) {
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) return false;
+    text_ += system_.size() + text.size();
+    if (text_ > most_text && !result_.prompts.empty()) {
+      note("prompts of very long records");
+      return true;
+    }
     Prompt prompt;
     if (!system_.empty()) prompt.messages.push_back({"system", system_, nullptr});
     prompt.messages.push_back({"user", std::move(text), nullptr});
@@ -368,6 +378,12 @@ class Reader {
     }
   }
 
+  // Names come from the file: there may be any number of them.
+  void note(const std::string& what) {
+    auto& counts = result_.left_out;
+    ++counts[counts.contains(what) || counts.size() < most_names ? what : std::string("others")];
+  }
+
   void drop_none() {
     std::erase_if(result_.left_out, [](const auto& item) { return item.second == 0; });
   }
@@ -375,6 +391,7 @@ class Reader {
   const Json& record_;
   const Turns turns_;
   std::string system_;
+  std::size_t text_ = 0;  ///< of what add_text() has made
   RecordPrompts result_;
 };
 

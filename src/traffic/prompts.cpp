@@ -6,10 +6,13 @@
 #include <deque>
 
 #include "base/console.h"
+#include "base/process.h"
 #include "traffic/records.h"
 
 namespace cw {
 namespace {
+
+constexpr std::size_t most_names_told = 16;  // of what is left out, as a user is told
 
 class FilePrompts final : public PromptSource {
  public:
@@ -68,6 +71,7 @@ class FilePrompts final : public PromptSource {
  private:
   // False at the end of the last file.
   Result<bool> read_record() {
+    if (stop_signal() != 0) return fail("interrupted", "interrupted");
     if (!reader_) {
       if (file_ == files_.size()) return false;
       CW_TRY(reader_, RecordReader::open(files_[file_]));
@@ -86,7 +90,9 @@ class FilePrompts final : public PromptSource {
     if (is_first_pass_) {
       ++records_;
       if (found.prompts.empty()) note_without(*record);
-      for (const auto& [what, count] : found.left_out) left_out_[what] += count;
+      for (const auto& [what, count] : found.left_out)
+        left_out_[left_out_.contains(what) || left_out_.size() < most_names_told ? what : std::string("others")] +=
+            count;
     }
     waiting_.insert(waiting_.end(), std::make_move_iterator(found.prompts.begin()),
                     std::make_move_iterator(found.prompts.end()));

@@ -13,7 +13,8 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t largest_record = 64 << 20;
+constexpr std::size_t largest_record = 8 << 20;
+constexpr std::size_t most_columns = 1000;
 constexpr std::string_view spaces = " \t\r\n";
 
 // Members of an object that hold a file's records, by the habits of those who publish them.
@@ -206,6 +207,7 @@ struct RecordReader::State {
   // A row's fields; quotes may hold commas and line ends.
   Result<std::optional<std::vector<std::string>>> row() {
     std::vector<std::string> fields(1);
+    std::size_t bytes = 0;
     bool is_quoted = false;
     for (;;) {
       CW_TRY(const auto text, line());
@@ -226,9 +228,12 @@ struct RecordReader::State {
         } else if (c != '\r' || is_quoted) {
           fields.back() += c;
         }
-        if (fields.back().size() > largest_record)
-          return fail("prompts_malformed", "{}: a field of more than {} bytes", path, largest_record);
+        if (fields.size() > most_columns)
+          return fail("prompts_malformed", "{}: a row of more than {} columns", path, most_columns);
       }
+      bytes += text->size();
+      if (bytes > largest_record)
+        return fail("prompts_malformed", "{}: a row of more than {} bytes", path, largest_record);
       if (!is_quoted) return fields;
       fields.back() += '\n';
     }

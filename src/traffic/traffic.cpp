@@ -22,6 +22,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "base/redact.h"
 #include "traffic/event_stream.h"
 #include "traffic/http.h"
 
@@ -94,7 +95,7 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
 }
 
 struct Request {
-  std::string body;
+  std::string wire;           ///< all that is sent
   std::size_t number = 0;     ///< in the order of the prompts
   std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
   std::size_t tries = 0;
@@ -104,10 +105,8 @@ struct Request {
 
 // One request under way.
 struct Transfer {
-  Transfer(Request given, std::string bytes, HttpExchange opened)
-      : request(std::move(given)), wire(std::move(bytes)), exchange(std::move(opened)) {}
+  Transfer(Request given, HttpExchange opened) : request(std::move(given)), exchange(std::move(opened)) {}
   Request request;
-  std::string wire;  ///< of the whole request
   HttpExchange exchange;
   EventStream events;
   Clock::time_point sent = Clock::now(), heard = sent, first, last;
@@ -158,6 +157,7 @@ class Driver {
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   static constexpr std::chrono::milliseconds first_pause{
       100};  ///< before a request is tried again; then four times that
+  static constexpr std::size_t most_bytes_under_way = 32 << 20;  ///< of requests; they are kept until they are answered
   static constexpr int most_alone = 8;
   static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
   static constexpr std::chrono::milliseconds longest_doze{
@@ -206,7 +206,8 @@ class Driver {
       }
       const auto may_send = [&] {
         return !stopping && !control_.is_paused && !lacks_sockets_ && (has_retry() || has_more(end)) &&
-               (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency);
+               (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
+               (bytes_under_way_ < most_bytes_under_way || under_way_.empty());
       };
       // A few at a time: answers, stops and pauses are looked at in between.
       constexpr std::size_t most_at_once = 64;
@@ -279,10 +280,12 @@ class Driver {
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
       untimed_ += prompt->arrival.has_value() && !follows_arrivals_;
-      return Request{.body = body_of(*prompt, length, options_),
-                     .number = number,
-                     .expected = options_.ignores_end ? length : 0,
-                     .arrival = prompt->arrival};
+      static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
+      return Request{
+          .wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], body_of(*prompt, length, options_)),
+          .number = number,
+          .expected = options_.ignores_end ? length : 0,
+          .arrival = prompt->arrival};
     }
     return std::nullopt;
   }
@@ -306,9 +309,8 @@ class Driver {
       lacks_sockets_ = true;
       return retries_.push_front(std::move(request));
     }
-    static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
-    std::string wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], request.body);
-    Transfer& transfer = under_way_.emplace_back(std::move(request), std::move(wire), std::move(connection));
+    Transfer& transfer = under_way_.emplace_back(std::move(request), std::move(connection));
+    bytes_under_way_ += transfer.request.wire.size();
     transfer.place = std::prev(under_way_.end());
     transfer.address = server_->address();
     ++report_.sent;
@@ -327,7 +329,7 @@ class Driver {
   }
 
   void begin(Transfer& transfer) {
-    transfer.exchange.start(transfer.wire);
+    transfer.exchange.start(transfer.request.wire);
     if (!listen(transfer, EPOLL_CTL_ADD, every_edge)) advance(transfer);
   }
 
@@ -364,8 +366,8 @@ class Driver {
   void advance(Transfer& transfer, bool has_ended = false) {
     const auto previous = transfer.heard;
     const std::size_t before = transfer.events.events();
-    const auto state =
-        transfer.exchange.advance(transfer.wire, has_ended, [&](std::string_view body) { transfer.events.take(body); });
+    const auto state = transfer.exchange.advance(transfer.request.wire, has_ended,
+                                                 [&](std::string_view body) { transfer.events.take(body); });
     const std::size_t news = transfer.events.events() - before;
     if (news > 0) {
       transfer.heard = transfer.last = Clock::now();
@@ -457,6 +459,7 @@ class Driver {
       ++report_.retried;
       --report_.sent;
       transfer.request.not_before = Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
+      bytes_under_way_ -= std::min(bytes_under_way_, transfer.request.wire.size());
       retries_.push_back(std::move(transfer.request));
     } else {
       count_failure(kind, detail);
@@ -481,7 +484,9 @@ class Driver {
     ++report_.failed;
     ++report_.errors[kind];
     control_.failed = report_.failed;
-    if (report_.example_error.empty()) report_.example_error = detail.empty() ? kind : kind + ": " + detail;
+    // Servers say what they were given.
+    if (report_.example_error.empty())
+      report_.example_error = detail.empty() ? kind : kind + ": " + redact(std::string_view(detail));
   }
 
   void give_up(Transfer& transfer) {
@@ -494,6 +499,7 @@ class Driver {
     if (transfer.doze) dozing_.erase(*transfer.doze);
     lacks_sockets_ = false;
     if (transfer.exchange.is_reusable()) idle_.push_back(transfer.exchange.release());
+    bytes_under_way_ -= std::min(bytes_under_way_, transfer.request.wire.size());
     under_way_.erase(transfer.place);
     control_.under_way = under_way_.size();
   }
@@ -512,6 +518,7 @@ class Driver {
   std::size_t next_number_ = 0;  ///< of a request
   bool is_exhausted_ = false, lacks_sockets_ = false, has_plain_ = false, follows_arrivals_ = false;
   std::size_t passes_ = 1, in_first_pass_ = 0;  ///< over the prompts; prompts of the first
+  std::size_t bytes_under_way_ = 0;
   std::size_t cut_ = 0, turned_into_words_ = 0, untimed_ = 0;
   std::optional<Request> prepared_;  ///< its time has not come
   std::optional<Clock::time_point> arrivals_begin_;

@@ -1,7 +1,7 @@
 """A Hugging Face Hub for tests: datasets as bare git repositories with an LFS store, behind the API that huggingface_hub
 speaks. Real storage: what is committed is in git, what is uploaded is on disk under its SHA-256. git itself may clone and
 push by smart HTTP. Faults are switched on by tests; every request is recorded."""
-import base64, hashlib, http.server, json, os, pathlib, re, ssl, subprocess, tempfile, threading, time, urllib.parse, zlib
+import base64, hashlib, http.server, json, os, pathlib, re, ssl, struct, subprocess, tempfile, threading, time, urllib.parse, zlib
 
 ZERO = "0" * 40
 
@@ -102,6 +102,49 @@ class Answer(Exception):
         self.status, self.body, self.headers = status, body, dict(headers)
 
 
+# Xet's content-addressed store, as hf_xet 1.8.0 speaks to it (huggingface/xet-core: xorb_object, mdb_shard).
+
+def xet_hash(raw):
+    """32 bytes as text: four numbers, the low byte of each first."""
+    return b"".join(raw[i:i + 8][::-1] for i in range(0, 32, 8)).hex()
+
+
+def xorb_chunks(content):
+    """The chunks of a xorb: a version, the length as stored, how it is compressed, the length; and the bytes."""
+    import lz4.frame
+    chunks, at = [], 0
+    while at < len(content):
+        stored, kind, length = int.from_bytes(content[at + 1:at + 4], "little"), content[at + 4], int.from_bytes(content[at + 5:at + 8], "little")
+        data = content[at + 8:at + 8 + stored]
+        if kind: data = lz4.frame.decompress(data)
+        if kind == 2:  # bytes of like significance together
+            parts, begin = bytearray(len(data)), 0
+            for i in range(4):
+                count = (len(data) + 3 - i) // 4
+                parts[i::4] = data[begin:begin + count]
+                begin += count
+            data = bytes(parts)
+        if content[at] != 0 or len(data) != length: raise failure(400, "", "no xorb")
+        chunks.append(data)
+        at += 8 + stored
+    return chunks
+
+
+def shard_files(content):
+    """SHA-256 -> [(xorb, first chunk, end)] of the files that a shard tells of."""
+    at, files = 48, {}
+    while content[at:at + 32] != b"\xff" * 32:
+        flags, count = struct.unpack_from("<II", content, at + 32)
+        segments = []
+        for i in range(count):
+            entry = content[at + 48 * (i + 1):at + 48 * (i + 2)]
+            segments.append((xet_hash(entry[:32]), *struct.unpack_from("<II", entry, 40)))
+        at += 48 * (1 + count * (2 if flags >> 31 else 1))
+        files[xet_hash(content[at:at + 32])] = segments
+        at += 48
+    return files
+
+
 def failure(status, code, message):
     return Answer(status, json.dumps({"error": message}).encode(), {"X-Error-Code": code, "X-Error-Message": message})
 
@@ -113,7 +156,7 @@ class Hub:
     def __init__(self, root, multipart_from=1 << 40, part_size=1 << 20, tls=None):
         self.root, self.multipart_from, self.part_size = pathlib.Path(root), multipart_from, part_size
         self.tokens = {"hf_writer": ("writer", "write"), "hf_reader": ("reader", "read")}
-        self.repos, self.faults, self.requests, self.parts = {}, {}, [], {}
+        self.repos, self.faults, self.requests, self.parts, self.xorbs = {}, {}, [], {}, {}
         self.foreign_tokens = []  # what the store saw of tokens: it must see none
         self.lies = False
         self.busy, self.changed = 0, threading.Condition()
@@ -158,6 +201,12 @@ class Hub:
         ("GET", "/api/datasets/(?P<repo>[^/]+/[^/]+)/tree/(?P<rev>[^/]+)(/(?P<path>.*))?", "tree"),
         ("POST", "/api/datasets/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<rev>[^/]+)", "paths_info"),
         ("GET", "/api/datasets/(?P<repo>[^/]+/[^/]+)/discussions", "discussions"),
+        ("POST", "/api/datasets/(?P<repo>[^/]+/[^/]+)/discussions", "new_discussion"),
+        ("GET", "/api/datasets/(?P<repo>[^/]+/[^/]+)/discussions/(?P<number>\\d+)", "discussion"),
+        ("POST", "/api/validate-yaml", "validate_yaml"),
+        ("GET", "/api/datasets/(?P<repo>[^/]+/[^/]+)/xet-write-token/(?P<rev>[^/]+)", "xet_token"),
+        ("POST", "/xet/(?P<repo>[^/]+/[^/]+)/v1/xorbs/default/(?P<oid>[0-9a-f]+)", "xorb"),
+        ("POST", "/xet/(?P<repo>[^/]+/[^/]+)/v1/shards", "shard"),
         ("POST", "/api/datasets/(?P<repo>[^/]+/[^/]+)/preupload/(?P<rev>[^/]+)", "preupload"),
         ("POST", "/api/datasets/(?P<repo>[^/]+/[^/]+)/commit/(?P<rev>[^/]+)", "commit"),
         ("GET|HEAD", "/datasets/(?P<repo>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)", "resolve"),
@@ -180,7 +229,8 @@ class Hub:
             return self.answer(handler, failure(404, "", f"{handler.command} {split.path}: no such route"))
         arguments = {k: urllib.parse.unquote(v) for k, v in found.groupdict().items() if v is not None}
         is_store = handler.server is self.store
-        if is_store and handler.headers.get("Authorization"): self.foreign_tokens.append(handler.headers["Authorization"])
+        # Xet's has one of its own.
+        if is_store and handler.headers.get("Authorization") not in (None, "Bearer xet"): self.foreign_tokens.append(handler.headers["Authorization"])
         fault = (self.faults.get(name) or [None]).pop(0)
         try:
             if fault == "cut":  # in the middle of what is sent
@@ -198,7 +248,7 @@ class Hub:
             if "repo" in arguments:
                 repo = self.repos.get(arguments.pop("repo"))
                 if repo is None: raise failure(404, "RepoNotFound", "Repository not found")
-            user = self.user(handler, name)
+            user = self.user(handler, name) if handler.headers.get("Authorization") != "Bearer xet" else None
             answer = getattr(self, name)(repo=repo, user=user, query=query, body=body, handler=handler, **arguments)
             if fault == "lost": return self.cut(handler)
         except Answer as raised:
@@ -237,7 +287,7 @@ class Hub:
         if given.startswith("Basic "):  # git's way
             given = "Bearer " + base64.b64decode(given[6:]).decode().split(":", 1)[1]
         if not given:
-            if operation in ("whoami", "preupload", "commit"): raise failure(401, "", "Invalid username or password.")
+            if operation in ("whoami", "preupload", "commit", "new_discussion", "xet_token"): raise failure(401, "", "Invalid username or password.")
             return None
         if given.removeprefix("Bearer ") not in self.tokens: raise failure(401, "", "Invalid credentials in Authorization header")
         user = self.tokens[given.removeprefix("Bearer ")]
@@ -283,6 +333,36 @@ class Hub:
         items = [d for d in repo.discussions if query.get("author", d["author"]["name"]) == d["author"]["name"]]
         page, size = int(query.get("p", 0)), 2
         return {"discussions": items[page * size:(page + 1) * size], "count": len(items), "start": page * size}
+
+    def new_discussion(self, repo, user, body, **_):
+        asked = json.loads(body)
+        number = len(repo.discussions) + 1
+        if asked.get("pullRequest"): repo.move(f"refs/pr/{number}", repo.head("main"))
+        repo.discussions.append({"num": number, "title": asked["title"], "description": asked.get("description", ""), "author": {"name": user[0]},
+                                 "status": "draft" if asked.get("pullRequest") else "open", "isPullRequest": bool(asked.get("pullRequest")),
+                                 "createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": repo.name, "type": "dataset"}})
+        return {"num": number}
+
+    def discussion(self, repo, number, **_):
+        if int(number) > len(repo.discussions): raise failure(404, "", "no such discussion")
+        return {**repo.discussions[int(number) - 1], "events": [], "filesWithConflicts": [], "changes": {"base": "refs/heads/main"}}
+
+    def validate_yaml(self, **_):
+        return {"errors": [], "warnings": []}
+
+    def xet_token(self, repo, **_):
+        return {"accessToken": "xet", "exp": int(time.time()) + 3600, "casUrl": f"{self.store_url}/xet/{repo.name}"}
+
+    def xorb(self, oid, body, **_):
+        self.xorbs[oid] = xorb_chunks(body)
+        return {"was_inserted": True}
+
+    def shard(self, repo, body, **_):
+        for oid, segments in shard_files(body).items():
+            content = b"".join(b"".join(self.xorbs[xorb][first:end]) for xorb, first, end in segments)
+            if hashlib.sha256(content).hexdigest() != oid: raise failure(400, "", "these bytes have another hash")
+            repo.store(content)
+        return {"result": 1}
 
     def preupload(self, repo, rev, body, **_):
         files = repo.tree(self.require(repo, rev))

@@ -1,8 +1,11 @@
 """The Hub's real client, huggingface_hub from PyPI, judges the test's Hub: it opens a pull request there and reads it back.
 Then its requests are compared with those of submit for the same commit, and it reads what submit made."""
-import json, os, pathlib, subprocess, sys, unittest
+import importlib.util, json, os, pathlib, subprocess, sys, unittest
+import unittest.mock
 
-os.environ["HF_HUB_DISABLE_XET"] = "1"
+# Xet as the client comes with it; the test's Hub needs lz4 to read that.
+HAS_XET = all(importlib.util.find_spec(name) for name in ("hf_xet", "lz4"))
+if not HAS_XET: os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 import huggingface_hub
@@ -32,6 +35,9 @@ class HubClientTest(Base):
         content = {"a.txt": b"small", "sub/b.safetensors": os.urandom(3000), "sub/c.safetensors": os.urandom(9001)}
         commit = self.propose(api, content.items())
         self.assertEqual(commit.pr_num, 1)
+        sent = {request["operation"] for request in self.hub.requests}
+        self.assertIn("shard" if HAS_XET else "put_part", sent)
+        self.assertEqual("shard" in sent, HAS_XET)
         self.assertEqual(commit.pr_revision, "refs/pr/1")
         for path, expected in content.items():
             got = api.hf_hub_download(REPO, path, repo_type="dataset", revision="refs/pr/1", cache_dir=self.folder / "hf")
@@ -46,6 +52,19 @@ class HubClientTest(Base):
             CommitOperationAdd(path, data) for path, data in content.items()]).pr_url)
         self.assertEqual(len(api.list_repo_files(REPO, repo_type="dataset")), 2)
 
+    def test_discussions_and_cards(self):
+        api = self.api()
+        made = api.create_pull_request(REPO, title="an empty one", repo_type="dataset", token="hf_writer")
+        self.assertEqual((made.num, made.is_pull_request), (1, True))
+        self.assertEqual([d.title for d in api.get_repo_discussions(REPO, repo_type="dataset")], ["an empty one"])
+        card = huggingface_hub.DatasetCard("---\nlicense: mit\n---\n# traces\n")
+        if not huggingface_hub.__version__.startswith("1."):  # before, it asks the real Hub whatever it is told
+            with unittest.mock.patch("huggingface_hub.constants.ENDPOINT", self.hub.url): card.validate(repo_type="dataset")
+        with self.assertRaises(huggingface_hub.errors.RevisionNotFoundError) as raised:
+            api.dataset_info(REPO, revision="no-such")
+        self.assertIn("Invalid rev id", str(raised.exception))
+
+    @unittest.mock.patch("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     def test_the_same_requests(self):
         for multipart in (False, True):
             with self.subTest(multipart=multipart):
@@ -64,6 +83,21 @@ class HubClientTest(Base):
                              result["description"], parent_commit=theirs.repo(REPO).head("main"))
                 self.assertEqual(self.normal(ours), self.normal(theirs))
                 self.assertEqual(ours.repo(REPO).head("refs/pr/1"), theirs.repo(REPO).head("refs/pr/1"), "the very commit")
+
+    @unittest.skipUnless(HAS_XET, "no hf_xet and lz4")
+    def test_the_same_commit_by_xet(self):
+        """What the client sends to Xet and submit to LFS is one and the same pull request."""
+        theirs = Hub(self.folder / "theirs")
+        self.addCleanup(theirs.close)
+        theirs.repo(REPO).add({"README.md": b"# traces\n", ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        result = self.submit_json()
+        merged = self.check_out("refs/pr/1", "merged")
+        self.propose(self.api(theirs), [(f["path"], merged / f["path"]) for f in result["files"]], result["title"], result["description"],
+                     parent_commit=theirs.repo(REPO).head("main"))
+        self.assertTrue({"xet_token", "xorb", "shard"} <= {request["operation"] for request in theirs.requests})
+        self.assertFalse({"batch", "put"} & {request["operation"] for request in theirs.requests})
+        self.assertEqual(theirs.repo(REPO).head("refs/pr/1"), self.repo.head("refs/pr/1"))
+        self.assertEqual(theirs.foreign_tokens, [])
 
     def normal(self, hub):
         """What the requests that change something say, whatever their order and the server's address."""
@@ -112,6 +146,7 @@ class HubClientTest(Base):
         self.assertEqual(workloads(folder), workloads(trace))
         self.assertEqual(tree(pathlib.Path(folder) / "blob"), tree(trace / "blob"))
 
+    @unittest.skipUnless(importlib.util.find_spec("torch"), "verify needs PyTorch")
     def test_from_an_engine_to_a_pull_request(self):
         """The whole way: two engines' collections, merged, validated, reported, verified and offered. The guard against
         simulated engines is lifted for this test only."""

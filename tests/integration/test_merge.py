@@ -170,7 +170,7 @@ class MergeTest(DatasetTest):
         other = a / "workloads/elsewhere"
         other.mkdir()
         (a / LINES).rename(other / f"{DECODE}.jsonl")
-        self.assertIn("belongs to no definition", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
+        self.assertIn("belongs in workloads/gqa_paged", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
         (other / f"{DECODE}.jsonl").rename(a / LINES)
         other.rmdir()
         lines = self.lines(a)

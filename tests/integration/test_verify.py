@@ -47,8 +47,6 @@ class VerifyTest(DatasetTest):
         self.set_reference(NORM, "import torch\ndef run(hidden_states, weight):\n    torch.ones(2).to(torch.float8_e4m3fn) + torch.ones(2).to(torch.float8_e4m3fn)\n")
         self.verify("--definition-name", NORM, "--no-reference")
         self.assertEqual(self.stored()[NORM]["reference"], "not_run")
-        result = run("submit", "--trace-dir", self.trace, "--definition-name", NORM, "--dry-run", check=1, env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:1",
-                     "XDG_STATE_HOME": str(self.folder / "state"), "HF_TOKEN": "x"})
         self.verify("--definition-name", NORM, check=1)
         self.assertEqual(len(self.stored()[NORM]["failures"]), self.stored()[NORM]["workloads"], "PyTorch raises NotImplementedError, too")
 

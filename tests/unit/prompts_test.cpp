@@ -260,7 +260,7 @@ TEST_F(PromptsTest, VeryLongConversations) {
   std::size_t bytes = 0;
   for (const Prompt& prompt : prompts_of(Json{{"messages", messages}}, Turns::all).prompts)
     bytes += prompt.text().size();
-  EXPECT_LT(bytes, std::size_t{80} << 20);
+  EXPECT_LT(bytes, std::size_t{20} << 20);
 }
 
 TEST_F(PromptsTest, WhatIsNoPromptFileIsSaid) {

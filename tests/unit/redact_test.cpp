@@ -124,13 +124,43 @@ std::vector<SecretForm> secret_forms() {
                                                         {"<entry key=\"password\">", "</entry>"},
                                                         {"--token-file-content ", ""},
                                                         {"API_KEY_VALUE=", ""},
+                                                        {"HF_TOKEN=\"a\"", ""},
+                                                        {"HF_TOKEN='x'\"", "\""},
+                                                        {"HF_TOKEN=$'", "'"},
+                                                        {"-passin pass:", ""},
+                                                        {"ENV HF_TOKEN ", "\n"},
+                                                        {"--api-key\n", "\n--port"},
+                                                        {"password=a,", ""},
+                                                        {"password=a;", ""},
+                                                        {"password=p@ss,", " x"},
+                                                        {"{\"token\":\n \"", "\"}"},
+                                                        {"api_key=\n'", "'"},
+                                                        {"api_key: str = '", "'"},
+                                                        {"token = \"\"\"", "\"\"\""},
+                                                        {"{\"Name\":\"HF_TOKEN\",\"Value\":\"", "\"}"},
+                                                        {"{\"pass\":\"", "\"}"},
+                                                        {"user=a pass=", ""},
+                                                        {"client_passwords: ", ""},
+                                                        {"authkey=", ""},
+                                                        {"session_key=", ""},
+                                                        {"token: # why\n  ", "\n"},
+                                                        {"token:\n\n  ", "\nport: 1\n"},
+                                                        {"password: | # why\n  ", "\n"},
+                                                        {"password: two ", "\n"},
+                                                        {"secrets:\n  db: ", "\n"},
+                                                        {"secrets:\n  db:\n    main: ", "\n"},
+                                                        {"<password><![CDATA[", "]]></password>"},
+                                                        {"<string name=\"api_key\" a=\"b\">", "</string>"},
+                                                        {"Authorization: Negotiate ", ""},
+                                                        {"-H 'Authorization: Key ", "'"},
+                                                        {"?token%3D", ""},
                                                         {"Authorization: Digest username=\"u\", response=\"", "\""}})
     forms.push_back({before + plain + after, plain});
   // By its own form, wherever it stands.
   for (const char* prefix :
-       {"hf_",   "sk-",   "sk-proj-", "ghp_",  "gho_",      "github_pat_", "glpat-", "nvapi-",  "gsk_",     "xoxb-",
-        "AIza",  "ya29.", "npm_",     "pypi-", "dckr_pat_", "r8_",         "SG.",    "hvs.",    "eyJ",      "xai-",   "glsa_",
-        "pplx-", "tvly-", "rpa_",     "csk-",  "fw_",       "whsec_",      "figd_",  "secret_", "dckr_oat_"})
+       {"hf_",   "sk-",   "sk-proj-", "ghp_",  "gho_",      "github_pat_", "glpat-", "nvapi-", "gsk_",    "xoxb-",
+        "AIza",  "ya29.", "npm_",     "pypi-", "dckr_pat_", "r8_",         "SG.",    "hvs.",   "eyJ",     "xai-",
+        "glsa_", "pplx-", "tvly-",    "rpa_",  "csk-",      "fw_",         "whsec_", "figd_",  "secret_", "dckr_oat_"})
     forms.push_back({"it is " + (prefix + r) + ", they say", prefix + r});
   forms.push_back({"AKIA" + std::string("IOSFODNN7EXAMPLE"), "IOSFODNN7EXAMPLE"});
   // By its place in a URL.
@@ -176,6 +206,8 @@ TEST(Redact, WhatIsNoSecretStays) {
            "value: 5, name: page_size; {\"value\": 1, \"name\": \"tokens_per_s\"}; - name: TP\n  value: 4",
            "tokens:\n  - prompt: 5\n  - output: 6\nsecret:\nport: 1\n",
            "KeyError: no such token\nvalue: what is it",
+           "token usage: 0.02, pass: 12, fail: 3; bypass=1",
+           "max_tokens=5,tokenizer=x,token=None,a=b",
            "task-runner, desk-1, disk-budget, risk-free-and-long-word-with-hyphens",
        })
     EXPECT_EQ(redact(std::string_view(text)), text);
@@ -230,7 +262,9 @@ TEST(Redact, FilesOfAnySize) {
 
 // Time grows with the text, not faster.
 TEST(Redact, LongTextsOfOneKind) {
-  for (const char* part : {"://", "token", "a@", "\"", "Bearer ", "-----BEGIN ", "--password ", "hf_"}) {
+  for (const char* part :
+       {"://", "token", "a@", "\"", "Bearer ", "-----BEGIN ", "--password ", "hf_",
+        "value:", "-u:", "--user:", "val=", "token:\n", "token=a,", "<token ", "password: ", "token\n", "\"token\","}) {
     std::string text;
     while (text.size() < (1 << 20)) text += part;
     EXPECT_FALSE(redact(std::string_view(text)).empty());
