@@ -542,14 +542,14 @@ BindResult Binder::bind(const CallInContext& context) const {
     return {{},
             Rejection{"captured_in_cuda_graph",
                       "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
-  if (context.is_before_traffic && !options_.includes_suspicious)
-    return {{},
-            Rejection{"before_traffic",
-                      "made while the engine started, before its first request; --include-suspicious takes them"}};
   if (call.status == CallStatus::dummy)
     return {{}, Rejection{"not_traffic", "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
   if (context.plan && context.plan->status == CallStatus::dummy)
     return {{}, Rejection{"not_traffic", "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
+  if (context.is_before_traffic && !options_.includes_suspicious)
+    return {{},
+            Rejection{"before_traffic",
+                      "made while the engine started, before its first request; --include-suspicious takes them"}};
   const auto found = by_function_.find(call.function);
   if (found == by_function_.end())
     return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};

@@ -351,7 +351,6 @@ class Collect {
       options.traffic.headers.emplace_back("Authorization", "Bearer " + key);
     options.engine.headers = options.traffic.headers;
     options.endpoint = arguments_.traffic.endpoint;
-    options.has_text = !arguments_.traffic.uses_random_prompts;
     // Batches that only take the likeliest token call no sampling kernel.
     const bool wants_sampling = std::any_of(run.definitions.begin(), run.definitions.end(),
                                             [](const Definition* d) { return d->op_type == "sampling"; });

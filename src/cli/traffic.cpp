@@ -111,9 +111,8 @@ int run_drive(const DriveArguments& arguments, const CommonArguments& common) {
   if (!health) return report(health.error(), "Start the engine first, or give its --url.");
   const bool is_openai_url = arguments.url != options.url && arguments.url.find("/v1") != std::string::npos;
   auto endpoint = arguments.traffic.endpoint;
-  if (!endpoint && is_openai_url)
-    endpoint = arguments.traffic.uses_random_prompts ? Endpoint::completions : Endpoint::chat;
-  choose_api(options, endpoint, !arguments.traffic.uses_random_prompts);
+  if (!endpoint && is_openai_url) endpoint = (*prompts)->has_text() ? Endpoint::chat : Endpoint::completions;
+  choose_api(options, endpoint, (*prompts)->has_text());
   TrafficControl control;
   ProgressLine progress(common.is_quiet);
   std::atomic<bool> is_done = false;

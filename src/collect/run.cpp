@@ -156,7 +156,7 @@ class CollectRun {
     // Our client counts its own errors; what it returns as one is about the prompts.
     TrafficOptions traffic_options = options_.traffic;
     traffic_options.log = &*log_;
-    if (!options_.traffic_command) choose_api(traffic_options, options_.endpoint, options_.has_text);
+    if (!options_.traffic_command) choose_api(traffic_options, options_.endpoint, prompts_->has_text());
     Result<TrafficReport> traffic = TrafficReport{};
     std::atomic<bool> is_done = false;
     std::jthread sender([&](const std::stop_token& stopped) {

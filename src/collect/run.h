@@ -21,7 +21,6 @@ struct CollectRunOptions {
   EngineOptions engine;
   TrafficOptions traffic;            ///< its model and endpoint are found once the engine is ready
   std::optional<Endpoint> endpoint;  ///< unless this is given
-  bool has_text = true;              ///< the prompts are texts
   SanitizeOptions sanitize;
   std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
   /// Instead of our client: a command that drives the engine at {url}.

@@ -43,6 +43,7 @@ constexpr std::array warnings{
     "captured_in_cuda_graph",
     "call_unfinished",
     "plan_missing",
+    "recording_not_ended",
     "plan_in_doubt",
     "order_in_doubt",
     "scalar_unknown",

@@ -34,6 +34,7 @@ class HubSubmitter final : public Submitter {
   Result<SubmitOutcome> run() override {
     WebOptions web_options;
     web_options.note = options_.note;
+    if (options_.is_dry_run) web_options.tries = 2;
     WebClient web(token_ != nullptr ? &token_->secret : nullptr, options_.endpoint, web_options);
     Hub hub(web, options_.endpoint, options_.repo);
     HubUser user;

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <ctime>
 #include <limits>
 #include <random>
 #include <string_view>
@@ -83,6 +84,24 @@ std::optional<std::int64_t> integer(const Json& value, std::int64_t most) {
   }
   if (!(number >= 0) || number > static_cast<double>(most) || number != std::floor(number)) return std::nullopt;
   return static_cast<std::int64_t>(number);
+}
+
+// A number, also in a text; and a date and time as Azure's traces have it (2023-11-16 18:17:03.9799600), since 1970.
+std::optional<double> seconds_of(const Json& value) {
+  if (value.is_number()) return value.get<double>();
+  if (!value.is_string()) return std::nullopt;
+  const std::string& text = value.get_ref<const std::string&>();
+  double number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() && std::isfinite(number)) return number;
+  std::tm parts{};
+  const char* const rest = ::strptime(text.c_str(), "%Y-%m-%d", &parts);
+  if (rest == nullptr || (*rest != ' ' && *rest != 'T')) return std::nullopt;
+  const char* const fraction = ::strptime(rest + 1, "%H:%M:%S", &parts);
+  if (fraction == nullptr) return std::nullopt;
+  double part = 0;
+  if (*fraction == '.') (void)std::from_chars(fraction, text.data() + text.size(), part);
+  return static_cast<double>(::timegm(&parts)) + part;
 }
 
 // The first of them that has a number of 1 or more.
@@ -315,11 +334,6 @@ class Reader {
       prompt.token_ids.insert(prompt.token_ids.end(), rest.begin(), rest.end());
     }
     prompt.token_ids.resize(size);
-    // Mooncake's are milliseconds, BurstGPT's seconds; dates are not read.
-    const bool is_milliseconds = object.contains("timestamp");
-    const Json* const time = member(object, "timestamp");
-    if (const auto arrival = time == nullptr ? std::nullopt : integer(*time, std::int64_t{1} << 52))
-      prompt.arrival = static_cast<double>(*arrival) / (is_milliseconds ? 1000 : 1);
     result_.prompts.push_back(std::move(prompt));
     return true;
   }
@@ -333,12 +347,22 @@ class Reader {
       if (asked == nullptr || !asked->is_object()) continue;
       if (length == 0) length = first_length(*asked, output_length_names, longest_answer);
       for (const char* name : sampling_names)
-        if (const Json* const value = member(*asked, name); value != nullptr && value->is_number())
-          sampling[name] = *value;
+        if (const Json* const value = member(*asked, name)) {
+          if (value->is_number())
+            sampling[name] = *value;
+          else if (const auto number = seconds_of(*value))  // a number in a text
+            sampling[name] = *number;
+        }
       for (const char* name : never_sent)
         if (const auto value = asked->find(name); value != asked->end() && says_something(*value))
           note(fmt::format("\"{}\"", name));
     }
+    // Mooncake's are milliseconds; BurstGPT's, and those beside texts, seconds.
+    const bool is_milliseconds =
+        object.contains("timestamp") && first_length(object, input_length_names, longest_prompt) > 0;
+    const Json* const time = member(object, "timestamp");
+    if (const auto arrival = time == nullptr ? std::nullopt : seconds_of(*time))
+      result_.prompts.front().arrival = *arrival / (is_milliseconds ? 1000 : 1);
     for (Prompt& prompt : result_.prompts) {
       if (length > 0) prompt.output_tokens = length;
       prompt.sampling = sampling;

@@ -36,10 +36,22 @@ class FilePrompts final : public PromptSource {
     return {};
   }
 
-  // A file without any prompt is found before anything is done with it.
+  bool has_text() const override { return has_text_; }
+
+  // A file without any prompt, and one that is none, is found before anything is done with them.
   Result<void> find_first() {
+    std::optional<Error> first_error;
+    std::erase_if(files_, [&](const std::filesystem::path& file) {
+      const auto opened = RecordReader::open(file);
+      if (opened) return false;
+      if (!first_error) first_error = opened.error();
+      unusable_.push_back(opened.error().message);
+      return true;
+    });
+    if (files_.empty()) return tl::unexpected(*first_error);
     while (waiting_.empty()) {
       CW_TRY(const bool has_more, read_record());
+      if (!waiting_.empty()) has_text_ = !waiting_.front().messages.empty();
       if (has_more) continue;
       constexpr std::string_view expected =
           "expected \"conversations\", \"messages\", \"conversation\" or \"turns\", \"instruction\" (Alpaca), "
@@ -54,6 +66,7 @@ class FilePrompts final : public PromptSource {
 
   std::string warning() const override {
     std::vector<std::string> notes;
+    notes.insert(notes.end(), unusable_.begin(), unusable_.end());
     for (const std::string& name : cut_off_) notes.push_back(name + " is cut off; its whole records are used");
     const auto note = [&notes](std::size_t count, std::string_view one, std::string_view many) {
       if (count > 0) notes.push_back(fmt::format("{} {}", with_separators(count), count == 1 ? one : many));
@@ -76,7 +89,13 @@ class FilePrompts final : public PromptSource {
       if (file_ == files_.size()) return false;
       CW_TRY(reader_, RecordReader::open(files_[file_]));
     }
-    CW_TRY(const auto record, reader_->next());
+    auto read = reader_->next();
+    // Longer than any: the rest of that file is not read.
+    if (!read && read.error().code == "prompts_malformed" && (files_.size() > 1 || records_ > 0)) {
+      if (is_first_pass_) unusable_.push_back(read.error().message + "; the rest of it was not read");
+      read = std::optional<Json>();
+    }
+    CW_TRY(const auto record, std::move(read));
     if (!record) {
       if (is_first_pass_) {
         broken_ += reader_->broken();
@@ -109,12 +128,14 @@ class FilePrompts final : public PromptSource {
     first_without_ = names.empty() ? brief(record) : fmt::format("{}", fmt::join(names, ", "));
   }
 
-  const std::vector<std::filesystem::path> files_;
+  std::vector<std::filesystem::path> files_;
+  std::vector<std::string> unusable_;  ///< files, and why
   const Turns turns_;
   std::size_t file_ = 0;
   std::optional<RecordReader> reader_;  ///< of files_[file_]
   std::deque<Prompt> waiting_;          ///< of the last record
   bool is_first_pass_ = true;           ///< what is counted is counted once
+  bool has_text_ = true;                ///< the first prompt is text
   std::size_t records_ = 0, without_ = 0, broken_ = 0;
   std::vector<std::string> cut_off_;
   std::map<std::string, std::size_t> left_out_;
@@ -134,6 +155,8 @@ class RandomSource final : public PromptSource {
     prompt.output_tokens = log_uniform(random_, options_.output_low, options_.output_high);
     return prompt;
   }
+
+  bool has_text() const override { return false; }
 
   Result<void> rewind() override {
     random_.seed(options_.seed);

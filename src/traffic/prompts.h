@@ -21,6 +21,8 @@ class PromptSource {
   virtual Result<std::optional<Prompt>> next() = 0;
   /// Begins again from the first. Error codes: those of opening.
   virtual Result<void> rewind() = 0;
+  /// Whether its prompts are texts; else token ids.
+  virtual bool has_text() const = 0;
   /// What a user should know about what was read: "2 lines of x.jsonl are no JSON; 17 later turns were not sent".
   virtual std::string warning() const { return {}; }
 };

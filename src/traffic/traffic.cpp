@@ -180,7 +180,9 @@ class Driver {
           fmt::format("{} prompts of token ids were sent as words, which this API takes: their lengths are "
                       "near what was asked for, not it",
                       turned_into_words_));
-    if (untimed_ > 0)
+    if (untimed_ > 0 && follows_arrivals_)
+      notes.push_back(fmt::format("{} prompts do not say when they come, and were sent at once", untimed_));
+    if (untimed_ > 0 && !follows_arrivals_)
       notes.push_back(fmt::format("{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
     if (has_plain_) notes.push_back("this server does not stream: first tokens are told by whole answers");
     if (!is_exhausted_ && !is_stopping() && passes_ == 1 && !options_.schedules.empty()) {
@@ -279,7 +281,7 @@ class Driver {
       if (!options_.output_tokens) length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
-      untimed_ += prompt->arrival.has_value() && !follows_arrivals_;
+      untimed_ += prompt->arrival.has_value() != follows_arrivals_;
       static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
       return Request{
           .wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], body_of(*prompt, length, options_)),
@@ -432,10 +434,14 @@ class Driver {
     } else if (status != 200) {
       kind = fmt::format("http_{}", status);
       detail = exchange.rejected();
-      if (status == 401 || status == 403) detail = "the server wants a key (--api-key, --header): " + detail;
+      if (status == 401 || status == 403)
+        detail = "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes only): " + detail;
+      if (status == 400 && detail.find("ignore_eos") != std::string::npos)
+        detail = "the server does not know ignore_eos (--no-ignore-eos): " + detail;
       if (status == 404) detail = "the server has no such route or model (--endpoint): " + detail;
     } else {
       transfer.events.finish();
+      if (events.is_plain()) transfer.first = transfer.last = Clock::now();
       has_plain_ = has_plain_ || events.is_plain();
       totals = events.totals();
       kind = events.is_garbage() || events.events() == 0 ? "garbage"
@@ -569,12 +575,21 @@ std::string without_api_path(std::string url) {
 }
 
 struct PendingGet::State {
-  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most, const HttpHeaders& given)
-      : url(address), largest(most), handle(::curl_easy_init(), ::curl_easy_cleanup), multi(::curl_multi_init()) {
+  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most, const HttpHeaders& given,
+        std::string posted)
+      : url(address),
+        body(std::move(posted)),
+        largest(most),
+        handle(::curl_easy_init(), ::curl_easy_cleanup),
+        multi(::curl_multi_init()) {
     for (const auto& [name, value] : given) {
       // libcurl's own form of a header without a value.
       const std::string line = value.empty() ? name + ";" : fmt::format("{}: {}", name, value);
       list.reset(::curl_slist_append(list.release(), line.c_str()));
+    }
+    if (!body.empty()) {
+      list.reset(::curl_slist_append(list.release(), "Content-Type: application/json"));
+      ::curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDS, body.c_str());
     }
     ::curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, list.get());
     ::curl_easy_setopt(handle.get(), CURLOPT_URL, url.c_str());
@@ -623,7 +638,7 @@ struct PendingGet::State {
 
   static constexpr std::size_t largest_headers = 256 << 10;
   std::unique_ptr<curl_slist, void (*)(curl_slist*)> list{nullptr, ::curl_slist_free_all};
-  std::string url;
+  std::string url, body;
   std::size_t largest, headers = 0;
   HttpAnswer answer;
   bool is_too_large = false;
@@ -632,8 +647,8 @@ struct PendingGet::State {
 };
 
 PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
-                       const HttpHeaders& headers)
-    : state_(std::make_unique<State>(url, limit, largest, headers)) {}
+                       const HttpHeaders& headers, std::string posted)
+    : state_(std::make_unique<State>(url, limit, largest, headers, std::move(posted))) {}
 PendingGet::PendingGet(PendingGet&&) noexcept = default;
 PendingGet& PendingGet::operator=(PendingGet&&) noexcept = default;
 PendingGet::~PendingGet() = default;
@@ -650,14 +665,22 @@ void PendingGet::wait(std::chrono::milliseconds limit) {
   ::curl_multi_poll(state_->multi, nullptr, 0, static_cast<int>(limit.count()), nullptr);
 }
 
-Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
-                            const HttpHeaders& headers) {
-  PendingGet request(url, limit, largest, headers);
+namespace {
+
+Result<HttpAnswer> finished(PendingGet& request) {
   for (;;) {
     if (auto answer = request.poll()) return std::move(*answer);
     if (stop_signal() != 0) return fail("interrupted", "interrupted");
     request.wait(std::chrono::milliseconds(100));
   }
+}
+
+}  // namespace
+
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
+                            const HttpHeaders& headers) {
+  PendingGet request(url, limit, largest, headers);
+  return finished(request);
 }
 
 void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has_text) {
@@ -670,7 +693,13 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
     options.endpoint = *given;
   } else {
     const auto answer = ask("/generate");
-    const bool has_generate = !answer || answer->status != 404;
+    bool has_generate = !answer || answer->status != 404;
+    // Who answers a GET there answers anything: only a request tells.
+    if (answer && answer->status == 200) {
+      PendingGet request(options.url + "/generate", limit, largest_information, options.headers, "{}");
+      const auto posted = finished(request);
+      has_generate = !posted || posted->status != 404;
+    }
     options.endpoint = has_generate ? Endpoint::generate : has_text ? Endpoint::chat : Endpoint::completions;
   }
   if (options.endpoint == Endpoint::generate) return;

@@ -110,8 +110,9 @@ Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds li
 /// A GET that is asked how it goes, for who has other things to do meanwhile.
 class PendingGet {
  public:
+  /// With `posted`, a POST of that JSON.
   PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest = largest_health,
-             const HttpHeaders& headers = {});
+             const HttpHeaders& headers = {}, std::string posted = {});
   PendingGet(PendingGet&&) noexcept;
   PendingGet& operator=(PendingGet&&) noexcept;
   ~PendingGet();

@@ -42,7 +42,8 @@ class RecorderTest(DatasetTest):
     # ------------------------------------------------------------------------------------------------ what it sees
 
     def test_workers_that_are_killed_at_once(self):
-        """A pool that is terminated as soon as its work is done: what its workers called is on the disk by then."""
+        """A pool that is terminated as soon as its work is done: what its workers called first is on the disk by then, and that more may be missing is
+        said."""
         script = self.folder / "pool.py"
         script.write_text("""
 import multiprocessing, sys

@@ -22,7 +22,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 class Server:
     """Notes every request. `routes`: of those that it has; `streams`: or it answers by one object; `key`: that it wants."""
 
-    def __init__(self, routes=("/health", "/generate", "/v1/completions", "/v1/chat/completions", "/v1/models"), streams=True, key=None):
+    def __init__(self, routes=("/health", "/generate", "/v1/completions", "/v1/chat/completions", "/v1/models"), streams=True, key=None, answers_any_get=False):
         server = self
         self.requests = []
 
@@ -45,6 +45,7 @@ class Server:
                 return False
 
             def do_GET(self):
+                if answers_any_get and self.path != "/v1/models": return self.answer(200, b"{}")
                 if self.refuses(): return
                 if self.path == "/generate": return self.answer(405, b"")
                 self.answer(200, json.dumps({"data": [{"id": "the-model"}]}).encode() if self.path == "/v1/models" else b"{}")
@@ -203,6 +204,16 @@ class TrafficTest(unittest.TestCase):
             report, sent = self.drive(server, "--prompts", self.file([{"prompt": "q"}]), "--endpoint", endpoint)
             self.assertEqual((report["completed"], report["output_tokens"]), (1, 2), endpoint)
             self.assertIn("does not stream", report["note"])
+            self.assertLess(0, report["time_to_first_token_s"]["p50"])
+            self.assertLessEqual(report["time_to_first_token_s"]["p50"], report["request_s"]["p50"])
+
+    def test_a_server_whose_routes_only_a_request_tells(self):
+        """Its GET answers 200 whatever the path."""
+        server = self.server(routes=("/health", "/v1/completions", "/v1/chat/completions", "/v1/models"), answers_any_get=True)
+        report, sent = self.drive(server, "--prompts", self.file([{"prompt": "q"}]))
+        self.assertEqual([r["path"] for r in sent], ["/v1/chat/completions"])
+        report, sent = self.drive(server, "--prompts", self.file([{"input_length": 7, "output_length": 2}]))
+        self.assertEqual([(r["path"], len(r["body"]["prompt"])) for r in sent], [("/v1/completions", 7)])
 
     def test_collect_says_what_of_its_schedules_was_sent(self):
         with tarfile.open(DATA / "definitions.tar.gz") as archive:

@@ -234,6 +234,13 @@ TEST_F(PromptsTest, TokensAndLengths) {
   EXPECT_EQ(burst_gpt[1].token_ids.size(), 204u);
   EXPECT_EQ(burst_gpt[1].output_tokens, 48);
   EXPECT_EQ(burst_gpt[1].arrival, 9.0);
+  const auto azure = read(
+      "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5000000,4808,10\n2023-11-16 18:17:05,110,27\n");
+  ASSERT_EQ(azure.size(), 2u);
+  EXPECT_EQ(azure[0].token_ids.size(), 4808u);
+  EXPECT_EQ(*azure[1].arrival - *azure[0].arrival, 1.5);
+  EXPECT_EQ(read(R"({"timestamp":900.5,"input_length":4})").at(0).arrival, 0.9005);
+  EXPECT_EQ(read(R"({"timestamp":900,"prompt":"x"})").at(0).arrival, 900.0);
 }
 
 TEST_F(PromptsTest, SeveralFilesAndAgain) {
@@ -250,6 +257,23 @@ TEST_F(PromptsTest, SeveralFilesAndAgain) {
   }
   EXPECT_EQ(text, "a1 a2 c1 a1 a2 c1 ");
   EXPECT_EQ((*source)->warning(), "1 record holds no prompt") << "counted once";
+}
+
+TEST_F(PromptsTest, AFileThatIsNoneIsNamedAndTheOthersAreRead) {
+  write_text(folder_ / "a.jsonl", "{\"prompt\": \"a\"}\n");
+  write_text(folder_ / "b.jsonl", "hello world\n");
+  write_text(folder_ / "c.jsonl", "");
+  write_text(folder_ / "d.jsonl", "{\"prompt\": \"d\"}\n{\"prompt\": \"" + std::string(9 << 20, 'x') + "\"}\n");
+  write_text(folder_ / "e.jsonl", "{\"prompt\": \"e\"}\n");
+  const auto source = open_prompts(
+      {folder_ / "a.jsonl", folder_ / "b.jsonl", folder_ / "c.jsonl", folder_ / "d.jsonl", folder_ / "e.jsonl"});
+  ASSERT_TRUE(source) << source.error().message;
+  std::string text;
+  for (auto prompt = (*source)->next(); prompt && *prompt; prompt = (*source)->next()) text += (*prompt)->text();
+  EXPECT_EQ(text, "ade");
+  for (const char* said : {"b.jsonl holds neither", "c.jsonl is empty", "the rest of it was not read"})
+    EXPECT_NE((*source)->warning().find(said), std::string::npos) << (*source)->warning();
+  EXPECT_EQ(open_prompts({folder_ / "b.jsonl", folder_ / "c.jsonl"}).error().code, "prompts_malformed");
 }
 
 // A conversation of many turns has every one of them with all before it: what that takes is bounded.

@@ -203,6 +203,7 @@ TEST(Traffic, RetriesAreSentWhenThePromptsHaveRunOut) {
       prompt.token_ids = {1};
       return prompt;
     }
+    bool has_text() const override { return false; }
     Result<void> rewind() override {
       is_given_ = false;
       return {};
