@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "base/console.h"
 #include "base/file.h"
@@ -40,6 +41,7 @@ Result<Json> config_of(const std::string& model, const Recipes& recipes) {
 
 int run_serve(const ServeArguments& arguments, const CommonArguments& common) {
   watch_signals();
+  ::umask(077);  // its dumps are the user's alone
   const auto recipes = load_recipes(arguments.recipes);
   if (!recipes) return report(recipes.error());
   simulated::ServerOptions options = arguments.options;

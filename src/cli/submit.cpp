@@ -52,6 +52,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
         "Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
         "are, with --allow-unverified.",
         trace);
+  if (code == "remote_invalid") return "That file is the other side's: tell its people.";
   if (code == "not_valid") return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
   if (code == "simulated")
     return "They only try the tool out. Collect with a real engine, and leave the others out with --definition-name.";

@@ -3,6 +3,7 @@
 // The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is compared.
 #include <algorithm>
 #include <ctime>
+#include <set>
 
 #include "base/console.h"
 #include "base/file.h"
@@ -150,11 +151,13 @@ class GitSubmitter final : public Submitter {
     // Whoever may push there chooses the names: only those of our own form are looked at.
     CW_TRY(const std::string listed, git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
     std::vector<std::string> names;
+    std::set<std::string> taken;  // also by branches below a name: no ref is a folder and a file
     for (std::size_t at = 0; at < listed.size();) {
       const std::size_t end = std::min(listed.find('\n', at), listed.size());
       const std::string line = listed.substr(at, end - at);
       at = end + 1;
       const std::size_t name = line.find("\trefs/heads/");
+      if (name != std::string::npos) taken.insert(line.substr(name + 12, line.find('/', name + 12) - name - 12));
       if (name != std::string::npos && is_submission_branch(line.substr(name + 12)))
         names.push_back(line.substr(name + 12));
     }
@@ -170,8 +173,7 @@ class GitSubmitter final : public Submitter {
         op_type.begin(), op_type.end(), [](char c) { return !is_plain(c); }, '_');
     const std::string stem = fmt::format("workloads-{}-{}", today(), op_type);
     outcome.branch = stem;
-    for (int i = 2; std::find(names.begin(), names.end(), outcome.branch) != names.end(); ++i)
-      outcome.branch = fmt::format("{}-{}", stem, i);
+    for (int i = 2; taken.contains(outcome.branch); ++i) outcome.branch = fmt::format("{}-{}", stem, i);
     return {};
   }
 

@@ -76,7 +76,18 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   options_->progress("comparing with " + base);
   SubmitOutcome outcome;
   outcome.base = base;
-  CW_TRY(outcome.proposal, cw::propose(dataset_, mirror, fetch, among));
+  auto proposed = cw::propose(dataset_, mirror, fetch, among);
+  if (!proposed) {
+    // Where it is copied to is nobody's business, and validate is of no help there.
+    Error error = proposed.error();
+    for (const std::string& part : {mirror.string() + "/", std::string("; run validate")})
+      for (std::size_t at; (at = error.message.find(part)) != std::string::npos;) {
+        error.message.replace(at, part.size(), part.ends_with('/') ? base + ": " : "");
+        if (error.code == "workloads_invalid") error.code = "remote_invalid";
+      }
+    return tl::unexpected(std::move(error));
+  }
+  outcome.proposal = std::move(*proposed);
   if (outcome.proposal.added == 0) return outcome;
 
   SummaryOptions summarized{.definition_names = {}, .comparison = &outcome.proposal.definitions};

@@ -881,6 +881,12 @@ exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 
         self.assertGreater(len(self.workloads(DECODE)), 0)
         self.assertEqual(glob.glob(os.path.join(dumps, "2*rmsnorm*")), [])
 
+    def test_dumps_that_are_kept_are_the_users_alone(self):
+        self.run_tool(self.command("--keep-dumps", prompts=3))
+        dumps = os.path.join(self.folder, "work", "run1", "dumps")
+        modes = {os.stat(os.path.join(root, name)).st_mode & 0o077 for root, folders, files in os.walk(dumps) for name in folders + files}
+        self.assertEqual(modes, {0})
+
     def test_wrong_usage(self):
         for flags, said in (([BINARY, "collect", "--trace-dir", self.trace], "--definition-name"),
                             ([word.replace("simulated", "nosuch") for word in self.command()], "there are"),

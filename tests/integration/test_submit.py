@@ -479,6 +479,25 @@ class SubmitTest(DatasetTest):
                         "filter.lfs.required=true", "clone", "-q", "-b", branch, remote, folder], check=True, env=env)
         return folder
 
+    def test_names_below_a_branch_and_bad_files_of_a_remote(self):
+        bare = self.bare()
+        remote = f"file://{bare}"
+        today = time.strftime("%Y%m%d", time.gmtime())
+        head = git(bare, "rev-parse", "main").decode().strip()
+        for name in (f"workloads-{today}-mixed", f"workloads-{today}-mixed-2/x", f"workloads-{today}-mixed-3/a/b"):
+            git(bare, "update-ref", f"refs/heads/{name}", head)
+        self.assertEqual(self.submit_json("--remote", remote)["branch"], f"workloads-{today}-mixed-4")
+        # What is wrong there is not the user's.
+        work = self.folder / "seed"
+        (work / "workloads/rmsnorm").mkdir(parents=True)
+        (work / "workloads/rmsnorm/rmsnorm_h4096.jsonl").write_text("junk\n")
+        for command in (["add", "."], ["commit", "-qm", "junk"], ["push", "-q", str(bare), "main"]):
+            subprocess.run(["git", "-C", work, *command], check=True, env=self.environment())
+        said = " ".join(self.submit("--remote", remote, check=1).stderr.split())
+        self.assertRegex(said, r"bare.git at [0-9a-f]{8}: workloads/rmsnorm/rmsnorm_h4096.jsonl, line 1: not a workload")
+        self.assertIn("the other side's", said)
+        self.assertNotIn("collect-workloads-", said)
+
     def test_a_branch_of_a_git_remote(self):
         for attributes in ("*.safetensors filter=lfs diff=lfs merge=lfs -text\n", None):
             with self.subTest(attributes=attributes):
