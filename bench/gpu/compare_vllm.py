@@ -6,6 +6,7 @@
 Every step of the scheduler's that has decodes must be a decode plan of the recording, every one that has prefills a prefill plan, in the
 same order, with the same sequences on the same pages; what was sampled out must be there in number and size. Plans that are recorded as no
 traffic must be none of them. And every workload of the dataset must be one of the steps."""
+import collections
 import hashlib
 import json
 import pathlib
@@ -99,4 +100,13 @@ for file in sorted((trace / "workloads").rglob("*.jsonl")):
         same += json.dumps(rows) in known
     print(f"{file.stem}: {same} of {total} workloads are steps of the scheduler's")
     wrong += same != total
+    # How many entries of the index calls had, over all of them, sampled out or not.
+    section = json.loads((trace / "collection.json").read_text())["captures"][0]["definitions"][file.stem]
+    told = {entries: calls for entries, calls in section["distribution"]["axes"]["num_kv_indices"]["calls"]}
+    steps_of = collections.Counter(sum(-(-r[1] // page) for r in rows) for rows in truth[kind] if rows)
+    layers = section["calls"] // sum(steps_of.values())
+    is_equal = told == {entries: layers * count for entries, count in steps_of.items()}
+    print(f"    its {section['calls']} calls are {layers} of each step; index entries over all calls {'as' if is_equal else 'NOT as'} the scheduler's; "
+          f"workloads stand for {sum(w['stands_for'] for w in section['workloads'])}")
+    wrong += not is_equal
 sys.exit(wrong != 0)
