@@ -121,7 +121,7 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
 Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   const auto checked = [](Token token) -> Result<Token> {
     if (!is_token(token.secret.reveal()))
-      return fail("no_token", "{}: what is there is no access token: it has bytes that no token has", token.origin);
+      return fail("no_token", "what {} holds is none: it has bytes that no access token has", token.origin);
     return token;
   };
   for (const char* name : token_variables) {
