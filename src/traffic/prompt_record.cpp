@@ -1,5 +1,7 @@
 #include "traffic/prompt_record.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>

@@ -246,7 +246,7 @@ class SubmitTest(DatasetTest):
             fields = {"hf_token": "hf_oauth_old", "refresh_token": "r", "expires_at": int(time.time()) + left, **more}
             (home / "stored_tokens").write_text("[other]\nhf_token = hf_other\n\n[oauth]\n" + "".join(f"{k} = {v}\n" for k, v in fields.items()))
         self.hub.tokens["hf_oauth_old"] = ("reader", "read")  # what it was before
-        login(3600)
+        login(3000)
         self.assertEqual(self.submit_json(token=None, env=path)["pull_request"], 1)
         # It cannot be renewed: it is said, and where it has ended that is what is wrong.
         hf.write_text("#!/bin/sh\nexit 1\n")
