@@ -1,7 +1,5 @@
 #include "traffic/prompt_record.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -11,6 +9,8 @@
 #include <limits>
 #include <random>
 #include <string_view>
+
+#include <fmt/format.h>
 
 #include "base/hash.h"
 
