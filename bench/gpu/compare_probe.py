@@ -9,40 +9,21 @@ which it ran them; what was sampled out must be there in number. With the engine
 import hashlib
 import json
 import re
-import struct
 import sys
 
-import cbor2
+from recording import Recording, integers
 
-records = []
-with open(sys.argv[1], "rb") as file:
-    while True:
-        try:
-            records.append(cbor2.loads(cbor2.load(file)[1].value))
-        except cbor2.CBORDecodeError:
-            break
-sites = {r["site"]: r for r in records if r["record"] == "site"}
-forms = {r["form"]: r for r in records if r["record"] == "form"}
-values = {r["hash"]: r["values"] for r in records if r["record"] == "values"}
-
-
-def integers(value):
-    return list(struct.unpack(f"<{len(value) // 4}i", value))
-
-
+recording = Recording(sys.argv[1])
 recorded = []  # (real sequences, state, lengths, SHA-256 of the page table)
-for group in (g for r in records if r["record"] == "calls" for g in r["calls"]):
-    form = forms[group["form"]]
-    if not sites[form["site"]]["function"].endswith("Wrapper.plan") or group.get("dummy") or "sequences" not in group:
+for function, group, _, found in recording.calls():
+    if not function.endswith("Wrapper.plan") or group.get("dummy") or "sequences" not in group:
         continue  # only plans of graphs' batches carry the number of real sequences
-    tensors = [name for name, value in form["arguments"] if isinstance(value, dict) and "dtype" in value]
-    found = {tensors[v["tensor"]]: v for v in group["values"]}
     indptr = found.get("indptr") or found["kv_indptr"]
     indices = found.get("indices") or found["kv_indices"]
     kept = indices["state"] == "kept"
-    table = integers(values[indptr["hash"]]) if kept else []
+    table = integers(recording.values[indptr["hash"]]) if kept else []
     recorded += [(group["sequences"], indices["state"], [b - a for a, b in zip(table, table[1:])],
-                  hashlib.sha256(values[indices["hash"]]).hexdigest() if kept else None)] * group["count"]
+                  hashlib.sha256(recording.values[indices["hash"]]).hexdigest() if kept else None)] * group["count"]
 probed = [json.loads(line) for line in open(sys.argv[2])]
 warm_up = len(probed) - len(recorded)
 probed = probed[warm_up:]  # the plans of the captures come first

@@ -13,23 +13,11 @@ import pathlib
 import struct
 import sys
 
-import cbor2
 from safetensors.numpy import load_file
 
-records = []
-with open(sys.argv[1], "rb") as file:
-    while True:
-        try:
-            records.append(cbor2.loads(cbor2.load(file)[1].value))
-        except cbor2.CBORDecodeError:
-            break
-sites = {r["site"]: r for r in records if r["record"] == "site"}
-forms = {r["form"]: r for r in records if r["record"] == "form"}
-values = {r["hash"]: r["values"] for r in records if r["record"] == "values"}
+from recording import Recording, integers
 
-
-def integers(value):
-    return list(struct.unpack(f"<{len(value) // 4}i", value))
+recording = Recording(sys.argv[1])
 
 
 def rows_of(kind, page, q, kv, indices, last):
@@ -46,20 +34,16 @@ def rows_of(kind, page, q, kv, indices, last):
 plans = {"decode": [], "prefill": []}  # (count, rows or None, number of index entries)
 dummies = {"decode": 0, "prefill": 0}
 pages = set()
-for group in (g for r in records if r["record"] == "calls" for g in r["calls"]):
-    form = forms[group["form"]]
-    function = sites[form["site"]]["function"]
+for function, group, scalars, tensors in recording.calls():
     kind = {"BatchDecodeWithPagedKVCacheWrapper.plan": "decode", "BatchPrefillWithPagedKVCacheWrapper.plan": "prefill"}.get(function)
     if kind is None:
         continue
     if group.get("dummy"):
         dummies[kind] += group["count"]
         continue
-    tensors = [name for name, value in form["arguments"] if isinstance(value, dict) and "dtype" in value]
-    scalars = dict(form["arguments"])
-    found = {tensors[v["tensor"]].replace("paged_kv_", ""): v for v in group["values"]}
+    found = {name.replace("paged_kv_", ""): v for name, v in tensors.items()}
     pages.add(scalars["page_size"])
-    kept = {name: integers(values[v["hash"]]) for name, v in found.items() if v["state"] == "kept"}
+    kept = {name: integers(recording.values[v["hash"]]) for name, v in found.items() if v["state"] == "kept"}
     if {"indptr", "indices", "last_page_len"} <= set(kept) and (kind == "decode" or "qo_indptr" in kept):
         rows = rows_of("plan", scalars["page_size"], kept.get("qo_indptr"), kept["indptr"], kept["indices"], kept["last_page_len"])
     else:
