@@ -127,10 +127,9 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   std::string without;
   auto next_look = std::chrono::milliseconds(100);
   const auto status = run_in_foreground(command, [&] {
-    if (recordings_in(folder) == before) without = without_kit(kit, folder);
-    next_look = without.empty() && recordings_in(folder) == before && next_look < std::chrono::minutes(2)
-                    ? 2 * next_look
-                    : std::chrono::milliseconds(0);
+    if (recordings_in(folder) != before) return std::chrono::milliseconds(0);
+    without = without_kit(kit, folder);
+    next_look = without.empty() && next_look < std::chrono::minutes(2) ? 2 * next_look : std::chrono::milliseconds(0);
     return next_look;
   });
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded

@@ -264,7 +264,7 @@ Result<RecordReader> RecordReader::open(const std::filesystem::path& path) {
   CW_TRY(s.file, open_for_reading(AT_FDCWD, s.path));
   CW_TRY(s.size, file_size(s.file, s.path));
   CW_CHECK(s.refill());
-  if (s.buffer.starts_with("\xef\xbb\xbf")) s.position = 3;
+  if (s.buffer.starts_with(byte_order_mark)) s.position = byte_order_mark.size();
   const std::size_t first = skip_spaces(s.buffer, s.position);
   if (first == s.buffer.size()) return fail("prompts_malformed", "{} is empty", s.path);
   s.position = first;

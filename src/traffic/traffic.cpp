@@ -274,11 +274,12 @@ class Driver {
       }
       const std::size_t number = next_number_++;
       std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
-      if (options_.output_tokens)
+      if (options_.output_tokens) {
         length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
-      else if (length > options_.most_output_tokens)
-        ++cut_;
-      if (!options_.output_tokens) length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
+      } else {
+        cut_ += length > options_.most_output_tokens;
+        length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
+      }
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
       untimed_ += prompt->arrival.has_value() != follows_arrivals_;
