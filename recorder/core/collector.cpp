@@ -260,6 +260,7 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
     return;
   }
   ++site.calls;
+  ++taken_.calls;
   // What was made again under the plan before belongs before this one: readers pair runs with plans by their order.
   if (site.role == Role::plan || site.role == Role::init) take_repeats();
   Group group{.form = form,
@@ -312,6 +313,7 @@ void Collector::take_repeats() {
       Group group = repeated.group;
       group.count = count;
       sites_[group.site].calls += count;
+      taken_.calls += count;
       add(std::move(group));
     }
     if (is_retired) delete repeated.repeats;
@@ -320,6 +322,7 @@ void Collector::take_repeats() {
 }
 
 void Collector::take_replay(const EventHeader& header) {
+  ++taken_.replays;
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
   for (const CapturedCall& call : graph->second) {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "counter.h"
 #include "event.h"
 #include "queue.h"
 #include "staging.h"
@@ -51,6 +52,8 @@ class Collector {
   bool is_window_full() const { return groups_.size() >= options_.most_groups; }
   /// Frames of what was collected since the last time: sites and forms that are new, contents, then the window.
   std::string take_frames();
+  /// What take_frames() and all before it have written of.
+  Made written() const { return {taken_.calls - calls_uncounted_, taken_.replays}; }
   /// Says that nothing is missing up to now, while nothing comes.
   std::string idle_frame();
   /// The last frames of a recording that ends in order.
@@ -146,6 +149,7 @@ class Collector {
   std::string frames_;
   bool has_news_ = false;
   std::uint64_t written_bytes_ = 0;
+  Made taken_;  ///< but for calls that replays stand for
   std::uint64_t values_lost_ = 0, values_sampled_out_ = 0, calls_uncounted_ = 0;
 };
 

@@ -18,7 +18,7 @@ constexpr int first_number = 100;  // of descriptors: above the standard streams
 
 }  // namespace
 
-RecordingFile::RecordingFile(const std::string& path) : path_(path) {
+RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* counts) : path_(path), counts_(counts) {
   const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   // Whoever writes to a standard stream on these threads must not find the recording there.
   if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
@@ -32,6 +32,11 @@ RecordingFile::RecordingFile(const std::string& path) : path_(path) {
     return;
   }
   ::fchmod(file_, 0600);  // whatever the engine's umask is
+  const std::string name = path.substr(path.rfind('/') + 1);
+  if (counts_ != nullptr && name.size() < sizeof counts_->file) {
+    std::memcpy(counts_->file, name.c_str(), name.size() + 1);
+    counts_->state = recording::SlotState::recording;
+  }
   // Closed where it is open: whoever destroys this may have another table, and something else of that number in it.
   thread_ = quiet_thread([this] {
     write_all();
@@ -65,12 +70,12 @@ void RecordingFile::fail(const char* what, int code) {
   changed_.notify_all();
 }
 
-void RecordingFile::append(std::string frames) {
+void RecordingFile::append(std::string frames, const Made& made, bool is_last) {
   if (frames.empty() || has_failed_) return;
   {
     const std::lock_guard lock(mutex_);
     backlog_ += frames.size();
-    waiting_.push_back(std::move(frames));
+    waiting_.push_back({std::move(frames), made, is_last});
   }
   changed_.notify_all();
 }
@@ -82,26 +87,37 @@ bool RecordingFile::drain(unsigned milliseconds) {
 
 void RecordingFile::write_all() {
   for (;;) {
-    std::string frames;
+    Part part;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return is_ending_ || !waiting_.empty(); });
       if (waiting_.empty() || has_failed_) return;
-      frames = std::move(waiting_.front());
+      part = std::move(waiting_.front());
       waiting_.pop_front();
     }
+    const std::string& frames = part.frames;
     for (std::size_t done = 0; done < frames.size();) {
       const ssize_t count = ::write(file_, frames.data() + done, frames.size() - done);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) return fail("cannot write", errno);
       done += static_cast<std::size_t>(count);
     }
+    note(part);
     {
       const std::lock_guard lock(mutex_);
       backlog_ -= std::min<std::size_t>(backlog_, frames.size());
     }
     changed_.notify_all();
   }
+}
+
+// For whoever asks, after a kill, what is missing.
+void RecordingFile::note(const Part& part) {
+  if (counts_ == nullptr) return;
+  counts_->written_bytes.fetch_add(part.frames.size());
+  counts_->written_calls = part.made.calls;
+  counts_->written_replays = part.made.replays;
+  if (part.is_last) counts_->state = recording::SlotState::ended;
 }
 
 }  // namespace cw::recorder

@@ -9,14 +9,17 @@
 #include <string>
 #include <thread>
 
+#include "counter.h"
+
 namespace cw::recorder {
 
 class RecordingFile {
  public:
   /// Makes `path`, which must not exist, readable by its owner only, and starts the thread. Not open afterwards when
   /// that failed: error() says why. Called on a thread that has left the engine's table of descriptors (descriptors.h),
-  /// which the writer's thread then has too: nobody else can close the file or be given its number.
-  explicit RecordingFile(const std::string& path);
+  /// which the writer's thread then has too: nobody else can close the file or be given its number. What is written
+  /// is noted in `counts`, which may be null.
+  RecordingFile(const std::string& path, recording::CountsSlot* counts);
   RecordingFile(const RecordingFile&) = delete;
   RecordingFile& operator=(const RecordingFile&) = delete;
   ~RecordingFile();
@@ -27,25 +30,33 @@ class RecordingFile {
   /// What went wrong, for the log; empty when nothing has.
   std::string error() const;
 
-  /// Takes frames to be written in this order. Never waits.
-  void append(std::string frames);
+  /// Takes frames to be written in this order; with them, `made` is in the file. `is_last`: it has ended in order.
+  /// Never waits.
+  void append(std::string frames, const Made& made, bool is_last);
   /// Bytes that wait to be written.
   std::size_t backlog() const { return backlog_; }
   /// Waits until all is written, but no longer than this many milliseconds. False when it was not.
   bool drain(unsigned milliseconds);
 
  private:
+  struct Part {
+    std::string frames;
+    Made made;
+    bool is_last = false;
+  };
   void write_all();
+  void note(const Part& part);
   void fail(const char* what, int code);
 
   std::string path_;
+  recording::CountsSlot* counts_;
   int file_ = -1;
   bool is_taken_ = false;
   std::atomic<bool> has_failed_{false};
   std::atomic<std::size_t> backlog_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::string> waiting_;  ///< the rest is guarded by mutex_
+  std::deque<Part> waiting_;  ///< the rest is guarded by mutex_
   std::string error_;
   bool is_ending_ = false;
   std::thread thread_;

@@ -107,9 +107,9 @@ void Recorder::push(EventHeader header, const Json& body) {
   std::vector<std::uint8_t> cbor;
   if (!body.is_null()) cbor = Json::to_cbor(body);
   header.size = static_cast<std::uint32_t>(cbor.size());
-  std::vector<std::byte> event(sizeof header + cbor.size());
-  std::memcpy(event.data(), &header, sizeof header);
-  if (!cbor.empty()) std::memcpy(event.data() + sizeof header, cbor.data(), cbor.size());
+  const auto head = std::as_bytes(std::span(&header, 1)), rest = std::as_bytes(std::span(cbor));
+  std::vector<std::byte> event(head.begin(), head.end());
+  event.insert(event.end(), rest.begin(), rest.end());
   push(event, header.kind == EventKind::raised ? Queue::Limit::holds : Queue::Limit::ignored);
 }
 
@@ -233,6 +233,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     const std::uint64_t key = key_of(call);
     if (known = find_known(key); known != nullptr) {
       known->repeats->count.fetch_add(1, std::memory_order_release);
+      count_call();
       return known->repeats->sequence;
     }
     known = &new_known(key);
@@ -270,8 +271,16 @@ std::uint64_t Recorder::send(CallBuilder& call) {
       known->key = 0;
     }
   }
+  if (header.graph == 0) count_call();
   if (!std::exchange(has_waited_, true)) wait_for_first_write();
   return header.sequence;
+}
+
+// Handed over before it is counted: what is written is never more than was made.
+void Recorder::count_call() {
+  ++made_.calls;
+  if (auto* const counts = counts_.load(std::memory_order_acquire))
+    counts->calls.store(made_.calls, std::memory_order_relaxed);
 }
 
 // Whoever is killed after this has a recording, which says that it did not end in order.
@@ -297,6 +306,9 @@ void Recorder::end_capture() {
 
 void Recorder::replay(std::uint64_t graph, std::uint8_t flags) {
   push({.kind = EventKind::replay, .flags = flags, .graph = graph}, nullptr);
+  ++made_.replays;
+  if (auto* const counts = counts_.load(std::memory_order_acquire))
+    counts->replays.store(made_.replays, std::memory_order_relaxed);
 }
 
 void Recorder::set_batch(std::uint64_t sequences) {
@@ -306,9 +318,10 @@ void Recorder::set_batch(std::uint64_t sequences) {
 void Recorder::fail(std::string why) {
   failure_ = std::move(why);
   has_failed_ = true;
+  if (auto* const counts = counts_.load()) counts->state = recording::SlotState::ended;
 }
 
-void Recorder::flush(std::string frames) {
+void Recorder::flush(std::string frames, bool is_last) {
   if (frames.empty()) return;
   if (!file_) {
     // Not before there is anything to say: most processes of an engine never call a kernel.
@@ -316,13 +329,13 @@ void Recorder::flush(std::string frames) {
     for (int number = 0; number < 1000; ++number) {
       const std::string suffix = number == 0 ? "" : "-" + std::to_string(number);
       const std::string path = options_.folder + "/" + options_.name + suffix + ".cbor";
-      file_ = std::make_unique<RecordingFile>(path);
+      file_ = std::make_unique<RecordingFile>(path, counts_);
       if (!file_->is_taken()) break;
     }
     if (file_->is_taken()) return fail("every name for the recording is taken in " + options_.folder);
     frames.insert(0, header_);
   }
-  file_->append(std::move(frames));
+  file_->append(std::move(frames), collector_.written(), is_last);
   if (!file_->is_open()) fail(file_->error());
 }
 
@@ -338,6 +351,7 @@ void Recorder::run() {
   if (!leave_shared_descriptors(0)) return fail("this system gives a thread no file descriptors of its own");
   try {
     describe_process();
+    counts_ = claim_counts(options_.counts);
     // Workers of a pool may be killed at once after their only call: what comes first is written soon.
     std::chrono::milliseconds current_window = first_window;
     auto next_flush = Clock::now();
@@ -379,7 +393,7 @@ void Recorder::run() {
       }
       std::this_thread::sleep_for(pause);
     }
-    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_));
+    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_), true);
   } catch (const std::exception& error) {
     fail(std::string("internal: ") + error.what());
   }

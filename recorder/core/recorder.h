@@ -11,6 +11,7 @@
 
 #include "arguments.h"
 #include "collector.h"
+#include "counter.h"
 #include "device.h"
 #include "event.h"
 #include "file.h"
@@ -22,6 +23,7 @@ namespace cw::recorder {
 struct RecorderOptions {
   std::string folder;
   std::string name;              ///< of the file, without ".cbor"; a number is added while it is taken
+  std::string counts;            ///< the path of the memory to count in (counter.h); may be empty
   Json header = Json::object();  ///< what the first record says besides what is known here
   CollectorOptions collector;
   std::size_t staging_bytes = 64u << 20;
@@ -126,7 +128,8 @@ class Recorder {
   void push(EventHeader header, const Json& body);
   void run();
   void describe_process();
-  void flush(std::string frames);
+  void count_call();
+  void flush(std::string frames, bool is_last = false);
   void wait_for_first_write() const;
   void fail(std::string why);
 
@@ -139,6 +142,8 @@ class Recorder {
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
+  Made made_;  ///< the engine's side
+  std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
   unsigned next_way_ = 0;
   std::vector<bool> is_plan_;  ///< by site

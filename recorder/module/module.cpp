@@ -336,6 +336,7 @@ PyObject* configure(PyObject*, PyObject* arguments) {
       module.error_stream = {json["stderr"].at(0).get<std::uint64_t>(), json["stderr"].at(1).get<std::uint64_t>()};
     module.options.folder = folder;
     module.options.collector.budget = json.at("budget").get<std::uint64_t>();
+    module.options.counts = json.value("counts", "");
     module.keeps_values = json.value("keeps_values", false);
     module.options.header = json.value("header", Json::object());
   } catch (const std::exception& error) {

@@ -155,6 +155,7 @@ def _load():
             sys.path.remove(_here)
         native.configure(os.fsencode(_folder), json.dumps({
             "budget": int(os.environ.get("COLLECT_WORKLOADS_RECORD_BUDGET", 1_000_000_000)),
+            "counts": os.environ.get("COLLECT_WORKLOADS_RECORD_COUNTS", ""),
             "keeps_values": os.environ.get("COLLECT_WORKLOADS_RECORD_VALUES") == "1",
             "header": {"python": sys.version.split()[0]},
             **({"stderr": _stderr} if _stderr else {}),

@@ -17,6 +17,7 @@
 #include "dataset/publication.h"
 #include "pipeline/collection.h"
 #include "record/kit.h"
+#include "record/lost.h"
 
 namespace cw::cli {
 namespace {
@@ -371,6 +372,10 @@ class Collect {
     options.prompts = [this] { return open_prompts(); };
     if (arguments_.uses_bench_serving) options.traffic_command = bench_serving(run, port);
     options.sanitize.provenance = provenance(run, options);  // of all that is set above
+    for (auto& variable : counts_.environment()) options.engine.command.environment.push_back(std::move(variable));
+    options.engine_ended = [this, &options] {
+      if (const std::string lost = describe_lost(counts_.settle(options.dumps)); !lost.empty()) console_.note(lost);
+    };
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
     console_.command(printable({options.engine.command.arguments}));
@@ -511,6 +516,7 @@ class Collect {
   LaunchCommand launch_;  ///< empty words: none is given
   std::filesystem::path ledger_, work_;
   FileDescriptor lock_;  ///< on work_, as long as we run
+  CallCounts counts_;    ///< lent to the engines' processes
 };
 
 // A word that a secret was taken out of is of no use, unless its option is given again.

@@ -8,6 +8,7 @@
 #include "collect/run.h"
 #include "dataset/merge.h"
 #include "engine/plan.h"
+#include "record/lost.h"
 #include "simulated/server.h"
 #include "submit/submit.h"
 #include "verify/verify.h"
@@ -188,6 +189,9 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
                                                                             const std::filesystem::path& folder);
+
+/// What killed processes called last and nobody recorded, as a line for people; empty when that is nothing.
+std::string describe_lost(const LostCalls& lost);
 
 /// How much longer each call takes to deal with, so that tests meet a watcher that is behind.
 std::chrono::steady_clock::duration slowness_for_tests();

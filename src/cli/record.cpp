@@ -14,6 +14,7 @@
 #include "cli/collect_environment.h"
 #include "cli/commands.h"
 #include "record/kit.h"
+#include "record/lost.h"
 
 namespace cw::cli {
 namespace {
@@ -86,6 +87,18 @@ std::string describe_recordings(const fs::path& folder, const std::set<std::stri
 
 }  // namespace
 
+std::string describe_lost(const LostCalls& lost) {
+  if (lost.processes == 0) return {};
+  const auto counted = [](std::uint64_t count, std::string_view one, std::string_view more) {
+    return fmt::format("{} {}", with_separators(count), count == 1 ? one : more);
+  };
+  std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
+  if (lost.replays > 0)
+    what += (what.empty() ? "" : " and ") + counted(lost.replays, "replay of a graph", "replays of graphs");
+  return fmt::format("{} made last by {} killed are missing; the rest is recorded", what,
+                     counted(lost.processes, "process that was", "processes that were"));
+}
+
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
                                                                             const BindingSet& bindings,
                                                                             const fs::path& folder) {
@@ -116,6 +129,8 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
     return report(made.error(), "Give another folder with -o.");
   const std::set<std::string> before = recordings_in(folder);
   Command command{arguments.command, std::move(*variables)};
+  CallCounts counts;
+  for (auto& variable : counts.environment()) command.environment.push_back(std::move(variable));
   const auto assigned = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
   std::string kit;                                            // the first of the folders that Python looks into
   for (const auto& [name, value] : command.environment)
@@ -132,9 +147,14 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
     next_look = without.empty() && next_look < std::chrono::minutes(2) ? 2 * next_look : std::chrono::milliseconds(0);
     return next_look;
   });
+  const LostCalls lost = counts.settle(folder);
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) print(stderr, describe_recordings(folder, before, arguments.only, *status, without));
+  if (!common.is_quiet) {
+    print(stderr, describe_recordings(folder, before, arguments.only, *status, without));
+    if (const std::string text = describe_lost(lost); !text.empty())
+      print(stderr, wrap("collect-workloads: " + text, 80, ""));
+  }
   end_like(*status);
 }
 

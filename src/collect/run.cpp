@@ -115,6 +115,7 @@ class CollectRun {
   Result<void> collect() {
     auto result = serve();
     if (engine_) engine_->stop();
+    options_.engine_ended();
     for (const char* name : {"engine.log", "client.log"})
       (void)redact_file(options_.engine.log.parent_path() / name);  // engines print their arguments
     return result;

@@ -157,12 +157,13 @@ const Definition* Dataset::find(std::string_view name) const {
 std::string Dataset::place_of(const fs::path& path) const {
   const Definition* const definition = find(path.stem().string());
   return definition == nullptr ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
-                               : fmt::format("belongs in {}; move it there", workloads_path(*definition).string());
+                               : fmt::format("belongs in {}; move its lines there",
+                                             workloads_file(root, *definition).string());
 }
 
 Result<void> Dataset::check_places() const {
   std::set<fs::path> known;
-  for (const Definition& definition : definitions) known.insert(workloads_path(definition));
+  for (const Definition& definition : definitions) known.insert(workloads_file(root, definition));
   std::error_code error;
   for (fs::recursive_directory_iterator it(root / "workloads", error), end; !error && it != end; it.increment(error)) {
     const fs::path path = it->path().lexically_relative(root);
@@ -203,6 +204,19 @@ Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset
 
 fs::path Dataset::workloads_path(const Definition& definition) {
   return fs::path("workloads") / definition.op_type / (definition.name + ".jsonl");
+}
+
+fs::path Dataset::workloads_file(const fs::path& root, const Definition& definition) {
+  return workloads_file(root, workloads_path(definition));
+}
+
+fs::path Dataset::workloads_file(const fs::path& root, const fs::path& usual) {
+  const auto is_there = [&root](const fs::path& path) {
+    std::error_code error;
+    return fs::exists(fs::symlink_status(root / path, error));
+  };
+  const fs::path flat = fs::path("workloads") / usual.filename();
+  return !is_there(usual) && is_there(flat) ? flat : usual;
 }
 
 bool is_lfs_pointer(const fs::path& path) {
@@ -273,7 +287,7 @@ Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_
 
 Result<void> each_stored_workload(const fs::path& root, const Definition& definition,
                                   const std::function<void(StoredWorkload)>& visit) {
-  const fs::path path = root / Dataset::workloads_path(definition);
+  const fs::path path = root / Dataset::workloads_file(root, definition);
   auto lines = LineReader::open(path);
   if (!lines && lines.error().code == "not_found") return {};
   if (!lines) return tl::unexpected(lines.error());

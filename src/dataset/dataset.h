@@ -3,6 +3,9 @@
 //   definitions/{op_type}/{name}.json      what kernels compute
 //   workloads/{op_type}/{name}.jsonl       one workload a line
 //   blob/workloads/{op_type}/{name}/…      their tensors, as safetensors
+//
+// Small ones, as flashinfer-bench's examples have them, are often flat: without the folders {op_type}. They are read,
+// and written to, as they are; what is made from them (merge, submit) has the folders.
 #pragma once
 
 #include <filesystem>
@@ -40,8 +43,12 @@ struct Dataset {
   /// Whether all workloads lie where they are looked for, so that none passes out of sight. Error codes: "misplaced",
   /// "folder_linked".
   Result<void> check_places() const;
-  /// Relative to the root.
+  /// Where a definition's workloads belong, relative to the root: workloads/OP_TYPE/NAME.jsonl.
   static std::filesystem::path workloads_path(const Definition& definition);
+  /// Where they lie in the dataset at `root`, relative to it: workloads/NAME.jsonl when only that is there, as in a
+  /// flat dataset, and where they belong otherwise.
+  static std::filesystem::path workloads_file(const std::filesystem::path& root, const Definition& definition);
+  static std::filesystem::path workloads_file(const std::filesystem::path& root, const std::filesystem::path& usual);
 };
 
 /// Definitions with these names or op types; all when both are empty. Error "definition_unknown", with

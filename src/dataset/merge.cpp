@@ -291,7 +291,7 @@ class Merger {
 
   Result<void> read_lines(std::size_t input, const Definition& definition, ExternalSort& by_content,
                           MergedDefinition& counts) {
-    const fs::path path = inputs_[input] / Dataset::workloads_path(definition);
+    const fs::path path = inputs_[input] / Dataset::workloads_file(inputs_[input], definition);
     auto lines = LineReader::open(path);
     if (!lines && lines.error().code == "not_found") return {};
     if (!lines) return tl::unexpected(lines.error());
@@ -453,7 +453,7 @@ class Merger {
     const LinePlace place = take_place(record);
     if (!output) return {};
     const fs::path& root = inputs_[place.input];
-    const fs::path path = root / Dataset::workloads_path(*datasets_[place.input].find(definition.name));
+    const fs::path path = root / Dataset::workloads_file(root, *datasets_[place.input].find(definition.name));
     std::string line(place.size, '\0');
     if (line_file_name_ != path) {
       CW_TRY(line_file_, open_for_reading(AT_FDCWD, path.string()));

@@ -73,7 +73,7 @@ Result<void> Publication::recover() {
   const std::set<std::string> blobs = unfinished_blobs(root_);
   std::map<fs::path, std::string> lines;
   for (const std::string& blob : blobs) {
-    const fs::path path = lines_of_blob(blob);
+    const fs::path path = Dataset::workloads_file(root_, lines_of_blob(blob));
     if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path()))
       continue;
     if (!lines.contains(path)) {
@@ -113,7 +113,7 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   std::set<fs::path> folders;
   for (const NewWorkload& workload : addition.workloads)
     if (!workload.blob.empty()) folders.insert((root_ / workload.blob).parent_path());
-  const fs::path path = root_ / Dataset::workloads_path(*addition.definition);
+  const fs::path path = root_ / Dataset::workloads_file(root_, *addition.definition);
   folders.insert(path.parent_path());
   for (const fs::path& folder : folders) {
     if (!is_inside(root_, folder))

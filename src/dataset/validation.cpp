@@ -94,8 +94,8 @@ class LineCheck {
     const Definition* definition = dataset_.find(name);
     if (definition == nullptr)
       return error("definition_unknown", fmt::format("no usable definition is called {}", name));
-    if (path != Dataset::workloads_path(*definition))
-      error("workload_misplaced", fmt::format("belongs to {}", Dataset::workloads_path(*definition).string()));
+    if (const fs::path own = Dataset::workloads_file(dataset_.root, *definition); path != own)
+      error("workload_misplaced", fmt::format("belongs to {}", own.string()));
     workload(*definition, json.at("workload"));
   }
 
@@ -318,7 +318,7 @@ class Validator {
     for (const auto& [name, path] : dataset_.definition_paths) {
       const Definition& definition = *dataset_.find(name);
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
-      if (path != expected)
+      if (path != expected && path != fs::path("definitions") / expected.filename())  // flat
         add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
       for (const auto* specs : {&definition.inputs, &definition.outputs})
         for (const TensorSpec& spec : *specs)
@@ -375,7 +375,7 @@ class Validator {
   void folders() {
     std::set<fs::path> expected{"workloads", "blob", "blob/workloads"};
     for (const Definition& definition : dataset_.definitions) {
-      const fs::path path = Dataset::workloads_path(definition);
+      const fs::path path = Dataset::workloads_file(root_, definition);
       expected.insert(path.parent_path());
       workloads_paths_.insert(path);
     }

@@ -59,7 +59,7 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
   CW_TRY(const std::string text,
          read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(), largest_file));
   std::vector<std::string> hashes;
-  auto lines = LineReader::open(dataset.root / Dataset::workloads_path(definition));
+  auto lines = LineReader::open(dataset.root / Dataset::workloads_file(dataset.root, definition));
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
   while (lines) {
     CW_TRY(const auto line, lines->next());

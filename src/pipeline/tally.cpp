@@ -60,6 +60,8 @@ constexpr std::array warnings{
     "before_traffic",
     "calls_missing",
     "events_lost",
+    "calls_lost",
+    "replays_lost",
     "calls_over_budget",
     "values_lost",
     "values_in_graph",

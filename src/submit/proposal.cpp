@@ -37,7 +37,7 @@ struct NewLines {
 Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& compared) {
   NewLines result;
   std::set<std::string> wanted(compared.added.begin(), compared.added.end());
-  const fs::path path = dataset.root / Dataset::workloads_path(*dataset.find(compared.name));
+  const fs::path path = dataset.root / Dataset::workloads_file(dataset.root, *dataset.find(compared.name));
   CW_TRY(LineReader lines, LineReader::open(path));
   for (;;) {
     CW_TRY(const auto line, lines.next());
@@ -105,10 +105,9 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
   std::vector<std::string> paths;
   std::error_code error;
   for (const Definition& definition : dataset.definitions) {
-    const fs::path workloads = Dataset::workloads_path(definition);
-    if (!fs::exists(dataset.root / workloads, error)) continue;
+    if (!fs::exists(dataset.root / Dataset::workloads_file(dataset.root, definition), error)) continue;
     paths.push_back(definition_file(definition));
-    paths.push_back(workloads.string());
+    paths.push_back(Dataset::workloads_path(definition).string());
   }
   return paths;
 }

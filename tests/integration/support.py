@@ -25,7 +25,7 @@ def keep_for_judge(*traces):
     """Puts what a test made aside for judge.py, where validate calls it valid."""
     if "CW_JUDGED" not in os.environ: return
     for trace in map(pathlib.Path, traces):
-        lines = sum(file.read_bytes().count(b"\n") for file in trace.glob("workloads/*/*.jsonl") if file.is_file())
+        lines = sum(file.read_bytes().count(b"\n") for file in trace.glob("workloads/**/*.jsonl") if file.is_file())
         if not 0 < lines <= 500: continue
         try:
             if run("validate", "--trace-dir", trace, timeout=60).returncode == 0:

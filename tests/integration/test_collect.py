@@ -464,7 +464,7 @@ class CollectTest(unittest.TestCase):
         with open(prompts, "w") as file:
             file.write('{"nothing": 1}\n' * 3)
         result = self.run_tool(self.command("--prompts", prompts), status=1)
-        self.assertIn("3 records of", result.stderr)
+        self.assertIn("none of its 3 records is a prompt", result.stderr)
 
     def test_output_lengths_from_a_range(self):
         self.run_tool(self.command("--output-tokens", "2-5", prompts=60))

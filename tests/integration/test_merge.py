@@ -138,6 +138,38 @@ class MergeTest(DatasetTest):
         self.assertEqual(said["left_behind"], {str(self.parts[0]): ["solutions", "tests", "traces"]})
         self.assertIn("solutions, tests, traces", run("report", "--trace-dir", self.parts[0], "--out", self.folder / "r.html", check=0).stderr)
 
+    def test_flat_datasets_are_datasets(self):
+        """Without the folders of op types, as flashinfer-bench's examples lie: every command reads the same in it."""
+        a, b, _ = self.parts
+        flat = self.folder / "flat"
+        shutil.copytree(a, flat)
+        for folder in ("definitions", "workloads"):
+            for path in list((flat / folder).rglob("*.json*")): path.rename(flat / folder / path.name)
+            for path in list((flat / folder).iterdir()): path.is_dir() and path.rmdir()
+        self.traces.append(flat)
+        said = {trace: [run(*command, check=0).stdout.replace(str(trace), "") for command in
+                        (("validate", "--trace-dir", trace), ("report", "--trace-dir", trace, "--json"),
+                         ("submit", "--trace-dir", trace, "--remote", self.git_remote(), "--dry-run", "--json"))] for trace in (a, flat)}
+        self.assertEqual(said[flat], said[a])
+        self.assertEqual(tree(self.merge(flat, b, out="of_flat")), tree(self.merge(a, b, out="of_usual")))
+
+        # What is new is appended where the rest lies, and what was there is known.
+        for trace in (a, flat):
+            for again in range(2): self.sanitize(self.folder / "cpu-small", "--select", "all", trace=trace)
+        self.assertEqual(workloads(flat), workloads(a))
+        self.assertEqual(len([p for p in (flat / "workloads").rglob(f"{DECODE}.jsonl")]), 1)
+        run("validate", "--trace-dir", flat, check=0)
+
+    def git_remote(self):
+        remote = self.folder / "remote.git"
+        if not remote.exists():
+            subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
+            work = self.folder / "work"
+            subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
+            for command in (["commit", "-q", "--allow-empty", "-m", "begin"], ["push", "-q", remote, "main"]):
+                subprocess.run(["git", "-C", work, "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
+        return f"file://{remote}"
+
     def test_a_dry_run_writes_nothing(self):
         before = tree(self.folder)
         result = run("merge", *self.parts, "--out", self.folder / "out", "--dry-run", "--json", check=0)

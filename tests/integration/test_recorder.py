@@ -42,8 +42,7 @@ class RecorderTest(DatasetTest):
     # ------------------------------------------------------------------------------------------------ what it sees
 
     def test_workers_that_are_killed_at_once(self):
-        """A pool that is terminated as soon as its work is done: what its workers called first is on the disk by then, and that more may be missing is
-        said."""
+        """A pool that is terminated as soon as its work is done: what its workers called first is on the disk by then, and what is missing is counted."""
         script = self.folder / "pool.py"
         script.write_text("""
 import multiprocessing, sys
@@ -61,7 +60,9 @@ if __name__ == "__main__":
             inspected = json.loads(run("inspect", recording, "--json", check=0).stdout)
             self.assertGreaterEqual(inspected["processes"], 1)
             self.assertGreaterEqual(inspected["calls"], 1)
-            if inspected["calls"] < 8: self.assertIn("recording_not_ended", json.dumps(inspected))
+            defects = {d["reason"]: d["count"] for d in inspected["defects"]}
+            self.assertEqual(inspected["calls"] + defects.get("calls_lost", 0), 8, inspected)
+            self.assertNotIn("recording_not_ended", defects)
 
     def test_a_script_that_sets_pythonpath_anew(self):
         script = self.folder / "launch.sh"
@@ -222,13 +223,22 @@ if __name__ == "__main__":
         self.assertEqual({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], 2)
 
     def test_a_process_that_is_killed(self):
-        """As SGLang ends its workers: that is no defect where nothing is missing; and a file counts once."""
-        for idle, defects in ((1.5, []), (0, [1])):
+        """As SGLang ends its workers: that is no defect where nothing is missing, and else says how much is; a file counts once."""
+        for idle in (1.5, 0):
             self.recording = self.folder / f"killed{idle}"
-            self.record("killed", idle, check=-signal.SIGKILL)
-            shown = self.sanitize(self.recording, trace=self.new_trace(f"trace{idle}"), check=None) if self.files() else {"defects": [{"name": "recording_not_ended", "count": 1}]}
-            self.assertEqual([d["count"] for d in shown["defects"] if d["name"] == "recording_not_ended"], defects)
-            if idle: self.assertEqual(shown["definitions"][DECODE]["calls"], 50)
+            said = " ".join(self.record("killed", idle, check=-signal.SIGKILL).stderr.split())
+            shown = self.inspect()
+            calls = sum(function["calls"] for function in shown["functions"].values())
+            lost = {d["reason"]: d["count"] for d in shown["defects"]}.get("calls_lost", 0)
+            self.assertEqual(calls + lost, 151, shown)
+            self.assertEqual("made last by 1 process that was killed are missing" in said, lost > 0, said)
+            if idle: self.assertEqual((lost, shown["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"]), (0, 50))
+
+    def test_a_process_that_is_killed_and_nobody_waits_for(self):
+        """Where nothing is lent that counts, it is said that something may be missing."""
+        run("record", "-o", self.recording, "--", "env", "-u", "COLLECT_WORKLOADS_RECORD_COUNTS", sys.executable, SCENARIO, "killed", 0,
+            check=-signal.SIGKILL, env=self.environment)
+        self.assertEqual([d["count"] for d in self.inspect()["defects"] if d["reason"] == "recording_not_ended"], [1])
 
     def test_a_function_of_no_module(self):
         result = self.record("of_no_module")

@@ -47,6 +47,20 @@ TEST_F(PublicationTest, BlobsWithLinesSurviveAJournal) {
   EXPECT_EQ(tree(trace()), whole);
 }
 
+TEST_F(PublicationTest, BlobsWithLinesInAFlatFileSurviveAJournal) {
+  sanitize_dumps();
+  std::string journal;
+  for (const auto& [path, content] : tree(trace())) {
+    if (path.ends_with(".safetensors")) journal += path + "\n";
+    if (!path.ends_with(".jsonl")) continue;
+    std::filesystem::rename(trace() / path, trace() / "workloads" / std::filesystem::path(path).filename());
+  }
+  const auto whole = tree(trace());
+  write_text(trace() / ".collect-workloads.journal", journal);
+  EXPECT_EQ(sanitize_dumps().recovered, 0u);
+  EXPECT_EQ(tree(trace()), whole);
+}
+
 TEST_F(PublicationTest, TwoWritersAtOnce) {
   const auto first = Publication::begin(trace());
   ASSERT_TRUE(first);

@@ -68,9 +68,20 @@ TEST_F(ValidationTest, DefinitionsThatNoBindingKnowsAreNamed) {
   EXPECT_EQ(report->findings[0].code, "no_binding");
 }
 
-// As an example of flashinfer-bench lays its files: one verdict of all commands.
+// As an example of flashinfer-bench lays its files, where the usual place is empty.
+TEST_F(ValidationTest, WorkloadsMayLieFlat) {
+  const auto flat = trace() / "workloads/gqa_paged_decode_h32_kv8_d128_ps1.jsonl";
+  std::filesystem::rename(trace() / lines, flat);
+  EXPECT_EQ(errors(), Codes{});
+  EXPECT_TRUE(Dataset::open(trace())->check_places());
+  write_text(trace() / lines, "");
+  EXPECT_EQ(errors(), (Codes{"workloads_misplaced", "workload_misplaced"}));
+  EXPECT_FALSE(Dataset::open(trace())->check_places());
+}
+
 TEST_F(ValidationTest, WorkloadsThatLieElsewhereAreNamedByAll) {
-  std::filesystem::rename(trace() / lines, trace() / "workloads/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
+  std::filesystem::create_directory(trace() / "workloads/elsewhere");
+  std::filesystem::rename(trace() / lines, trace() / "workloads/elsewhere/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
   EXPECT_EQ(errors(), (Codes{"workloads_misplaced", "workload_misplaced"}));
   const auto dataset = Dataset::open(trace());
   const auto places = dataset->check_places();

@@ -17,6 +17,7 @@ constexpr std::size_t chunk = 8 << 20;
 constexpr std::size_t most_cached_bytes = 32 << 20;  ///< of forms, as they are in memory
 constexpr std::size_t largest_form = 64 << 10;       ///< a call's own have some hundred bytes
 constexpr std::uint64_t format = 1;
+constexpr std::uint64_t most_lost = std::uint64_t{1} << 48;   ///< in one file: their sum does not wrap either
 constexpr std::uint64_t most_calls = std::uint64_t{1} << 63;  ///< in all files: sums of counts do not wrap
 // Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of parameters.
 constexpr std::size_t longest_signature = 16 << 10, most_parameters = 200'000;
@@ -277,6 +278,8 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
     take_calls(number, record, offset);
   else if (kind == "end")
     take_end(file, record);
+  else if (kind == "killed")
+    take_killed(file, record);
 }
 
 void RecordingCapture::take_header(File& file, const CborItem& record) {
@@ -354,6 +357,16 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
                   "that is not copied")})
     if (const std::uint64_t count = number_of(record, counter); count > 0)
       add_defect(file, counter, fmt::format("{} {}", count, text));
+}
+
+// By whoever started the process, after its end.
+void RecordingCapture::take_killed(File& file, const CborItem& record) {
+  if (std::exchange(file.has_ended, true)) return;
+  for (const auto& [counter, code, text] :
+       {std::tuple("calls", "calls_lost", "calls that it made last are missing"),
+        std::tuple("replays", "replays_lost", "replays of CUDA graphs that it made last are missing, and their calls")})
+    if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
+      add_defect(file, code, fmt::format("the process was killed: {} {}", count, text), count);
 }
 
 const std::string& RecordingCapture::function(std::size_t index) const {

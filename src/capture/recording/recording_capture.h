@@ -82,7 +82,7 @@ class RecordingCapture final : public Capture {
     std::unordered_map<std::uint32_t, Form> forms;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false, is_finished = false;
-    bool has_ended = false;  ///< in order
+    bool has_ended = false;  ///< in order, or what is missing is known
     bool is_idle = false;    ///< nothing was called for a while when its last record was written
   };
   struct Entry {
@@ -107,6 +107,7 @@ class RecordingCapture final : public Capture {
   void take_form(File& file, const CborItem& record, std::uint64_t offset);
   void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
+  void take_killed(File& file, const CborItem& record);
   std::shared_ptr<const Signature> shared_signature(const File& file, std::string_view text);
   /// Counted once a file and code; the first message stays.
   void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
