@@ -14,6 +14,7 @@ namespace {
 // Contents may take this share of the budget; what is left is for counts.
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
 constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000, most_remembered_contents = 500'000;
+constexpr std::size_t end_size = 400, end_size_of_site = 40;  // at most, of the last record
 constexpr std::size_t most_recent = 8192;
 constexpr std::size_t groups_per_frame = 256;  // what is lost where a disk fills up or a process is killed
 
@@ -68,7 +69,8 @@ bool Collector::write(const Json& record) {
   std::string payload;
   Json::to_cbor(record, payload);
   const std::string frame = recording::make_frame(payload);
-  if (written_bytes_ + frame.size() > options_.budget) return false;
+  const std::size_t reserve = is_last_ ? 0 : end_size + end_size_of_site * sites_.size();
+  if (written_bytes_ + frame.size() + reserve > options_.budget) return false;
   written_bytes_ += frame.size();
   frames_ += frame;
   has_news_ = true;
@@ -399,6 +401,7 @@ std::string Collector::idle_frame() {
 std::string Collector::end_frames(std::uint64_t events_lost) {
   take_repeats();
   std::string frames = take_frames();
+  is_last_ = true;
   Json sites = Json::array();
   for (const Site& site : sites_) sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
   write({{"record", "end"},

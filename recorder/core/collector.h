@@ -53,7 +53,7 @@ class Collector {
   /// Frames of what was collected since the last time: sites and forms that are new, contents, then the window.
   std::string take_frames();
   /// What take_frames() and all before it have written of.
-  Made written() const { return {taken_.calls - calls_uncounted_, taken_.replays}; }
+  Made written() const { return {taken_.calls, taken_.replays, calls_uncounted_}; }
   /// Says that nothing is missing up to now, while nothing comes.
   std::string idle_frame();
   /// The last frames of a recording that ends in order.
@@ -147,7 +147,7 @@ class Collector {
   std::unordered_map<Hash, std::size_t, HashOf> group_of_;
   std::unordered_map<std::uint64_t, std::size_t> recent_;  ///< sequence of a call to its group in this window
   std::string frames_;
-  bool has_news_ = false;
+  bool has_news_ = false, is_last_ = false;
   std::uint64_t written_bytes_ = 0;
   Made taken_;  ///< but for calls that replays stand for
   std::uint64_t values_lost_ = 0, values_sampled_out_ = 0, calls_uncounted_ = 0;

@@ -11,6 +11,7 @@ namespace cw::recorder {
 /// How many calls and replays of graphs.
 struct Made {
   std::uint64_t calls = 0, replays = 0;
+  std::uint64_t calls_over_budget = 0;  ///< of the calls: counted and not itemized
 };
 
 /// A place in the memory at `path`, for good: the engine's threads may write to it as long as the process lives. Null

@@ -70,19 +70,23 @@ void RecordingFile::fail(const char* what, int code) {
   changed_.notify_all();
 }
 
-void RecordingFile::append(std::string frames, const Made& made, bool is_last) {
+void RecordingFile::append(std::string frames, const Made& made) {
   if (frames.empty() || has_failed_) return;
   {
     const std::lock_guard lock(mutex_);
     backlog_ += frames.size();
-    waiting_.push_back({std::move(frames), made, is_last});
+    waiting_.push_back({std::move(frames), made});
   }
   changed_.notify_all();
 }
 
 bool RecordingFile::drain(unsigned milliseconds) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return backlog_ == 0; });
+  // Looked at now and then: waiting for a condition until some time needs a newer C library than engines have
+  // (pthread_cond_clockwait, glibc 2.30), and would be by the clock that may be set.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+  while (backlog_ > 0 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return backlog_ == 0;
 }
 
 void RecordingFile::write_all() {
@@ -95,6 +99,7 @@ void RecordingFile::write_all() {
       part = std::move(waiting_.front());
       waiting_.pop_front();
     }
+    announce(part);
     const std::string& frames = part.frames;
     for (std::size_t done = 0; done < frames.size();) {
       const ssize_t count = ::write(file_, frames.data() + done, frames.size() - done);
@@ -102,7 +107,6 @@ void RecordingFile::write_all() {
       if (count < 0) return fail("cannot write", errno);
       done += static_cast<std::size_t>(count);
     }
-    note(part);
     {
       const std::lock_guard lock(mutex_);
       backlog_ -= std::min<std::size_t>(backlog_, frames.size());
@@ -111,13 +115,16 @@ void RecordingFile::write_all() {
   }
 }
 
-// For whoever asks, after a kill, what is missing.
-void RecordingFile::note(const Part& part) {
+// What the file will stand for, for whoever asks after a kill.
+void RecordingFile::announce(const Part& part) {
+  announced_ += part.frames.size();
   if (counts_ == nullptr) return;
-  counts_->written_bytes.fetch_add(part.frames.size());
-  counts_->written_calls = part.made.calls;
-  counts_->written_replays = part.made.replays;
-  if (part.is_last) counts_->state = recording::SlotState::ended;
+  recording::CountsPosition& position = counts_->positions[parts_++ % 2];
+  position.bytes = 0;  // none while it is half written
+  position.calls = part.made.calls;
+  position.replays = part.made.replays;
+  position.calls_over_budget = part.made.calls_over_budget;
+  position.bytes = announced_;
 }
 
 }  // namespace cw::recorder

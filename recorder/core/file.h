@@ -30,9 +30,8 @@ class RecordingFile {
   /// What went wrong, for the log; empty when nothing has.
   std::string error() const;
 
-  /// Takes frames to be written in this order; with them, `made` is in the file. `is_last`: it has ended in order.
-  /// Never waits.
-  void append(std::string frames, const Made& made, bool is_last);
+  /// Takes frames to be written in this order; with them, the file stands for `made`. Never waits.
+  void append(std::string frames, const Made& made);
   /// Bytes that wait to be written.
   std::size_t backlog() const { return backlog_; }
   /// Waits until all is written, but no longer than this many milliseconds. False when it was not.
@@ -42,14 +41,15 @@ class RecordingFile {
   struct Part {
     std::string frames;
     Made made;
-    bool is_last = false;
   };
   void write_all();
-  void note(const Part& part);
+  void announce(const Part& part);
   void fail(const char* what, int code);
 
   std::string path_;
   recording::CountsSlot* counts_;
+  std::uint64_t announced_ = 0;  ///< bytes; the writer's thread's
+  unsigned parts_ = 0;
   int file_ = -1;
   bool is_taken_ = false;
   std::atomic<bool> has_failed_{false};

@@ -276,11 +276,25 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   return header.sequence;
 }
 
-// Handed over before it is counted: what is written is never more than was made.
+// Handed over before it is counted: a call that is counted is in the queue or in the file, or lost with the process.
 void Recorder::count_call() {
-  ++made_.calls;
+  const std::uint64_t made = calls_made_.load(std::memory_order_relaxed) + 1;
+  calls_made_.store(made, std::memory_order_relaxed);
   if (auto* const counts = counts_.load(std::memory_order_acquire))
-    counts->calls.store(made_.calls, std::memory_order_relaxed);
+    counts->calls.store(made, std::memory_order_relaxed);
+}
+
+// What was called before there was a place to count in is not forgotten.
+void Recorder::claim_counts() {
+  auto* const counts = recorder::claim_counts(options_.counts);
+  if (counts == nullptr) return;
+  counts_ = counts;
+  const auto raise_to = [](std::atomic<std::uint64_t>& count, std::uint64_t least) {
+    for (std::uint64_t seen = count; seen < least && !count.compare_exchange_weak(seen, least);) {
+    }
+  };
+  raise_to(counts->calls, calls_made_);
+  raise_to(counts->replays, replays_made_);
 }
 
 // Whoever is killed after this has a recording, which says that it did not end in order.
@@ -306,9 +320,10 @@ void Recorder::end_capture() {
 
 void Recorder::replay(std::uint64_t graph, std::uint8_t flags) {
   push({.kind = EventKind::replay, .flags = flags, .graph = graph}, nullptr);
-  ++made_.replays;
+  const std::uint64_t made = replays_made_.load(std::memory_order_relaxed) + 1;
+  replays_made_.store(made, std::memory_order_relaxed);
   if (auto* const counts = counts_.load(std::memory_order_acquire))
-    counts->replays.store(made_.replays, std::memory_order_relaxed);
+    counts->replays.store(made, std::memory_order_relaxed);
 }
 
 void Recorder::set_batch(std::uint64_t sequences) {
@@ -318,10 +333,15 @@ void Recorder::set_batch(std::uint64_t sequences) {
 void Recorder::fail(std::string why) {
   failure_ = std::move(why);
   has_failed_ = true;
+  leave_counts();
+}
+
+// Nothing is missing that nobody tells.
+void Recorder::leave_counts() {
   if (auto* const counts = counts_.load()) counts->state = recording::SlotState::ended;
 }
 
-void Recorder::flush(std::string frames, bool is_last) {
+void Recorder::flush(std::string frames) {
   if (frames.empty()) return;
   if (!file_) {
     // Not before there is anything to say: most processes of an engine never call a kernel.
@@ -335,7 +355,7 @@ void Recorder::flush(std::string frames, bool is_last) {
     if (file_->is_taken()) return fail("every name for the recording is taken in " + options_.folder);
     frames.insert(0, header_);
   }
-  file_->append(std::move(frames), collector_.written(), is_last);
+  file_->append(std::move(frames), collector_.written());
   if (!file_->is_open()) fail(file_->error());
 }
 
@@ -351,7 +371,7 @@ void Recorder::run() {
   if (!leave_shared_descriptors(0)) return fail("this system gives a thread no file descriptors of its own");
   try {
     describe_process();
-    counts_ = claim_counts(options_.counts);
+    claim_counts();
     // Workers of a pool may be killed at once after their only call: what comes first is written soon.
     std::chrono::milliseconds current_window = first_window;
     auto next_flush = Clock::now();
@@ -393,7 +413,7 @@ void Recorder::run() {
       }
       std::this_thread::sleep_for(pause);
     }
-    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_), true);
+    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_));
   } catch (const std::exception& error) {
     fail(std::string("internal: ") + error.what());
   }
@@ -403,8 +423,12 @@ void Recorder::stop() {
   is_stopping_ = true;
   if (thread_.joinable()) thread_.join();
   // A disk that hangs must not make the engine hang: then the file and its thread are left to the end of the process.
-  if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count())))
+  if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count()))) {
     static_cast<void>(file_.release());
+    return;
+  }
+  if (file_ && !file_->is_open() && !has_failed_) fail(file_->error());
+  leave_counts();
 }
 
 }  // namespace cw::recorder

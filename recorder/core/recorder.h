@@ -106,6 +106,9 @@ class Recorder {
   /// Gives the recorder a device for tensors that lie on one; else the CUDA driver of this process is looked for.
   void set_device(std::unique_ptr<Device> device);
 
+  /// In the child of a fork: what it calls is not this process's.
+  void forget_counts() { counts_ = nullptr; }
+
   /// Writes what is left, waits for the disk no longer than two seconds, and ends. The engine's side may go on calling.
   void stop();
 
@@ -129,7 +132,9 @@ class Recorder {
   void run();
   void describe_process();
   void count_call();
-  void flush(std::string frames, bool is_last = false);
+  void claim_counts();
+  void flush(std::string frames);
+  void leave_counts();
   void wait_for_first_write() const;
   void fail(std::string why);
 
@@ -142,7 +147,7 @@ class Recorder {
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
-  Made made_;  ///< the engine's side
+  std::atomic<std::uint64_t> calls_made_{0}, replays_made_{0};  ///< by the engine's side, one thread at a time
   std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
   unsigned next_way_ = 0;

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include "call_reader.h"
@@ -334,6 +336,12 @@ PyObject* configure(PyObject*, PyObject* arguments) {
     }
     if (json.contains("stderr"))
       module.error_stream = {json["stderr"].at(0).get<std::uint64_t>(), json["stderr"].at(1).get<std::uint64_t>()};
+    static std::once_flag watched;
+    std::call_once(watched, [] {
+      ::pthread_atfork(nullptr, nullptr, [] {
+        if (module_state->recorder) module_state->recorder->forget_counts();
+      });
+    });
     module.options.folder = folder;
     module.options.collector.budget = json.at("budget").get<std::uint64_t>();
     module.options.counts = json.value("counts", "");
@@ -453,6 +461,7 @@ PyObject* stop(PyObject*, PyObject*) {
 }
 
 // In the child of a fork: the parent's recorder has no threads here, and its file is the parent's.
+// (Of a fork by C, without Python, only the memory that is lent must not be written to any more: see configure().)
 PyObject* after_fork(PyObject*, PyObject*) {
   return guarded([] {
     static_cast<void>(module_state->recorder.release());

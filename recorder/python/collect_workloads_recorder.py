@@ -33,15 +33,17 @@ _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
 _config = None
 _folder = None  # where to record
+_options = None  # what else the environment said when the process began: the engine may clear it
 _stderr = None  # the device and inode of stderr when the process began
 _is_off = False
 
 
 def install():
     """Watches for the modules that config.json names. Once a process."""
-    global _config, _folder, _stderr
+    global _config, _folder, _options, _stderr
     _stderr = _identity_of_stderr()
-    _folder = os.environ["COLLECT_WORKLOADS_RECORD"]  # the engine may clear its environment
+    _folder = os.environ["COLLECT_WORKLOADS_RECORD"]
+    _options = {name: os.environ.get(f"COLLECT_WORKLOADS_RECORD_{name}", "") for name in ("BUDGET", "COUNTS", "VALUES")}
     with open(os.path.join(_here, "config.json"), encoding="utf-8") as file:
         _config = json.load(file)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -154,9 +156,9 @@ def _load():
         finally:
             sys.path.remove(_here)
         native.configure(os.fsencode(_folder), json.dumps({
-            "budget": int(os.environ.get("COLLECT_WORKLOADS_RECORD_BUDGET", 1_000_000_000)),
-            "counts": os.environ.get("COLLECT_WORKLOADS_RECORD_COUNTS", ""),
-            "keeps_values": os.environ.get("COLLECT_WORKLOADS_RECORD_VALUES") == "1",
+            "budget": int(_options["BUDGET"] or 1_000_000_000),
+            "counts": _options["COUNTS"],
+            "keeps_values": _options["VALUES"] == "1",
             "header": {"python": sys.version.split()[0]},
             **({"stderr": _stderr} if _stderr else {}),
         }))

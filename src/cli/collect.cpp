@@ -372,9 +372,11 @@ class Collect {
     options.prompts = [this] { return open_prompts(); };
     if (arguments_.uses_bench_serving) options.traffic_command = bench_serving(run, port);
     options.sanitize.provenance = provenance(run, options);  // of all that is set above
-    for (auto& variable : counts_.environment()) options.engine.command.environment.push_back(std::move(variable));
-    options.engine_ended = [this, &options] {
-      if (const std::string lost = describe_lost(counts_.settle(options.dumps)); !lost.empty()) console_.note(lost);
+    CallCounts counts;
+    options.engine.command.environment.push_back(counts.environment());
+    options.engine_ended = [&] {
+      const LostCalls lost = counts.settle(options.dumps, std::chrono::seconds(10));
+      if (const std::string text = describe_lost(lost); !text.empty()) console_.note(text);
     };
 
     console_.title(fmt::format("Run {} of {}: engine", index + 1, plan_.runs.size()));
@@ -516,7 +518,6 @@ class Collect {
   LaunchCommand launch_;  ///< empty words: none is given
   std::filesystem::path ledger_, work_;
   FileDescriptor lock_;  ///< on work_, as long as we run
-  CallCounts counts_;    ///< lent to the engines' processes
 };
 
 // A word that a secret was taken out of is of no use, unless its option is given again.

@@ -8,10 +8,13 @@
 #include "collect/run.h"
 #include "dataset/merge.h"
 #include "engine/plan.h"
-#include "record/lost.h"
 #include "simulated/server.h"
 #include "submit/submit.h"
 #include "verify/verify.h"
+
+namespace cw {
+struct LostCalls;
+}
 
 namespace cw::cli {
 

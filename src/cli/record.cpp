@@ -95,8 +95,9 @@ std::string describe_lost(const LostCalls& lost) {
   std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
   if (lost.replays > 0)
     what += (what.empty() ? "" : " and ") + counted(lost.replays, "replay of a graph", "replays of graphs");
-  return fmt::format("{} made last by {} killed are missing; the rest is recorded", what,
-                     counted(lost.processes, "process that was", "processes that were"));
+  return fmt::format("{} made last by {} killed {} missing", what,
+                     counted(lost.processes, "process that was", "processes that were"),
+                     lost.calls + lost.replays == 1 ? "is" : "are");
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
@@ -130,7 +131,7 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   const std::set<std::string> before = recordings_in(folder);
   Command command{arguments.command, std::move(*variables)};
   CallCounts counts;
-  for (auto& variable : counts.environment()) command.environment.push_back(std::move(variable));
+  command.environment.push_back(counts.environment());
   const auto assigned = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
   std::string kit;                                            // the first of the folders that Python looks into
   for (const auto& [name, value] : command.environment)
@@ -147,7 +148,7 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
     next_look = without.empty() && next_look < std::chrono::minutes(2) ? 2 * next_look : std::chrono::milliseconds(0);
     return next_look;
   });
-  const LostCalls lost = counts.settle(folder);
+  const LostCalls lost = counts.settle(folder, std::chrono::seconds(2));
   if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
   if (!status) return report(status.error(), "Give the command after --, as you would type it.");
   if (!common.is_quiet) {

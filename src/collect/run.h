@@ -25,7 +25,7 @@ struct CollectRunOptions {
   std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
   /// Instead of our client: a command that drives the engine at {url}.
   std::optional<Command> traffic_command;
-  std::function<void()> engine_ended = [] {};  ///< once none of its processes is alive, before the rest is read
+  std::function<void()> engine_ended = [] {};  ///< once its processes have ended, before the rest is read
   CaptureKind capture = CaptureKind::recording;
   std::filesystem::path dumps;       ///< the folder of the capture, of either kind
   std::filesystem::path checkpoint;  ///< a folder; see Checkpoint

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <asm/unistd.h>  // glibc 2.31 does not name openat2(2)
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -216,7 +217,8 @@ fs::path Dataset::workloads_file(const fs::path& root, const fs::path& usual) {
     return fs::exists(fs::symlink_status(root / path, error));
   };
   const fs::path flat = fs::path("workloads") / usual.filename();
-  return !is_there(usual) && is_there(flat) ? flat : usual;
+  std::error_code ignored;
+  return !is_there(usual) && is_there(flat) && !fs::is_directory(root / flat, ignored) ? flat : usual;
 }
 
 bool is_lfs_pointer(const fs::path& path) {
@@ -249,7 +251,7 @@ bool is_inside(const fs::path& root, const fs::path& path) {
     how.resolve = RESOLVE_BENEATH;
     const std::string relative = path.lexically_relative(root).string();
     const FileDescriptor found(
-        static_cast<int>(::syscall(SYS_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
+        static_cast<int>(::syscall(__NR_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
     if (found) return true;
   }
   std::error_code error;

@@ -73,12 +73,15 @@ Result<void> Publication::recover() {
   const std::set<std::string> blobs = unfinished_blobs(root_);
   std::map<fs::path, std::string> lines;
   for (const std::string& blob : blobs) {
-    const fs::path path = Dataset::workloads_file(root_, lines_of_blob(blob));
+    const fs::path path = lines_of_blob(blob), flat = fs::path("workloads") / path.filename();
     if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path()))
       continue;
     if (!lines.contains(path)) {
-      lines[path] = read_file(AT_FDCWD, (root_ / path).string(), std::uint64_t{4} << 30).value_or("");
-      ::unlink(partial_of(root_ / path).c_str());
+      // Whichever file names it: somebody may have added the other one since.
+      for (const fs::path& file : {path, flat}) {
+        lines[path] += read_file(AT_FDCWD, (root_ / file).string(), std::uint64_t{4} << 30).value_or("");
+        ::unlink(partial_of(root_ / file).c_str());
+      }
     }
     ::unlink(partial_of(root_ / blob).c_str());
     if (lines[path].find(fs::path(blob).filename().string()) != std::string::npos) continue;

@@ -1,6 +1,7 @@
 // What recordings lack of processes that were killed: counted by memory that outlives them (recording/counts.h).
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -17,7 +18,7 @@ struct LostCalls {
   std::size_t processes = 0;             ///< that lack any
 };
 
-/// Lends memory to the processes that are recorded, for as long as this lives.
+/// Lends memory to the processes that are recorded into one folder, for as long as this lives.
 class CallCounts {
  public:
   /// Where the system has no such memory nothing is lent, and what a kill costs is not known.
@@ -26,11 +27,12 @@ class CallCounts {
   CallCounts& operator=(const CallCounts&) = delete;
   ~CallCounts();
 
-  /// The variable by which a process and its children find it; none when nothing is lent.
-  std::vector<std::pair<std::string, std::string>> environment() const;
+  /// The variable by which a process and its children find it; empty when nothing is lent, so that nobody else's counts.
+  std::pair<std::string, std::string> environment() const;
   /// Appends to the recordings in `folder` of processes that were killed how much they lack, once each. What they lack
-  /// in all, also those that have no recording. Of processes that live nothing is said.
-  LostCalls settle(const std::filesystem::path& folder);
+  /// in all, also those that have no recording. Of processes that live on nothing is said; for those that are dying it
+  /// waits, as long as `patience`.
+  LostCalls settle(const std::filesystem::path& folder, std::chrono::milliseconds patience);
 
  private:
   FileDescriptor file_;

@@ -240,6 +240,32 @@ if __name__ == "__main__":
             check=-signal.SIGKILL, env=self.environment)
         self.assertEqual([d["count"] for d in self.inspect()["defects"] if d["reason"] == "recording_not_ended"], [1])
 
+    def test_what_a_kill_costs_is_counted_whatever_the_process_does(self):
+        """(What it does, how it ends, options, how many calls are lost or None where that is chance.)"""
+        calls = "for i in range(%s): norm.rmsnorm(torch.empty(%s, 4096), torch.empty(4096), 1e-5)"
+        kill = "os.kill(os.getpid(), signal.SIGKILL)"
+        large = "x = bytearray(300 << 20)\nimport threading\n[threading.Thread(target=time.sleep, args=(60,), daemon=True).start() for i in range(20)]"
+        for name, body, status, options, lost in (
+            ("clears its environment", ["os.environ.clear()", calls % (50, "1 + i"), kill], -signal.SIGKILL, [], None),
+            ("is slow to die", [large, calls % (50, "1 + i"), kill], -signal.SIGKILL, [], None),
+            ("leaves a child that is slow to die", [calls % (1, 1), "if os.fork() == 0:", "  " + large.replace("\n", "\n  "), "  " + calls % (49, "2 + i"), "  time.sleep(60)",
+              "time.sleep(1)", "os.kill(int(open('/proc/self/task/%d/children' % os.getpid()).read().split()[0]), signal.SIGKILL)", "os._exit(0)"], 0, [], None),
+            ("has used its budget up", [calls % (3000, "1 + i"), "time.sleep(1)", kill], -signal.SIGKILL, ["--record-budget", "20000"], 0),
+            ("ends in order, its budget used up", [calls % (3000, "1 + i")], 0, ["--record-budget", "5000"], 0),
+            ("forks without Python", [calls % (50, "1 + i"), "import ctypes", "time.sleep(1)", "if ctypes.PyDLL(None).fork() == 0:", "  " + calls % (1000, 7), "  os._exit(0)", "os.wait()", kill], -signal.SIGKILL, [], 0),
+        ):
+            with self.subTest(name):
+                self.recording = self.folder / name.replace(" ", "-").replace(",", "")
+                script = "import os, signal, time, torch\nfrom flashinfer import norm\n" + "\n".join(body)
+                said = " ".join(run("record", "-o", self.recording, *options, "--", sys.executable, "-c", script, check=status, env=self.environment, timeout=100).stderr.split())
+                shown = self.inspect()
+                defects = {d["reason"]: d["count"] for d in shown["defects"]}
+                self.assertNotIn("recording_not_ended", defects)
+                if lost is None: self.assertEqual(shown["calls"] + defects.get("calls_lost", 0), 50, shown)
+                else: self.assertEqual(defects.get("calls_lost", 0), lost, shown)
+                self.assertEqual("made last by" in said, defects.get("calls_lost", 0) > 0, said)
+                if options: self.assertIn("calls_over_budget", {**defects, **({"calls_over_budget": 1} if "5000" in options else {})})
+
     def test_a_function_of_no_module(self):
         result = self.record("of_no_module")
         self.assertEqual(result.stderr.count("recorder: off"), 0, result.stderr)

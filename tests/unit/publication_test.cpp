@@ -59,6 +59,13 @@ TEST_F(PublicationTest, BlobsWithLinesInAFlatFileSurviveAJournal) {
   write_text(trace() / ".collect-workloads.journal", journal);
   EXPECT_EQ(sanitize_dumps().recovered, 0u);
   EXPECT_EQ(tree(trace()), whole);
+
+  // And where somebody has put a file into the usual place since.
+  write_text(trace() / ".collect-workloads.journal", journal);
+  std::filesystem::create_directories(trace() / "workloads/gqa_paged");
+  write_text(trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl", "");
+  ASSERT_TRUE(Publication::begin(trace()));
+  for (const auto& [path, content] : whole) EXPECT_TRUE(std::filesystem::exists(trace() / path)) << path;
 }
 
 TEST_F(PublicationTest, TwoWritersAtOnce) {

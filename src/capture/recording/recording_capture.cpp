@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include <fcntl.h>
 
@@ -347,11 +349,17 @@ void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record, 
   });
 }
 
+void RecordingCapture::add_calls_over_budget(File& file, const CborItem& record) {
+  if (const std::uint64_t count = number_of(record, "calls_over_budget"); count > 0)
+    add_defect(file, "calls_over_budget",
+               fmt::format("{} calls that are not itemized: --record-budget was used up", count));
+}
+
 void RecordingCapture::take_end(File& file, const CborItem& record) {
   file.has_ended = true;
+  add_calls_over_budget(file, record);
   for (const auto& [counter, text] :
        {std::pair("events_lost", "calls that the recorder could not count, because it was too far behind"),
-        std::pair("calls_over_budget", "calls that are not itemized: --record-budget was used up"),
         std::pair("values_lost",
                   "calls whose index tensors were not taken: behind, out of --record-budget, or of a layout "
                   "that is not copied")})
@@ -363,10 +371,12 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
-       {std::tuple("calls", "calls_lost", "calls that it made last are missing"),
-        std::tuple("replays", "replays_lost", "replays of CUDA graphs that it made last are missing, and their calls")})
+       {std::tuple("calls", "calls_lost", "calls that the process made last, before it was killed, are missing"),
+        std::tuple("replays", "replays_lost",
+                   "replays of CUDA graphs that the process made last, before it was killed, are missing")})
     if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
-      add_defect(file, code, fmt::format("the process was killed: {} {}", count, text), count);
+      add_defect(file, code, fmt::format("{} {}", count, text), count);
+  add_calls_over_budget(file, record);
 }
 
 const std::string& RecordingCapture::function(std::size_t index) const {

@@ -108,6 +108,7 @@ class RecordingCapture final : public Capture {
   void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
   void take_killed(File& file, const CborItem& record);
+  void add_calls_over_budget(File& file, const CborItem& record);
   std::shared_ptr<const Signature> shared_signature(const File& file, std::string_view text);
   /// Counted once a file and code; the first message stays.
   void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
