@@ -1,6 +1,8 @@
 #include "base/console.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -59,6 +61,8 @@ std::string_view sequence_of(Style style) {
 
 namespace {
 
+std::atomic<int> output_error = 0;  // the first of stdout's
+
 // A character that acts on a terminal, or turns the direction in which others are shown.
 struct Control {
   std::size_t bytes = 0;  ///< 0: it is another
@@ -84,7 +88,15 @@ void print(std::FILE* out, std::string_view text, Style style) {
   const bool is_styled = style != Style::plain && has_colour(::fileno(out));
   std::string shown = for_terminal(text);
   if (is_styled) shown = std::string(sequence_of(style)) + shown + "\033[0m";
-  std::fwrite(shown.data(), 1, shown.size(), out);
+  if (std::fwrite(shown.data(), 1, shown.size(), out) < shown.size() && out == stdout && output_error == 0)
+    output_error = errno;
+}
+
+Result<void> finish_output() {
+  errno = 0;
+  const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (is_whole || errno == EPIPE || output_error == EPIPE) return {};
+  return fail("output_failed", "cannot write to stdout: {}", std::strerror(errno != 0 ? errno : output_error.load()));
 }
 
 void print_json(const Json& json) {

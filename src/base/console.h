@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/result.h"
 
 namespace cw {
 
@@ -40,6 +41,9 @@ enum class Style { plain, bold, green, yellow, red };
 /// The only way from here to a user's stdout or stderr: no control character of anybody's text passes (for_terminal());
 /// what a style needs is added here, where it can be shown.
 void print(std::FILE* out, std::string_view text, Style style = Style::plain);
+/// Whether all that was printed to stdout has arrived; else the error that the system gave. A reader that has left is
+/// no error. To be asked at the end.
+Result<void> finish_output();
 /// A result on stdout, and a newline. Control characters are escaped, as JSON can: nothing of it is lost.
 void print_json(const Json& json);
 

@@ -256,8 +256,9 @@ Result<std::filesystem::path> state_folder() {
   std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
                                                                     : std::filesystem::path();
-  // Where there is no home, the name in the common folder says whose it is.
-  folder = folder.empty() ? std::filesystem::path("/tmp") / fmt::format("collect-workloads-{}", ::geteuid())
+  // Where there is no home, the name in the common folder (TMPDIR) says whose it is.
+  std::error_code error;
+  folder = folder.empty() ? std::filesystem::temp_directory_path(error) / fmt::format("collect-workloads-{}", ::geteuid())
                           : folder / "collect-workloads";
   CW_CHECK(ensure_private_directory(folder));
   return folder;

@@ -348,7 +348,8 @@ class Attempt {
     const auto excluded = [this](const std::string& reason) {
       return Rejection{reason, std::string(bindings_.explain(reason))};
     };
-    if (context_.has_neighbour && binding.beside) return excluded(binding.beside->reason);
+    if (binding.beside && (context_.has_neighbour || (binding.beside->is_nested && context_.call->is_nested)))
+      return excluded(binding.beside->reason);
     const TargetNames names(target_, context_);
     for (const Exclusion& rule : binding.exclusions) {
       const auto applies = rule.when.evaluate(names);

@@ -211,12 +211,13 @@ Binding parse_binding(const YAML::Node& node) {
     binding.pools.push_back(std::move(axis));
   }
   if (const YAML::Node beside = node["beside"]) {
-    allow_only(beside, {"function", "same", "when", "neighbour", "reason"});
+    allow_only(beside, {"function", "same", "when", "neighbour", "reason", "nested"});
     binding.beside = Beside{beside["function"].as<std::string>(),
                             beside["same"].as<std::string>(),
                             parse_expression(beside["when"].as<std::string>()),
                             {},
                             beside["reason"].as<std::string>()};
+    if (beside["nested"]) binding.beside->is_nested = beside["nested"].as<bool>();
     if (beside["neighbour"]) binding.beside->neighbour = parse_expression(beside["neighbour"].as<std::string>());
   }
   return binding;

@@ -88,6 +88,7 @@ struct Beside {
   Expression when;                      ///< of the call itself
   std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
+  bool is_nested = false;  ///< the call is made within the other one, which a recording says of itself
 };
 
 /// Inputs that tell the lengths of a batch's sequences, in tokens.

@@ -50,6 +50,9 @@ CaptureKind kind_of(const std::filesystem::path& path) {
 }
 
 Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem::path>& roots) {
+  std::error_code error;
+  for (const std::filesystem::path& root : roots)
+    if (!std::filesystem::exists(root, error)) return fail("not_found", "{}: no such file or folder", root.string());
   const auto is_recording = [](const auto& root) { return kind_of(root) == CaptureKind::recording; };
   if (std::none_of(roots.begin(), roots.end(), is_recording)) {
     CW_TRY(DumpCapture dumps, DumpCapture::open(roots));

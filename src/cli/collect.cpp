@@ -28,6 +28,7 @@ std::string self_path() {
 }
 
 constexpr const char* run_file = "collect.json";
+constexpr const char* lock_file = "lock";
 
 // A command line within a word, as --launch-command has it, by its own words.
 std::string redact_line(const std::string& word) {
@@ -50,14 +51,10 @@ std::filesystem::path checkpoint_of(const std::filesystem::path& run) {
   return run / "found";
 }
 
-// Of one of its engine runs there is a checkpoint that says that it is not finished.
-bool is_unfinished(const std::filesystem::path& work_dir) {
-  std::error_code error;
-  for (int i = 1; std::filesystem::exists(work_dir / fmt::format("run{}", i), error); ++i) {
-    const auto position = CollectPosition::read(checkpoint_of(work_dir / fmt::format("run{}", i)));
-    if (position && (!position->is_collected || !position->is_published)) return true;
-  }
-  return false;
+bool is_finished(const std::filesystem::path& work_dir) {
+  const auto text = read_file(AT_FDCWD, (work_dir / run_file).string(), 1 << 20);
+  const auto json = text ? parse_json(*text) : std::nullopt;
+  return json && json->is_object() && json->contains("finished");
 }
 
 std::string resume_command(const std::filesystem::path& work_dir) {
@@ -144,12 +141,14 @@ class Collect {
     if (plan_.runs.empty())
       return report({"unreachable", "no engine run reaches any of the definitions asked for"},
                     "The lines above say why, and what would.");
-    if (const auto prompts = open_prompts(); !prompts) return report(prompts.error());
+    const auto prompts = open_prompts();
+    if (!prompts && !arguments_.is_dry_run) return report(prompts.error());
     if (const auto ready = prepare_engine(); !ready) return report(ready.error());
     for (std::size_t i = 0; i < plan_.runs.size(); ++i) show_run(i);
     if (arguments_.is_dry_run) {
       console_.text("\nNothing was started (--dry-run).\n");
-      return exit_success;
+      if (common_.is_json) print_json(plan_json());
+      return prompts ? exit_success : report(prompts.error());
     }
     const auto state = state_folder();
     if (!state) return report(state.error());
@@ -158,6 +157,11 @@ class Collect {
     work_ = arguments_.work_dir.empty()
                 ? *state / "runs" / fmt::format("{}-{}", timestamp(), static_cast<long>(::getpid()))
                 : std::filesystem::absolute(arguments_.work_dir);
+    if (arguments_.resumes && is_finished(work_)) {
+      console_.done(fmt::format("the run in {} was complete", work_.string()));
+      if (common_.is_json) print_json(Json::array());
+      return exit_success;
+    }
     for (const std::string& line : end_orphans(ledger_, resume_command(work_))) console_.note(line);
     if (const auto prepared = prepare_work(); !prepared) return report(prepared.error());
 
@@ -186,6 +190,7 @@ class Collect {
         break;
       }
     }
+    leave_logs();
     if (common_.is_json) print_json(sections);
     if (stop_signal() != 0) {
       console_.note(fmt::format(
@@ -202,6 +207,25 @@ class Collect {
 
   std::filesystem::path folder_of(std::size_t run) const { return work_ / fmt::format("run{}", run + 1); }
 
+  // Nothing of what is finished stays but its logs: the engine's, and what was run.
+  void leave_logs() const {
+    Json positions = Json::array();
+    for (std::size_t i = 0; i < plan_.runs.size(); ++i) {
+      const auto position = CollectPosition::read(checkpoint_of(folder_of(i)));
+      if (!position || !position->is_collected || !position->is_published) return;
+      positions.push_back(position->to_json());
+    }
+    const auto text = read_file(AT_FDCWD, (work_ / run_file).string(), 1 << 20);
+    auto json = text ? parse_json(*text) : std::nullopt;
+    if (!json || !json->is_object()) return;
+    (*json)["finished"] = std::move(positions);
+    if (!write_atomically(work_ / run_file, dump(*json) + "\n", Durability::power_failure, Access::owner)) return;
+    std::error_code ignored;
+    for (std::size_t i = 0; i < plan_.runs.size(); ++i)
+      std::filesystem::remove_all(checkpoint_of(folder_of(i)), ignored);
+    std::filesystem::remove(work_ / lock_file, ignored);
+  }
+
   // A folder of the user's that holds other things is left as it is: what is put into it is private.
   Result<void> make_work_folder() const {
     std::error_code error;
@@ -214,7 +238,7 @@ class Collect {
   Result<void> prepare_work() {
     CW_CHECK(Publication::check(arguments_.trace_dir));
     CW_CHECK(make_work_folder());
-    lock_ = open_private(work_ / "lock", O_RDWR);
+    lock_ = open_private(work_ / lock_file, O_RDWR);
     if (!lock_) return fail("unwritable", "cannot write into {}: {}", work_.string(), std::strerror(errno));
     if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
       return fail("work_dir_used", "a collection is running in {}; end it, or give another --work-dir", work_.string());
@@ -250,7 +274,7 @@ class Collect {
         return fail("engine_missing",
                     "{} is not installed for {}: {}\nInstall it there, choose another environment with "
                     "--python, --venv or --conda-env, or try --engine simulated",
-                    engine.engine, python_, version.error().message);
+                    engine.engine, python_, last_line_of(version.error().message));
       if (version) {
         while (!version->empty() && version->back() == '\n') version->pop_back();
         version_ = *version;
@@ -272,6 +296,28 @@ class Collect {
       words.insert(words.end(), given_flags_.begin(), given_flags_.end());
     }
     return {};
+  }
+
+  // What would be run, for other tools.
+  Json plan_json() const {
+    Json runs = Json::array(), unreachable = Json::array();
+    for (const EngineRun& run : plan_.runs) {
+      Json definitions = Json::array();
+      for (const Definition* definition : run.definitions) definitions.push_back(definition->name);
+      runs.push_back({{"definitions", std::move(definitions)},
+                      {"model", run.model_path},
+                      {"tensor_parallel", run.tensor_parallel},
+                      {"command", redact(run.command.arguments)}});
+    }
+    for (const Unreachable& item : plan_.unreachable)
+      unreachable.push_back({{"definition", item.definition->name}, {"why", item.why}, {"reach", item.reach}});
+    return {{"runs", std::move(runs)}, {"unreachable", std::move(unreachable)}};
+  }
+
+  // Of a traceback it is the one that says what was wrong.
+  static std::string last_line_of(std::string text) {
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text.substr(text.rfind('\n') + 1);
   }
 
   // A checkout is touched when it is asked for, or when somebody says yes.
@@ -337,7 +383,7 @@ class Collect {
         fill_in(run.command.arguments, {{"host", host()}, {"port", std::to_string(port)}});
     options.capture = capture();
     CW_TRY(auto variables, capture_environment(run, options.dumps));
-    for (auto& variable : variables) options.engine.command.environment.push_back(std::move(variable));
+    add_capture_variables(options.engine.command, std::move(variables));
     options.engine.log = folder / "engine.log";
     std::error_code ignored;
     std::filesystem::remove(options.engine.log, ignored);  // an earlier run's would explain this one's death
@@ -541,13 +587,22 @@ Result<void> check_secrets(const std::vector<std::string>& words, const std::vec
 
 }  // namespace
 
+bool has_unfinished_run(const std::filesystem::path& work_dir) {
+  std::error_code error;
+  for (int i = 1; std::filesystem::exists(work_dir / fmt::format("run{}", i), error); ++i) {
+    const auto position = CollectPosition::read(checkpoint_of(work_dir / fmt::format("run{}", i)));
+    if (position && (!position->is_collected || !position->is_published)) return true;
+  }
+  return false;
+}
+
 Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir, const std::vector<std::string>& given) {
   std::error_code error;
   if (work_dir.empty()) {
     CW_TRY(const auto state, state_folder());
     std::vector<std::filesystem::path> candidates;  // their names begin with the time
     for (const auto& entry : std::filesystem::directory_iterator(state / "runs", error))
-      if (is_unfinished(entry.path())) candidates.push_back(entry.path());
+      if (has_unfinished_run(entry.path())) candidates.push_back(entry.path());
     if (candidates.empty())
       return fail("nothing_to_resume", "no interrupted run is in {}; name its --work-dir", (state / "runs").string());
     work_dir = *std::max_element(candidates.begin(), candidates.end());
@@ -608,6 +663,9 @@ int run_env(const CollectArguments& arguments, const CommonArguments& common) {
     print(stdout, fmt::format("# {}\n", fmt::join(names, ", ")));
     for (const auto& variable : variables) print(stdout, fmt::format("export {}\n", to_shell({{}, {variable}})));
   }
+  if (collect.plan().runs.size() > 1 && !common.is_json)
+    print(stderr, fmt::format("collect-workloads: {} engine runs, and a block of variables for each: take one block\n",
+                              collect.plan().runs.size()));
   if (common.is_json) print_json(json);
   return collect.plan().runs.empty() ? exit_failure : exit_success;
 }

@@ -73,6 +73,19 @@ std::vector<std::pair<std::string, std::string>> take_assignments(std::vector<st
   return assignments;
 }
 
+void add_capture_variables(Command& command, std::vector<std::pair<std::string, std::string>> variables) {
+  for (auto& [name, value] : variables) {
+    const auto given = std::find_if(command.environment.begin(), command.environment.end(),
+                                    [&name = name](const auto& variable) { return variable.first == name; });
+    if (given == command.environment.end())
+      command.environment.emplace_back(std::move(name), std::move(value));
+    else if (name == "PYTHONPATH")  // the first of our folders is the recorder's
+      given->second = value.substr(0, value.find(':')) + (given->second.empty() ? "" : ":") + given->second;
+    else
+      given->second = std::move(value);
+  }
+}
+
 Result<LaunchCommand> parse_launch_command(const std::string& text) {
   LaunchCommand command{.words = shell_words(text)};
   command.environment = take_assignments(command.words);

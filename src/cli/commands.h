@@ -169,6 +169,13 @@ struct WatchArguments {
   int idle_limit = 0;  ///< seconds without a call after which it ends; 0: on Ctrl-C only
 };
 
+struct CleanArguments {
+  bool includes_unfinished = false, is_dry_run = false;
+};
+
+/// Whether one of the engine runs in a work folder of `collect` has a checkpoint that says that it is not finished.
+bool has_unfinished_run(const std::filesystem::path& work_dir);
+
 /// The command line of the run in `work_dir` (empty: the last one that was not finished), which becomes absolute; its
 /// working directory becomes ours. `given` are the words that are added to it. Error codes: "nothing_to_resume",
 /// "secret_needed" (a word had a secret in it, which was not kept, and is not among those given).
@@ -186,6 +193,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common);
 int run_submit(const SubmitArguments& arguments, const CommonArguments& common);
 int run_report(const ReportArguments& arguments, const CommonArguments& common);
 int run_verify(const VerifyArguments& arguments, const CommonArguments& common);
+int run_clean(const CleanArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
 /// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and those of writing.

@@ -9,11 +9,14 @@
 #include <tuple>
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 #include <tbb/global_control.h>
 
 #include "base/console.h"
 #include "base/file.h"
+#include "cli/built_in_skill.h"
 #include "cli/commands.h"
+#include "cli/manual.h"
 
 namespace cw::cli {
 namespace {
@@ -27,9 +30,20 @@ CLI::Validator silent(CLI::Validator validator) {
   return validator.description("");
 }
 
+// CLI11's own says what each name stands for inside the program.
 template <typename Value>
 CLI::Validator one_of(const std::map<std::string, Value>& names) {
-  return silent(CLI::CheckedTransformer(names));
+  const auto replace = [names](std::string& text) -> std::string {
+    const auto found = names.find(text);
+    if (found == names.end()) {
+      std::vector<std::string> all;
+      for (const auto& [name, value] : names) all.push_back(name);
+      return fmt::format("'{}' is none of {}", text, fmt::join(all, ", "));
+    }
+    text = std::to_string(static_cast<int>(found->second));
+    return {};
+  };
+  return CLI::Validator(replace, "");
 }
 
 // "64" or "16-256"; nothing when it is neither, or not of positive numbers in order.
@@ -521,6 +535,49 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
   return command;
 }
 
+CLI::App* add_clean(CLI::App& app, CleanArguments& arguments) {
+  CLI::App* command = app.add_subcommand("clean", "Remove what commands have left on the disk");
+  command->add_flag("--all", arguments.includes_unfinished, "Also runs that collect --resume could go on with");
+  command->add_flag("--dry-run", arguments.is_dry_run, "List it, and remove nothing");
+  command->footer(
+      "Logs of finished runs, unpacked recorders, submissions that were to be sent by\n"
+      "hand. They lie in $XDG_STATE_HOME/collect-workloads (~/.local/state) and\n"
+      "$XDG_CACHE_HOME/collect-workloads (~/.cache). What is in use stays. A --work-dir\n"
+      "of yours is yours.");
+  return command;
+}
+
+// What the program says of itself to a shell, to man(1) and to a coding agent.
+struct AboutArguments {
+  Shell shell = Shell::bash;
+  std::string manual;
+};
+
+CLI::App* add_completion(CLI::App& app, AboutArguments& arguments) {
+  CLI::App* command = app.add_subcommand("completion", "A script that completes words in a shell");
+  command->add_option("shell", arguments.shell, "The shell")
+      ->required()
+      ->transform(one_of<Shell>({{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}}))
+      ->type_name("bash|zsh|fish");
+  command->footer("For bash:  source <(collect-workloads completion bash)");
+  return command;
+}
+
+CLI::App* add_man(CLI::App& app, AboutArguments& arguments) {
+  CLI::App* command = app.add_subcommand("man", "The manual page, or that of one command");
+  command->add_option("command", arguments.manual, "One of the commands")->type_name("NAME");
+  command->footer("To read it:  collect-workloads man collect | man -l -");
+  return command;
+}
+
+int print_manual(const CLI::App& app, const std::string& name) {
+  const auto commands = app.get_subcommands([&name](const CLI::App* command) { return command->get_name() == name; });
+  if (commands.empty() && !name.empty())
+    return report({"usage", "there is no command " + name}, "collect-workloads --help lists them.");
+  print(stdout, manual_page(app, commands.empty() ? app : *commands.front()));
+  return exit_success;
+}
+
 // `collect --resume [DIR] …`: the words of the run in DIR, and then the rest.
 Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, CollectArguments& arguments) {
   constexpr std::string_view with_value = "--resume=";
@@ -551,9 +608,7 @@ void add_common(CLI::App* command, CommonArguments& common) {
   command->add_option("--bindings", common.bindings, "Bindings instead of the built-in ones")->type_name("FILE");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_command(int argc, char** argv) {
   keep_standard_streams();
   if (argc > 1 && std::string_view(argv[1]) == "submit") forbid_core_dumps();  // it has a token in its environment
   CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.", "collect-workloads");
@@ -575,6 +630,7 @@ int main(int argc, char** argv) {
   DriveArguments drive_arguments;
   WatchArguments watch_arguments;
   RecordArguments record_arguments;
+  CleanArguments clean_arguments;
   CLI::App* const collect = add_collect(app, collect_arguments);
   CLI::App* const record = add_record(app, record_arguments);
   CLI::App* const sanitize = add_sanitize(app, sanitize_arguments);
@@ -588,9 +644,16 @@ int main(int argc, char** argv) {
   CLI::App* const env = add_env(app, env_arguments);
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
+  CLI::App* const clean = add_clean(app, clean_arguments);
   for (CLI::App* command :
-       {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive})
+       {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive,
+        clean})
     add_common(command, common);
+
+  AboutArguments about;
+  CLI::App* const completion = add_completion(app, about);
+  CLI::App* const man = add_man(app, about);
+  CLI::App* const skill = app.add_subcommand("skill", "How coding agents use it: a SKILL.md");
 
   std::vector<std::string> recorded;
   try {
@@ -628,6 +691,7 @@ int main(int argc, char** argv) {
       print(stderr, "Give the command to record after --, as you would type it.\n");
     return status;
   }
+  if (std::getenv("COLLECT_WORKLOADS_TEST_PARSE_ONLY") != nullptr) return exit_success;
   std::optional<tbb::global_control> limit;
   if (common.threads > 0) limit.emplace(tbb::global_control::max_allowed_parallelism, common.threads);
   try {
@@ -642,6 +706,10 @@ int main(int argc, char** argv) {
     if (report_command->parsed()) return run_report(report_arguments, common);
     if (verify->parsed()) return run_verify(verify_arguments, common);
     if (submit->parsed()) return run_submit(submit_arguments, common);
+    if (completion->parsed()) return print(stdout, completion_script(app, about.shell)), exit_success;
+    if (man->parsed()) return print_manual(app, about.manual);
+    if (skill->parsed()) return print(stdout, built_in_skill()), exit_success;
+    if (clean->parsed()) return run_clean(clean_arguments, common);
     if (inspect->parsed()) return run_inspect(inspect_arguments, common);
     return run_validate(validate_arguments, common);
   } catch (const std::exception& error) {
@@ -649,6 +717,14 @@ int main(int argc, char** argv) {
     return report({"internal", fmt::format("unexpected: {}", error.what())},
                   "Please report this with the command line and, if you can, the dumps.");
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int status = run_command(argc, argv);
+  const auto written = finish_output();
+  return written ? status : report(written.error(), "What the command does besides is done.");
 }
 
 }  // namespace cw::cli

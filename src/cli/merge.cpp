@@ -35,6 +35,7 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
                        {"captures", merged->captures},
                        {"blobs", {{"linked", merged->linked}, {"copied", merged->copied}, {"bytes", merged->bytes}}},
                        {"left_behind", std::move(others)},
+                       {"differences", merged->differences},
                        {"definitions", std::move(definitions)}};
     print_json(json);
   } else {
@@ -53,8 +54,9 @@ int run_merge(const MergeArguments& arguments, const CommonArguments& common) {
                           with_separators(merged->copied));
       if (merged->simulated > 0)
         text += fmt::format("Simulated captures: {}. submit refuses their definitions.\n", merged->simulated);
+      for (const std::string& difference : merged->differences) text += wrap("Note: " + difference, 80, "");
       text += describe_others(arguments.inputs);
-      if (sum.kept > 0) text += "\nNext:\n" + next_commands(arguments.output, false);
+      if (sum.kept > 0) text += "\nNext:\n" + next_commands(arguments.output, merged->simulated > 0);
     }
     print(stdout, text);
   }

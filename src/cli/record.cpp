@@ -95,8 +95,8 @@ std::string describe_lost(const LostCalls& lost) {
   std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
   if (lost.replays > 0)
     what += (what.empty() ? "" : " and ") + counted(lost.replays, "replay of a graph", "replays of graphs");
-  return fmt::format("{} made last by {} killed {} missing", what,
-                     counted(lost.processes, "process that was", "processes that were"),
+  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing", what,
+                     counted(lost.processes, "process", "processes"),
                      lost.calls + lost.replays == 1 ? "is" : "are");
 }
 
@@ -107,7 +107,12 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
   }
-  CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only));
+  CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only).map_error([&](Error error) {
+    if (!arguments.rules.empty())
+      error.message = fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
+                                  arguments.rules.string(), error.message);
+    return error;
+  }));
   const auto kit = unpack_recorder(config);
   if (!kit)
     return tl::unexpected(kit.error().code == "unwritable" || kit.error().code == "not_private"
@@ -129,15 +134,14 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   if (const auto made = make_private_directories(folder); !made)
     return report(made.error(), "Give another folder with -o.");
   const std::set<std::string> before = recordings_in(folder);
-  Command command{arguments.command, std::move(*variables)};
-  CallCounts counts;
-  command.environment.push_back(counts.environment());
-  const auto assigned = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
-  std::string kit;                                            // the first of the folders that Python looks into
-  for (const auto& [name, value] : command.environment)
+  std::string kit;  // the first of the folders that Python looks into
+  for (const auto& [name, value] : *variables)
     if (name == "PYTHONPATH") kit = value.substr(0, value.find(':'));
-  for (const auto& [name, value] : assigned)
-    command.environment.emplace_back(name, name == "PYTHONPATH" ? kit + ":" + value : value);
+  CallCounts counts;
+  variables->push_back(counts.environment());
+  Command command{arguments.command};
+  command.environment = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
+  add_capture_variables(command, std::move(*variables));
   if (command.arguments.empty())
     return report({"usage", "there is no command to record"}, "Give it after --, as you would type it.");
   std::string without;

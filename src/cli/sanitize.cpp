@@ -57,6 +57,9 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
                         with_separators(definition.calls), name.size() > 48 ? "\n                  " : "  ", name);
     for (const auto& [scalar, count] : definition.derived)
       text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
+    if (const auto sampled = definition.unseen.find("values_sampled_out"); sampled != definition.unseen.end())
+      text += wrap(fmt::format("{} of the calls are counted without their index tensors (sampled)",
+                               with_separators(sampled->second)), 80, std::string(32, ' '));
     if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
   }
   for (const auto& [status, names] : silent_asked)
@@ -86,7 +89,7 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
   if (kept == 0)
     return text +
            (capture.empty()
-                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
+                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps, which keeps\nrecordings too.\n"
                 : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n",
                               capture, dir));
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),

@@ -13,15 +13,15 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   if (!bindings) return report(bindings.error());
   const auto dataset = Dataset::open(arguments.trace_dir);
   if (!dataset) return report(dataset.error());
+  std::error_code ignored;
+  const bool is_new = !std::filesystem::exists(arguments.dumps, ignored);
   if (const auto made = make_private_directories(arguments.dumps); !made) return report(made.error());
   ProgressLine progress(common.is_quiet);
   if (!common.is_quiet && !common.is_json)
     print(stderr,
-          fmt::format(
-              "Watching {}; Ctrl-C ends it and writes the workloads\n{}", arguments.dumps.string(),
-              arguments.keeps_dumps ? "" : "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n"));
+          fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n", arguments.dumps.string(),
+                      is_new ? ", which was not there and is made" : ""));
   // What comes first tells what it will be.
-  std::error_code ignored;
   const auto begun = std::chrono::steady_clock::now();
   const auto is_patient = [&] {
     return arguments.idle_limit == 0 ||
@@ -32,6 +32,11 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   const CaptureKind kind = kind_of(arguments.dumps);
+  if (kind == CaptureKind::level10 && !arguments.keeps_dumps && !common.is_quiet && !common.is_json &&
+      !std::filesystem::is_empty(arguments.dumps, ignored)) {
+    progress.clear();
+    print(stderr, "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n");
+  }
   SanitizeOptions options = arguments.options;
   options.slowness = slowness_for_tests();
   auto watcher = Watcher::create({arguments.dumps, kind, arguments.keeps_dumps, {}}, *dataset, *bindings, options);

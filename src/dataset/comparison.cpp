@@ -105,7 +105,7 @@ class DefinitionComparer {
   }
 
   Result<DefinitionState> state(const Definition& definition) const {
-    const auto theirs = load_definition(other_ / "definitions" / definition.op_type / (definition.name + ".json"));
+    const auto theirs = load_definition(other_ / Dataset::definition_file(other_, definition));
     if (!theirs && theirs.error().code == "not_found") return DefinitionState::missing;
     if (!theirs) return tl::unexpected(theirs.error());
     return meaning(*theirs) == meaning(definition) ? DefinitionState::same : DefinitionState::differs;

@@ -86,6 +86,17 @@ std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted
   return names;
 }
 
+// Without the op type's folder, when a file is only there.
+fs::path usual_or_flat(const fs::path& root, const fs::path& usual) {
+  const auto is_there = [&root](const fs::path& path) {
+    std::error_code error;
+    return fs::exists(fs::symlink_status(root / path, error));
+  };
+  const fs::path flat = *usual.begin() / usual.filename();
+  std::error_code ignored;
+  return !is_there(usual) && is_there(flat) && !fs::is_directory(root / flat, ignored) ? flat : usual;
+}
+
 Result<std::vector<SafetensorsEntry>> blob_header(const fs::path& path) {
   auto entries = read_safetensors_header(path.string());
   if (!entries && entries.error().code == "safetensors_malformed" && is_lfs_pointer(path))
@@ -212,13 +223,11 @@ fs::path Dataset::workloads_file(const fs::path& root, const Definition& definit
 }
 
 fs::path Dataset::workloads_file(const fs::path& root, const fs::path& usual) {
-  const auto is_there = [&root](const fs::path& path) {
-    std::error_code error;
-    return fs::exists(fs::symlink_status(root / path, error));
-  };
-  const fs::path flat = fs::path("workloads") / usual.filename();
-  std::error_code ignored;
-  return !is_there(usual) && is_there(flat) && !fs::is_directory(root / flat, ignored) ? flat : usual;
+  return usual_or_flat(root, usual);
+}
+
+fs::path Dataset::definition_file(const fs::path& root, const Definition& definition) {
+  return usual_or_flat(root, fs::path("definitions") / definition.op_type / (definition.name + ".json"));
 }
 
 bool is_lfs_pointer(const fs::path& path) {

@@ -49,6 +49,8 @@ struct Dataset {
   /// flat dataset, and where they belong otherwise.
   static std::filesystem::path workloads_file(const std::filesystem::path& root, const Definition& definition);
   static std::filesystem::path workloads_file(const std::filesystem::path& root, const std::filesystem::path& usual);
+  /// The same of a definition of that op type and name: definitions/OP_TYPE/NAME.json, or definitions/NAME.json.
+  static std::filesystem::path definition_file(const std::filesystem::path& root, const Definition& definition);
 };
 
 /// Definitions with these names or op types; all when both are empty. Error "definition_unknown", with

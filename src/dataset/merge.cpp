@@ -186,9 +186,16 @@ class Merger {
     return tl::unexpected(Error{"conflict", std::move(text)});
   }
 
+  // Code that computes what the definition means; empty when there is none.
+  static std::string reference_of(const std::string& definition) {
+    const auto json = parse_json(definition);
+    return json && json->is_object() ? string_member(*json, "reference") : std::string();
+  }
+
   Result<void> merge_definitions() {
     std::map<std::string, std::pair<std::string, std::size_t>> meanings;  // by name: meaning, and who says so
     std::map<std::string, std::string> files;
+    std::map<std::string, std::map<std::string, std::vector<std::string>>> references;  // by name and text: who has it
     for (std::size_t i = 0; i < datasets_.size(); ++i) {
       for (const Definition& definition : datasets_[i].definitions) {
         const auto [known, is_new] = meanings.emplace(definition.name, std::pair(meaning(definition), i));
@@ -201,6 +208,7 @@ class Merger {
         CW_TRY(
             std::string text,
             read_file(AT_FDCWD, (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(), 64 << 20));
+        references[definition.name][reference_of(text)].push_back(inputs_[i].string());
         std::string& file = files[definition.name];
         if (std::pair(text.size(), std::string_view(text)) > std::pair(file.size(), std::string_view(file))) {
           file = std::move(text);
@@ -208,6 +216,11 @@ class Merger {
         }
       }
     }
+    for (const auto& [name, texts] : references)
+      if (texts.size() > 1 && !files[name].empty())
+        outcome_.differences.push_back(
+            fmt::format("the reference of {} is not the same everywhere; kept is that of {}", name,
+                        texts.at(reference_of(files[name])).front()));
     for (const auto& [name, definition] : definitions_) {
       CW_TRY(OutputFile output, OutputFile::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
       CW_CHECK(output.write(files[name]));

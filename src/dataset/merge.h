@@ -37,6 +37,7 @@ struct MergeOutcome {
   std::size_t simulated = 0;                  ///< of these: by an engine without a model
   std::size_t linked = 0, copied = 0;         ///< blobs: without copying bytes, and with
   std::uint64_t bytes = 0;                    ///< of all blobs
+  std::vector<std::string> differences;       ///< of definitions' references, in words: which file is kept
 };
 
 /// Merges `inputs` into the new folder `output`, which appears whole or not at all; it must not exist, or be empty.

@@ -51,19 +51,6 @@ Json steering_values(const BindingSet& bindings) {
   return values;
 }
 
-Result<fs::path> cache_folder() {
-  const auto from = [](const char* name) -> fs::path {
-    const char* value = std::getenv(name);
-    return value != nullptr && *value == '/' ? fs::path(value) : fs::path();
-  };
-  fs::path base = from("XDG_CACHE_HOME");
-  if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
-  if (base.empty()) return state_folder();
-  // Python runs what lies there: nobody else may put anything into it.
-  CW_CHECK(ensure_private_directory(base / "collect-workloads"));
-  return base / "collect-workloads";
-}
-
 // What the recorder goes by within the engine, where nobody looks, is looked at here.
 Result<void> check_rules(const Json& config) {
   const auto is_text = [](const Json& item) { return item.is_string(); };
@@ -88,6 +75,19 @@ Result<void> check_rules(const Json& config) {
 }
 
 }  // namespace
+
+Result<fs::path> recorder_cache() {
+  const auto from = [](const char* name) -> fs::path {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value == '/' ? fs::path(value) : fs::path();
+  };
+  fs::path base = from("XDG_CACHE_HOME");
+  if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
+  if (base.empty()) return state_folder();
+  // Python runs what lies there: nobody else may put anything into it.
+  CW_CHECK(ensure_private_directory(base / "collect-workloads"));
+  return base / "collect-workloads";
+}
 
 Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
   try {
@@ -119,7 +119,7 @@ Result<fs::path> unpack_recorder(const Json& config) {
   Sha256 digest;
   for (const BuiltInFile& file : built_in_recorder()) digest.add(file.content);
   digest.add(config_text);
-  CW_TRY(const fs::path cache, cache_folder());
+  CW_TRY(const fs::path cache, recorder_cache());
   if (cache.string().find(':') != std::string::npos)
     return fail("cache_unusable", "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons",
                 cache.string());

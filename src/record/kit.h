@@ -31,6 +31,10 @@ std::set<std::string> functions_of(const std::vector<const Binding*>& bindings);
 /// data/recorder.yaml as it was at build time.
 std::string_view built_in_recorder_rules();
 
+/// Where recorders are unpacked, each into a folder `recorder-HASH`: $XDG_CACHE_HOME/collect-workloads or
+/// ~/.cache/collect-workloads, ours alone; made if it is not there. Error codes: those of writing.
+Result<std::filesystem::path> recorder_cache();
+
 /// Unpacks the recorder into the user's cache ($XDG_CACHE_HOME or ~/.cache), once for each content, and returns the folder.
 /// Error codes: those of writing.
 Result<std::filesystem::path> unpack_recorder(const Json& config);

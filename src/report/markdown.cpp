@@ -148,8 +148,9 @@ std::string verification(const Summary& summary) {
                       escape_markdown(failure.stage), escape_markdown(failure.message));
   }
   std::string text = fmt::format(
-      "## Verification\n\n{} of {} workloads loaded, {} run through their reference, on {}.\n", with_separators(loaded),
-      with_separators(workloads), with_separators(executed), escape_markdown(summary.devices()));
+      "## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n", with_separators(loaded),
+      with_separators(workloads), with_separators(executed),
+      summary.devices().empty() ? "" : ", on " + escape_markdown(summary.devices()));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }

@@ -68,7 +68,10 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
   text += box(checks.is_valid, fmt::format("`collect-workloads validate`: {} workloads, {} blobs, {} warnings",
                                            with_separators(checks.validated_workloads),
                                            with_separators(checks.validated_blobs), with_separators(checks.warnings)));
-  text += box(proposal.undecided == 0,
+  if (base.empty())
+    text += box(false, "Compared with what is there already");
+  else
+    text += box(proposal.undecided == 0,
               fmt::format("Compared with {}: {} of these workloads are there already and left out{}", base,
                           with_separators(proposal.known),
                           proposal.undecided == 0
@@ -88,7 +91,8 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
     text += box(all_loaded && checks.executed == checks.with_reference,
                 fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
                             with_separators(checks.executed), with_separators(checks.with_reference),
-                            device.empty() ? "" : ", on " + escape_markdown(device)));
+                            device.empty() ? "" : ", on " + escape_markdown(device)) +
+                    (checks.unverified.empty() ? "" : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
   const auto& replay = summary.replay;
   text +=
       box(replay && replay->failed == 0 && replay->compared > 0,
@@ -106,20 +110,28 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
   std::error_code error;
   for (const Definition& definition : dataset.definitions) {
     if (!fs::exists(dataset.root / Dataset::workloads_file(dataset.root, definition), error)) continue;
-    paths.push_back(definition_file(definition));
-    paths.push_back(Dataset::workloads_path(definition).string());
+    for (const fs::path& path : {fs::path(definition_file(definition)), Dataset::workloads_path(definition)}) {
+      paths.push_back(path.string());
+      paths.push_back((*path.begin() / path.filename()).string());  // where the other side is flat
+    }
   }
   return paths;
 }
 
 Result<void> check_places(const Dataset& dataset, const std::vector<std::string>& there) {
-  std::map<std::string, std::string> expected;  // by file name
-  for (const std::string& path : compared_files(dataset)) expected[fs::path(path).filename().string()] = path;
+  std::map<std::string, std::set<std::string>> expected, found;  // by file name: the usual place, and the flat one
+  for (const std::string& path : compared_files(dataset)) expected[fs::path(path).filename().string()].insert(path);
   for (const std::string& path : there) {
-    const auto found = expected.find(fs::path(path).filename().string());
-    if (found != expected.end() && found->second != path)
-      return fail("conflict", "{} lies at {} there, and belongs to {}: it has to be moved first", found->first, path,
-                  found->second);
+    const std::string name = fs::path(path).filename().string();
+    const auto places = expected.find(name);
+    if (places == expected.end()) continue;
+    found[name].insert(path);
+    if (!places->second.contains(path) || found[name].size() > 1)
+      return fail("conflict", "on the other side {} lies at {}, and should lie at {} alone: it has to be moved there first",
+                  name, fmt::join(found[name], " and "),
+                  *std::max_element(places->second.begin(), places->second.end(), [](const auto& a, const auto& b) {
+                    return std::count(a.begin(), a.end(), '/') < std::count(b.begin(), b.end(), '/');
+                  }));
   }
   return {};
 }
@@ -155,7 +167,7 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     }
     CW_TRY(NewLines lines, new_lines(dataset, compared));
     blobs.merge(lines.blobs);
-    const std::string path = Dataset::workloads_path(definition).string();
+    const std::string path = Dataset::workloads_file(mirror, definition).string();
     auto there = read_file(AT_FDCWD, (mirror / path).string(), largest_text);
     if (!there && there.error().code != "not_found") return tl::unexpected(there.error());
     std::string text = there ? std::move(*there) : std::string();
@@ -268,10 +280,11 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
   for (const DefinitionComparison& compared : proposal.definitions)
     if (!compared.added.empty()) op_types.insert(compared.op_type);
   std::string text = fmt::format(
-      "## Summary\n\n{} workloads that are not in {}, of op types {}: shapes and index tensors as FlashInfer's kernels "
-      "were "
+      "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's kernels were "
       "called with them. Made with collect-workloads {}.\n\n",
-      with_separators(proposal.added), base, in_words(op_types), CW_VERSION);
+      with_separators(proposal.added), proposal.added == 1 ? "" : "s",
+      base.empty() ? "that could not be compared" : fmt::format("that {} not in {}", proposal.added == 1 ? "is" : "are", base),
+      op_types.size() == 1 ? "" : "s", in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
   const std::size_t most = longest_description - std::min(longest_description, text.size() + end.size() + 200);

@@ -118,7 +118,7 @@ Result<SubmitOutcome> SubmissionPlan::without(const Error& why) const {
   CW_TRY(const TemporaryDirectory nothing, TemporaryDirectory::create());
   CW_TRY(SubmitOutcome outcome,
          propose(
-             nothing.path(), [](const std::vector<std::string>&) -> Result<void> { return {}; }, "nothing"));
+             nothing.path(), [](const std::vector<std::string>&) -> Result<void> { return {}; }, ""));
   outcome.not_compared = why.message;
   return outcome;
 }

@@ -31,7 +31,9 @@ constexpr int most_blocks = 16;          ///< at a time, of one connection
 Result<HttpServer> HttpServer::resolve(const std::string& url, const HttpHeaders& headers) {
   constexpr std::string_view scheme = "http://";
   if (!url.starts_with(scheme))
-    return fail("url_unsupported", "'{}': only http:// is spoken; put a forwarder before anything else", url);
+    return url.find("://") == std::string::npos
+               ? fail("url_unsupported", "'{0}' has no scheme; write http://{0}", url)
+               : fail("url_unsupported", "'{}': only http:// is spoken; put a forwarder before anything else", url);
   HttpServer server;
   for (const auto& [name, value] : headers) server.headers_ += fmt::format("{}: {}\r\n", name, value);
   const std::string rest = url.substr(scheme.size());

@@ -393,9 +393,9 @@ class CollectTest(unittest.TestCase):
         # A request that the engine had done may have been killed before we knew; no other is sent again.
         twice = len(begun) - len(set(begun))
         self.assertLessEqual(twice, killed * 8, "those that were under way")
-        state = json.load(open(os.path.join(self.folder, "work", "run1", "found", "state.json")))
-        self.assertEqual(state["more"]["requests"], count)
-        self.assertTrue(twice <= state["more"]["sent_twice"] <= killed * 8, (twice, state["more"]))
+        (state,) = json.load(open(os.path.join(self.folder, "work", "collect.json")))["finished"]
+        self.assertEqual(state["requests"], count)
+        self.assertTrue(twice <= state["sent_twice"] <= killed * 8, (twice, state))
 
     def test_resume_after_the_engine_died(self):
         self.fault("die", ["--resume"], after=300, kept=True)

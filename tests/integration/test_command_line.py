@@ -1,5 +1,5 @@
 """The binary as a user meets it: help, mistakes, pipes, machine-readable output."""
-import json, os, pty, subprocess, unittest
+import json, os, pathlib, pty, re, shlex, subprocess, unittest
 
 from support import BINARY, DatasetTest, run, tree, unpack
 
@@ -11,6 +11,93 @@ class CommandLine(DatasetTest):
             self.assertIn("collect-workloads", run("--help", check=0).stdout)
             self.assertEqual(result.stderr, "")
         self.assertRegex(run("--version", check=0).stdout, r"^collect-workloads \d+\.\d+\.\d+\n$")
+
+    def test_output_that_does_not_arrive_is_an_error(self):
+        run("sanitize", "--dumps", unpack("cpu-small", self.folder), "--trace-dir", self.trace, check=0)
+        for command in (["validate"], ["report", "--format", "md"], ["report", "--json"], ["inspect", self.folder / "cpu-small"]):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([BINARY, *map(str, command), "--trace-dir", self.trace], stdout=full, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(result.returncode, 1, command)
+            self.assertIn("cannot write to stdout: No space left on device", result.stderr)
+
+    def test_paths_that_are_not_there_are_named_whatever_the_others_are(self):
+        recording = self.folder / "recording"
+        recording.mkdir()
+        (recording / "host-1-1.cbor").write_bytes(b"")
+        self.assertIn("nope: no such file", run("sanitize", "--dumps", self.folder / "nope", recording, "--trace-dir", self.trace, check=1).stderr)
+
+    def test_a_plan_without_prompts_and_as_json(self):
+        launch = ["collect", "--trace-dir", self.trace, "--definition-name", "gqa_paged_decode_h32_kv8_d128_ps1", "--launch-command", "true --port {port}", "--dry-run"]
+        result = run(*launch, check=1)
+        self.assertIn("Run 1 of 1", result.stdout)
+        self.assertIn("no prompts", result.stderr)
+        plan = json.loads(run(*launch, "--random-prompts", "--json", check=0).stdout)
+        self.assertEqual((plan["runs"][0]["definitions"], plan["runs"][0]["command"][0]), (["gqa_paged_decode_h32_kv8_d128_ps1"], "true"))
+
+    def test_manual_pages_and_completions(self):
+        commands = re.findall(r"^  ([a-z]+) ", run("--help", check=0).stdout.split("Subcommands:")[1], re.MULTILINE)
+        self.assertIn("collect", commands)
+        for command in commands:
+            page = run("man", command, check=0).stdout
+            self.assertIn(f'.TH "collect-workloads-{command}" 1', page)
+            for option in re.findall(r"^  (?:-.,)?(--[a-z-]+)", run(command, "--help", check=0).stdout, re.MULTILINE):
+                self.assertIn("\\fB" + option.replace("-", "\\-") + "\\fR", page)
+        self.assertIn("there is no command nope", run("man", "nope", check=1).stderr)
+        self.assertIn("'tcsh' is none of bash, fish, zsh", run("completion", "tcsh", check=2).stderr)
+        for shell in ("zsh", "fish"): self.assertIn("keep-values", run("completion", shell, check=0).stdout)
+
+        script = self.folder / "completion.bash"
+        script.write_text(run("completion", "bash", check=0).stdout)
+        def completed(*words):
+            line = f'source {script}; COMP_WORDS=({" ".join(map(repr, words))}); COMP_CWORD={len(words) - 1}; _collect_workloads; printf "%s\\n" "${{COMPREPLY[@]}}"'
+            return set(subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, cwd=self.folder).stdout.split())
+        self.assertEqual(completed("collect-workloads", "re"), {"record", "report"})
+        self.assertEqual(completed("collect-workloads", "sanitize", "--select", ""), {"all", "diverse"})
+        self.assertEqual(completed("collect-workloads", "sanitize", "--trace-dir", "tr"), {"trace"})
+        self.assertEqual(completed("collect-workloads", "sanitize", "--num-"), {"--num-samples", "--num-pages"})
+        self.assertIn("python3", completed("collect-workloads", "record", "-o", "x", "--", "python"))
+
+    def test_every_command_of_the_skill_parses(self):
+        text = run("skill", check=0).stdout
+        self.assertEqual(text, (pathlib.Path(__file__).parents[2] / "skills/collect-workloads/SKILL.md").read_text())
+        commands = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.replace("\\\n", " ").splitlines()]
+        ours = [shlex.split(command)[1:] for command in commands if command.startswith("collect-workloads ")]
+        self.assertGreater(len(ours), 12)
+        work = self.folder / "interrupted"
+        work.mkdir()
+        (work / "collect.json").write_text(json.dumps({"words": ["collect", "--trace-dir", "x"], "directory": str(work)}))
+        for words in ours:
+            if words == ["collect", "--resume"]: words = [*words, work]
+            run(*words, check=0, env={**os.environ, "COLLECT_WORKLOADS_TEST_PARSE_ONLY": "1"})
+        run("collect", "--no-such-option", check=2, env={**os.environ, "COLLECT_WORKLOADS_TEST_PARSE_ONLY": "1"})
+
+    def test_what_is_left_on_the_disk_is_listed_and_removed(self):
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "XDG_CACHE_HOME": str(self.folder / "cache")}
+        run("collect", "--trace-dir", self.trace, "--definition-name", "gqa_paged_decode_h32_kv8_d128_ps1", "--engine", "simulated", "--num-prompts", "3",
+            check=0, env=environment)
+        run("record", "-o", self.folder / "recording", "--", "true", env=environment)
+        (work,) = (self.folder / "state/collect-workloads/runs").iterdir()
+        self.assertEqual({str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}, {"collect.json", "run1/engine.log"}, "nothing but logs")
+        unfinished = work.parent / "19990101T000000Z-1"
+        (unfinished / "run1/found").mkdir(parents=True)
+        (unfinished / "run1/found/state.json").write_text(json.dumps({"format": 2, "more": {"requests": 1, "collected": False}}))
+
+        def clean(*options): return {(i["what"], i["removed"], i["kept_because"]) for i in json.loads(run("clean", "--json", *options, check=0, env=environment).stdout)["items"]}
+        before = tree(self.folder)
+        self.assertEqual(clean("--dry-run"), {("logs of a run", False, ""), ("recorder", False, ""), ("unfinished run", False, "collect --resume goes on with it")})
+        self.assertEqual(tree(self.folder), before)
+        # What a process uses, or may load, stays.
+        recorder = next((self.folder / "cache/collect-workloads").glob("recorder-*"))
+        user = subprocess.Popen(["sleep", "60"], env={**os.environ, "PYTHONPATH": str(recorder)})
+        self.addCleanup(user.wait)
+        self.addCleanup(user.kill)
+        self.assertIn(("recorder", False, "a process uses it"), clean())
+        self.assertFalse(work.exists())
+        self.assertTrue(recorder.exists() and unfinished.exists())
+        user.kill()
+        user.wait()
+        self.assertEqual(clean("--all"), {("recorder", True, ""), ("unfinished run", True, "")})
+        self.assertIn("Nothing is in", run("clean", check=0, env=environment).stdout)
 
     def test_wrong_usage(self):
         for arguments in ([], ["sanitize"], ["sanitize", "--dumps", "x"], ["nonsense"], ["sanitize", "--no-such-flag"],

@@ -153,12 +153,28 @@ class MergeTest(DatasetTest):
         self.assertEqual(said[flat], said[a])
         self.assertEqual(tree(self.merge(flat, b, out="of_flat")), tree(self.merge(a, b, out="of_usual")))
 
+        # As what another dataset is compared with.
+        against = {other: json.loads(run("report", "--trace-dir", b, "--against", other, "--json", check=0).stdout) for other in (a, flat)}
+        for said in against.values(): said.pop("against", None)
+        self.assertEqual(json.dumps(against[flat]).replace(str(flat), ""), json.dumps(against[a]).replace(str(a), ""))
+
         # What is new is appended where the rest lies, and what was there is known.
         for trace in (a, flat):
             for again in range(2): self.sanitize(self.folder / "cpu-small", "--select", "all", trace=trace)
         self.assertEqual(workloads(flat), workloads(a))
         self.assertEqual(len([p for p in (flat / "workloads").rglob(f"{DECODE}.jsonl")]), 1)
         run("validate", "--trace-dir", flat, check=0)
+
+    def test_references_that_differ_are_named(self):
+        a, b, _ = self.parts
+        path = b / f"definitions/gqa_paged/{DECODE}.json"
+        definition = json.loads(path.read_text())
+        definition["reference"] = definition.get("reference", "") + "\n# another one, and longer\n"
+        path.write_text(json.dumps(definition, indent=2))
+        said = json.loads(self.merge(a, b, out="out", options=["--json"]) and run("merge", a, b, "--out", self.folder / "again", "--json", check=0).stdout)
+        self.assertEqual(len(said["differences"]), 1, said)
+        self.assertIn(str(b), said["differences"][0])
+        self.assertIn(f"Note: the reference of {DECODE}", " ".join(run("merge", b, a, "--out", self.folder / "third", check=0).stdout.split()))
 
     def git_remote(self):
         remote = self.folder / "remote.git"

@@ -498,6 +498,30 @@ class SubmitTest(DatasetTest):
         self.assertIn("the other side's", said)
         self.assertNotIn("collect-workloads-", said)
 
+    def test_a_remote_that_is_flat(self):
+        """Without folders of op types: lines are appended where its own are, and what is there is known."""
+        bare = self.bare()
+        remote, work = f"file://{bare}", self.folder / "seed"
+        lines = (self.trace / f"workloads/gqa_paged/{DECODE}.jsonl").read_text().splitlines(keepends=True)
+        for folder in ("definitions", "workloads"): (work / folder).mkdir()
+        (work / f"definitions/{DECODE}.json").write_bytes((self.trace / f"definitions/gqa_paged/{DECODE}.json").read_bytes())
+        (work / f"workloads/{DECODE}.jsonl").write_text("".join(lines[:1]))
+        for command in (["add", "."], ["commit", "-qm", "flat"], ["push", "-q", str(bare), "main"]):
+            subprocess.run(["git", "-C", work, *command], check=True, env=self.environment())
+        result = self.submit_json("--remote", remote, "--definition-name", DECODE)
+        self.assertEqual(result["definitions"][DECODE], {"new": len(lines) - 1, "there_already": 1, "undecided": 0})
+        clone = self.clone(remote, result["branch"], "clone")
+        self.assertEqual((clone / f"workloads/{DECODE}.jsonl").read_text(), "".join(lines))
+        self.assertFalse((clone / "workloads/gqa_paged").exists() or (clone / "definitions/gqa_paged").exists())
+
+        # In both places, which one is meant is not known.
+        (work / "workloads/gqa_paged").mkdir()
+        (work / f"workloads/gqa_paged/{DECODE}.jsonl").write_text("")
+        for command in (["add", "."], ["commit", "-qm", "both"], ["push", "-q", str(bare), "main"]):
+            subprocess.run(["git", "-C", work, *command], check=True, env=self.environment())
+        said = " ".join(self.submit("--remote", remote, "--definition-name", DECODE, check=1).stderr.split())
+        self.assertIn(f"on the other side {DECODE}.jsonl lies at workloads/gqa_paged/{DECODE}.jsonl and workloads/{DECODE}.jsonl, and should lie at workloads/gqa_paged/{DECODE}.jsonl alone", said)
+
     def test_a_branch_of_a_git_remote(self):
         for attributes in ("*.safetensors filter=lfs diff=lfs merge=lfs -text\n", None):
             with self.subTest(attributes=attributes):

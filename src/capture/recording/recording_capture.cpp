@@ -213,6 +213,14 @@ std::uint64_t RecordingCapture::disk() const {
   return bytes;
 }
 
+// Whoever ends to follow it has not ended the process.
+bool RecordingCapture::is_alive(const File& file) {
+  if (!file.header || read_pseudo_file("/proc/sys/kernel/random/boot_id").value_or("") != file.header->boot + "\n")
+    return false;
+  std::error_code error;
+  return std::filesystem::exists(fmt::format("/proc/{}", file.header->process), error);
+}
+
 void RecordingCapture::finish() {
   for (File& file : files_) {
     if (std::exchange(file.is_finished, true)) continue;
@@ -221,7 +229,7 @@ void RecordingCapture::finish() {
       add_defect(file, "recording_cut_off",
                  fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
                              *size - file.offset));
-    else if (!file.has_ended && !file.is_idle && !file.is_given_up)
+    else if (!file.has_ended && !file.is_idle && !file.is_given_up && !(forgets_ && is_alive(file)))
       add_defect(file, "recording_not_ended",
                  "the process was killed while it called something; up to a second of calls may be missing");
   }
@@ -371,9 +379,9 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
-       {std::tuple("calls", "calls_lost", "calls that the process made last, before it was killed, are missing"),
+       {std::tuple("calls", "calls_lost", "calls that the process made last are missing: it was killed, or left by os._exit"),
         std::tuple("replays", "replays_lost",
-                   "replays of CUDA graphs that the process made last, before it was killed, are missing")})
+                   "replays of CUDA graphs that the process made last are missing: it was killed, or left by os._exit")})
     if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
       add_defect(file, code, fmt::format("{} {}", count, text), count);
   add_calls_over_budget(file, record);
@@ -442,6 +450,7 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   call.function = site.function;
   call.module = site.module;
   call.status = group.is_dummy ? CallStatus::dummy : group.raised > 0 ? CallStatus::unfinished : CallStatus::completed;
+  call.is_nested = group.is_nested;
   call.wrapper = process(index);
   call.wrapper.self = group.wrapper;
   call.order = index;

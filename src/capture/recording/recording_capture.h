@@ -95,6 +95,8 @@ class RecordingCapture final : public Capture {
 
   const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
   void forget_released();
+  /// Whether its process is one of this machine's, and has not ended.
+  static bool is_alive(const File& file);
   Result<void> find_files();
   Result<void> add_file(const std::filesystem::path& path);
   /// Whether all that the file holds was taken.

@@ -1,0 +1,118 @@
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "base/console.h"
+#include "base/file.h"
+#include "cli/commands.h"
+#include "record/kit.h"
+
+namespace cw::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Something that a command has left on the disk, outside of what it was asked to write.
+struct Leftover {
+  std::string what;
+  fs::path path;
+  std::string keep_reason;  ///< why it is not removed; empty: it is
+  std::uint64_t bytes = 0;
+};
+
+std::string kilobytes(std::uint64_t bytes) {
+  return with_separators((bytes + 999) / 1000) + " KB";
+}
+
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    entries.push_back(it->path());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+// A process of this user whose environment names the folder may still load something from it.
+bool is_in_use(const fs::path& folder) {
+  for (const fs::path& process : entries_of("/proc")) {
+    if (process.filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    const auto environment = read_pseudo_file((process / "environ").string());
+    if (environment && environment->find(folder.string()) != std::string::npos) return true;
+  }
+  return false;
+}
+
+bool is_locked(const fs::path& lock) {
+  const FileDescriptor file(::open(lock.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  return file && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0;
+}
+
+std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cache, bool includes_unfinished) {
+  std::vector<Leftover> found;
+  for (const fs::path& run : entries_of(state / "runs")) {
+    const bool is_unfinished = has_unfinished_run(run);
+    const std::string keep_reason = is_locked(run / "lock")                  ? "it runs"
+                                    : is_unfinished && !includes_unfinished ? "collect --resume goes on with it"
+                                                                            : "";
+    found.push_back({is_unfinished ? "unfinished run" : "logs of a run", run, keep_reason});
+  }
+  const bool is_submitting = is_locked(state / "submit.lock");
+  for (const fs::path& laid_out : entries_of(state / "submit"))
+    found.push_back({"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : ""});
+  for (const char* log : {"verify.log"})
+    if (std::error_code error; fs::exists(state / log, error)) found.push_back({"log", state / log, ""});
+  for (const fs::path& recorder : entries_of(cache))
+    found.push_back({"recorder", recorder, is_in_use(recorder) ? "a process uses it" : ""});
+
+  for (Leftover& item : found) {
+    std::error_code error;
+    item.bytes = fs::is_directory(item.path, error) ? disk_usage(item.path) : fs::file_size(item.path, error);
+  }
+  return found;
+}
+
+}  // namespace
+
+int run_clean(const CleanArguments& arguments, const CommonArguments& common) {
+  const auto state = state_folder();
+  if (!state) return report(state.error());
+  const auto cache = recorder_cache();
+  if (!cache) return report(cache.error(), "Name another folder for it with XDG_CACHE_HOME.");
+
+  Json items = Json::array();
+  std::uint64_t freed = 0;
+  bool has_failed = false;
+  for (const Leftover& item : find_leftovers(*state, *cache, arguments.includes_unfinished)) {
+    std::string keep_reason = item.keep_reason;
+    if (keep_reason.empty() && !arguments.is_dry_run) {
+      std::error_code error;
+      fs::remove_all(item.path, error);
+      if (error) keep_reason = error.message();
+      has_failed |= static_cast<bool>(error);
+    }
+    if (keep_reason.empty()) freed += item.bytes;
+    items.push_back({{"what", item.what},
+                     {"path", item.path.string()},
+                     {"bytes", item.bytes},
+                     {"removed", keep_reason.empty() && !arguments.is_dry_run},
+                     {"kept_because", keep_reason}});
+    if (!common.is_json)
+      print(stdout, fmt::format("{:>12}  {}{}\n              {}\n", kilobytes(item.bytes), item.what,
+                                keep_reason.empty() ? "" : ", kept: " + keep_reason, item.path.string()));
+  }
+
+  if (common.is_json)
+    print_json({{"state", state->string()}, {"cache", cache->string()}, {"bytes", freed}, {"items", std::move(items)}});
+  else if (items.empty())
+    print(stdout, fmt::format("Nothing is in {} and {}.\n", state->string(), cache->string()));
+  else
+    print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed), arguments.is_dry_run ? "would be freed" : "freed"));
+  return has_failed ? exit_failure : exit_success;
+}
+
+}  // namespace cw::cli
