@@ -143,7 +143,8 @@ class Builder {
         return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name, input_.from);
       view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
     }
-    const Shape& shape = view_->shape;
+    // A copy: in which order a call's arguments are made, the view that moves among them, is the compiler's choice.
+    const Shape shape = view_->shape;
     if (shape.size() == 3) {
       view_ = reshape(std::move(*view_), {shape[0], 1, shape[1], shape[2]});
       return {};
@@ -265,7 +266,7 @@ class Builder {
   }
 
   Result<void> flatten_rows() {
-    const Shape& shape = view_->shape;
+    const Shape shape = view_->shape;  // a copy, as above
     if (shape.size() <= 2) return {};
     const auto rows = static_cast<std::int64_t>(product(Shape(shape.begin(), shape.end() - 1)));
     view_ = reshape(std::move(*view_), Shape{rows, shape.back()});

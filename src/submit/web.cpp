@@ -156,6 +156,11 @@ int on_progress(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 const char* certificates() {
   for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"})
     if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return value;
+  // A libcurl that was built for any system has no place of its own: Debian's and Ubuntu's, RHEL's, SUSE's, Alpine's.
+  if (::curl_version_info(CURLVERSION_NOW)->cainfo != nullptr) return nullptr;
+  for (const char* file : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                           "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"})
+    if (::access(file, R_OK) == 0) return file;
   return nullptr;
 }
 
