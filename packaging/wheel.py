@@ -43,6 +43,7 @@ def lay_out(folder):
     share = {"bash-completion/completions/collect-workloads": said("completion", "bash"),
              "zsh/site-functions/_collect-workloads": said("completion", "zsh"),
              "fish/vendor_completions.d/collect-workloads.fish": said("completion", "fish"),
+             **{f"collect-workloads/{name}.yaml": (ROOT / f"data/{name}.yaml").read_text() for name in ("bindings", "recipes", "recorder")},
              "collect-workloads/skills/collect-workloads/SKILL.md": said("skill")}
     commands = re.findall(r"^  ([a-z]+)  ", said("--help").split("Subcommands:")[1], re.MULTILINE)
     for command in ["", *commands]:

@@ -69,8 +69,9 @@ class Installed(unittest.TestCase):
         box.run(f"{tool} collect --trace-dir trace --definition-name {DECODE} --engine simulated --num-prompts 5 -q")
         if python:
             box.run(f"{tool} record -o recording -- {python} script.py", PYTHONPATH="fakes")
-            said = json.loads(box.run(f"{tool} sanitize --dumps recording --trace-dir trace --definition-name rmsnorm_h4096 --json"))
-            self.assertEqual(said["definitions"]["rmsnorm_h4096"]["calls"], 12)
+            box.run(f"{tool} sanitize --dumps recording --trace-dir trace --definition-name rmsnorm_h4096")
+            capture = next(c for c in json.loads((box.home / "trace/collection.json").read_text())["captures"] if c["source"] == "recorder")
+            self.assertEqual(capture["definitions"]["rmsnorm_h4096"]["calls"], 12)
             self.assertEqual(len((box.home / "trace/workloads/rmsnorm/rmsnorm_h4096.jsonl").read_text().splitlines()), 3)
         self.assertIn("valid: ", box.run(f"{tool} validate --trace-dir trace"))
         box.run(f"{tool} report --trace-dir trace --out report.html")
@@ -115,7 +116,7 @@ class Installed(unittest.TestCase):
         self.install(box, "/usr/bin/python3")
         share = box.home / "env/share"
         for name in ("man/man1/collect-workloads.1.gz", "man/man1/collect-workloads-collect.1.gz", "bash-completion/completions/collect-workloads",
-                     "zsh/site-functions/_collect-workloads", "fish/vendor_completions.d/collect-workloads.fish", "collect-workloads/skills/collect-workloads/SKILL.md"):
+                     "zsh/site-functions/_collect-workloads", "fish/vendor_completions.d/collect-workloads.fish", "collect-workloads/recorder.yaml", "collect-workloads/skills/collect-workloads/SKILL.md"):
             self.assertTrue((share / name).is_file(), name)
         licenses = next(box.home.glob("env/lib/python*/site-packages/collect_workloads-*.dist-info/licenses"))
         self.assertLessEqual({"LICENSE", "curl.txt", "onetbb.txt", "libssl.txt", "simdjson.txt", "gcc-12-base.txt"}, {path.name for path in licenses.iterdir()})
