@@ -74,6 +74,7 @@ def _actions():
         add(rule["module"], functools.partial(_mark_scope, rule=rule))
     for rule in _config["batches"]:
         add(rule["module"], functools.partial(_watch_batches, rule=rule))
+    add("torch", _read_tensors_of_torch)
     add("torch.cuda.graphs", _hook_graphs)
     add("multiprocessing.util", _watch_children)
     return actions
@@ -182,6 +183,12 @@ def _read_tensors(native):
 
 
 _read_tensors.is_done = False
+
+
+def _read_tensors_of_torch(_):
+    """Torch may come after all that is hooked."""
+    if _native is not None:
+        _read_tensors(_native)
 
 
 def _torch_version():

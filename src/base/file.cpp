@@ -256,11 +256,17 @@ Result<std::filesystem::path> state_folder() {
   std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
                                                                     : std::filesystem::path();
-  // Where there is no home, the name in the common folder (TMPDIR) says whose it is.
+  const bool is_chosen = state != nullptr && *state != '\0';
+  if (!folder.empty()) {
+    const auto made = ensure_private_directory(folder / "collect-workloads");
+    if (made) return folder / "collect-workloads";
+    if (is_chosen) return fail("state_unusable", "{}", made.error().message);
+  }
+  // Where there is no home, or none to write into, the name in the common folder (TMPDIR) says whose it is.
   std::error_code error;
-  folder = folder.empty() ? std::filesystem::temp_directory_path(error) / fmt::format("collect-workloads-{}", ::geteuid())
-                          : folder / "collect-workloads";
-  CW_CHECK(ensure_private_directory(folder));
+  folder = std::filesystem::temp_directory_path(error) / fmt::format("collect-workloads-{}", ::geteuid());
+  if (const auto made = ensure_private_directory(folder); !made)
+    return fail("state_unusable", "{}", made.error().message);
   return folder;
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -47,6 +48,12 @@ bool is_in_use(const fs::path& folder) {
   return false;
 }
 
+bool is_recent(const fs::path& folder) {
+  std::error_code error;
+  const auto changed = fs::last_write_time(folder, error);
+  return !error && fs::file_time_type::clock::now() - changed < std::chrono::hours(24);
+}
+
 bool is_locked(const fs::path& lock) {
   const FileDescriptor file(::open(lock.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   return file && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0;
@@ -66,8 +73,13 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
     found.push_back({"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : ""});
   for (const char* log : {"verify.log"})
     if (std::error_code error; fs::exists(state / log, error)) found.push_back({"log", state / log, ""});
+  // (The cache may be the same folder.) What env has printed names one that nobody uses yet.
   for (const fs::path& recorder : entries_of(cache))
-    found.push_back({"recorder", recorder, is_in_use(recorder) ? "a process uses it" : ""});
+    if (recorder.filename().string().starts_with("recorder-"))
+      found.push_back({"recorder", recorder,
+                       is_in_use(recorder)                              ? "a process uses it"
+                       : is_recent(recorder) && !includes_unfinished ? "it was asked for within a day"
+                                                                        : ""});
 
   for (Leftover& item : found) {
     std::error_code error;

@@ -70,8 +70,8 @@ class Collect {
     CW_TRY(bindings_, load_bindings(common_));
     CW_TRY(recipes_, load_recipes(arguments_.engine.recipes));
     CW_TRY(dataset_, Dataset::open(arguments_.trace_dir));
-    if (arguments_.options.definition_names.empty() && arguments_.options.op_types.empty())
-      return fail("nothing_asked", "name what to collect: --definition-name NAME or --op-type TYPE");
+    if (arguments_.options.definition_names.empty() && arguments_.options.op_types.empty() && !arguments_.takes_all)
+      return fail("nothing_asked", "name what to collect: --definition-name NAME, --op-type TYPE, or --all");
     if (arguments_.uses_bench_serving && !arguments_.traffic.sweep.empty())
       return fail("sweep_unsupported", "bench_serving has no --sweep; leave out --via, or give --concurrency");
     CW_TRY(chosen_, choose_definitions(dataset_, arguments_.options.definition_names, arguments_.options.op_types));
@@ -275,6 +275,8 @@ class Collect {
                     "{} is not installed for {}: {}\nInstall it there, choose another environment with "
                     "--python, --venv or --conda-env, or try --engine simulated",
                     engine.engine, python_, last_line_of(version.error().message));
+      if (!version)
+        console_.note(fmt::format("{} is not installed for {}: this is what would be run where it is", engine.engine, python_));
       if (version) {
         while (!version->empty() && version->back() == '\n') version->pop_back();
         version_ = *version;

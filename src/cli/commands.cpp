@@ -46,6 +46,7 @@ std::string_view advice_for(std::string_view code) {
   if (code == "no_dumps")
     return "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with recordings (*.cbor).";
   if (code == "not_found") return "Check the path.";
+  if (code == "state_unusable") return "Name another folder for logs and work with XDG_STATE_HOME.";
   if (code == "cache_unusable") return "Name another folder for it with XDG_CACHE_HOME.";
   if (code == "unwritable") return "Check the permissions of the dataset's folder.";
   if (code == "port_unknown") return "collect-workloads collect --help says what --launch-command takes.";

@@ -136,6 +136,7 @@ struct CollectArguments {
   AddressArguments address;
   TrafficArguments traffic;
   SanitizeOptions options;
+  bool takes_all = false;              ///< every definition that an engine here reaches
   std::optional<CaptureKind> capture;  ///< nothing: recorded, but for the simulated engine
   RecorderArguments recorder;
   bool uses_bench_serving = false;

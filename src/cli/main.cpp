@@ -404,6 +404,9 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
   add_dataset(command, arguments.trace_dir);
   add_selection(command, arguments.options);
+  command->add_flag("--all", arguments.takes_all, "Every definition that an engine here reaches")
+      ->excludes("--definition-name")
+      ->excludes("--op-type");
   add_engine(command, arguments);
   add_traffic(command, arguments.traffic);
   command->add_option("--host", arguments.address.host, "Where the engine listens")
@@ -537,7 +540,7 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
 
 CLI::App* add_clean(CLI::App& app, CleanArguments& arguments) {
   CLI::App* command = app.add_subcommand("clean", "Remove what commands have left on the disk");
-  command->add_flag("--all", arguments.includes_unfinished, "Also runs that collect --resume could go on with");
+  command->add_flag("--all", arguments.includes_unfinished, "Also what collect --resume or a printed env\nmay still be for");
   command->add_flag("--dry-run", arguments.is_dry_run, "List it, and remove nothing");
   command->footer(
       "Logs of finished runs, unpacked recorders, submissions that were to be sent by\n"
@@ -598,6 +601,31 @@ Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, Co
   return all;
 }
 
+// "collect has no option --trace-dirs; did you mean --trace-dir?", or nothing.
+std::string unknown_option(const CLI::App& app, const std::vector<std::string>& words) {
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  const auto command = std::find_if(commands.begin(), commands.end(),
+                                    [&words](const CLI::App* c) { return !words.empty() && c->get_name() == words[0]; });
+  if (command == commands.end()) return {};
+  std::vector<std::string> names;
+  for (const CLI::Option* option : (*command)->get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    const std::string name = words[i].substr(0, words[i].find('='));
+    const bool is_option = name.starts_with("--") && name.size() > 2 && name.find(' ') == std::string::npos;
+    if (!is_option || std::find(names.begin(), names.end(), name) != names.end()) continue;
+    const auto alike = [&name](const std::string& other) {
+      return std::mismatch(name.begin(), name.end(), other.begin(), other.end()).first - name.begin();
+    };
+    const auto nearest = std::max_element(names.begin(), names.end(), [&alike](const auto& left, const auto& right) {
+      return std::pair(alike(left), right.size()) < std::pair(alike(right), left.size());
+    });
+    return fmt::format("{} has no option {}{}", words[0], name,
+                       nearest != names.end() && alike(*nearest) > 4 ? fmt::format("; did you mean {}?", *nearest) : "");
+  }
+  return {};
+}
+
 void add_common(CLI::App* command, CommonArguments& common) {
   if (command->get_name() != "record")  // its stdout is the command's
     command->add_flag("--json", common.is_json, "The result as JSON on stdout");
@@ -655,10 +683,9 @@ int run_command(int argc, char** argv) {
   CLI::App* const man = add_man(app, about);
   CLI::App* const skill = app.add_subcommand("skill", "How coding agents use it: a SKILL.md");
 
-  std::vector<std::string> recorded;
+  std::vector<std::string> recorded, words(argv + 1, argv + argc);
   try {
     // Without a subcommand it is collect.
-    std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
       words.insert(words.begin(), "collect");
     const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
@@ -672,7 +699,7 @@ int run_command(int argc, char** argv) {
       recorded.assign(end + 1, words.end());
       words.erase(end, words.end());
     }
-    auto expanded = with_resumed(std::move(words), collect_arguments);
+    auto expanded = with_resumed(words, collect_arguments);
     if (!expanded) return report(expanded.error());
     collect_arguments.words = *expanded;
     std::reverse(expanded->begin(), expanded->end());
@@ -685,6 +712,13 @@ int run_command(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::ostringstream out, err;
     const int status = app.exit(error, out, err) == 0 ? exit_success : exit_usage;
+    if (status == exit_usage) {
+      // A mistyped option says more than the one that is missing instead.
+      if (const std::string unknown = unknown_option(app, words); !unknown.empty()) {
+        report({"usage", unknown}, fmt::format("collect-workloads {} --help lists its options.", words[0]));
+        return exit_usage;
+      }
+    }
     print(stdout, out.str());
     print(stderr, err.str());
     if (status == exit_usage && record->parsed() && recorded.empty())

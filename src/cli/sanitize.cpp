@@ -89,7 +89,7 @@ std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::pa
   if (kept == 0)
     return text +
            (capture.empty()
-                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps, which keeps\nrecordings too.\n"
+                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
                 : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n",
                               capture, dir));
   text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),

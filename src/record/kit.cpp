@@ -85,8 +85,9 @@ Result<fs::path> recorder_cache() {
   if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
   if (base.empty()) return state_folder();
   // Python runs what lies there: nobody else may put anything into it.
-  CW_CHECK(ensure_private_directory(base / "collect-workloads"));
-  return base / "collect-workloads";
+  const auto made = ensure_private_directory(base / "collect-workloads");
+  if (made) return base / "collect-workloads";
+  return from("XDG_CACHE_HOME").empty() ? state_folder() : tl::unexpected(made.error());
 }
 
 Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
@@ -134,7 +135,10 @@ Result<fs::path> unpack_recorder(const Json& config) {
   };
   std::error_code error;
   if (fs::exists(folder, error)) CW_CHECK(ensure_private_directory(folder));
-  if (is_whole()) return folder;
+  if (is_whole()) {
+    fs::last_write_time(folder, fs::file_time_type::clock::now(), error);  // for `clean`
+    return folder;
+  }
   // Made beside and renamed: others may be unpacking the same, and processes may be using what is there.
   CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
   for (const BuiltInFile& file : files)

@@ -109,9 +109,13 @@ Data axes(const DefinitionSummary& definition) {
     const AxisSpread spread = spread_of(definition, i);
     Data item;
     item.set("name", definition.var_axes[i]);
-    item.set("least", grouped(spread.least));
-    item.set("median", grouped(spread.median));
-    item.set("most", grouped(spread.most));
+    const auto shown = [](const AxisSpread::Range& extents) {
+      return extents.first == extents.second ? grouped(extents.first)
+                                             : grouped(extents.first) + "–" + grouped(extents.second);
+    };
+    item.set("least", shown(spread.least));
+    item.set("median", shown(spread.median));
+    item.set("most", shown(spread.most));
     rows.push_back(item);
   }
   return rows;

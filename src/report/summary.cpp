@@ -342,28 +342,24 @@ std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_
 }
 
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
-  std::map<std::int64_t, std::uint64_t> calls;
-  std::int64_t greatest = unknown_extent;
+  std::map<AxisSpread::Range, std::uint64_t> calls;
   const auto& names = definition.distribution.var_axes;
   const auto found = std::find(names.begin(), names.end(), definition.var_axes[axis]);
   if (found != names.end()) {
     const Histogram& of_axis = definition.distribution.of_axes[static_cast<std::size_t>(found - names.begin())];
     for (const auto& [extents, count] : of_axis.cells()) {
       if (extents[0] == unknown_extent) continue;
-      calls[extents[0]] += count;
-      greatest = std::max(greatest, of_axis.last_of(extents[0]));
+      calls[{extents[0], of_axis.last_of(extents[0])}] += count;
     }
   }
   if (calls.empty())
-    for (const WorkloadSummary& workload : definition.workloads) {
-      ++calls[workload.axes[axis]];
-      greatest = std::max(greatest, workload.axes[axis]);
-    }
+    for (const WorkloadSummary& workload : definition.workloads)
+      ++calls[{workload.axes[axis], workload.axes[axis]}];
   std::uint64_t all = 0, before = 0;
-  for (const auto& [extent, count] : calls) all += count;
-  for (const auto& [extent, count] : calls) {
+  for (const auto& [extents, count] : calls) all += count;
+  for (const auto& [extents, count] : calls) {
     before += count;
-    if (before >= all - all / 2) return {calls.begin()->first, extent, greatest};
+    if (before >= all - all / 2) return {calls.begin()->first, extents, calls.rbegin()->first};
   }
   return {};
 }

@@ -102,8 +102,10 @@ Json to_json(const Summary& summary);
 std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis, std::size_t most);
 
 /// The least, median and greatest extent over all calls; of an axis of which nothing is recorded, over the workloads.
+/// Each as the least and the greatest that it may be: counts of many different extents are of ranges of them.
 struct AxisSpread {
-  std::int64_t least = 0, median = 0, most = 0;
+  using Range = std::pair<std::int64_t, std::int64_t>;
+  Range least, median, most;
 };
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis);
 

@@ -84,7 +84,8 @@ class CommandLine(DatasetTest):
 
         def clean(*options): return {(i["what"], i["removed"], i["kept_because"]) for i in json.loads(run("clean", "--json", *options, check=0, env=environment).stdout)["items"]}
         before = tree(self.folder)
-        self.assertEqual(clean("--dry-run"), {("logs of a run", False, ""), ("recorder", False, ""), ("unfinished run", False, "collect --resume goes on with it")})
+        recent = ("recorder", False, "it was asked for within a day")
+        self.assertEqual(clean("--dry-run"), {("logs of a run", False, ""), recent, ("unfinished run", False, "collect --resume goes on with it")})
         self.assertEqual(tree(self.folder), before)
         # What a process uses, or may load, stays.
         recorder = next((self.folder / "cache/collect-workloads").glob("recorder-*"))
@@ -96,8 +97,30 @@ class CommandLine(DatasetTest):
         self.assertTrue(recorder.exists() and unfinished.exists())
         user.kill()
         user.wait()
+        self.assertEqual(clean(), {recent, ("unfinished run", False, "collect --resume goes on with it")})
         self.assertEqual(clean("--all"), {("recorder", True, ""), ("unfinished run", True, "")})
         self.assertIn("Nothing is in", run("clean", check=0, env=environment).stdout)
+
+    def test_one_folder_for_state_and_cache(self):
+        """As where there is no home: only recorders are taken for recorders. And a home that cannot be written into is none."""
+        both = str(self.folder / "both")
+        environment = {**os.environ, "XDG_STATE_HOME": both, "XDG_CACHE_HOME": both}
+        run("record", "-o", self.folder / "recording", "--", "true", env=environment)
+        unfinished = self.folder / "both/collect-workloads/runs/19990101T000000Z-1/run1/found"
+        unfinished.mkdir(parents=True)
+        (unfinished / "state.json").write_text(json.dumps({"format": 2, "more": {"requests": 1, "collected": False}}))
+        (self.folder / "both/collect-workloads/engines").mkdir(exist_ok=True)
+        shown = json.loads(run("clean", "--json", check=0, env=environment).stdout)["items"]
+        self.assertEqual([(item["what"], item["removed"]) for item in shown], [("unfinished run", False), ("recorder", False)])
+        self.assertTrue((unfinished / "state.json").exists() and (self.folder / "both/collect-workloads/engines").exists())
+
+        (self.folder / "file").write_text("")
+        for home in (self.folder / "file", "/proc"):
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")} | {"HOME": str(home), "TMPDIR": str(self.folder)}
+            run("record", "-o", self.folder / "other", "--", "true", check=0, env=environment)
+            self.assertEqual(json.loads(run("clean", "--json", check=0, env=environment).stdout)["state"], str(self.folder / f"collect-workloads-{os.geteuid()}"))
+        said = run("clean", check=1, env={**environment, "XDG_STATE_HOME": "/proc/x"}).stderr
+        self.assertIn("XDG_STATE_HOME", said)
 
     def test_wrong_usage(self):
         for arguments in ([], ["sanitize"], ["sanitize", "--dumps", "x"], ["nonsense"], ["sanitize", "--no-such-flag"],
@@ -106,6 +129,12 @@ class CommandLine(DatasetTest):
             result = run(*arguments, check=2)
             self.assertEqual(result.stdout, "", arguments)
             self.assertNotEqual(result.stderr, "", arguments)
+
+    def test_mistyped_options_are_named(self):
+        for words, said in ((["collect", "--trace-dirs", "x"], "collect has no option --trace-dirs; did you mean --trace-dir?"),
+                            (["sanitize", "--dump", "x"], "sanitize has no option --dump; did you mean --dumps?"),
+                            (["--verison"], "collect has no option --verison"), (["validate", "--nmu=3"], "validate has no option --nmu")):
+            self.assertIn(said, " ".join(run(*words, check=2).stderr.split()))
 
     def test_errors_say_what_where_and_what_next(self):
         dumps = unpack("cpu-small", self.folder)

@@ -266,6 +266,11 @@ if __name__ == "__main__":
                 self.assertEqual("made last by" in said, defects.get("calls_lost", 0) > 0, said)
                 if options: self.assertIn("calls_over_budget", {**defects, **({"calls_over_budget": 1} if "5000" in options else {})})
 
+    def test_torch_that_is_loaded_last(self):
+        script = "from flashinfer import norm\nimport torch\nnorm.rmsnorm(torch.empty(3, 4096), torch.empty(4096), 1e-5)"
+        run("record", "-o", self.recording, "--", sys.executable, "-c", script, check=0, env=self.environment)
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["bound"], 1)
+
     def test_a_function_of_no_module(self):
         result = self.record("of_no_module")
         self.assertEqual(result.stderr.count("recorder: off"), 0, result.stderr)

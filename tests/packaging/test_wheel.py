@@ -77,7 +77,7 @@ class Installed(unittest.TestCase):
         box.run(f"{tool} report --trace-dir trace --out report.html")
         self.assertIn(DECODE, (box.home / "report.html").read_text())
         # What it has left is where it should be, and is taken away.
-        self.assertIn("KB", box.run(f"{tool} clean"))
+        self.assertIn("KB", box.run(f"{tool} clean --all"))
         self.assertEqual([path for path in box.home.rglob(".cache/collect-workloads/*")], [])
 
     def install(self, box, python):
