@@ -114,8 +114,8 @@ Result<void> make_private_directories(const std::filesystem::path& path);
 /// Error codes: "not_private", and those of writing.
 Result<void> ensure_private_directory(const std::filesystem::path& path);
 
-/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, ours alone; made if it is not there. Without a
-/// home that can be written into, a folder of our own among the temporary files. Error code "state_unusable".
+/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, ours alone; made if it is not there. Without
+/// a home that can be written into, a folder of our own among the temporary files. Error code "state_unusable".
 Result<std::filesystem::path> state_folder();
 
 /// Bytes on the disk of one file; holes do not count.

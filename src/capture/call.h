@@ -35,7 +35,7 @@ struct Call {
   std::string function;  ///< "Class.method" or "function"
   std::string module;
   CallStatus status = CallStatus::completed;
-  bool is_nested = false;  ///< made within another call of the capture, where the capture says so
+  bool is_nested = false;                 ///< made within another call of the capture, where the capture says so
   WrapperId wrapper;                      ///< wrapper.self is 0 for plain functions
   std::size_t order = 0;                  ///< position in the capture's order
   std::uint64_t count = 1;                ///< so many calls that differ in nothing that matters

@@ -63,7 +63,7 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   std::vector<Leftover> found;
   for (const fs::path& run : entries_of(state / "runs")) {
     const bool is_unfinished = has_unfinished_run(run);
-    const std::string keep_reason = is_locked(run / "lock")                  ? "it runs"
+    const std::string keep_reason = is_locked(run / "lock")                 ? "it runs"
                                     : is_unfinished && !includes_unfinished ? "collect --resume goes on with it"
                                                                             : "";
     found.push_back({is_unfinished ? "unfinished run" : "logs of a run", run, keep_reason});
@@ -77,9 +77,9 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   for (const fs::path& recorder : entries_of(cache))
     if (recorder.filename().string().starts_with("recorder-"))
       found.push_back({"recorder", recorder,
-                       is_in_use(recorder)                              ? "a process uses it"
+                       is_in_use(recorder)                           ? "a process uses it"
                        : is_recent(recorder) && !includes_unfinished ? "it was asked for within a day"
-                                                                        : ""});
+                                                                     : ""});
 
   for (Leftover& item : found) {
     std::error_code error;

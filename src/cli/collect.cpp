@@ -276,7 +276,8 @@ class Collect {
                     "--python, --venv or --conda-env, or try --engine simulated",
                     engine.engine, python_, last_line_of(version.error().message));
       if (!version)
-        console_.note(fmt::format("{} is not installed for {}: this is what would be run where it is", engine.engine, python_));
+        console_.note(
+            fmt::format("{} is not installed for {}: this is what would be run where it is", engine.engine, python_));
       if (version) {
         while (!version->empty() && version->back() == '\n') version->pop_back();
         version_ = *version;

@@ -540,7 +540,8 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
 
 CLI::App* add_clean(CLI::App& app, CleanArguments& arguments) {
   CLI::App* command = app.add_subcommand("clean", "Remove what commands have left on the disk");
-  command->add_flag("--all", arguments.includes_unfinished, "Also what collect --resume or a printed env\nmay still be for");
+  command->add_flag("--all", arguments.includes_unfinished,
+                    "Also what collect --resume or a printed env\nmay still be for");
   command->add_flag("--dry-run", arguments.is_dry_run, "List it, and remove nothing");
   command->footer(
       "Logs of finished runs, unpacked recorders, submissions that were to be sent by\n"
@@ -604,8 +605,9 @@ Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, Co
 // "collect has no option --trace-dirs; did you mean --trace-dir?", or nothing.
 std::string unknown_option(const CLI::App& app, const std::vector<std::string>& words) {
   const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
-  const auto command = std::find_if(commands.begin(), commands.end(),
-                                    [&words](const CLI::App* c) { return !words.empty() && c->get_name() == words[0]; });
+  const auto command = std::find_if(commands.begin(), commands.end(), [&words](const CLI::App* c) {
+    return !words.empty() && c->get_name() == words[0];
+  });
   if (command == commands.end()) return {};
   std::vector<std::string> names;
   for (const CLI::Option* option : (*command)->get_options())
@@ -620,8 +622,9 @@ std::string unknown_option(const CLI::App& app, const std::vector<std::string>& 
     const auto nearest = std::max_element(names.begin(), names.end(), [&alike](const auto& left, const auto& right) {
       return std::pair(alike(left), right.size()) < std::pair(alike(right), left.size());
     });
-    return fmt::format("{} has no option {}{}", words[0], name,
-                       nearest != names.end() && alike(*nearest) > 4 ? fmt::format("; did you mean {}?", *nearest) : "");
+    return fmt::format(
+        "{} has no option {}{}", words[0], name,
+        nearest != names.end() && alike(*nearest) > 4 ? fmt::format("; did you mean {}?", *nearest) : "");
   }
   return {};
 }
@@ -673,9 +676,8 @@ int run_command(int argc, char** argv) {
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
   CLI::App* const clean = add_clean(app, clean_arguments);
-  for (CLI::App* command :
-       {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit, env, serve, drive,
-        clean})
+  for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit,
+                            env, serve, drive, clean})
     add_common(command, common);
 
   AboutArguments about;

@@ -12,8 +12,8 @@ namespace {
 
 // What of an option a page or a shell shows.
 struct OptionView {
-  std::vector<std::string> names;    ///< with their dashes; none of a positional
-  std::string value;                 ///< "DIR", "all|diverse"; empty of a flag
+  std::vector<std::string> names;  ///< with their dashes; none of a positional
+  std::string value;               ///< "DIR", "all|diverse"; empty of a flag
   std::string description, initial;
 };
 
@@ -25,7 +25,9 @@ std::string in_one_line(std::string text) {
 std::vector<OptionView> options_of(const CLI::App& command) {
   std::vector<OptionView> views;
   for (const CLI::Option* option : command.get_options()) {
-    OptionView view{.names = {}, .value = option->get_type_name(), .description = in_one_line(option->get_description()),
+    OptionView view{.names = {},
+                    .value = option->get_type_name(),
+                    .description = in_one_line(option->get_description()),
                     .initial = option->get_default_str()};
     for (const std::string& name : option->get_snames()) view.names.push_back("-" + name);
     for (const std::string& name : option->get_lnames()) view.names.push_back("--" + name);
@@ -67,10 +69,14 @@ bool is_path(const OptionView& option) {
 std::string roff(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
-    if (c == '\\') escaped += "\\e";
-    else if (c == '-') escaped += "\\-";
-    else if ((c == '.' || c == '\'') && (escaped.empty() || escaped.back() == '\n')) escaped += std::string("\\&") + c;
-    else escaped += c;
+    if (c == '\\')
+      escaped += "\\e";
+    else if (c == '-')
+      escaped += "\\-";
+    else if ((c == '.' || c == '\'') && (escaped.empty() || escaped.back() == '\n'))
+      escaped += std::string("\\&") + c;
+    else
+      escaped += c;
   }
   return escaped;
 }
@@ -120,7 +126,7 @@ std::string bash_script(const CLI::App& app) {
     for (const OptionView& option : options) {
       if (option.names.empty() || option.value.empty()) continue;
       const auto choices = choices_of(option);
-      const std::string words = !choices.empty()   ? fmt::format("-W '{}'", fmt::join(choices, " "))
+      const std::string words = !choices.empty()    ? fmt::format("-W '{}'", fmt::join(choices, " "))
                                 : is_folder(option) ? "-d"
                                 : is_path(option)   ? "-f"
                                                     : "-W ''";
@@ -132,10 +138,9 @@ std::string bash_script(const CLI::App& app) {
         std::find_if(options.begin(), options.end(), [](const OptionView& option) { return option.names.empty(); });
     if (positional != options.end()) {
       const auto choices = choices_of(*positional);
-      text += choices.empty()
-                  ? "      [[ $word == -* ]] || COMPREPLY=($(compgen -f -- \"$word\"))\n"
-                  : fmt::format("      [[ $word == -* ]] || COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n",
-                                fmt::join(choices, " "));
+      text += choices.empty() ? "      [[ $word == -* ]] || COMPREPLY=($(compgen -f -- \"$word\"))\n"
+                              : fmt::format("      [[ $word == -* ]] || COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n",
+                                            fmt::join(choices, " "));
     }
     text += "      ;;\n";
   }
@@ -146,9 +151,12 @@ std::string bash_script(const CLI::App& app) {
 std::string zsh(std::string_view text) {
   std::string escaped;
   for (const char c : text) {
-    if (c == '\'') escaped += "'\\''";
-    else if (c == '[' || c == ']' || c == ':' || c == '\\') escaped += std::string("\\") + c;
-    else escaped += c;
+    if (c == '\'')
+      escaped += "'\\''";
+    else if (c == '[' || c == ']' || c == ':' || c == '\\')
+      escaped += std::string("\\") + c;
+    else
+      escaped += c;
   }
   return escaped;
 }
@@ -213,9 +221,12 @@ std::string fish_script(const CLI::App& app) {
       for (const std::string& name : option.names)
         text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
       const auto choices = choices_of(option);
-      if (!choices.empty()) text += fmt::format(" -x -a '{}'", fmt::join(choices, " "));
-      else if (is_path(option)) text += " -r -F";
-      else if (!option.value.empty()) text += " -x";
+      if (!choices.empty())
+        text += fmt::format(" -x -a '{}'", fmt::join(choices, " "));
+      else if (is_path(option))
+        text += " -r -F";
+      else if (!option.value.empty())
+        text += " -x";
       text += fmt::format(" -d '{}'\n", fish(option.description));
     }
   }
@@ -231,7 +242,8 @@ std::string manual_page(const CLI::App& app, const CLI::App& command) {
   text += fmt::format(".SH NAME\n{} \\- {}\n", roff(name), roff(in_one_line(command.get_description())));
 
   text += fmt::format(".SH SYNOPSIS\n\\fB{}\\fR", roff(app.get_name()));
-  if (is_whole) text += " \\fICOMMAND\\fR [\\fIOPTIONS\\fR]\n";
+  if (is_whole)
+    text += " \\fICOMMAND\\fR [\\fIOPTIONS\\fR]\n";
   else {
     text += fmt::format(" \\fB{}\\fR [\\fIOPTIONS\\fR]", roff(command.get_name()));
     for (const OptionView& option : options_of(command))

@@ -59,7 +59,8 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
       text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
     if (const auto sampled = definition.unseen.find("values_sampled_out"); sampled != definition.unseen.end())
       text += wrap(fmt::format("{} of the calls are counted without their index tensors (sampled)",
-                               with_separators(sampled->second)), 80, std::string(32, ' '));
+                               with_separators(sampled->second)),
+                   80, std::string(32, ' '));
     if (!definition.status.empty()) text += wrap(definition.status, 80, std::string(32, ' '));
   }
   for (const auto& [status, names] : silent_asked)

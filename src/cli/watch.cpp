@@ -18,9 +18,8 @@ int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
   if (const auto made = make_private_directories(arguments.dumps); !made) return report(made.error());
   ProgressLine progress(common.is_quiet);
   if (!common.is_quiet && !common.is_json)
-    print(stderr,
-          fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n", arguments.dumps.string(),
-                      is_new ? ", which was not there and is made" : ""));
+    print(stderr, fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n", arguments.dumps.string(),
+                              is_new ? ", which was not there and is made" : ""));
   // What comes first tells what it will be.
   const auto begun = std::chrono::steady_clock::now();
   const auto is_patient = [&] {

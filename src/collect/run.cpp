@@ -65,7 +65,9 @@ class CollectRun {
       CW_CHECK(Watcher::absorb({options_.dumps, options_.capture, false, options_.checkpoint}, dataset_, bindings_,
                                options_.sanitize));
     } else if (is_used) {
-      return fail("dump_dir_used", "{} is not empty: a run was interrupted there. Go on with it by --resume, give another --dump-dir or --work-dir, or empty it",
+      return fail("dump_dir_used",
+                  "{} is not empty: a run was interrupted there. Go on with it by --resume, give another --dump-dir or "
+                  "--work-dir, or empty it",
                   options_.dumps.string());
     }
     return ensure_private_directory(options_.dumps);  // level-10 dumps hold activations

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include <asm/unistd.h>  // glibc 2.31 does not name openat2(2)
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <asm/unistd.h>  // glibc 2.31 does not name openat2(2)
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -168,9 +168,9 @@ const Definition* Dataset::find(std::string_view name) const {
 
 std::string Dataset::place_of(const fs::path& path) const {
   const Definition* const definition = find(path.stem().string());
-  return definition == nullptr ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
-                               : fmt::format("belongs in {}; move its lines there",
-                                             workloads_file(root, *definition).string());
+  return definition == nullptr
+             ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
+             : fmt::format("belongs in {}; move its lines there", workloads_file(root, *definition).string());
 }
 
 Result<void> Dataset::check_places() const {

@@ -218,9 +218,8 @@ class Merger {
     }
     for (const auto& [name, texts] : references)
       if (texts.size() > 1 && !files[name].empty())
-        outcome_.differences.push_back(
-            fmt::format("the reference of {} is not the same everywhere; kept is that of {}", name,
-                        texts.at(reference_of(files[name])).front()));
+        outcome_.differences.push_back(fmt::format("the reference of {} is not the same everywhere; kept is that of {}",
+                                                   name, texts.at(reference_of(files[name])).front()));
     for (const auto& [name, definition] : definitions_) {
       CW_TRY(OutputFile output, OutputFile::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
       CW_CHECK(output.write(files[name]));

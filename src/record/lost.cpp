@@ -51,9 +51,9 @@ Life life_of(const CountsSlot& slot) {
   std::error_code error;
   const auto threads = std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
   if ((words[state] == "Z" || words[state] == "X") && threads <= 1) return Life::over;
-  constexpr unsigned long exiting = 4;                          // PF_EXITING
+  constexpr unsigned long exiting = 4;  // PF_EXITING
   if ((std::stoul(words[flags]) & exiting) != 0) return Life::dying;
-  constexpr unsigned long long killed = 1ull << (9 - 1);        // SIGKILL, pending for one thread or for all
+  constexpr unsigned long long killed = 1ull << (9 - 1);  // SIGKILL, pending for one thread or for all
   std::istringstream status(read_all(process / "status"));
   for (std::string line; std::getline(status, line);)
     if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
@@ -71,8 +71,8 @@ struct LeftFile {
 std::optional<LeftFile> find_file(const fs::path& folder, const CountsSlot& slot) {
   const std::string name(slot.file, ::strnlen(slot.file, sizeof slot.file));
   if (slot.state != SlotState::recording || name.empty() || name.find('/') != std::string::npos) return std::nullopt;
-  LeftFile file{FileDescriptor(
-      ::open((folder / name).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))};
+  LeftFile file{
+      FileDescriptor(::open((folder / name).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))};
   struct stat status {};
   if (!file.descriptor || ::fstat(file.descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
   for (const CountsPosition& position : slot.positions)

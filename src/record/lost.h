@@ -27,7 +27,8 @@ class CallCounts {
   CallCounts& operator=(const CallCounts&) = delete;
   ~CallCounts();
 
-  /// The variable by which a process and its children find it; empty when nothing is lent, so that nobody else's counts.
+  /// The variable by which a process and its children find it; empty when nothing is lent, so that nobody else's
+  /// counts.
   std::pair<std::string, std::string> environment() const;
   /// Appends to the recordings in `folder` of processes that were killed how much they lack, once each. What they lack
   /// in all, also those that have no recording. Of processes that live on nothing is said; for those that are dying it

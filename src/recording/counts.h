@@ -29,9 +29,9 @@ struct alignas(256) CountsHeader {
 };
 
 enum class SlotState : std::uint32_t {
-  none,      ///< no file yet
+  none,  ///< no file yet
   recording,
-  ended,     ///< in order, or switched off: nothing is missing that is not told elsewhere; or settled
+  ended,  ///< in order, or switched off: nothing is missing that is not told elsewhere; or settled
 };
 
 /// How much the file stands for once it has so many bytes.

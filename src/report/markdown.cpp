@@ -147,10 +147,9 @@ std::string verification(const Summary& summary) {
           fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
                       escape_markdown(failure.stage), escape_markdown(failure.message));
   }
-  std::string text = fmt::format(
-      "## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n", with_separators(loaded),
-      with_separators(workloads), with_separators(executed),
-      summary.devices().empty() ? "" : ", on " + escape_markdown(summary.devices()));
+  std::string text = fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n",
+                                 with_separators(loaded), with_separators(workloads), with_separators(executed),
+                                 summary.devices().empty() ? "" : ", on " + escape_markdown(summary.devices()));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }

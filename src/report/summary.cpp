@@ -353,8 +353,7 @@ AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
     }
   }
   if (calls.empty())
-    for (const WorkloadSummary& workload : definition.workloads)
-      ++calls[{workload.axes[axis], workload.axes[axis]}];
+    for (const WorkloadSummary& workload : definition.workloads) ++calls[{workload.axes[axis], workload.axes[axis]}];
   std::uint64_t all = 0, before = 0;
   for (const auto& [extents, count] : calls) all += count;
   for (const auto& [extents, count] : calls) {

@@ -72,12 +72,12 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
     text += box(false, "Compared with what is there already");
   else
     text += box(proposal.undecided == 0,
-              fmt::format("Compared with {}: {} of these workloads are there already and left out{}", base,
-                          with_separators(proposal.known),
-                          proposal.undecided == 0
-                              ? ""
-                              : fmt::format("; of {} it could not be decided, because blobs there could not be read",
-                                            with_separators(proposal.undecided))));
+                fmt::format("Compared with {}: {} of these workloads are there already and left out{}", base,
+                            with_separators(proposal.known),
+                            proposal.undecided == 0
+                                ? ""
+                                : fmt::format("; of {} it could not be decided, because blobs there could not be read",
+                                              with_separators(proposal.undecided))));
   text += box(checks.has_provenance && !checks.is_simulated,
               checks.has_provenance || checks.is_simulated ? "Collected from a real engine under traffic"
                                                            : "Which engine and traffic they come from is recorded");
@@ -88,11 +88,12 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
   if (all_loaded && checks.with_reference == 0)
     text += "- Not run: none of these definitions has a reference here\n";
   else
-    text += box(all_loaded && checks.executed == checks.with_reference,
-                fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
-                            with_separators(checks.executed), with_separators(checks.with_reference),
-                            device.empty() ? "" : ", on " + escape_markdown(device)) +
-                    (checks.unverified.empty() ? "" : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
+    text += box(
+        all_loaded && checks.executed == checks.with_reference,
+        fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
+                    with_separators(checks.executed), with_separators(checks.with_reference),
+                    device.empty() ? "" : ", on " + escape_markdown(device)) +
+            (checks.unverified.empty() ? "" : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
   const auto& replay = summary.replay;
   text +=
       box(replay && replay->failed == 0 && replay->compared > 0,
@@ -127,8 +128,9 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
     if (places == expected.end()) continue;
     found[name].insert(path);
     if (!places->second.contains(path) || found[name].size() > 1)
-      return fail("conflict", "on the other side {} lies at {}, and should lie at {} alone: it has to be moved there first",
-                  name, fmt::join(found[name], " and "),
+      return fail("conflict",
+                  "on the other side {} lies at {}, and should lie at {} alone: it has to be moved there first", name,
+                  fmt::join(found[name], " and "),
                   *std::max_element(places->second.begin(), places->second.end(), [](const auto& a, const auto& b) {
                     return std::count(a.begin(), a.end(), '/') < std::count(b.begin(), b.end(), '/');
                   }));
@@ -283,7 +285,8 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
       "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's kernels were "
       "called with them. Made with collect-workloads {}.\n\n",
       with_separators(proposal.added), proposal.added == 1 ? "" : "s",
-      base.empty() ? "that could not be compared" : fmt::format("that {} not in {}", proposal.added == 1 ? "is" : "are", base),
+      base.empty() ? "that could not be compared"
+                   : fmt::format("that {} not in {}", proposal.added == 1 ? "is" : "are", base),
       op_types.size() == 1 ? "" : "s", in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);

@@ -379,9 +379,11 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
-       {std::tuple("calls", "calls_lost", "calls that the process made last are missing: it was killed, or left by os._exit"),
-        std::tuple("replays", "replays_lost",
-                   "replays of CUDA graphs that the process made last are missing: it was killed, or left by os._exit")})
+       {std::tuple("calls", "calls_lost",
+                   "calls that the process made last are missing: it was killed, or left by os._exit"),
+        std::tuple(
+            "replays", "replays_lost",
+            "replays of CUDA graphs that the process made last are missing: it was killed, or left by os._exit")})
     if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
       add_defect(file, code, fmt::format("{} {}", count, text), count);
   add_calls_over_budget(file, record);
