@@ -253,10 +253,10 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
 Result<std::filesystem::path> state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
-  std::filesystem::path folder = state != nullptr && *state != '\0' ? std::filesystem::path(state)
+  const bool is_chosen = state != nullptr && *state == '/';  // a relative one is to be ignored (XDG's specification)
+  std::filesystem::path folder = is_chosen ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
                                                                     : std::filesystem::path();
-  const bool is_chosen = state != nullptr && *state != '\0';
   if (!folder.empty()) {
     const auto made = ensure_private_directory(folder / "collect-workloads");
     if (made) return folder / "collect-workloads";

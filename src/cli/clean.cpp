@@ -22,6 +22,7 @@ struct Leftover {
   std::string what;
   fs::path path;
   std::string keep_reason;  ///< why it is not removed; empty: it is
+  FileDescriptor lock;      ///< held until it is removed, so that nobody begins to use it meanwhile
   std::uint64_t bytes = 0;
 };
 
@@ -54,32 +55,47 @@ bool is_recent(const fs::path& folder) {
   return !error && fs::file_time_type::clock::now() - changed < std::chrono::hours(24);
 }
 
-bool is_locked(const fs::path& lock) {
-  const FileDescriptor file(::open(lock.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  return file && ::flock(file.get(), LOCK_EX | LOCK_NB) != 0;
+// False when somebody holds it; true also where there is no lock to take.
+bool take_lock(const fs::path& path, FileDescriptor& lock) {
+  lock = FileDescriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  return !lock || ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+}
+
+// As collect names its folders: 20261125T173000Z-4711. Others are not ours.
+bool is_run(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  std::error_code error;
+  return name.size() > 17 && name[8] == 'T' && name.substr(15, 2) == "Z-" &&
+         name.find_first_not_of("0123456789TZ-") == std::string::npos && !fs::is_symlink(folder, error);
 }
 
 std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cache, bool includes_unfinished) {
   std::vector<Leftover> found;
   for (const fs::path& run : entries_of(state / "runs")) {
-    const bool is_unfinished = has_unfinished_run(run);
-    const std::string keep_reason = is_locked(run / "lock")                 ? "it runs"
-                                    : is_unfinished && !includes_unfinished ? "collect --resume goes on with it"
-                                                                            : "";
-    found.push_back({is_unfinished ? "unfinished run" : "logs of a run", run, keep_reason});
+    if (!is_run(run)) continue;
+    Leftover item{"logs of a run", run, "", {}, 0};
+    if (!take_lock(run / "lock", item.lock)) item.keep_reason = "it runs";
+    if (has_unfinished_run(run)) {
+      item.what = "unfinished run";
+      if (item.keep_reason.empty() && !includes_unfinished) item.keep_reason = "collect --resume goes on with it";
+    }
+    found.push_back(std::move(item));
   }
-  const bool is_submitting = is_locked(state / "submit.lock");
+  FileDescriptor submitting;
+  const bool is_submitting = !take_lock(state / "submit.lock", submitting);
   for (const fs::path& laid_out : entries_of(state / "submit"))
-    found.push_back({"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : ""});
+    found.push_back({"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : "", {}, 0});
   for (const char* log : {"verify.log"})
-    if (std::error_code error; fs::exists(state / log, error)) found.push_back({"log", state / log, ""});
+    if (std::error_code error; fs::exists(state / log, error)) found.push_back({"log", state / log, "", {}, 0});
   // (The cache may be the same folder.) What env has printed names one that nobody uses yet.
-  for (const fs::path& recorder : entries_of(cache))
-    if (recorder.filename().string().starts_with("recorder-"))
-      found.push_back({"recorder", recorder,
-                       is_in_use(recorder)                           ? "a process uses it"
-                       : is_recent(recorder) && !includes_unfinished ? "it was asked for within a day"
-                                                                     : ""});
+  for (const fs::path& entry : entries_of(cache)) {
+    const bool is_recorder = entry.filename().string().starts_with("recorder-");
+    if (!is_recorder && !entry.filename().string().starts_with("collect-workloads-")) continue;
+    const std::string keep_reason = is_in_use(entry)                              ? "a process uses it"
+                                    : is_recent(entry) && !includes_unfinished ? "it was asked for within a day"
+                                                                                 : "";
+    found.push_back({is_recorder ? "recorder" : "half unpacked recorder", entry, keep_reason, {}, 0});
+  }
 
   for (Leftover& item : found) {
     std::error_code error;

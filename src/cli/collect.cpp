@@ -593,8 +593,11 @@ Result<void> check_secrets(const std::vector<std::string>& words, const std::vec
 bool has_unfinished_run(const std::filesystem::path& work_dir) {
   std::error_code error;
   for (int i = 1; std::filesystem::exists(work_dir / fmt::format("run{}", i), error); ++i) {
-    const auto position = CollectPosition::read(checkpoint_of(work_dir / fmt::format("run{}", i)));
-    if (position && (!position->is_collected || !position->is_published)) return true;
+    const std::filesystem::path checkpoint = checkpoint_of(work_dir / fmt::format("run{}", i));
+    const auto position = CollectPosition::read(checkpoint);
+    // One that cannot be read may be another version's.
+    if (position ? !position->is_collected || !position->is_published : std::filesystem::exists(checkpoint, error))
+      return true;
   }
   return false;
 }

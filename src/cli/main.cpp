@@ -396,7 +396,7 @@ CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
       "Ends as the command does: with its exit status, or by the signal that ended it.\n"
       "1 when it could not be started, 2 wrong usage. Its output goes where it would\n"
       "without us, and signals sent to us reach it.");
-  command->add_option("COMMAND", arguments.command, "After --, as you would type it");
+  command->add_option("COMMAND", arguments.command, "After --, as you would type it")->type_name("COMMAND");
   return command;
 }
 

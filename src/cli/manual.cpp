@@ -15,6 +15,7 @@ struct OptionView {
   std::vector<std::string> names;  ///< with their dashes; none of a positional
   std::string value;               ///< "DIR", "all|diverse"; empty of a flag
   std::string description, initial;
+  bool takes_several = false;
 };
 
 std::string in_one_line(std::string text) {
@@ -33,6 +34,7 @@ std::vector<OptionView> options_of(const CLI::App& command) {
     for (const std::string& name : option->get_lnames()) view.names.push_back("--" + name);
     if (view.names.empty() && view.value.empty()) view.value = option->get_name();
     if (option->get_items_expected_max() == 0) view.value.clear();
+    view.takes_several = option->get_items_expected_max() > 1;
     views.push_back(std::move(view));
   }
   return views;
@@ -112,12 +114,12 @@ std::string bash_script(const CLI::App& app) {
       "  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} i\n"
       "  COMPREPLY=()\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n";
-  text += fmt::format("    COMPREPLY=($(compgen -W '{} {}' -- \"$word\"))\n    return\n  fi\n",
+  text += fmt::format("    mapfile -t COMPREPLY < <(compgen -W '{} {}' -- \"$word\")\n    return\n  fi\n",
                       names_of(commands_of(app)), names_of(options_of(app)));
   // What comes after "--" is another command.
   text +=
       "  for ((i = 2; i < COMP_CWORD; ++i)); do\n"
-      "    [ \"${COMP_WORDS[i]}\" = -- ] && { COMPREPLY=($(compgen -c -f -- \"$word\")); return; }\n"
+      "    [ \"${COMP_WORDS[i]}\" = -- ] && { mapfile -t COMPREPLY < <(compgen -c -f -- \"$word\"); return; }\n"
       "  done\n"
       "  case $command in\n";
   for (const CLI::App* command : commands_of(app)) {
@@ -130,16 +132,16 @@ std::string bash_script(const CLI::App& app) {
                                 : is_folder(option) ? "-d"
                                 : is_path(option)   ? "-f"
                                                     : "-W ''";
-      text += fmt::format("        {}) COMPREPLY=($(compgen {} -- \"$word\")); return ;;\n",
+      text += fmt::format("        {}) mapfile -t COMPREPLY < <(compgen {} -- \"$word\"); return ;;\n",
                           fmt::join(option.names, "|"), words);
     }
-    text += fmt::format("      esac\n      COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n", names_of(options));
+    text += fmt::format("      esac\n      mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")\n", names_of(options));
     const auto positional =
         std::find_if(options.begin(), options.end(), [](const OptionView& option) { return option.names.empty(); });
     if (positional != options.end()) {
       const auto choices = choices_of(*positional);
-      text += choices.empty() ? "      [[ $word == -* ]] || COMPREPLY=($(compgen -f -- \"$word\"))\n"
-                              : fmt::format("      [[ $word == -* ]] || COMPREPLY=($(compgen -W '{}' -- \"$word\"))\n",
+      text += choices.empty() ? "      [[ $word == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"
+                              : fmt::format("      [[ $word == -* ]] || mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")\n",
                                             fmt::join(choices, " "));
     }
     text += "      ;;\n";
@@ -247,7 +249,9 @@ std::string manual_page(const CLI::App& app, const CLI::App& command) {
   else {
     text += fmt::format(" \\fB{}\\fR [\\fIOPTIONS\\fR]", roff(command.get_name()));
     for (const OptionView& option : options_of(command))
-      if (option.names.empty()) text += fmt::format(" \\fI{}\\fR", roff(option.value));
+      if (option.names.empty())
+        text += fmt::format(" {}\\fI{}\\fR{}", option.value == "COMMAND" ? "\\-\\- " : "", roff(option.value),
+                            option.takes_several ? "..." : "");
     text += "\n";
   }
 

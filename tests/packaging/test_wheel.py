@@ -178,15 +178,16 @@ class Installed(unittest.TestCase):
     # -------------------------------------------------------------------------------------------------------- arm64
 
     def test_arm64_under_qemu(self):
-        """The tarball of the other architecture, and an arm64 Python that it records."""
+        """The wheel of the other architecture, and an arm64 Python that it records."""
         root = ROOTS / "arm64"
-        if not root.exists() or not list(DIST.glob("*-aarch64.tar.gz")): self.skipTest("tools/wheel aarch64 and packaging/root arm64 make them")
+        if not root.exists() or not list(DIST.glob("*_aarch64.whl")): self.skipTest("tools/wheel aarch64 and packaging/root arm64 make them")
         if subprocess.run([SOURCE / "packaging/emulated", root, "true"], stderr=subprocess.DEVNULL).returncode == 77: self.skipTest("this Linux has no binfmt_misc in namespaces (6.7)")
         self.say("arm64 under qemu-user, an ordinary user")
         box = Box(self, emulated=root)
-        shutil.copy(only("*-aarch64.tar.gz"), box.home)
+        wheel = shutil.copy(only("*_aarch64.whl"), box.home)
         box.own()
-        box.run("tar xzf collect-workloads-*.tar.gz && mv collect-workloads-*/ here")
+        box.run("/usr/bin/python3 -m venv env")
+        box.run(f"env/bin/pip install -q --no-index --disable-pip-version-check --only-binary=:all: --platform manylinux_2_34_aarch64 --target here {os.path.basename(wheel)}")
         self.assertEqual(box.run(f"{root}/usr/bin/python3.11 -c 'import platform; print(platform.machine())'"), "aarch64\n")
         self.main_job(box, tool="here/bin/collect-workloads", python=f"{root}/usr/bin/python3.11")
 
