@@ -219,11 +219,7 @@ fs::path Dataset::workloads_path(const Definition& definition) {
 }
 
 fs::path Dataset::workloads_file(const fs::path& root, const Definition& definition) {
-  return workloads_file(root, workloads_path(definition));
-}
-
-fs::path Dataset::workloads_file(const fs::path& root, const fs::path& usual) {
-  return usual_or_flat(root, usual);
+  return usual_or_flat(root, workloads_path(definition));
 }
 
 fs::path Dataset::definition_file(const fs::path& root, const Definition& definition) {

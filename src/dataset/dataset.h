@@ -48,7 +48,6 @@ struct Dataset {
   /// Where they lie in the dataset at `root`, relative to it: workloads/NAME.jsonl when only that is there, as in a
   /// flat dataset, and where they belong otherwise.
   static std::filesystem::path workloads_file(const std::filesystem::path& root, const Definition& definition);
-  static std::filesystem::path workloads_file(const std::filesystem::path& root, const std::filesystem::path& usual);
   /// The same of a definition of that op type and name: definitions/OP_TYPE/NAME.json, or definitions/NAME.json.
   static std::filesystem::path definition_file(const std::filesystem::path& root, const Definition& definition);
 };

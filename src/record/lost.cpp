@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <new>
 #include <optional>
 #include <span>
 #include <sstream>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -30,16 +31,11 @@ using recording::SlotState;
 
 enum class Life { running, dying, over };
 
-std::string read_all(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 // A number is another's where the process that has it began at another time. One that was killed may take seconds to
 // give its memory back, and counts until then.
 Life life_of(const CountsSlot& slot) {
   const fs::path process = fs::path("/proc") / std::to_string(slot.process);
-  const std::string stat = read_all(process / "stat");
+  const std::string stat = read_pseudo_file((process / "stat").string()).value_or("");
   const std::size_t name_end = stat.rfind(')');
   if (name_end == std::string::npos) return Life::over;
   std::istringstream fields(stat.substr(name_end + 1));
@@ -54,7 +50,7 @@ Life life_of(const CountsSlot& slot) {
   constexpr unsigned long exiting = 4;  // PF_EXITING
   if ((std::stoul(words[flags]) & exiting) != 0) return Life::dying;
   constexpr unsigned long long killed = 1ull << (9 - 1);  // SIGKILL, pending for one thread or for all
-  std::istringstream status(read_all(process / "status"));
+  std::istringstream status(read_pseudo_file((process / "status").string()).value_or(""));
   for (std::string line; std::getline(status, line);)
     if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
         (std::stoull(line.substr(line.find(':') + 1), nullptr, 16) & killed) != 0)
