@@ -1,6 +1,6 @@
-// The floor under sanitize: opens and reads the same metadata and tensor headers, and does nothing with
-// them. In the order of their names, as any reader must that pairs runs with the plans before them: the
-// kernel is faster by a third in whichever order the caches were filled.
+// The floor under sanitize: opens and reads the same metadata and tensor headers, and does nothing
+// with them. In the order of their names, as any reader must that pairs runs with the plans before
+// them: the kernel is faster by a third in whichever order the caches were filled.
 //
 //   bench_floor DIR [THREADS]
 #include <algorithm>
@@ -18,7 +18,8 @@
 
 namespace {
 
-std::size_t read_front(int directory, const std::string& path, std::size_t limit, std::vector<char>& buffer) {
+std::size_t read_front(int directory, const std::string& path, std::size_t limit,
+                       std::vector<char>& buffer) {
   const int file = ::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return 0;
   struct stat status;

@@ -3,8 +3,8 @@
 //   bench_make_dumps DIR CALLS [LAYERS] [POOL]
 //
 // Forward steps of mixed batch sizes: a plan, then for each layer a run and a norm, now and then a
-// prefill and a sampling call. Every step has index tensors of its own, so that no two steps are the same
-// workload. KV pools are holes in sparse files: only what is read takes disk.
+// prefill and a sampling call. Every step has index tensors of its own, so that no two steps are
+// the same workload. KV pools are holes in sparse files: only what is read takes disk.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +19,8 @@ using namespace cw::simulated;
 std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, std::int64_t pool,
                                      std::vector<std::int64_t>& indices) {
   std::vector<std::int64_t> indptr{0};
-  const std::int64_t longest = std::max<std::int64_t>(1, std::min<std::int64_t>(400, pool / batch / 2));
+  const std::int64_t longest =
+      std::max<std::int64_t>(1, std::min<std::int64_t>(400, pool / batch / 2));
   for (std::int64_t i = 0; i < batch; ++i) {
     const auto length = std::uniform_int_distribution<std::int64_t>(1, longest)(random);
     const auto begin = std::uniform_int_distribution<std::int64_t>(0, pool - length - 1)(random);

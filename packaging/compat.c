@@ -1,5 +1,5 @@
-// What Debian 12's archives ask of a C library that is newer than Debian 11's, for programs that are linked against the
-// latter (packaging/sysroot). Hidden: nobody else in the process finds it.
+// What Debian 12's archives ask of a C library that is newer than Debian 11's, for programs that
+// are linked against the latter (packaging/sysroot). Hidden: nobody else in the process finds it.
 #include <sys/random.h>
 
 // glibc 2.36; of std::random_device.

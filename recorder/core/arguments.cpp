@@ -13,23 +13,40 @@ struct NamedType {
 
 // Codes: dlpack.h 1.3, DLDataTypeCode.
 constexpr NamedType types[] = {
-    {{0, 8}, "int8"},           {{0, 16}, "int16"},          {{0, 32}, "int32"},           {{0, 64}, "int64"},
-    {{1, 8}, "uint8"},          {{1, 16}, "uint16"},         {{1, 32}, "uint32"},          {{1, 64}, "uint64"},
-    {{2, 16}, "float16"},       {{2, 32}, "float32"},        {{2, 64}, "float64"},         {{4, 16}, "bfloat16"},
-    {{5, 64}, "complex64"},     {{5, 128}, "complex128"},    {{6, 8}, "bool"},             {{10, 8}, "float8_e4m3fn"},
-    {{11, 8}, "float8_e4m3fnuz"}, {{12, 8}, "float8_e5m2"},  {{13, 8}, "float8_e5m2fnuz"}, {{14, 8}, "float8_e8m0fnu"},
+    {{0, 8}, "int8"},
+    {{0, 16}, "int16"},
+    {{0, 32}, "int32"},
+    {{0, 64}, "int64"},
+    {{1, 8}, "uint8"},
+    {{1, 16}, "uint16"},
+    {{1, 32}, "uint32"},
+    {{1, 64}, "uint64"},
+    {{2, 16}, "float16"},
+    {{2, 32}, "float32"},
+    {{2, 64}, "float64"},
+    {{4, 16}, "bfloat16"},
+    {{5, 64}, "complex64"},
+    {{5, 128}, "complex128"},
+    {{6, 8}, "bool"},
+    {{10, 8}, "float8_e4m3fn"},
+    {{11, 8}, "float8_e4m3fnuz"},
+    {{12, 8}, "float8_e5m2"},
+    {{13, 8}, "float8_e5m2fnuz"},
+    {{14, 8}, "float8_e8m0fnu"},
     {{17, 4}, "float4_e2m1fn_x2"},
 };
 
 }  // namespace
 
 std::string_view name_of(ElementType type) {
-  const auto* found = std::find_if(std::begin(types), std::end(types), [type](const auto& t) { return t.type == type; });
+  const auto* found = std::find_if(std::begin(types), std::end(types),
+                                   [type](const auto& t) { return t.type == type; });
   return found == std::end(types) ? std::string_view() : found->name;
 }
 
 ElementType element_type(std::string_view name) {
-  const auto* found = std::find_if(std::begin(types), std::end(types), [name](const auto& t) { return t.name == name; });
+  const auto* found = std::find_if(std::begin(types), std::end(types),
+                                   [name](const auto& t) { return t.name == name; });
   return found == std::end(types) ? ElementType{} : found->type;
 }
 
@@ -58,7 +75,8 @@ void ArgumentWriter::text(std::string_view value) {
   string(value);
 }
 
-void ArgumentWriter::tensor(ElementType type, std::span<const std::int64_t> shape, bool is_on_device) {
+void ArgumentWriter::tensor(ElementType type, std::span<const std::int64_t> shape,
+                            bool is_on_device) {
   tag(Tag::tensor);
   raw(type.code);
   raw(type.bits);
@@ -153,7 +171,8 @@ class ArgumentReader {
     type.bits = raw<std::uint8_t>();
     const bool is_on_device = raw<std::uint8_t>() != 0;
     Json shape = Json::array();
-    for (unsigned left = raw<std::uint8_t>(); left > 0; --left) shape.push_back(raw<std::int64_t>());
+    for (unsigned left = raw<std::uint8_t>(); left > 0; --left)
+      shape.push_back(raw<std::int64_t>());
     Json json = {{"dtype", name_of(type)}, {"shape", std::move(shape)}};
     if (is_on_device) json["device"] = true;
     return json;

@@ -1,7 +1,8 @@
 // Arguments of a call in a few bytes, written on the engine's thread, read on the collector's.
 //
-// Every argument is a name (an index into the site's names) and a value; a value is a tag and what belongs to it, integers
-// as they lie in memory. Equal calls give equal bytes, so the bytes are what calls are counted by.
+// Every argument is a name (an index into the site's names) and a value; a value is a tag and what
+// belongs to it, integers as they lie in memory. Equal calls give equal bytes, so the bytes are
+// what calls are counted by.
 #pragma once
 
 #include <array>
@@ -55,7 +56,18 @@ class ArgumentWriter {
 
  private:
   friend class ArgumentReader;
-  enum class Tag : std::uint8_t { none, no, yes, integer, real, text, tensor, sequence, enumerator, opaque };
+  enum class Tag : std::uint8_t {
+    none,
+    no,
+    yes,
+    integer,
+    real,
+    text,
+    tensor,
+    sequence,
+    enumerator,
+    opaque
+  };
   void tag(Tag value) { raw(value); }
   template <typename T>
   void raw(const T& value) {
@@ -72,7 +84,8 @@ class ArgumentWriter {
   std::array<std::byte, capacity + 1> bytes_;
 };
 
-/// The arguments as a recording has them: [[name, value]...]; see docs/recording.md. `names` are the site's.
+/// The arguments as a recording has them: [[name, value]...]; see docs/recording.md. `names` are
+/// the site's.
 Json describe_arguments(std::span<const std::byte> bytes, const std::vector<std::string>& names);
 
 }  // namespace cw::recorder

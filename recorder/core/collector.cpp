@@ -13,12 +13,15 @@ namespace {
 
 // Contents may take this share of the budget; what is left is for counts.
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
-constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000, most_remembered_contents = 500'000;
+constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000,
+                      most_remembered_contents = 500'000;
 constexpr std::size_t end_size = 400, end_size_of_site = 40;  // at most, of the last record
 constexpr std::size_t most_recent = 8192;
-constexpr std::size_t groups_per_frame = 256;  // what is lost where a disk fills up or a process is killed
+constexpr std::size_t groups_per_frame =
+    256;  // what is lost where a disk fills up or a process is killed
 
-std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes, std::uint64_t seed = 0) {
+std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes,
+                                                std::uint64_t seed = 0) {
   const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), seed);
   return {hash.high64, hash.low64};
 }
@@ -26,7 +29,8 @@ std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes
 Json::binary_t to_binary(const std::pair<std::uint64_t, std::uint64_t>& hash) {
   Json::binary_t bytes;
   for (const std::uint64_t half : {hash.first, hash.second})
-    for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(half >> shift));
+    for (int shift = 56; shift >= 0; shift -= 8)
+      bytes.push_back(static_cast<std::uint8_t>(half >> shift));
   return bytes;
 }
 
@@ -62,7 +66,8 @@ Collector::Collector(Queue& queue, Staging& staging, const CollectorOptions& opt
 
 std::uint64_t Collector::now() const {
   const auto elapsed = std::chrono::steady_clock::now() - started_;
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
 }
 
 bool Collector::write(const Json& record) {
@@ -106,9 +111,11 @@ bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_r
   switch (header.kind) {
     case EventKind::call: {
       std::vector<Content> contents(header.contents);
-      if (!contents.empty()) std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
+      if (!contents.empty())
+        std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
       // Those that could be taken are all of one job.
-      const auto taken = std::find_if(contents.begin(), contents.end(), [](const Content& c) { return c.job != 0; });
+      const auto taken = std::find_if(contents.begin(), contents.end(),
+                                      [](const Content& c) { return c.job != 0; });
       if (!gives_up && taken != contents.end() && !staging_.is_done(taken->job)) return false;
       take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
       if (taken != contents.end()) staging_.release(taken->job);
@@ -119,7 +126,8 @@ bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_r
       return true;
     case EventKind::name:
       if (header.site < sites_.size())
-        sites_[header.site].names.push_back(Json::from_cbor(body.first(header.size)).get<std::string>());
+        sites_[header.site].names.push_back(
+            Json::from_cbor(body.first(header.size)).get<std::string>());
       return true;
     case EventKind::raised:
       take_raised(header);
@@ -193,7 +201,8 @@ bool Collector::is_in_sample(std::uint32_t site, const std::vector<Values>& valu
   return true;
 }
 
-std::vector<Collector::Values> Collector::take_values(const EventHeader& header, std::span<const Content> contents,
+std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
+                                                      std::span<const Content> contents,
                                                       bool is_wanted, bool has_room) {
   std::vector<Values> values;
   std::vector<std::span<const std::byte>> bytes;
@@ -203,7 +212,8 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
     const bool is_there = content.job != 0 && staging_.is_done(content.job);
     bytes.emplace_back();
     if (is_there) {
-      if (content.bounded_by >= 0 && static_cast<std::size_t>(content.bounded_by) < contents.size()) {
+      if (content.bounded_by >= 0 &&
+          static_cast<std::size_t>(content.bounded_by) < contents.size()) {
         const Content& bound = contents[static_cast<std::size_t>(content.bounded_by)];
         if (bound.job != 0 && staging_.is_done(bound.job)) {
           item.count = std::min(item.count, last_of(bound));
@@ -219,8 +229,8 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
     values.push_back(item);
   }
   if (!is_wanted || values.empty()) return {};
-  const bool has_budget =
-      static_cast<double>(written_bytes_) < share_of_contents * static_cast<double>(options_.budget);
+  const bool has_budget = static_cast<double>(written_bytes_) <
+                          share_of_contents * static_cast<double>(options_.budget);
   const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.site, values);
   const bool is_lost = !is_left_out && (!is_whole || !has_room || !has_budget);
   if (is_lost)
@@ -240,11 +250,12 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
   return values;
 }
 
-void Collector::take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
-                          bool has_room) {
+void Collector::take_call(const EventHeader& header, std::span<const Content> contents,
+                          std::span<const std::byte> body, bool has_room) {
   const auto arguments = body.first(header.size);
   const bool is_traffic = (header.flags & flag::dummy) == 0;
-  std::vector<Values> values = take_values(header, contents, is_traffic && header.graph == 0, has_room);
+  std::vector<Values> values =
+      take_values(header, contents, is_traffic && header.graph == 0, has_room);
   if (header.site >= sites_.size()) return;
 
   Site& site = sites_[header.site];
@@ -263,7 +274,8 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   }
   ++site.calls;
   ++taken_.calls;
-  // What was made again under the plan before belongs before this one: readers pair runs with plans by their order.
+  // What was made again under the plan before belongs before this one: readers pair runs with plans
+  // by their order.
   if (site.role == Role::plan || site.role == Role::init) take_repeats();
   Group group{.form = form,
               .site = header.site,
@@ -272,7 +284,8 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
               .flags = header.flags,
               .values = std::move(values)};
   if (header.self != 0) {
-    if (site.role == Role::init) wrappers_.erase(header.self);  // another object at the address of one that is gone
+    if (site.role == Role::init)
+      wrappers_.erase(header.self);  // another object at the address of one that is gone
     Wrapper& wrapper = wrapper_of(header.self);
     if (site.role == Role::plan) {
       wrapper.plan = ++plans_;
@@ -285,7 +298,8 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   if (group.sequences == 0) group.flags |= flag::dummy;  // an idle batch
   const auto* raw = body.data() + ((header.size + 7) & ~std::uint32_t{7});
   group.addresses.resize(header.addresses);
-  if (header.addresses > 0) std::memcpy(group.addresses.data(), raw, header.addresses * sizeof(std::uint64_t));
+  if (header.addresses > 0)
+    std::memcpy(group.addresses.data(), raw, header.addresses * sizeof(std::uint64_t));
   if (header.repeats != nullptr) repeated_.push_back({header.repeats, group});
   if (recent_.size() >= most_recent) recent_.clear();
   recent_[header.sequence] = add(std::move(group));
@@ -295,8 +309,9 @@ void Collector::take_raised(const EventHeader& header) {
   auto call = recent_.find(header.sequence);
   if (call == recent_.end()) {
     // Of a call that comes again: its count is taken with the window, into the same group.
-    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(),
-                                       [&](const Repeated& r) { return r.group.sequence == header.sequence; });
+    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(), [&](const Repeated& r) {
+      return r.group.sequence == header.sequence;
+    });
     if (repeated == repeated_.end()) {
       write({{"record", "raised"}, {"site", header.site}});
       return;
@@ -311,7 +326,8 @@ void Collector::take_raised(const EventHeader& header) {
 void Collector::take_repeats() {
   std::erase_if(repeated_, [this](Repeated& repeated) {
     const bool is_retired = repeated.repeats->is_retired.load(std::memory_order_acquire);
-    if (const std::uint32_t count = repeated.repeats->count.exchange(0, std::memory_order_acquire); count > 0) {
+    if (const std::uint32_t count = repeated.repeats->count.exchange(0, std::memory_order_acquire);
+        count > 0) {
       Group group = repeated.group;
       group.count = count;
       sites_[group.site].calls += count;
@@ -328,10 +344,14 @@ void Collector::take_replay(const EventHeader& header) {
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
   for (const CapturedCall& call : graph->second) {
-    Group group{
-        .form = call.form, .site = call.site, .count = call.count, .sequences = sequences_, .is_replayed = true};
+    Group group{.form = call.form,
+                .site = call.site,
+                .count = call.count,
+                .sequences = sequences_,
+                .is_replayed = true};
     // A call is traffic by the replay, not by the capture.
-    group.flags = static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
+    group.flags =
+        static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
     if (call.self != 0) {
       const Wrapper& wrapper = wrapper_of(call.self);
       group.wrapper = wrapper.number;
@@ -346,9 +366,11 @@ void Collector::take_replay(const EventHeader& header) {
 }
 
 std::size_t Collector::add(Group group) {
-  std::vector<std::uint64_t> key{group.form,  group.wrapper,     group.plan,
-                                 group.flags, group.is_replayed, static_cast<std::uint64_t>(group.sequences)};
-  for (const Values& item : group.values) key.insert(key.end(), {item.hash.first, item.hash.second, item.count});
+  std::vector<std::uint64_t> key{group.form,        group.wrapper,
+                                 group.plan,        group.flags,
+                                 group.is_replayed, static_cast<std::uint64_t>(group.sequences)};
+  for (const Values& item : group.values)
+    key.insert(key.end(), {item.hash.first, item.hash.second, item.count});
   const auto [found, is_new] = group_of_.try_emplace(hash_of(bytes_of(key)), groups_.size());
   if (is_new)
     groups_.push_back(std::move(group));
@@ -378,10 +400,12 @@ Json Collector::group_json(const Group& group) const {
 
 std::string Collector::take_frames() {
   for (std::size_t begin = 0; begin < groups_.size(); begin += groups_per_frame) {
-    const std::span part = std::span(groups_).subspan(begin, std::min(groups_per_frame, groups_.size() - begin));
+    const std::span part =
+        std::span(groups_).subspan(begin, std::min(groups_per_frame, groups_.size() - begin));
     Json calls = Json::array();
     for (const Group& group : part) calls.push_back(group_json(group));
-    const bool has_room = static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget);
+    const bool has_room = static_cast<double>(written_bytes_) <
+                          share_of_groups * static_cast<double>(options_.budget);
     if (!has_room || !write({{"record", "calls"}, {"at", now()}, {"calls", std::move(calls)}}))
       for (const Group& group : part) calls_uncounted_ += group.count;
   }
@@ -403,7 +427,8 @@ std::string Collector::end_frames(std::uint64_t events_lost) {
   std::string frames = take_frames();
   is_last_ = true;
   Json sites = Json::array();
-  for (const Site& site : sites_) sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
+  for (const Site& site : sites_)
+    sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
   write({{"record", "end"},
          {"at", now()},
          {"sites", std::move(sites)},

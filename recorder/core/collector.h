@@ -1,13 +1,14 @@
-// From events to records: calls that differ in nothing that matters are counted, and of their index tensors a bounded
-// sample is kept.
+// From events to records: calls that differ in nothing that matters are counted, and of their index
+// tensors a bounded sample is kept.
 //
-// Everything here runs on one thread, the collector's. What a call differs in is its arguments (names, scalars,
-// shapes), its wrapper and that wrapper's last plan, the values of its index tensors, and whether it was traffic. A
-// window of such groups is written a few times a second; a call that comes again in a later window is named by the
-// number of its form.
+// Everything here runs on one thread, the collector's. What a call differs in is its arguments
+// (names, scalars, shapes), its wrapper and that wrapper's last plan, the values of its index
+// tensors, and whether it was traffic. A window of such groups is written a few times a second; a
+// call that comes again in a later window is named by the number of its form.
 //
-// Which index tensors are kept: per site and octaves of their lengths, those with the smallest hashes of their values.
-// Each set of values has the same chance, however long the recording goes on, and repeats cost nothing.
+// Which index tensors are kept: per site and octaves of their lengths, those with the smallest
+// hashes of their values. Each set of values has the same chance, however long the recording goes
+// on, and repeats cost nothing.
 #pragma once
 
 #include <chrono>
@@ -37,9 +38,9 @@ class Collector {
  public:
   Collector(Queue& queue, Staging& staging, const CollectorOptions& options);
 
-  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`, does not wait for
-  /// copies and counts the values as lost. `has_room`: whether the file takes content now. Whether there is more to
-  /// take now.
+  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`,
+  /// does not wait for copies and counts the values as lost. `has_room`: whether the file takes
+  /// content now. Whether there is more to take now.
   bool consume(bool gives_up, bool has_room);
   /// Throws away what waits in the queue, and says how many calls that were.
   std::uint64_t abandon();
@@ -50,7 +51,8 @@ class Collector {
   /// Whether calls wait to be written.
   bool has_window() const { return !groups_.empty() || has_news_; }
   bool is_window_full() const { return groups_.size() >= options_.most_groups; }
-  /// Frames of what was collected since the last time: sites and forms that are new, contents, then the window.
+  /// Frames of what was collected since the last time: sites and forms that are new, contents, then
+  /// the window.
   std::string take_frames();
   /// What take_frames() and all before it have written of.
   Made written() const { return {taken_.calls, taken_.replays, calls_uncounted_}; }
@@ -76,7 +78,8 @@ class Collector {
   };
   struct Wrapper {
     std::uint32_t number = 0;
-    std::uint64_t plan = 0;       ///< how many plans this process had made when it was planned last; 0: never
+    std::uint64_t plan =
+        0;  ///< how many plans this process had made when it was planned last; 0: never
     std::int64_t sequences = -1;  ///< real ones among those planned; -1: all
   };
   struct Values {
@@ -107,11 +110,11 @@ class Collector {
   bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
   void take_site(const Json& json);
   void take_raised(const EventHeader& header);
-  void take_call(const EventHeader& header, std::span<const Content> contents, std::span<const std::byte> body,
-                 bool has_room);
+  void take_call(const EventHeader& header, std::span<const Content> contents,
+                 std::span<const std::byte> body, bool has_room);
   void take_replay(const EventHeader& header);
-  std::vector<Values> take_values(const EventHeader& header, std::span<const Content> contents, bool is_wanted,
-                                  bool has_room);
+  std::vector<Values> take_values(const EventHeader& header, std::span<const Content> contents,
+                                  bool is_wanted, bool has_room);
   bool is_in_sample(std::uint32_t site, const std::vector<Values>& values);
   std::uint32_t form_of(std::uint32_t site, std::span<const std::byte> arguments);
   Wrapper& wrapper_of(std::uint64_t self);
@@ -145,7 +148,8 @@ class Collector {
   std::vector<Repeated> repeated_;
   std::vector<Group> groups_;
   std::unordered_map<Hash, std::size_t, HashOf> group_of_;
-  std::unordered_map<std::uint64_t, std::size_t> recent_;  ///< sequence of a call to its group in this window
+  std::unordered_map<std::uint64_t, std::size_t>
+      recent_;  ///< sequence of a call to its group in this window
   std::string frames_;
   bool has_news_ = false, is_last_ = false;
   std::uint64_t written_bytes_ = 0;

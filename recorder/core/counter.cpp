@@ -25,7 +25,8 @@ std::uint64_t number_in(std::string_view text) {
   return number;
 }
 
-// Field 22 of /proc/self/stat; the name, which may have any character in it, ends at the last parenthesis.
+// Field 22 of /proc/self/stat; the name, which may have any character in it, ends at the last
+// parenthesis.
 std::uint64_t own_start_time() {
   std::ifstream file("/proc/self/stat");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -49,7 +50,8 @@ recording::CountsSlot* claim_counts(const std::string& path) {
   const bool is_ours = seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && ::fstat(file, &status) == 0 &&
                        status.st_size == static_cast<off_t>(sizeof(Counts));
   void* const memory =
-      is_ours ? ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
+      is_ours ? ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)
+              : MAP_FAILED;
   ::close(file);
   if (memory == MAP_FAILED) return nullptr;
 

@@ -14,9 +14,9 @@ struct Made {
   std::uint64_t calls_over_budget = 0;  ///< of the calls: counted and not itemized
 };
 
-/// A place in the memory at `path`, for good: the engine's threads may write to it as long as the process lives. Null
-/// where there is no such memory, or no place left in it. Called on a thread that has left the engine's table of
-/// descriptors.
+/// A place in the memory at `path`, for good: the engine's threads may write to it as long as the
+/// process lives. Null where there is no such memory, or no place left in it. Called on a thread
+/// that has left the engine's table of descriptors.
 recording::CountsSlot* claim_counts(const std::string& path);
 
 }  // namespace cw::recorder

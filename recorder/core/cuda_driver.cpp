@@ -1,9 +1,9 @@
-#include "device.h"
-
 #include <dlfcn.h>
 
-// The few declarations of cuda.h that are needed, so that no CUDA is needed to build. The ABI is that of CUDA 12 and 13
-// (docs.nvidia.com/cuda/cuda-driver-api).
+#include "device.h"
+
+// The few declarations of cuda.h that are needed, so that no CUDA is needed to build. The ABI is
+// that of CUDA 12 and 13 (docs.nvidia.com/cuda/cuda-driver-api).
 namespace {
 
 using Address = unsigned long long;
@@ -23,9 +23,9 @@ struct Copy2D {  // CUDA_MEMCPY2D
   std::size_t pitch;
   std::size_t width, height;
 };
-constexpr int host_memory = 1, device_memory = 2;               // CUmemorytype
-constexpr unsigned portable = 1, mapped = 2;                    // CU_MEMHOSTREGISTER_*
-constexpr int not_capturing = 0;                                // CU_STREAM_CAPTURE_STATUS_NONE
+constexpr int host_memory = 1, device_memory = 2;  // CUmemorytype
+constexpr unsigned portable = 1, mapped = 2;       // CU_MEMHOSTREGISTER_*
+constexpr int not_capturing = 0;                   // CU_STREAM_CAPTURE_STATUS_NONE
 
 struct Driver {
   int (*register_memory)(void*, std::size_t, unsigned);
@@ -53,7 +53,8 @@ class CudaDriver final : public cw::recorder::Device {
     return driver_.capture_status(stream, &status) != 0 || status != not_capturing;
   }
 
-  bool copy(std::byte* to, const void* from, std::size_t row, std::size_t rows, std::size_t pitch, Stream stream) override {
+  bool copy(std::byte* to, const void* from, std::size_t row, std::size_t rows, std::size_t pitch,
+            Stream stream) override {
     const auto source = reinterpret_cast<std::uintptr_t>(from);
     if (rows == 1 || pitch == row) return driver_.copy(to, source, row * rows, stream) == 0;
     Copy2D what{};
@@ -68,7 +69,8 @@ class CudaDriver final : public cw::recorder::Device {
   }
 
   bool mark(std::uint64_t* to, std::uint64_t value, Stream stream) override {
-    return driver_.write_value(stream, reinterpret_cast<std::uintptr_t>(to) + offset_, value, 0) == 0;
+    return driver_.write_value(stream, reinterpret_cast<std::uintptr_t>(to) + offset_, value, 0) ==
+           0;
   }
 
  private:
@@ -83,7 +85,8 @@ std::unique_ptr<cw::recorder::Device> cw::recorder::loaded_cuda_driver() {
   if (library == nullptr) return nullptr;
   bool is_whole = true;
   const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
+    function =
+        reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
     is_whole = is_whole && function != nullptr;
   };
   Driver driver;

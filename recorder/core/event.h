@@ -1,13 +1,14 @@
-// What the engine's threads tell the collector: one byte string an event, a header and what the kind calls for.
+// What the engine's threads send to the aggregating thread. An event is one byte string: a header,
+// and behind it what its kind calls for.
 //
-//   call     contents (Content, one a tensor whose values are wanted), the arguments as ArgumentWriter wrote them, and
-//            the addresses of their tensors
-//   site     CBOR: what the collector has to know of a hooked function
-//   name     CBOR: a keyword that a site's signature does not name
+//   call     contents (one Content per tensor whose values are wanted), the arguments as
+//            ArgumentWriter wrote them, and the addresses of their tensors
+//   site     CBOR: what has to be known of a hooked function
+//   name     CBOR: a keyword argument that a function's signature does not name
 //   raised   `sequence` is the call that did not return
-//   begin    a graph's capture begins; the calls captured in it follow with its number
+//   begin    the capture of a graph begins; the calls captured in it follow with its number
 //   replay   the graph is about to be replayed
-//   batch    `self` is the number of sequences that are real in the batch that is planned next
+//   batch    `self` is the number of real sequences in the batch that is planned next
 #pragma once
 
 #include <atomic>
@@ -23,8 +24,9 @@ inline constexpr std::uint8_t dummy = 1;   ///< within a scope that is no traffi
 inline constexpr std::uint8_t nested = 2;  ///< within another recorded call
 }  // namespace flag
 
-/// How often a call was made again after it was told of: what costs the engine least. The engine's side counts and, when it
-/// has done with it, retires it; the collector takes the count now and then, and deletes what is retired.
+/// How often a call was made again after it was told of: what costs the engine least. The engine's
+/// side counts and, when it has done with it, retires it; the collector takes the count now and
+/// then, and deletes what is retired.
 struct Repeats {
   std::atomic<std::uint32_t> count{0};
   std::atomic<bool> is_retired{false};
@@ -46,13 +48,13 @@ struct EventHeader {
 
 /// Values of a tensor argument on their way to the host.
 struct Content {
-  std::uint64_t job = 0;               ///< of Staging; 0: they were not taken
-  const std::byte* data = nullptr;     ///< in the staging memory, whole once the job is done
-  std::uint64_t count = 0;             ///< elements
+  std::uint64_t job = 0;            ///< of Staging; 0: they were not taken
+  const std::byte* data = nullptr;  ///< in the staging memory, whole once the job is done
+  std::uint64_t count = 0;          ///< elements
   std::uint32_t element_size = 0;
-  std::int16_t bounded_by = -1;        ///< another content, whose last element says how many count here
-  std::uint16_t tensor = 0;            ///< which of the call's tensors
-  bool is_left_out = false;            ///< not taken on purpose: enough others are
+  std::int16_t bounded_by = -1;  ///< another content, whose last element says how many count here
+  std::uint16_t tensor = 0;      ///< which of the call's tensors
+  bool is_left_out = false;      ///< not taken on purpose: enough others are
 };
 
 }  // namespace cw::recorder

@@ -14,12 +14,15 @@
 namespace cw::recorder {
 namespace {
 
-constexpr int first_number = 100;  // of descriptors: above the standard streams and what libraries open
+constexpr int first_number =
+    100;  // of descriptors: above the standard streams and what libraries open
 
 }  // namespace
 
-RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* counts) : path_(path), counts_(counts) {
-  const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* counts)
+    : path_(path), counts_(counts) {
+  const int opened =
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   // Whoever writes to a standard stream on these threads must not find the recording there.
   if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
   if (opened >= 0 && file_ < 0 && errno == EINVAL)  // past what the process may have
@@ -37,7 +40,8 @@ RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* cou
     std::memcpy(counts_->file, name.c_str(), name.size() + 1);
     counts_->state = recording::SlotState::recording;
   }
-  // Closed where it is open: whoever destroys this may have another table, and something else of that number in it.
+  // Closed where it is open: whoever destroys this may have another table, and something else of
+  // that number in it.
   thread_ = quiet_thread([this] {
     write_all();
     // Not close(): ThreadSanitizer takes equal numbers for one descriptor, in whichever table.
@@ -81,8 +85,8 @@ void RecordingFile::append(std::string frames, const Made& made) {
 }
 
 bool RecordingFile::drain(unsigned milliseconds) {
-  // Looked at now and then: waiting for a condition until some time needs a newer C library than engines have
-  // (pthread_cond_clockwait, glibc 2.30), and would be by the clock that may be set.
+  // Looked at now and then: waiting for a condition until some time needs a newer C library than
+  // engines have (pthread_cond_clockwait, glibc 2.30), and would be by the clock that may be set.
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
   while (backlog_ > 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

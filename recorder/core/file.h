@@ -15,10 +15,11 @@ namespace cw::recorder {
 
 class RecordingFile {
  public:
-  /// Makes `path`, which must not exist, readable by its owner only, and starts the thread. Not open afterwards when
-  /// that failed: error() says why. Called on a thread that has left the engine's table of descriptors (descriptors.h),
-  /// which the writer's thread then has too: nobody else can close the file or be given its number. What is written
-  /// is noted in `counts`, which may be null.
+  /// Makes `path`, which must not exist, readable by its owner only, and starts the thread. Not
+  /// open afterwards when that failed: error() says why. Called on a thread that has left the
+  /// engine's table of descriptors (descriptors.h), which the writer's thread then has too: nobody
+  /// else can close the file or be given its number. What is written is noted in `counts`, which
+  /// may be null.
   RecordingFile(const std::string& path, recording::CountsSlot* counts);
   RecordingFile(const RecordingFile&) = delete;
   RecordingFile& operator=(const RecordingFile&) = delete;

@@ -1,7 +1,9 @@
-// The way from the engine's threads to the collector's: a queue of byte strings that never blocks the writer.
+// The way from the engine's threads to the collector's: a queue of byte strings that never blocks
+// the writer.
 //
-// One producer and one consumer at a time; several producers take turns under a lock that they hold anyway (the GIL).
-// Chunks are linked, so that a burst grows the queue instead of waiting; past `most_bytes` a push is refused.
+// One producer and one consumer at a time; several producers take turns under a lock that they hold
+// anyway (the GIL). Chunks are linked, so that a burst grows the queue instead of waiting; past
+// `most_bytes` a push is refused.
 #pragma once
 
 #include <atomic>
@@ -15,7 +17,8 @@ namespace cw::recorder {
 
 class Queue {
  public:
-  explicit Queue(std::size_t most_bytes) : most_bytes_(most_bytes), head_(new Chunk), tail_(head_) {}
+  explicit Queue(std::size_t most_bytes)
+      : most_bytes_(most_bytes), head_(new Chunk), tail_(head_) {}
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
   ~Queue() {
@@ -27,7 +30,8 @@ class Queue {
   /// The producer's side. False, and nothing happens, when the queue is full or memory is.
   bool push(std::span<const std::byte> item, Limit limit = Limit::holds) noexcept {
     const std::size_t size = sizeof(Size) + padded(item.size());
-    if (size > chunk_size || (limit == Limit::holds && pending() + size > most_bytes_)) return false;
+    if (size > chunk_size || (limit == Limit::holds && pending() + size > most_bytes_))
+      return false;
     if (tail_->used.load(std::memory_order_relaxed) + size > chunk_size) {
       Chunk* chunk = new (std::nothrow) Chunk;
       if (chunk == nullptr) return false;

@@ -1,10 +1,12 @@
-// Threads of our own in somebody else's process: no signal is delivered to them, so that whoever waits for one gets it.
+// Threads of our own in somebody else's process: no signal is delivered to them, so that whoever
+// waits for one gets it.
 #pragma once
 
 #include <csignal>
-#include <pthread.h>
 #include <thread>
 #include <utility>
+
+#include <pthread.h>
 
 namespace cw::recorder {
 

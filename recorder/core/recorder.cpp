@@ -16,9 +16,11 @@ namespace cw::recorder {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto pause = std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
+constexpr auto pause =
+    std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
 constexpr auto window = std::chrono::milliseconds(250);
-constexpr auto first_window = std::chrono::milliseconds(10);  // then twice as long, up to the one above
+constexpr auto first_window =
+    std::chrono::milliseconds(10);  // then twice as long, up to the one above
 constexpr auto first_patience = std::chrono::milliseconds(50);
 constexpr auto idle_after = std::chrono::milliseconds(500);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
@@ -31,11 +33,12 @@ std::uint64_t product(std::span<const std::int64_t> shape) {
   return count;
 }
 
-// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred entries (the arguments
-// themselves are compared nowhere, so it must not be worse than that).
+// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred
+// entries (the arguments themselves are compared nowhere, so it must not be worse than that).
 std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
   __extension__ using Wide = unsigned __int128;
-  const auto product = static_cast<Wide>(left ^ 0x9e3779b97f4a7c15u) * (right ^ 0xd1b54a32d192ed03u);
+  const auto product =
+      static_cast<Wide>(left ^ 0x9e3779b97f4a7c15u) * (right ^ 0xd1b54a32d192ed03u);
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
@@ -123,9 +126,10 @@ void Recorder::add_name(std::uint32_t site, std::string_view name) {
   push({.kind = EventKind::name, .site = site}, std::string(name));
 }
 
-void Recorder::begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags,
-                          std::uint64_t graph) {
-  call.header_ = {.kind = EventKind::call, .flags = flags, .site = site, .self = self, .graph = graph};
+void Recorder::begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self,
+                          std::uint8_t flags, std::uint64_t graph) {
+  call.header_ = {
+      .kind = EventKind::call, .flags = flags, .site = site, .self = self, .graph = graph};
   call.arguments_.clear();
   call.tensors_ = 0;
   call.contents_.clear();
@@ -164,9 +168,11 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   const std::size_t bytes = content.count * element;
   if (element == 0 || bytes > most_copied || !as_rows(tensor, rows)) return add();
   if (rows.count == 1) rows.length = rows.pitch = content.count;
-  if (rows.count > 1 && content.count != product(tensor.shape)) return add();  // a front that ends within a row
+  if (rows.count > 1 && content.count != product(tensor.shape))
+    return add();  // a front that ends within a row
   if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
-  if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_) return add();  // one mark is for one stream
+  if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_)
+    return add();  // one mark is for one stream
   std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
   if (to == nullptr) return add();
   call.has_reserved_ = true;
@@ -174,14 +180,16 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   content.data = to;
   if (bytes == 0) return add();
   if (tensor.is_on_device) {
-    if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element, stream))
+    if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element,
+                       stream))
       content.job = 0;
     call.is_on_stream_ = true;
     call.stream_ = stream;
   } else {
     const auto* from = static_cast<const std::byte*>(tensor.data);
     for (std::uint64_t row = 0; row < rows.count; ++row)
-      std::memcpy(to + row * rows.length * element, from + row * rows.pitch * element, rows.length * element);
+      std::memcpy(to + row * rows.length * element, from + row * rows.pitch * element,
+                  rows.length * element);
   }
   return add();
 }
@@ -223,8 +231,9 @@ Recorder::Known& Recorder::new_known(std::uint64_t key) {
 }
 
 std::uint64_t Recorder::send(CallBuilder& call) {
-  const bool has_values = !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(),
-                                                                 [](const Content& c) { return !c.is_left_out; });
+  const bool has_values =
+      !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(),
+                                             [](const Content& c) { return !c.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.site]) {
@@ -240,7 +249,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     call.header_.repeats = known->repeats;
   }
   std::uint64_t job = 0;
-  if (call.has_reserved_) job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
+  if (call.has_reserved_)
+    job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
   call.has_reserved_ = call.is_on_stream_ = false;
   for (Content& content : call.contents_)
     if (content.job != 0) content.job = job;
@@ -250,7 +260,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   if (known != nullptr) known->repeats->sequence = header.sequence;
   header.contents = static_cast<std::uint16_t>(call.contents_.size());
   header.size = static_cast<std::uint32_t>(arguments.size());
-  header.addresses = static_cast<std::uint32_t>(std::min<std::size_t>(call.tensors_, CallBuilder::most_addresses));
+  header.addresses =
+      static_cast<std::uint32_t>(std::min<std::size_t>(call.tensors_, CallBuilder::most_addresses));
   const std::size_t contents_size = call.contents_.size() * sizeof(Content);
   const std::size_t arguments_size = (arguments.size() + 7) & ~std::size_t{7};
   const std::size_t addresses_size = header.addresses * sizeof(std::uint64_t);
@@ -276,7 +287,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   return header.sequence;
 }
 
-// Handed over before it is counted: a call that is counted is in the queue or in the file, or lost with the process.
+// Handed over before it is counted: a call that is counted is in the queue or in the file, or lost
+// with the process.
 void Recorder::count_call() {
   const std::uint64_t made = calls_made_.load(std::memory_order_relaxed) + 1;
   calls_made_.store(made, std::memory_order_relaxed);
@@ -352,14 +364,16 @@ void Recorder::flush(std::string frames) {
       file_ = std::make_unique<RecordingFile>(path, counts_);
       if (!file_->is_taken()) break;
     }
-    if (file_->is_taken()) return fail("every name for the recording is taken in " + options_.folder);
+    if (file_->is_taken())
+      return fail("every name for the recording is taken in " + options_.folder);
     frames.insert(0, header_);
   }
   file_->append(std::move(frames), collector_.written());
   if (!file_->is_open()) fail(file_->error());
 }
 
-// What the first record says is read here, where no descriptor is the engine's. It counts for the budget too.
+// What the first record says is read here, where no descriptor is the engine's. It counts for the
+// budget too.
 void Recorder::describe_process() {
   options_.header["program"] = first_line("/proc/self/comm");
   options_.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
@@ -368,11 +382,13 @@ void Recorder::describe_process() {
 }
 
 void Recorder::run() {
-  if (!leave_shared_descriptors(0)) return fail("this system gives a thread no file descriptors of its own");
+  if (!leave_shared_descriptors(0))
+    return fail("this system gives a thread no file descriptors of its own");
   try {
     describe_process();
     claim_counts();
-    // Workers of a pool may be killed at once after their only call: what comes first is written soon.
+    // Workers of a pool may be killed at once after their only call: what comes first is written
+    // soon.
     std::chrono::milliseconds current_window = first_window;
     auto next_flush = Clock::now();
     auto deadline = Clock::time_point::max(), idle_at = deadline;
@@ -380,14 +396,17 @@ void Recorder::run() {
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < most_backlog;
       // Copies that do not come must not make the queue overflow.
-      const bool has_more = collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      const bool has_more =
+          collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
       // Nor may an engine that ends wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
         events_lost_ += collector_.abandon();
         break;
       }
       if (Clock::now() >= next_flush) collector_.take_repeats();
-      if (collector_.is_window_full() ? has_room : Clock::now() >= next_flush && has_room && collector_.has_window()) {
+      if (collector_.is_window_full()
+              ? has_room
+              : Clock::now() >= next_flush && has_room && collector_.has_window()) {
         flush(collector_.take_frames());
         if (!has_written_) {
           if (file_) (void)file_->drain(static_cast<unsigned>(first_patience.count()));
@@ -399,7 +418,8 @@ void Recorder::run() {
         continue;
       }
       // A process that is killed later has lost nothing.
-      if (file_ && Clock::now() >= idle_at && !has_more && !collector_.has_window() && queue_.pending() == 0) {
+      if (file_ && Clock::now() >= idle_at && !has_more && !collector_.has_window() &&
+          queue_.pending() == 0) {
         flush(collector_.idle_frame());
         idle_at = Clock::time_point::max();
       }
@@ -413,7 +433,8 @@ void Recorder::run() {
       }
       std::this_thread::sleep_for(pause);
     }
-    if (!has_failed_ && (file_ || collector_.has_window())) flush(collector_.end_frames(events_lost_));
+    if (!has_failed_ && (file_ || collector_.has_window()))
+      flush(collector_.end_frames(events_lost_));
   } catch (const std::exception& error) {
     fail(std::string("internal: ") + error.what());
   }
@@ -422,7 +443,8 @@ void Recorder::run() {
 void Recorder::stop() {
   is_stopping_ = true;
   if (thread_.joinable()) thread_.join();
-  // A disk that hangs must not make the engine hang: then the file and its thread are left to the end of the process.
+  // A disk that hangs must not make the engine hang: then the file and its thread are left to the
+  // end of the process.
   if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count()))) {
     static_cast<void>(file_.release());
     return;

@@ -1,7 +1,8 @@
 // The recorder of one process: what the engine's threads call, and the thread that does the rest.
 //
-// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its callers take turns; a
-// lock that they hold anyway, Python's, sees to it. The collector's thread touches nothing of the engine's.
+// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its
+// callers take turns; a lock that they hold anyway, Python's, sees to it. The collector's thread
+// touches nothing of the engine's.
 #pragma once
 
 #include <atomic>
@@ -22,8 +23,8 @@ namespace cw::recorder {
 
 struct RecorderOptions {
   std::string folder;
-  std::string name;              ///< of the file, without ".cbor"; a number is added while it is taken
-  std::string counts;            ///< the path of the memory to count in (counter.h); may be empty
+  std::string name;    ///< of the file, without ".cbor"; a number is added while it is taken
+  std::string counts;  ///< the path of the memory to count in (counter.h); may be empty
   Json header = Json::object();  ///< what the first record says besides what is known here
   CollectorOptions collector;
   std::size_t staging_bytes = 64u << 20;
@@ -45,12 +46,13 @@ class Recorder {
   /// As stop().
   ~Recorder();
 
-  /// What to log, once; empty when all is well. After it nothing is recorded any more. The recorder itself has no
-  /// stream to log to: whoever owns it tells.
+  /// What to log, once; empty when all is well. After it nothing is recorded any more. The recorder
+  /// itself has no stream to log to: whoever owns it tells.
   std::string failure() const { return has_failed_ ? failure_ : std::string(); }
   bool is_on() const { return !has_failed_ && !is_stopping_; }
 
-  /// `site` holds function, module, signature, role ("function", "method", "plan", "init") and names; see Collector.
+  /// `site` holds function, module, signature, role ("function", "method", "plan", "init") and
+  /// names; see Collector.
   std::uint32_t add_site(const Json& site);
   void add_name(std::uint32_t site, std::string_view name);
 
@@ -70,7 +72,8 @@ class Recorder {
    private:
     friend class Recorder;
     static constexpr std::size_t most_addresses = 24;
-    // In the order of their use: most calls find the caches full of the engine's own data, and few lines are touched.
+    // In the order of their use: most calls find the caches full of the engine's own data, and few
+    // lines are touched.
     EventHeader header_;
     std::uint16_t tensors_ = 0;
     bool has_reserved_ = false, is_on_stream_ = false;
@@ -80,11 +83,13 @@ class Recorder {
     std::vector<std::byte> event_;
     Device::Stream stream_ = nullptr;
   };
-  void begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags, std::uint64_t graph);
-  /// Takes the first `count` elements of the call's tensor number `index`. `stream` is the caller's, for tensors on a
-  /// device. Returns the content's number. From here to send() the caller keeps its turn.
-  std::int16_t take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index, std::uint64_t count,
-                           Device::Stream stream);
+  void begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags,
+                  std::uint64_t graph);
+  /// Takes the first `count` elements of the call's tensor number `index`. `stream` is the
+  /// caller's, for tensors on a device. Returns the content's number. From here to send() the
+  /// caller keeps its turn.
+  std::int16_t take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
+                           std::uint64_t count, Device::Stream stream);
   /// Notes that the tensor's values are left out, because enough others were taken.
   void leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index);
   /// Of `content` only so many elements count as the last element of `bound` says.
@@ -96,24 +101,27 @@ class Recorder {
   std::uint64_t epoch() const { return epoch_; }
   void raised(std::uint32_t site, std::uint64_t call);
 
-  /// A graph's capture begins: the number that its calls and its replays go by. While one is captured, anywhere in the
-  /// process, nothing is copied.
+  /// A graph's capture begins: the number that its calls and its replays go by. While one is
+  /// captured, anywhere in the process, nothing is copied.
   std::uint64_t begin_capture();
   void end_capture();
   void replay(std::uint64_t graph, std::uint8_t flags);
   void set_batch(std::uint64_t sequences);
 
-  /// Gives the recorder a device for tensors that lie on one; else the CUDA driver of this process is looked for.
+  /// Gives the recorder a device for tensors that lie on one; else the CUDA driver of this process
+  /// is looked for.
   void set_device(std::unique_ptr<Device> device);
 
   /// In the child of a fork: what it calls is not this process's.
   void forget_counts() { counts_ = nullptr; }
 
-  /// Writes what is left, waits for the disk no longer than two seconds, and ends. The engine's side may go on calling.
+  /// Writes what is left, waits for the disk no longer than two seconds, and ends. The engine's
+  /// side may go on calling.
   void stop();
 
  private:
-  /// Calls that were told of and may come again: a cache of four entries a set, and a line of memory a set.
+  /// Calls that were told of and may come again: a cache of four entries a set, and a line of
+  /// memory a set.
   static constexpr std::size_t sets = 128, ways = 4;
   struct Known {
     std::uint64_t key = 0;
@@ -147,7 +155,8 @@ class Recorder {
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
-  std::atomic<std::uint64_t> calls_made_{0}, replays_made_{0};  ///< by the engine's side, one thread at a time
+  std::atomic<std::uint64_t> calls_made_{0},
+      replays_made_{0};  ///< by the engine's side, one thread at a time
   std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
   unsigned next_way_ = 0;

@@ -16,7 +16,8 @@ std::uint64_t aligned(std::uint64_t position) {
 Staging::Staging(std::size_t size) : size_(aligned(size)) {
   const std::size_t marks = aligned(most_jobs * sizeof(std::uint64_t));
   mapped_ = marks + size_;
-  void* memory = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {  // nothing can be reserved
     size_ = mapped_ = 0;
     return;
@@ -37,7 +38,8 @@ bool Staging::attach(Device& device) noexcept {
 
 std::byte* Staging::reserve(std::size_t bytes) noexcept {
   if (bytes == 0 || bytes > size_) return nullptr;
-  // A job that could not be closed would leave copies on their way into memory that is given out again.
+  // A job that could not be closed would leave copies on their way into memory that is given out
+  // again.
   if (last_job_ + 1 - first_job_.load(std::memory_order_acquire) >= most_jobs) return nullptr;
   std::uint64_t begin = aligned(reserved_);
   if (begin % size_ + bytes > size_) begin += size_ - begin % size_;  // not across the ring's end
@@ -51,7 +53,8 @@ std::uint64_t Staging::commit(Device* device, Device::Stream stream) noexcept {
   if (job - first_job_.load(std::memory_order_acquire) >= most_jobs) return 0;
   ends_[job % most_jobs] = reserved_;
   last_job_ = job;
-  // A mark that cannot be set leaves a job that is never done: what was put on the stream may still come.
+  // A mark that cannot be set leaves a job that is never done: what was put on the stream may still
+  // come.
   if (device != nullptr)
     device->mark(mark(job), job, stream);
   else

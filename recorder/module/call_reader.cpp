@@ -11,9 +11,11 @@ namespace {
 std::uint64_t last_of(const TensorView& view) {
   std::uint64_t count = 1;
   for (const std::int64_t extent : view.shape) count *= static_cast<std::uint64_t>(extent);
-  if (count == 0 || view.data == nullptr || view.type.code != 0 || view.shape.size() != 1) return ~std::uint64_t{0};
+  if (count == 0 || view.data == nullptr || view.type.code != 0 || view.shape.size() != 1)
+    return ~std::uint64_t{0};
   const std::int64_t stride = view.strides.empty() ? 1 : view.strides[0];
-  const auto* data = static_cast<const std::byte*>(view.data) + static_cast<std::int64_t>(count - 1) * stride * view.type.bits / 8;
+  const auto* data = static_cast<const std::byte*>(view.data) +
+                     static_cast<std::int64_t>(count - 1) * stride * view.type.bits / 8;
   std::int64_t wide = 0;
   std::int32_t narrow = 0;
   if (view.type.bits == 64)
@@ -28,7 +30,9 @@ std::uint64_t last_of(const TensorView& view) {
 }  // namespace
 
 void CallReader::positional(std::size_t index, PyObject* value) {
-  argument(index < site_.parameters ? static_cast<std::uint16_t>(index) : swallowed(index - site_.parameters), value);
+  argument(index < site_.parameters ? static_cast<std::uint16_t>(index)
+                                    : swallowed(index - site_.parameters),
+           value);
 }
 
 void CallReader::read_state(PyObject* self) {
@@ -42,7 +46,8 @@ void CallReader::read_state(PyObject* self) {
   clear_error();
 }
 
-// All that asks Python is done before the first of it: until the call is sent the GIL must not change hands.
+// All that asks Python is done before the first of it: until the call is sent the GIL must not
+// change hands.
 void CallReader::take_values() {
   if (pending_.empty()) return;
   if (!site_.takes_values(recorder_.epoch())) {
@@ -80,7 +85,9 @@ void* CallReader::stream(const Pending& item) {
     clear_error();
   }
   if (types_.raw_stream) {
-    const Ref handle(in_python([&] { return PyObject_CallFunction(types_.raw_stream.get(), "i", static_cast<int>(item.device_id)); }));
+    const Ref handle(in_python([&] {
+      return PyObject_CallFunction(types_.raw_stream.get(), "i", static_cast<int>(item.device_id));
+    }));
     if (handle) found = PyLong_AsVoidPtr(handle.get());
     clear_error();
   }
@@ -88,7 +95,8 @@ void* CallReader::stream(const Pending& item) {
 }
 
 std::uint16_t CallReader::add_name(PyObject* text) {
-  constexpr std::size_t most_names = 250;  // of an API that takes any keyword; readers take 512 values a call
+  constexpr std::size_t most_names =
+      250;  // of an API that takes any keyword; readers take 512 values a call
   if (site_.names.size() >= most_names) return static_cast<std::uint16_t>(most_names - 1);
   site_.names.push_back(Ref::borrowed(text));
   site_.description["names"].push_back(std::string(utf8(text)));
@@ -127,12 +135,14 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
   if (value == Py_None) return arguments_.none();
   if (type == &PyBool_Type) return arguments_.boolean(value == Py_True);
   // Within lists only tensors are of use; numbers there could be anything, tokens too.
-  if (depth > 0 && (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type)) return other(value);
+  if (depth > 0 && (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type))
+    return other(value);
   if (type == &PyLong_Type) return integer(value);
   if (type == &PyFloat_Type) return arguments_.real(PyFloat_AsDouble(value));
   if (type == &PyUnicode_Type) return text(value);
   if (PyTuple_Check(value) || type == &PyList_Type) return sequence(value, rule, depth);
-  if (types_.tensor != nullptr && PyType_IsSubtype(type, types_.tensor) != 0) return tensor(value, rule);
+  if (types_.tensor != nullptr && PyType_IsSubtype(type, types_.tensor) != 0)
+    return tensor(value, rule);
   if (type == types_.dtype) return arguments_.opaque("torch.dtype", dtype_name(value));
   if (PyType_IsSubtype(type, types_.enumeration) != 0) return enumerator(value);
   other(value);
@@ -141,9 +151,10 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
 // Names of modes and layouts, as APIs take them; never a text that somebody wrote.
 void CallReader::text(PyObject* value) {
   const std::string_view characters = utf8(value);
-  const bool is_option = characters.size() <= 24 && std::all_of(characters.begin(), characters.end(), [](unsigned char c) {
-    return c < 128 && (std::isalnum(c) != 0 || c == '_');
-  });
+  const bool is_option = characters.size() <= 24 &&
+                         std::all_of(characters.begin(), characters.end(), [](unsigned char c) {
+                           return c < 128 && (std::isalnum(c) != 0 || c == '_');
+                         });
   if (is_option)
     arguments_.text(characters);
   else
@@ -166,7 +177,8 @@ void CallReader::sequence(PyObject* value, const ContentRule* rule, int depth) {
   if (length < 0) clear_error();
   const Py_ssize_t count = depth < most_depth ? std::clamp<Py_ssize_t>(length, 0, most_items) : 0;
   items_left_ -= count;
-  arguments_.sequence(static_cast<std::size_t>(count), static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));
+  arguments_.sequence(static_cast<std::size_t>(count),
+                      static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));
   for (Py_ssize_t i = 0; i < count; ++i) {
     const Ref item(in_python([=] { return PySequence_GetItem(value, i); }));
     if (!item) clear_error();
@@ -188,17 +200,22 @@ void CallReader::enumerator(PyObject* value) {
   if (attributes && PyDict_Check(attributes.get())) {
     PyObject* number = PyDict_GetItemWithError(attributes.get(), types_.names.enum_value.get());
     PyObject* member = PyDict_GetItemWithError(attributes.get(), types_.names.enum_name.get());
-    if (number != nullptr && member != nullptr && PyLong_CheckExact(number) && PyUnicode_Check(member)) {
+    if (number != nullptr && member != nullptr && PyLong_CheckExact(number) &&
+        PyUnicode_Check(member)) {
       const long long plain = PyLong_AsLongLong(number);
-      if (PyErr_Occurred() == nullptr) return arguments_.enumerator(type_name(value) + "." + std::string(utf8(member)), plain);
+      if (PyErr_Occurred() == nullptr)
+        return arguments_.enumerator(type_name(value) + "." + std::string(utf8(member)), plain);
     }
   }
   clear_error();
   other(value);
 }
 
-// Of everything else only the type. Nothing of it is called or printed: that may be long, slow or somebody's secret.
-void CallReader::other(PyObject* value) { arguments_.opaque(type_name(value), ""); }
+// Of everything else only the type. Nothing of it is called or printed: that may be long, slow or
+// somebody's secret.
+void CallReader::other(PyObject* value) {
+  arguments_.opaque(type_name(value), "");
+}
 
 Ref CallReader::attribute(PyObject* object, const Ref& name) {
   Ref found(in_python([&] { return PyObject_GetAttr(object, name.get()); }));
@@ -229,7 +246,8 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
     view.is_on_device = raw.device_type != on_cpu && raw.device_type != on_pinned_host;
     device_id = raw.device_id;
   } else if (types_.exchange != nullptr) {
-    clear_error();  // a tracer's, a fake, or of a layout without memory: asking it more could change what is traced
+    clear_error();  // a tracer's, a fake, or of a layout without memory: asking it more could
+                    // change what is traced
     return other(value);
   } else {
     by_attributes(value, view, device_id, rule != nullptr);
@@ -239,12 +257,19 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
   call_.address(view.data);
   if (rule == nullptr || !wanted_.are_any || view.data == nullptr) return;
   const bool is_integer = view.type.code <= 1;
-  if (is_integer || wanted_.are_floats) pending_.push_back({.rule = rule, .view = view, .device_id = device_id, .tensor = index, .owner = Ref::borrowed(value)});
+  if (is_integer || wanted_.are_floats)
+    pending_.push_back({.rule = rule,
+                        .view = view,
+                        .device_id = device_id,
+                        .tensor = index,
+                        .owner = Ref::borrowed(value)});
 }
 
 // What torch before 2.10 has, and tensors that DLPack refuses.
-void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id, bool wants_strides) {
-  const Ref shape = attribute(value, types_.names.shape), dtype = attribute(value, types_.names.dtype);
+void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id,
+                               bool wants_strides) {
+  const Ref shape = attribute(value, types_.names.shape),
+            dtype = attribute(value, types_.names.dtype);
   if (dtype) {
     std::string_view text = dtype_name(dtype.get());
     if (text.starts_with("torch.")) text.remove_prefix(6);
@@ -261,9 +286,11 @@ void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& 
   const Ref kind = device ? attribute(device.get(), types_.names.type) : Ref();
   const Ref number = device ? attribute(device.get(), types_.names.index) : Ref();
   view.is_on_device = kind && PyUnicode_Check(kind.get()) && utf8(kind.get()) != "cpu";
-  if (number && PyLong_Check(number.get())) device_id = static_cast<std::int32_t>(PyLong_AsLong(number.get()));
+  if (number && PyLong_Check(number.get()))
+    device_id = static_cast<std::int32_t>(PyLong_AsLong(number.get()));
   const Ref method = attribute(value, types_.names.data_ptr);
-  const Ref address(method ? in_python([&] { return PyObject_CallObject(method.get(), nullptr); }) : nullptr);
+  const Ref address(method ? in_python([&] { return PyObject_CallObject(method.get(), nullptr); })
+                           : nullptr);
   if (address && PyLong_Check(address.get())) view.data = PyLong_AsVoidPtr(address.get());
   clear_error();
 }
@@ -274,7 +301,8 @@ std::span<const std::int64_t> CallReader::integers(PyObject* tuple) {
   auto& numbers = integers_.emplace_back();
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* item = PyTuple_GetItem(tuple, i);
-    if (!PyLong_CheckExact(item)) return {};  // symbolic extents: asking them for a number would fix it
+    if (!PyLong_CheckExact(item))
+      return {};  // symbolic extents: asking them for a number would fix it
     numbers.push_back(PyLong_AsLongLong(item));
   }
   clear_error();

@@ -19,14 +19,21 @@ struct ValuesWanted {
 /// For one call; every function may throw EnginesException.
 class CallReader {
  public:
-  CallReader(Types& types, Recorder& recorder, Site& site, Recorder::CallBuilder& call, ValuesWanted wanted)
-      : types_(types), recorder_(recorder), site_(site), call_(call), arguments_(call.arguments()), wanted_(wanted) {}
+  CallReader(Types& types, Recorder& recorder, Site& site, Recorder::CallBuilder& call,
+             ValuesWanted wanted)
+      : types_(types),
+        recorder_(recorder),
+        site_(site),
+        call_(call),
+        arguments_(call.arguments()),
+        wanted_(wanted) {}
 
   void positional(std::size_t index, PyObject* value);
   void keyword(PyObject* name, PyObject* value) { argument(name_of(name), value); }
   /// Attributes that plan() or forward() left on the wrapper.
   void read_state(PyObject* self);
-  /// Takes the values that are wanted. From here until the call is sent the GIL must not change hands.
+  /// Takes the values that are wanted. From here until the call is sent the GIL must not change
+  /// hands.
   void take_values();
 
  private:
@@ -56,7 +63,8 @@ class CallReader {
   Ref attribute(PyObject* object, const Ref& name);
   std::string_view dtype_name(PyObject* dtype);
   void tensor(PyObject* value, const ContentRule* rule);
-  void by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id, bool wants_strides);
+  void by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id,
+                     bool wants_strides);
   std::span<const std::int64_t> integers(PyObject* tuple);
 
   Types& types_;
@@ -67,7 +75,8 @@ class CallReader {
   const ValuesWanted wanted_;
   std::vector<Pending> pending_;
   Py_ssize_t items_left_ = 256;  ///< of all the call's sequences together
-  std::vector<std::vector<std::int64_t>> integers_;  ///< spans point to what these hold, which stays where it is
+  std::vector<std::vector<std::int64_t>>
+      integers_;  ///< spans point to what these hold, which stays where it is
 };
 
 }  // namespace cw::recorder

@@ -1,8 +1,9 @@
 // Calls that go to C++ without a Python frame in between.
 //
-// A hook stands in for a function and must look like one: torch.compile, inspect and descriptors go by the type. Since CPython
-// 3.12 PyFunction_SetVectorcall lets a Python function keep its looks and be called as C; it and PyObject_Vectorcall are no
-// part of the limited API of 3.10, so they are looked for in the running interpreter.
+// A hook stands in for a function and must look like one: torch.compile, inspect and descriptors go
+// by the type. Since CPython 3.12 PyFunction_SetVectorcall lets a Python function keep its looks
+// and be called as C; it and PyObject_Vectorcall are no part of the limited API of 3.10, so they
+// are looked for in the running interpreter.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +22,8 @@ namespace cw::recorder {
 struct Site;
 
 struct DirectCalls {
-  using Call = PyObject* (*)(PyObject* callable, PyObject* const* values, std::size_t flagged_count, PyObject* names);
+  using Call = PyObject* (*)(PyObject* callable, PyObject* const* values, std::size_t flagged_count,
+                             PyObject* names);
 
   Call call;                                   ///< PyObject_Vectorcall
   void (*set)(PyObject* function, Call call);  ///< PyFunction_SetVectorcall
@@ -29,13 +31,14 @@ struct DirectCalls {
   /// Of the interpreter that runs; nothing before 3.12.
   static std::optional<DirectCalls> find() {
     const DirectCalls found{reinterpret_cast<Call>(::dlsym(RTLD_DEFAULT, "PyObject_Vectorcall")),
-                            reinterpret_cast<void (*)(PyObject*, Call)>(::dlsym(RTLD_DEFAULT, "PyFunction_SetVectorcall"))};
+                            reinterpret_cast<void (*)(PyObject*, Call)>(
+                                ::dlsym(RTLD_DEFAULT, "PyFunction_SetVectorcall"))};
     return found.call != nullptr && found.set != nullptr ? std::optional(found) : std::nullopt;
   }
 };
 
-/// The sites of functions that are entered directly. Looked up at every call, most often with cold caches: one line of memory
-/// is touched, seldom two.
+/// The sites of functions that are entered directly. Looked up at every call, most often with cold
+/// caches: one line of memory is touched, seldom two.
 class Entries {
  public:
   void add(PyObject* function, Site* site) {
@@ -56,7 +59,9 @@ class Entries {
   using Slot = std::pair<PyObject*, Site*>;
 
   Slot& find(PyObject* function) {
-    std::size_t at = reinterpret_cast<std::uintptr_t>(function) / alignof(std::max_align_t) * 0x9e3779b97f4a7c15u >> 32;
+    std::size_t at = reinterpret_cast<std::uintptr_t>(function) / alignof(std::max_align_t) *
+                         0x9e3779b97f4a7c15u >>
+                     32;
     while (true) {
       Slot& slot = slots_[at++ & (slots_.size() - 1)];
       if (slot.first == function || slot.first == nullptr) return slot;

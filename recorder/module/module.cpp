@@ -1,9 +1,9 @@
 // The recorder as a Python module, for every CPython from 3.10 on (limited API).
 //
-// hook() gives the callable that stands in for a function: it notes the call and makes it. enter_directly() makes a
-// Python function that would only call it do so at once. Whatever goes wrong while noting disables the recorder with
-// one line on stderr; the call is made all the same. Everything runs under the GIL, which is what makes the engine's
-// threads take turns.
+// hook() gives the callable that stands in for a function: it notes the call and makes it.
+// enter_directly() makes a Python function that would only call it do so at once. Whatever goes
+// wrong while noting disables the recorder with one line on stderr; the call is made all the same.
+// Everything runs under the GIL, which is what makes the engine's threads take turns.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -20,7 +20,8 @@
 namespace cw::recorder {
 namespace {
 
-// What a thread is in the middle of. In one place, because finding what is thread-local is not free in a library.
+// What a thread is in the middle of. In one place, because finding what is thread-local is not free
+// in a library.
 struct ThreadState {
   int call_depth = 0, dummy_depth = 0;
   std::uint64_t captured_graph = 0;
@@ -29,8 +30,8 @@ struct ThreadState {
 };
 thread_local ThreadState this_thread;
 
-// One builder for each call that is being noted: what an argument does when it is asked for its attributes may be a
-// call.
+// One builder for each call that is being noted: what an argument does when it is asked for its
+// attributes may be a call.
 class BuilderLease {
  public:
   explicit BuilderLease(ThreadState& thread) : thread_(thread) {
@@ -68,7 +69,8 @@ struct Module {
   }
 
   void say_off(const std::string& why) const {
-    write_to_stderr("collect-workloads recorder: off in process " + std::to_string(::getpid()) + ": " + why + "\n",
+    write_to_stderr("collect-workloads recorder: off in process " + std::to_string(::getpid()) +
+                        ": " + why + "\n",
                     error_stream);
   }
 
@@ -84,17 +86,19 @@ struct Module {
 
   // The one line that a failure of the recorder's own threads leaves.
   void tell_failure() {
-    if (const std::string why = recorder ? recorder->failure() : std::string(); !why.empty()) disable(why);
+    if (const std::string why = recorder ? recorder->failure() : std::string(); !why.empty())
+      disable(why);
   }
 
   void start() {
     process = ::getpid();
     char host[256] = "host";
     ::gethostname(host, sizeof host - 1);
-    const auto now =
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch());
+    const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
     RecorderOptions started = options;
-    started.name = std::string(host) + "-" + std::to_string(process) + "-" + std::to_string(now.count() / 1'000'000);
+    started.name = std::string(host) + "-" + std::to_string(process) + "-" +
+                   std::to_string(now.count() / 1'000'000);
     started.header["host"] = host;
     started.header["process"] = process;
     started.header["started"] = now.count();
@@ -106,26 +110,34 @@ struct Module {
 
 Module* module_state = nullptr;
 
-// ------------------------------------------------------------------------------------------------------------- a call
+// ---- a call
 
 // The arguments of a call, as the stand-in in Python has them: a tuple and a dictionary.
 class PackedArguments {
  public:
-  PackedArguments(PyObject* positional, PyObject* keywords) : positional_(positional), keywords_(keywords) {}
-  PyObject* self() const { return PyTuple_Size(positional_) > 0 ? PyTuple_GetItem(positional_, 0) : nullptr; }
+  PackedArguments(PyObject* positional, PyObject* keywords)
+      : positional_(positional), keywords_(keywords) {}
+  PyObject* self() const {
+    return PyTuple_Size(positional_) > 0 ? PyTuple_GetItem(positional_, 0) : nullptr;
+  }
   void show(CallReader& reader, std::size_t first) const {
-    for (auto i = first, count = static_cast<std::size_t>(PyTuple_Size(positional_)); i < count; ++i)
+    for (auto i = first, count = static_cast<std::size_t>(PyTuple_Size(positional_)); i < count;
+         ++i)
       reader.positional(i, PyTuple_GetItem(positional_, static_cast<Py_ssize_t>(i)));
     PyObject *name = nullptr, *value = nullptr;
-    for (Py_ssize_t at = 0; PyDict_Next(keywords_, &at, &name, &value) != 0;) reader.keyword(name, value);
+    for (Py_ssize_t at = 0; PyDict_Next(keywords_, &at, &name, &value) != 0;)
+      reader.keyword(name, value);
   }
-  PyObject* call(PyObject* function) const { return PyObject_Call(function, positional_, keywords_); }
+  PyObject* call(PyObject* function) const {
+    return PyObject_Call(function, positional_, keywords_);
+  }
 
  private:
   PyObject *positional_, *keywords_;
 };
 
-// The same as the interpreter itself hands them over (PEP 590): the values in an array, the keywords' names in a tuple.
+// The same as the interpreter itself hands them over (PEP 590): the values in an array, the
+// keywords' names in a tuple.
 class PassedArguments {
  public:
   PassedArguments(PyObject* const* values, std::size_t flagged_count, PyObject* names)
@@ -142,7 +154,8 @@ class PassedArguments {
   }
 
  private:
-  // The highest bit says that the callee may use the place before the values (PY_VECTORCALL_ARGUMENTS_OFFSET).
+  // The highest bit says that the callee may use the place before the values
+  // (PY_VECTORCALL_ARGUMENTS_OFFSET).
   std::size_t count() const { return flagged_count_ & (~std::size_t{0} >> 1); }
 
   PyObject* const* values_;
@@ -155,8 +168,8 @@ struct Noted {
   std::uint64_t call = 0;
 };
 
-// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for the GIL goes
-// through.)
+// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for
+// the GIL goes through.)
 template <typename Arguments>
 Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments& arguments) {
   try {
@@ -167,8 +180,10 @@ Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments
                                                  (thread.call_depth > 1 ? flag::nested : 0));
     const BuilderLease lease(thread);
     auto& call = lease.get();
-    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags, thread.captured_graph);
-    const bool has_values = thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty();
+    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags,
+                         thread.captured_graph);
+    const bool has_values =
+        thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty();
     CallReader reader(module.types, *recorder, site, call, {has_values, module.keeps_values});
     arguments.show(reader, site.has_self ? 1 : 0);
     if (self != nullptr) reader.read_state(self);
@@ -198,7 +213,8 @@ PyObject* call_site(Site& site, const Arguments& arguments) {
   PyObject* result = arguments.call(replacement ? replacement.get() : site.function.get());
   --thread.call_depth;
   // Not in the child of a fork that the call made.
-  if (result == nullptr && noted.recorder != nullptr && module_state->recorder.get() == noted.recorder) {
+  if (result == nullptr && noted.recorder != nullptr &&
+      module_state->recorder.get() == noted.recorder) {
     try {
       noted.recorder->raised(site.number, noted.call);
     } catch (const std::exception&) {
@@ -208,7 +224,8 @@ PyObject* call_site(Site& site, const Arguments& arguments) {
   return result;
 }
 
-// The two ways into a hooked function: as what hook() gave, and as a function that enter_directly() was told of.
+// The two ways into a hooked function: as what hook() gave, and as a function that enter_directly()
+// was told of.
 
 constexpr const char* site_capsule = "collect_workloads.site";
 
@@ -218,20 +235,24 @@ PyObject* call_packed(PyObject* capsule, PyObject* const* arguments, Py_ssize_t 
   return call_site(*site, PackedArguments(arguments[0], arguments[1]));
 }
 
-PyMethodDef call_packed_method = {"recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_packed)),
-                                  METH_FASTCALL, nullptr};
+PyMethodDef call_packed_method = {
+    "recorded", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(call_packed)), METH_FASTCALL,
+    nullptr};
 
-PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t flagged_count, PyObject* names) {
-  return call_site(*module_state->entries.at(function), PassedArguments(values, flagged_count, names));
+PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t flagged_count,
+                        PyObject* names) {
+  return call_site(*module_state->entries.at(function),
+                   PassedArguments(values, flagged_count, names));
 }
 
-// ------------------------------------------------------------------------------------------------- what Python may
-// call
+// ---- what Python may call
 
 PyObject* hook(PyObject*, PyObject* arguments) {
   PyObject *function = nullptr, *owner = nullptr, *owners_name = nullptr;
   const char* text = nullptr;
-  if (PyArg_ParseTuple(arguments, "Os|O!U", &function, &text, &PyDict_Type, &owner, &owners_name) == 0) return nullptr;
+  if (PyArg_ParseTuple(arguments, "Os|O!U", &function, &text, &PyDict_Type, &owner, &owners_name) ==
+      0)
+    return nullptr;
   try {
     const Json rules = Json::parse(text);
     auto site = std::make_unique<Site>();
@@ -257,7 +278,8 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     for (const Json& attribute : rules.at("state")) {
       const auto name = attribute.get<std::string>();
       if (site->state.size() == 64) break;
-      site->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())), static_cast<std::uint16_t>(names.size()));
+      site->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())),
+                               static_cast<std::uint16_t>(names.size()));
       names.push_back("self." + name);
       intern("self." + name);
     }
@@ -289,7 +311,8 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
     if (!capsule) return nullptr;
     PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
-    module_state->sites.push_back(std::move(site));  // for as long as the process: functions are never unhooked
+    module_state->sites.push_back(
+        std::move(site));  // for as long as the process: functions are never unhooked
     return callable;
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
@@ -301,7 +324,8 @@ PyObject* enter_directly(PyObject*, PyObject* arguments) {
   PyObject *function = nullptr, *call = nullptr;
   if (PyArg_ParseTuple(arguments, "OO", &function, &call) == 0) return nullptr;
   PyObject* capsule = PyCFunction_GetSelf(call);
-  auto* site = capsule != nullptr ? static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule)) : nullptr;
+  auto* site = capsule != nullptr ? static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule))
+                                  : nullptr;
   if (site == nullptr) return nullptr;
   Py_INCREF(function);
   site->stand_in = function;
@@ -315,7 +339,8 @@ PyObject* enter_directly(PyObject*, PyObject* arguments) {
   Py_RETURN_TRUE;
 }
 
-// Otherwise sets an exception: all that there is, is there once, and belongs to the interpreter that began.
+// Otherwise sets an exception: all that there is, is there once, and belongs to the interpreter
+// that began.
 bool is_main_interpreter() {
   if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) return true;
   PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
@@ -335,7 +360,8 @@ PyObject* configure(PyObject*, PyObject* arguments) {
       return nullptr;
     }
     if (json.contains("stderr"))
-      module.error_stream = {json["stderr"].at(0).get<std::uint64_t>(), json["stderr"].at(1).get<std::uint64_t>()};
+      module.error_stream = {json["stderr"].at(0).get<std::uint64_t>(),
+                             json["stderr"].at(1).get<std::uint64_t>()};
     static std::once_flag watched;
     std::call_once(watched, [] {
       ::pthread_atfork(nullptr, nullptr, [] {
@@ -363,7 +389,8 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
   module.types.tensor = reinterpret_cast<PyTypeObject*>(tensor);
   module.types.dtype = reinterpret_cast<PyTypeObject*>(dtype);
   if (capsule != Py_None) {
-    const auto* api = static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    const auto* api =
+        static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
     if (api == nullptr) PyErr_Clear();
     if (api != nullptr && api->major == 1 && api->view != nullptr && api->current_stream != nullptr)
       module.types.exchange = api;
@@ -396,7 +423,8 @@ PyObject* end_dummy(PyObject*, PyObject*) {
 PyObject* begin_capture(PyObject*, PyObject*) {
   std::uint64_t graph = 0;
   try {
-    if (Recorder* recorder = module_state->on()) graph = this_thread.captured_graph = recorder->begin_capture();
+    if (Recorder* recorder = module_state->on())
+      graph = this_thread.captured_graph = recorder->begin_capture();
   } catch (const std::exception& error) {
     module_state->disable(error.what());
   }
@@ -451,17 +479,20 @@ PyObject* stop(PyObject*, PyObject*) {
   return guarded([] {
     Module& module = *module_state;
     const bool was_off = std::exchange(module.is_off, true);
-    if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true)) return;
+    if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true))
+      return;
     {
       const WithoutGil without;  // the writer may need as long as the disk does
       module.recorder->stop();
     }
-    if (const std::string why = module.recorder->failure(); !was_off && !why.empty()) module.say_off(why);
+    if (const std::string why = module.recorder->failure(); !was_off && !why.empty())
+      module.say_off(why);
   });
 }
 
 // In the child of a fork: the parent's recorder has no threads here, and its file is the parent's.
-// (Of a fork by C, without Python, only the memory that is lent must not be written to any more: see configure().)
+// (Of a fork by C, without Python, only the memory that is lent must not be written to any more:
+// see configure().)
 PyObject* after_fork(PyObject*, PyObject*) {
   return guarded([] {
     static_cast<void>(module_state->recorder.release());
@@ -476,27 +507,40 @@ PyMethodDef methods[] = {
     {"set_tensors", set_tensors, METH_VARARGS,
      "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
     {"hook", hook, METH_VARARGS,
-     "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and makes it; with `names`, "
+     "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and "
+     "makes it; with `names`, "
      "a dict,\n"
      "to what `name` is there at that time."},
     {"enter_directly", enter_directly, METH_VARARGS,
-     "enter_directly(function, callable): calls of this Python function go to hook()'s callable without running its "
+     "enter_directly(function, callable): calls of this Python function go to hook()'s callable "
+     "without running its "
      "body; False\n"
      "where this Python has no way to do so (before 3.12)."},
-    {"begin_dummy", begin_dummy, METH_NOARGS, "What this thread calls until end_dummy() is no traffic."},
+    {"begin_dummy", begin_dummy, METH_NOARGS,
+     "What this thread calls until end_dummy() is no traffic."},
     {"end_dummy", end_dummy, METH_NOARGS, nullptr},
-    {"begin_capture", begin_capture, METH_NOARGS, "A CUDA graph is captured on this thread; its number for replay()."},
+    {"begin_capture", begin_capture, METH_NOARGS,
+     "A CUDA graph is captured on this thread; its number for replay()."},
     {"end_capture", end_capture, METH_NOARGS, nullptr},
     {"replay", replay, METH_O, "replay(graph): its calls are made once more."},
-    {"batch", batch, METH_O, "batch(sequences): so many of what is planned next are real, the rest is padding."},
+    {"batch", batch, METH_O,
+     "batch(sequences): so many of what is planned next are real, the rest is padding."},
     {"pause", set_paused, METH_O,
-     "pause(bool): while it is true, calls are passed on and not noted, a plan neither: to measure what noting costs."},
+     "pause(bool): while it is true, calls are passed on and not noted, a plan neither: to measure "
+     "what noting costs."},
     {"stop", stop, METH_NOARGS, "Writes what is left and ends recording in this process."},
     {"after_fork", after_fork, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
-PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_collect_workloads_recorder", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_collect_workloads_recorder",
+                          nullptr,
+                          -1,
+                          methods,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
 
 }  // namespace
 }  // namespace cw::recorder

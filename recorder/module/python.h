@@ -3,18 +3,18 @@
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030A0000
-#include <Python.h>
-
 #include <string_view>
 #include <utility>
 
+#include <Python.h>
 #include <unistd.h>
 
 namespace cw::recorder {
 
-/// Calls into Python where its bytecode may run, while objects of ours are on the stack. A daemon thread that waits for the GIL
-/// there when the interpreter ends is unwound (before Python 3.14): then it stays here for good, as it does in 3.14, since
-/// what it would clean up is no longer its to touch.
+/// Calls into Python where its bytecode may run, while objects of ours are on the stack. A daemon
+/// thread that waits for the GIL there when the interpreter ends is unwound (before Python 3.14):
+/// then it stays here for good, as it does in 3.14, since what it would clean up is no longer its
+/// to touch.
 template <typename Call>
 auto in_python(Call call) {
   struct Stay {
@@ -56,10 +56,12 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
-/// What the engine's own code raised while a call was noted (a signal handler's KeyboardInterrupt, say): the engine's to have.
+/// What the engine's own code raised while a call was noted (a signal handler's KeyboardInterrupt,
+/// say): the engine's to have.
 struct EnginesException {};
 
-/// Clears an error of the noting. Throws EnginesException, with the error still set, when it is not one of the noting.
+/// Clears an error of the noting. Throws EnginesException, with the error still set, when it is not
+/// one of the noting.
 inline void clear_error() {
   if (PyErr_Occurred() == nullptr) return;
   if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw EnginesException();

@@ -13,20 +13,23 @@ namespace cw::recorder {
 
 /// Of which parameter the values are wanted.
 struct ContentRule {
-  std::uint16_t name;                 ///< the parameter
-  bool is_taken = true;               ///< false: it only bounds others
-  std::vector<std::uint16_t> bounds;  ///< parameters whose last element says how much counts, the best first
+  std::uint16_t name;    ///< the parameter
+  bool is_taken = true;  ///< false: it only bounds others
+  std::vector<std::uint16_t>
+      bounds;  ///< parameters whose last element says how much counts, the best first
 };
 
 struct Site {
   Json description;  ///< as Recorder::add_site takes it
   Ref function;
-  Ref owner, owners_name;        ///< another module's names, of which this one is called as it is then; null: `function` is
+  Ref owner, owners_name;  ///< another module's names, of which this one is called as it is then;
+                           ///< null: `function` is
   PyObject* stand_in = nullptr;  ///< what Python calls, if it was told
-  std::vector<Ref> names;  ///< interned, so that most compare by address
+  std::vector<Ref> names;        ///< interned, so that most compare by address
   std::size_t parameters = 0;
   bool has_self = false;
-  std::vector<std::pair<Ref, std::uint16_t>> state;  ///< attributes of self, and the names they are recorded by
+  std::vector<std::pair<Ref, std::uint16_t>>
+      state;  ///< attributes of self, and the names they are recorded by
   std::vector<ContentRule> rules;
   std::uint32_t number = 0;
   bool is_plan = false;
@@ -34,8 +37,9 @@ struct Site {
 
   std::uint64_t epoch = 0;  ///< when values were taken last
 
-  /// Of the calls that are no plans there may be one a layer, with the same values in each. Of those, one a plan is taken;
-  /// and of all, the first and then an ever smaller part, so that each octave of calls gives as many as the last.
+  /// Of the calls that are no plans there may be one a layer, with the same values in each. Of
+  /// those, one a plan is taken; and of all, the first and then an ever smaller part, so that each
+  /// octave of calls gives as many as the last.
   bool takes_values(std::uint64_t now) {
     constexpr unsigned first_octaves = 9;
     const auto octave = static_cast<unsigned>(std::bit_width(calls++));

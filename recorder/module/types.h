@@ -10,7 +10,8 @@
 
 namespace cw::recorder {
 
-// Tensors without Python: dlpack.h 1.3, struct DLPackExchangeAPI, found as torch.Tensor.__dlpack_c_exchange_api__.
+// Tensors without Python: dlpack.h 1.3, struct DLPackExchangeAPI, found as
+// torch.Tensor.__dlpack_c_exchange_api__.
 
 struct DLTensor {
   void* data;
@@ -38,7 +39,7 @@ struct Types {
   PyTypeObject* dtype = nullptr;          ///< torch.dtype; null likewise
   PyTypeObject* enumeration = nullptr;    ///< enum.Enum; there from prepare() on
   const ExchangeApi* exchange = nullptr;  ///< null: torch is older than 2.10
-  Ref raw_stream;                         ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
+  Ref raw_stream;  ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
 
   /// Names of attributes, interned.
   struct {

@@ -70,13 +70,15 @@ struct Control {
 };
 
 Control control_at(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u; };
+  const auto byte = [&](std::size_t i) {
+    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+  };
   const unsigned first = byte(0), second = byte(1), third = byte(2);
   if (first < 0x20 || first == 0x7f) return {.bytes = 1, .code = first};
   if (first == 0xc2 && second >= 0x80 && second < 0xa0) return {.bytes = 2, .code = second};
   const unsigned last = third & 0x3f;
-  const bool is_mark =
-      first == 0xe2 && second == 0x80 && (third == 0x8e || third == 0x8f || (third >= 0xaa && third <= 0xae));
+  const bool is_mark = first == 0xe2 && second == 0x80 &&
+                       (third == 0x8e || third == 0x8f || (third >= 0xaa && third <= 0xae));
   const bool is_isolate = first == 0xe2 && second == 0x81 && third >= 0xa6 && third <= 0xa9;
   if (is_mark || is_isolate) return {.bytes = 3, .code = 0x2000 | (second & 0x3f) << 6 | last};
   return {};
@@ -88,7 +90,8 @@ void print(std::FILE* out, std::string_view text, Style style) {
   const bool is_styled = style != Style::plain && has_colour(::fileno(out));
   std::string shown = for_terminal(text);
   if (is_styled) shown = std::string(sequence_of(style)) + shown + "\033[0m";
-  if (std::fwrite(shown.data(), 1, shown.size(), out) < shown.size() && out == stdout && output_error == 0)
+  if (std::fwrite(shown.data(), 1, shown.size(), out) < shown.size() && out == stdout &&
+      output_error == 0)
     output_error = errno;
 }
 
@@ -96,7 +99,8 @@ Result<void> finish_output() {
   errno = 0;
   const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   if (is_whole || errno == EPIPE || output_error == EPIPE) return {};
-  return fail("output_failed", "cannot write to stdout: {}", std::strerror(errno != 0 ? errno : output_error.load()));
+  return fail("output_failed", "cannot write to stdout: {}",
+              std::strerror(errno != 0 ? errno : output_error.load()));
 }
 
 void print_json(const Json& json) {
@@ -175,7 +179,8 @@ std::string with_separators(std::uint64_t number) {
 
 std::string size_text(std::uint64_t bytes) {
   const auto of = [bytes](double unit) { return static_cast<double>(bytes) / unit; };
-  return bytes < 999'500'000 ? fmt::format("{:.0f} MB", of(1e6)) : fmt::format("{:.1f} GB", of(1e9));
+  return bytes < 999'500'000 ? fmt::format("{:.0f} MB", of(1e6))
+                             : fmt::format("{:.1f} GB", of(1e9));
 }
 
 std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent) {
@@ -183,7 +188,8 @@ std::string wrap_lines(std::string_view text, std::size_t width, std::string_vie
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     const std::string_view line = text.substr(begin, end - begin);
-    result += line.starts_with("  ") ? fmt::format("{}{}\n", indent, line) : wrap(line, width, indent);
+    result +=
+        line.starts_with("  ") ? fmt::format("{}{}\n", indent, line) : wrap(line, width, indent);
     begin = end + 1;
   }
   return result;
@@ -205,8 +211,8 @@ std::string for_terminal(std::string_view text) {
     bool is_shown = length > 0 && (first == '\n' || control_at(text, at).bytes == 0);
     for (std::size_t i = 1; i < length; ++i) is_shown = is_shown && (byte(i) & 0xc0) == 0x80;
     // Too long a form, a surrogate, past the last character.
-    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) ||
-        (first == 0xf4 && second >= 0x90))
+    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
+        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90))
       is_shown = false;
     if (is_shown)
       result += text.substr(at, length);

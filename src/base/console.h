@@ -12,7 +12,8 @@
 
 namespace cw {
 
-/// Whether text on stdout (1) or stderr (2) may have colour: a terminal, NO_COLOR unset, TERM not dumb.
+/// Whether text on stdout (1) or stderr (2) may have colour: a terminal, NO_COLOR unset, TERM not
+/// dumb.
 bool has_colour(int fd);
 /// Columns of the terminal on `fd`; 80 where it is none.
 std::size_t columns(int fd);
@@ -22,8 +23,8 @@ class ProgressLine {
  public:
   explicit ProgressLine(bool is_quiet);
   ~ProgressLine();
-  /// Cheap to call often: shows at most ten texts a second. `below` stands under the line, on a terminal
-  /// only, as far as its rows and columns go.
+  /// Cheap to call often: shows at most ten texts a second. `below` stands under the line, on a
+  /// terminal only, as far as its rows and columns go.
   void update(const std::string& text, const std::vector<std::string>& below = {});
   /// Removes what is live, so that other output can follow.
   void clear();
@@ -38,16 +39,18 @@ class ProgressLine {
 
 enum class Style { plain, bold, green, yellow, red };
 
-/// The only way from here to a user's stdout or stderr: no control character of anybody's text passes (for_terminal());
-/// what a style needs is added here, where it can be shown.
+/// The only way from here to a user's stdout or stderr: no control character of anybody's text
+/// passes (for_terminal()); what a style needs is added here, where it can be shown.
 void print(std::FILE* out, std::string_view text, Style style = Style::plain);
-/// Whether all that was printed to stdout has arrived; else the error that the system gave. A reader that has left is
-/// no error. To be asked at the end.
+/// Whether all that was printed to stdout has arrived; else the error that the system gave. A
+/// reader that has left is no error. To be asked at the end.
 Result<void> finish_output();
-/// A result on stdout, and a newline. Control characters are escaped, as JSON can: nothing of it is lost.
+/// A result on stdout, and a newline. Control characters are escaped, as JSON can: nothing of it is
+/// lost.
 void print_json(const Json& json);
 
-/// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8, are '?'.
+/// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8,
+/// are '?'.
 std::string for_terminal(std::string_view text);
 
 /// "12 MB", "1.5 GB"
@@ -58,7 +61,8 @@ std::string with_separators(std::uint64_t number);
 
 /// Breaks text at spaces so that no line passes `width`; every line begins with `indent`.
 std::string wrap(std::string_view text, std::size_t width, std::string_view indent);
-/// Each line by itself; those that begin with two spaces are commands, to be copied, and stay whole.
+/// Each line by itself; those that begin with two spaces are commands, to be copied, and stay
+/// whole.
 std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent);
 
 }  // namespace cw

@@ -24,7 +24,8 @@ ExternalSort::ExternalSort(std::filesystem::path folder, std::size_t memory)
 Result<void> ExternalSort::add(std::string_view record) {
   if (record.size() > std::numeric_limits<Length>::max())
     return fail("too_large", "a record of {} bytes", record.size());
-  if (!places_.empty() && buffer_.size() + record.size() + (places_.size() + 1) * sizeof(Place) > memory_)
+  if (!places_.empty() &&
+      buffer_.size() + record.size() + (places_.size() + 1) * sizeof(Place) > memory_)
     CW_CHECK(spill());
   places_.push_back({buffer_.size(), record.size()});
   buffer_ += record;
@@ -33,7 +34,8 @@ Result<void> ExternalSort::add(std::string_view record) {
 
 void ExternalSort::sort() {
   std::sort(places_.begin(), places_.end(), [this](const Place& a, const Place& b) {
-    return std::string_view(buffer_).substr(a.offset, a.size) < std::string_view(buffer_).substr(b.offset, b.size);
+    return std::string_view(buffer_).substr(a.offset, a.size) <
+           std::string_view(buffer_).substr(b.offset, b.size);
   });
 }
 
@@ -71,12 +73,13 @@ Result<bool> ExternalSort::advance(Run& run) {
     run.buffer.erase(0, run.used);
     run.used = 0;
     const std::size_t missing = wanted - run.buffer.size();
-    const std::size_t more =
-        static_cast<std::size_t>(std::min<std::uint64_t>(std::max(missing, read_size), run.end - run.position));
+    const std::size_t more = static_cast<std::size_t>(
+        std::min<std::uint64_t>(std::max(missing, read_size), run.end - run.position));
     if (more < missing) return false;
     const std::size_t before = run.buffer.size();
     run.buffer.resize(before + more);
-    CW_CHECK(read_exactly(run.file, run.position, more, run.buffer.data() + before, "a temporary file"));
+    CW_CHECK(
+        read_exactly(run.file, run.position, more, run.buffer.data() + before, "a temporary file"));
     run.position += more;
     return true;
   };
@@ -109,7 +112,9 @@ Result<void> ExternalSort::begin_reading() {
 }
 
 Result<std::optional<std::string_view>> ExternalSort::next() {
-  const auto is_later = [this](std::size_t a, std::size_t b) { return runs_[b].record < runs_[a].record; };
+  const auto is_later = [this](std::size_t a, std::size_t b) {
+    return runs_[b].record < runs_[a].record;
+  };
   if (!is_reading_) {
     CW_CHECK(begin_reading());
     std::make_heap(heap_.begin(), heap_.end(), is_later);
@@ -148,7 +153,8 @@ std::string_view take_text(std::string_view& record) {
 
 std::uint64_t take_number(std::string_view& record) {
   std::uint64_t number = 0;
-  for (std::size_t i = 0; i < number_size; ++i) number = number << 8 | static_cast<unsigned char>(record[i]);
+  for (std::size_t i = 0; i < number_size; ++i)
+    number = number << 8 | static_cast<unsigned char>(record[i]);
   record.remove_prefix(number_size);
   return number;
 }

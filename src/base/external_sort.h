@@ -1,7 +1,8 @@
 // Sorting byte strings that need not fit into memory.
 //
-// Records are gathered in a buffer; a full one is sorted and written to a temporary file without a name, so that
-// nothing is left whatever happens. Then all runs are merged (Knuth, The Art of Computer Programming 3, 5.4.1).
+// Records are gathered in a buffer; a full one is sorted and written to a temporary file without a
+// name, so that nothing is left whatever happens. Then all runs are merged (Knuth, The Art of
+// Computer Programming 3, 5.4.1).
 #pragma once
 
 #include <cstddef>
@@ -53,8 +54,8 @@ class ExternalSort {
   std::size_t next_ = 0;  ///< of `places_`, when everything fits
 };
 
-/// Fields of records, so that records sort by one after the other: a text without zero bytes, and a number. take_…()
-/// removes what put() appended; the record must hold it.
+/// Fields of records, so that records sort by one after the other: a text without zero bytes, and a
+/// number. take_…() removes what put() appended; the record must hold it.
 inline constexpr std::size_t number_size = 8;
 void put(std::string& record, std::string_view text);
 void put(std::string& record, std::uint64_t number);

@@ -17,7 +17,10 @@ namespace {
 tl::unexpected<Error> fail_errno(std::string_view what, std::string_view path, int error) {
   const bool full = error == ENOSPC || error == EDQUOT;
   const bool writing = what == "write";
-  std::string code = full ? "disk_full" : error == ENOENT ? "not_found" : writing ? "unwritable" : "unreadable";
+  std::string code = full              ? "disk_full"
+                     : error == ENOENT ? "not_found"
+                     : writing         ? "unwritable"
+                                       : "unreadable";
   return fail(std::move(code), "cannot {} {}: {}", what, path, std::strerror(error));
 }
 
@@ -72,8 +75,8 @@ Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view nam
   return static_cast<std::uint64_t>(status.st_size);
 }
 
-Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size, char* out,
-                          std::string_view name) {
+Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
+                          char* out, std::string_view name) {
   while (size > 0) {
     const ssize_t got = ::pread(file.get(), out, size, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
@@ -86,7 +89,8 @@ Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std:
   return {};
 }
 
-Result<void> write_fully(const FileDescriptor& file, std::string_view content, std::string_view name) {
+Result<void> write_fully(const FileDescriptor& file, std::string_view content,
+                         std::string_view name) {
   while (!content.empty()) {
     const ssize_t written = ::write(file.get(), content.data(), content.size());
     if (written < 0 && errno == EINTR) continue;
@@ -101,7 +105,8 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
   CW_TRY(const std::uint64_t size, file_size(file, path));
   if (size > limit)
-    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path, size, limit);
+    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path,
+                size, limit);
   if (buffer.size() < size + padding) buffer.resize(size + padding);
   CW_CHECK(read_exactly(file, 0, size, buffer.data(), path));
   std::memset(buffer.data() + size, 0, padding);
@@ -177,7 +182,8 @@ Result<void> make_private_directories(const std::filesystem::path& path) {
     }
   }
   std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) return fail_errno("write", path.string(), ENOTDIR);
+  if (!std::filesystem::is_directory(path, error))
+    return fail_errno("write", path.string(), ENOTDIR);
   return {};
 }
 
@@ -187,8 +193,10 @@ Result<void> ensure_private_directory(const std::filesystem::path& path) {
   if (::lstat(path.c_str(), &named) != 0 || ::stat(path.c_str(), &status) != 0)
     return fail_errno("write", path.string(), errno);
   if (named.st_uid != ::geteuid() || status.st_uid != ::geteuid())
-    return fail("not_private", "{} belongs to another user: what lies there is not used", path.string());
-  if ((status.st_mode & 077) != 0 && ::chmod(path.c_str(), 0700) != 0) return fail_errno("write", path.string(), errno);
+    return fail("not_private", "{} belongs to another user: what lies there is not used",
+                path.string());
+  if ((status.st_mode & 077) != 0 && ::chmod(path.c_str(), 0700) != 0)
+    return fail_errno("write", path.string(), errno);
   return {};
 }
 
@@ -217,7 +225,8 @@ Result<void> sync_directory(const std::filesystem::path& path) {
 
 void allow_many_files() {
   rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+      std::exchange(files.rlim_cur, files.rlim_max) < files.rlim_max)
     ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
@@ -232,8 +241,8 @@ FileDescriptor open_private(const std::filesystem::path& path, int flags) {
   return open_to_write(path, flags, Access::owner);
 }
 
-Result<void> write_atomically(const std::filesystem::path& path, std::string_view content, Durability durability,
-                              Access access) {
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content,
+                              Durability durability, Access access) {
   const std::string partial = path.string() + std::string(partial_suffix);
   ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
   FileDescriptor file = open_to_write(partial, O_WRONLY | O_EXCL, access);
@@ -241,7 +250,8 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
   auto written = write_fully(file, content, path.string());
   if (written && durability == Durability::power_failure && ::fsync(file.get()) != 0)
     written = fail_errno("write", path.string(), errno);
-  if (written && ::rename(partial.c_str(), path.c_str()) != 0) written = fail_errno("write", path.string(), errno);
+  if (written && ::rename(partial.c_str(), path.c_str()) != 0)
+    written = fail_errno("write", path.string(), errno);
   if (!written) {
     ::unlink(partial.c_str());
     return written;
@@ -253,18 +263,22 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
 Result<std::filesystem::path> state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
-  const bool is_chosen = state != nullptr && *state == '/';  // a relative one is to be ignored (XDG's specification)
+  const bool is_chosen =
+      state != nullptr && *state == '/';  // a relative one is to be ignored (XDG's specification)
   std::filesystem::path folder = is_chosen ? std::filesystem::path(state)
-                                 : home != nullptr && *home != '\0' ? std::filesystem::path(home) / ".local/state"
-                                                                    : std::filesystem::path();
+                                 : home != nullptr && *home != '\0'
+                                     ? std::filesystem::path(home) / ".local/state"
+                                     : std::filesystem::path();
   if (!folder.empty()) {
     const auto made = ensure_private_directory(folder / "collect-workloads");
     if (made) return folder / "collect-workloads";
     if (is_chosen) return fail("state_unusable", "{}", made.error().message);
   }
-  // Where there is no home, or none to write into, the name in the common folder (TMPDIR) says whose it is.
+  // Where there is no home, or none to write into, the name in the common folder (TMPDIR) says
+  // whose it is.
   std::error_code error;
-  folder = std::filesystem::temp_directory_path(error) / fmt::format("collect-workloads-{}", ::geteuid());
+  folder = std::filesystem::temp_directory_path(error) /
+           fmt::format("collect-workloads-{}", ::geteuid());
   if (const auto made = ensure_private_directory(folder); !made)
     return fail("state_unusable", "{}", made.error().message);
   return folder;

@@ -39,7 +39,8 @@ std::string Sha256::hex() {
   unsigned int size = 0;
   EVP_DigestFinal_ex(state_->context.get(), digest.data(), &size);
   std::string hex;
-  for (unsigned int i = 0; i < size; ++i) fmt::format_to(std::back_inserter(hex), "{:02x}", digest[i]);
+  for (unsigned int i = 0; i < size; ++i)
+    fmt::format_to(std::back_inserter(hex), "{:02x}", digest[i]);
   return hex;
 }
 
@@ -51,7 +52,8 @@ std::string sha256_hex(std::string_view bytes) {
 
 std::string uuid_v5(std::string_view name) {
   // UUIDv5 of "collect-workloads" in the RFC's DNS namespace; fixed for ever, ids depend on it.
-  static const boost::uuids::uuid ours = boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
+  static const boost::uuids::uuid ours =
+      boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
   return to_string(boost::uuids::name_generator_sha1(ours)(name.data(), name.size()));
 }
 

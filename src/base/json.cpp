@@ -46,7 +46,9 @@ class Builder {
     path_.pop_back();
     return close();
   }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) { return false; }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) {
+    return false;
+  }
 
  private:
   // Of the innermost container that is open: where its next value goes.
@@ -58,7 +60,8 @@ class Builder {
     return items_ <= limits_.items;
   }
 
-  // Null past the limit. What is open is the last item of what it lies in, so that none of them moves meanwhile.
+  // Null past the limit. What is open is the last item of what it lies in, so that none of them
+  // moves meanwhile.
   Json* add(Json value) {
     if (++items_ > limits_.items) return nullptr;
     if (open_.empty()) {
@@ -107,9 +110,11 @@ class Builder {
     bool has_doubles = false;
     std::unordered_set<std::string_view> keys;
     for (auto member = members.begin(); member != members.end() && !has_doubles; ++member)
-      has_doubles = members.size() > few ? !keys.insert(member->first).second
-                                         : std::any_of(members.begin(), member,
-                                                       [&](const auto& other) { return other.first == member->first; });
+      has_doubles = members.size() > few
+                        ? !keys.insert(member->first).second
+                        : std::any_of(members.begin(), member, [&](const auto& other) {
+                            return other.first == member->first;
+                          });
     if (!has_doubles) return;
 
     // Each key where it first was, with what it had last.
@@ -118,7 +123,8 @@ class Builder {
     keys.clear();
     Json kept = Json::object();
     for (const auto& [key, value] : members)
-      if (keys.insert(key).second) kept.get_ref<Json::object_t&>().emplace_back(key, std::move(*last.at(key)));
+      if (keys.insert(key).second)
+        kept.get_ref<Json::object_t&>().emplace_back(key, std::move(*last.at(key)));
     object = std::move(kept);
   }
 
@@ -139,7 +145,8 @@ std::optional<Json> parse_json(std::string_view text, const JsonLimits& limits) 
   return builder.take();
 }
 
-std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter, const JsonLimits& limits) {
+std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter,
+                               const JsonLimits& limits) {
   Builder builder(limits, &filter);
   if (!Json::sax_parse(file, &builder)) return std::nullopt;
   return builder.take();
@@ -158,7 +165,8 @@ std::string without_python_numbers(std::string_view text) {
     if (c == '"') is_in_string = !is_in_string;
     std::size_t length = 0;
     for (const std::string_view number : {"NaN", "-Infinity", "Infinity"})
-      if (!is_in_string && length == 0 && text.substr(i).starts_with(number)) length = number.size();
+      if (!is_in_string && length == 0 && text.substr(i).starts_with(number))
+        length = number.size();
     if (length > 0) {
       out += "null";
       i += length;

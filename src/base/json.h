@@ -1,6 +1,7 @@
-// JSON from files that anybody may have written: nlohmann's parser, with a tree built here. Nesting is bounded, because
-// copying and printing its values recurse; items are, because a byte of text can be thirty of memory; and an object
-// with many keys costs no more than its size (the library's ordered map looks for each key in all that came before).
+// JSON from files that anybody may have written: nlohmann's parser, with a tree built here. Nesting
+// is bounded, because copying and printing its values recurse; items are, because a byte of text
+// can be thirty of memory; and an object with many keys costs no more than its size (the library's
+// ordered map looks for each key in all that came before).
 #pragma once
 
 #include <cstdint>
@@ -20,15 +21,19 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   std::size_t depth = 64;
-  std::size_t items = 1'000'000;  ///< values of all kinds that are kept; 64 bytes of text are one more
+  std::size_t items =
+      1'000'000;  ///< values of all kinds that are kept; 64 bytes of text are one more
 };
 /// For files that only this program writes.
-inline constexpr JsonLimits trusted_json{.depth = 64, .items = std::numeric_limits<std::size_t>::max()};
+inline constexpr JsonLimits trusted_json{.depth = 64,
+                                         .items = std::numeric_limits<std::size_t>::max()};
 
-/// Nothing when the text is not JSON, not UTF-8, or past a limit. Of a key that comes twice the last value counts.
+/// Nothing when the text is not JSON, not UTF-8, or past a limit. Of a key that comes twice the
+/// last value counts.
 std::optional<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
-/// Where a value lies: for each container around it, from the outermost on, its key there, or "" and its index.
+/// Where a value lies: for each container around it, from the outermost on, its key there, or ""
+/// and its index.
 struct JsonPlace {
   std::string key;
   std::size_t index = 0;
@@ -36,7 +41,8 @@ struct JsonPlace {
 /// Is given each object that has ended; one for which it returns false is not kept.
 using JsonFilter = std::function<bool(const std::vector<JsonPlace>& path, Json& object)>;
 
-/// A file of any size, read from where it stands: memory holds what `filter` keeps. Nothing as parse_json().
+/// A file of any size, read from where it stands: memory holds what `filter` keeps. Nothing as
+/// parse_json().
 std::optional<Json> parse_json(std::FILE* file, const JsonFilter& filter, const JsonLimits& limits);
 
 /// JSON text as Python writes it: null in place of NaN and Infinity, outside of strings.

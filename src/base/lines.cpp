@@ -43,7 +43,8 @@ Result<std::optional<Line>> LineReader::next() {
     used_ = std::min(stop + 1, buffer_.size());
     searched = used_;
     ++number_;
-    if (text.find_first_not_of(" \t\r") != std::string_view::npos) return std::optional(Line{text, offset, number_});
+    if (text.find_first_not_of(" \t\r") != std::string_view::npos)
+      return std::optional(Line{text, offset, number_});
   }
 }
 

@@ -18,7 +18,8 @@ struct Line {
   std::size_t number;     ///< from 1
 };
 
-/// How much of a file is read before its lines are handed to several threads, whichever comes first.
+/// How much of a file is read before its lines are handed to several threads, whichever comes
+/// first.
 inline constexpr std::size_t batch_lines = 512;
 inline constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
@@ -30,8 +31,8 @@ class LineReader {
   /// Error codes: "not_found", "unreadable".
   static Result<LineReader> open(const std::filesystem::path& path);
 
-  /// The next line that has more in it than spaces; nothing after the last. Error codes: "too_large" (a line past
-  /// longest_line), and those of reading.
+  /// The next line that has more in it than spaces; nothing after the last. Error codes:
+  /// "too_large" (a line past longest_line), and those of reading.
   Result<std::optional<Line>> next();
 
  private:

@@ -13,10 +13,12 @@
 namespace cw {
 namespace {
 
-Result<FileDescriptor> open_for_writing(const std::filesystem::path& path, int how, Access access = Access::shared) {
+Result<FileDescriptor> open_for_writing(const std::filesystem::path& path, int how,
+                                        Access access = Access::shared) {
   FileDescriptor file = open_to_write(path, O_WRONLY | how, access);
   if (!file)
-    return fail(errno == EEXIST ? "exists" : "unwritable", "cannot write {}: {}", path.string(), std::strerror(errno));
+    return fail(errno == EEXIST ? "exists" : "unwritable", "cannot write {}: {}", path.string(),
+                std::strerror(errno));
   return file;
 }
 
@@ -43,8 +45,9 @@ Result<void> OutputFile::flush() {
 
 Result<TemporaryDirectory> TemporaryDirectory::create(const std::filesystem::path& parent) {
   std::error_code error;
-  std::string path =
-      ((parent.empty() ? std::filesystem::temp_directory_path(error) : parent) / "collect-workloads-XXXXXX").string();
+  std::string path = ((parent.empty() ? std::filesystem::temp_directory_path(error) : parent) /
+                      "collect-workloads-XXXXXX")
+                         .string();
   if (error || ::mkdtemp(path.data()) == nullptr)
     return fail("unwritable", "cannot make a folder for temporary files ({}): {}", path,
                 error ? error.message() : std::strerror(errno));
@@ -62,7 +65,8 @@ TemporaryDirectory::~TemporaryDirectory() {
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
-Result<Duplication> duplicate_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+Result<Duplication> duplicate_file(const std::filesystem::path& from,
+                                   const std::filesystem::path& to) {
   CW_TRY(const FileDescriptor source, open_for_reading(AT_FDCWD, from.string()));
   auto opened = open_for_writing(to, O_EXCL);
   if (!opened && opened.error().code == "exists") return Duplication::exists;
@@ -70,7 +74,8 @@ Result<Duplication> duplicate_file(const std::filesystem::path& from, const std:
   if (::ioctl(opened->get(), FICLONE, source.get()) == 0) return Duplication::linked;
   ::unlink(to.c_str());
   const std::string real = "/proc/self/fd/" + std::to_string(source.get());
-  if (::linkat(AT_FDCWD, real.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0) return Duplication::linked;
+  if (::linkat(AT_FDCWD, real.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0)
+    return Duplication::linked;
   CW_TRY(std::uint64_t left, file_size(source, from.string()));
   CW_TRY(const FileDescriptor target, open_for_writing(to, O_EXCL));
   std::string buffer;

@@ -13,7 +13,8 @@ namespace cw {
 class OutputFile {
  public:
   /// Makes its folder too; what the file held is gone. Error codes: those of writing.
-  static Result<OutputFile> create(const std::filesystem::path& path, Access access = Access::shared);
+  static Result<OutputFile> create(const std::filesystem::path& path,
+                                   Access access = Access::shared);
   Result<void> write(std::string_view text);
   /// After the last piece; what is not flushed is lost.
   Result<void> flush();
@@ -24,7 +25,8 @@ class OutputFile {
   std::string buffer_;
 };
 
-/// A new folder in the system's place for temporary files; removed with all that is in it when it goes out of scope.
+/// A new folder in the system's place for temporary files; removed with all that is in it when it
+/// goes out of scope.
 class TemporaryDirectory {
  public:
   /// In `parent`, or where temporary files belong. Error code "unwritable".
@@ -47,7 +49,9 @@ enum class Duplication {
   exists,  ///< nothing was done: the new name is taken
 };
 
-/// Gives a file a second name: as a clone (FICLONE) or a hard link where the file system can, else as a copy.
-Result<Duplication> duplicate_file(const std::filesystem::path& from, const std::filesystem::path& to);
+/// Gives a file a second name: as a clone (FICLONE) or a hard link where the file system can, else
+/// as a copy.
+Result<Duplication> duplicate_file(const std::filesystem::path& from,
+                                   const std::filesystem::path& to);
 
 }  // namespace cw

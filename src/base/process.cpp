@@ -27,7 +27,8 @@ extern char** environ;
 namespace cw {
 namespace {
 
-constexpr std::size_t most_output = std::size_t{256} << 20, most_errors = 2000;  // of a command that is run to its end
+constexpr std::size_t most_output = std::size_t{256} << 20,
+                      most_errors = 2000;  // of a command that is run to its end
 
 // Set in whichever thread the signal reaches, read in others.
 std::atomic<int> noted_signal = 0;
@@ -50,7 +51,8 @@ std::vector<std::string> merged_environment(const Command& command) {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const std::string_view name = text.substr(0, text.find('='));
-    bool is_left_out = std::find(command.removed.begin(), command.removed.end(), name) != command.removed.end();
+    bool is_left_out =
+        std::find(command.removed.begin(), command.removed.end(), name) != command.removed.end();
     for (const auto& [key, value] : command.environment) is_left_out |= key == name;
     if (!is_left_out) result.emplace_back(text);
   }
@@ -74,7 +76,8 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, out, 1);
   ::posix_spawn_file_actions_adddup2(&actions, err, 2);
-  if (!command.directory.empty()) ::posix_spawn_file_actions_addchdir_np(&actions, command.directory.c_str());
+  if (!command.directory.empty())
+    ::posix_spawn_file_actions_addchdir_np(&actions, command.directory.c_str());
   sigset_t none, defaults;
   sigemptyset(&none);
   sigemptyset(&defaults);
@@ -82,7 +85,8 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setsigdefault(&attributes, &defaults);
   ::posix_spawnattr_setpgroup(&attributes, 0);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  ::posix_spawnattr_setflags(
+      &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   const auto environment = merged_environment(command);
   int error = 0;
   const pid_t pid = note_started([&] {
@@ -93,7 +97,8 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   });
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
+  if (error != 0)
+    return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
   return pid;
 }
 
@@ -105,7 +110,8 @@ ExitStatus to_exit_status(int raw) {
 // Whether a child has, which keeps its number until it is waited for.
 bool has_ended(pid_t child) {
   siginfo_t ended{};
-  return ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == child;
+  return ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         ended.si_pid == child;
 }
 
 }  // namespace
@@ -137,7 +143,8 @@ std::string to_shell(const Command& command) {
 }
 
 std::string to_string(const ExitStatus& status) {
-  if (status.signal != 0) return fmt::format("signal {} ({})", status.signal, ::strsignal(status.signal));
+  if (status.signal != 0)
+    return fmt::format("signal {} ({})", status.signal, ::strsignal(status.signal));
   return fmt::format("exit code {}", status.code);
 }
 
@@ -184,7 +191,8 @@ void ProcessGroup::stop(std::chrono::milliseconds patience) {
   if (id_ == 0) return;
   is_frozen_ = false;
   tree_.end(patience);
-  for (int tries = 0; !status() && tries < 500; ++tries) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  for (int tries = 0; !status() && tries < 500; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
   id_ = 0;
 }
 
@@ -204,7 +212,8 @@ bool is_group_alive(pid_t group) {
 
 Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   int out[2], err[2];
-  if (::pipe2(out, O_CLOEXEC) != 0) return fail("spawn_failed", "no pipe: {}", std::strerror(errno));
+  if (::pipe2(out, O_CLOEXEC) != 0)
+    return fail("spawn_failed", "no pipe: {}", std::strerror(errno));
   const FileDescriptor out_end(out[0]), err_end(::pipe2(err, O_CLOEXEC) == 0 ? err[0] : -1);
   FileDescriptor out_start(out[1]), err_start(err_end ? err[1] : -1);
   if (!err_end) return fail("spawn_failed", "no pipe: {}", std::strerror(errno));
@@ -251,8 +260,8 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   if (!failure.empty()) return fail(failure, "{}: {}", to_shell(command), failure);
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {
-    const std::string_view end =
-        std::string_view(errors).substr(errors.size() > most_errors ? errors.size() - most_errors : 0);
+    const std::string_view end = std::string_view(errors).substr(
+        errors.size() > most_errors ? errors.size() - most_errors : 0);
     return fail("command_failed", "{}: {}\n{}", to_shell(command), to_string(status), end);
   }
   return output;
@@ -260,12 +269,13 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
 
 namespace {
 
-constexpr std::array relayed_signals{SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH};
+constexpr std::array relayed_signals{SIGINT,  SIGQUIT, SIGTERM, SIGHUP,
+                                     SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH};
 
 using Moment = std::chrono::steady_clock::time_point;
 
-// A process of our group that does nothing but note signals. Nothing else tells one that was sent to us alone from one
-// that was sent to the group, which the command has got already.
+// A process of our group that does nothing but note signals. Nothing else tells one that was sent
+// to us alone from one that was sent to the group, which the command has got already.
 class Witness {
  public:
   explicit Witness(const sigset_t& signals) {
@@ -311,7 +321,8 @@ class Witness {
     for (const int standard : {0, 1, 2}) ::close(standard);
     for (;;) {
       const Report report{::sigwaitinfo(&signals, nullptr), std::chrono::steady_clock::now()};
-      if (report.signal > 0 && ::write(out, &report, sizeof report) < 0 && errno == EPIPE) std::_Exit(0);
+      if (report.signal > 0 && ::write(out, &report, sizeof report) < 0 && errno == EPIPE)
+        std::_Exit(0);
     }
   }
 
@@ -322,7 +333,9 @@ class Witness {
 // Blocks signals for as long as it lives: they wait to be taken.
 class BlockedSignals {
  public:
-  explicit BlockedSignals(const sigset_t& signals) { ::pthread_sigmask(SIG_BLOCK, &signals, &before_); }
+  explicit BlockedSignals(const sigset_t& signals) {
+    ::pthread_sigmask(SIG_BLOCK, &signals, &before_);
+  }
   ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;
@@ -351,10 +364,12 @@ Result<ExitStatus> run_in_foreground(const Command& command,
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   const auto environment = merged_environment(command);
   pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, command.arguments[0].c_str(), nullptr, &attributes,
-                                   pointers(command.arguments).data(), pointers(environment).data());
+  const int error =
+      ::posix_spawnp(&pid, command.arguments[0].c_str(), nullptr, &attributes,
+                     pointers(command.arguments).data(), pointers(environment).data());
   ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
+  if (error != 0)
+    return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
 
   // Until it is reaped, which is here, its number is nobody else's.
   auto next = meanwhile ? meanwhile() : std::chrono::milliseconds(0);
@@ -362,10 +377,12 @@ Result<ExitStatus> run_in_foreground(const Command& command,
     if (::waitpid(pid, &raw, WNOHANG) == pid) return to_exit_status(raw);
     siginfo_t info{};
     const timespec patience{next.count() / 1000, next.count() % 1000 * 1'000'000};
-    const int signal = next.count() > 0 ? ::sigtimedwait(&taken, &info, &patience) : ::sigwaitinfo(&taken, &info);
+    const int signal =
+        next.count() > 0 ? ::sigtimedwait(&taken, &info, &patience) : ::sigwaitinfo(&taken, &info);
     if (signal < 0 && errno == EAGAIN) next = meanwhile();
     if (signal <= 0 || signal == SIGCHLD) continue;
-    // The terminal sends to the whole group; it is told apart by the code alone, but the witness has a report to drop.
+    // The terminal sends to the whole group; it is told apart by the code alone, but the witness
+    // has a report to drop.
     const bool is_for_all = witness.has_seen(signal) || info.si_code > 0;
     if (!is_for_all) ::kill(pid, signal);
   }

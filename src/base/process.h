@@ -17,10 +17,10 @@
 namespace cw {
 
 struct Command {
-  std::vector<std::string> arguments;                              ///< the first is looked up in PATH
+  std::vector<std::string> arguments;  ///< the first is looked up in PATH
   std::vector<std::pair<std::string, std::string>> environment{};  ///< added to ours
   std::filesystem::path directory{};                               ///< empty: ours
-  std::vector<std::string> removed{};                              ///< variables of ours that it does not get
+  std::vector<std::string> removed{};  ///< variables of ours that it does not get
 };
 
 /// For messages and --dry-run: the command as one would type it into a shell.
@@ -35,8 +35,8 @@ struct ExitStatus {
 /// "exit code 1", "signal 9 (Killed)"
 std::string to_string(const ExitStatus& status);
 
-/// A running process with a group of its own, and all that comes of it (process_tree.h). Ending it takes every process
-/// of these, also those whose leader died first.
+/// A running process with a group of its own, and all that comes of it (process_tree.h). Ending it
+/// takes every process of these, also those whose leader died first.
 class ProcessGroup {
  public:
   /// Starts `command` with its stdout and stderr appended to `log` and stdin from /dev/null.
@@ -52,7 +52,8 @@ class ProcessGroup {
   void adopt_orphans() { tree_.adopt_orphans(); }
   /// How the leader ended; nothing while it runs.
   std::optional<ExitStatus> status();
-  /// What is alive of it now; to be asked now and then, so that a process is known before its parent dies.
+  /// What is alive of it now; to be asked now and then, so that a process is known before its
+  /// parent dies.
   const std::set<ProcessIdentity>& look() { return tree_.look(); }
   /// TERM, then KILL for what is left after `patience`. What is frozen is thawed first.
   void stop(std::chrono::milliseconds patience = std::chrono::seconds(15));
@@ -72,21 +73,26 @@ class ProcessGroup {
 /// Whether any process of the group is alive (zombies do not count).
 bool is_group_alive(pid_t group);
 
-/// Runs a command to its end and returns its stdout. Error codes: "spawn_failed", "command_failed" (with the
-/// end of its stderr), "timeout", "interrupted", "too_large" (it printed more than 256 MB).
-Result<std::string> run(const Command& command, std::chrono::seconds limit = std::chrono::seconds(600));
+/// Runs a command to its end and returns its stdout. Error codes: "spawn_failed", "command_failed"
+/// (with the end of its stderr), "timeout", "interrupted", "too_large" (it printed more than 256
+/// MB).
+Result<std::string> run(const Command& command,
+                        std::chrono::seconds limit = std::chrono::seconds(600));
 
-/// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our process group, so that
-/// what the terminal sends (Ctrl-C, a change of its size) reaches it without us. What is sent to us alone of INT, QUIT,
-/// TERM, HUP, USR1, USR2, CONT and WINCH is handed on to it. Error code "spawn_failed".
-/// `meanwhile` is asked now and then, as often as it says; 0: not again.
-Result<ExitStatus> run_in_foreground(const Command& command,
-                                     const std::function<std::chrono::milliseconds()>& meanwhile = {});
+/// Runs a command on our own terminal to its end: it has our stdin, stdout and stderr and our
+/// process group, so that what the terminal sends (Ctrl-C, a change of its size) reaches it without
+/// us. What is sent to us alone of INT, QUIT, TERM, HUP, USR1, USR2, CONT and WINCH is handed on to
+/// it. Error code "spawn_failed". `meanwhile` is asked now and then, as often as it says; 0: not
+/// again.
+Result<ExitStatus> run_in_foreground(
+    const Command& command, const std::function<std::chrono::milliseconds()>& meanwhile = {});
 
-/// Ends this process as `status` says: with its exit code, or by its signal, without a core of our own.
+/// Ends this process as `status` says: with its exit code, or by its signal, without a core of our
+/// own.
 [[noreturn]] void end_like(const ExitStatus& status);
 
-/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the third one ends it.
+/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; the third one
+/// ends it.
 void watch_signals();
 /// The signal that asked us to stop; 0 while none did.
 int stop_signal();

@@ -26,7 +26,8 @@ struct ProcessStatus {
 
 namespace {
 
-// Of /proc/PID/stat, the fields after the command's name, which may hold anything in its parentheses.
+// Of /proc/PID/stat, the fields after the command's name, which may hold anything in its
+// parentheses.
 std::optional<ProcessStatus> status_of(const std::string& pid) {
   const auto content = read_pseudo_file("/proc/" + pid + "/stat");
   if (!content) return {};  // it has ended
@@ -38,7 +39,8 @@ std::optional<ProcessStatus> status_of(const std::string& pid) {
 
   // [0] state, [1] parent, [2] process group, [19] start time
   ProcessStatus status;
-  status.identity = {static_cast<pid_t>(std::atol(pid.c_str())), std::strtoull(fields[19].c_str(), nullptr, 10)};
+  status.identity = {static_cast<pid_t>(std::atol(pid.c_str())),
+                     std::strtoull(fields[19].c_str(), nullptr, 10)};
   status.parent = static_cast<pid_t>(std::atol(fields[1].c_str()));
   status.group = static_cast<pid_t>(std::atol(fields[2].c_str()));
   status.is_dead = fields[0] == "Z" || fields[0] == "X";
@@ -49,7 +51,8 @@ std::map<pid_t, ProcessStatus> all_processes() {
   std::map<pid_t, ProcessStatus> all;
   (void)visit_directory("/proc", [&](std::string_view name, bool) {
     if (name.empty() || name[0] < '0' || name[0] > '9') return;
-    if (const auto status = status_of(std::string(name))) all.emplace(status->identity.pid, *status);
+    if (const auto status = status_of(std::string(name)))
+      all.emplace(status->identity.pid, *status);
   });
   return all;
 }
@@ -64,7 +67,8 @@ bool is_orphan(const ProcessStatus& status) {
 
 }  // namespace
 
-ProcessTree::ProcessTree(const std::vector<ProcessIdentity>& members) : members_(members.begin(), members.end()) {
+ProcessTree::ProcessTree(const std::vector<ProcessIdentity>& members)
+    : members_(members.begin(), members.end()) {
   for (const ProcessIdentity& member : members) waited_for_.insert(member.pid);
 }
 
@@ -102,12 +106,13 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
     for (const auto& [pid, status] : all)
       if (is_orphan(status) && !strange.contains(pid)) inside.insert(pid);
   }
-  // Children of what is inside are, too, until there is nothing new. A zombie still has its number, and so its
-  // children.
+  // Children of what is inside are, too, until there is nothing new. A zombie still has its number,
+  // and so its children.
   for (bool has_news = true; has_news;) {
     has_news = false;
     for (const auto& [pid, status] : all)
-      if (pid != own && (inside.contains(status.parent) || groups.contains(status.group)) && inside.insert(pid).second)
+      if (pid != own && (inside.contains(status.parent) || groups.contains(status.group)) &&
+          inside.insert(pid).second)
         has_news = true;
   }
 
@@ -116,7 +121,8 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
     const ProcessStatus& status = all.at(pid);
     if (!status.is_dead) alive.insert(status.identity);
     // An orphan that we have adopted is ours to bury.
-    if (status.is_dead && status.parent == own && !waited_for_.contains(pid)) ::waitpid(pid, nullptr, WNOHANG);
+    if (status.is_dead && status.parent == own && !waited_for_.contains(pid))
+      ::waitpid(pid, nullptr, WNOHANG);
   }
   members_ = std::move(alive);
   return members_;
@@ -162,7 +168,8 @@ void ProcessTree::end(std::chrono::milliseconds patience) {
 
 void ProcessTree::adopt_orphans() {
   for (const auto& [pid, status] : all_processes())
-    if (is_orphan(status) && !members_.contains(status.identity)) strangers_.insert(status.identity);
+    if (is_orphan(status) && !members_.contains(status.identity))
+      strangers_.insert(status.identity);
   adopts_ = ::getpid() != 1 && ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 }
 

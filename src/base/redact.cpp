@@ -32,7 +32,8 @@ bool is_quote(char c) {
   return c == '"' || c == '\'' || c == '`';
 }
 
-// "HF_TOKEN", "--admin-api-key", "apiKey", "-DapiKey" -> lower-case words, without the numbers behind them.
+// "HF_TOKEN", "--admin-api-key", "apiKey", "-DapiKey" -> lower-case words, without the numbers
+// behind them.
 std::vector<std::string> words_of(std::string_view name) {
   if (name.starts_with("-D")) name.remove_prefix(2);  // Java's and CMake's
   std::vector<std::string> words(1);
@@ -40,7 +41,8 @@ std::vector<std::string> words_of(std::string_view name) {
     const bool is_inner_capital = is_upper(name[i]) && i > 0 && !is_upper(name[i - 1]);
     const bool is_separator = !is_letter(name[i]) && !is_digit(name[i]);
     if ((is_inner_capital || is_separator) && !words.back().empty()) words.emplace_back();
-    if (!is_separator) words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
+    if (!is_separator)
+      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
   }
   for (std::string& word : words) word.erase(word.find_last_not_of("0123456789") + 1);
   std::erase(words, "");
@@ -58,33 +60,41 @@ bool contains(const List& list, std::string_view word) {
   return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-// A word that is a secret's wherever it stands, at the end of a name or before its last word ("password hash").
-constexpr std::array secret_words{
-    "password", "passwd",     "passphrase",  "pwd",     "secret",  "secrets",    "credential",   "credentials",
-    "apikey",   "authtoken",  "accesstoken", "bearer",  "cookie",  "cookies",    "signature",    "authorization",
-    "pat",      "connstring", "sas",         "jwt",     "otp",     "privatekey", "secretkey",    "accesskey",
-    "cred",     "creds",      "passwords",   "authkey", "privkey", "userpass",   "clientsecret", "secretaccesskey",
-    "passcode", "passin",     "passout"};
+// A word that is a secret's wherever it stands, at the end of a name or before its last word
+// ("password hash").
+constexpr std::array secret_words{"password", "passwd",     "passphrase",   "pwd",
+                                  "secret",   "secrets",    "credential",   "credentials",
+                                  "apikey",   "authtoken",  "accesstoken",  "bearer",
+                                  "cookie",   "cookies",    "signature",    "authorization",
+                                  "pat",      "connstring", "sas",          "jwt",
+                                  "otp",      "privatekey", "secretkey",    "accesskey",
+                                  "cred",     "creds",      "passwords",    "authkey",
+                                  "privkey",  "userpass",   "clientsecret", "secretaccesskey",
+                                  "passcode", "passin",     "passout"};
 constexpr std::array<std::string_view, 3> contents{"value", "content", "contents"};
 // "key" alone is a key of a map, or a tensor.
 constexpr std::array before_key{
-    "api",      "access",     "secret", "private",      "auth",    "account", "admin",    "encryption", "signing",
-    "master",   "license",    "shared", "subscription", "service", "storage", "deploy",   "ssh",        "hmac",
-    "aes",      "wandb",      "openai", "anthropic",    "ngc",     "gemini",  "google",   "azure",      "mistral",
-    "together", "openrouter", "cohere", "groq",         "hf",      "xai",     "deepseek", "replicate",  "session"};
+    "api",          "access",     "secret",  "private",   "auth",       "account",
+    "admin",        "encryption", "signing", "master",    "license",    "shared",
+    "subscription", "service",    "storage", "deploy",    "ssh",        "hmac",
+    "aes",          "wandb",      "openai",  "anthropic", "ngc",        "gemini",
+    "google",       "azure",      "mistral", "together",  "openrouter", "cohere",
+    "groq",         "hf",         "xai",     "deepseek",  "replicate",  "session"};
 // "token" alone is one; of a tokenizer's, or counted, it is none.
-constexpr std::array before_token{"first",     "per",     "stop",    "eos",  "bos",    "pad",   "unk",
-                                  "mask",      "special", "next",    "last", "output", "input", "prompt",
-                                  "new",       "max",     "min",     "num",  "total",  "each",  "to",
-                                  "end",       "start",   "image",   "mm",   "sep",    "cls",   "cached",
-                                  "generated", "decode",  "prefill", "time", "of",     "think", "extra"};
+constexpr std::array before_token{
+    "first",  "per",       "stop",   "eos",     "bos",    "pad",   "unk",   "mask", "special",
+    "next",   "last",      "output", "input",   "prompt", "new",   "max",   "min",  "num",
+    "total",  "each",      "to",     "end",     "start",  "image", "mm",    "sep",  "cls",
+    "cached", "generated", "decode", "prefill", "time",   "of",    "think", "extra"};
 
-// What may stand behind a secret's name and is none; the name of a variable that holds one, among others.
+// What may stand behind a secret's name and is none; the name of a variable that holds one, among
+// others.
 bool is_no_secret(std::string_view value) {
   constexpr std::array<std::string_view, 10> harmless{"None",  "none", "null",  "nil", "True",
                                                       "False", "true", "false", "",    redacted};
   if (value.starts_with('$')) value.remove_prefix(1);  // what a shell puts there
-  const bool is_name = is_variable(value) && value.find('_') != std::string_view::npos && is_secret_name(value);
+  const bool is_name =
+      is_variable(value) && value.find('_') != std::string_view::npos && is_secret_name(value);
   return contains(harmless, value) || is_name;
 }
 
@@ -100,17 +110,20 @@ struct Form {
 
 // Secrets that are known by how they begin, from the documentation of who issues them.
 constexpr std::array forms{
-    Form{"hf_", 12},       Form{"api_org_", 16},    Form{"sk-", 16},    Form{"sk_live_", 12}, Form{"sk_test_", 12},
-    Form{"rk_live_", 12},  Form{"ghp_", 20},        Form{"gho_", 20},   Form{"ghu_", 20},     Form{"ghs_", 20},
-    Form{"ghr_", 20},      Form{"github_pat_", 20}, Form{"glpat-", 16}, Form{"gldt-", 16},    Form{"AKIA", 16},
-    Form{"ASIA", 16},      Form{"AIza", 30},        Form{"ya29.", 20},  Form{"xoxb-", 10},    Form{"xoxp-", 10},
-    Form{"xoxa-", 10},     Form{"xapp-", 10},       Form{"nvapi-", 20}, Form{"npm_", 30},     Form{"pypi-", 30},
-    Form{"dckr_pat_", 16}, Form{"gsk_", 20},        Form{"r8_", 20},    Form{"SG.", 20},      Form{"dop_v1_", 20},
-    Form{"tskey-", 12},    Form{"hvs.", 20},        Form{"hvb.", 20},   Form{"shpat_", 20},   Form{"lin_api_", 20},
-    Form{"sntrys_", 20},   Form{"dapi", 32},        Form{"eyJ", 30},    Form{"pk-lf-", 16},   Form{"sk-lf-", 16},
-    Form{"cfut_", 20},     Form{"wandb_v1_", 16},   Form{"xai-", 16},   Form{"pplx-", 16},    Form{"tvly-", 16},
-    Form{"rpa_", 16},      Form{"csk-", 16},        Form{"fw_", 16},    Form{"whsec_", 16},   Form{"figd_", 16},
-    Form{"secret_", 20},   Form{"dckr_oat_", 16},   Form{"glsa_", 20},
+    Form{"hf_", 12},      Form{"api_org_", 16},  Form{"sk-", 16},      Form{"sk_live_", 12},
+    Form{"sk_test_", 12}, Form{"rk_live_", 12},  Form{"ghp_", 20},     Form{"gho_", 20},
+    Form{"ghu_", 20},     Form{"ghs_", 20},      Form{"ghr_", 20},     Form{"github_pat_", 20},
+    Form{"glpat-", 16},   Form{"gldt-", 16},     Form{"AKIA", 16},     Form{"ASIA", 16},
+    Form{"AIza", 30},     Form{"ya29.", 20},     Form{"xoxb-", 10},    Form{"xoxp-", 10},
+    Form{"xoxa-", 10},    Form{"xapp-", 10},     Form{"nvapi-", 20},   Form{"npm_", 30},
+    Form{"pypi-", 30},    Form{"dckr_pat_", 16}, Form{"gsk_", 20},     Form{"r8_", 20},
+    Form{"SG.", 20},      Form{"dop_v1_", 20},   Form{"tskey-", 12},   Form{"hvs.", 20},
+    Form{"hvb.", 20},     Form{"shpat_", 20},    Form{"lin_api_", 20}, Form{"sntrys_", 20},
+    Form{"dapi", 32},     Form{"eyJ", 30},       Form{"pk-lf-", 16},   Form{"sk-lf-", 16},
+    Form{"cfut_", 20},    Form{"wandb_v1_", 16}, Form{"xai-", 16},     Form{"pplx-", 16},
+    Form{"tvly-", 16},    Form{"rpa_", 16},      Form{"csk-", 16},     Form{"fw_", 16},
+    Form{"whsec_", 16},   Form{"figd_", 16},     Form{"secret_", 20},  Form{"dckr_oat_", 16},
+    Form{"glsa_", 20},
 };
 
 // How much of the text that begins here is a secret by its form; 0: nothing.
@@ -122,8 +135,8 @@ std::size_t length_of_form(std::string_view text) {
     while (end > 0 && text[end - 1] == '.') --end;  // the end of a sentence
     const std::string_view rest = text.substr(form.prefix.size(), end - form.prefix.size());
     // A word with hyphens is none: secrets have digits, or both cases.
-    const bool is_random =
-        std::any_of(rest.begin(), rest.end(), is_digit) || std::any_of(rest.begin(), rest.end(), is_upper);
+    const bool is_random = std::any_of(rest.begin(), rest.end(), is_digit) ||
+                           std::any_of(rest.begin(), rest.end(), is_upper);
     if (rest.size() >= form.least && is_random) return end;
   }
   return 0;
@@ -147,7 +160,8 @@ class Redactor {
 
   std::string run() {
     while (at_ < text_.size()) {
-      const bool is_word_begin = at_ == 0 || at_ == coloured_until_ || !is_name_character(text_[at_ - 1]);
+      const bool is_word_begin =
+          at_ == 0 || at_ == coloured_until_ || !is_name_character(text_[at_ - 1]);
       if (is_word_begin && (skip(length_of_pem(rest())) || skip(length_of_form(rest())))) continue;
       if (take_user_of_url()) continue;
       if (const std::size_t end = after_colour(at_); end > at_) {
@@ -196,13 +210,15 @@ class Redactor {
   void take_name() {
     const std::size_t begin = at_;
     std::size_t end = end_of_name(at_);
-    if (text_.substr(end).starts_with('>') && text_[end - 1] == '-' && end - begin > 1) --end;  // name->
+    if (text_.substr(end).starts_with('>') && text_[end - 1] == '-' && end - begin > 1)
+      --end;  // name->
     end = end_of_key(begin, end);
     const std::string_view name = text_.substr(begin, end - begin);
     const char before = begin > 0 ? text_[begin - 1] : '\0';
     copy(end);
     // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
-    if ((name == "Bearer" || name == "bearer" || name == "Basic") && at_ < text_.size() && is_space(text_[at_])) {
+    if ((name == "Bearer" || name == "bearer" || name == "Basic") && at_ < text_.size() &&
+        is_space(text_[at_])) {
       const std::size_t value = after_spaces(at_);
       if (length_of_value(value, false) >= 8) {
         copy(value);
@@ -212,8 +228,8 @@ class Redactor {
     }
     if (take_user_and_password(name)) return;
     if (is_beside(name) && take_value_before()) return;
-    const bool is_pass =
-        (name == "pass" || name == "Pass") && length_of_sign(after_spaces(at_ + length_of_quote(at_))) > 0;
+    const bool is_pass = (name == "pass" || name == "Pass") &&
+                         length_of_sign(after_spaces(at_ + length_of_quote(at_))) > 0;
     const bool is_in_query = (before == '?' || before == '&') && name == "key";
     if (!is_secret_name(name) && !is_in_query && !is_pass) return;
 
@@ -226,7 +242,8 @@ class Redactor {
     const std::size_t after_quote = next += quote;
     if ((quote > 0 || is_value_itself(begin)) && take_value_beside(name, next)) return;
     // <entry key="token" a="b">…</entry>
-    if (quote > 0 && begin > 1 && text_[begin - 2] == '=' && (at(next) == '>' || at(next) == ' ') && take_element())
+    if (quote > 0 && begin > 1 && text_[begin - 2] == '=' && (at(next) == '>' || at(next) == ' ') &&
+        take_element())
       return;
     next = after_spaces(next);
     if (quote > 0 && at(next) == ']') next = after_spaces(next + 1);  // os.environ["HF_TOKEN"] = …
@@ -237,9 +254,11 @@ class Redactor {
       next = after_spaces(next + sign);
       if (take_lines_below(begin, next)) return;
       // A quoted value in the next line; Python's name: str = '…'
-      if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0) next = below;
+      if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0)
+        next = below;
       const std::size_t type = end_of_name(next), assigned = after_spaces(type);
-      if (sign == 1 && text_[next - 1] != '=' && type > next && assigned > type && at(assigned) == '=')
+      if (sign == 1 && text_[next - 1] != '=' && type > next && assigned > type &&
+          at(assigned) == '=')
         next = after_spaces(assigned + 1);
       if (take_rest_of_line(begin, next)) return;
     } else if ((is_flag || (quote > 0 && is_quote(before))) && begins_next_item(next)) {
@@ -250,10 +269,12 @@ class Redactor {
         next = after_spaces(std::min(at_ + length_of_quote(at_), text_.size()));
       } while (is_flag && begins_next_item(next));
       return;
-    } else if (is_flag && quote == 0 && at(next) == '\n' && is_name_character(at(after_lines(next)))) {
+    } else if (is_flag && quote == 0 && at(next) == '\n' &&
+               is_name_character(at(after_lines(next)))) {
       next = after_lines(next);  // an argument a line
       if (at(next) == '-') return;
-    } else if (before == ' ' && is_variable(name) && text_.substr(0, begin).ends_with("ENV ") && next > after_quote) {
+    } else if (before == ' ' && is_variable(name) && text_.substr(0, begin).ends_with("ENV ") &&
+               next > after_quote) {
       // a Dockerfile's: ENV NAME VALUE
     } else if (!is_flag || next == after_quote || text_.substr(next).starts_with('-')) {
       return;  // another flag
@@ -262,8 +283,8 @@ class Redactor {
     take_value(name);
     // vLLM's --api-key takes several.
     const bool takes_several = is_flag && sign == 0 && words_of(name).front() == "api";
-    for (std::size_t word = after_spaces(at_); takes_several && word > at_ && is_name_character(at(word));
-         word = after_spaces(at_)) {
+    for (std::size_t word = after_spaces(at_);
+         takes_several && word > at_ && is_name_character(at(word)); word = after_spaces(at_)) {
       if (at(word) == '-') return;
       copy(word);
       skip(length_of_value(word, true));
@@ -278,7 +299,8 @@ class Redactor {
     constexpr std::string_view literal = "<![CDATA[";
     const bool is_literal = rest().starts_with(literal);
     if (is_literal) copy(at_ + literal.size());
-    const std::size_t length = std::min(is_literal ? text_.find("]]>", at_) : text_.find('<', at_), text_.size()) - at_;
+    const std::size_t length =
+        std::min(is_literal ? text_.find("]]>", at_) : text_.find('<', at_), text_.size()) - at_;
     if (is_no_secret(text_.substr(at_, length)))
       copy(at_ + length);
     else
@@ -293,17 +315,21 @@ class Redactor {
   }
 
   // "value", "val": what holds the value of a name that stands beside it.
-  static bool is_beside(std::string_view name) { return name == "value" || name == "val" || name == "Value"; }
+  static bool is_beside(std::string_view name) {
+    return name == "value" || name == "val" || name == "Value";
+  }
 
-  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and YAML's two lines of "name:" and "value:": the
-  // name stands in a value of its own.
+  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and YAML's two lines of
+  // "name:" and "value:": the name stands in a value of its own.
   bool take_value_beside(std::string_view name, std::size_t next) {
     std::size_t value = after_lines(next);
-    const bool is_apart = next > at_ || at(value) == ',' || text_.substr(next, value - next).find('\n') != text_.npos;
+    const bool is_apart =
+        next > at_ || at(value) == ',' || text_.substr(next, value - next).find('\n') != text_.npos;
     if (at(value) == ',') value = after_lines(value + 1);
     value += length_of_quote(value);
     const std::size_t end = end_of_name(value);
-    if (!is_apart || !is_beside(text_.substr(std::min(value, text_.size()), end - value))) return false;
+    if (!is_apart || !is_beside(text_.substr(std::min(value, text_.size()), end - value)))
+      return false;
     value = end + length_of_quote(end);
     const std::size_t sign = length_of_sign(after_spaces(value));
     if (sign == 0) return false;
@@ -314,10 +340,12 @@ class Redactor {
 
   // The same with the value first; at_ is behind its name.
   bool take_value_before() {
-    const std::size_t sign_at = after_spaces(at_ + length_of_quote(at_)), sign = length_of_sign(sign_at);
+    const std::size_t sign_at = after_spaces(at_ + length_of_quote(at_)),
+                      sign = length_of_sign(sign_at);
     if (sign == 0) return false;
     const std::size_t value = after_spaces(sign_at + sign), quote = length_of_quote(value);
-    const std::string_view near = text_.substr(0, std::min(text_.size(), value + quote + longest_before + 1));
+    const std::string_view near =
+        text_.substr(0, std::min(text_.size(), value + quote + longest_before + 1));
     const std::size_t end = quote > 0 ? near.find(text_.substr(value, quote), value + quote)
                                       : value + length_of_value(value, false, longest_before + 1);
     if (end >= text_.size() || end - value > longest_before) return false;
@@ -334,7 +362,8 @@ class Redactor {
     if (second_sign == 0) return false;
     of_secret = after_spaces(of_secret + second_sign);
     of_secret += length_of_quote(of_secret);
-    const std::string_view secret = text_.substr(std::min(of_secret, text_.size()), end_of_name(of_secret) - of_secret);
+    const std::string_view secret =
+        text_.substr(std::min(of_secret, text_.size()), end_of_name(of_secret) - of_secret);
     if (!is_secret_name(secret)) return false;
     copy(value);
     take_value(secret);
@@ -350,7 +379,8 @@ class Redactor {
     return near.substr(newline + 1);  // npos + 1 is 0
   }
 
-  // "password: several words", where a line begins with the name; and all of an Authorization but its scheme.
+  // "password: several words", where a line begins with the name; and all of an Authorization but
+  // its scheme.
   bool take_rest_of_line(std::size_t name, std::size_t next) {
     const auto before = line_before(name);
     if (!before || (before->find_first_not_of(' ') != before->npos && !before->ends_with("- ")) ||
@@ -359,25 +389,29 @@ class Redactor {
     const std::size_t length = length_of_value(next, true);
     const std::string_view value = text_.substr(next, length);
     const std::size_t end = std::min(text_.find_first_of("\r\n\"'`", next), text_.size());
-    const bool has_more = length > 0 && next + length < end && value.find_first_of(",;([{") == value.npos;
+    const bool has_more =
+        length > 0 && next + length < end && value.find_first_of(",;([{") == value.npos;
     if (!has_more || is_number(value) || is_no_secret(value) || is_scheme(value)) return false;
     copy(next);
     return skip(end - next);
   }
 
-  // YAML's values below their name: "token:", and in the next line, further in, a word or a block's lines.
+  // YAML's values below their name: "token:", and in the next line, further in, a word or a block's
+  // lines.
   bool take_lines_below(std::size_t name, std::size_t next) {
     const auto indent_of = [this](std::size_t line) {
       return std::min(text_.find_first_not_of(' ', line), text_.size()) - line;
     };
-    const std::size_t newline = text_.substr(0, std::min(text_.size(), next + longest_before)).find('\n', next);
+    const std::size_t newline =
+        text_.substr(0, std::min(text_.size(), next + longest_before)).find('\n', next);
     if (newline == text_.npos) return false;
     const std::string_view mark = text_.substr(next, newline - next);
     const std::string_view words = mark.substr(0, mark.find('#'));
     const bool is_block = !words.empty() && (words[0] == '|' || words[0] == '>') &&
                           words.find_first_not_of("|>+-0123456789 \r") == std::string_view::npos;
     const auto before = line_before(name);
-    if (!before || (!is_block && words.find_first_not_of(" \r") != std::string_view::npos)) return false;
+    if (!before || (!is_block && words.find_first_not_of(" \r") != std::string_view::npos))
+      return false;
     const std::size_t outer = std::min(before->find_first_not_of(' '), before->size());
 
     bool has_any = false;
@@ -394,8 +428,8 @@ class Redactor {
       if (colon != text_.npos) word += colon + 2;
       const std::string_view text = text_.substr(word, end - word);
       const bool is_name = !is_block && colon == text_.npos && text.ends_with(':');
-      const bool is_value = word - line > outer &&
-                            (is_block || is_name || colon != text_.npos || text.find_first_of(": \t") == text.npos);
+      const bool is_value = word - line > outer && (is_block || is_name || colon != text_.npos ||
+                                                    text.find_first_of(": \t") == text.npos);
       if (!is_value) break;
       copy(word);
       if (is_no_secret(text) || is_number(text) || is_name)
@@ -412,8 +446,9 @@ class Redactor {
   std::size_t end_of_key(std::size_t begin, std::size_t end) const {
     const auto words = words_of(text_.substr(begin, end - begin));
     const std::string_view rest = text_.substr(end);
-    const bool is_pair = words.size() == 1 && contains(before_key, words[0]) &&
-                         (rest.starts_with(" key") || rest.starts_with(" Key") || rest.starts_with(" KEY"));
+    const bool is_pair =
+        words.size() == 1 && contains(before_key, words[0]) &&
+        (rest.starts_with(" key") || rest.starts_with(" Key") || rest.starts_with(" KEY"));
     return is_pair && length_of_sign(after_spaces(end + 4)) > 0 ? end + 4 : end;
   }
 
@@ -423,12 +458,15 @@ class Redactor {
       copy(at_ + 1);
       return skip(length_of_value(at_, true));
     }
-    if ((name != "-u" && name != "--user" && name != "--proxy-user") || at_ >= text_.size()) return false;
-    const std::size_t value = text_[at_] == '=' ? at_ + 1 : after_spaces(at_) + length_of_quote(after_spaces(at_));
+    if ((name != "-u" && name != "--user" && name != "--proxy-user") || at_ >= text_.size())
+      return false;
+    const std::size_t value =
+        text_[at_] == '=' ? at_ + 1 : after_spaces(at_) + length_of_quote(after_spaces(at_));
     const std::size_t length = length_of_value(value, true, longest_before);
     const std::string_view user = text_.substr(std::min(value, text_.size()), length);
     const std::size_t colon = user.find(':');
-    const bool is_one = colon != std::string_view::npos && colon > 0 && user.find('/') == std::string_view::npos &&
+    const bool is_one = colon != std::string_view::npos && colon > 0 &&
+                        user.find('/') == std::string_view::npos &&
                         user.find_first_not_of("0123456789:") != std::string_view::npos;
     if (!is_one) return false;
     copy(value);
@@ -476,18 +514,22 @@ class Redactor {
   }
 
   // A flag's value is a word; others end where a list's item does.
-  static constexpr std::string_view word_ends = " \t\r\n\"'`\x1b", value_ends = " \t\r\n\"'`\x1b,;&|()[]{}<>";
+  static constexpr std::string_view word_ends = " \t\r\n\"'`\x1b",
+                                    value_ends = " \t\r\n\"'`\x1b,;&|()[]{}<>";
 
   // Up to `most`: what looks ahead again and again must not look far.
-  std::size_t length_of_value(std::size_t begin, bool is_word, std::size_t most = std::string_view::npos) const {
+  std::size_t length_of_value(std::size_t begin, bool is_word,
+                              std::size_t most = std::string_view::npos) const {
     if (begin >= text_.size()) return 0;
     const std::string_view rest = text_.substr(begin, most);
     return std::min(rest.find_first_of(is_word ? word_ends : value_ends), rest.size());
   }
-  // With what goes on behind a separator, as long as it is no item of its own: "p@ss,word", not "a=1,b=2".
+  // With what goes on behind a separator, as long as it is no item of its own: "p@ss,word", not
+  // "a=1,b=2".
   std::size_t length_with_separators(std::size_t begin) const {
     std::size_t end = begin + length_of_value(begin, false);
-    while (end > begin && end + 1 < text_.size() && std::string_view(",;&|}").find(text_[end]) != text_.npos) {
+    while (end > begin && end + 1 < text_.size() &&
+           std::string_view(",;&|}").find(text_[end]) != text_.npos) {
       const std::size_t more = length_of_value(end + 1, false);
       const std::string_view part = text_.substr(end + 1, more);
       if (more == 0 || part.find_first_of("=:") != part.npos) break;
@@ -501,17 +543,19 @@ class Redactor {
     if (at(at_) == '!') copy(after_spaces(at_ + length_of_value(at_, true)));
     // SecretStr('…'), b'…', ('…', '…'), {'…'}
     std::size_t opening = at_;
-    while (opening < text_.size() && (is_letter(text_[opening]) || text_[opening] == '_')) ++opening;
-    const bool has_prefix = opening > at_ && opening < text_.size() &&
-                            (text_[opening] == '(' || (is_quote(text_[opening]) && opening - at_ <= 2));
+    while (opening < text_.size() && (is_letter(text_[opening]) || text_[opening] == '_'))
+      ++opening;
+    const bool has_prefix =
+        opening > at_ && opening < text_.size() &&
+        (text_[opening] == '(' || (is_quote(text_[opening]) && opening - at_ <= 2));
     if (has_prefix) copy(opening);
     if (at(at_) == '$' && is_quote(at(at_ + 1))) copy(at_ + 1);
     if (length_of_quote(at_) > 0) {
       take_quoted();
       // A shell's word goes on behind a quote: "a"b'c'
       const std::size_t quote = at_;
-      if (is_quote(at(quote)) &&
-          (is_name_character(at(quote + 1)) || (is_quote(at(quote + 1)) && at(quote + 1) != at(quote)))) {
+      if (is_quote(at(quote)) && (is_name_character(at(quote + 1)) ||
+                                  (is_quote(at(quote + 1)) && at(quote + 1) != at(quote)))) {
         const std::size_t end = std::min(text_.find_first_of(" \t\r\n,;)]}", quote), text_.size());
         at_ = end;  // of the same secret
       }
@@ -531,11 +575,13 @@ class Redactor {
       value = text_.substr(at_, length);
     }
     const auto words = words_of(name);
-    const bool is_cookie = !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
+    const bool is_cookie =
+        !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
     // All of a cookie's parts, and of Digest's, which are quoted themselves.
     const bool is_digest = text_.substr(0, at_).ends_with("Digest ");
     if (is_cookie || is_digest)
-      length = std::min(text_.find_first_of(is_digest ? "\r\n'`" : "\r\n\"'`", at_), text_.size()) - at_;
+      length =
+          std::min(text_.find_first_of(is_digest ? "\r\n'`" : "\r\n\"'`", at_), text_.size()) - at_;
     if (is_no_secret(value) || is_count(name, value))
       copy(at_ + length);
     else
@@ -560,7 +606,8 @@ class Redactor {
     const std::string_view quote = text_.substr(at_, opening);
     std::size_t end = at_ + opening;
     if (opening == 1)
-      while (end < text_.size() && text_[end] != quote[0] && text_[end] != '\n') end += text_[end] == '\\' ? 2 : 1;
+      while (end < text_.size() && text_[end] != quote[0] && text_[end] != '\n')
+        end += text_[end] == '\\' ? 2 : 1;
     else
       end = text_.find(quote, end);
     end = std::min(end, text_.size());
@@ -573,7 +620,10 @@ class Redactor {
 
   // All that is in brackets, up to their end or the line's.
   void take_enclosed(std::string_view name) {
-    const char open = text_[at_], close = open == '(' ? ')' : open == '[' ? ']' : open == '{' ? '}' : '>';
+    const char open = text_[at_], close = open == '('   ? ')'
+                                          : open == '[' ? ']'
+                                          : open == '{' ? '}'
+                                                        : '>';
     std::size_t end = at_ + 1;
     for (std::size_t depth = 1; end < text_.size() && text_[end] != '\n'; ++end) {
       depth = text_[end] == open ? depth + 1 : text_[end] == close ? depth - 1 : depth;
@@ -607,7 +657,8 @@ bool is_secret_name(std::string_view name) {
   }
   const bool is_variables = is_variable(name);
   for (std::size_t i = 0; i < words.size(); ++i) {
-    const std::string_view before = i > 0 ? std::string_view(words[i - 1]) : std::string_view(), word = words[i];
+    const std::string_view before = i > 0 ? std::string_view(words[i - 1]) : std::string_view(),
+                           word = words[i];
     const bool is_last = i + 1 == words.size();
     if (contains(secret_words, word)) return true;
     if (word.ends_with("password") || word.ends_with("passwd")) return true;  // PGPASSWORD
@@ -615,11 +666,13 @@ bool is_secret_name(std::string_view name) {
     if (word == "key" && (is_last || is_variables) && contains(before_key, before)) return true;
     if (word == "key" && is_last && is_variables && i > 0) return true;
     if (word == "keys" && is_last && before == "api") return true;
-    if (word == "token" && (is_last || (is_variables && i > 0)) && !contains(before_token, before)) return true;
+    if (word == "token" && (is_last || (is_variables && i > 0)) && !contains(before_token, before))
+      return true;
     if (word == "tokens" && is_last && (i == 0 || contains(before_key, before))) return true;
     if (word == "pass" && is_last && (i > 0 || name.starts_with('-'))) return true;
-    if (is_variables && is_last && word.ends_with("pass") && word != "bypass") return true;  // SSHPASS
-    constexpr std::string_view token = "token";                                              // HFTOKEN
+    if (is_variables && is_last && word.ends_with("pass") && word != "bypass")
+      return true;                               // SSHPASS
+    constexpr std::string_view token = "token";  // HFTOKEN
     if (is_last && word.size() > token.size() && word.ends_with(token) &&
         !contains(before_token, word.substr(0, word.size() - token.size())))
       return true;
@@ -641,7 +694,8 @@ std::vector<std::string> redact(std::vector<std::string> words) {
     const std::size_t sign = word.find('=');
     const bool is_whole =
         sign != std::string::npos && is_secret_name(std::string_view(word).substr(0, sign)) &&
-        std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign), is_name_character);
+        std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign),
+                    is_name_character);
     if (word.starts_with('-'))
       is_secret = sign == std::string::npos && is_secret_name(word);
     else if (is_secret && !is_no_secret(word)) {
@@ -653,7 +707,8 @@ std::vector<std::string> redact(std::vector<std::string> words) {
     else if (word.starts_with('-'))
       word = redact(std::string_view(word));
     else  // as the flag before says: curl's -u
-      word = redact(std::string_view(before + word)).substr(redact(std::string_view(before)).size());
+      word =
+          redact(std::string_view(before + word)).substr(redact(std::string_view(before)).size());
   }
   return words;
 }
@@ -662,7 +717,8 @@ namespace {
 
 // Every text in what a secret's name has.
 Json hidden(Json json) {
-  if (json.is_string()) return is_no_secret(json.get_ref<const std::string&>()) ? json : Json(redacted);
+  if (json.is_string())
+    return is_no_secret(json.get_ref<const std::string&>()) ? json : Json(redacted);
   if (json.is_structured())
     for (Json& item : json) item = hidden(std::move(item));
   return json;
@@ -674,11 +730,13 @@ Json redact(Json json) {
   if (json.is_string()) return redact(std::string_view(json.get_ref<const std::string&>()));
   if (json.is_object()) {
     // {"name": "HF_TOKEN", "value": "…"}
-    const bool is_named = is_secret_name(string_member(json, "name")) || is_secret_name(string_member(json, "key")) ||
+    const bool is_named = is_secret_name(string_member(json, "name")) ||
+                          is_secret_name(string_member(json, "key")) ||
                           is_secret_name(string_member(json, "Name"));
     std::vector<std::pair<std::string, std::string>> renamed;
     for (auto& [name, value] : json.get_ref<Json::object_t&>()) {
-      const bool is_secret = is_secret_name(name) || (is_named && (name == "value" || name == "Value"));
+      const bool is_secret =
+          is_secret_name(name) || (is_named && (name == "value" || name == "Value"));
       value = is_secret ? hidden(std::move(value)) : redact(std::move(value));
       const std::string clean = redact(std::string_view(name));
       if (clean != name) renamed.emplace_back(name, clean);
@@ -689,7 +747,8 @@ Json redact(Json json) {
       json[clean] = std::move(value);
     }
   } else if (json.is_array()) {
-    const bool is_text = std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
+    const bool is_text =
+        std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
     if (is_text) return redact(json.get<std::vector<std::string>>());
     for (Json& item : json) item = redact(std::move(item));
   }
@@ -699,8 +758,9 @@ Json redact(Json json) {
 std::string printable(const Command& command) {
   Command shown{redact(command.arguments), {}};
   for (const auto& [name, value] : command.environment)
-    shown.environment.emplace_back(
-        name, is_secret_name(name) && !is_no_secret(value) ? std::string(redacted) : redact(std::string_view(value)));
+    shown.environment.emplace_back(name, is_secret_name(name) && !is_no_secret(value)
+                                             ? std::string(redacted)
+                                             : redact(std::string_view(value)));
   return to_shell(shown);
 }
 
@@ -712,15 +772,17 @@ Result<void> redact_file(const std::filesystem::path& path) {
   std::string block;
   bool has_changed = false;
   for (std::uint64_t position = 0; position < size;) {
-    const std::size_t kept = block.size(),
-                      more = static_cast<std::size_t>(std::min<std::uint64_t>(block_size, size - position));
+    const std::size_t kept = block.size(), more = static_cast<std::size_t>(std::min<std::uint64_t>(
+                                               block_size, size - position));
     block.resize(kept + more);
     CW_CHECK(read_exactly(file, position, more, block.data() + kept, path.string()));
     position += more;
 
-    // Whole lines, so that no secret is cut in two; a line that is longer than a block is taken as it comes.
+    // Whole lines, so that no secret is cut in two; a line that is longer than a block is taken as
+    // it comes.
     const std::size_t newline = block.rfind('\n');
-    const std::size_t end = position == size || newline == std::string::npos ? block.size() : newline + 1;
+    const std::size_t end =
+        position == size || newline == std::string::npos ? block.size() : newline + 1;
     const std::string text = redact(std::string_view(block).substr(0, end));
     has_changed = has_changed || text != std::string_view(block).substr(0, end);
     CW_CHECK(output.write(text));
@@ -740,12 +802,14 @@ std::string without_local_folders(std::string_view word) {
   // --flag=VALUE, NAME=VALUE
   const std::size_t sign = word.find('=');
   if (sign != std::string_view::npos &&
-      std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign), is_name_character))
+      std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign),
+                  is_name_character))
     return std::string(word.substr(0, sign + 1)) + without_local_folders(word.substr(sign + 1));
 
-  const bool is_local =
-      word.starts_with('/') || word.starts_with("./") || word.starts_with("../") || word.starts_with("~/");
-  if (!is_local || word.find_first_of(" \t\n;|&") != std::string_view::npos) return std::string(word);
+  const bool is_local = word.starts_with('/') || word.starts_with("./") ||
+                        word.starts_with("../") || word.starts_with("~/");
+  if (!is_local || word.find_first_of(" \t\n;|&") != std::string_view::npos)
+    return std::string(word);
   while (word.size() > 1 && word.ends_with('/')) word.remove_suffix(1);
 
   // …/models--OWNER--NAME/snapshots/REVISION
@@ -753,7 +817,8 @@ std::string without_local_folders(std::string_view word) {
   if (const std::size_t begin = word.rfind(cached); begin != std::string_view::npos) {
     std::string model(word.substr(begin + cached.size()));
     model.resize(std::min(model.find('/'), model.size()));
-    if (const std::size_t dashes = model.find("--"); dashes != std::string::npos) model.replace(dashes, 2, "/");
+    if (const std::size_t dashes = model.find("--"); dashes != std::string::npos)
+      model.replace(dashes, 2, "/");
     return model;
   }
   return std::string(word.substr(word.rfind('/') + 1));

@@ -22,8 +22,10 @@ template <typename T>
 using Result = tl::expected<T, Error>;
 
 template <typename... Args>
-[[nodiscard]] tl::unexpected<Error> fail(std::string code, fmt::format_string<Args...> format, Args&&... args) {
-  return tl::unexpected<Error>(Error{std::move(code), fmt::format(format, std::forward<Args>(args)...)});
+[[nodiscard]] tl::unexpected<Error> fail(std::string code, fmt::format_string<Args...> format,
+                                         Args&&... args) {
+  return tl::unexpected<Error>(
+      Error{std::move(code), fmt::format(format, std::forward<Args>(args)...)});
 }
 
 }  // namespace cw
@@ -32,7 +34,8 @@ template <typename... Args>
 #define CW_CONCAT(a, b) CW_CONCAT_(a, b)
 
 /// CW_TRY(auto x, f()): x = *f(), or return f's error.
-#define CW_TRY(declaration, expression) CW_TRY_(CW_CONCAT(cw_result_, __COUNTER__), declaration, expression)
+#define CW_TRY(declaration, expression) \
+  CW_TRY_(CW_CONCAT(cw_result_, __COUNTER__), declaration, expression)
 #define CW_TRY_(name, declaration, expression)                              \
   auto name = (expression);                                                 \
   if (!name) return ::tl::unexpected<::cw::Error>(std::move(name).error()); \

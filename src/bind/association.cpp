@@ -11,8 +11,10 @@ namespace {
 constexpr std::uint64_t compared_bytes = 4096;
 
 // Whether `neighbour` is the other half of a binding's `beside` rule for `call`.
-bool are_beside(const Binding& binding, const Call& call, const std::shared_ptr<const Call>& neighbour) {
-  if (!binding.beside || !neighbour || binding.beside->function != neighbour->function) return false;
+bool are_beside(const Binding& binding, const Call& call,
+                const std::shared_ptr<const Call>& neighbour) {
+  if (!binding.beside || !neighbour || binding.beside->function != neighbour->function)
+    return false;
   if (binding.beside->neighbour) {
     const CallInContext context{.call = neighbour, .plan = {}, .init = {}};
     const auto applies = binding.beside->neighbour->evaluate(CallNames(binding, context));
@@ -25,7 +27,8 @@ bool are_beside(const Binding& binding, const Call& call, const std::shared_ptr<
 constexpr std::size_t most_held = 64 << 20;
 
 std::size_t memory_of(const Call& call) {
-  constexpr std::size_t others = 2048;  // of a call: what it was read from, where its tensors' values are
+  constexpr std::size_t others =
+      2048;  // of a call: what it was read from, where its tensors' values are
   return others + memory_of(call.arguments);
 }
 
@@ -47,7 +50,8 @@ bool have_same_argument(const Call& left, const Call& right, std::string_view pa
   }
   if (x->dtype != y->dtype || x->shape != y->shape) return false;
   if (x->address != 0 && y->address != 0) return x->address == y->address;
-  const std::uint64_t count = std::min(*element_count(x->shape), compared_bytes * 8 / bits(x->dtype));
+  const std::uint64_t count =
+      std::min(*element_count(x->shape), compared_bytes * 8 / bits(x->dtype));
   const auto front = read_front(*x, count), other = read_front(*y, count);
   return front && other && front->bytes == other->bytes;
 }
@@ -69,7 +73,8 @@ void Association::doubt(Process& process, const std::string& wrapper_class) {
     if (id.first == wrapper_class) wrapper.in_doubt = true;
 }
 
-void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call, Wrapper& wrapper) {
+void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call,
+                       Wrapper& wrapper) {
   if (held) {
     held_bytes_ -= memory_of(*held);
     held_.erase(held->order);
@@ -88,9 +93,11 @@ void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const 
   }
 }
 
-void Association::add_unreadable(const std::string& function, std::uint32_t folder, std::int64_t process) {
+void Association::add_unreadable(const std::string& function, std::uint32_t folder,
+                                 std::int64_t process) {
   const auto role = roles_.find(function);
-  if (role != roles_.end() && role->second.is_plan) doubt(processes_[{folder, process}], class_of(function));
+  if (role != roles_.end() && role->second.is_plan)
+    doubt(processes_[{folder, process}], class_of(function));
 }
 
 void Association::release(Process& process, std::vector<CallInContext>& ready) {
@@ -129,14 +136,16 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
   }
   if (role.is_plan) {
     Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
-    wrapper.has_doubtful_order = call->is_order_in_doubt && (wrapper.plan != nullptr || wrapper.in_doubt);
+    wrapper.has_doubtful_order =
+        call->is_order_in_doubt && (wrapper.plan != nullptr || wrapper.in_doubt);
     hold(wrapper.plan, call, wrapper);
     wrapper.in_doubt = call->status == CallStatus::unfinished;
     if (call->is_next_missing) doubt(process, wrapper_class);
     release(process, ready);
     return;
   }
-  if (role.is_neighbour && call->status != CallStatus::captured) offer_neighbour(process, call, ready);
+  if (role.is_neighbour && call->status != CallStatus::captured)
+    offer_neighbour(process, call, ready);
   if (!role.is_call) return;
 
   CallInContext context{.call = call, .plan = {}, .init = {}};
@@ -144,8 +153,8 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
     const auto wrapper = process.wrappers.find({wrapper_class, call->wrapper.self});
     if (wrapper != process.wrappers.end()) {
       context.init = wrapper->second.init;
-      context.has_plan_in_doubt =
-          wrapper->second.in_doubt || (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
+      context.has_plan_in_doubt = wrapper->second.in_doubt ||
+                                  (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
       if (!context.has_plan_in_doubt) context.plan = wrapper->second.plan;
     }
   }

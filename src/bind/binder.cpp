@@ -19,7 +19,8 @@ Rejection rejection_of(Error error) {
   return {std::move(error.code), std::move(error.message)};
 }
 
-// What a call says of one binding's inputs, whatever the definition; made once for all its definitions.
+// What a call says of one binding's inputs, whatever the definition; made once for all its
+// definitions.
 struct Inputs {
   std::map<const InputBinding*, Result<InputView>> views;
 };
@@ -27,7 +28,8 @@ struct Inputs {
 // The names of a binding and of one definition: its constants, axes and inputs too.
 class TargetNames final : public Names {
  public:
-  TargetNames(const Target& target, const CallInContext& context, const Observation* observation = nullptr)
+  TargetNames(const Target& target, const CallInContext& context,
+              const Observation* observation = nullptr)
       : call_names_(*target.binding, context), target_(target), observation_(observation) {}
 
   Result<Operand> value_of(std::string_view name) const override {
@@ -42,7 +44,8 @@ class TargetNames final : public Names {
       if (definition.axes[i].name == name) {
         if (definition.axes[i].constant) return Operand(*definition.axes[i].constant);
         if (observation_ == nullptr) return Operand();
-        if (observation_->axes[i] == unknown_extent) return fail("axis_unknown", "the call does not show {}", name);
+        if (observation_->axes[i] == unknown_extent)
+          return fail("axis_unknown", "the call does not show {}", name);
         return Operand(observation_->axes[i]);
       }
     for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
@@ -57,7 +60,8 @@ class TargetNames final : public Names {
     if (const auto* scalar = std::get_if<Operand>(&input.data)) return *scalar;
     const auto* view = std::get_if<InputView>(&input.data);
     if (view == nullptr) return {};
-    return TensorOperand{view->dtype, view->shape, [&input, view]() -> Result<std::shared_ptr<const DenseTensor>> {
+    return TensorOperand{view->dtype, view->shape,
+                         [&input, view]() -> Result<std::shared_ptr<const DenseTensor>> {
                            if (input.values) return input.values;
                            return view->load();
                          }};
@@ -68,7 +72,8 @@ class TargetNames final : public Names {
   const Observation* observation_;
 };
 
-// What differs from the definition, worded only when it is told: most definitions do not fit a call.
+// What differs from the definition, worded only when it is told: most definitions do not fit a
+// call.
 struct Mismatch {
   enum class Kind { axis, rank, dtype, not_a_tensor };
   Kind kind;
@@ -83,7 +88,8 @@ struct Mismatch {
       case Kind::rank:
         return fmt::format("{}: expected {} axes, seen {}", where, expected, seen);
       case Kind::dtype:
-        return fmt::format("{}: expected {}, seen {}", where, trace_name(static_cast<DType>(expected)),
+        return fmt::format("{}: expected {}, seen {}", where,
+                           trace_name(static_cast<DType>(expected)),
                            trace_name(static_cast<DType>(seen)));
       case Kind::not_a_tensor:
         return fmt::format("{}: a tensor in the definition, a scalar in the call", where);
@@ -95,10 +101,12 @@ struct Mismatch {
 // Why the engine's calls differ from the definition in just these axes, in the order of likelihood.
 std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definition& definition) {
   const auto of = [&mismatches](std::string_view axis) {
-    return std::find_if(mismatches.begin(), mismatches.end(), [axis](const Mismatch& m) { return m.axis == axis; });
+    return std::find_if(mismatches.begin(), mismatches.end(),
+                        [axis](const Mismatch& m) { return m.axis == axis; });
   };
   const auto none = mismatches.end();
-  if (of("page_size") != none && mismatches.size() == 1) return "the engine runs with another page size";
+  if (of("page_size") != none && mismatches.size() == 1)
+    return "the engine runs with another page size";
   const auto heads = of("num_qo_heads"), kv = of("num_kv_heads");
   const auto multiple = [](std::int64_t seen, std::int64_t expected) {
     return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0);
@@ -112,15 +120,21 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   if (std::all_of(mismatches.begin(), mismatches.end(),
                   [](const Mismatch& m) { return m.kind == Mismatch::Kind::dtype; }))
     return "the engine runs with another data type or quantization";
-  if (of("num_local_experts") != none && mismatches.size() == 1) return "another expert parallel size";
+  if (of("num_local_experts") != none && mismatches.size() == 1)
+    return "another expert parallel size";
   return "another model";
 }
 
 // One call against one definition.
 class Attempt {
  public:
-  Attempt(const Target& target, const BindingSet& bindings, const CallInContext& context, const Inputs& inputs)
-      : target_(target), definition_(*target.definition), bindings_(bindings), context_(context), inputs_(inputs) {
+  Attempt(const Target& target, const BindingSet& bindings, const CallInContext& context,
+          const Inputs& inputs)
+      : target_(target),
+        definition_(*target.definition),
+        bindings_(bindings),
+        context_(context),
+        inputs_(inputs) {
     observation_.target = &target;
     observation_.axes.assign(definition_.axes.size(), unknown_extent);
     observation_.inputs.resize(definition_.inputs.size());
@@ -128,14 +142,16 @@ class Attempt {
       if (definition_.axes[i].constant) observation_.axes[i] = *definition_.axes[i].constant;
   }
 
-  /// Compares every const axis and dtype with every tensor; collects var axes and their disagreements.
+  /// Compares every const axis and dtype with every tensor; collects var axes and their
+  /// disagreements.
   void compare() {
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || spec.is_scalar) continue;
       if (binding->from.empty()) {
-        mismatches_.push_back({.kind = Mismatch::Kind::not_a_tensor, .axis = {}, .where = spec.name});
+        mismatches_.push_back(
+            {.kind = Mismatch::Kind::not_a_tensor, .axis = {}, .where = spec.name});
         continue;
       }
       const Result<InputView>& view = inputs_.views.at(binding);
@@ -155,7 +171,8 @@ class Attempt {
       const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(),
                                       [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
-        set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number, expression.text());
+        set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number,
+                 expression.text());
         continue;
       }
       for (const auto& [constant, expected] : target_.constants)
@@ -169,8 +186,9 @@ class Attempt {
   Rejection mismatch_rejection() const {
     std::vector<std::string> parts;
     for (const Mismatch& m : mismatches_) parts.push_back(m.what());
-    return {"no_definition_fits", fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
-                                              likely_cause(mismatches_, definition_))};
+    return {"no_definition_fits",
+            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
+                        likely_cause(mismatches_, definition_))};
   }
 
   /// After compare() found no mismatch: everything else that must hold.
@@ -183,13 +201,14 @@ class Attempt {
     if (auto failed = find_optional()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (observation_.axes[i] == unknown_extent && !observation_.unseen)
-        return Rejection{"axes_unknown",
-                         fmt::format("{}: nothing gives axis {}", definition_.name, definition_.axes[i].name)};
+        return Rejection{"axes_unknown", fmt::format("{}: nothing gives axis {}", definition_.name,
+                                                     definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
     const CallNames names(*target_.binding, context_);
     for (const Assumption& assumption : target_.binding->assumptions)
-      if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known)) derive(assumption.name);
+      if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known))
+        derive(assumption.name);
     std::sort(observation_.derived.begin(), observation_.derived.end());
     observation_.context = context_;
     return {};
@@ -203,7 +222,8 @@ class Attempt {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
 
-  void mismatch(std::string_view axis, std::int64_t expected, std::int64_t seen, std::string_view where) {
+  void mismatch(std::string_view axis, std::int64_t expected, std::int64_t seen,
+                std::string_view where) {
     for (const Mismatch& known : mismatches_)
       if (known.axis == axis) return;
     mismatches_.push_back({Mismatch::Kind::axis, axis, where, expected, seen});
@@ -224,8 +244,8 @@ class Attempt {
     } else if (value == unknown_extent) {
       value = seen;
     } else if (value != seen && disagreement_.empty()) {
-      disagreement_ =
-          fmt::format("{}: axis {} is {} elsewhere and {} in {}", definition_.name, spec.name, value, seen, where);
+      disagreement_ = fmt::format("{}: axis {} is {} elsewhere and {} in {}", definition_.name,
+                                  spec.name, value, seen, where);
     }
   }
 
@@ -238,10 +258,12 @@ class Attempt {
                              static_cast<std::int64_t>(view.shape.size())});
       return;
     }
-    for (std::size_t i = 0; i < spec.axes.size(); ++i) set_axis(spec.axes[i], view.shape[i], spec.name);
-    const bool convertible = binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
-                             (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
-                             (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
+    for (std::size_t i = 0; i < spec.axes.size(); ++i)
+      set_axis(spec.axes[i], view.shape[i], spec.name);
+    const bool convertible =
+        binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
+        (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
+        (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
     if (view.dtype != spec.dtype && !convertible)
       mismatches_.push_back({Mismatch::Kind::dtype,
                              {},
@@ -262,13 +284,14 @@ class Attempt {
     return {};
   }
 
-  static Result<std::shared_ptr<const DenseTensor>> load(const InputView& view, const TensorSpec& spec) {
+  static Result<std::shared_ptr<const DenseTensor>> load(const InputView& view,
+                                                         const TensorSpec& spec) {
     CW_TRY(auto values, view.load());
     if (values->dtype == spec.dtype) return values;
     auto converted = cast(*values, spec.dtype);
     if (!converted)
-      return fail("dtype", "input {}: a value of {} does not fit {}", spec.name, trace_name(values->dtype),
-                  trace_name(spec.dtype));
+      return fail("dtype", "input {}: a value of {} does not fit {}", spec.name,
+                  trace_name(values->dtype), trace_name(spec.dtype));
     return std::make_shared<const DenseTensor>(std::move(*converted));
   }
 
@@ -278,58 +301,73 @@ class Attempt {
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || !definition_.inputs[i].is_scalar) continue;
       if (!binding->value)
-        return Rejection{"scalar_unknown", fmt::format("input {} is a scalar in the definition, a tensor in binding {}",
-                                                       binding->name, target_.binding->id)};
+        return Rejection{
+            "scalar_unknown",
+            fmt::format("input {} is a scalar in the definition, a tensor in binding {}",
+                        binding->name, target_.binding->id)};
       auto value = binding->value->evaluate(names);
       if (value && is_none(*value) && binding->default_value) {
         value = binding->default_value->evaluate(names);
         derive(binding->name);
       }
       if (!value && is_open(value.error())) continue;
-      if (!value) return Rejection{"scalar_unknown", fmt::format("input {}: {}", binding->name, value.error().message)};
+      if (!value)
+        return Rejection{"scalar_unknown",
+                         fmt::format("input {}: {}", binding->name, value.error().message)};
       const auto number = as_number(*value);
-      if (!number || !std::isfinite(*number) || (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
-        return Rejection{"scalar_unknown", fmt::format("input {}: {} is {}, and FlashInfer documents no default",
-                                                       binding->name, binding->value->text(), describe(*value))};
+      if (!number || !std::isfinite(*number) ||
+          (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
+        return Rejection{"scalar_unknown",
+                         fmt::format("input {}: {} is {}, and FlashInfer documents no default",
+                                     binding->name, binding->value->text(), describe(*value))};
       observation_.inputs[i].data = as_scalar(*value, definition_.inputs[i].dtype);
     }
     return {};
   }
 
-  // What the call may leave out, and no workload: flashinfer-bench wants each input of a definition to be named.
+  // What the call may leave out, and no workload: flashinfer-bench wants each input of a definition
+  // to be named.
   std::optional<Rejection> find_optional() {
     const CallNames names(*target_.binding, context_);
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
       ObservedInput& observed = observation_.inputs[i];
-      if (!spec.optional || !std::holds_alternative<std::monostate>(observed.data) || observation_.unseen) continue;
-      // A scalar that no binding knows goes by the name of a parameter, and its default is the function's own.
+      if (!spec.optional || !std::holds_alternative<std::monostate>(observed.data) ||
+          observation_.unseen)
+        continue;
+      // A scalar that no binding knows goes by the name of a parameter, and its default is the
+      // function's own.
       if (spec.is_scalar && target_.inputs[i] == nullptr) {
         Operand value;
         for (const char* role : {"call", "plan", "init"})
-          if (const auto given = names.value_of(fmt::format("{}.{}", role, spec.name)); is_none(value) && given) {
+          if (const auto given = names.value_of(fmt::format("{}.{}", role, spec.name));
+              is_none(value) && given) {
             value = *given;
-            if (!is_none(value) && !names.is_given(fmt::format("{}.{}", role, spec.name))) derive(spec.name);
+            if (!is_none(value) && !names.is_given(fmt::format("{}.{}", role, spec.name)))
+              derive(spec.name);
           }
         if (const auto number = as_number(value); number && std::isfinite(*number)) {
           observed.data = as_scalar(value, spec.dtype);
           continue;
         }
       }
-      const bool is_any = !spec.is_scalar && !is_integer(spec.dtype) && spec.dtype != DType::boolean &&
-                          spec.dtype != DType::float4_e2m1;
+      const bool is_any = !spec.is_scalar && !is_integer(spec.dtype) &&
+                          spec.dtype != DType::boolean && spec.dtype != DType::float4_e2m1;
       if (!is_any)
-        return Rejection{"optional_unknown",
-                         fmt::format("input {} is optional, the call has none and FlashInfer documents no default; "
-                                     "flashinfer-bench would make it at random",
-                                     spec.name)};
+        return Rejection{
+            "optional_unknown",
+            fmt::format(
+                "input {} is optional, the call has none and FlashInfer documents no default; "
+                "flashinfer-bench would make it at random",
+                spec.name)};
       derive(spec.name);
     }
     return {};
   }
 
   static Operand as_scalar(const Operand& value, DType dtype) {
-    if (is_integer(dtype)) return as_integer(value) ? Operand(*as_integer(value)) : Operand(truth(value) ? 1 : 0);
+    if (is_integer(dtype))
+      return as_integer(value) ? Operand(*as_integer(value)) : Operand(truth(value) ? 1 : 0);
     if (dtype == DType::boolean) return Operand(truth(value));
     return Operand(*as_number(value));
   }
@@ -348,7 +386,8 @@ class Attempt {
     const auto excluded = [this](const std::string& reason) {
       return Rejection{reason, std::string(bindings_.explain(reason))};
     };
-    if (binding.beside && (context_.has_neighbour || (binding.beside->is_nested && context_.call->is_nested)))
+    if (binding.beside &&
+        (context_.has_neighbour || (binding.beside->is_nested && context_.call->is_nested)))
       return excluded(binding.beside->reason);
     const TargetNames names(target_, context_);
     for (const Exclusion& rule : binding.exclusions) {
@@ -363,14 +402,18 @@ class Attempt {
   std::optional<Rejection> check_structure() {
     for (const Check& check : target_.binding->checks) {
       // A check on an input that this definition does not have (kv_last_page_len at page size 1).
-      if (check.subject.find('.') == std::string::npos && definition_.input(check.subject) == nullptr) continue;
-      if (const auto holds = satisfy(check); !holds && !is_open(holds.error())) return rejection_of(holds.error());
+      if (check.subject.find('.') == std::string::npos &&
+          definition_.input(check.subject) == nullptr)
+        continue;
+      if (const auto holds = satisfy(check); !holds && !is_open(holds.error()))
+        return rejection_of(holds.error());
     }
     return {};
   }
 
   Result<void> satisfy(const Check& check) const {
-    const auto values_given = [this](const std::string& name) -> Result<std::shared_ptr<const DenseTensor>> {
+    const auto values_given =
+        [this](const std::string& name) -> Result<std::shared_ptr<const DenseTensor>> {
       auto values = values_of(name);
       if (values && *values == nullptr) return fail("input_missing", "{} is not given", name);
       return values;
@@ -385,12 +428,15 @@ class Attempt {
     }
     std::int64_t limit = 0;
     if (check.limit) {
-      CW_TRY(const Operand value, check.limit->evaluate(TargetNames(target_, context_, &observation_)));
+      CW_TRY(const Operand value,
+             check.limit->evaluate(TargetNames(target_, context_, &observation_)));
       limit = as_integer(value).value_or(0);
     }
     const Axis* page = definition_.axis("page_size");
-    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    if (const auto wrong = violation(check.kind, {*values, other.get(), last.get(), limit, page_size}))
+    const std::int64_t page_size =
+        page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+    if (const auto wrong =
+            violation(check.kind, {*values, other.get(), last.get(), limit, page_size}))
       return fail("structure", "{}: {} {}", definition_.name, check.subject, *wrong);
     return {};
   }
@@ -401,10 +447,11 @@ class Attempt {
       const auto holds = constraint.evaluate(names);
       if (!holds && is_open(holds.error())) continue;
       if (!holds)
-        return Rejection{"constraint",
-                         fmt::format("{}: {}: {}", definition_.name, constraint.text(), holds.error().message)};
+        return Rejection{"constraint", fmt::format("{}: {}: {}", definition_.name,
+                                                   constraint.text(), holds.error().message)};
       if (!truth(*holds))
-        return Rejection{"constraint", fmt::format("{}: {} does not hold", definition_.name, constraint.text())};
+        return Rejection{"constraint",
+                         fmt::format("{}: {} does not hold", definition_.name, constraint.text())};
     }
     return {};
   }
@@ -421,7 +468,8 @@ class Attempt {
 };
 
 // Those that are there, in a batch that was filled up with others.
-std::optional<std::int64_t> real_sequences(const Call& call, const Result<std::vector<std::int64_t>>& lengths) {
+std::optional<std::int64_t> real_sequences(const Call& call,
+                                           const Result<std::vector<std::int64_t>>& lengths) {
   if (call.sequences || !lengths) return call.sequences;
   const auto empty = std::count(lengths->begin(), lengths->end(), 0);
   if (empty == 0) return {};
@@ -433,18 +481,20 @@ bool has_unnamed_arguments(const Binding& binding, const CallInContext& context)
     if (call == nullptr) return false;
     const auto names = binding.positional.find(role);
     const std::size_t known = names == binding.positional.end() ? 0 : names->second.size();
-    return std::any_of(call->arguments.begin(), call->arguments.end(), [known](const auto& argument) {
-      std::size_t index = 0;
-      const std::string& name = argument.first;
-      if (!name.starts_with("*")) return false;
-      std::from_chars(name.data() + 1, name.data() + name.size(), index);
-      return index >= known;
-    });
+    return std::any_of(call->arguments.begin(), call->arguments.end(),
+                       [known](const auto& argument) {
+                         std::size_t index = 0;
+                         const std::string& name = argument.first;
+                         if (!name.starts_with("*")) return false;
+                         std::from_chars(name.data() + 1, name.data() + name.size(), index);
+                         return index >= known;
+                       });
   };
   return check(context.call.get(), "call") || check(context.plan.get(), "plan");
 }
 
-std::vector<std::pair<std::string, Operand>> find_constants(const Binding& binding, const Definition& definition) {
+std::vector<std::pair<std::string, Operand>> find_constants(const Binding& binding,
+                                                            const Definition& definition) {
   std::vector<std::pair<std::string, Operand>> constants;
   for (const NamedConstant& constant : binding.constants) {
     std::istringstream lines(constant.in_reference ? definition.reference : definition.name);
@@ -452,10 +502,11 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
     for (std::string line; std::getline(lines, line);) {
       std::smatch match;
       // std::regex recurses; nobody defines a constant on a line of this length.
-      if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2) continue;
+      if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2)
+        continue;
       const auto value = Expression::parse(match[1].str());
-      const auto number =
-          value ? value->evaluate(CallNames(binding, {})) : Result<Operand>(tl::unexpected(value.error()));
+      const auto number = value ? value->evaluate(CallNames(binding, {}))
+                                : Result<Operand>(tl::unexpected(value.error()));
       if (!number) continue;
       constants.emplace_back(constant.name, *number);
       break;
@@ -469,7 +520,9 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
 Hash128 shape_key(const CallInContext& context) {
   static thread_local std::string text;
   text.clear();
-  const auto append = [](const void* data, std::size_t size) { text.append(static_cast<const char*>(data), size); };
+  const auto append = [](const void* data, std::size_t size) {
+    text.append(static_cast<const char*>(data), size);
+  };
   const auto append_value = [&](const auto& self, const Value& value) -> void {
     text += static_cast<char>(value.data.index());
     if (const Tensor* tensor = value.tensor()) {
@@ -494,7 +547,8 @@ Hash128 shape_key(const CallInContext& context) {
   };
   const Call& call = *context.call;
   constexpr std::size_t none = ~std::size_t{0};
-  const std::size_t owners[] = {context.plan ? context.plan->order : none, context.init ? context.init->order : none};
+  const std::size_t owners[] = {context.plan ? context.plan->order : none,
+                                context.init ? context.init->order : none};
   append(&call.signature->digest, sizeof call.signature->digest);
   append(&owners, sizeof owners);
   text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt),
@@ -507,14 +561,16 @@ Hash128 shape_key(const CallInContext& context) {
   return xxh3(text);
 }
 
-Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings, BinderOptions options)
+Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bindings,
+               BinderOptions options)
     : bindings_(bindings), options_(options) {
   targets_.reserve(definitions.size());
   for (const Definition& definition : definitions) {
     const auto binding = bindings.find(definition);
     if (!binding || !(*binding)->unbindable.empty()) continue;
     Target target{&definition, *binding, {}, find_constants(**binding, definition)};
-    for (const TensorSpec& input : definition.inputs) target.inputs.push_back((*binding)->input(input.name));
+    for (const TensorSpec& input : definition.inputs)
+      target.inputs.push_back((*binding)->input(input.name));
     targets_.push_back(std::move(target));
   }
   for (const Target& target : targets_) {
@@ -542,18 +598,27 @@ BindResult Binder::bind(const CallInContext& context) const {
   if (call.status == CallStatus::captured)
     return {{},
             Rejection{"captured_in_cuda_graph",
-                      "recorded while a CUDA graph was captured; level 10 does not see what its replays were given"}};
+                      "recorded while a CUDA graph was captured; level 10 does not see what its "
+                      "replays were given"}};
   if (call.status == CallStatus::dummy)
-    return {{}, Rejection{"not_traffic", "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
+    return {{},
+            Rejection{"not_traffic",
+                      "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
   if (context.plan && context.plan->status == CallStatus::dummy)
-    return {{}, Rejection{"not_traffic", "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
+    return {
+        {},
+        Rejection{"not_traffic",
+                  "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
   if (context.is_before_traffic && !options_.includes_suspicious)
     return {{},
             Rejection{"before_traffic",
-                      "made while the engine started, before its first request; --include-suspicious takes them"}};
+                      "made while the engine started, before its first request; "
+                      "--include-suspicious takes them"}};
   const auto found = by_function_.find(call.function);
   if (found == by_function_.end())
-    return {{}, Rejection{"no_definition", fmt::format("no definition for {} in the dataset", call.function)}};
+    return {{},
+            Rejection{"no_definition",
+                      fmt::format("no definition for {} in the dataset", call.function)}};
 
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
@@ -566,17 +631,21 @@ BindResult Binder::bind(const CallInContext& context) const {
     const std::span group(targets.data() + begin, end - begin);
     begin = end;
 
-    if (!binding.module_contains.empty() && call.module.find(binding.module_contains) == std::string::npos) continue;
+    if (!binding.module_contains.empty() &&
+        call.module.find(binding.module_contains) == std::string::npos)
+      continue;
     if (!binding.plan_function.empty() && !context.plan) {
-      rejected = context.has_plan_in_doubt ? Rejection{"plan_in_doubt",
-                                                       "a plan of this process was not kept or cannot be read, so the "
-                                                       "last one known may not be this run's"}
-                                           : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
+      rejected = context.has_plan_in_doubt
+                     ? Rejection{"plan_in_doubt",
+                                 "a plan of this process was not kept or cannot be read, so the "
+                                 "last one known may not be this run's"}
+                     : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
       continue;
     }
     if (has_unnamed_arguments(binding, context)) {
-      rejected = Rejection{"unnamed_arguments",
-                           "positional arguments whose names neither the signature nor the binding knows"};
+      rejected =
+          Rejection{"unnamed_arguments",
+                    "positional arguments whose names neither the signature nor the binding knows"};
       continue;
     }
     if (binding.only_if) {
@@ -586,10 +655,12 @@ BindResult Binder::bind(const CallInContext& context) const {
     const auto lengths = lengths_of(binding, context);
     const bool is_dummy = lengths && is_dummy_batch(binding, *lengths);
     if (is_dummy && !options_.includes_suspicious) {
-      rejected = Rejection{"suspicious_dummy",
-                           fmt::format("no sequence has the {} tokens that each has which an engine decodes: a dummy "
-                                       "of a warm-up or a capture; --include-suspicious takes them",
-                                       binding.sequences->least)};
+      rejected = Rejection{
+          "suspicious_dummy",
+          fmt::format(
+              "no sequence has the {} tokens that each has which an engine decodes: a dummy "
+              "of a warm-up or a capture; --include-suspicious takes them",
+              binding.sequences->least)};
       continue;
     }
     Inputs inputs;
@@ -620,9 +691,10 @@ BindResult Binder::bind(const CallInContext& context) const {
     else if (mismatched)
       result.rejection = std::move(mismatched);
     else
-      result.rejection =
-          Rejection{"other_stage",
-                    fmt::format("{} was called in a way that no definition in the dataset describes", call.function)};
+      result.rejection = Rejection{
+          "other_stage",
+          fmt::format("{} was called in a way that no definition in the dataset describes",
+                      call.function)};
   }
   return result;
 }

@@ -19,8 +19,9 @@ namespace cw {
 struct Target {
   const Definition* definition;
   const Binding* binding;
-  std::vector<const InputBinding*> inputs;                 ///< as definition->inputs; null: optional and not bound
-  std::vector<std::pair<std::string, Operand>> constants;  ///< from the definition's name or reference
+  std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional and not bound
+  std::vector<std::pair<std::string, Operand>>
+      constants;  ///< from the definition's name or reference
 };
 
 /// Why a call gave no observation, or none that makes a workload.
@@ -41,44 +42,52 @@ struct ObservedInput {
 
 struct Observation {
   const Target* target = nullptr;
-  std::vector<std::int64_t> axes;         ///< as definition->axes, const ones included
-  std::vector<ObservedInput> inputs;      ///< as definition->inputs
-  std::vector<std::string> derived;       ///< what no record held: names of scalars and assumptions
-  CallInContext context;                  ///< keeps alive what the inputs' loaders read from
-  std::optional<std::int64_t> sequences;  ///< real ones, where a batch was filled up; nothing: all, or not known
-  bool is_suspicious = false;             ///< no traffic, by its looks; only with BinderOptions::includes_suspicious
-  /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be unknown_extent, some
-  /// values cannot be loaded, and it makes no workload. The codes of is_not_kept().
+  std::vector<std::int64_t> axes;     ///< as definition->axes, const ones included
+  std::vector<ObservedInput> inputs;  ///< as definition->inputs
+  std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
+  CallInContext context;              ///< keeps alive what the inputs' loaders read from
+  std::optional<std::int64_t>
+      sequences;  ///< real ones, where a batch was filled up; nothing: all, or not known
+  bool is_suspicious =
+      false;  ///< no traffic, by its looks; only with BinderOptions::includes_suspicious
+  /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be
+  /// unknown_extent, some values cannot be loaded, and it makes no workload. The codes of
+  /// is_not_kept().
   std::optional<Rejection> unseen;
 };
 
-// Codes: captured_in_cuda_graph, not_traffic, suspicious_dummy, before_traffic, plan_missing, plan_in_doubt,
-// no_definition_fits, no_definition, other_stage, axes_disagree, axes_unknown, input_missing, input_shape, dtype,
-// scalar_unknown, optional_unknown, structure, constraint, unnamed_arguments, and the codes of reading files.
+// Codes: captured_in_cuda_graph, not_traffic, suspicious_dummy, before_traffic, plan_missing,
+// plan_in_doubt, no_definition_fits, no_definition, other_stage, axes_disagree, axes_unknown,
+// input_missing, input_shape, dtype, scalar_unknown, optional_unknown, structure, constraint,
+// unnamed_arguments, and the codes of reading files.
 
 struct BindResult {
   std::vector<Observation> observations;
   std::optional<Rejection> rejection;  ///< set when there are no observations
 };
 
-/// Hash of all that a call's record says but its tensors' values, its time and its place in the order.
+/// Hash of all that a call's record says but its tensors' values, its time and its place in the
+/// order.
 Hash128 shape_key(const CallInContext& context);
 
 struct BinderOptions {
-  bool includes_suspicious = false;  ///< observations also of calls that are no traffic by their looks
+  bool includes_suspicious =
+      false;  ///< observations also of calls that are no traffic by their looks
 };
 
 class Binder {
  public:
-  /// `definitions` and `bindings` must outlive the binder. Definitions without a binding are left out.
-  Binder(const std::vector<Definition>& definitions, const BindingSet& bindings, BinderOptions options = {});
+  /// `definitions` and `bindings` must outlive the binder. Definitions without a binding are left
+  /// out.
+  Binder(const std::vector<Definition>& definitions, const BindingSet& bindings,
+         BinderOptions options = {});
 
   /// Binds a call to every definition it fits. Const, and safe from several threads.
   BindResult bind(const CallInContext& context) const;
 
-  /// Whether the outcome of binding such a call depends, besides its plan, on no tensor's values: then
-  /// two calls under one plan with equal shape_key() have the same outcome. True for attention, whose
-  /// index tensors come from the plan, and for norms; false for sampling and MoE.
+  /// Whether the outcome of binding such a call depends, besides its plan, on no tensor's values:
+  /// then two calls under one plan with equal shape_key() have the same outcome. True for
+  /// attention, whose index tensors come from the plan, and for norms; false for sampling and MoE.
   bool depends_on_shapes_only(const std::string& function) const;
 
   const std::vector<Target>& targets() const { return targets_; }

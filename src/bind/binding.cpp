@@ -28,7 +28,8 @@ void allow_only(const YAML::Node& node, std::initializer_list<std::string_view> 
   if (!node.IsMap()) throw Invalid{"expected a mapping"};
   for (const auto& field : node) {
     const auto name = field.first.as<std::string>();
-    if (std::find(known.begin(), known.end(), name) == known.end()) throw Invalid{"unknown field '" + name + "'"};
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      throw Invalid{"unknown field '" + name + "'"};
   }
 }
 
@@ -82,7 +83,8 @@ Transform parse_transform(const std::string& text) {
     case Kind::slice: {
       constexpr std::string_view between = " to ";
       const std::size_t middle = argument.find(between);
-      if (middle == std::string::npos) throw Invalid{"'" + text + "' needs two places: slice A to B"};
+      if (middle == std::string::npos)
+        throw Invalid{"'" + text + "' needs two places: slice A to B"};
       transform.argument = parse_expression(argument.substr(0, middle));
       transform.second_argument = parse_expression(argument.substr(middle + between.size()));
       break;
@@ -100,10 +102,12 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   allow_only(node, {"from", "via", "steers", "dtype", "value", "default", "cite"});
   InputBinding input{.name = name};
   if (node["from"]) input.from = node["from"].as<std::string>();
-  for (const std::string& step : strings(node["via"])) input.transforms.push_back(parse_transform(step));
+  for (const std::string& step : strings(node["via"]))
+    input.transforms.push_back(parse_transform(step));
   input.steers = node["steers"].as<bool>(false);
   const auto dtype = node["dtype"].as<std::string>("");
-  if (!dtype.empty() && dtype != "any" && dtype != "cast") throw Invalid{"dtype is 'any' or 'cast'"};
+  if (!dtype.empty() && dtype != "any" && dtype != "cast")
+    throw Invalid{"dtype is 'any' or 'cast'"};
   input.any_dtype = dtype == "any";
   input.cast = dtype == "cast";
   if (node["value"]) input.value = parse_expression(node["value"].as<std::string>());
@@ -112,7 +116,8 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
     if (!node["cite"]) throw Invalid{"a default needs 'cite': the documentation that says so"};
     input.cite = node["cite"].as<std::string>();
   }
-  if (input.from.empty() == !input.value.has_value()) throw Invalid{"needs one of 'from' and 'value'"};
+  if (input.from.empty() == !input.value.has_value())
+    throw Invalid{"needs one of 'from' and 'value'"};
   return input;
 }
 
@@ -137,10 +142,10 @@ Check parse_check(const YAML::Node& node) {
   check.last_page = node["last_page"].as<std::string>("");
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
-  const bool wants_other =
-      check.kind == Kind::lengths || check.kind == Kind::causal_lengths || check.kind == Kind::last_page_len;
-  const bool wants_limit =
-      check.kind == Kind::indices || check.kind == Kind::indices_or_pad || check.kind == Kind::last_page_len;
+  const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths ||
+                           check.kind == Kind::last_page_len;
+  const bool wants_limit = check.kind == Kind::indices || check.kind == Kind::indices_or_pad ||
+                           check.kind == Kind::last_page_len;
   if (wants_other == check.other.empty() || wants_limit != check.limit.has_value())
     throw Invalid{"check '" + name + "' needs " +
                   (wants_other   ? "'of'"
@@ -150,9 +155,10 @@ Check parse_check(const YAML::Node& node) {
 }
 
 Binding parse_binding(const YAML::Node& node) {
-  allow_only(node, {"id",     "op_type", "needs",  "lacks",      "apis",   "unbindable", "note",      "function",
-                    "plan",   "init",    "module", "positional", "inputs", "axes",       "constants", "only_if",
-                    "reject", "checks",  "assume", "pools",      "beside", "sequences"});
+  allow_only(node, {"id",     "op_type",  "needs",     "lacks",    "apis",   "unbindable",
+                    "note",   "function", "plan",      "init",     "module", "positional",
+                    "inputs", "axes",     "constants", "only_if",  "reject", "checks",
+                    "assume", "pools",    "beside",    "sequences"});
   Binding binding;
   binding.id = node["id"].as<std::string>();
   binding.op_type = node["op_type"].as<std::string>();
@@ -165,8 +171,10 @@ Binding parse_binding(const YAML::Node& node) {
   binding.plan_function = node["plan"].as<std::string>("");
   binding.init_function = node["init"].as<std::string>("");
   binding.module_contains = node["module"].as<std::string>("");
-  if (binding.function.empty() == binding.unbindable.empty()) throw Invalid{"needs one of 'function' and 'unbindable'"};
-  for (const auto& role : node["positional"]) binding.positional[role.first.as<std::string>()] = strings(role.second);
+  if (binding.function.empty() == binding.unbindable.empty())
+    throw Invalid{"needs one of 'function' and 'unbindable'"};
+  for (const auto& role : node["positional"])
+    binding.positional[role.first.as<std::string>()] = strings(role.second);
   for (const auto& input : node["inputs"]) {
     const auto name = input.first.as<std::string>();
     try {
@@ -181,18 +189,21 @@ Binding parse_binding(const YAML::Node& node) {
   for (const auto& constant : node["constants"]) {
     allow_only(constant.second, {"name", "reference"});
     const bool in_reference = static_cast<bool>(constant.second["reference"]);
-    binding.constants.push_back({constant.first.as<std::string>(), in_reference,
-                                 constant.second[in_reference ? "reference" : "name"].as<std::string>()});
+    binding.constants.push_back(
+        {constant.first.as<std::string>(), in_reference,
+         constant.second[in_reference ? "reference" : "name"].as<std::string>()});
   }
   if (node["only_if"]) binding.only_if = parse_expression(node["only_if"].as<std::string>());
   for (const auto& rule : node["reject"]) {
     allow_only(rule, {"when", "reason"});
-    binding.exclusions.push_back({parse_expression(rule["when"].as<std::string>()), rule["reason"].as<std::string>()});
+    binding.exclusions.push_back(
+        {parse_expression(rule["when"].as<std::string>()), rule["reason"].as<std::string>()});
   }
   if (const YAML::Node sequences = node["sequences"]) {
     allow_only(sequences, {"indptr", "last_page", "least"});
-    binding.sequences = Sequences{sequences["indptr"].as<std::string>(), sequences["last_page"].as<std::string>(""),
-                                  sequences["least"].as<std::int64_t>(0)};
+    binding.sequences =
+        Sequences{sequences["indptr"].as<std::string>(), sequences["last_page"].as<std::string>(""),
+                  sequences["least"].as<std::int64_t>(0)};
   }
   for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
   for (const auto& assumption : node["assume"]) {
@@ -218,7 +229,8 @@ Binding parse_binding(const YAML::Node& node) {
                             {},
                             beside["reason"].as<std::string>()};
     if (beside["nested"]) binding.beside->is_nested = beside["nested"].as<bool>();
-    if (beside["neighbour"]) binding.beside->neighbour = parse_expression(beside["neighbour"].as<std::string>());
+    if (beside["neighbour"])
+      binding.beside->neighbour = parse_expression(beside["neighbour"].as<std::string>());
   }
   return binding;
 }
@@ -228,20 +240,23 @@ bool contains(const std::vector<std::string>& names, std::string_view name) {
 }
 
 bool fits(const Binding& binding, const Definition& definition) {
-  const auto has = [&definition](const std::string& name) { return definition.input(name) != nullptr; };
+  const auto has = [&definition](const std::string& name) {
+    return definition.input(name) != nullptr;
+  };
   if (binding.op_type != definition.op_type) return false;
   if (!std::all_of(binding.needs.begin(), binding.needs.end(), has)) return false;
   if (std::any_of(binding.lacks.begin(), binding.lacks.end(), has)) return false;
   const auto apis = definition.apis();
   return apis.empty() || binding.apis.empty() ||
-         std::any_of(apis.begin(), apis.end(), [&](std::string_view api) { return contains(binding.apis, api); });
+         std::any_of(apis.begin(), apis.end(),
+                     [&](std::string_view api) { return contains(binding.apis, api); });
 }
 
 }  // namespace
 
 const InputBinding* Binding::input(std::string_view name) const {
-  const auto found =
-      std::find_if(inputs.begin(), inputs.end(), [name](const InputBinding& i) { return i.name == name; });
+  const auto found = std::find_if(inputs.begin(), inputs.end(),
+                                  [name](const InputBinding& i) { return i.name == name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 
@@ -283,14 +298,16 @@ Result<const Binding*> BindingSet::find(const Definition& definition) const {
     if (!binding.unbindable.empty()) return &binding;
     for (const TensorSpec& input : definition.inputs)
       if (binding.input(input.name) == nullptr && !input.optional)
-        return fail("no_binding", "definition {}: binding {} does not know input {}", definition.name, binding.id,
-                    input.name);
+        return fail("no_binding", "definition {}: binding {} does not know input {}",
+                    definition.name, binding.id, input.name);
     return &binding;
   }
   const auto apis = definition.apis();
   return fail("no_binding",
-              "definition {}: no binding for op type {}{} with these inputs; add one to bindings.yaml (--bindings)",
-              definition.name, definition.op_type, apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
+              "definition {}: no binding for op type {}{} with these inputs; add one to "
+              "bindings.yaml (--bindings)",
+              definition.name, definition.op_type,
+              apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
 }
 
 }  // namespace cw

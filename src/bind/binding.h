@@ -1,9 +1,9 @@
 // Bindings: which parameter of which call gives which input of a definition. They are data.
 //
-// A binding says, for one kind of definition and one FlashInfer API, where every input comes from: a
-// parameter of the call (`call.q`), of the plan() that went before it on the same wrapper
-// (`plan.indptr`), or of the wrapper's constructor (`init.kv_layout`). data/bindings.yaml is the set that
-// is built in; its head explains the format, field by field.
+// A binding says, for one kind of definition and one FlashInfer API, where every input comes from:
+// a parameter of the call (`call.q`), of the plan() that went before it on the same wrapper
+// (`plan.indptr`), or of the wrapper's constructor (`init.kv_layout`). data/bindings.yaml is the
+// set that is built in; its head explains the format, field by field.
 #pragma once
 
 #include <map>
@@ -21,11 +21,11 @@ namespace cw {
 /// A step from a recorded tensor to the one a definition asks for: `first plan.indptr[-1]`.
 struct Transform {
   enum class Kind {
-    kv_half,        ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
-    first,          ///< the first N entries of axis 0
-    slice,          ///< entries A to B of axis 0: `slice A to B`
-    rebase,         ///< every entry less the first: of an indptr cut out of another
-    drop_axis,      ///< axis I away, which must have extent 1; nothing to do when the rank is R already
+    kv_half,    ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
+    first,      ///< the first N entries of axis 0
+    slice,      ///< entries A to B of axis 0: `slice A to B`
+    rebase,     ///< every entry less the first: of an indptr cut out of another
+    drop_axis,  ///< axis I away, which must have extent 1; nothing to do when the rank is R already
     slice_last,     ///< entries A to B of the last axis
     flatten_rows,   ///< [a, b, d] -> [a * b, d]
     split_last,     ///< [n, h * d] -> [n, h, d]; nothing to do with three axes
@@ -44,10 +44,10 @@ struct InputBinding {
   std::string name;
   std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
-  bool steers = false;                      ///< its values change what the kernel touches: always stored
-  bool any_dtype = false;                   ///< the recorded dtype is not the definition's, on purpose
-  bool cast = false;                        ///< integers of another width, float32 for bfloat16
-  std::optional<Expression> value;          ///< a scalar
+  bool steers = false;              ///< its values change what the kernel touches: always stored
+  bool any_dtype = false;           ///< the recorded dtype is not the definition's, on purpose
+  bool cast = false;                ///< integers of another width, float32 for bfloat16
+  std::optional<Expression> value;  ///< a scalar
   std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
   std::string cite;                         ///< where that default is documented
 };
@@ -57,15 +57,16 @@ struct Check {
     indptr,          ///< starts at 0 and never falls
     indices,         ///< every entry in 0 … limit - 1
     indices_or_pad,  ///< the same, or -1
-    last_page_len,   ///< every entry in 1 … page size; of a sequence without a page, which fills a batch up, also 0
-    one_each,        ///< 0, 1, 2, …: one query a sequence
-    lengths,         ///< equals the differences of an indptr
+    last_page_len,  ///< every entry in 1 … page size; of a sequence without a page, which fills a
+                    ///< batch up, also 0
+    one_each,       ///< 0, 1, 2, …: one query a sequence
+    lengths,        ///< equals the differences of an indptr
     causal_lengths,  ///< as many keys as queries at least, for every sequence
   };
   Kind kind;
-  std::string subject;              ///< an input, or a dotted name
-  std::string other;                ///< last_page_len, lengths, causal_lengths: the second index tensor
-  std::string last_page;            ///< causal_lengths: the input with the entries of last pages
+  std::string subject;    ///< an input, or a dotted name
+  std::string other;      ///< last_page_len, lengths, causal_lengths: the second index tensor
+  std::string last_page;  ///< causal_lengths: the input with the entries of last pages
   std::optional<Expression> limit;  ///< indices, last_page_len
 };
 
@@ -81,14 +82,16 @@ struct Assumption {
   std::string cite;
 };
 
-/// A call of another API right before or after, in the same process, on an input of the same content.
+/// A call of another API right before or after, in the same process, on an input of the same
+/// content.
 struct Beside {
   std::string function;
   std::string same;                     ///< parameter of both calls
   Expression when;                      ///< of the call itself
   std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
-  bool is_nested = false;  ///< the call is made within the other one, which a recording says of itself
+  bool is_nested =
+      false;  ///< the call is made within the other one, which a recording says of itself
 };
 
 /// Inputs that tell the lengths of a batch's sequences, in tokens.
@@ -114,16 +117,17 @@ struct NamedConstant {
 struct Binding {
   std::string id;
   std::string op_type;
-  std::vector<std::string> needs, lacks;                       ///< inputs that the definition has, and has not
-  std::vector<std::string> apis;                               ///< names that fi_api: and api: tags may have
-  std::string unbindable;                                      ///< why no call can give these workloads; else empty
-  std::string note;                                            ///< what a user should know who waits for such calls
-  std::string function;                                        ///< of the call that counts: "Class.run" or "function"
-  std::string plan_function, init_function;                    ///< of the wrapper, or empty
-  std::string module_contains;                                 ///< tells apart functions of one name
+  std::vector<std::string> needs, lacks;     ///< inputs that the definition has, and has not
+  std::vector<std::string> apis;             ///< names that fi_api: and api: tags may have
+  std::string unbindable;                    ///< why no call can give these workloads; else empty
+  std::string note;                          ///< what a user should know who waits for such calls
+  std::string function;                      ///< of the call that counts: "Class.run" or "function"
+  std::string plan_function, init_function;  ///< of the wrapper, or empty
+  std::string module_contains;               ///< tells apart functions of one name
   std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
   std::vector<InputBinding> inputs;
-  std::vector<std::pair<std::string, Expression>> axes;  ///< what scalars say of axes; an axis may come several times
+  std::vector<std::pair<std::string, Expression>>
+      axes;  ///< what scalars say of axes; an axis may come several times
   std::vector<NamedConstant> constants;
   std::optional<Expression> only_if;
   std::vector<Exclusion> exclusions;

@@ -10,7 +10,8 @@ Operand to_operand(const Value& value, const Call& owner) {
   if (const auto* real = std::get_if<double>(&value.data)) return *real;
   if (const auto* text = std::get_if<std::string>(&value.data)) return *text;
   if (const auto* number = std::get_if<Enumerator>(&value.data)) return number->value;
-  if (const auto* opaque = std::get_if<Opaque>(&value.data)) return opaque->text.empty() ? opaque->type : opaque->text;
+  if (const auto* opaque = std::get_if<Opaque>(&value.data))
+    return opaque->text.empty() ? opaque->type : opaque->text;
   if (const auto* sequence = std::get_if<Sequence>(&value.data))
     return fmt::format("a sequence of {}", sequence->items.size());
   if (const Tensor* tensor = value.tensor())

@@ -8,11 +8,13 @@
 namespace cw {
 
 Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context) {
-  const InputBinding* indptr = binding.sequences ? binding.input(binding.sequences->indptr) : nullptr;
+  const InputBinding* indptr =
+      binding.sequences ? binding.input(binding.sequences->indptr) : nullptr;
   if (indptr == nullptr) return fail("not_told", "{}: no lengths", binding.id);
   const auto values_of = [&](const InputBinding& input) -> Result<std::vector<std::int64_t>> {
     CW_TRY(const InputView view, make_view(input, binding, context));
-    if (!is_integer(view.dtype) || view.shape.size() != 1) return fail("not_told", "{}: no indices", input.name);
+    if (!is_integer(view.dtype) || view.shape.size() != 1)
+      return fail("not_told", "{}: no indices", input.name);
     CW_TRY(const auto tensor, view.load());
     return integers(*tensor);
   };
@@ -24,7 +26,8 @@ Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallI
 
   CW_TRY(const auto pages, values_of(*indptr));
   std::vector<std::int64_t> last;
-  if (const InputBinding* input = binding.input(binding.sequences->last_page); input != nullptr && page_size > 1) {
+  if (const InputBinding* input = binding.input(binding.sequences->last_page);
+      input != nullptr && page_size > 1) {
     CW_TRY(last, values_of(*input));
   }
   std::vector<std::int64_t> lengths;

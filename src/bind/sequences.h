@@ -8,11 +8,12 @@
 
 namespace cw {
 
-/// How many tokens each sequence of a call's batch has, as far as its binding and its plan tell. Error codes: those of
-/// make_view() and of reading tensors; "not_told".
+/// How many tokens each sequence of a call's batch has, as far as its binding and its plan tell.
+/// Error codes: those of make_view() and of reading tensors; "not_told".
 Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context);
 
-/// Whether a batch with these lengths is no traffic: none has as many tokens as each one that an engine decodes.
+/// Whether a batch with these lengths is no traffic: none has as many tokens as each one that an
+/// engine decodes.
 bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths);
 
 }  // namespace cw

@@ -19,13 +19,15 @@ Found out_of_range(const DenseTensor& tensor, std::int64_t low, std::int64_t hig
   if (!range || (range->first >= low && range->second <= high)) return {};
   const Values v = integers(tensor);
   for (std::size_t i = 0; i < v.size(); ++i)
-    if (v[i] < low || v[i] > high) return fmt::format("entry {} is {}, outside {} to {}", i, v[i], low, high);
+    if (v[i] < low || v[i] > high)
+      return fmt::format("entry {} is {}, outside {} to {}", i, v[i], low, high);
   return {};
 }
 
 Found not_one_each(const Values& v) {
   for (std::size_t i = 0; i < v.size(); ++i)
-    if (v[i] != static_cast<std::int64_t>(i)) return fmt::format("entry {} is {}: not one query a sequence", i, v[i]);
+    if (v[i] != static_cast<std::int64_t>(i))
+      return fmt::format("entry {} is {}: not one query a sequence", i, v[i]);
   return {};
 }
 
@@ -34,12 +36,13 @@ Found wrong_lengths(const Values& lengths, const Values& indptr, std::int64_t pa
     return fmt::format("has {} entries for an indptr of {}", lengths.size(), indptr.size());
   for (std::size_t i = 0; i < lengths.size(); ++i)
     if ((lengths[i] <= 0 ? 0 : (lengths[i] - 1) / page_size + 1) != indptr[i + 1] - indptr[i])
-      return fmt::format("sequence {} has length {} and {} pages of {}", i, lengths[i], indptr[i + 1] - indptr[i],
-                         page_size);
+      return fmt::format("sequence {} has length {} and {} pages of {}", i, lengths[i],
+                         indptr[i + 1] - indptr[i], page_size);
   return {};
 }
 
-// The kernel looks at no entry of a sequence without a page; engines that fill batches up leave 0 there.
+// The kernel looks at no entry of a sequence without a page; engines that fill batches up leave 0
+// there.
 Found wrong_last_pages(const DenseTensor& lengths, const Values& indptr, std::int64_t page_size) {
   const auto range = integer_range(lengths);
   if (!range || (range->first >= 1 && range->second <= page_size)) return {};
@@ -52,14 +55,17 @@ Found wrong_last_pages(const DenseTensor& lengths, const Values& indptr, std::in
   return {};
 }
 
-Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& last_page_len, std::int64_t page_size) {
-  if (qo.size() != kv.size()) return fmt::format("has {} entries, the keys' indptr {}", qo.size(), kv.size());
+Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& last_page_len,
+                              std::int64_t page_size) {
+  if (qo.size() != kv.size())
+    return fmt::format("has {} entries, the keys' indptr {}", qo.size(), kv.size());
   for (std::size_t i = 1; i < qo.size(); ++i) {
     std::int64_t keys = (kv[i] - kv[i - 1]) * page_size;
     if (keys > 0 && i <= last_page_len.size()) keys += last_page_len[i - 1] - page_size;
     if (qo[i] - qo[i - 1] > keys)
-      return fmt::format("sequence {} has {} queries for {} keys: causal attention has none for the first of them",
-                         i - 1, qo[i] - qo[i - 1], keys);
+      return fmt::format(
+          "sequence {} has {} queries for {} keys: causal attention has none for the first of them",
+          i - 1, qo[i] - qo[i - 1], keys);
   }
   return {};
 }
@@ -85,9 +91,9 @@ Found violation(Check::Kind kind, const CheckedValues& checked) {
     case Kind::lengths:
       return wrong_lengths(integers(checked.subject), integers(*checked.other), checked.page_size);
     case Kind::causal_lengths:
-      return fewer_keys_than_queries(integers(checked.subject), integers(*checked.other),
-                                     checked.last_page_len ? integers(*checked.last_page_len) : Values(),
-                                     checked.page_size);
+      return fewer_keys_than_queries(
+          integers(checked.subject), integers(*checked.other),
+          checked.last_page_len ? integers(*checked.last_page_len) : Values(), checked.page_size);
   }
   return {};
 }

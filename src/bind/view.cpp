@@ -10,7 +10,8 @@ namespace {
 using Loaded = Result<std::shared_ptr<const DenseTensor>>;
 using Loader = std::function<Loaded()>;
 
-// FlashInfer's own default, flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.__init__: kv_layout="NHD".
+// FlashInfer's own default, flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.__init__:
+// kv_layout="NHD".
 constexpr std::string_view default_layout = "NHD";
 
 constexpr std::int64_t largest_broadcast = 1 << 24;
@@ -50,7 +51,8 @@ InputView pick(InputView view, Shape shape, std::function<std::uint64_t(std::uin
     DenseTensor picked{before->dtype, shape, {}};
     const std::uint64_t count = *element_count(shape);
     picked.bytes.reserve(count * size);
-    for (std::uint64_t i = 0; i < count; ++i) picked.bytes.append(before->bytes, source(i) * size, size);
+    for (std::uint64_t i = 0; i < count; ++i)
+      picked.bytes.append(before->bytes, source(i) * size, size);
     return share(std::move(picked));
   };
   view.shape = std::move(shape);
@@ -71,14 +73,17 @@ class Builder {
     const Argument argument = resolve(input_.from, binding_, context_);
     value_ = argument.value;
     if (value_ == nullptr || value_->is_none())
-      return fail("input_missing", "input {} comes from {}, which was not given", input_.name, input_.from);
+      return fail("input_missing", "input {} comes from {}, which was not given", input_.name,
+                  input_.from);
     if (const Tensor* tensor = value_->tensor()) view_ = view_of(*tensor);
     for (const Transform& step : input_.transforms) CW_CHECK(apply(step));
     if (!view_)
-      return fail("input_missing", "input {} comes from {}, which is no tensor in this call", input_.name, input_.from);
+      return fail("input_missing", "input {} comes from {}, which is no tensor in this call",
+                  input_.name, input_.from);
     // The runs of a plan share what they take from it.
     if (argument.owner == context_.plan.get())
-      view_->load = [load = std::move(view_->load), plan = context_.plan, key = &input_]() -> Loaded {
+      view_->load = [load = std::move(view_->load), plan = context_.plan,
+                     key = &input_]() -> Loaded {
         return plan->remember(key, [&load]() -> Result<DenseTensor> {
           CW_TRY(const auto tensor, load());
           return *tensor;
@@ -93,7 +98,9 @@ class Builder {
     if (step.kind == Kind::kv_half) return kv_half(step.first_number);
     if (step.kind == Kind::expert_ids) return expert_ids();
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
-    if (!view_) return fail("input_missing", "input {}: {} is no tensor in this call", input_.name, input_.from);
+    if (!view_)
+      return fail("input_missing", "input {}: {} is no tensor in this call", input_.name,
+                  input_.from);
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
@@ -120,18 +127,21 @@ class Builder {
     CW_TRY(const Operand value, expression.evaluate(names_));
     const auto integer = as_integer(value);
     if (!integer || *integer < 0)
-      return shape_error("input {}: {} is {}, not a count", input_.name, expression.text(), describe(value));
+      return shape_error("input {}: {} is {}, not a count", input_.name, expression.text(),
+                         describe(value));
     return *integer;
   }
 
-  // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. The layout
-  // is recorded by the wrapper's constructor only; else the shape tells, unless page size and heads agree.
+  // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. The
+  // layout is recorded by the wrapper's constructor only; else the shape tells, unless page size
+  // and heads agree.
   Result<void> kv_half(std::int64_t half) {
     const bool packed = view_.has_value();
     if (packed) {
       if (view_->shape.size() != 5 || view_->shape[1] != 2)
-        return shape_error("input {}: a KV cache in one tensor has 5 axes, the second of extent 2; this one is {}",
-                           input_.name, to_string(view_->shape));
+        return shape_error(
+            "input {}: a KV cache in one tensor has 5 axes, the second of extent 2; this one is {}",
+            input_.name, to_string(view_->shape));
       const Shape shape{view_->shape[0], view_->shape[2], view_->shape[3], view_->shape[4]};
       const std::uint64_t page = product(Shape(shape.begin() + 1, shape.end()));
       view_ = pick(std::move(*view_), shape, [page, half](std::uint64_t i) {
@@ -139,26 +149,33 @@ class Builder {
       });
     } else {
       const auto* pair = std::get_if<Sequence>(&value_->data);
-      if (pair == nullptr || pair->items.size() != 2 || pair->items[static_cast<std::size_t>(half)].tensor() == nullptr)
-        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name, input_.from);
+      if (pair == nullptr || pair->items.size() != 2 ||
+          pair->items[static_cast<std::size_t>(half)].tensor() == nullptr)
+        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
+                           input_.from);
       view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
     }
-    // A copy: in which order a call's arguments are made, the view that moves among them, is the compiler's choice.
+    // A copy: in which order a call's arguments are made, the view that moves among them, is the
+    // compiler's choice.
     const Shape shape = view_->shape;
     if (shape.size() == 3) {
       view_ = reshape(std::move(*view_), {shape[0], 1, shape[1], shape[2]});
       return {};
     }
     if (shape.size() != 4)
-      return shape_error("input {}: a KV cache has 3 or 4 axes, not {}", input_.name, to_string(shape));
+      return shape_error("input {}: a KV cache has 3 or 4 axes, not {}", input_.name,
+                         to_string(shape));
     CW_TRY(const bool heads_first, is_hnd(shape));
     if (!heads_first) return {};
-    const auto heads = static_cast<std::uint64_t>(shape[1]), page = static_cast<std::uint64_t>(shape[2]),
+    const auto heads = static_cast<std::uint64_t>(shape[1]),
+               page = static_cast<std::uint64_t>(shape[2]),
                dim = static_cast<std::uint64_t>(shape[3]);
-    view_ = pick(std::move(*view_), {shape[0], shape[2], shape[1], shape[3]}, [heads, page, dim](std::uint64_t i) {
-      const std::uint64_t d = i % dim, h = i / dim % heads, p = i / dim / heads % page, block = i / dim / heads / page;
-      return ((block * heads + h) * page + p) * dim + d;
-    });
+    view_ = pick(std::move(*view_), {shape[0], shape[2], shape[1], shape[3]},
+                 [heads, page, dim](std::uint64_t i) {
+                   const std::uint64_t d = i % dim, h = i / dim % heads, p = i / dim / heads % page,
+                                       block = i / dim / heads / page;
+                   return ((block * heads + h) * page + p) * dim + d;
+                 });
     return {};
   }
 
@@ -184,13 +201,14 @@ class Builder {
     if (!counted && is_not_kept(counted.error().code)) return first_as_told(counted.error());
     CW_TRY(const std::int64_t count, counted);
     if (view_->shape.empty() || count > view_->shape[0])
-      return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(), count,
-                         to_string(view_->shape));
+      return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(),
+                         count, to_string(view_->shape));
     if (count == view_->shape[0]) return {};
     Shape shape = view_->shape;
     shape[0] = count;
     const Tensor* tensor = value_->tensor();
-    if (tensor != nullptr && tensor->shape == view_->shape) {  // the front of a long buffer: read no more than that
+    if (tensor != nullptr &&
+        tensor->shape == view_->shape) {  // the front of a long buffer: read no more than that
       view_->load = [tensor = *tensor, shape]() -> Loaded {
         CW_TRY(DenseTensor front, read_front(tensor, product(shape)));
         front.shape = shape;
@@ -210,12 +228,14 @@ class Builder {
     CW_CHECK(first(end_of));
     if (*begin == 0 || view_->shape.empty() || view_->shape[0] == unknown_extent) return {};
     if (*begin > view_->shape[0])
-      return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(), *begin,
-                         to_string(view_->shape));
+      return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(),
+                         *begin, to_string(view_->shape));
     Shape shape = view_->shape;
     shape[0] -= *begin;
-    const std::uint64_t before = static_cast<std::uint64_t>(*begin) * product(Shape(shape.begin() + 1, shape.end()));
-    view_ = pick(std::move(*view_), std::move(shape), [before](std::uint64_t i) { return before + i; });
+    const std::uint64_t before =
+        static_cast<std::uint64_t>(*begin) * product(Shape(shape.begin() + 1, shape.end()));
+    view_ =
+        pick(std::move(*view_), std::move(shape), [before](std::uint64_t i) { return before + i; });
     return {};
   }
 
@@ -245,7 +265,8 @@ class Builder {
   Result<void> drop_axis(std::int64_t axis, std::int64_t rank) {
     Shape shape = view_->shape;
     if (static_cast<std::int64_t>(shape.size()) == rank) return {};
-    if (static_cast<std::int64_t>(shape.size()) != rank + 1 || shape[static_cast<std::size_t>(axis)] != 1)
+    if (static_cast<std::int64_t>(shape.size()) != rank + 1 ||
+        shape[static_cast<std::size_t>(axis)] != 1)
       return shape_error("input {}: {} cannot lose axis {}", input_.name, to_string(shape), axis);
     shape.erase(shape.begin() + axis);
     view_ = reshape(std::move(*view_), std::move(shape));
@@ -255,9 +276,10 @@ class Builder {
   Result<void> slice_last(std::int64_t begin, std::int64_t end) {
     Shape shape = view_->shape;
     if (shape.empty() || shape.back() < end)
-      return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name, to_string(shape), begin,
-                         end);
-    const auto from = static_cast<std::uint64_t>(shape.back()), to = static_cast<std::uint64_t>(end - begin),
+      return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name,
+                         to_string(shape), begin, end);
+    const auto from = static_cast<std::uint64_t>(shape.back()),
+               to = static_cast<std::uint64_t>(end - begin),
                offset = static_cast<std::uint64_t>(begin);
     shape.back() = end - begin;
     view_ = pick(std::move(*view_), std::move(shape),
@@ -278,8 +300,8 @@ class Builder {
     if (shape.size() == 3) return {};  // heads have an axis of their own already
     CW_TRY(const std::int64_t inner, number(size));
     if (shape.empty() || inner == 0 || shape.back() % inner != 0)
-      return shape_error("input {}: the last axis of {} does not split into rows of {}", input_.name, to_string(shape),
-                         inner);
+      return shape_error("input {}: the last axis of {} does not split into rows of {}",
+                         input_.name, to_string(shape), inner);
     shape.back() /= inner;
     shape.push_back(inner);
     view_ = reshape(std::move(*view_), std::move(shape));
@@ -296,19 +318,23 @@ class Builder {
 
   Result<void> last_page_len(const Expression& size) {
     CW_TRY(const std::int64_t page, number(size));
-    if (page == 0 || !is_integer(view_->dtype)) return shape_error("input {}: no page size", input_.name);
-    return each([page](std::int64_t length) { return length <= 0 ? page : (length - 1) % page + 1; });
+    if (page == 0 || !is_integer(view_->dtype))
+      return shape_error("input {}: no page size", input_.name);
+    return each(
+        [page](std::int64_t length) { return length <= 0 ? page : (length - 1) % page + 1; });
   }
 
   // topk_ids of routed MoE: ids alone, (ids, weights), or id << 16 | bfloat16 weight in one int32.
   Result<void> expert_ids() {
     if (const auto* pair = std::get_if<Sequence>(&value_->data)) {
       if (pair->items.size() != 2 || pair->items[0].tensor() == nullptr)
-        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name, input_.from);
+        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
+                           input_.from);
       view_ = view_of(*pair->items[0].tensor());
       return {};
     }
-    if (!view_ || view_->dtype != DType::int32) return shape_error("input {}: expected packed int32", input_.name);
+    if (!view_ || view_->dtype != DType::int32)
+      return shape_error("input {}: expected packed int32", input_.name);
     return each([](std::int64_t packed) { return packed >> 16; });
   }
 
@@ -337,7 +363,8 @@ class Builder {
       entry.bytes.assign(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     }
     view_ = InputView{entry.dtype, {count}, [entry, count]() -> Loaded {
-                        if (count > largest_broadcast) return fail("too_large", "a scalar for {} rows", count);
+                        if (count > largest_broadcast)
+                          return fail("too_large", "a scalar for {} rows", count);
                         DenseTensor tensor{entry.dtype, {count}, {}};
                         for (std::int64_t i = 0; i < count; ++i) tensor.bytes += entry.bytes;
                         return share(std::move(tensor));
@@ -355,7 +382,8 @@ class Builder {
 
 }  // namespace
 
-Result<InputView> make_view(const InputBinding& input, const Binding& binding, const CallInContext& context) {
+Result<InputView> make_view(const InputBinding& input, const Binding& binding,
+                            const CallInContext& context) {
   return Builder(input, binding, context).build();
 }
 

@@ -1,4 +1,5 @@
-// A recorded tensor as a definition's input: after the binding's transforms, read only when asked for.
+// A recorded tensor as a definition's input: after the binding's transforms, read only when asked
+// for.
 #pragma once
 
 #include <functional>
@@ -17,7 +18,9 @@ struct InputView {
 };
 
 /// The view of one input in a call's context. `context` and `binding` must outlive the view's use.
-/// Error codes: "input_missing" (not given, or not recorded), "input_shape" (a transform does not apply).
-Result<InputView> make_view(const InputBinding& input, const Binding& binding, const CallInContext& context);
+/// Error codes: "input_missing" (not given, or not recorded), "input_shape" (a transform does not
+/// apply).
+Result<InputView> make_view(const InputBinding& input, const Binding& binding,
+                            const CallInContext& context);
 
 }  // namespace cw

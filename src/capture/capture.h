@@ -36,9 +36,11 @@ class Capture {
   virtual std::uint64_t count(std::size_t /*index*/) const { return 1; }
   /// Where the call is kept, for messages.
   virtual std::string location(std::size_t index) const = 0;
-  /// Reads what is recorded of the call; tensors' bytes only where they came along with the headers.
+  /// Reads what is recorded of the call; tensors' bytes only where they came along with the
+  /// headers.
   virtual Result<Call> read(std::size_t index) const = 0;
-  /// Nobody is going to read call `index`: a capture that deletes or forgets what it is done with may do so.
+  /// Nobody is going to read call `index`: a capture that deletes or forgets what it is done with
+  /// may do so.
   virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// How it was made: "level10" or "recorder".

@@ -29,7 +29,8 @@ class LiveDumps final : public LiveCapture {
 
 class LiveRecording final : public LiveCapture {
  public:
-  explicit LiveRecording(std::unique_ptr<RecordingCapture> capture) : capture_(std::move(capture)) {}
+  explicit LiveRecording(std::unique_ptr<RecordingCapture> capture)
+      : capture_(std::move(capture)) {}
   const Capture& capture() const override { return *capture_; }
   Result<bool> poll(Deadline deadline) override { return capture_->poll(deadline); }
   Result<void> finish() override {
@@ -52,20 +53,24 @@ CaptureKind kind_of(const std::filesystem::path& path) {
 Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem::path>& roots) {
   std::error_code error;
   for (const std::filesystem::path& root : roots)
-    if (!std::filesystem::exists(root, error)) return fail("not_found", "{}: no such file or folder", root.string());
-  const auto is_recording = [](const auto& root) { return kind_of(root) == CaptureKind::recording; };
+    if (!std::filesystem::exists(root, error))
+      return fail("not_found", "{}: no such file or folder", root.string());
+  const auto is_recording = [](const auto& root) {
+    return kind_of(root) == CaptureKind::recording;
+  };
   if (std::none_of(roots.begin(), roots.end(), is_recording)) {
     CW_TRY(DumpCapture dumps, DumpCapture::open(roots));
     return std::make_unique<DumpCapture>(std::move(dumps));
   }
   if (!std::all_of(roots.begin(), roots.end(), is_recording))
-    return fail("mixed_captures", "recordings and level-10 dumps are two captures; give one kind at a time");
+    return fail("mixed_captures",
+                "recordings and level-10 dumps are two captures; give one kind at a time");
   CW_TRY(auto recordings, RecordingCapture::open(roots));
   return recordings;
 }
 
-Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder, CaptureKind kind,
-                                                    bool deletes) {
+Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder,
+                                                    CaptureKind kind, bool deletes) {
   if (kind == CaptureKind::recording) {
     CW_TRY(auto recording, RecordingCapture::follow(folder));
     return std::make_unique<LiveRecording>(std::move(recording));

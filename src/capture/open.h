@@ -1,4 +1,5 @@
-// Captures of either kind by where they lie: folders of level-10 dumps, recordings and folders of them.
+// Captures of either kind by where they lie: folders of level-10 dumps, recordings and folders of
+// them.
 #pragma once
 
 #include <filesystem>
@@ -34,9 +35,9 @@ class LiveCapture {
   virtual std::uint64_t disk() const = 0;
 };
 
-/// Follows the capture of a folder that is there. `deletes`: level-10 dumps are deleted when they were dealt with;
-/// recordings stay. Error codes: "not_found", "unreadable".
-Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder, CaptureKind kind,
-                                                    bool deletes);
+/// Follows the capture of a folder that is there. `deletes`: level-10 dumps are deleted when they
+/// were dealt with; recordings stay. Error codes: "not_found", "unreadable".
+Result<std::unique_ptr<LiveCapture>> follow_capture(const std::filesystem::path& folder,
+                                                    CaptureKind kind, bool deletes);
 
 }  // namespace cw

@@ -43,17 +43,20 @@ std::optional<Value> parse_literal(std::string_view text) {
     return Value{std::string(text.substr(1, text.size() - 2))};
   const char* const end = text.data() + text.size();
   std::int64_t integer = 0;
-  if (const auto parsed = std::from_chars(text.data(), end, integer); parsed.ec == std::errc() && parsed.ptr == end)
+  if (const auto parsed = std::from_chars(text.data(), end, integer);
+      parsed.ec == std::errc() && parsed.ptr == end)
     return Value{integer};
   double real = 0;
-  if (const auto parsed = std::from_chars(text.data(), end, real); parsed.ec == std::errc() && parsed.ptr == end)
+  if (const auto parsed = std::from_chars(text.data(), end, real);
+      parsed.ec == std::errc() && parsed.ptr == end)
     return Value{real};
   return std::nullopt;  // an enum, a dtype: <Fp8QuantizationType.DeepSeekFp8: 1>
 }
 
 bool is_identifier(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(),
-                                      [](unsigned char c) { return std::isalnum(c) || c == '_' || c >= 0x80; });
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c >= 0x80;
+  });
 }
 
 }  // namespace
@@ -66,12 +69,13 @@ Result<std::string> Signature::positional(std::size_t index) const {
     if (position == index) return parameter.name;
     ++position;
   }
-  return fail("signature_mismatch", "the signature takes {} positional arguments, the call has more", position);
+  return fail("signature_mismatch",
+              "the signature takes {} positional arguments, the call has more", position);
 }
 
 const Parameter* Signature::find(std::string_view name) const {
-  const auto found =
-      std::find_if(parameters.begin(), parameters.end(), [name](const Parameter& p) { return p.name == name; });
+  const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                  [name](const Parameter& p) { return p.name == name; });
   return found == parameters.end() ? nullptr : &*found;
 }
 
@@ -111,7 +115,8 @@ Result<Signature> parse_signature(std::string_view text) {
       item = item.substr(0, equals);
     }
     parameter.name = trim(item.substr(0, find_outside(item, ":", 0)));
-    if (!is_identifier(parameter.name)) return fail("signature_malformed", "'{}' is no parameter name", parameter.name);
+    if (!is_identifier(parameter.name))
+      return fail("signature_malformed", "'{}' is no parameter name", parameter.name);
     signature.parameters.push_back(std::move(parameter));
   }
   return signature;

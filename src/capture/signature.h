@@ -1,7 +1,7 @@
-// Printed Python signatures: str(inspect.signature(f)), from which positional arguments get names.
+// Printed Python signatures, str(inspect.signature(f)): they give positional arguments their names.
 //
-//   (self, indptr: torch.Tensor, page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None
-//   (probs: torch.Tensor, top_k: Union[torch.Tensor, int], *, check_nan: bool = False) -> torch.Tensor
+//   (self, indptr: torch.Tensor, page_size: int, *deprecated_args: Any, **kwargs: Any) -> None
+//   (probs: torch.Tensor, top_k: Union[torch.Tensor, int], *, check_nan: bool = False) -> Any
 #pragma once
 
 #include <optional>
@@ -26,9 +26,9 @@ struct Signature {
   std::vector<Parameter> parameters;  ///< `self` among them, as printed
   std::uint64_t digest = 0;           ///< of the text: equal signatures have equal ones
 
-  /// Name of positional argument `index`. Arguments that a `*name` swallows are called "*0", "*1", …:
-  /// the signature does not know their names, a binding may. Error code "signature_mismatch" when the
-  /// signature has no room for so many.
+  /// Name of positional argument `index`. Arguments that a `*name` swallows are called "*0", "*1",
+  /// …: the signature does not know their names, a binding may. Error code "signature_mismatch"
+  /// when the signature has no room for so many.
   Result<std::string> positional(std::size_t index) const;
   const Parameter* find(std::string_view name) const;
 };

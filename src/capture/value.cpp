@@ -9,7 +9,8 @@ std::size_t memory_of(const Value& value) {
   constexpr std::size_t extents = 16 * sizeof(std::int64_t);
   std::size_t size = sizeof(Value) + extents;
   if (const auto* text = std::get_if<std::string>(&value.data)) size += text->size();
-  if (const auto* opaque = std::get_if<Opaque>(&value.data)) size += opaque->type.size() + opaque->text.size();
+  if (const auto* opaque = std::get_if<Opaque>(&value.data))
+    size += opaque->type.size() + opaque->text.size();
   if (const auto* number = std::get_if<Enumerator>(&value.data)) size += number->name.size();
   if (const auto* sequence = std::get_if<Sequence>(&value.data))
     for (const Value& item : sequence->items) size += memory_of(item);
@@ -29,7 +30,8 @@ bool is_not_kept(std::string_view code) {
 
 Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count) {
   if (const auto size = byte_count(tensor.dtype, count); !size || *size > largest_read)
-    return fail("too_large", "a tensor of {} {} is not read into memory", count, trace_name(tensor.dtype));
+    return fail("too_large", "a tensor of {} {} is not read into memory", count,
+                trace_name(tensor.dtype));
   CW_TRY(std::string bytes, tensor.store->read(tensor.entry, count));
   return DenseTensor{tensor.dtype, {static_cast<std::int64_t>(count)}, std::move(bytes)};
 }

@@ -19,8 +19,8 @@ namespace cw {
 class TensorStore {
  public:
   virtual ~TensorStore() = default;
-  /// The first `count` elements, in row-major order of the tensor's shape, of tensor number `entry`.
-  /// `count` is at most the tensor's element count.
+  /// The first `count` elements, in row-major order of the tensor's shape, of tensor number
+  /// `entry`. `count` is at most the tensor's element count.
   virtual Result<std::string> read(std::size_t entry, std::uint64_t count) const = 0;
 };
 
@@ -30,15 +30,17 @@ struct Tensor {
   std::shared_ptr<const TensorStore> store;
   std::size_t entry = 0;
   std::uint64_t address = 0;  ///< where it lay in the engine's process; 0: not known
-  /// How many of its elements count, where the capture tells that without them; the rest is a buffer's.
+  /// How many of its elements count, where the capture tells that without them; the rest is a
+  /// buffer's.
   std::optional<std::uint64_t> used;
 };
 
-/// Whether reading a tensor failed with this code because the capture did not keep its values, which the call had: in
-/// all but them it is as good as others.
+/// Whether reading a tensor failed with this code because the capture did not keep its values,
+/// which the call had: in all but them it is as good as others.
 bool is_not_kept(std::string_view code);
 
-/// The first `count` elements as a dense tensor of shape [count], or all of them in their own shape.
+/// The first `count` elements as a dense tensor of shape [count], or all of them in their own
+/// shape.
 Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count);
 Result<DenseTensor> read_all(const Tensor& tensor);
 
@@ -62,7 +64,9 @@ struct Opaque {
 };
 
 struct Value {
-  std::variant<std::monostate, bool, std::int64_t, double, std::string, Tensor, Sequence, Enumerator, Opaque> data;
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, Tensor, Sequence,
+               Enumerator, Opaque>
+      data;
 
   bool is_none() const { return std::holds_alternative<std::monostate>(data); }
   const Tensor* tensor() const { return std::get_if<Tensor>(&data); }

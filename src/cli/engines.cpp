@@ -33,8 +33,10 @@ Result<Json> config_of(const std::string& model, const Recipes& recipes) {
     if (name == model || recipe.path == model) return recipe.config;
     known += (known.empty() ? "" : ", ") + name;
   }
-  return fail("model_unsupported",
-              "the simulated engine does not know {}; give a folder with its config.json, or one of {}", model, known);
+  return fail(
+      "model_unsupported",
+      "the simulated engine does not know {}; give a folder with its config.json, or one of {}",
+      model, known);
 }
 
 }  // namespace
@@ -46,7 +48,8 @@ int run_serve(const ServeArguments& arguments, const CommonArguments& common) {
   if (!recipes) return report(recipes.error());
   simulated::ServerOptions options = arguments.options;
   options.host = arguments.address.host;
-  options.port = static_cast<std::uint16_t>(arguments.address.port > 0 ? arguments.address.port : 30000);
+  options.port =
+      static_cast<std::uint16_t>(arguments.address.port > 0 ? arguments.address.port : 30000);
   const auto config = config_of(options.model, *recipes);
   if (!config) return report(config.error());
   const auto shape = simulated::shape_from_config(*config, arguments.tensor_parallel);
@@ -56,10 +59,12 @@ int run_serve(const ServeArguments& arguments, const CommonArguments& common) {
   const char* paged = std::getenv("SGLANG_FLASHINFER_USE_PAGED");
   options.scheduler.uses_paged_prefill = paged != nullptr && std::string_view(paged) == "1";
   if (!common.is_quiet)
-    print(stderr, fmt::format("Simulating {} (tp {}) on http://{}:{}\n", options.model, arguments.tensor_parallel,
-                              options.host, options.port));
+    print(stderr, fmt::format("Simulating {} (tp {}) on http://{}:{}\n", options.model,
+                              arguments.tensor_parallel, options.host, options.port));
   const auto served = simulated::serve(options);
-  if (!served) return report(served.error(), served.error().code == "port_taken" ? "Give another --port." : "");
+  if (!served)
+    return report(served.error(),
+                  served.error().code == "port_taken" ? "Give another --port." : "");
   return exit_success;
 }
 

@@ -15,12 +15,13 @@ std::string describe(const ShapeRange& range) {
   std::vector<std::string> extents, dtypes;
   constexpr std::size_t shown = 16;
   for (std::size_t i = 0; i < std::min(range.least.size(), shown); ++i)
-    extents.push_back(range.least[i] == range.most[i] ? fmt::format("{}", range.least[i])
-                                                      : fmt::format("{}..{}", range.least[i], range.most[i]));
+    extents.push_back(range.least[i] == range.most[i]
+                          ? fmt::format("{}", range.least[i])
+                          : fmt::format("{}..{}", range.least[i], range.most[i]));
   if (range.least.size() > shown) extents.push_back(fmt::format("… {} in all", range.least.size()));
   for (const DType dtype : range.dtypes) dtypes.emplace_back(trace_name(dtype));
-  return fmt::format("[{}]{} {}", fmt::join(extents, ", "), range.has_many_ranks ? " and other ranks" : "",
-                     fmt::join(dtypes, "|"));
+  return fmt::format("[{}]{} {}", fmt::join(extents, ", "),
+                     range.has_many_ranks ? " and other ranks" : "", fmt::join(dtypes, "|"));
 }
 
 std::string describe(const Value& value) {
@@ -36,7 +37,8 @@ std::string describe(const Value& value) {
   if (const auto* opaque = std::get_if<Opaque>(&value.data))
     return opaque->text.empty() ? opaque->type : opaque->text.substr(0, 60);
   if (const auto* flag = std::get_if<bool>(&value.data)) return *flag ? "True" : "False";
-  if (const auto* integer = std::get_if<std::int64_t>(&value.data)) return fmt::format("{}", *integer);
+  if (const auto* integer = std::get_if<std::int64_t>(&value.data))
+    return fmt::format("{}", *integer);
   if (const auto* real = std::get_if<double>(&value.data)) return fmt::format("{}", *real);
   if (const auto* text = std::get_if<std::string>(&value.data)) return fmt::format("'{}'", *text);
   return "None";
@@ -61,45 +63,54 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
                 {"arguments", arguments}});
     return exit_success;
   }
-  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function, call.module,
-                                 name(call.status), call.wrapper.process);
+  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function,
+                                 call.module, name(call.status), call.wrapper.process);
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
-  for (const auto& [name, value] : call.arguments) text += fmt::format("  {:<24} {}\n", name, describe(value));
+  for (const auto& [name, value] : call.arguments)
+    text += fmt::format("  {:<24} {}\n", name, describe(value));
   print(stdout, text);
   return exit_success;
 }
 
 int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
   const bool is_archive = path.extension() == ".pt";
-  const auto file = is_archive ? level10::open_torch_archive(AT_FDCWD, path.string(), path.string())
-                               : level10::open_safetensors_file(AT_FDCWD, path.string(), path.string());
+  const auto file = is_archive
+                        ? level10::open_torch_archive(AT_FDCWD, path.string(), path.string())
+                        : level10::open_safetensors_file(AT_FDCWD, path.string(), path.string());
   if (!file) return report(file.error());
   Json json = Json::array();
   for (const level10::TensorFileEntry& entry : (*file)->entries()) {
     if (is_json)
-      json.push_back({{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
+      json.push_back(
+          {{"name", entry.name}, {"dtype", trace_name(entry.dtype)}, {"shape", entry.shape}});
     else
-      print(stdout, fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype), to_string(entry.shape)));
+      print(stdout, fmt::format("  {:<24} {:<16} {}\n", entry.name, trace_name(entry.dtype),
+                                to_string(entry.shape)));
   }
   if (is_json) print_json(json);
   return exit_success;
 }
 
 std::string describe(const Survey& survey, const Binder& binder, bool has_dataset) {
-  std::string text = fmt::format("{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
-                                 survey.flashinfer_versions.empty()
-                                     ? ""
-                                     : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+  std::string text = fmt::format(
+      "{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
+      survey.flashinfer_versions.empty()
+          ? ""
+          : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
   if (survey.graph_flushes > 0)
-    text += fmt::format("{} flushes of calls captured in CUDA graphs\n", with_separators(survey.graph_flushes));
+    text += fmt::format("{} flushes of calls captured in CUDA graphs\n",
+                        with_separators(survey.graph_flushes));
   for (const auto& [function, counts] : survey.functions) {
     text += fmt::format("\n{}: {} calls", function, with_separators(counts.calls));
     if (!counts.wrappers.empty())
-      text += fmt::format(" on {} wrapper{}", counts.wrappers.size(), counts.wrappers.size() == 1 ? "" : "s");
+      text += fmt::format(" on {} wrapper{}", counts.wrappers.size(),
+                          counts.wrappers.size() == 1 ? "" : "s");
     if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
-    if (counts.sampled > 0) text += fmt::format(", {} are sampled", with_separators(counts.sampled));
-    if (counts.rejected > 0 && has_dataset) text += fmt::format(", {} do not", with_separators(counts.rejected));
+    if (counts.sampled > 0)
+      text += fmt::format(", {} are sampled", with_separators(counts.sampled));
+    if (counts.rejected > 0 && has_dataset)
+      text += fmt::format(", {} do not", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", in no binding";
     text += "\n";
     for (const auto& [argument, range] : counts.shapes)
@@ -107,13 +118,15 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
     for (const Target& target : binder.targets()) {
       const auto found = survey.definitions.find(&target);
       if (found == survey.definitions.end() || target.binding->function != function) continue;
-      text += fmt::format("  fits {} ({} calls)\n", target.definition->name, with_separators(found->second.calls));
+      text += fmt::format("  fits {} ({} calls)\n", target.definition->name,
+                          with_separators(found->second.calls));
       for (const auto& [name, count] : found->second.derived)
         text += fmt::format("    {} is derived in {} of them\n", name, with_separators(count));
     }
     Tally own;
     for (const auto& [key, item] : survey.tally.items())
-      if (key.function == function && (has_dataset || key.code != "no_definition")) own.items()[key] = item;
+      if (key.function == function && (has_dataset || key.code != "no_definition"))
+        own.items()[key] = item;
     text += describe_tally(own, true);
   }
   Tally rest;
@@ -142,7 +155,8 @@ Json to_json(const Survey& survey, const Binder& binder) {
     for (const Target& target : binder.targets())
       if (const auto found = survey.definitions.find(&target);
           found != survey.definitions.end() && target.binding->function == function)
-        fits[target.definition->name] = {{"calls", found->second.calls}, {"derived", found->second.derived}};
+        fits[target.definition->name] = {{"calls", found->second.calls},
+                                         {"derived", found->second.derived}};
     functions[function] = {{"calls", counts.calls},
                            {"wrappers", counts.wrappers.size()},
                            {"bound", counts.bound},
@@ -161,7 +175,8 @@ Json to_json(const Survey& survey, const Binder& binder) {
           {"defects", items_of("")}};
 }
 
-// Definitions of the dataset that no capture can give, and why; said here because nothing else would.
+// Definitions of the dataset that no capture can give, and why; said here because nothing else
+// would.
 std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindings) {
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const Definition& definition : dataset.definitions) {
@@ -173,10 +188,12 @@ std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindin
   }
   std::string text;
   for (const auto& [reason, names] : by_reason)
-    text += wrap(fmt::format("{}{}: {}", names[0],
-                             names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason),
-                 80, "  ");
-  return text.empty() ? text : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
+    text += wrap(
+        fmt::format("{}{}: {}", names[0],
+                    names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason),
+        80, "  ");
+  return text.empty() ? text
+                      : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
 }
 
 }  // namespace
@@ -206,15 +223,15 @@ int run_inspect(const InspectArguments& arguments, const CommonArguments& common
   }
   const Binder binder(dataset.definitions, *bindings);
   ProgressLine progress(common.is_quiet);
-  SurveyOptions options{
-      .policy = {},
-      .selected = {},
-      .reads_everything = true,
-      .progress =
-          [&](std::size_t done) {
-            progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators((*capture)->size())));
-          },
-      .is_whole = true};
+  SurveyOptions options{.policy = {},
+                        .selected = {},
+                        .reads_everything = true,
+                        .progress =
+                            [&](std::size_t done) {
+                              progress.update(fmt::format("{} of {} calls", with_separators(done),
+                                                          with_separators((*capture)->size())));
+                            },
+                        .is_whole = true};
   Survey result = survey(**capture, *bindings, binder, options);
   progress.clear();
   if (common.is_json) {

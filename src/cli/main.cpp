@@ -54,7 +54,8 @@ std::optional<std::pair<std::int64_t, std::int64_t>> to_range(const std::string&
   range.second = range.first;
   if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
     parsed = std::from_chars(parsed.ptr + 1, end, range.second);
-  if (parsed.ec != std::errc() || parsed.ptr != end || range.first < 1 || range.second < range.first)
+  if (parsed.ec != std::errc() || parsed.ptr != end || range.first < 1 ||
+      range.second < range.first)
     return std::nullopt;
   return range;
 }
@@ -64,7 +65,8 @@ constexpr std::int64_t most_input_tokens = 16 << 20;
 // "Name: value" (RFC 9110): a name of letters, digits and hyphens, a value in one line.
 std::optional<std::pair<std::string, std::string>> to_header(const std::string& line) {
   const std::size_t colon = line.find(':');
-  if (colon == 0 || colon == std::string::npos || line.find_first_of("\r\n") != std::string::npos) return std::nullopt;
+  if (colon == 0 || colon == std::string::npos || line.find_first_of("\r\n") != std::string::npos)
+    return std::nullopt;
   const std::string name = line.substr(0, colon);
   const auto may_stand = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
@@ -75,11 +77,16 @@ std::optional<std::pair<std::string, std::string>> to_header(const std::string& 
 }
 
 const CLI::Validator header_value(
-    [](std::string& text) { return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end"; }, "");
+    [](std::string& text) {
+      return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end";
+    },
+    "");
 
 void add_selection(CLI::App* command, SanitizeOptions& options) {
-  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
-  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")
+      ->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")
+      ->type_name("TYPE");
   command->add_option("--select", options.selection, "Which distinct workloads to keep")
       ->transform(one_of<Selection>({{"all", Selection::all}, {"diverse", Selection::diverse}}))
       ->default_str("diverse")
@@ -89,10 +96,11 @@ void add_selection(CLI::App* command, SanitizeOptions& options) {
       ->capture_default_str()
       ->type_name("N");
   command
-      ->add_option("--num-pages", options.policy.pool_size,
-                   "Page pool: highest page used + 1, the engine's,\nor only pages in use, renumbered")
-      ->transform(
-          one_of<PoolSize>({{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
+      ->add_option(
+          "--num-pages", options.policy.pool_size,
+          "Page pool: highest page used + 1, the engine's,\nor only pages in use, renumbered")
+      ->transform(one_of<PoolSize>(
+          {{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}}))
       ->default_str("used")
       ->type_name("used|pool|compact");
   command->add_flag("--include-suspicious", options.includes_suspicious,
@@ -101,18 +109,22 @@ void add_selection(CLI::App* command, SanitizeOptions& options) {
       ->type_name("INPUT");
   command
       ->add_option_function<std::uint64_t>(
-          "--random-below", [&options](std::uint64_t bytes) { options.policy.random_below = bytes; },
+          "--random-below",
+          [&options](std::uint64_t bytes) { options.policy.random_below = bytes; },
           "Store inputs of BYTES and more, as older\ncollections do")
       ->check(silent(CLI::NonNegativeNumber))
       ->type_name("BYTES");
 }
 
 void add_dataset(CLI::App* command, std::filesystem::path& trace_dir) {
-  command->add_option("--trace-dir", trace_dir, "The dataset, with its definitions")->required()->type_name("DIR");
+  command->add_option("--trace-dir", trace_dir, "The dataset, with its definitions")
+      ->required()
+      ->type_name("DIR");
 }
 
 CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
-  CLI::App* command = app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
+  CLI::App* command =
+      app.add_subcommand("sanitize", "Turn level-10 dumps into workloads of a dataset");
   SanitizeOptions& options = arguments.options;
   command->add_option("--dumps", arguments.dumps, "Folders of dumps, or folders above them")
       ->required()
@@ -124,17 +136,22 @@ CLI::App* add_sanitize(CLI::App& app, SanitizeArguments& arguments) {
 }
 
 CLI::App* add_inspect(CLI::App& app, InspectArguments& arguments) {
-  CLI::App* command = app.add_subcommand("inspect", "Show what was captured, what fits and what not");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show what was captured, what fits and what not");
   command->add_option("path", arguments.paths, "Folders of dumps, one call, or a tensor file")
       ->required()
       ->type_name("PATH");
-  command->add_option("--trace-dir", arguments.trace_dir, "A dataset with the definitions to try")->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "A dataset with the definitions to try")
+      ->type_name("DIR");
   return command;
 }
 
 CLI::App* add_validate(CLI::App& app, ValidateArguments& arguments) {
-  CLI::App* command = app.add_subcommand("validate", "Check a dataset: definitions, workloads, blobs");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
+  CLI::App* command =
+      app.add_subcommand("validate", "Check a dataset: definitions, workloads, blobs");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset")
+      ->required()
+      ->type_name("DIR");
   return command;
 }
 
@@ -144,7 +161,8 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
   command->add_option("--out", arguments.output, "The new dataset")->required()->type_name("DIR");
   command
       ->add_option("--num-samples", arguments.options.num_samples,
-                   "Choose at most so many a definition, as sanitize\ndoes; what is not chosen is gone (default: all)")
+                   "Choose at most so many a definition, as sanitize\ndoes; what is not chosen is "
+                   "gone (default: all)")
       ->check(silent(CLI::Range(1, 1'000'000)))
       ->type_name("N");
   command->add_flag("--dry-run", arguments.options.is_dry_run, "Compare, and write nothing");
@@ -153,17 +171,23 @@ CLI::App* add_merge(CLI::App& app, MergeArguments& arguments) {
 
 CLI::App* add_report(CLI::App& app, ReportArguments& arguments) {
   CLI::App* command = app.add_subcommand("report", "A page, or Markdown, on what a dataset holds");
-  command->add_option("--trace-dir", arguments.trace_dir, "The dataset")->required()->type_name("DIR");
+  command->add_option("--trace-dir", arguments.trace_dir, "The dataset")
+      ->required()
+      ->type_name("DIR");
   command
-      ->add_option("--out", arguments.output, "File to write (default: report.html; Markdown\nand JSON go to stdout)")
+      ->add_option("--out", arguments.output,
+                   "File to write (default: report.html; Markdown\nand JSON go to stdout)")
       ->type_name("FILE");
   command->add_option("--format", arguments.format, "A page that works offline, or Markdown")
-      ->transform(one_of<ReportFormat>({{"html", ReportFormat::html}, {"md", ReportFormat::markdown}}))
+      ->transform(
+          one_of<ReportFormat>({{"html", ReportFormat::html}, {"md", ReportFormat::markdown}}))
       ->default_str("html")
       ->type_name("html|md");
-  command->add_option("--against", arguments.against, "The dataset it is meant for: shows what is new")
+  command
+      ->add_option("--against", arguments.against, "The dataset it is meant for: shows what is new")
       ->type_name("DIR");
-  command->add_option("--definition-name", arguments.definition_names, "Only these definitions")->type_name("NAME");
+  command->add_option("--definition-name", arguments.definition_names, "Only these definitions")
+      ->type_name("NAME");
   return command;
 }
 
@@ -173,8 +197,10 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
   command->add_option("--trace-dir", options.root, "The dataset; gets a verification.json")
       ->required()
       ->type_name("DIR");
-  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
-  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")
+      ->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")
+      ->type_name("TYPE");
   command->add_option("--python", options.python, "Has flashinfer-bench and PyTorch")
       ->capture_default_str()
       ->type_name("PATH");
@@ -183,7 +209,8 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
       ->type_name("DIR");
   command->add_flag("--reference,!--no-reference", options.runs_reference,
                     "Run each through its definition's reference\nwhere it has one (default)");
-  command->add_option("--device", options.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
+  command
+      ->add_option("--device", options.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
       ->capture_default_str()
       ->type_name("NAME");
   command->add_option("--limit", options.limit_seconds, "Seconds that one workload may take")
@@ -191,9 +218,12 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
       ->capture_default_str()
       ->type_name("N");
   command
-      ->add_option("--dumps", options.dumps, "Run these dumps again with flashinfer replay,\nand compare the outputs")
+      ->add_option("--dumps", options.dumps,
+                   "Run these dumps again with flashinfer replay,\nand compare the outputs")
       ->type_name("DIR");
-  command->add_option("--engine-python", options.engine_python, "Has FlashInfer, for --dumps (default: --python)")
+  command
+      ->add_option("--engine-python", options.engine_python,
+                   "Has FlashInfer, for --dumps (default: --python)")
       ->type_name("PATH");
   return command;
 }
@@ -201,8 +231,9 @@ CLI::App* add_verify(CLI::App& app, VerifyArguments& arguments) {
 // "owner/name", as the Hub has them.
 std::string check_repo(const std::string& text) {
   const std::size_t slash = text.find('/');
-  const bool is_plain =
-      text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") == std::string::npos;
+  const bool is_plain = text.find_first_not_of(
+                            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./") ==
+                        std::string::npos;
   if (is_plain && slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
       text.find('/', slash + 1) == std::string::npos)
     return "";
@@ -217,53 +248,71 @@ CLI::App* add_submit(CLI::App& app, SubmitArguments& arguments) {
                           ->check(silent(CLI::Validator(check_repo, "")))
                           ->capture_default_str()
                           ->type_name("OWNER/NAME");
-  command->add_option("--remote", options.remote, "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
+  command
+      ->add_option("--remote", options.remote,
+                   "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
       ->excludes(repo)
       ->type_name("URL");
   command->add_option("--pr", options.pull_request, "Add to this pull request of the Hub")
       ->check(silent(CLI::Range(1, 1'000'000'000)))
       ->excludes("--remote")
       ->type_name("N");
-  command->add_option("--definition-name", options.definition_names, "Only these definitions")->type_name("NAME");
-  command->add_option("--op-type", options.op_types, "Only definitions of these op types")->type_name("TYPE");
-  command->add_flag("--allow-unverified", options.allows_unverified, "Offer what verify has not passed");
-  command->add_flag("--dry-run", options.is_dry_run, "Show title, description and files; send nothing");
+  command->add_option("--definition-name", options.definition_names, "Only these definitions")
+      ->type_name("NAME");
+  command->add_option("--op-type", options.op_types, "Only definitions of these op types")
+      ->type_name("TYPE");
+  command->add_flag("--allow-unverified", options.allows_unverified,
+                    "Offer what verify has not passed");
+  command->add_flag("--dry-run", options.is_dry_run,
+                    "Show title, description and files; send nothing");
   return command;
 }
 
 void add_traffic(CLI::App* command, TrafficArguments& traffic) {
   command
       ->add_option("--prompts", traffic.prompts,
-                   "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\nMooncake and others; a file or a folder of them")
+                   "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\nMooncake and others; a file "
+                   "or a folder of them")
       ->type_name("PATH");
   command
       ->add_option("--turns", traffic.turns,
-                   "Of a conversation: its first question, its last,\nor all, each with what was said before")
-      ->transform(one_of<Turns>({{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}}))
+                   "Of a conversation: its first question, its last,\nor all, each with what was "
+                   "said before")
+      ->transform(
+          one_of<Turns>({{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}}))
       ->default_str("first")
       ->type_name("first|last|all");
-  command->add_flag("--random-prompts", traffic.uses_random_prompts, "Random tokens instead of text");
+  command->add_flag("--random-prompts", traffic.uses_random_prompts,
+                    "Random tokens instead of text");
   command
       ->add_option_function<std::string>(
           "--input-tokens",
           [&traffic](const std::string& text) {
             const auto range = to_range(text);
             if (!range || range->second > most_input_tokens)
-              throw CLI::ValidationError("--input-tokens", text + " is neither a length nor a range as 16-2048");
+              throw CLI::ValidationError("--input-tokens",
+                                         text + " is neither a length nor a range as 16-2048");
             std::tie(traffic.random.input_low, traffic.random.input_high) = *range;
           },
-          "Random prompts: the length of all, or the range\nthat lengths are drawn from (default: 16-2048)")
+          "Random prompts: the length of all, or the range\nthat lengths are drawn from (default: "
+          "16-2048)")
       ->type_name("N|LOW-HIGH");
   command
-      ->add_option("--num-prompts", traffic.num_prompts,
-                   "How many requests; a file with fewer is sent\nagain (default: a file's, at most 1000)")
+      ->add_option(
+          "--num-prompts", traffic.num_prompts,
+          "How many requests; a file with fewer is sent\nagain (default: a file's, at most 1000)")
       ->check(silent(CLI::Range(1, 1'000'000'000)))
       ->type_name("N");
-  command->add_option("--concurrency", traffic.concurrency, "Requests at a time (default: all at once)")
+  command
+      ->add_option("--concurrency", traffic.concurrency,
+                   "Requests at a time (default: all at once)")
       ->check(silent(CLI::Range(0, 65'536)))
       ->type_name("N");
-  command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")->type_name("R");
-  command->add_flag("--trace-arrivals", traffic.follows_arrivals, "Send when the file says (Mooncake, BurstGPT)")
+  command->add_option("--request-rate", traffic.request_rate, "Poisson arrivals a second")
+      ->type_name("R");
+  command
+      ->add_flag("--trace-arrivals", traffic.follows_arrivals,
+                 "Send when the file says (Mooncake, BurstGPT)")
       ->excludes("--request-rate");
   command->add_option("--sweep", traffic.sweep, "Concurrencies one after the other: 1,2,4,8")
       ->delimiter(',')
@@ -278,18 +327,21 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
           [&traffic](const std::string& text) {
             const auto range = to_range(text);
             if (!range)
-              throw CLI::ValidationError("--output-tokens", text + " is neither a length nor a range as 16-256");
+              throw CLI::ValidationError("--output-tokens",
+                                         text + " is neither a length nor a range as 16-256");
             traffic.options.output_tokens = range;
           },
           "Length of every answer, or the range that\nlengths are drawn from (default: the data's)")
       ->type_name("N|LOW-HIGH");
-  command->add_option("--max-output-tokens", traffic.options.most_output_tokens, "No answer is longer")
+  command
+      ->add_option("--max-output-tokens", traffic.options.most_output_tokens, "No answer is longer")
       ->check(silent(CLI::PositiveNumber))
       ->capture_default_str()
       ->type_name("N");
   command->add_option("--endpoint", traffic.endpoint, "API to speak (default: what the server has)")
-      ->transform(one_of<Endpoint>(
-          {{"generate", Endpoint::generate}, {"completions", Endpoint::completions}, {"chat", Endpoint::chat}}))
+      ->transform(one_of<Endpoint>({{"generate", Endpoint::generate},
+                                    {"completions", Endpoint::completions},
+                                    {"chat", Endpoint::chat}}))
       ->type_name("generate|completions|chat");
   command->add_option("--api-key", traffic.api_key, "The server's (also OPENAI_API_KEY)")
       ->check(silent(header_value))
@@ -300,16 +352,20 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
           [&traffic](const std::vector<std::string>& lines) {
             for (const std::string& line : lines) {
               const auto header = to_header(line);
-              if (!header) throw CLI::ValidationError("--header", "'" + line + "' is no header: write 'Name: value'");
+              if (!header)
+                throw CLI::ValidationError("--header",
+                                           "'" + line + "' is no header: write 'Name: value'");
               traffic.options.headers.push_back(*header);
             }
           },
           "Of every request; may be repeated")
       ->type_name("'NAME: VALUE'");
-  command->add_flag("!--no-ignore-eos", traffic.options.ignores_end, "Answers end where the model ends them");
+  command->add_flag("!--no-ignore-eos", traffic.options.ignores_end,
+                    "Answers end where the model ends them");
   command
       ->add_option_function<double>(
-          "--temperature", [&traffic](double t) { traffic.options.temperature = t; }, "Of every request")
+          "--temperature", [&traffic](double t) { traffic.options.temperature = t; },
+          "Of every request")
       ->type_name("T");
   command
       ->add_option_function<double>(
@@ -321,37 +377,49 @@ void add_traffic(CLI::App* command, TrafficArguments& traffic) {
       ->type_name("K");
   command
       ->add_option_function<std::uint64_t>(
-          "--seed", [&traffic](std::uint64_t seed) { traffic.options.seed = traffic.random.seed = seed; },
+          "--seed",
+          [&traffic](std::uint64_t seed) { traffic.options.seed = traffic.random.seed = seed; },
           "Of arrivals and random prompts")
       ->type_name("N");
 }
 
 void add_recorder(CLI::App* command, RecorderArguments& recorder) {
   command->add_option("--record-budget", recorder.budget, "A process's recording is never larger")
-      ->check(silent(CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 60)))  // of what the transform makes
+      ->check(silent(
+          CLI::Range(std::uint64_t{4096}, std::uint64_t{1} << 60)))  // of what the transform makes
       ->transform(silent(CLI::AsSizeValue(true)))
       ->default_str("1GB")
       ->type_name("SIZE");
-  command->add_option("--recorder-rules", recorder.rules, "What is hooked, instead of the built-in rules")
+  command
+      ->add_option("--recorder-rules", recorder.rules,
+                   "What is hooked, instead of the built-in rules")
       ->type_name("FILE");
 }
 
 void add_engine(CLI::App* command, CollectArguments& arguments) {
   EngineArguments& engine = arguments.engine;
-  command->add_option("--engine", engine.engine, "sglang, vllm or simulated")->capture_default_str()->type_name("NAME");
-  command->add_option("--model-name", engine.model_name, "Model instead of the recipes'")->type_name("MODEL");
-  command->add_option("--tp", engine.tensor_parallel, "Tensor parallel size (default: the\ndefinition's)")
+  command->add_option("--engine", engine.engine, "sglang, vllm or simulated")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--model-name", engine.model_name, "Model instead of the recipes'")
+      ->type_name("MODEL");
+  command
+      ->add_option("--tp", engine.tensor_parallel,
+                   "Tensor parallel size (default: the\ndefinition's)")
       ->type_name("N");
-  command->add_option("--engine-args", engine.engine_flags, "More flags for the engine, in one word")
+  command
+      ->add_option("--engine-args", engine.engine_flags, "More flags for the engine, in one word")
       ->type_name("ARGS");
   command
       ->add_option("--launch-command", engine.launch_command,
-                   "Any engine, as in a shell, NAME=value in front\ntoo: {host} and {port} are replaced; without "
+                   "Any engine, as in a shell, NAME=value in front\ntoo: {host} and {port} are "
+                   "replaced; without "
                    "them\nits --port, or SGLang's 30000 and vLLM's 8000")
       ->type_name("CMD");
   command
-      ->add_option("--sglang-path", engine.sglang_path,
-                   "SGLang's checkout, to be brought up to date\nand installed into the engine's Python")
+      ->add_option(
+          "--sglang-path", engine.sglang_path,
+          "SGLang's checkout, to be brought up to date\nand installed into the engine's Python")
       ->type_name("DIR");
   command->add_flag("!--no-update", engine.updates, "Use the checkout as it is");
   command
@@ -360,30 +428,38 @@ void add_engine(CLI::App* command, CollectArguments& arguments) {
       ->type_name("NAME");
   command->add_option("--venv", engine.venv, "The engine's virtual environment")->type_name("DIR");
   command->add_option("--python", engine.python, "The engine's Python")->type_name("FILE");
-  command->add_option("--recipes", engine.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
+  command->add_option("--recipes", engine.recipes, "Recipes instead of the built-in ones")
+      ->type_name("FILE");
   command
       ->add_option("--capture", arguments.capture,
                    "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
-      ->transform(one_of<CaptureKind>({{"recorder", CaptureKind::recording}, {"level10", CaptureKind::level10}}))
+      ->transform(one_of<CaptureKind>(
+          {{"recorder", CaptureKind::recording}, {"level10", CaptureKind::level10}}))
       ->type_name("recorder|level10");
   add_recorder(command, arguments.recorder);
-  command->add_option("--include", arguments.include, "Functions to dump, instead of what the\ndefinitions need")
+  command
+      ->add_option("--include", arguments.include,
+                   "Functions to dump, instead of what the\ndefinitions need")
       ->type_name("PATTERN");
-  command->add_option("--exclude", arguments.exclude, "Functions not to dump")->type_name("PATTERN");
+  command->add_option("--exclude", arguments.exclude, "Functions not to dump")
+      ->type_name("PATTERN");
   command
       ->add_option_function<std::uint64_t>(
-          "--max-count", [&arguments](std::uint64_t n) { arguments.max_count = n; }, "FlashInfer's limit of calls")
+          "--max-count", [&arguments](std::uint64_t n) { arguments.max_count = n; },
+          "FlashInfer's limit of calls")
       ->type_name("N");
   command
       ->add_option_function<std::uint64_t>(
-          "--max-size-gb", [&arguments](std::uint64_t n) { arguments.max_size_gb = n; }, "FlashInfer's limit of bytes")
+          "--max-size-gb", [&arguments](std::uint64_t n) { arguments.max_size_gb = n; },
+          "FlashInfer's limit of bytes")
       ->type_name("GB");
   command->add_option("--dump-dir", arguments.dump_dir, "Where dumps go")->type_name("DIR");
 }
 
 CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
   CLI::App* command = app.add_subcommand("record", "Any command, with its calls recorded");
-  command->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")
+  command
+      ->add_option("-o,--output", arguments.folder, "The recording (default: recording-TIME here)")
       ->type_name("DIR");
   add_recorder(command, arguments.recorder);
   command->add_flag("--keep-values", arguments.recorder.keeps_values,
@@ -396,12 +472,14 @@ CLI::App* add_record(CLI::App& app, RecordArguments& arguments) {
       "Ends as the command does: with its exit status, or by the signal that ended it.\n"
       "1 when it could not be started, 2 wrong usage. Its output goes where it would\n"
       "without us, and signals sent to us reach it.");
-  command->add_option("COMMAND", arguments.command, "After --, as you would type it")->type_name("COMMAND");
+  command->add_option("COMMAND", arguments.command, "After --, as you would type it")
+      ->type_name("COMMAND");
   return command;
 }
 
 CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
-  CLI::App* command = app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
+  CLI::App* command =
+      app.add_subcommand("collect", "Engine, traffic, capture and workloads in one");
   add_dataset(command, arguments.trace_dir);
   add_selection(command, arguments.options);
   command->add_flag("--all", arguments.takes_all, "Every definition that an engine here reaches")
@@ -415,7 +493,8 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   command->add_option("--port", arguments.address.port, "Likewise (default: one that is free)")
       ->check(silent(CLI::Range(0, 65535)))
       ->type_name("N");
-  command->add_option("--work-dir", arguments.work_dir, "Logs and dumps of the runs")->type_name("DIR");
+  command->add_option("--work-dir", arguments.work_dir, "Logs and dumps of the runs")
+      ->type_name("DIR");
   command->add_option("--disk-budget", arguments.disk_budget, "Dumps never take more")
       ->transform(silent(CLI::AsSizeValue(true)))
       ->default_str("10GB")
@@ -423,11 +502,14 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
   command->add_flag("--until-saturated,!--all-prompts", arguments.until_saturated,
                     "End early when nothing new comes (default),\nor send all prompts in any case");
-  command->add_option("--via", arguments.uses_bench_serving, "The client: ours, or SGLang's bench_serving")
+  command
+      ->add_option("--via", arguments.uses_bench_serving,
+                   "The client: ours, or SGLang's bench_serving")
       ->transform(one_of<bool>({{"own", false}, {"bench_serving", true}}))
       ->default_str("own")
       ->type_name("own|bench_serving");
-  command->add_option("--start-limit", arguments.start_limit, "Seconds until the engine must be ready")
+  command
+      ->add_option("--start-limit", arguments.start_limit, "Seconds until the engine must be ready")
       ->capture_default_str()
       ->type_name("S");
   command->add_option("--hang-limit", arguments.hang_limit, "Seconds without any sign of life")
@@ -435,7 +517,10 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
       ->type_name("S");
   command->add_flag("--dry-run", arguments.is_dry_run, "Show the plan and end");
   // Taken by with_resumed() before anything is parsed.
-  command->add_option("--resume", "Go on with an interrupted run, which has this\n--work-dir (default: the last one)")
+  command
+      ->add_option(
+          "--resume",
+          "Go on with an interrupted run, which has this\n--work-dir (default: the last one)")
       ->type_name("DIR");
   return command;
 }
@@ -443,8 +528,10 @@ CLI::App* add_collect(CLI::App& app, CollectArguments& arguments) {
 CLI::App* add_env(CLI::App& app, CollectArguments& arguments) {
   CLI::App* command = app.add_subcommand("env", "The variables that capture a definition's calls");
   add_dataset(command, arguments.trace_dir);
-  command->add_option("--definition-name", arguments.options.definition_names, "These definitions")->type_name("NAME");
-  command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")->type_name("TYPE");
+  command->add_option("--definition-name", arguments.options.definition_names, "These definitions")
+      ->type_name("NAME");
+  command->add_option("--op-type", arguments.options.op_types, "Definitions of these op types")
+      ->type_name("TYPE");
   add_engine(command, arguments);
   return command;
 }
@@ -459,40 +546,56 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
                    "A model of the recipes, or a folder with its\nconfig.json")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--host", arguments.address.host, "Where to listen")->capture_default_str()->type_name("ADDR");
+  command->add_option("--host", arguments.address.host, "Where to listen")
+      ->capture_default_str()
+      ->type_name("ADDR");
   command->add_option("--port", arguments.address.port, "Likewise (default: 30000)")
       ->check(silent(CLI::Range(1, 65535)))
       ->type_name("N");
   command->add_option("--tp,--tp-size", arguments.tensor_parallel, "Tensor parallel size")
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
+  command
+      ->add_option("--max-total-tokens", options.scheduler.max_total_tokens, "Size of the KV pool")
       ->check(silent(CLI::Range(64, 100'000'000)))
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--chunked-prefill-size", options.scheduler.chunked_prefill_size, "Most tokens of a prefill step")
+  command
+      ->add_option("--chunked-prefill-size", options.scheduler.chunked_prefill_size,
+                   "Most tokens of a prefill step")
       ->check(silent(CLI::Range(1, 100'000'000)))
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("--max-running-requests", options.scheduler.max_running, "Most sequences of a decode step")
+  command
+      ->add_option("--max-running-requests", options.scheduler.max_running,
+                   "Most sequences of a decode step")
       ->check(silent(CLI::Range(1, 1'000'000)))
       ->capture_default_str()
       ->type_name("N");
-  command->add_flag("!--disable-radix-cache", options.scheduler.has_prefix_cache, "No prefix cache");
-  command->add_flag("!--flashinfer-mla-disable-ragged", options.scheduler.uses_ragged_mla, "MLA prefill over the pool");
-  command->add_option("--decode-step-ms", options.scheduler.decode_step_ms, "How long a decode step takes")
+  command->add_flag("!--disable-radix-cache", options.scheduler.has_prefix_cache,
+                    "No prefix cache");
+  command->add_flag("!--flashinfer-mla-disable-ragged", options.scheduler.uses_ragged_mla,
+                    "MLA prefill over the pool");
+  command
+      ->add_option("--decode-step-ms", options.scheduler.decode_step_ms,
+                   "How long a decode step takes")
       ->capture_default_str()
       ->type_name("MS");
-  command->add_option("--prefill-token-us", options.scheduler.prefill_token_us, "How long a prefilled token takes")
+  command
+      ->add_option("--prefill-token-us", options.scheduler.prefill_token_us,
+                   "How long a prefilled token takes")
       ->capture_default_str()
       ->type_name("US");
-  command->add_option("--health-seconds", options.health_seconds, "How long /health takes (SGLang's makes a token)")
+  command
+      ->add_option("--health-seconds", options.health_seconds,
+                   "How long /health takes (SGLang's makes a token)")
       ->capture_default_str()
       ->type_name("S");
   command->add_option("--load-seconds", options.load_seconds, "How long it loads")
       ->capture_default_str()
       ->type_name("S");
-  command->add_option("--recipes", arguments.recipes, "Recipes instead of the built-in ones")->type_name("FILE");
+  command->add_option("--recipes", arguments.recipes, "Recipes instead of the built-in ones")
+      ->type_name("FILE");
   command
       ->add_option_function<std::string>(
           "--misbehave",
@@ -508,9 +611,10 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
                                         : kind == "half-dump" ? Kind::half_dump
                                                               : Kind::none;
           },
-          "For tests: refuse, die-loading, 500, garbage,\nand at a step: die, hang, fill-disk, half-dump")
-      ->check(
-          silent(CLI::IsMember({"refuse", "die-loading", "500", "garbage", "die", "hang", "fill-disk", "half-dump"})))
+          "For tests: refuse, die-loading, 500, garbage,\nand at a step: die, hang, fill-disk, "
+          "half-dump")
+      ->check(silent(CLI::IsMember(
+          {"refuse", "die-loading", "500", "garbage", "die", "hang", "fill-disk", "half-dump"})))
       ->type_name("HOW");
   command->add_option("--misbehave-after", options.misbehaviour.after, "The step")
       ->capture_default_str()
@@ -520,8 +624,11 @@ CLI::App* add_serve(CLI::App& app, ServeArguments& arguments) {
 
 CLI::App* add_drive(CLI::App& app, DriveArguments& arguments) {
   CLI::App* command = app.add_subcommand("drive", "Traffic alone, to an engine that runs");
-  command->add_option("--url", arguments.url, "The engine")->capture_default_str()->type_name("URL");
-  command->add_option("--model-name", arguments.traffic.options.model, "For the OpenAI endpoints")->type_name("MODEL");
+  command->add_option("--url", arguments.url, "The engine")
+      ->capture_default_str()
+      ->type_name("URL");
+  command->add_option("--model-name", arguments.traffic.options.model, "For the OpenAI endpoints")
+      ->type_name("MODEL");
   add_traffic(command, arguments.traffic);
   return command;
 }
@@ -534,7 +641,9 @@ CLI::App* add_watch(CLI::App& app, WatchArguments& arguments) {
   add_dataset(command, arguments.trace_dir);
   add_selection(command, arguments.options);
   command->add_flag("--keep-dumps", arguments.keeps_dumps, "Do not delete dumps");
-  command->add_option("--until-idle", arguments.idle_limit, "End after so many seconds without a call")->type_name("S");
+  command
+      ->add_option("--until-idle", arguments.idle_limit, "End after so many seconds without a call")
+      ->type_name("S");
   return command;
 }
 
@@ -561,7 +670,8 @@ CLI::App* add_completion(CLI::App& app, AboutArguments& arguments) {
   CLI::App* command = app.add_subcommand("completion", "A script that completes words in a shell");
   command->add_option("shell", arguments.shell, "The shell")
       ->required()
-      ->transform(one_of<Shell>({{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}}))
+      ->transform(
+          one_of<Shell>({{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}}))
       ->type_name("bash|zsh|fish");
   command->footer("For bash:  source <(collect-workloads completion bash)");
   return command;
@@ -575,7 +685,8 @@ CLI::App* add_man(CLI::App& app, AboutArguments& arguments) {
 }
 
 int print_manual(const CLI::App& app, const std::string& name) {
-  const auto commands = app.get_subcommands([&name](const CLI::App* command) { return command->get_name() == name; });
+  const auto commands =
+      app.get_subcommands([&name](const CLI::App* command) { return command->get_name() == name; });
   if (commands.empty() && !name.empty())
     return report({"usage", "there is no command " + name}, "collect-workloads --help lists them.");
   print(stdout, manual_page(app, commands.empty() ? app : *commands.front()));
@@ -583,10 +694,12 @@ int print_manual(const CLI::App& app, const std::string& name) {
 }
 
 // `collect --resume [DIR] …`: the words of the run in DIR, and then the rest.
-Result<std::vector<std::string>> with_resumed(std::vector<std::string> words, CollectArguments& arguments) {
+Result<std::vector<std::string>> with_resumed(std::vector<std::string> words,
+                                              CollectArguments& arguments) {
   constexpr std::string_view with_value = "--resume=";
-  auto flag = std::find_if(words.begin(), words.end(),
-                           [&](const std::string& word) { return word == "--resume" || word.starts_with(with_value); });
+  auto flag = std::find_if(words.begin(), words.end(), [&](const std::string& word) {
+    return word == "--resume" || word.starts_with(with_value);
+  });
   if (words.empty() || words[0] != "collect" || flag == words.end()) return words;
   if (flag->starts_with(with_value)) {
     const std::string folder = flag->substr(with_value.size());
@@ -614,17 +727,21 @@ std::string unknown_option(const CLI::App& app, const std::vector<std::string>& 
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   for (std::size_t i = 1; i < words.size(); ++i) {
     const std::string name = words[i].substr(0, words[i].find('='));
-    const bool is_option = name.starts_with("--") && name.size() > 2 && name.find(' ') == std::string::npos;
+    const bool is_option =
+        name.starts_with("--") && name.size() > 2 && name.find(' ') == std::string::npos;
     if (!is_option || std::find(names.begin(), names.end(), name) != names.end()) continue;
     const auto alike = [&name](const std::string& other) {
-      return std::mismatch(name.begin(), name.end(), other.begin(), other.end()).first - name.begin();
+      return std::mismatch(name.begin(), name.end(), other.begin(), other.end()).first -
+             name.begin();
     };
-    const auto nearest = std::max_element(names.begin(), names.end(), [&alike](const auto& left, const auto& right) {
-      return std::pair(alike(left), right.size()) < std::pair(alike(right), left.size());
-    });
-    return fmt::format(
-        "{} has no option {}{}", words[0], name,
-        nearest != names.end() && alike(*nearest) > 4 ? fmt::format("; did you mean {}?", *nearest) : "");
+    const auto nearest =
+        std::max_element(names.begin(), names.end(), [&alike](const auto& left, const auto& right) {
+          return std::pair(alike(left), right.size()) < std::pair(alike(right), left.size());
+        });
+    return fmt::format("{} has no option {}{}", words[0], name,
+                       nearest != names.end() && alike(*nearest) > 4
+                           ? fmt::format("; did you mean {}?", *nearest)
+                           : "");
   }
   return {};
 }
@@ -636,13 +753,16 @@ void add_common(CLI::App* command, CommonArguments& common) {
   command->add_option("--threads", common.threads, "Threads to use (default: one a core)")
       ->check(silent(CLI::Range(1, 256)))
       ->type_name("N");
-  command->add_option("--bindings", common.bindings, "Bindings instead of the built-in ones")->type_name("FILE");
+  command->add_option("--bindings", common.bindings, "Bindings instead of the built-in ones")
+      ->type_name("FILE");
 }
 
 int run_command(int argc, char** argv) {
   keep_standard_streams();
-  if (argc > 1 && std::string_view(argv[1]) == "submit") forbid_core_dumps();  // it has a token in its environment
-  CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.", "collect-workloads");
+  if (argc > 1 && std::string_view(argv[1]) == "submit")
+    forbid_core_dumps();  // it has a token in its environment
+  CLI::App app("Collects workloads for the flashinfer-trace dataset from real model runs.",
+               "collect-workloads");
   app.footer(footer);
   app.set_version_flag("--version", std::string("collect-workloads ") + CW_VERSION);
   app.require_subcommand(1);
@@ -676,8 +796,8 @@ int run_command(int argc, char** argv) {
   CLI::App* const serve = add_serve(app, serve_arguments);
   CLI::App* const drive = add_drive(app, drive_arguments);
   CLI::App* const clean = add_clean(app, clean_arguments);
-  for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge, report_command, verify, submit,
-                            env, serve, drive, clean})
+  for (CLI::App* command : {collect, record, sanitize, watch, inspect, validate, merge,
+                            report_command, verify, submit, env, serve, drive, clean})
     add_common(command, common);
 
   AboutArguments about;
@@ -688,16 +808,22 @@ int run_command(int argc, char** argv) {
   std::vector<std::string> recorded, words(argv + 1, argv + argc);
   try {
     // Without a subcommand it is collect.
-    if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" && words[0] != "--version")
+    if (!words.empty() && words[0].starts_with("--") && words[0] != "--help" &&
+        words[0] != "--version")
       words.insert(words.begin(), "collect");
     const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
-    const auto is_first_word = [&words](const CLI::App* command) { return command->get_name() == words[0]; };
-    if (!words.empty() && !words[0].starts_with("-") && std::none_of(commands.begin(), commands.end(), is_first_word)) {
+    const auto is_first_word = [&words](const CLI::App* command) {
+      return command->get_name() == words[0];
+    };
+    if (!words.empty() && !words[0].starts_with("-") &&
+        std::none_of(commands.begin(), commands.end(), is_first_word)) {
       report({"usage", "there is no command " + words[0]}, "collect-workloads --help lists them.");
       return exit_usage;
     }
-    // The command to record is taken off first: after an option that takes several words the "--" would only end that.
-    if (const auto end = std::find(words.begin(), words.end(), "--"); end != words.end() && words[0] == "record") {
+    // The command to record is taken off first: after an option that takes several words the "--"
+    // would only end that.
+    if (const auto end = std::find(words.begin(), words.end(), "--");
+        end != words.end() && words[0] == "record") {
       recorded.assign(end + 1, words.end());
       words.erase(end, words.end());
     }
@@ -707,9 +833,11 @@ int run_command(int argc, char** argv) {
     std::reverse(expanded->begin(), expanded->end());
     // Whoever resumes may give a flag again.
     for (CLI::Option* option : collect->get_options())
-      if (option->get_items_expected_max() == 1) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+      if (option->get_items_expected_max() == 1)
+        option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.parse(std::move(*expanded));
-    record_arguments.command.insert(record_arguments.command.end(), recorded.begin(), recorded.end());
+    record_arguments.command.insert(record_arguments.command.end(), recorded.begin(),
+                                    recorded.end());
     if (record->parsed() && record_arguments.command.empty()) throw CLI::RequiredError("COMMAND");
   } catch (const CLI::ParseError& error) {
     std::ostringstream out, err;
@@ -717,7 +845,8 @@ int run_command(int argc, char** argv) {
     if (status == exit_usage) {
       // A mistyped option says more than the one that is missing instead.
       if (const std::string unknown = unknown_option(app, words); !unknown.empty()) {
-        report({"usage", unknown}, fmt::format("collect-workloads {} --help lists its options.", words[0]));
+        report({"usage", unknown},
+               fmt::format("collect-workloads {} --help lists its options.", words[0]));
         return exit_usage;
       }
     }
@@ -729,7 +858,8 @@ int run_command(int argc, char** argv) {
   }
   if (std::getenv("COLLECT_WORKLOADS_TEST_PARSE_ONLY") != nullptr) return exit_success;
   std::optional<tbb::global_control> limit;
-  if (common.threads > 0) limit.emplace(tbb::global_control::max_allowed_parallelism, common.threads);
+  if (common.threads > 0)
+    limit.emplace(tbb::global_control::max_allowed_parallelism, common.threads);
   try {
     if (sanitize->parsed()) return run_sanitize(sanitize_arguments, common);
     if (collect->parsed()) return run_collect(collect_arguments, common);
@@ -742,7 +872,8 @@ int run_command(int argc, char** argv) {
     if (report_command->parsed()) return run_report(report_arguments, common);
     if (verify->parsed()) return run_verify(verify_arguments, common);
     if (submit->parsed()) return run_submit(submit_arguments, common);
-    if (completion->parsed()) return print(stdout, completion_script(app, about.shell)), exit_success;
+    if (completion->parsed())
+      return print(stdout, completion_script(app, about.shell)), exit_success;
     if (man->parsed()) return print_manual(app, about.manual);
     if (skill->parsed()) return print(stdout, built_in_skill()), exit_success;
     if (clean->parsed()) return run_clean(clean_arguments, common);

@@ -25,8 +25,8 @@ std::set<std::string> recordings_in(const fs::path& folder) {
   return recording::RecordingCapture::names_in(folder).value_or(std::set<std::string>());
 }
 
-// A Python of the command's that the recorder is not in, though its environment says where to record: somebody on the
-// way set PYTHONPATH anew. "python3 (process 17)", or nothing.
+// A Python of the command's that the recorder is not in, though its environment says where to
+// record: somebody on the way set PYTHONPATH anew. "python3 (process 17)", or nothing.
 std::string without_kit(const fs::path& kit, const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
@@ -63,23 +63,28 @@ std::string describe_recordings(const fs::path& folder, const std::set<std::stri
     ++files;
     bytes += fs::file_size(folder / name, error);
   }
-  const std::string ended = status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
+  const std::string ended =
+      status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
   if (files == 0 && !only.empty())
     return wrap(
-        fmt::format("collect-workloads: {}nothing was recorded: no process called {}, which --only names; names "
+        fmt::format("collect-workloads: {}nothing was recorded: no process called {}, which --only "
+                    "names; names "
                     "are as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
                     ended, fmt::join(only, ", ")),
         80, "");
   if (files == 0 && !without.empty())
-    return wrap(fmt::format("collect-workloads: {}nothing was recorded: the recorder is loaded by PYTHONPATH, and {} "
+    return wrap(fmt::format("collect-workloads: {}nothing was recorded: the recorder is loaded by "
+                            "PYTHONPATH, and {} "
                             "has another: a script sets it anew. Let it keep what is there: "
                             "export PYTHONPATH=…:$PYTHONPATH",
                             ended, without),
                 80, "");
-  if (files == 0) return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
+  if (files == 0)
+    return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
   return fmt::format(
       "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
-      "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize --dumps {} --trace-dir "
+      "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize "
+      "--dumps {} --trace-dir "
       "DATASET\n",
       ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
       to_shell({{folder.string()}}), to_shell({{folder.string()}}));
@@ -94,24 +99,27 @@ std::string describe_lost(const LostCalls& lost) {
   };
   std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
   if (lost.replays > 0)
-    what += (what.empty() ? "" : " and ") + counted(lost.replays, "replay of a graph", "replays of graphs");
-  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing", what,
-                     counted(lost.processes, "process", "processes"), lost.calls + lost.replays == 1 ? "is" : "are");
+    what += (what.empty() ? "" : " and ") +
+            counted(lost.replays, "replay of a graph", "replays of graphs");
+  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing",
+                     what, counted(lost.processes, "process", "processes"),
+                     lost.calls + lost.replays == 1 ? "is" : "are");
 }
 
-Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(const RecorderArguments& arguments,
-                                                                            const BindingSet& bindings,
-                                                                            const fs::path& folder) {
+Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(
+    const RecorderArguments& arguments, const BindingSet& bindings, const fs::path& folder) {
   std::string rules(built_in_recorder_rules());
   if (!arguments.rules.empty()) {
     CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
   }
-  CW_TRY(const Json config, recorder_config(bindings, rules, arguments.only).map_error([&](Error error) {
-    if (!arguments.rules.empty())
-      error.message = fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
-                                  arguments.rules.string(), error.message);
-    return error;
-  }));
+  CW_TRY(const Json config,
+         recorder_config(bindings, rules, arguments.only).map_error([&](Error error) {
+           if (!arguments.rules.empty())
+             error.message =
+                 fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
+                             arguments.rules.string(), error.message);
+           return error;
+         }));
   const auto kit = unpack_recorder(config);
   if (!kit)
     return tl::unexpected(kit.error().code == "unwritable" || kit.error().code == "not_private"
@@ -123,7 +131,8 @@ Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(cons
 int run_record(const RecordArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
-  const fs::path folder = arguments.folder.empty() ? first_unused("recording-" + timestamp()) : arguments.folder;
+  const fs::path folder =
+      arguments.folder.empty() ? first_unused("recording-" + timestamp()) : arguments.folder;
   RecorderArguments recorder = arguments.recorder;
   recorder.only.insert(arguments.only.begin(), arguments.only.end());
   auto variables = recorder_variables(recorder, *bindings, folder);
@@ -139,16 +148,20 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   CallCounts counts;
   variables->push_back(counts.environment());
   Command command{arguments.command};
-  command.environment = take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
+  command.environment =
+      take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
   add_capture_variables(command, std::move(*variables));
   if (command.arguments.empty())
-    return report({"usage", "there is no command to record"}, "Give it after --, as you would type it.");
+    return report({"usage", "there is no command to record"},
+                  "Give it after --, as you would type it.");
   std::string without;
   auto next_look = std::chrono::milliseconds(100);
   const auto status = run_in_foreground(command, [&] {
     if (recordings_in(folder) != before) return std::chrono::milliseconds(0);
     without = without_kit(kit, folder);
-    next_look = without.empty() && next_look < std::chrono::minutes(2) ? 2 * next_look : std::chrono::milliseconds(0);
+    next_look = without.empty() && next_look < std::chrono::minutes(2)
+                    ? 2 * next_look
+                    : std::chrono::milliseconds(0);
     return next_look;
   });
   const LostCalls lost = counts.settle(folder, std::chrono::seconds(2));

@@ -25,8 +25,9 @@ Result<void> write_out(const std::filesystem::path& path, const std::string& tex
   if (std::filesystem::is_directory(status))
     return fail("is_directory", "{} is a folder; --out takes a file", path.string());
   if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status))
-    return write_atomically(std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path,
-                            text, Durability::process);
+    return write_atomically(
+        std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path,
+        text, Durability::process);
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   return write_fully(file, text, path.string());
 }
@@ -69,10 +70,10 @@ int run_report(const ReportArguments& arguments, const CommonArguments& common) 
   } else {
     if (const auto written = write_out(out, text); !written) return report(written.error());
     if (!common.is_quiet)
-      print(stderr,
-            fmt::format("{}: {} workloads of {} definitions, {} KB\n", out.string(),
-                        with_separators(summary->workloads()), summary->definitions.size(), text.size() / 1000) +
-                describe_others({arguments.trace_dir}));
+      print(stderr, fmt::format("{}: {} workloads of {} definitions, {} KB\n", out.string(),
+                                with_separators(summary->workloads()), summary->definitions.size(),
+                                text.size() / 1000) +
+                        describe_others({arguments.trace_dir}));
   }
   return summary->workloads() == 0 ? exit_no_workloads : exit_success;
 }

@@ -13,7 +13,8 @@ namespace {
 
 // Definitions with rows of their own: those asked for by name, and all that got calls.
 bool is_shown(const DefinitionOutcome& definition, const std::vector<std::string>& names) {
-  return definition.calls > 0 || std::find(names.begin(), names.end(), definition.definition->name) != names.end();
+  return definition.calls > 0 ||
+         std::find(names.begin(), names.end(), definition.definition->name) != names.end();
 }
 
 // Calls that no binding reads.
@@ -26,8 +27,8 @@ std::string describe_unread(const Survey& survey) {
     functions.push_back(fmt::format("{} ({})", function, with_separators(counts.skipped)));
   }
   if (calls == 0) return "";
-  return "\n" + wrap(fmt::format("{} calls of functions that no binding reads: {}", with_separators(calls),
-                                 fmt::join(functions, ", ")),
+  return "\n" + wrap(fmt::format("{} calls of functions that no binding reads: {}",
+                                 with_separators(calls), fmt::join(functions, ", ")),
                      80, "  ");
 }
 
@@ -36,10 +37,11 @@ std::string describe_unread(const Survey& survey) {
 std::string describe(const SanitizeOutcome& outcome, const std::vector<std::string>& always_shown) {
   const Survey& survey = outcome.survey;
   std::string text = fmt::format(
-      "{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls), survey.functions.size(),
-      survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
-      survey.flashinfer_versions.empty() ? ""
-                                         : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+      "{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls),
+      survey.functions.size(), survey.processes.size(), survey.processes.size() == 1 ? "" : "es",
+      survey.flashinfer_versions.empty()
+          ? ""
+          : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
   text += "   new  kept distinct    calls  definition\n";
   std::size_t silent = 0;
   std::map<std::string, std::vector<std::string>> silent_asked;  // by what there is to say
@@ -53,11 +55,13 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
     }
     const std::string& name = definition.definition->name;
     text += fmt::format("{:>6}{:>6}{:>9}{:>9}{}{}\n", with_separators(definition.added()),
-                        with_separators(definition.kept.size()), with_separators(definition.distinct),
-                        with_separators(definition.calls), name.size() > 48 ? "\n                  " : "  ", name);
+                        with_separators(definition.kept.size()),
+                        with_separators(definition.distinct), with_separators(definition.calls),
+                        name.size() > 48 ? "\n                  " : "  ", name);
     for (const auto& [scalar, count] : definition.derived)
       text += fmt::format("{:32}{} derived in {} calls\n", "", scalar, with_separators(count));
-    if (const auto sampled = definition.unseen.find("values_sampled_out"); sampled != definition.unseen.end())
+    if (const auto sampled = definition.unseen.find("values_sampled_out");
+        sampled != definition.unseen.end())
       text += wrap(fmt::format("{} of the calls are counted without their index tensors (sampled)",
                                with_separators(sampled->second)),
                    80, std::string(32, ' '));
@@ -75,26 +79,28 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
   return text;
 }
 
-std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir, bool is_dry_run,
-                       bool is_simulated, std::string_view capture) {
+std::string next_steps(const SanitizeOutcome& outcome, const std::filesystem::path& trace_dir,
+                       bool is_dry_run, bool is_simulated, std::string_view capture) {
   const std::string dir = trace_dir.string();
   std::size_t added = 0, kept = 0;
   for (const DefinitionOutcome& definition : outcome.definitions) {
     added += definition.added();
     kept += definition.kept.size();
   }
-  if (is_dry_run) return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
-  std::string text = outcome.recovered > 0
-                         ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
-                         : "";
+  if (is_dry_run)
+    return fmt::format("\nNothing was written (--dry-run); {} workloads would be new.\n", added);
+  std::string text =
+      outcome.recovered > 0
+          ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
+          : "";
   if (kept == 0)
-    return text +
-           (capture.empty()
-                ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
-                : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads inspect {} --trace-dir {}\n",
-                              capture, dir));
-  text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n", with_separators(added),
-                      (trace_dir / "workloads").string(), collection_file);
+    return text + (capture.empty()
+                       ? "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n"
+                       : fmt::format("\nNo workloads. See why, call by call:\n  collect-workloads "
+                                     "inspect {} --trace-dir {}\n",
+                                     capture, dir));
+  text += fmt::format("\n{} new workloads in\n  {}\nHow often each was seen is in {}.\n",
+                      with_separators(added), (trace_dir / "workloads").string(), collection_file);
   return text + "Next:\n" + next_commands(trace_dir, is_simulated);
 }
 
@@ -129,8 +135,8 @@ int run_sanitize(const SanitizeArguments& arguments, const CommonArguments& comm
     print_json(json);
   } else {
     print(stdout, describe(*outcome, options.definition_names));
-    print(stdout, next_steps(*outcome, arguments.trace_dir, options.is_dry_run, outcome->survey.is_simulated,
-                             arguments.dumps[0].string()));
+    print(stdout, next_steps(*outcome, arguments.trace_dir, options.is_dry_run,
+                             outcome->survey.is_simulated, arguments.dumps[0].string()));
   }
   return kept > 0 ? exit_success : exit_no_workloads;
 }

@@ -22,58 +22,74 @@ std::string advice(const Error& error, const SubmitOptions& options) {
   const std::string page = options.endpoint + "/datasets/" + options.repo;
   const std::string trace = " --trace-dir " + to_shell({{options.root.string()}});
   const std::string log_in = fmt::format(
-      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor export it as "
+      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor "
+      "export it as "
       "HF_TOKEN.",
       options.endpoint);
   if (code == "login_ended") return "Log in again:\n  hf auth login --force";
   if (code == "no_token" || code == "hub_token" || code == "hub_read_only") return log_in;
   if (code == "hub_forbidden")
     return fmt::format(
-        "Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to open pull "
+        "Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to "
+        "open pull "
         "requests and to write to {}. Pull requests may also be switched off there.",
         options.endpoint, options.repo);
-  if (code == "hub_gated") return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
+  if (code == "hub_gated")
+    return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
   if (code == "hub_not_found")
-    return fmt::format("Check --repo{}, and that this opens:\n  {}", options.pull_request ? ", --pr" : "", page);
+    return fmt::format("Check --repo{}, and that this opens:\n  {}",
+                       options.pull_request ? ", --pr" : "", page);
   if (code == "hub_moved") return "Run the same command again: it looks anew at what is there.";
-  if (code == "connection") return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
+  if (code == "connection")
+    return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
   if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "answer_lost")
-    return "Run the same command again, later perhaps: what has arrived is not sent again, and no second pull request "
+    return "Run the same command again, later perhaps: what has arrived is not sent again, and no "
+           "second pull request "
            "is opened.";
   if (code == "hub_too_large") return "Offer less at a time, with --definition-name or --op-type.";
   if (code == "hub_lied")
-    return fmt::format("Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
+    return fmt::format(
+        "Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
   if (code == "tls")
-    return "The server's certificate is not trusted here. Behind a proxy with an authority of its own, name its "
+    return "The server's certificate is not trusted here. Behind a proxy with an authority of its "
+           "own, name its "
            "certificates:\n"
            "  export SSL_CERT_FILE=/path/to/certificates.pem";
   if (code == "unverified")
     return fmt::format(
-        "Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer them as they "
+        "Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer "
+        "them as they "
         "are, with --allow-unverified.",
         trace);
   if (code == "remote_invalid") return "That file is the other side's: tell its people.";
-  if (code == "not_valid") return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
+  if (code == "not_valid")
+    return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
   if (code == "simulated")
-    return "They only try the tool out. Collect with a real engine, and leave the others out with --definition-name.";
+    return "They only try the tool out. Collect with a real engine, and leave the others out with "
+           "--definition-name.";
   if (code == "git_identity")
-    return "Tell git who you are, and run the same command again:\n  git config --global user.name NAME\n  git config "
+    return "Tell git who you are, and run the same command again:\n  git config --global user.name "
+           "NAME\n  git config "
            "--global user.email ADDRESS";
   if (code == "no_pull_request") return "Look which ones are open:\n  " + page + "/discussions";
-  if (code == "empty" || code == "definition_unknown") return "Check --trace-dir, --definition-name and --op-type.";
+  if (code == "empty" || code == "definition_unknown")
+    return "Check --trace-dir, --definition-name and --op-type.";
   if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
   if (code == "git_failed")
-    return "The last lines are git's own. This must work by hand, with your credentials:\n  git ls-remote " +
+    return "The last lines are git's own. This must work by hand, with your credentials:\n  git "
+           "ls-remote " +
            to_shell({{printable_remote(options.remote)}});
-  if (code == "interrupted") return "Run the same command again: what has arrived is not sent again.";
+  if (code == "interrupted")
+    return "Run the same command again: what has arrived is not sent again.";
   return std::string(advice_for(code));
 }
 
 // What could not be offered, laid out for other tools.
 std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) {
   if (!failure.kept.empty() && failure.planned)
-    return fmt::format("The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
-                       to_shell({{failure.kept.string()}}), to_shell({{failure.planned->branch}}));
+    return fmt::format(
+        "The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
+        to_shell({{failure.kept.string()}}), to_shell({{failure.planned->branch}}));
   if (!failure.planned || options.is_dry_run || !options.remote.empty()) return "";
   const SubmitOutcome& planned = *failure.planned;
   if (!planned.commit.empty()) return "The pull request:\n  " + planned.url + "\n";
@@ -82,22 +98,26 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
   const fs::path folder = *state / "submit" / planned.proposal.fingerprint;
   const fs::path description = folder.string() + ".md";
   if (const auto written = write_files(planned.proposal, folder); !written) return "";
-  if (const auto written = write_atomically(description, planned.description, Durability::process); !written) return "";
-  Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset", "--commit-message",
-                   planned.title}};
+  if (const auto written = write_atomically(description, planned.description, Durability::process);
+      !written)
+    return "";
+  Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset",
+                   "--commit-message", planned.title}};
   if (options.pull_request)
-    command.arguments.insert(command.arguments.end(), {"--revision", fmt::format("refs/pr/{}", *options.pull_request)});
+    command.arguments.insert(command.arguments.end(),
+                             {"--revision", fmt::format("refs/pr/{}", *options.pull_request)});
   else
     command.arguments.emplace_back("--create-pr");
-  return fmt::format("What was to be offered lies in {}, its description in {}. By hand:\n  {}\n", folder.string(),
-                     description.string(), to_shell(command));
+  return fmt::format("What was to be offered lies in {}, its description in {}. By hand:\n  {}\n",
+                     folder.string(), description.string(), to_shell(command));
 }
 
 Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
   Json definitions = Json::object(), files = Json::array();
   for (const DefinitionComparison& compared : outcome.proposal.definitions)
-    definitions[compared.name] = {
-        {"new", compared.added.size()}, {"there_already", compared.known}, {"undecided", compared.undecided}};
+    definitions[compared.name] = {{"new", compared.added.size()},
+                                  {"there_already", compared.known},
+                                  {"undecided", compared.undecided}};
   for (const UploadFile& file : outcome.proposal.files)
     files.push_back({{"path", file.path}, {"size", file.size}, {"sha256", file.sha256}});
   Json json = {{"compared_with", outcome.not_compared.empty() ? outcome.base : ""},
@@ -121,8 +141,8 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
 std::string table(const SubmitOutcome& outcome) {
   std::string text = fmt::format("{:<58}{:>8}{:>14}\n", "definition", "new", "there already");
   for (const DefinitionComparison& compared : outcome.proposal.definitions)
-    text += fmt::format("{:<58}{:>8}{:>14}\n", compared.name, with_separators(compared.added.size()),
-                        with_separators(compared.known));
+    text += fmt::format("{:<58}{:>8}{:>14}\n", compared.name,
+                        with_separators(compared.added.size()), with_separators(compared.known));
   return text;
 }
 
@@ -144,8 +164,8 @@ std::string list_files(const std::vector<UploadFile>& files) {
     folder.bytes += file.size;
   }
   for (const auto& [folder, sum] : blobs)
-    text += fmt::format("{:>14}  {}/ ({} blob{})\n", with_separators(sum.bytes), folder, with_separators(sum.count),
-                        sum.count == 1 ? "" : "s");
+    text += fmt::format("{:>14}  {}/ ({} blob{})\n", with_separators(sum.bytes), folder,
+                        with_separators(sum.count), sum.count == 1 ? "" : "s");
   return text;
 }
 
@@ -163,19 +183,22 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
             list_files(outcome.proposal.files) + describe_others({options.root});
     if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
     if (!outcome.not_compared.empty())
-      text += wrap("Not compared with what is there, so that all counts as new: " + outcome.not_compared, 80, "");
+      text += wrap(
+          "Not compared with what is there, so that all counts as new: " + outcome.not_compared, 80,
+          "");
     if (!outcome.would_be_refused.empty())
-      text +=
-          wrap("Without --dry-run this would be refused: " + outcome.would_be_refused + " (see --allow-unverified).",
-               80, "");
+      text += wrap("Without --dry-run this would be refused: " + outcome.would_be_refused +
+                       " (see --allow-unverified).",
+                   80, "");
     return text + "Nothing was sent (--dry-run).\n";
   }
-  text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title, with_separators(outcome.proposal.files.size()),
+  text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title,
+                      with_separators(outcome.proposal.files.size()),
                       with_separators(outcome.bytes_sent));
   return text +
          (outcome.branch.empty() ? outcome.url
-                                 : fmt::format("branch {} at {}: open a pull request from it", outcome.branch,
-                                               outcome.commit.substr(0, 12))) +
+                                 : fmt::format("branch {} at {}: open a pull request from it",
+                                               outcome.branch, outcome.commit.substr(0, 12))) +
          "\n";
 }
 
@@ -207,7 +230,8 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
   progress.clear();
   if (!outcome) {
     std::string text = advice(outcome.error().error, options);
-    if (const std::string more = by_hand(outcome.error(), options); !more.empty()) text += "\n" + more;
+    if (const std::string more = by_hand(outcome.error(), options); !more.empty())
+      text += "\n" + more;
     const int status = report(outcome.error().error, text);
     return outcome.error().error.code == "empty" ? exit_no_workloads
            : stop_signal() != 0                  ? 128 + stop_signal()
@@ -222,7 +246,8 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
     print_json(to_json(*outcome, options));
   else
     print(stdout, describe(*outcome, options));
-  return outcome->was_there && !outcome->pull_request && outcome->branch.empty() ? exit_no_workloads : exit_success;
+  return outcome->was_there && !outcome->pull_request && outcome->branch.empty() ? exit_no_workloads
+                                                                                 : exit_success;
 }
 
 }  // namespace cw::cli

@@ -30,10 +30,13 @@ int run_validate(const ValidateArguments& arguments, const CommonArguments& comm
     return validated->is_valid() ? exit_success : exit_failure;
   }
   for (const Finding& finding : validated->findings)
-    print(stdout, fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding), finding.message, finding.code));
-  print(stdout, fmt::format("{}: {} definitions, {} workloads, {} blobs\n",
-                            validated->is_valid() ? "valid" : "not valid", with_separators(validated->definitions),
-                            with_separators(validated->workloads), with_separators(validated->blobs)));
+    print(stdout, fmt::format("{}: {}: {} [{}]\n", finding.where, severity(finding),
+                              finding.message, finding.code));
+  print(stdout,
+        fmt::format("{}: {} definitions, {} workloads, {} blobs\n",
+                    validated->is_valid() ? "valid" : "not valid",
+                    with_separators(validated->definitions), with_separators(validated->workloads),
+                    with_separators(validated->blobs)));
   return validated->is_valid() ? exit_success : exit_failure;
 }
 

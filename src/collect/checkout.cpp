@@ -14,13 +14,17 @@ class Checkout {
  public:
   Checkout(const CheckoutOptions& options, const std::function<void(const std::string&)>& say,
            const std::function<void(const std::string&)>& note)
-      : options_(options), path_(fs::absolute(options.path).lexically_normal()), say_(say), note_(note) {}
+      : options_(options),
+        path_(fs::absolute(options.path).lexically_normal()),
+        say_(say),
+        note_(note) {}
 
   Result<void> prepare() {
     std::error_code error;
     if (!fs::is_directory(path_, error))
       return fail("not_found",
-                  "{0}: no such folder; get one with\n  git clone https://github.com/sgl-project/sglang {0}",
+                  "{0}: no such folder; get one with\n  git clone "
+                  "https://github.com/sgl-project/sglang {0}",
                   options_.path.string());
     if (options_.updates) CW_CHECK(update());
     return install();
@@ -54,11 +58,14 @@ class Checkout {
 
     const std::string ref = branch_ref(options_.branch);
     if (!ask({"rev-parse", "--verify", "--quiet", ref}))
-      return step(git({"checkout", "--quiet", "--no-track", "-b", options_.branch, remote_main, "--"}));
+      return step(
+          git({"checkout", "--quiet", "--no-track", "-b", options_.branch, remote_main, "--"}));
 
     // Somebody has worked on it: the original skill tells people to commit there.
     CW_TRY(const std::string own, ask({"rev-list", "--count", ref, "--not", remote_main, "--"}));
-    if (own == "0") return step(git({"checkout", "--quiet", "--no-track", "-B", options_.branch, remote_main, "--"}));
+    if (own == "0")
+      return step(
+          git({"checkout", "--quiet", "--no-track", "-B", options_.branch, remote_main, "--"}));
     note_(fmt::format("branch {} has {} of its own: it is not brought up to date", options_.branch,
                       own == "1" ? "a commit" : own + " commits"));
     return step(git({"checkout", "--quiet", options_.branch, "--"}));
@@ -74,7 +81,8 @@ class Checkout {
     if (!changes->empty()) return "has uncommitted changes";
 
     const bool is_detached = !ask({"symbolic-ref", "--quiet", "HEAD"});
-    const auto unnamed = ask({"rev-list", "--count", "HEAD", "--not", "--branches", "--remotes", "--"});
+    const auto unnamed =
+        ask({"rev-list", "--count", "HEAD", "--not", "--branches", "--remotes", "--"});
     if (is_detached && (!unnamed || *unnamed != "0")) return "has commits that no branch names";
     return {};
   }
@@ -83,7 +91,8 @@ class Checkout {
     std::error_code error;
     fs::path project = path_;
     for (const char* folder : {".", "python"})
-      if (fs::exists(path_ / folder / "pyproject.toml", error)) project = (path_ / folder).lexically_normal();
+      if (fs::exists(path_ / folder / "pyproject.toml", error))
+        project = (path_ / folder).lexically_normal();
     return step({{options_.python, "-m", "pip", "install", "--quiet", "-e", project.string()}});
   }
 
@@ -95,7 +104,8 @@ class Checkout {
 
 }  // namespace
 
-Result<void> prepare_checkout(const CheckoutOptions& options, const std::function<void(const std::string&)>& say,
+Result<void> prepare_checkout(const CheckoutOptions& options,
+                              const std::function<void(const std::string&)>& say,
                               const std::function<void(const std::string&)>& note) {
   return Checkout(options, say, note).prepare();
 }

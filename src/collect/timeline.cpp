@@ -18,8 +18,8 @@ void Timeline::add(const TimelineSample& sample) {
 Json Timeline::to_json() const {
   Json samples = Json::array();
   for (const TimelineSample& sample : samples_)
-    samples.push_back({std::round(sample.seconds * 1000) / 1000, sample.requests, sample.output_tokens, sample.calls,
-                       sample.disk_bytes, sample.under_way});
+    samples.push_back({std::round(sample.seconds * 1000) / 1000, sample.requests,
+                       sample.output_tokens, sample.calls, sample.disk_bytes, sample.under_way});
   return {{"columns", {"s", "requests", "output_tokens", "calls", "disk_bytes", "under_way"}},
           {"samples", std::move(samples)}};
 }

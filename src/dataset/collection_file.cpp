@@ -19,7 +19,8 @@ namespace {
 // Of the distributions of a file, in bytes of text: some thousand captures' of twenty definitions.
 constexpr std::size_t longest_distributions = 32 << 20;
 
-// Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept too, then by the text.
+// Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept
+// too, then by the text.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
   const auto rank = [count](const Json& json) {
     return std::tuple(unsigned_member(json, count), unsigned_member(json, "kept"), dump(json));
@@ -27,8 +28,8 @@ bool is_preferred(const Json& other, const Json& value, const char* count) {
   return rank(other) > rank(value);
 }
 
-// The mark of what our own engine made, wherever it stands; and no secret goes from here into what is merged, shown or
-// offered.
+// The mark of what our own engine made, wherever it stands; and no secret goes from here into what
+// is merged, shown or offered.
 void take_origin(Json& head, CollectionSection& section) {
   section.is_simulated = bool_member(head, "simulated");
   head.erase("simulated");
@@ -50,34 +51,41 @@ Result<void> check_collection(const std::filesystem::path& path, const Json& fil
     if (!head.is_object() || string_member(head, "id").empty()) return false;
     const auto definitions = head.find("definitions");
     return definitions == head.end() ||
-           (definitions->is_object() && std::all_of(definitions->begin(), definitions->end(),
-                                                    [](const Json& definition) { return definition.is_object(); }));
+           (definitions->is_object() &&
+            std::all_of(definitions->begin(), definitions->end(),
+                        [](const Json& definition) { return definition.is_object(); }));
   };
-  const bool has_list = file.is_object() && file.contains("captures") && file.at("captures").is_array();
-  if (has_list && std::all_of(file.at("captures").begin(), file.at("captures").end(), is_right)) return {};
+  const bool has_list =
+      file.is_object() && file.contains("captures") && file.at("captures").is_array();
+  if (has_list && std::all_of(file.at("captures").begin(), file.at("captures").end(), is_right))
+    return {};
   return fail("collection_invalid",
-              "{}: not a collection.json of this tool, or longer than any it writes; move it away and run again",
+              "{}: not a collection.json of this tool, or longer than any it writes; move it away "
+              "and run again",
               path.string());
 }
 
-Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit) {
+Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root,
+                                                       const VisitSeen& visit) {
   const std::filesystem::path path = root / collection_file;
   std::vector<CollectionSection> sections;
   auto opened = open_for_reading(AT_FDCWD, path.string());
   if (!opened && opened.error().code == "not_found") return sections;
   if (!opened) return tl::unexpected(opened.error());
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"), std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> stream(::fdopen(::dup(opened->get()), "r"),
+                                                               std::fclose);
   if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
 
-  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as they end. Distributions
-  // that are too many stay in what is parsed, and count there.
+  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as
+  // they end. Distributions that are too many stay in what is parsed, and count there.
   std::size_t of_distributions = 0;
   std::map<std::pair<std::size_t, std::string>, std::string> distributions;
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
-    if (around.size() < 5 || around[0].key != "captures" || around[2].key != "definitions") return true;
+    if (around.size() < 5 || around[0].key != "captures" || around[2].key != "definitions")
+      return true;
     const bool is_item = around.size() == 6 && around[4].key == "workloads";
-    const bool is_distribution =
-        around.size() == 5 && around[4].key == "distribution" && of_distributions < longest_distributions;
+    const bool is_distribution = around.size() == 5 && around[4].key == "distribution" &&
+                                 of_distributions < longest_distributions;
     if (is_item) visit(around[1].index, around[3].key, std::move(object));
     if (is_distribution) {
       std::string& text = distributions[{around[1].index, around[3].key}];
@@ -95,7 +103,8 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
     if (const auto found = head.find("definitions"); found != head.end()) {
       for (auto& [name, definition] : found->items()) {
         definition.erase("workloads");
-        one.definitions[name] = {redact(std::move(definition)), std::move(distributions[{sections.size(), name}])};
+        one.definitions[name] = {redact(std::move(definition)),
+                                 std::move(distributions[{sections.size(), name}])};
       }
       head.erase("definitions");
     }
@@ -111,13 +120,15 @@ void join(CollectionSection& section, const CollectionSection& other) {
   if (is_preferred(other.head, section.head, "calls")) section.head = other.head;
   for (const auto& [name, definition] : other.definitions) {
     const auto [known, is_new] = section.definitions.emplace(name, definition);
-    if (!is_new && is_preferred(definition.head, known->second.head, "calls")) known->second = definition;
+    if (!is_new && is_preferred(definition.head, known->second.head, "calls"))
+      known->second = definition;
   }
 }
 
 Json join_seen(Json item, Json other) {
   const bool stands_for_any = item.contains("stands_for") || other.contains("stands_for");
-  const std::uint64_t stands_for = std::max(unsigned_member(item, "stands_for"), unsigned_member(other, "stands_for"));
+  const std::uint64_t stands_for =
+      std::max(unsigned_member(item, "stands_for"), unsigned_member(other, "stands_for"));
   item.erase("stands_for");
   other.erase("stands_for");
   if (is_preferred(other, item, "seen")) item = std::move(other);

@@ -1,11 +1,15 @@
-// collection.json beside a dataset's workloads: one section for each capture they were collected from.
+// collection.json beside a dataset's workloads: one section per capture they were collected from.
 //
-//   {"format": 1, "captures": [{"id": …, "simulated": true [false], …, "definitions": {NAME: {"calls": …, …,
-//   "distribution": {…}, "list": …, "workloads": [{"uuid": …, "seen": …, "stands_for": …}, …]}}, …}]}
+//   {"format": 1,
+//    "captures": [{"id": …, "simulated": true [false], …,
+//                  "definitions": {NAME: {"calls": …, …, "distribution": {…}, "list": …,
+//                                         "workloads": [{"uuid": …, "seen": …, "stands_for": …},
+//                                         …]}},
+//                  …}]}
 //
-// `seen` are the calls of a workload's very content that were kept; those that it stands for add up, over a list, to
-// the definition's calls (workload/distribution.h says how they are shared). The lists of workloads can be long, and
-// distributions many; here none is in memory as JSON.
+// `seen` counts the calls with exactly a workload's content. What the workloads of a list stand for
+// adds up to the definition's calls (workload/distribution.h says how calls are apportioned). Lists
+// can be long and distributions many, so neither is held in memory as JSON.
 #pragma once
 
 #include <filesystem>
@@ -45,17 +49,20 @@ struct CollectionSection {
 };
 
 /// An item of a section's list: `section` is its place in the file.
-using VisitSeen = std::function<void(std::size_t section, const std::string& definition, Json item)>;
+using VisitSeen =
+    std::function<void(std::size_t section, const std::string& definition, Json item)>;
 
-/// Whether readers take what was parsed from `path`, with or without its lists. Error code: "collection_invalid".
+/// Whether readers take what was parsed from `path`, with or without its lists. Error code:
+/// "collection_invalid".
 Result<void> check_collection(const std::filesystem::path& path, const Json& file);
 
 /// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes:
 /// "collection_invalid".
-Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root, const VisitSeen& visit);
+Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root,
+                                                       const VisitSeen& visit);
 
-/// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of two values the one
-/// with more calls, then the greater text.
+/// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of
+/// two values the one with more calls, then the greater text.
 void join(CollectionSection& section, const CollectionSection& other);
 /// The same for an item of a list. Calls that it stands for are of one list only: others say 0.
 Json join_seen(Json item, Json other);

@@ -11,14 +11,18 @@ namespace fs = std::filesystem;
 
 std::string axes_text(const Json& workload) {
   const auto axes = workload.find("axes");
-  return axes == workload.end() ? "" : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
+  return axes == workload.end()
+             ? ""
+             : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
 }
 
 // Axes and inputs but for the paths of blobs; members in the order of their names.
 nlohmann::json content_of(const Json& workload) {
-  nlohmann::json content = {{"axes", nlohmann::json::object()}, {"inputs", nlohmann::json::object()}};
+  nlohmann::json content = {{"axes", nlohmann::json::object()},
+                            {"inputs", nlohmann::json::object()}};
   for (const char* member : {"axes", "inputs"})
-    if (workload.contains(member)) content[member] = nlohmann::json::parse(dump(workload.at(member)));
+    if (workload.contains(member))
+      content[member] = nlohmann::json::parse(dump(workload.at(member)));
   if (content["inputs"].is_object())
     for (auto& [name, input] : content["inputs"].items()) {
       if (!input.is_object()) continue;
@@ -36,7 +40,8 @@ class DefinitionComparer {
   DefinitionComparer(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch)
       : dataset_(dataset), other_(other), fetch_(fetch) {}
 
-  Result<DefinitionComparison> run(const Definition& definition, const std::vector<StoredWorkload>& ours) {
+  Result<DefinitionComparison> run(const Definition& definition,
+                                   const std::vector<StoredWorkload>& ours) {
     DefinitionComparison result{definition.name, definition.op_type};
     CW_TRY(result.state, state(definition));
     CW_TRY(const auto theirs, read_stored_workloads(other_, definition));
@@ -56,8 +61,9 @@ class DefinitionComparer {
       if (!our_ids.insert(workload.id).second) continue;
       if (const auto same = their_ids.find(workload.id); same != their_ids.end()) {
         if (content_of(*same->second).dump() != content_of(workload.json).dump())
-          return fail("conflict", "workload {} of {} has other axes or inputs there; validate both sides", workload.id,
-                      definition.name);
+          return fail("conflict",
+                      "workload {} of {} has other axes or inputs there; validate both sides",
+                      workload.id, definition.name);
         ++result.known;
         continue;
       }
@@ -82,14 +88,16 @@ class DefinitionComparer {
 
   // Their workloads that may be one of ours under another id.
   Result<Index> index_like(const Definition& definition, const std::vector<StoredWorkload>& theirs,
-                           const std::set<std::string>& our_ids, const std::set<std::string>& axes) {
+                           const std::set<std::string>& our_ids,
+                           const std::set<std::string>& axes) {
     Index index;
     std::vector<const StoredWorkload*> alike;
     std::set<std::string> blobs;
     for (const StoredWorkload& workload : theirs) {
       if (our_ids.contains(workload.id) || !axes.contains(axes_text(workload.json))) continue;
       alike.push_back(&workload);
-      for (const std::string& path : blob_paths(workload.json))  // what leaves the dataset cannot be looked at
+      for (const std::string& path :
+           blob_paths(workload.json))  // what leaves the dataset cannot be looked at
         if (!fs::path(path).is_absolute() && *fs::path(path).begin() != "..") blobs.insert(path);
     }
     if (!blobs.empty()) CW_CHECK(fetch_({blobs.begin(), blobs.end()}));
@@ -108,7 +116,8 @@ class DefinitionComparer {
     const auto theirs = load_definition(other_ / Dataset::definition_file(other_, definition));
     if (!theirs && theirs.error().code == "not_found") return DefinitionState::missing;
     if (!theirs) return tl::unexpected(theirs.error());
-    return meaning(*theirs) == meaning(definition) ? DefinitionState::same : DefinitionState::differs;
+    return meaning(*theirs) == meaning(definition) ? DefinitionState::same
+                                                   : DefinitionState::differs;
   }
 
   const Dataset& dataset_;
@@ -121,7 +130,8 @@ class DefinitionComparer {
 Result<std::vector<DefinitionComparison>> compare(const Dataset& dataset, const fs::path& other,
                                                   const FetchBlobs& fetch) {
   std::error_code error;
-  if (!fs::is_directory(other, error)) return fail("not_found", "{}: no such folder", other.string());
+  if (!fs::is_directory(other, error))
+    return fail("not_found", "{}: no such folder", other.string());
   std::vector<DefinitionComparison> result;
   DefinitionComparer comparer(dataset, other, fetch);
   for (const Definition& definition : dataset.definitions) {

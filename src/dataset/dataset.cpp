@@ -27,7 +27,8 @@ struct BlobTensor {
 };
 using LineInput = std::variant<RandomInput, AbsentInput, Operand, BlobTensor>;
 
-std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition, const Json& workload) {
+std::optional<std::vector<std::int64_t>> axes_of(const Definition& definition,
+                                                 const Json& workload) {
   const auto axes = workload.find("axes");
   if (axes == workload.end() || !axes->is_object()) return std::nullopt;
   std::vector<std::int64_t> values;
@@ -53,7 +54,8 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
     const std::string type = given ? string_member(*found, "type") : "";
     if (!given) {
       result.emplace_back(AbsentInput{});
-    } else if (type == "scalar" && found->contains("value") && !found->at("value").is_structured()) {
+    } else if (type == "scalar" && found->contains("value") &&
+               !found->at("value").is_structured()) {
       const Json& value = found->at("value");
       if (!value.is_number() && !value.is_boolean())
         return fail("workloads_invalid", "input {}: {} is no scalar", spec.name, brief(value));
@@ -64,7 +66,8 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
       else
         result.emplace_back(Operand(value.get<double>()));
     } else if (type == "safetensors") {
-      result.emplace_back(BlobTensor{string_member(*found, "path"), string_member(*found, "tensor_key")});
+      result.emplace_back(
+          BlobTensor{string_member(*found, "path"), string_member(*found, "tensor_key")});
     } else {
       result.emplace_back(RandomInput{});
     }
@@ -76,10 +79,12 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
 std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted) {
   std::vector<std::pair<std::size_t, std::string>> ranked;
   for (const Definition& definition : dataset.definitions) {
-    const auto common = std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
+    const auto common =
+        std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
     ranked.emplace_back(static_cast<std::size_t>(common.first - wanted.begin()), definition.name);
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<std::string> names;
   for (const auto& [length, name] : ranked)
     if (names.size() < 3 && length >= 3) names.push_back(name);
@@ -94,7 +99,8 @@ fs::path usual_or_flat(const fs::path& root, const fs::path& usual) {
   };
   const fs::path flat = *usual.begin() / usual.filename();
   std::error_code ignored;
-  return !is_there(usual) && is_there(flat) && !fs::is_directory(root / flat, ignored) ? flat : usual;
+  return !is_there(usual) && is_there(flat) && !fs::is_directory(root / flat, ignored) ? flat
+                                                                                       : usual;
 }
 
 Result<std::vector<SafetensorsEntry>> blob_header(const fs::path& path) {
@@ -104,19 +110,21 @@ Result<std::vector<SafetensorsEntry>> blob_header(const fs::path& path) {
   return entries;
 }
 
-Result<SafetensorsEntry> entry_of(const std::vector<SafetensorsEntry>& entries, const fs::path& path,
-                                  const std::string& key) {
+Result<SafetensorsEntry> entry_of(const std::vector<SafetensorsEntry>& entries,
+                                  const fs::path& path, const std::string& key) {
   for (const SafetensorsEntry& entry : entries)
     if (entry.name == key) return entry;
   return fail("tensor_missing", "{}: no tensor {} in it", path.string(), key);
 }
 
-Result<std::string> digest(const FileDescriptor& file, const fs::path& path, const SafetensorsEntry& entry) {
+Result<std::string> digest(const FileDescriptor& file, const fs::path& path,
+                           const SafetensorsEntry& entry) {
   static thread_local std::string buffer;
   buffer.resize(std::size_t{256} << 10);
   Sha256 hash;
   for (std::uint64_t position = entry.begin; position < entry.end;) {
-    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), entry.end - position));
+    const auto size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), entry.end - position));
     CW_CHECK(read_exactly(file, position, size, buffer.data(), path.string()));
     hash.add(std::string_view(buffer).substr(0, size));
     position += size;
@@ -131,10 +139,13 @@ Result<Dataset> Dataset::open(const fs::path& root) {
   std::error_code error;
   const fs::path folder = root / "definitions";
   if (!fs::is_directory(folder, error))
-    return fail("not_found", "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset",
+    return fail("not_found",
+                "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset",
                 root.string());
   std::vector<fs::path> paths;
-  for (fs::recursive_directory_iterator it(folder, fs::directory_options::skip_permission_denied, error), end;
+  for (fs::recursive_directory_iterator
+           it(folder, fs::directory_options::skip_permission_denied, error),
+       end;
        !error && it != end; it.increment(error))
     if (it->path().extension() == ".json" && !is_litter(it->path()) && !it->is_directory(error))
       paths.push_back(it->path());
@@ -143,7 +154,8 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     const std::string relative = path.lexically_relative(root).string();
     auto definition = load_definition(path);
     if (definition && dataset.definition_paths.contains(definition->name))
-      definition = fail("definition_invalid", "{}: name: another file defines {} too", path.string(), definition->name);
+      definition = fail("definition_invalid", "{}: name: another file defines {} too",
+                        path.string(), definition->name);
     if (!definition) {
       dataset.bad_definitions.push_back({relative, definition.error()});
       continue;
@@ -152,17 +164,18 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     dataset.definitions.push_back(std::move(*definition));
   }
   if (dataset.definitions.empty())
-    return fail(
-        "no_definitions", "{}: no usable definition in it{}", folder.string(),
-        dataset.bad_definitions.empty() ? "" : "; the first problem: " + dataset.bad_definitions[0].error.message);
+    return fail("no_definitions", "{}: no usable definition in it{}", folder.string(),
+                dataset.bad_definitions.empty()
+                    ? ""
+                    : "; the first problem: " + dataset.bad_definitions[0].error.message);
   std::sort(dataset.definitions.begin(), dataset.definitions.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   return dataset;
 }
 
 const Definition* Dataset::find(std::string_view name) const {
-  const auto found =
-      std::find_if(definitions.begin(), definitions.end(), [name](const Definition& d) { return d.name == name; });
+  const auto found = std::find_if(definitions.begin(), definitions.end(),
+                                  [name](const Definition& d) { return d.name == name; });
   return found == definitions.end() ? nullptr : &*found;
 }
 
@@ -170,32 +183,38 @@ std::string Dataset::place_of(const fs::path& path) const {
   const Definition* const definition = find(path.stem().string());
   return definition == nullptr
              ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
-             : fmt::format("belongs in {}; move its lines there", workloads_file(root, *definition).string());
+             : fmt::format("belongs in {}; move its lines there",
+                           workloads_file(root, *definition).string());
 }
 
 Result<void> Dataset::check_places() const {
   std::set<fs::path> known;
   for (const Definition& definition : definitions) known.insert(workloads_file(root, definition));
   std::error_code error;
-  for (fs::recursive_directory_iterator it(root / "workloads", error), end; !error && it != end; it.increment(error)) {
+  for (fs::recursive_directory_iterator it(root / "workloads", error), end; !error && it != end;
+       it.increment(error)) {
     const fs::path path = it->path().lexically_relative(root);
     if (is_folder_link(*it))
-      return fail("folder_linked", "{}: {} is a link to a folder; run validate", root.string(), path.string());
+      return fail("folder_linked", "{}: {} is a link to a folder; run validate", root.string(),
+                  path.string());
     if (path.extension() == ".jsonl" && !is_litter(path) && !known.contains(path))
       return fail("misplaced", "{}: {} {}", root.string(), path.string(), place_of(path));
   }
   return {};
 }
 
-Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
-                                                          const std::vector<std::string>& op_types) {
+Result<std::vector<const Definition*>> choose_definitions(
+    const Dataset& dataset, const std::vector<std::string>& names,
+    const std::vector<std::string>& op_types) {
   for (const std::string& name : names) {
     if (dataset.find(name) != nullptr) continue;
     for (const BadDefinition& bad : dataset.bad_definitions)
       if (fs::path(bad.path).stem() == name) return tl::unexpected(bad.error);
     const auto candidates = similar(dataset, name);
-    return fail("definition_unknown", "no definition is called {} in {}{}", name, dataset.root.string(),
-                candidates.empty() ? std::string() : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
+    return fail(
+        "definition_unknown", "no definition is called {} in {}{}", name, dataset.root.string(),
+        candidates.empty() ? std::string()
+                           : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
   }
   const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
     return std::find(list.begin(), list.end(), item) != list.end();
@@ -210,7 +229,8 @@ Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset
   }
   for (const std::string& op_type : op_types)
     if (!known.contains(op_type))
-      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type, fmt::join(known, ", "));
+      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type,
+                  fmt::join(known, ", "));
   return chosen;
 }
 
@@ -223,7 +243,8 @@ fs::path Dataset::workloads_file(const fs::path& root, const Definition& definit
 }
 
 fs::path Dataset::definition_file(const fs::path& root, const Definition& definition) {
-  return usual_or_flat(root, fs::path("definitions") / definition.op_type / (definition.name + ".json"));
+  return usual_or_flat(root,
+                       fs::path("definitions") / definition.op_type / (definition.name + ".json"));
 }
 
 bool is_lfs_pointer(const fs::path& path) {
@@ -232,8 +253,9 @@ bool is_lfs_pointer(const fs::path& path) {
 }
 
 std::vector<std::string> others_in(const fs::path& root) {
-  static const std::set<std::string, std::less<>> known{"definitions",       "workloads", "blob",    "collection.json",
-                                                        "verification.json", "README.md", "LICENSE", "report.html"};
+  static const std::set<std::string, std::less<>> known{
+      "definitions",       "workloads", "blob",    "collection.json",
+      "verification.json", "README.md", "LICENSE", "report.html"};
   std::vector<std::string> others;
   (void)visit_directory(root, [&others](std::string_view name, bool) {
     if (!name.starts_with('.') && !known.contains(name)) others.emplace_back(name);
@@ -248,28 +270,31 @@ bool is_folder_link(const fs::directory_entry& entry) {
 }
 
 bool is_inside(const fs::path& root, const fs::path& path) {
-  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked at step by step: a
-  // link may leave the dataset and come back.
+  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked
+  // at step by step: a link may leave the dataset and come back.
   if (const FileDescriptor folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); folder) {
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
     how.resolve = RESOLVE_BENEATH;
     const std::string relative = path.lexically_relative(root).string();
-    const FileDescriptor found(
-        static_cast<int>(::syscall(__NR_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
+    const FileDescriptor found(static_cast<int>(
+        ::syscall(__NR_openat2, folder.get(), relative.c_str(), &how, sizeof how)));
     if (found) return true;
   }
   std::error_code error;
-  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
+  const fs::path relative =
+      fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(root, error));
   return !error && !relative.empty() && relative.begin()->string() != "..";
 }
 
-Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const fs::path& blob, const SafetensorsEntry& entry) {
+Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const fs::path& blob,
+                                                           const SafetensorsEntry& entry) {
   if (entry.end - entry.begin > largest_blob_tensor)
     return fail("too_large", "{}: tensor {} is too large", blob.string(), entry.name);
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, blob.string()));
   DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};
-  CW_CHECK(read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), blob.string()));
+  CW_CHECK(
+      read_exactly(file, entry.begin, tensor.bytes.size(), tensor.bytes.data(), blob.string()));
   return std::make_shared<const DenseTensor>(std::move(tensor));
 }
 
@@ -284,8 +309,8 @@ Result<fs::path> resolve_blob(const fs::path& root, const std::string& path) {
 
 Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_view where) {
   auto json = parse_json(line);
-  const bool is_workload =
-      json && json->is_object() && json->contains("workload") && !string_member(json->at("workload"), "uuid").empty();
+  const bool is_workload = json && json->is_object() && json->contains("workload") &&
+                           !string_member(json->at("workload"), "uuid").empty();
   if (!is_workload) return fail("workloads_invalid", "{}: not a workload; run validate", where);
   std::string id = string_member(json->at("workload"), "uuid");
   std::string definition = string_member(*json, "definition");
@@ -301,15 +326,17 @@ Result<void> each_stored_workload(const fs::path& root, const Definition& defini
   for (;;) {
     CW_TRY(const auto line, lines->next());
     if (!line) return {};
-    CW_TRY(auto workload, parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    CW_TRY(auto workload, parse_stored_workload(
+                              line->text, fmt::format("{}, line {}", path.string(), line->number)));
     visit(std::move(workload));
   }
 }
 
-Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root, const Definition& definition) {
+Result<std::vector<StoredWorkload>> read_stored_workloads(const fs::path& root,
+                                                          const Definition& definition) {
   std::vector<StoredWorkload> stored;
-  CW_CHECK(
-      each_stored_workload(root, definition, [&](StoredWorkload workload) { stored.push_back(std::move(workload)); }));
+  CW_CHECK(each_stored_workload(
+      root, definition, [&](StoredWorkload workload) { stored.push_back(std::move(workload)); }));
   return stored;
 }
 
@@ -322,7 +349,8 @@ std::set<std::string> blob_paths(const Json& workload) {
   return paths;
 }
 
-Result<Workload> load_workload(const fs::path& root, const Definition& definition, const Json& workload) {
+Result<Workload> load_workload(const fs::path& root, const Definition& definition,
+                               const Json& workload) {
   auto axes = axes_of(definition, workload);
   if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
   CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
@@ -345,7 +373,8 @@ Result<Workload> load_workload(const fs::path& root, const Definition& definitio
   return result;
 }
 
-Result<Identified> identify(const fs::path& root, const Definition& definition, const Json& workload) {
+Result<Identified> identify(const fs::path& root, const Definition& definition,
+                            const Json& workload) {
   auto axes = axes_of(definition, workload);
   if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
   CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
@@ -378,10 +407,9 @@ Result<Identified> identify(const fs::path& root, const Definition& definition, 
   return result;
 }
 
-std::map<std::string, std::string> index_by_content(const fs::path& root, const Definition& definition,
-                                                    const std::vector<StoredWorkload>& stored,
-                                                    const std::vector<std::vector<std::int64_t>>& wanted,
-                                                    std::size_t& unreadable) {
+std::map<std::string, std::string> index_by_content(
+    const fs::path& root, const Definition& definition, const std::vector<StoredWorkload>& stored,
+    const std::vector<std::vector<std::int64_t>>& wanted, std::size_t& unreadable) {
   std::map<std::string, std::string> index;
   const std::set<std::vector<std::int64_t>> axes_wanted(wanted.begin(), wanted.end());
   for (const StoredWorkload& workload : stored) {

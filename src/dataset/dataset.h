@@ -4,8 +4,9 @@
 //   workloads/{op_type}/{name}.jsonl       one workload a line
 //   blob/workloads/{op_type}/{name}/…      their tensors, as safetensors
 //
-// Small ones, as flashinfer-bench's examples have them, are often flat: without the folders {op_type}. They are read,
-// and written to, as they are; what is made from them (merge, submit) has the folders.
+// Small ones, as flashinfer-bench's examples have them, are often flat: without the folders
+// {op_type}. They are read, and written to, as they are; what is made from them (merge, submit) has
+// the folders.
 #pragma once
 
 #include <filesystem>
@@ -40,21 +41,25 @@ struct Dataset {
   const Definition* find(std::string_view name) const;
   /// For people: where a workloads file that lies elsewhere belongs.
   std::string place_of(const std::filesystem::path& path) const;
-  /// Whether all workloads lie where they are looked for, so that none passes out of sight. Error codes: "misplaced",
-  /// "folder_linked".
+  /// Whether all workloads lie where they are looked for, so that none passes out of sight. Error
+  /// codes: "misplaced", "folder_linked".
   Result<void> check_places() const;
   /// Where a definition's workloads belong, relative to the root: workloads/OP_TYPE/NAME.jsonl.
   static std::filesystem::path workloads_path(const Definition& definition);
-  /// Where they lie in the dataset at `root`, relative to it: workloads/NAME.jsonl when only that is there, as in a
-  /// flat dataset, and where they belong otherwise.
-  static std::filesystem::path workloads_file(const std::filesystem::path& root, const Definition& definition);
-  /// The same of a definition of that op type and name: definitions/OP_TYPE/NAME.json, or definitions/NAME.json.
-  static std::filesystem::path definition_file(const std::filesystem::path& root, const Definition& definition);
+  /// Where they lie in the dataset at `root`, relative to it: workloads/NAME.jsonl when only that
+  /// is there, as in a flat dataset, and where they belong otherwise.
+  static std::filesystem::path workloads_file(const std::filesystem::path& root,
+                                              const Definition& definition);
+  /// The same of a definition of that op type and name: definitions/OP_TYPE/NAME.json, or
+  /// definitions/NAME.json.
+  static std::filesystem::path definition_file(const std::filesystem::path& root,
+                                               const Definition& definition);
 };
 
-/// Definitions with these names or op types; all when both are empty. Error "definition_unknown", with
-/// names like the one that is not there.
-Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset, const std::vector<std::string>& names,
+/// Definitions with these names or op types; all when both are empty. Error "definition_unknown",
+/// with names like the one that is not there.
+Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset,
+                                                          const std::vector<std::string>& names,
                                                           const std::vector<std::string>& op_types);
 
 /// A line of a workloads file.
@@ -67,20 +72,24 @@ struct StoredWorkload {
 /// One line; errors ("workloads_invalid") begin with `where`.
 Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_view where);
 
-/// The lines of a definition's workloads file; empty when there is no file. Lines that are no workloads
-/// are an error ("workloads_invalid"): a writer must not build on a file that it cannot read.
+/// The lines of a definition's workloads file; empty when there is no file. Lines that are no
+/// workloads are an error ("workloads_invalid"): a writer must not build on a file that it cannot
+/// read.
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
                                                           const Definition& definition);
 /// The same, one at a time.
 Result<void> each_stored_workload(const std::filesystem::path& root, const Definition& definition,
                                   const std::function<void(StoredWorkload)>& visit);
 
-/// The blobs that a stored workload names, as it names them (perhaps outside the dataset), but normal.
+/// The blobs that a stored workload names, as it names them (perhaps outside the dataset), but
+/// normal.
 std::set<std::string> blob_paths(const Json& workload);
 
 /// A stored workload as it would be if it had just been made, its tensors read. Error codes:
-/// "workloads_invalid", "path_escapes", "tensor_missing", "blob_not_fetched", and those of reading blobs.
-Result<Workload> load_workload(const std::filesystem::path& root, const Definition& definition, const Json& workload);
+/// "workloads_invalid", "path_escapes", "tensor_missing", "blob_not_fetched", and those of reading
+/// blobs.
+Result<Workload> load_workload(const std::filesystem::path& root, const Definition& definition,
+                               const Json& workload);
 
 /// What a stored workload is, whatever its id says.
 struct Identified {
@@ -89,21 +98,22 @@ struct Identified {
   std::set<std::string> blobs;     ///< that it names, relative to the root
 };
 /// Reads its tensors in pieces: memory does not grow with them. Errors as load_workload().
-Result<Identified> identify(const std::filesystem::path& root, const Definition& definition, const Json& workload);
+Result<Identified> identify(const std::filesystem::path& root, const Definition& definition,
+                            const Json& workload);
 
 /// The ids of existing workloads by the id of their content, so that what is there already under
 /// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
 /// Workloads whose blobs cannot be read (git-lfs pointers) are counted in `unreadable`.
-std::map<std::string, std::string> index_by_content(const std::filesystem::path& root, const Definition& definition,
-                                                    const std::vector<StoredWorkload>& stored,
-                                                    const std::vector<std::vector<std::int64_t>>& wanted,
-                                                    std::size_t& unreadable);
+std::map<std::string, std::string> index_by_content(
+    const std::filesystem::path& root, const Definition& definition,
+    const std::vector<StoredWorkload>& stored, const std::vector<std::vector<std::int64_t>>& wanted,
+    std::size_t& unreadable);
 
 /// Whether a file is what git-lfs leaves in the place of one that it has not fetched.
 bool is_lfs_pointer(const std::filesystem::path& path);
 
-/// What a dataset has beside definitions, workloads and their blobs, which nothing here takes along: "solutions",
-/// "traces", "tests", …; names of entries of its root.
+/// What a dataset has beside definitions, workloads and their blobs, which nothing here takes
+/// along: "solutions", "traces", "tests", …; names of entries of its root.
 std::vector<std::string> others_in(const std::filesystem::path& root);
 
 /// Whether an entry of a listing is a link to a folder: no reader goes behind it.
@@ -116,7 +126,9 @@ bool is_inside(const std::filesystem::path& root, const std::filesystem::path& p
 Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const std::filesystem::path& blob,
                                                            const SafetensorsEntry& entry);
 
-/// Path of a blob that a workload names, made absolute; error "path_escapes" when it leaves the dataset.
-Result<std::filesystem::path> resolve_blob(const std::filesystem::path& root, const std::string& path);
+/// Path of a blob that a workload names, made absolute; error "path_escapes" when it leaves the
+/// dataset.
+Result<std::filesystem::path> resolve_blob(const std::filesystem::path& root,
+                                           const std::string& path);
 
 }  // namespace cw

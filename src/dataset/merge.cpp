@@ -75,19 +75,20 @@ struct Frequency {
   std::uint64_t seen = 0, stands_for = 0;
 };
 
-// Of calls whose workload is left out, among those that stay: the one whose axes are the most alike, the first of
-// equals.
+// Of calls whose workload is left out, among those that stay: the one whose axes are the most
+// alike, the first of equals.
 std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Entry>& entries,
                     const std::vector<std::size_t>& kept) {
   const auto distance = [&axes](const Entry& entry) {
     double sum = 0;
     for (std::size_t i = 0; i < axes.size(); ++i)
-      sum +=
-          std::abs(std::log2(static_cast<double>(axes[i]) + 1) - std::log2(static_cast<double>(entry.var_axes[i]) + 1));
+      sum += std::abs(std::log2(static_cast<double>(axes[i]) + 1) -
+                      std::log2(static_cast<double>(entry.var_axes[i]) + 1));
     return sum;
   };
-  return *std::min_element(kept.begin(), kept.end(),
-                           [&](std::size_t a, std::size_t b) { return distance(entries[a]) < distance(entries[b]); });
+  return *std::min_element(kept.begin(), kept.end(), [&](std::size_t a, std::size_t b) {
+    return distance(entries[a]) < distance(entries[b]);
+  });
 }
 
 fs::path without_slash(const fs::path& path) {
@@ -119,7 +120,8 @@ class Merger {
       if (!dataset.bad_definitions.empty()) return tl::unexpected(dataset.bad_definitions[0].error);
       CW_TRY(auto lock, open_directory(root));
       if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
-        return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+        return fail("locked", "another collect-workloads is writing to {}; wait for it to end",
+                    root.string());
       CW_CHECK(dataset.check_places());  // what is not looked at must not vanish
       locks_.push_back(std::move(lock));
       datasets_.push_back(std::move(dataset));
@@ -131,32 +133,37 @@ class Merger {
     std::error_code error;
     for (const fs::path& input : inputs_)
       if (is_inside(input, fs::absolute(output_, error)))
-        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets", output_.string(),
-                    input.string());
-    if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
-      return fail("exists", "{} is there already; --out takes a folder that is new or empty", output_.string());
+        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets",
+                    output_.string(), input.string());
+    if (fs::exists(output_, error) &&
+        !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
+      return fail("exists", "{} is there already; --out takes a folder that is new or empty",
+                  output_.string());
     for (const fs::path& input : inputs_)
       if (is_inside(partial_, fs::absolute(input, error)))
-        return fail("exists", "{} lies in {}, which merge makes and removes; move it", input.string(),
-                    partial_.string());
+        return fail("exists", "{} lies in {}, which merge makes and removes; move it",
+                    input.string(), partial_.string());
     // What a killed merge left is taken away; what is not ours is not touched.
     const fs::path mark = partial_ / merge_mark;
     if (fs::exists(fs::symlink_status(partial_, error)) &&
         (fs::is_symlink(partial_, error) || !fs::exists(fs::symlink_status(mark, error))))
-      return fail("exists", "{} is there and is no unfinished merge; move it away", partial_.string());
+      return fail("exists", "{} is there and is no unfinished merge; move it away",
+                  partial_.string());
     CW_CHECK(make_directories(partial_));
     CW_CHECK(write_atomically(mark, "", Durability::process));
     CW_TRY(partial_lock_, open_directory(partial_));
     if (::flock(partial_lock_.get(), LOCK_EX | LOCK_NB) != 0)
       return fail("locked", "another merge is writing {}", output_.string());
-    for (const auto& entry : fs::directory_iterator(partial_, error)) {  // of a merge that was killed
+    for (const auto& entry :
+         fs::directory_iterator(partial_, error)) {  // of a merge that was killed
       std::error_code ignored;
       if (entry.path().filename() != merge_mark) fs::remove_all(entry.path(), ignored);
     }
     return {};
   }
 
-  using Frequencies = std::unordered_map<std::string, std::map<std::string, Frequency>>;  // by id and capture
+  using Frequencies =
+      std::unordered_map<std::string, std::map<std::string, Frequency>>;  // by id and capture
 
   Result<void> merge_all() {
     CW_CHECK(merge_definitions());
@@ -174,14 +181,16 @@ class Merger {
     std::error_code error;
     fs::rename(partial_, output_, error);
     if (error)
-      return fail("unwritable", "cannot rename {} to {}: {}", partial_.string(), output_.string(), error.message());
+      return fail("unwritable", "cannot rename {} to {}: {}", partial_.string(), output_.string(),
+                  error.message());
     return sync_directory(fs::absolute(output_).parent_path());
   }
 
   tl::unexpected<Error> conflict() const {
-    std::string text =
-        fmt::format("these datasets contradict each other ({} places); nothing was written", conflicts_.size());
-    for (std::size_t i = 0; i < std::min(conflicts_.size(), most_conflicts_shown); ++i) text += "\n" + conflicts_[i];
+    std::string text = fmt::format(
+        "these datasets contradict each other ({} places); nothing was written", conflicts_.size());
+    for (std::size_t i = 0; i < std::min(conflicts_.size(), most_conflicts_shown); ++i)
+      text += "\n" + conflicts_[i];
     if (conflicts_.size() > most_conflicts_shown) text += "\n…";
     return tl::unexpected(Error{"conflict", std::move(text)});
   }
@@ -193,24 +202,30 @@ class Merger {
   }
 
   Result<void> merge_definitions() {
-    std::map<std::string, std::pair<std::string, std::size_t>> meanings;  // by name: meaning, and who says so
+    std::map<std::string, std::pair<std::string, std::size_t>>
+        meanings;  // by name: meaning, and who says so
     std::map<std::string, std::string> files;
-    std::map<std::string, std::map<std::string, std::vector<std::string>>> references;  // by name and text: who has it
+    std::map<std::string, std::map<std::string, std::vector<std::string>>>
+        references;  // by name and text: who has it
     for (std::size_t i = 0; i < datasets_.size(); ++i) {
       for (const Definition& definition : datasets_[i].definitions) {
-        const auto [known, is_new] = meanings.emplace(definition.name, std::pair(meaning(definition), i));
+        const auto [known, is_new] =
+            meanings.emplace(definition.name, std::pair(meaning(definition), i));
         if (!is_new && known->second.first != meaning(definition)) {
-          conflicts_.push_back(fmt::format("definition {} is not the same in {} and {}", definition.name,
-                                           inputs_[known->second.second].string(), inputs_[i].string()));
+          conflicts_.push_back(fmt::format("definition {} is not the same in {} and {}",
+                                           definition.name, inputs_[known->second.second].string(),
+                                           inputs_[i].string()));
           continue;
         }
         // Descriptions may differ: the longer, then the greater.
-        CW_TRY(
-            std::string text,
-            read_file(AT_FDCWD, (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(), 64 << 20));
+        CW_TRY(std::string text,
+               read_file(AT_FDCWD,
+                         (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(),
+                         64 << 20));
         references[definition.name][reference_of(text)].push_back(inputs_[i].string());
         std::string& file = files[definition.name];
-        if (std::pair(text.size(), std::string_view(text)) > std::pair(file.size(), std::string_view(file))) {
+        if (std::pair(text.size(), std::string_view(text)) >
+            std::pair(file.size(), std::string_view(file))) {
           file = std::move(text);
           definitions_[definition.name] = &definition;
         }
@@ -218,10 +233,12 @@ class Merger {
     }
     for (const auto& [name, texts] : references)
       if (texts.size() > 1 && !files[name].empty())
-        outcome_.differences.push_back(fmt::format("the reference of {} is not the same everywhere; kept is that of {}",
-                                                   name, texts.at(reference_of(files[name])).front()));
+        outcome_.differences.push_back(
+            fmt::format("the reference of {} is not the same everywhere; kept is that of {}", name,
+                        texts.at(reference_of(files[name])).front()));
     for (const auto& [name, definition] : definitions_) {
-      CW_TRY(OutputFile output, OutputFile::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
+      CW_TRY(OutputFile output,
+             OutputFile::create(partial_ / "definitions" / definition->op_type / (name + ".json")));
       CW_CHECK(output.write(files[name]));
       CW_CHECK(output.flush());
     }
@@ -234,20 +251,23 @@ class Merger {
     Result<void> outcome;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       CW_TRY(const auto sections,
-             read_collection(inputs_[i], [&](std::size_t section, const std::string& definition, Json item) {
-               std::string record;
-               put(record, definition);
-               put(record, string_member(item, "uuid"));
-               put(record, i);
-               put(record, section);
-               record += dump(item);
-               if (auto added = seen_.add(record); !added && outcome) outcome = added;
-             }));
+             read_collection(inputs_[i],
+                             [&](std::size_t section, const std::string& definition, Json item) {
+                               std::string record;
+                               put(record, definition);
+                               put(record, string_member(item, "uuid"));
+                               put(record, i);
+                               put(record, section);
+                               record += dump(item);
+                               if (auto added = seen_.add(record); !added && outcome)
+                                 outcome = added;
+                             }));
       CW_CHECK(outcome);
       std::vector<SectionLists>& lists = section_lists_.emplace_back();
       for (const CollectionSection& section : sections) {
         SectionLists& of_section = lists.emplace_back(SectionLists{section.id(), {}});
-        for (const auto& [name, definition] : section.definitions) of_section.lists.emplace(name, definition.list());
+        for (const auto& [name, definition] : section.definitions)
+          of_section.lists.emplace(name, definition.list());
         const auto [known, is_new] = joined.emplace(section.id(), section);
         if (!is_new) join(known->second, section);
       }
@@ -327,8 +347,9 @@ class Merger {
       std::optional<std::pair<std::size_t, Error>> failed;  // the first in the file
       tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
         Item& item = batch[i];
-        auto record = record_of(input, definition, fmt::format("{}, line {}", path.string(), item.number), item.text,
-                                item.offset);
+        auto record =
+            record_of(input, definition, fmt::format("{}, line {}", path.string(), item.number),
+                      item.text, item.offset);
         const std::lock_guard lock(mutex);
         if (record)
           item.record = std::move(*record);
@@ -344,15 +365,18 @@ class Merger {
     return {};
   }
 
-  Result<std::string> record_of(std::size_t input, const Definition& definition, const std::string& where,
-                                const std::string& line, std::uint64_t offset) const {
+  Result<std::string> record_of(std::size_t input, const Definition& definition,
+                                const std::string& where, const std::string& line,
+                                std::uint64_t offset) const {
     CW_TRY(const StoredWorkload stored, parse_stored_workload(line, where));
     if (stored.definition != definition.name)
-      return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where, stored.definition,
-                  definition.name);
+      return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where,
+                  stored.definition, definition.name);
     const auto identified = identify(inputs_[input], definition, stored.json);
-    if (!identified) return fail(identified.error().code, "{}: {}", where, identified.error().message);
-    if (stored.id.find('\0') != std::string::npos) return fail("workloads_invalid", "{}: a zero byte in its id", where);
+    if (!identified)
+      return fail(identified.error().code, "{}: {}", where, identified.error().message);
+    if (stored.id.find('\0') != std::string::npos)
+      return fail("workloads_invalid", "{}: a zero byte in its id", where);
     std::string hashes;
     for (const std::string& blob : identified->blobs) {
       CW_TRY(const Hash128 hash, file_hash(inputs_[input] / blob));
@@ -366,19 +390,21 @@ class Merger {
     put(record, xxh3_64(hashes));
     put_place(record, {input, offset, line.size()});
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
-      if (!definition.axes[i].constant) put(record, static_cast<std::uint64_t>(identified->axes[i]));
+      if (!definition.axes[i].constant)
+        put(record, static_cast<std::uint64_t>(identified->axes[i]));
     return record;
   }
 
   // `by_id` has what each id became; `in_order` the distinct workloads in the order of the file.
-  Result<void> write_definition(const Definition& definition, ExternalSort& by_id, ExternalSort& in_order,
-                                MergedDefinition& counts) {
+  Result<void> write_definition(const Definition& definition, ExternalSort& by_id,
+                                ExternalSort& in_order, MergedDefinition& counts) {
     Frequencies calls;  // only for a selection
     ExternalSort joined(partial_);
     CW_CHECK(join_frequencies(definition.name, by_id, joined, calls));
 
     const auto is_var = [](const Axis& axis) { return !axis.constant; };
-    const auto axes = static_cast<std::size_t>(std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
+    const auto axes = static_cast<std::size_t>(
+        std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
     const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
     std::unordered_map<std::string, std::string> heirs;  // of workloads that are left out
     std::optional<OutputFile> output;
@@ -397,7 +423,8 @@ class Merger {
       }
       std::string_view record = *next;
       Entry entry;
-      for (std::size_t i = 0; i < axes; ++i) entry.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
+      for (std::size_t i = 0; i < axes; ++i)
+        entry.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
       records.emplace_back(record);
       for (const auto& [capture, frequency] : calls[id_of(record)])
         entry.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
@@ -409,7 +436,8 @@ class Merger {
       counts.kept = kept.size();
       for (std::size_t i = 0; i < entries.size(); ++i)
         if (!std::binary_search(kept.begin(), kept.end(), i))
-          heirs.emplace(id_of(records[i]), id_of(records[heir_of(entries[i].var_axes, entries, kept)]));
+          heirs.emplace(id_of(records[i]),
+                        id_of(records[heir_of(entries[i].var_axes, entries, kept)]));
     }
     if (output) CW_CHECK(output->flush());
     return list_frequencies(joined, heirs);
@@ -422,8 +450,10 @@ class Merger {
     return std::string(take_text(record));
   }
 
-  // Items of capture, definition and id, in this order. What a workload that is left out stood for, its heir does.
-  Result<void> list_frequencies(ExternalSort& joined, const std::unordered_map<std::string, std::string>& heirs) {
+  // Items of capture, definition and id, in this order. What a workload that is left out stood for,
+  // its heir does.
+  Result<void> list_frequencies(ExternalSort& joined,
+                                const std::unordered_map<std::string, std::string>& heirs) {
     struct Bequest {
       std::string capture, name, id;
       std::uint64_t calls = 0;
@@ -443,14 +473,16 @@ class Merger {
       CW_TRY(const auto next, joined.next());
       if (!next) return hand_over();
       std::string_view record = *next;
-      Bequest item{std::string(take_text(record)), std::string(take_text(record)), std::string(take_text(record))};
+      Bequest item{std::string(take_text(record)), std::string(take_text(record)),
+                   std::string(take_text(record))};
       if (!heirs.contains(item.id)) {
         CW_CHECK(listed_.add(*next));
         continue;
       }
       item.calls = unsigned_member(parse_json(record).value_or(Json::object()), "stands_for");
       selected_.emplace(item.capture, item.name);
-      if (std::tie(item.capture, item.name, item.id) == std::tie(last.capture, last.name, last.id)) {
+      if (std::tie(item.capture, item.name, item.id) ==
+          std::tie(last.capture, last.name, last.id)) {
         last.calls = std::max(last.calls, item.calls);
       } else {
         CW_CHECK(hand_over());
@@ -465,7 +497,8 @@ class Merger {
     const LinePlace place = take_place(record);
     if (!output) return {};
     const fs::path& root = inputs_[place.input];
-    const fs::path path = root / Dataset::workloads_file(root, *datasets_[place.input].find(definition.name));
+    const fs::path path =
+        root / Dataset::workloads_file(root, *datasets_[place.input].find(definition.name));
     std::string line(place.size, '\0');
     if (line_file_name_ != path) {
       CW_TRY(line_file_, open_for_reading(AT_FDCWD, path.string()));
@@ -478,7 +511,8 @@ class Merger {
     if (!stored.json.contains("inputs")) return {};
     std::set<std::string> blobs;
     for (const auto& [name, input] : stored.json.at("inputs").items())
-      if (const std::string blob = string_member(input, "path"); string_member(input, "type") == "safetensors")
+      if (const std::string blob = string_member(input, "path");
+          string_member(input, "type") == "safetensors")
         blobs.insert(fs::path(blob).lexically_normal().string());
     for (const std::string& blob : blobs) CW_CHECK(place_blob(root, blob));
     return {};
@@ -494,7 +528,9 @@ class Merger {
     if (how == Duplication::exists) {
       CW_TRY(const Hash128 ours, file_hash(from));
       CW_TRY(const Hash128 theirs, file_hash(to));
-      if (ours != theirs) conflicts_.push_back(fmt::format("{} has several contents, one in {}", blob, root.string()));
+      if (ours != theirs)
+        conflicts_.push_back(
+            fmt::format("{} has several contents, one in {}", blob, root.string()));
       return {};
     }
     ++(how == Duplication::linked ? outcome_.linked : outcome_.copied);
@@ -503,7 +539,8 @@ class Merger {
     return {};
   }
 
-  // Items of collection.json under the ids that their workloads have now. Both come sorted by definition and id.
+  // Items of collection.json under the ids that their workloads have now. Both come sorted by
+  // definition and id.
   Result<void> join_frequencies(const std::string& name, ExternalSort& by_id, ExternalSort& joined,
                                 Frequencies& calls) {
     CW_CHECK(skip_seen_before(name));
@@ -526,9 +563,11 @@ class Merger {
             (*item)["uuid"] = chosen;
             // As this program writes it, whoever wrote this one: last, and a count.
             item->erase("inherited");
-            if (const std::uint64_t shared = unsigned_member(*item, "stands_for"); item->erase("stands_for") > 0)
+            if (const std::uint64_t shared = unsigned_member(*item, "stands_for");
+                item->erase("stands_for") > 0)
               (*item)["stands_for"] = shared;
-            // Calls are shared out among the workloads of one list; of another list of the same capture, not again.
+            // Calls are shared out among the workloads of one list; of another list of the same
+            // capture, not again.
             const auto list = of_section.lists.find(name);
             if (item->contains("stands_for") && list != of_section.lists.end() &&
                 list->second != sections_.at(capture).definitions.at(name).list())
@@ -536,7 +575,8 @@ class Merger {
             if (options_.num_samples > 0) {
               Frequency& frequency = calls[chosen][capture];
               frequency.seen = std::max(frequency.seen, unsigned_member(*item, "seen"));
-              frequency.stands_for = std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
+              frequency.stands_for =
+                  std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
             }
             std::string out;
             put(out, capture);
@@ -622,15 +662,17 @@ class Merger {
           text += fmt::format("{}\"distribution\": {}", comma, definition.distribution);
           comma = ", ";
         }
-        CW_CHECK(output.write(
-            fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator, dump(Json(name)), text, comma)));
+        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator,
+                                          dump(Json(name)), text, comma)));
         definition_separator = ",\n";
         const char* item_separator = "\n     ";
         std::string prefix;
         put(prefix, id);
         put(prefix, name);
-        // Sorted by capture, definition and id; items of sections that do not list the definition fall between.
-        while (item && std::string_view(*item).substr(0, prefix.size()) < prefix) CW_CHECK(advance());
+        // Sorted by capture, definition and id; items of sections that do not list the definition
+        // fall between.
+        while (item && std::string_view(*item).substr(0, prefix.size()) < prefix)
+          CW_CHECK(advance());
         while (item && item->starts_with(prefix)) {
           std::string_view record = std::string_view(*item).substr(prefix.size());
           const std::string uuid(take_text(record));
@@ -640,14 +682,16 @@ class Merger {
             Json other = parse_json(record).value_or(Json::object());
             inherited += unsigned_member(other, "inherited");
             if (!other.contains("inherited"))
-              joined = joined.is_null() ? std::move(other) : join_seen(std::move(joined), std::move(other));
+              joined = joined.is_null() ? std::move(other)
+                                        : join_seen(std::move(joined), std::move(other));
             CW_CHECK(advance());
             if (!item || !item->starts_with(prefix)) break;
             record = std::string_view(*item).substr(prefix.size());
             if (take_text(record) != uuid) break;
           }
           if (joined.is_null()) joined = {{"uuid", uuid}, {"seen", 0}};
-          if (inherited > 0) joined["stands_for"] = unsigned_member(joined, "stands_for") + inherited;
+          if (inherited > 0)
+            joined["stands_for"] = unsigned_member(joined, "stands_for") + inherited;
           CW_CHECK(output.write(item_separator + dump(joined)));
           item_separator = ",\n     ";
         }
@@ -668,9 +712,9 @@ class Merger {
   std::map<std::string, const Definition*> definitions_;
   std::map<std::string, CollectionSection> sections_;
   std::vector<std::vector<SectionLists>> section_lists_;  ///< by input and place
-  ExternalSort seen_{partial_};                           ///< definition, id, input, section; the item
-  ExternalSort ids_{partial_};                            ///< id, definition, content
-  ExternalSort listed_{partial_};                         ///< capture, definition, id; the item
+  ExternalSort seen_{partial_};    ///< definition, id, input, section; the item
+  ExternalSort ids_{partial_};     ///< id, definition, content
+  ExternalSort listed_{partial_};  ///< capture, definition, id; the item
   std::optional<std::string> seen_now_;
   /// Captures and definitions of which workloads are left out.
   std::set<std::pair<std::string, std::string>> selected_;
@@ -684,7 +728,8 @@ class Merger {
 
 }  // namespace
 
-Result<MergeOutcome> merge(const std::vector<fs::path>& inputs, const fs::path& output, const MergeOptions& options) {
+Result<MergeOutcome> merge(const std::vector<fs::path>& inputs, const fs::path& output,
+                           const MergeOptions& options) {
   return Merger(inputs, output, options).run();
 }
 

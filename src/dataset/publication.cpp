@@ -27,7 +27,8 @@ fs::path partial_of(const fs::path& path) {
 // that its op type.
 fs::path lines_of_blob(const fs::path& blob) {
   const fs::path folder = blob.parent_path();
-  return fs::path("workloads") / folder.parent_path().filename() / (folder.filename().string() + ".jsonl");
+  return fs::path("workloads") / folder.parent_path().filename() /
+         (folder.filename().string() + ".jsonl");
 }
 
 }  // namespace
@@ -38,7 +39,8 @@ std::set<std::string> unfinished_blobs(const fs::path& root) {
   if (!journal) return blobs;
   std::istringstream lines(*journal);
   for (std::string line; std::getline(lines, line);)
-    if (line.starts_with("blob/workloads/") && line.find("..") == std::string::npos) blobs.insert(line);
+    if (line.starts_with("blob/workloads/") && line.find("..") == std::string::npos)
+      blobs.insert(line);
   return blobs;
 }
 
@@ -53,7 +55,8 @@ Result<Publication> Publication::begin(const fs::path& root, std::chrono::millis
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       continue;
     }
-    return fail("locked", "another collect-workloads is writing to {}; wait for it to end", root.string());
+    return fail("locked", "another collect-workloads is writing to {}; wait for it to end",
+                root.string());
   }
   CW_CHECK(publication.recover());
   return publication;
@@ -63,8 +66,8 @@ Result<void> Publication::check(const fs::path& root) {
   for (const char* folder : {"", "workloads", "blob"}) {
     const fs::path path = root / folder;
     if (::access(path.c_str(), W_OK | X_OK) == 0 || (*folder != '\0' && errno == ENOENT)) continue;
-    return fail(errno == ENOENT ? "not_found" : "unwritable", "cannot write into {}: {}", path.string(),
-                std::strerror(errno));
+    return fail(errno == ENOENT ? "not_found" : "unwritable", "cannot write into {}: {}",
+                path.string(), std::strerror(errno));
   }
   return {};
 }
@@ -74,12 +77,14 @@ Result<void> Publication::recover() {
   std::map<fs::path, std::string> lines;
   for (const std::string& blob : blobs) {
     const fs::path path = lines_of_blob(blob), flat = fs::path("workloads") / path.filename();
-    if (!is_inside(root_, root_ / fs::path(blob).parent_path()) || !is_inside(root_, root_ / path.parent_path()))
+    if (!is_inside(root_, root_ / fs::path(blob).parent_path()) ||
+        !is_inside(root_, root_ / path.parent_path()))
       continue;
     if (!lines.contains(path)) {
       // Whichever file names it: somebody may have added the other one since.
       for (const fs::path& file : {path, flat}) {
-        lines[path] += read_file(AT_FDCWD, (root_ / file).string(), std::uint64_t{4} << 30).value_or("");
+        lines[path] +=
+            read_file(AT_FDCWD, (root_ / file).string(), std::uint64_t{4} << 30).value_or("");
         ::unlink(partial_of(root_ / file).c_str());
       }
     }
@@ -120,7 +125,8 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   folders.insert(path.parent_path());
   for (const fs::path& folder : folders) {
     if (!is_inside(root_, folder))
-      return fail("path_escapes", "{} leads out of the dataset through a link; nothing is written there",
+      return fail("path_escapes",
+                  "{} leads out of the dataset through a link; nothing is written there",
                   folder.string());
     CW_CHECK(make_directories(folder));
   }
@@ -133,8 +139,8 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
       if (!outcome) return;
     }
     auto content = workload.content();
-    auto written =
-        content ? write_atomically(root_ / workload.blob, *content) : Result<void>(tl::unexpected(content.error()));
+    auto written = content ? write_atomically(root_ / workload.blob, *content)
+                           : Result<void>(tl::unexpected(content.error()));
     const std::lock_guard lock(mutex);
     if (!written && outcome) outcome = std::move(written);
   });

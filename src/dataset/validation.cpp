@@ -22,9 +22,10 @@ namespace fs = std::filesystem;
 using Severity = Finding::Severity;
 
 // flashinfer-bench 0.1.2, flashinfer_bench/data/definition.py: DType.
-constexpr std::array loadable{DType::float32,     DType::float16,     DType::bfloat16, DType::float8_e4m3fn,
-                              DType::float8_e5m2, DType::float4_e2m1, DType::int64,    DType::int32,
-                              DType::int16,       DType::int8,        DType::boolean};
+constexpr std::array loadable{DType::float32,       DType::float16,     DType::bfloat16,
+                              DType::float8_e4m3fn, DType::float8_e5m2, DType::float4_e2m1,
+                              DType::int64,         DType::int32,       DType::int16,
+                              DType::int8,          DType::boolean};
 
 bool is_loadable(DType dtype) {
   return std::find(loadable.begin(), loadable.end(), dtype) != loadable.end();
@@ -69,16 +70,22 @@ class StoredNames final : public Names {
 // Everything that one line says by itself. Lines are checked by several threads.
 class LineCheck {
  public:
-  LineCheck(const Dataset& dataset, const BindingSet& bindings, const fs::path& path, std::size_t line)
-      : dataset_(dataset), bindings_(bindings), where_(fmt::format("{}:{}", path.string(), line)), line_(line) {}
+  LineCheck(const Dataset& dataset, const BindingSet& bindings, const fs::path& path,
+            std::size_t line)
+      : dataset_(dataset),
+        bindings_(bindings),
+        where_(fmt::format("{}:{}", path.string(), line)),
+        line_(line) {}
 
   void run(const fs::path& path, std::string_view line) {
     if (line.starts_with(byte_order_mark))
-      return error("workload_invalid", "begins with a byte order mark, which flashinfer-bench does not read");
+      return error("workload_invalid",
+                   "begins with a byte order mark, which flashinfer-bench does not read");
     const auto parsed = parse_json(line);
     if (!parsed && parse_json(without_python_numbers(line)))
       return error("workload_invalid",
-                   "NaN and Infinity are no JSON: flashinfer-bench writes them back as null, and cannot read that");
+                   "NaN and Infinity are no JSON: flashinfer-bench writes them back as null, and "
+                   "cannot read that");
     if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
     const Json& json = *parsed;
     const auto is = [&json](const char* field, bool (Json::*test)() const) {
@@ -108,8 +115,12 @@ class LineCheck {
   const std::vector<Hash128>& references() const { return references_; }
 
  private:
-  void error(std::string code, std::string message) { add(Severity::error, std::move(code), std::move(message)); }
-  void warning(std::string code, std::string message) { add(Severity::warning, std::move(code), std::move(message)); }
+  void error(std::string code, std::string message) {
+    add(Severity::error, std::move(code), std::move(message));
+  }
+  void warning(std::string code, std::string message) {
+    add(Severity::warning, std::move(code), std::move(message));
+  }
   // Errors are told in any case: the first of them decides.
   void add(Severity severity, std::string code, std::string message) {
     constexpr std::size_t most = 64;
@@ -124,7 +135,8 @@ class LineCheck {
   }
 
   void workload(const Definition& definition, const Json& json) {
-    if (!json.contains("uuid") || !json.at("uuid").is_string() || json.at("uuid").get_ref<const std::string&>().empty())
+    if (!json.contains("uuid") || !json.at("uuid").is_string() ||
+        json.at("uuid").get_ref<const std::string&>().empty())
       return error("workload_invalid", "uuid: expected a non-empty string");
     id_ = json.at("uuid").get<std::string>();
     if (id_.find('\0') != std::string::npos) error("workload_invalid", "uuid: a zero byte in it");
@@ -140,16 +152,18 @@ class LineCheck {
         continue;
       }
       const auto value = json.at("axes").find(axis.name);
-      if (value == json.at("axes").end() || !value->is_number_integer() || value->get<double>() < 0 ||
-          value->get<double>() > 9e18)
-        return error("axis_invalid", fmt::format("axis {}: expected an integer of 0 or more", axis.name));
+      if (value == json.at("axes").end() || !value->is_number_integer() ||
+          value->get<double>() < 0 || value->get<double>() > 9e18)
+        return error("axis_invalid",
+                     fmt::format("axis {}: expected an integer of 0 or more", axis.name));
       axes.push_back(value->get<std::int64_t>());
     }
     for (const auto& [name, value] : json.at("axes").items()) {
       const Axis* axis = definition.axis(name);
       if (axis == nullptr || axis->constant)
         warning("axis_unknown", fmt::format("axis {} is no var axis of the definition", name));
-      if (!value.is_number_integer()) error("axis_invalid", fmt::format("axis {}: expected an integer", name));
+      if (!value.is_number_integer())
+        error("axis_invalid", fmt::format("axis {}: expected an integer", name));
     }
     for (const auto& [name, value] : json.at("inputs").items())
       if (definition.input(name) == nullptr)
@@ -167,8 +181,8 @@ class LineCheck {
     if (complete) relations(definition, axes, inputs);
   }
 
-  Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes, std::size_t index,
-                             const Json& inputs) {
+  Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes,
+                             std::size_t index, const Json& inputs) {
     const TensorSpec& spec = definition.inputs[index];
     CheckedInput checked;
     Shape shape;
@@ -184,12 +198,15 @@ class LineCheck {
     const std::string type = string_member(*found, "type");
     if (type == "random") {
       if (spec.dtype == DType::float4_e2m1)
-        return fail("random_float4", "input {} is random float4, which flashinfer-bench cannot make", spec.name);
+        return fail("random_float4",
+                    "input {} is random float4, which flashinfer-bench cannot make", spec.name);
       if (spec.is_scalar)
         warning("random_scalar", fmt::format("scalar {} is random", spec.name));
       else if (is_integer(spec.dtype))
-        warning("random_index",
-                fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024", spec.name));
+        warning(
+            "random_index",
+            fmt::format("integer tensor {} is random: flashinfer-bench fills it with -1024 to 1024",
+                        spec.name));
       return checked;
     }
     if (type == "scalar") {
@@ -197,9 +214,11 @@ class LineCheck {
       return scalar(spec, found->at("value"));
     }
     if (type != "safetensors")
-      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors", spec.name);
+      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors",
+                  spec.name);
     if (spec.is_scalar)
-      return fail("input_invalid", "input {} is a scalar in the definition, safetensors here", spec.name);
+      return fail("input_invalid", "input {} is a scalar in the definition, safetensors here",
+                  spec.name);
     CW_TRY(checked.tensor->values,
            stored(spec, shape, string_member(*found, "path"), string_member(*found, "tensor_key")));
     return checked;
@@ -207,11 +226,13 @@ class LineCheck {
 
   static Result<CheckedInput> scalar(const TensorSpec& spec, const Json& value) {
     if (!spec.is_scalar)
-      return fail("input_invalid", "input {} is a tensor in the definition, a scalar here", spec.name);
+      return fail("input_invalid", "input {} is a tensor in the definition, a scalar here",
+                  spec.name);
     if (!value.is_number() && !value.is_boolean())
       return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
     if (is_integer(spec.dtype) && !value.is_number_integer())
-      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value), trace_name(spec.dtype));
+      return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value),
+                  trace_name(spec.dtype));
     CheckedInput checked;
     if (value.is_boolean())
       checked.scalar = Operand(value.get<bool>());
@@ -224,30 +245,36 @@ class LineCheck {
 
   using Values = std::function<Result<std::shared_ptr<const DenseTensor>>()>;
 
-  Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path, const std::string& key) {
+  Result<Values> stored(const TensorSpec& spec, const Shape& shape, const std::string& path,
+                        const std::string& key) {
     auto known = headers_.find(path);
     if (known == headers_.end()) {
       CW_TRY(const fs::path resolved, resolve_blob(dataset_.root, path));
-      known = headers_.emplace(path, Header{resolved, read_safetensors_header(resolved.string())}).first;
+      known = headers_.emplace(path, Header{resolved, read_safetensors_header(resolved.string())})
+                  .first;
     }
     const auto& [file, entries] = known->second;
     if (!entries) {
       const Error& error = entries.error();
       if (error.code == "safetensors_malformed" && is_lfs_pointer(file))
-        return fail("blob_not_fetched", "input {}: {} is a git-lfs pointer; run git lfs pull", spec.name, path);
-      return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}", spec.name, error.message);
+        return fail("blob_not_fetched", "input {}: {} is a git-lfs pointer; run git lfs pull",
+                    spec.name, path);
+      return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}",
+                  spec.name, error.message);
     }
     const auto& list = *entries;
-    const auto entry =
-        std::find_if(list.begin(), list.end(), [&key](const SafetensorsEntry& e) { return e.name == key; });
-    if (entry == list.end()) return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
+    const auto entry = std::find_if(list.begin(), list.end(),
+                                    [&key](const SafetensorsEntry& e) { return e.name == key; });
+    if (entry == list.end())
+      return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
     if (entry->shape != shape)
-      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path, to_string(entry->shape),
-                  to_string(shape));
+      return fail("blob_shape", "input {}: {} has shape {}, the axes say {}", spec.name, path,
+                  to_string(entry->shape), to_string(shape));
     if (entry->dtype != spec.dtype)
       return fail("blob_dtype", "input {}: {} has {}, the definition says {}", spec.name, path,
                   trace_name(entry->dtype), trace_name(spec.dtype));
-    return Values([path_of_file = file, entry = *entry] { return read_blob_entry(path_of_file, entry); });
+    return Values(
+        [path_of_file = file, entry = *entry] { return read_blob_entry(path_of_file, entry); });
   }
 
   void relations(const Definition& definition, const std::vector<std::int64_t>& axes,
@@ -256,7 +283,8 @@ class LineCheck {
     for (const Expression& constraint : definition.constraints) {
       const auto holds = constraint.evaluate(names);
       if (!holds && holds.error().code == "not_stored")
-        warning("constraint_unknown", fmt::format("{}: {}", constraint.text(), holds.error().message));
+        warning("constraint_unknown",
+                fmt::format("{}: {}", constraint.text(), holds.error().message));
       else if (!holds)
         error("constraint", fmt::format("{}: {}", constraint.text(), holds.error().message));
       else if (!truth(*holds))
@@ -285,9 +313,12 @@ class LineCheck {
       limit = *as_integer(*value);
     }
     const Axis* page = definition.axis("page_size");
-    const std::int64_t page_size = page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    const auto last = definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
-    if (const auto wrong = violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
+    const std::int64_t page_size =
+        page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+    const auto last =
+        definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
+    if (const auto wrong =
+            violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
       error("structure", fmt::format("{} {}", check.subject, *wrong));
   }
 
@@ -319,13 +350,14 @@ class Validator {
       const Definition& definition = *dataset_.find(name);
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
       if (path != expected && path != fs::path("definitions") / expected.filename())  // flat
-        add(Severity::warning, "definition_misplaced", path.string(), fmt::format("belongs to {}", expected.string()));
+        add(Severity::warning, "definition_misplaced", path.string(),
+            fmt::format("belongs to {}", expected.string()));
       for (const auto* specs : {&definition.inputs, &definition.outputs})
         for (const TensorSpec& spec : *specs)
           if (!is_loadable(spec.dtype))
             add(Severity::error, "dtype_unsupported", path.string(),
-                fmt::format("{} is {}, which flashinfer-bench does not know; it reads {}", spec.name,
-                            trace_name(spec.dtype), fmt::join(loadable_names(), ", ")));
+                fmt::format("{} is {}, which flashinfer-bench does not know; it reads {}",
+                            spec.name, trace_name(spec.dtype), fmt::join(loadable_names(), ", ")));
       if (const auto binding = bindings_.find(definition); !binding)
         add(Severity::warning, "no_binding", path.string(),
             fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
@@ -337,22 +369,24 @@ class Validator {
     orphans();
     files_beside();
     count_the_rest();
-    std::stable_sort(report_.findings.begin(), report_.findings.end(), [](const Finding& a, const Finding& b) {
-      return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
-    });
+    std::stable_sort(report_.findings.begin(), report_.findings.end(),
+                     [](const Finding& a, const Finding& b) {
+                       return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
+                     });
     return std::move(report_);
   }
 
  private:
-  void add(Severity severity, std::string code, std::string where, std::string message, std::size_t line = 0) {
+  void add(Severity severity, std::string code, std::string where, std::string message,
+           std::size_t line = 0) {
     add({severity, std::move(code), std::move(where), std::move(message), line});
   }
 
   // A file can have as many faults as it has bytes.
   void add(Finding finding) {
     constexpr std::size_t most_alike = 20;
-    const std::string place =
-        finding.line > 0 ? std::string(file_of(finding)) : fs::path(finding.where).parent_path().string();
+    const std::string place = finding.line > 0 ? std::string(file_of(finding))
+                                               : fs::path(finding.where).parent_path().string();
     std::vector<std::size_t>& alike = alike_[{place, finding.code}];
     if (alike.size() < most_alike) {
       alike.push_back(report_.findings.size());
@@ -368,7 +402,8 @@ class Validator {
   }
 
   static std::string_view file_of(const Finding& finding) {
-    return std::string_view(finding.where).substr(0, finding.line > 0 ? finding.where.rfind(':') : std::string::npos);
+    return std::string_view(finding.where)
+        .substr(0, finding.line > 0 ? finding.where.rfind(':') : std::string::npos);
   }
 
   // Where workloads are read and written.
@@ -381,24 +416,28 @@ class Validator {
     }
     std::error_code error;
     for (const fs::path& folder : expected)
-      if (fs::exists(fs::symlink_status(root_ / folder, error)) && !fs::is_directory(root_ / folder, error))
+      if (fs::exists(fs::symlink_status(root_ / folder, error)) &&
+          !fs::is_directory(root_ / folder, error))
         add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
   }
 
-  // Nothing is written through a link that leads out of a dataset; and what lies behind one to a folder is not looked
-  // at.
+  // Nothing is written through a link that leads out of a dataset; and what lies behind one to a
+  // folder is not looked at.
   void links() {
     for (const char* folder : {"definitions", "workloads", "blob"}) {
       std::error_code error;
       if (fs::exists(root_ / folder, error) && !is_inside(root_, root_ / folder))
         add(Severity::error, "path_escapes", folder, "leads out of the dataset through a link");
-      for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
+      for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end;
+           it.increment(error)) {
         const std::string path = it->path().lexically_relative(root_).string();
         std::error_code ignored;
         if (is_folder_link(*it))
           add(Severity::error, "folder_linked", path,
-              "is a link to a folder, and what lies behind it is not looked at; move the folder here");
-        if (path.starts_with("workloads/") && path.ends_with(".jsonl") && !is_litter(path) && it->is_directory(ignored))
+              "is a link to a folder, and what lies behind it is not looked at; move the folder "
+              "here");
+        if (path.starts_with("workloads/") && path.ends_with(".jsonl") && !is_litter(path) &&
+            it->is_directory(ignored))
           add(Severity::error, "not_a_file", path, "is a folder; move it away");
       }
     }
@@ -407,9 +446,11 @@ class Validator {
   std::vector<fs::path> files(const fs::path& folder, std::string_view extension) const {
     std::vector<fs::path> paths;
     std::error_code error;
-    for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end; it.increment(error)) {
+    for (fs::recursive_directory_iterator it(root_ / folder, error), end; !error && it != end;
+         it.increment(error)) {
       std::error_code ignored;
-      if (it->path().extension() == extension && !is_litter(it->path()) && !it->is_directory(ignored))
+      if (it->path().extension() == extension && !is_litter(it->path()) &&
+          !it->is_directory(ignored))
         paths.push_back(it->path().lexically_relative(root_));
     }
     std::sort(paths.begin(), paths.end());
@@ -420,7 +461,8 @@ class Validator {
     if (!workloads_paths_.contains(path))
       add(Severity::error, "workloads_misplaced", path.string(), dataset_.place_of(path));
     auto lines = LineReader::open(root_ / path);
-    if (!lines) return add(Severity::error, lines.error().code, path.string(), lines.error().message);
+    if (!lines)
+      return add(Severity::error, lines.error().code, path.string(), lines.error().message);
     std::vector<std::string> texts;
     std::vector<LineCheck> checks;
     for (bool is_more = true; is_more;) {
@@ -436,7 +478,8 @@ class Validator {
         bytes += texts.back().size();
         checks.emplace_back(dataset_, bindings_, path, (*line)->number);
       }
-      tbb::parallel_for(std::size_t{0}, checks.size(), [&](std::size_t i) { checks[i].run(path, texts[i]); });
+      tbb::parallel_for(std::size_t{0}, checks.size(),
+                        [&](std::size_t i) { checks[i].run(path, texts[i]); });
       for (LineCheck& check : checks) take(check);
     }
   }
@@ -446,17 +489,21 @@ class Validator {
     ++report_.workloads;
     referenced_.insert(check.references().begin(), check.references().end());
     if (!check.id().empty() && !ids_.insert(xxh3(check.id())).second)
-      add(Severity::error, "duplicate_id", check.where(), fmt::format("uuid {} occurs twice", check.id()),
-          check.line());
+      add(Severity::error, "duplicate_id", check.where(),
+          fmt::format("uuid {} occurs twice", check.id()), check.line());
     for (Finding& finding : check.findings()) add(std::move(finding));
   }
 
   // As report, merge, submit and verify read them: valid means that these work.
   void files_beside() {
-    const auto collection = read_collection(root_, [](std::size_t, const std::string&, const Json&) {});
-    if (!collection) add(Severity::error, collection.error().code, collection_file, collection.error().message);
+    const auto collection =
+        read_collection(root_, [](std::size_t, const std::string&, const Json&) {});
+    if (!collection)
+      add(Severity::error, collection.error().code, collection_file, collection.error().message);
     const auto verification = read_verification(root_);
-    if (!verification) add(Severity::error, verification.error().code, verification_file, verification.error().message);
+    if (!verification)
+      add(Severity::error, verification.error().code, verification_file,
+          verification.error().message);
   }
 
   void orphans() {
@@ -468,7 +515,8 @@ class Validator {
         add(Severity::warning, "unfinished_blob", path.string(),
             "left by an interrupted run; the next sanitize takes it away");
       else
-        add(Severity::error, "orphan_blob", path.string(), "no workload names it; delete it or restore its line");
+        add(Severity::error, "orphan_blob", path.string(),
+            "no workload names it; delete it or restore its line");
     }
   }
 
@@ -478,14 +526,16 @@ class Validator {
   ValidationReport report_;
   std::set<fs::path> workloads_paths_;            ///< of its definitions
   std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
-  std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> alike_;  ///< findings by file and code
-  std::map<std::size_t, std::size_t> more_;                                        ///< by the last that is told
+  std::map<std::pair<std::string, std::string>, std::vector<std::size_t>>
+      alike_;                                ///< findings by file and code
+  std::map<std::size_t, std::size_t> more_;  ///< by the last that is told
 };
 
 }  // namespace
 
 bool ValidationReport::is_valid() const {
-  return std::none_of(findings.begin(), findings.end(), [](const Finding& f) { return f.severity == Severity::error; });
+  return std::none_of(findings.begin(), findings.end(),
+                      [](const Finding& f) { return f.severity == Severity::error; });
 }
 
 Result<ValidationReport> validate(const fs::path& root, const BindingSet& bindings) {

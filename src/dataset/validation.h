@@ -27,10 +27,10 @@ struct ValidationReport {
   bool is_valid() const;
 };
 
-/// Checks definitions, workloads and blobs: schema, existence, headers, shapes and types against axes,
-/// constraints, index tensors (the bindings' checks), unique ids, orphan blobs, paths that leave the
-/// dataset. Everything that flashinfer-bench's loader refuses is an error here. Reads stored index
-/// tensors, and of other blobs the headers only.
+/// Checks definitions, workloads and blobs: schema, existence, headers, shapes and types against
+/// axes, constraints, index tensors (the bindings' checks), unique ids, orphan blobs, paths that
+/// leave the dataset. Everything that flashinfer-bench's loader refuses is an error here. Reads
+/// stored index tensors, and of other blobs the headers only.
 Result<ValidationReport> validate(const std::filesystem::path& root, const BindingSet& bindings);
 
 }  // namespace cw

@@ -29,13 +29,15 @@ DefinitionVerification to_definition(const Json& json) {
   result.device = string_member(json, "device").substr(0, longest_device);
   if (json.contains("failures") && json.at("failures").is_array())
     for (const Json& failure : json.at("failures"))
-      result.failures.push_back(
-          {string_member(failure, "uuid"), string_member(failure, "stage"), string_member(failure, "message")});
+      result.failures.push_back({string_member(failure, "uuid"), string_member(failure, "stage"),
+                                 string_member(failure, "message")});
   return result;
 }
 
 std::string_view name(Reference reference) {
-  return reference == Reference::ran ? "ran" : reference == Reference::absent ? "absent" : "not_run";
+  return reference == Reference::ran      ? "ran"
+         : reference == Reference::absent ? "absent"
+                                          : "not_run";
 }
 
 Json to_json(const DefinitionVerification& definition) {
@@ -50,14 +52,17 @@ Json to_json(const DefinitionVerification& definition) {
 
 }  // namespace
 
-const DefinitionVerification* Verification::find(const std::string& name, const std::string& fingerprint) const {
+const DefinitionVerification* Verification::find(const std::string& name,
+                                                 const std::string& fingerprint) const {
   const auto found = definitions.find(name);
-  return found == definitions.end() || found->second.fingerprint != fingerprint ? nullptr : &found->second;
+  return found == definitions.end() || found->second.fingerprint != fingerprint ? nullptr
+                                                                                : &found->second;
 }
 
 Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition) {
   CW_TRY(const std::string text,
-         read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(), largest_file));
+         read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(),
+                   largest_file));
   std::vector<std::string> hashes;
   auto lines = LineReader::open(dataset.root / Dataset::workloads_file(dataset.root, definition));
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
@@ -66,7 +71,8 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
     if (!line) break;
     CW_TRY(const auto workload, parse_stored_workload(line->text, definition.name));
     const auto identified = identify(dataset.root, definition, workload.json);
-    hashes.push_back(sha256_hex(line->text) + (identified ? identified->id : identified.error().code));
+    hashes.push_back(sha256_hex(line->text) +
+                     (identified ? identified->id : identified.error().code));
   }
   std::sort(hashes.begin(), hashes.end());
   std::string all = sha256_hex(text);
@@ -81,11 +87,14 @@ Result<Verification> read_verification(const fs::path& root) {
   if (!content && content.error().code == "not_found") return verification;
   if (!content) return tl::unexpected(content.error());
   const auto json = parse_json(*content);
-  if (!json || !json->is_object() || !json->contains("definitions") || !json->at("definitions").is_object())
-    return fail("verification_invalid", "{}: not a verification.json of this tool; run verify again", path);
+  if (!json || !json->is_object() || !json->contains("definitions") ||
+      !json->at("definitions").is_object())
+    return fail("verification_invalid",
+                "{}: not a verification.json of this tool; run verify again", path);
   if (json->contains("environment")) verification.environment = json->at("environment");
   for (const auto& [name, definition] : json->at("definitions").items())
-    if (auto& known = verification.definitions[name] = to_definition(definition); known.device.empty())
+    if (auto& known = verification.definitions[name] = to_definition(definition);
+        known.device.empty())
       known.device = string_member(verification.environment, "device").substr(0, longest_device);
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
     verification.replay = {unsigned_member(*replay, "dumps"),
@@ -98,9 +107,11 @@ Result<Verification> read_verification(const fs::path& root) {
                            {}};
     if (replay->contains("reasons") && replay->at("reasons").is_object())
       for (const auto& [reason, count] : replay->at("reasons").items())
-        if (count.is_number_unsigned()) verification.replay->reasons[reason] = count.get<std::size_t>();
+        if (count.is_number_unsigned())
+          verification.replay->reasons[reason] = count.get<std::size_t>();
     if (replay->contains("failures") && replay->at("failures").is_array())
-      for (const Json& failure : replay->at("failures")) verification.replay->failures.push_back(plain(failure));
+      for (const Json& failure : replay->at("failures"))
+        verification.replay->failures.push_back(plain(failure));
   }
   return verification;
 }
@@ -108,20 +119,25 @@ Result<Verification> read_verification(const fs::path& root) {
 Json to_json(const std::vector<VerificationFailure>& failures) {
   Json list = Json::array();
   for (const VerificationFailure& failure : failures)
-    list.push_back({{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
+    list.push_back(
+        {{"uuid", failure.workload}, {"stage", failure.stage}, {"message", failure.message}});
   return list;
 }
 
 Json to_json(const ReplayVerification& replay) {
-  return {{"dumps", replay.dumps},       {"passed", replay.passed},   {"compared", replay.compared},
-          {"failed", replay.failed},     {"skipped", replay.skipped}, {"undecided", replay.undecided},
+  return {{"dumps", replay.dumps},       {"passed", replay.passed},
+          {"compared", replay.compared}, {"failed", replay.failed},
+          {"skipped", replay.skipped},   {"undecided", replay.undecided},
           {"failures", replay.failures}, {"reasons", replay.reasons}};
 }
 
 Json to_json(const Verification& verification) {
   Json definitions = Json::object();
-  for (const auto& [name, definition] : verification.definitions) definitions[name] = to_json(definition);
-  Json json = {{"format", 1}, {"environment", verification.environment}, {"definitions", std::move(definitions)}};
+  for (const auto& [name, definition] : verification.definitions)
+    definitions[name] = to_json(definition);
+  Json json = {{"format", 1},
+               {"environment", verification.environment},
+               {"definitions", std::move(definitions)}};
   if (verification.replay) json["replay"] = to_json(*verification.replay);
   return json;
 }

@@ -21,11 +21,13 @@ inline constexpr const char* verification_file = "verification.json";
 
 struct VerificationFailure {
   std::string workload;  ///< its id
-  std::string stage;     ///< "load": flashinfer-bench could not make its inputs; "execute": the reference failed
+  std::string stage;     ///< "load": flashinfer-bench could not make its inputs; "execute": the
+                         ///< reference failed
   std::string message;
 };
 
-/// Whether a definition's reference was run; absent: it raises NotImplementedError, as those do that were cut out.
+/// Whether a definition's reference was run; absent: it raises NotImplementedError, as those do
+/// that were cut out.
 enum class Reference { not_run, absent, ran };
 
 struct DefinitionVerification {
@@ -40,15 +42,17 @@ struct DefinitionVerification {
   /// Everything was done that can be, and nothing failed.
   bool is_passed() const {
     return failures.empty() && loaded == workloads &&
-           (reference == Reference::absent || (reference == Reference::ran && executed == workloads));
+           (reference == Reference::absent ||
+            (reference == Reference::ran && executed == workloads));
   }
 };
 
 /// Recorded calls that were run again.
 struct ReplayVerification {
   std::size_t dumps = 0;
-  std::size_t passed = 0;    ///< ran, and gave the recorded outputs where any are recorded
-  std::size_t compared = 0;  ///< of these: had outputs to compare with (plans, and what works in place, have none)
+  std::size_t passed = 0;  ///< ran, and gave the recorded outputs where any are recorded
+  std::size_t compared =
+      0;  ///< of these: had outputs to compare with (plans, and what works in place, have none)
   std::size_t failed = 0, skipped = 0;
   std::size_t undecided = 0;                   ///< replay says mismatch where it cannot know
   std::vector<std::string> failures;           ///< the first few, as `flashinfer replay` words them

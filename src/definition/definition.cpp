@@ -14,7 +14,8 @@ namespace {
 constexpr std::uint64_t largest_definition = 16 << 20;
 
 bool is_path_component(std::string_view name) {
-  return name.size() <= 128 && !name.starts_with('.') && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+  return name.size() <= 128 && !name.starts_with('.') &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
            return std::isalnum(c) || c == '.' || c == '_' || c == '+' || c == '-';
          });
 }
@@ -25,8 +26,10 @@ class Reader {
   explicit Reader(std::string_view where) : where_(where) {}
 
   template <typename... Args>
-  tl::unexpected<Error> error(std::string_view field, fmt::format_string<Args...> format, Args&&... args) const {
-    return fail("definition_invalid", "{}: {}: {}", where_, field, fmt::format(format, std::forward<Args>(args)...));
+  tl::unexpected<Error> error(std::string_view field, fmt::format_string<Args...> format,
+                              Args&&... args) const {
+    return fail("definition_invalid", "{}: {}: {}", where_, field,
+                fmt::format(format, std::forward<Args>(args)...));
   }
 
   Result<const Json*> member(const Json& object, const std::string& field, Json::value_t type,
@@ -39,7 +42,8 @@ class Reader {
 
   Result<std::string> text(const Json& object, const std::string& field) const {
     CW_TRY(const Json* value, member(object, field, Json::value_t::string, "a string"));
-    if (value->get_ref<const std::string&>().empty()) return error(field, "expected a non-empty string");
+    if (value->get_ref<const std::string&>().empty())
+      return error(field, "expected a non-empty string");
     return value->get<std::string>();
   }
 
@@ -47,7 +51,8 @@ class Reader {
     std::vector<std::string> result;
     const auto found = object.find(field);
     if (found == object.end() || found->is_null()) return result;
-    if (!found->is_array()) return error(field, "expected a list of strings, got {}", brief(*found));
+    if (!found->is_array())
+      return error(field, "expected a list of strings, got {}", brief(*found));
     for (const Json& item : *found) {
       if (!item.is_string()) return error(field, "expected a list of strings, got {}", brief(item));
       result.push_back(item.get<std::string>());
@@ -66,9 +71,11 @@ class Reader {
         result.push_back({name, std::nullopt});
         continue;
       }
-      if (type != "\"const\"") return error(field + ".type", "expected \"const\" or \"var\", got {}", type);
+      if (type != "\"const\"")
+        return error(field + ".type", "expected \"const\" or \"var\", got {}", type);
       const auto value = axis.find("value");
-      if (value == axis.end() || !value->is_number_unsigned() || value->get<std::uint64_t>() > INT64_MAX)
+      if (value == axis.end() || !value->is_number_unsigned() ||
+          value->get<std::uint64_t>() > INT64_MAX)
         return error(field + ".value", "expected an integer of 0 or more");
       result.push_back({name, value->get<std::int64_t>()});
     }
@@ -105,15 +112,18 @@ class Reader {
       tensor.optional = optional->get<bool>();
     }
     const auto shape = spec.find("shape");
-    if (shape == spec.end()) return error(field + ".shape", "missing; expected a list of axes or null");
+    if (shape == spec.end())
+      return error(field + ".shape", "missing; expected a list of axes or null");
     tensor.is_scalar = shape->is_null();
     if (tensor.is_scalar) return tensor;
-    if (!shape->is_array()) return error(field + ".shape", "expected a list of axes or null, got {}", brief(*shape));
+    if (!shape->is_array())
+      return error(field + ".shape", "expected a list of axes or null, got {}", brief(*shape));
     for (const Json& axis : *shape) {
       const auto found = std::find_if(axes.begin(), axes.end(), [&axis](const Axis& a) {
         return axis.is_string() && a.name == axis.get_ref<const std::string&>();
       });
-      if (found == axes.end()) return error(field + ".shape", "{} is not among the definition's axes", brief(axis));
+      if (found == axes.end())
+        return error(field + ".shape", "{} is not among the definition's axes", brief(axis));
       tensor.axes.push_back(static_cast<std::size_t>(found - axes.begin()));
     }
     return tensor;
@@ -125,13 +135,14 @@ class Reader {
 }  // namespace
 
 const Axis* Definition::axis(std::string_view axis_name) const {
-  const auto found = std::find_if(axes.begin(), axes.end(), [&](const Axis& a) { return a.name == axis_name; });
+  const auto found =
+      std::find_if(axes.begin(), axes.end(), [&](const Axis& a) { return a.name == axis_name; });
   return found == axes.end() ? nullptr : &*found;
 }
 
 const TensorSpec* Definition::input(std::string_view input_name) const {
-  const auto found =
-      std::find_if(inputs.begin(), inputs.end(), [&](const TensorSpec& t) { return t.name == input_name; });
+  const auto found = std::find_if(inputs.begin(), inputs.end(),
+                                  [&](const TensorSpec& t) { return t.name == input_name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 
@@ -147,11 +158,13 @@ std::vector<std::string_view> Definition::apis() const {
   std::vector<std::string_view> found = tag_values("fi_api");
   for (const std::string_view older : tag_values("api")) found.push_back(older);
   for (std::string_view& api : found) {
-    // FlashInfer's own trace names the method: "flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run".
+    // FlashInfer's own trace names the method:
+    // "flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run".
     const std::size_t last = api.rfind('.');
     const std::string_view owner = api.substr(0, last == api.npos ? 0 : last);
     const std::string_view owner_name = owner.substr(owner.rfind('.') + 1);
-    const bool is_method = !owner_name.empty() && std::isupper(static_cast<unsigned char>(owner_name[0])) != 0;
+    const bool is_method =
+        !owner_name.empty() && std::isupper(static_cast<unsigned char>(owner_name[0])) != 0;
     api = is_method ? owner_name : api.substr(last + 1);
   }
   return found;
@@ -160,11 +173,13 @@ std::vector<std::string_view> Definition::apis() const {
 std::string meaning(const Definition& definition) {
   std::string text = definition.op_type + "\n";
   for (const Axis& axis : definition.axes)
-    text += fmt::format("{}={}\n", axis.name, axis.constant ? std::to_string(*axis.constant) : "var");
+    text +=
+        fmt::format("{}={}\n", axis.name, axis.constant ? std::to_string(*axis.constant) : "var");
   for (const auto* specs : {&definition.inputs, &definition.outputs})
     for (const TensorSpec& spec : *specs)
-      text += fmt::format("{} {} {} {} [{}]\n", specs == &definition.inputs ? "in" : "out", spec.name,
-                          trace_name(spec.dtype), spec.is_scalar, fmt::join(spec.axes, ","));
+      text +=
+          fmt::format("{} {} {} {} [{}]\n", specs == &definition.inputs ? "in" : "out", spec.name,
+                      trace_name(spec.dtype), spec.is_scalar, fmt::join(spec.axes, ","));
   for (const Expression& constraint : definition.constraints) text += constraint.text() + "\n";
   return text;
 }
@@ -172,7 +187,9 @@ std::string meaning(const Definition& definition) {
 Result<Definition> parse_definition(std::string_view json, std::string_view where) {
   const Reader reader(where);
   if (json.starts_with(byte_order_mark))
-    return reader.error("file", "begins with a byte order mark, which flashinfer-bench does not read; take it away");
+    return reader.error(
+        "file",
+        "begins with a byte order mark, which flashinfer-bench does not read; take it away");
   const auto parsed = parse_json(json);
   if (!parsed) return reader.error("file", "not valid JSON");
   const Json& root = *parsed;
@@ -180,10 +197,13 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
   Definition definition;
   CW_TRY(definition.name, reader.text(root, "name"));
   CW_TRY(definition.op_type, reader.text(root, "op_type"));
-  for (const auto& [field, value] : {std::pair("name", &definition.name), std::pair("op_type", &definition.op_type)})
+  for (const auto& [field, value] :
+       {std::pair("name", &definition.name), std::pair("op_type", &definition.op_type)})
     if (!is_path_component(*value))
-      return reader.error(field, "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128",
-                          *value);
+      return reader.error(
+          field,
+          "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128",
+          *value);
   CW_TRY(definition.reference, reader.text(root, "reference"));
   CW_TRY(definition.tags, reader.texts(root, "tags"));
   CW_TRY(definition.axes, reader.axes(root));

@@ -1,7 +1,7 @@
 // A kernel's definition, as flashinfer-trace stores it: definitions/{op_type}/{name}.json.
 //
-// The schema is flashinfer-bench's (flashinfer_bench/data/definition.py); what it refuses is refused
-// here, with the file, the field and what was expected.
+// The schema is flashinfer-bench's (flashinfer_bench/data/definition.py); what it refuses is
+// refused here, with the file, the field and what was expected.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,8 @@ namespace cw {
 
 struct Axis {
   std::string name;
-  std::optional<std::int64_t> constant;  ///< nothing: a var axis, its value comes with each workload
+  std::optional<std::int64_t>
+      constant;  ///< nothing: a var axis, its value comes with each workload
 };
 
 struct TensorSpec {
@@ -48,7 +49,8 @@ struct Definition {
   std::vector<std::string_view> apis() const;
 };
 
-/// What a definition computes, without what only people read (description, tags, reference): equal text, equal meaning.
+/// What a definition computes, without what only people read (description, tags, reference): equal
+/// text, equal meaning.
 std::string meaning(const Definition& definition);
 
 /// Parses one definition. Error code "definition_invalid"; messages begin with `where`.

@@ -129,7 +129,8 @@ class Parser {
     NodePtr all;
     for (std::string_view op = comparison_operator(); !op.empty(); op = comparison_operator()) {
       CW_TRY(NodePtr right, sum());
-      NodePtr one = make({.kind = Kind::comparison, .text = std::string(op), .children = {left, right}});
+      NodePtr one =
+          make({.kind = Kind::comparison, .text = std::string(op), .children = {left, right}});
       all = all ? make({.kind = Kind::both, .children = {all, one}}) : one;
       left = right;  // a < b < c
     }
@@ -149,7 +150,11 @@ class Parser {
   Result<NodePtr> product() {
     CW_TRY(NodePtr left, unary());
     for (;;) {
-      const char* op = symbol("*") ? "*" : symbol("//") ? "//" : symbol("/") ? "/" : symbol("%") ? "%" : nullptr;
+      const char* op = symbol("*")    ? "*"
+                       : symbol("//") ? "//"
+                       : symbol("/")  ? "/"
+                       : symbol("%")  ? "%"
+                                      : nullptr;
       if (op == nullptr) return left;
       CW_TRY(NodePtr right, unary());
       left = make({.kind = Kind::arithmetic, .text = op, .children = {left, right}});
@@ -223,7 +228,8 @@ class Parser {
     const auto as_int = std::from_chars(begin, end, integer);
     if (as_real.ec != std::errc()) return error("a number");
     at_ += static_cast<std::size_t>(as_real.ptr - begin);
-    if (as_int.ec == std::errc() && as_int.ptr == as_real.ptr) return make({.kind = Kind::literal, .value = integer});
+    if (as_int.ec == std::errc() && as_int.ptr == as_real.ptr)
+      return make({.kind = Kind::literal, .value = integer});
     return make({.kind = Kind::literal, .value = real});
   }
 
@@ -258,7 +264,8 @@ class Parser {
     if (!symbol(")")) return error("')'");
     const bool many = node.text == "min" || node.text == "max";
     if (!many && node.children.size() != 1) return error("one argument");
-    if (node.text == "given" && node.children[0]->kind != Kind::name) return error("a name in given()");
+    if (node.text == "given" && node.children[0]->kind != Kind::name)
+      return error("a name in given()");
     return make(std::move(node));
   }
 
@@ -284,7 +291,8 @@ Result<Operand> integer_arithmetic(char op, bool floor_division, std::int64_t a,
   if (op == '*') overflow = __builtin_mul_overflow(a, b, &result);
   if (op == '%' || floor_division) {
     if (b == 0) return type_error("division by zero");
-    if (b == -1) return floor_division ? integer_arithmetic('-', false, 0, a) : Operand(std::int64_t{0});
+    if (b == -1)
+      return floor_division ? integer_arithmetic('-', false, 0, a) : Operand(std::int64_t{0});
     std::int64_t quotient = a / b;
     if (a % b != 0 && ((a < 0) != (b < 0))) --quotient;  // Python rounds towards minus infinity
     result = floor_division ? quotient : a - quotient * b;
@@ -313,7 +321,8 @@ bool equal(const Operand& left, const Operand& right) {
   const auto a = as_number(left), b = as_number(right);
   if (a && b) return *a == *b;
   if (left.index() != right.index()) return false;
-  if (const auto* text = std::get_if<std::string>(&left)) return *text == std::get<std::string>(right);
+  if (const auto* text = std::get_if<std::string>(&left))
+    return *text == std::get<std::string>(right);
   if (const auto* shape = std::get_if<Shape>(&left)) return *shape == std::get<Shape>(right);
   return is_none(left);
 }
@@ -358,15 +367,18 @@ Result<Operand> item_of(const Operand& value) {
     if (as_number(value)) return value;
     return type_error("{} has no .item()", describe(value));
   }
-  if (element_count(tensor->shape) != 1) return type_error("{} has more than one item", describe(value));
+  if (element_count(tensor->shape) != 1)
+    return type_error("{} has more than one item", describe(value));
   TensorOperand flat = *tensor;
   flat.shape = {1};
   return element_of(Operand(std::move(flat)), 0);
 }
 
 Result<Operand> length_of(const Operand& value) {
-  if (const auto* text = std::get_if<std::string>(&value)) return Operand(static_cast<std::int64_t>(text->size()));
-  if (const auto* shape = std::get_if<Shape>(&value)) return Operand(static_cast<std::int64_t>(shape->size()));
+  if (const auto* text = std::get_if<std::string>(&value))
+    return Operand(static_cast<std::int64_t>(text->size()));
+  if (const auto* shape = std::get_if<Shape>(&value))
+    return Operand(static_cast<std::int64_t>(shape->size()));
   if (const auto* tensor = std::get_if<TensorOperand>(&value); tensor && !tensor->shape.empty())
     return Operand(tensor->shape[0]);
   return type_error("{} has no length", describe(value));
@@ -418,7 +430,8 @@ class Evaluator {
     }
     CW_TRY(const Operand left, (*this)(*node.children[0]));
     CW_TRY(const Operand right, (*this)(*node.children[1]));
-    return node.kind == Kind::comparison ? compare(node.text, left, right) : arithmetic(node.text, left, right);
+    return node.kind == Kind::comparison ? compare(node.text, left, right)
+                                         : arithmetic(node.text, left, right);
   }
 
  private:
@@ -477,7 +490,8 @@ std::optional<std::int64_t> as_integer(const Operand& value) {
   if (const auto* flag = std::get_if<bool>(&value)) return *flag;
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return *integer;
   if (const auto* real = std::get_if<double>(&value))
-    if (*real == std::floor(*real) && std::abs(*real) < 9e15) return static_cast<std::int64_t>(*real);
+    if (*real == std::floor(*real) && std::abs(*real) < 9e15)
+      return static_cast<std::int64_t>(*real);
   return std::nullopt;
 }
 

@@ -32,7 +32,8 @@ struct TensorOperand {
   std::function<Result<std::shared_ptr<const DenseTensor>>()> values;
 };
 
-using Operand = std::variant<std::monostate, bool, std::int64_t, double, std::string, Shape, TensorOperand>;
+using Operand =
+    std::variant<std::monostate, bool, std::int64_t, double, std::string, Shape, TensorOperand>;
 
 /// Python's truth of a value; a tensor is an error in Python and true here.
 bool truth(const Operand& value);

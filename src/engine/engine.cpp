@@ -30,42 +30,58 @@ struct Symptom {
 
 // First match wins, so the particular before the general.
 constexpr std::array symptoms{
-    Symptom{"CUDA out of memory",
-            "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
-            "(with --engine-args), or use a larger --tp."},
+    Symptom{
+        "CUDA out of memory",
+        "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
+        "(with --engine-args), or use a larger --tp."},
     Symptom{"torch.OutOfMemoryError",
             "The GPU's memory is too small or taken: look at nvidia-smi, lower "
             "--mem-fraction-static (with --engine-args), or use a larger --tp."},
-    Symptom{"Not enough memory", "The model leaves no room for the KV cache: use a larger --tp or a smaller model."},
-    Symptom{"address already in use", "The port is taken: end what listens there, or give another --port."},
-    Symptom{"Address already in use", "The port is taken: end what listens there, or give another --port."},
-    Symptom{"cannot listen on", "The port is taken: end what listens there, or give another --port."},
+    Symptom{"Not enough memory",
+            "The model leaves no room for the KV cache: use a larger --tp or a smaller model."},
+    Symptom{"address already in use",
+            "The port is taken: end what listens there, or give another --port."},
+    Symptom{"Address already in use",
+            "The port is taken: end what listens there, or give another --port."},
+    Symptom{"cannot listen on",
+            "The port is taken: end what listens there, or give another --port."},
     Symptom{"gated repo",
-            "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
+            "The model is gated: ask for access on its page, then log in with `hf auth login` or "
+            "HF_TOKEN."},
     Symptom{"GatedRepoError",
-            "The model is gated: ask for access on its page, then log in with `hf auth login` or HF_TOKEN."},
-    Symptom{"401 Client Error", "The Hub refused the token: log in with `hf auth login` or set HF_TOKEN."},
-    Symptom{"RepositoryNotFoundError", "There is no such model, or no access to it: check --model-name."},
+            "The model is gated: ask for access on its page, then log in with `hf auth login` or "
+            "HF_TOKEN."},
+    Symptom{"401 Client Error",
+            "The Hub refused the token: log in with `hf auth login` or set HF_TOKEN."},
+    Symptom{"RepositoryNotFoundError",
+            "There is no such model, or no access to it: check --model-name."},
     Symptom{"is not a valid model identifier", "There is no such model: check --model-name."},
-    Symptom{"does not appear to have a file named config.json", "That folder holds no model: check --model-name."},
+    Symptom{"does not appear to have a file named config.json",
+            "That folder holds no model: check --model-name."},
     Symptom{"OfflineModeIsEnabled",
             "The model is not in the cache and HF_HUB_OFFLINE is set: unset it or download first."},
     Symptom{"unrecognized arguments",
-            "The installed engine does not know a flag: leave it out of --engine-args, or update the engine."},
+            "The installed engine does not know a flag: leave it out of --engine-args, or update "
+            "the engine."},
     Symptom{"No module named",
-            "A Python module is missing in the engine's environment: install it, or choose another with --python, "
+            "A Python module is missing in the engine's environment: install it, or choose another "
+            "with --python, "
             "--venv or --conda-env."},
     Symptom{"CUDA driver version is insufficient",
             "The driver is older than PyTorch's CUDA: update it, or install a PyTorch for it."},
     Symptom{"no kernel image is available",
             "PyTorch or FlashInfer was built for other GPUs: install builds for this one."},
     Symptom{"no NVIDIA driver",
-            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine "
+            "simulated."},
     Symptom{"No CUDA GPUs are available",
-            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine "
+            "simulated."},
     Symptom{"No accelerator",
-            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine simulated."},
-    Symptom{"No space left on device", "The disk is full: free some space, or give --dump-dir on another disk."},
+            "No GPU is seen: check nvidia-smi and CUDA_VISIBLE_DEVICES. Without one, try --engine "
+            "simulated."},
+    Symptom{"No space left on device",
+            "The disk is full: free some space, or give --dump-dir on another disk."},
     Symptom{"No such file or directory", "A path that the engine was given does not exist."},
 };
 
@@ -102,7 +118,8 @@ std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_
   for (std::size_t end = tail.size(); end > 0 && lines.size() < count;) {
     const std::size_t newline = tail.rfind('\n', end - 1);
     const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
-    if (tail.find_first_not_of(" \t^~-=", begin) < end && begin < end) lines.push_back(tail.substr(begin, end - begin));
+    if (tail.find_first_not_of(" \t^~-=", begin) < end && begin < end)
+      lines.push_back(tail.substr(begin, end - begin));
     end = newline == std::string::npos ? 0 : newline;
   }
   std::reverse(lines.begin(), lines.end());
@@ -132,16 +149,20 @@ std::vector<ProcessIdentity> processes_of(const Json& record) {
       {static_cast<pid_t>(unsigned_member(record, "group")), unsigned_member(record, "started")}};
   if (const auto listed = record.find("processes"); listed != record.end() && listed->is_array())
     for (const Json& item : *listed)
-      if (item.is_array() && item.size() == 2 && item[0].is_number_unsigned() && item[1].is_number_unsigned())
+      if (item.is_array() && item.size() == 2 && item[0].is_number_unsigned() &&
+          item[1].is_number_unsigned())
         processes.push_back({item[0].get<pid_t>(), item[1].get<std::uint64_t>()});
-  std::erase_if(processes, [](const ProcessIdentity& p) { return p.pid <= 1 || start_time(p.pid) != p.started; });
+  std::erase_if(processes, [](const ProcessIdentity& p) {
+    return p.pid <= 1 || start_time(p.pid) != p.started;
+  });
   return processes;
 }
 
 bool is_running(const Json& record, const char* id, const char* started) {
   const auto pid = static_cast<pid_t>(unsigned_member(record, id));
   const auto since = start_time(pid);
-  return pid > 1 && since && *since == unsigned_member(record, started) && string_member(record, "boot") == boot_id();
+  return pid > 1 && since && *since == unsigned_member(record, started) &&
+         string_member(record, "boot") == boot_id();
 }
 
 }  // namespace
@@ -164,23 +185,28 @@ std::string line_at(std::string_view text, std::size_t place) {
 // The line of a log's end in which an engine says that it serves; empty: none.
 std::string claim_to_serve(const std::filesystem::path& log) {
   constexpr std::array<std::string_view, 3> claims{"The server is fired up and ready to roll",
-                                                   "Application startup complete", "Uvicorn running on"};
+                                                   "Application startup complete",
+                                                   "Uvicorn running on"};
   const std::string tail = read_tail(log);
   std::string found;
   for (const std::string_view claim : claims)
-    if (const std::size_t place = tail.find(claim); place != std::string::npos) found = line_at(tail, place);
+    if (const std::size_t place = tail.find(claim); place != std::string::npos)
+      found = line_at(tail, place);
   return found;
 }
 
 }  // namespace
 
-std::string explain_death(const std::filesystem::path& log, const std::optional<ExitStatus>& status) {
+std::string explain_death(const std::filesystem::path& log,
+                          const std::optional<ExitStatus>& status) {
   const std::string tail = read_tail(log);
-  std::string text = status ? fmt::format("it ended with {}", to_string(*status)) : std::string("it does not answer");
+  std::string text = status ? fmt::format("it ended with {}", to_string(*status))
+                            : std::string("it does not answer");
   for (const Symptom& symptom : symptoms)
     if (const std::size_t place = tail.find(symptom.text); place != std::string::npos)
       return fmt::format("{}: {}\n{}", text, line_at(tail, place), symptom.advice);
-  for (const std::string& line : last_lines(log, 5)) text += "\n    " + redact(std::string_view(line)).substr(0, 200);
+  for (const std::string& line : last_lines(log, 5))
+    text += "\n    " + redact(std::string_view(line)).substr(0, 200);
   return text;
 }
 
@@ -208,7 +234,8 @@ void Engine::note_processes() {
   noted_ = now;
   Json record = description_;
   record["processes"] = Json::array();
-  for (const ProcessIdentity& process : noted_) record["processes"].push_back({process.pid, process.started});
+  for (const ProcessIdentity& process : noted_)
+    record["processes"].push_back({process.pid, process.started});
   // One that cannot be written says what the last one said.
   (void)write_atomically(record_, dump(record) + "\n", Durability::process, Access::owner);
 }
@@ -220,24 +247,28 @@ Result<Engine> Engine::start(const EngineOptions& options) {
   if (!options.ledger.empty()) record = options.ledger / fmt::format("{}.json", group.id());
   Engine engine(std::move(group), options, record);
   if (!record.empty())
-    CW_CHECK(write_atomically(record, dump(engine.description_) + "\n", Durability::power_failure, Access::owner));
+    CW_CHECK(write_atomically(record, dump(engine.description_) + "\n", Durability::power_failure,
+                              Access::owner));
   return engine;
 }
 
-Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::function<Result<void>()>& meanwhile) {
-  // SGLang answers by generating a token, which takes it a second and more while every call is dumped.
+Result<void> Engine::wait_until_ready(const EngineOptions& options,
+                                      const std::function<Result<void>()>& meanwhile) {
+  // SGLang answers by generating a token, which takes it a second and more while every call is
+  // dumped.
   constexpr auto answer_limit = std::chrono::seconds(60);
   constexpr auto between_questions = std::chrono::milliseconds(200);
   const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
   constexpr auto between_looks = std::chrono::seconds(1);
   constexpr auto silence_limit = std::chrono::seconds(8);
-  auto next_question = std::chrono::steady_clock::now(), next_look = next_question, silent_since = next_question;
+  auto next_question = std::chrono::steady_clock::now(), next_look = next_question,
+       silent_since = next_question;
   std::optional<PendingGet> question;
   std::string last_answer = "nothing", health = "/health";
   for (;;) {
     if (const auto status = this->status())
-      return fail("engine_died", "the engine died while starting: {}\nIts log: {}", explain_death(options.log, status),
-                  options.log.string());
+      return fail("engine_died", "the engine died while starting: {}\nIts log: {}",
+                  explain_death(options.log, status), options.log.string());
     if (!question && std::chrono::steady_clock::now() >= next_question)
       question.emplace(options.url + health, answer_limit, largest_health, options.headers);
     if (const auto answer = question ? question->poll() : std::nullopt) {
@@ -245,12 +276,14 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
       if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
       if (*answer && ((*answer)->status == 401 || (*answer)->status == 403))
         return fail("engine_refuses",
-                    "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or --header",
+                    "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or "
+                    "--header",
                     (*answer)->status, options.url, health);
       // Servers of OpenAI's routes only say by these that they are ready.
-      if (*answer && (*answer)->status == 404) health = health == "/health" ? "/v1/models" : "/health";
-      last_answer =
-          *answer ? fmt::format("HTTP {}", (*answer)->status) : redact(std::string_view(answer->error().message));
+      if (*answer && (*answer)->status == 404)
+        health = health == "/health" ? "/v1/models" : "/health";
+      last_answer = *answer ? fmt::format("HTTP {}", (*answer)->status)
+                            : redact(std::string_view(answer->error().message));
       question.reset();
       next_question = std::chrono::steady_clock::now() + between_questions;
     }
@@ -261,23 +294,28 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options, const std::f
       if (claim.empty()) silent_since = std::chrono::steady_clock::now();
       if (std::chrono::steady_clock::now() - silent_since > silence_limit)
         return fail("engine_elsewhere",
-                    "the engine says that it serves, and nothing answers at {}\n    {}\nIt may listen on another port "
+                    "the engine says that it serves, and nothing answers at {}\n    {}\nIt may "
+                    "listen on another port "
                     "or host: write "
-                    "{{host}} and {{port}} where the launch command names its own, or give these with --host and "
+                    "{{host}} and {{port}} where the launch command names its own, or give these "
+                    "with --host and "
                     "--port\nIts log: {}",
                     options.url, claim, options.log.string());
     }
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)
       return fail("engine_slow",
-                  "the engine is not ready after {} s; /health answers: {}; its log's last line: {}\nIts log: {}",
-                  options.start_limit.count(), last_answer, last_line(options.log), options.log.string());
+                  "the engine is not ready after {} s; /health answers: {}; its log's last line: "
+                  "{}\nIts log: {}",
+                  options.start_limit.count(), last_answer, last_line(options.log),
+                  options.log.string());
     CW_CHECK(meanwhile());
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
 
-std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const std::string& resume) {
+std::vector<std::string> end_orphans(const std::filesystem::path& ledger,
+                                     const std::string& resume) {
   std::vector<std::string> lines;
   std::vector<std::filesystem::path> records;
   std::error_code error;
@@ -289,21 +327,25 @@ std::vector<std::string> end_orphans(const std::filesystem::path& ledger, const 
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
     if (record && record->is_object()) {
-      ProcessTree left(string_member(*record, "boot") == boot_id() ? processes_of(*record)
-                                                                   : std::vector<ProcessIdentity>());
+      ProcessTree left(string_member(*record, "boot") == boot_id()
+                           ? processes_of(*record)
+                           : std::vector<ProcessIdentity>());
       if (!left.look().empty()) {
         left.end(std::chrono::seconds(15));
-        lines.push_back(fmt::format("ended an engine that an interrupted run had left (process group {})",
-                                    unsigned_member(*record, "group")));
+        lines.push_back(
+            fmt::format("ended an engine that an interrupted run had left (process group {})",
+                        unsigned_member(*record, "group")));
       }
       const std::string dumps = string_member(*record, "dumps");
       const std::string command = string_member(*record, "resume");
-      if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error) : command != resume)
-        lines.push_back(command.empty()
-                            ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
-                                          "collect-workloads sanitize --dumps {} --trace-dir DIR",
-                                          dumps, dumps)
-                            : "a run was killed; go on with it by\n  " + command);
+      if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error)
+                          : command != resume)
+        lines.push_back(
+            command.empty()
+                ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
+                              "collect-workloads sanitize --dumps {} --trace-dir DIR",
+                              dumps, dumps)
+                : "a run was killed; go on with it by\n  " + command);
     }
     std::filesystem::remove(path, error);
   }
@@ -315,7 +357,8 @@ Result<int> free_port(const std::string& host, int wanted) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(host.c_str(), std::to_string(wanted).c_str(), &hints, &found); error != 0)
+  if (const int error = ::getaddrinfo(host.c_str(), std::to_string(wanted).c_str(), &hints, &found);
+      error != 0)
     return fail("no_port", "'{}' is no address of this machine: {}", host, ::gai_strerror(error));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
   const FileDescriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -323,14 +366,18 @@ Result<int> free_port(const std::string& host, int wanted) {
   if (socket) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   sockaddr_storage address{};
   socklen_t size = sizeof address;
-  if (!socket || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0 || ::listen(socket.get(), 1) != 0 ||
+  if (!socket || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      ::listen(socket.get(), 1) != 0 ||
       ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     if (wanted != 0 && errno == EADDRINUSE)
-      return fail("port_taken", "port {} of {} is taken: end what listens there, or give another --port", wanted, host);
+      return fail("port_taken",
+                  "port {} of {} is taken: end what listens there, or give another --port", wanted,
+                  host);
     return fail("no_port", "cannot listen on {}: {}", host, std::strerror(errno));
   }
-  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  return ntohs(address.ss_family == AF_INET6
+                   ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                   : reinterpret_cast<const sockaddr_in&>(address).sin_port);
 }
 
 std::string url_of(const std::string& host, int port) {

@@ -13,7 +13,8 @@ const ModelRecipe* find_model(const Recipes& recipes, const std::string& name) {
   return found == recipes.models.end() ? nullptr : &found->second;
 }
 
-// The op type's usual model if the definition is of it or names no model that is known; else the first it names.
+// The op type's usual model if the definition is of it or names no model that is known; else the
+// first it names.
 std::string model_for(const Definition& definition, const Recipes& recipes) {
   const auto usual = recipes.op_types.find(definition.op_type);
   const auto tags = definition.tag_values("model");
@@ -49,11 +50,11 @@ std::optional<Unreachable> obstacle(const Definition& definition, const Stage& s
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.compute_capability && options.compute_capability != 0 &&
       options.compute_capability < *stage.compute_capability)
-    return Unreachable{
-        &definition,
-        fmt::format("its kernels need SM{}, this GPU is SM{}", *stage.compute_capability, options.compute_capability),
-        fmt::format("a GPU of compute capability {}.{} or more", *stage.compute_capability / 10,
-                    *stage.compute_capability % 10)};
+    return Unreachable{&definition,
+                       fmt::format("its kernels need SM{}, this GPU is SM{}",
+                                   *stage.compute_capability, options.compute_capability),
+                       fmt::format("a GPU of compute capability {}.{} or more",
+                                   *stage.compute_capability / 10, *stage.compute_capability % 10)};
   return {};
 }
 
@@ -73,8 +74,8 @@ void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
 
 CaptureFilter filter_for(const std::vector<const Binding*>& bindings) {
   std::set<std::string> patterns;
-  // Methods with stars on both sides: CUDA graph variants subclass the wrappers, older versions have
-  // run_return_lse. Functions exactly: gemma_rmsnorm is another one.
+  // Methods with stars on both sides: CUDA graph variants subclass the wrappers, older versions
+  // have run_return_lse. Functions exactly: gemma_rmsnorm is another one.
   const auto add = [&patterns](const std::string& function) {
     if (function.empty()) return;
     patterns.insert(function.find('.') == std::string::npos ? function : "*" + function + "*");
@@ -92,7 +93,8 @@ CaptureFilter filter_for(const std::vector<const Binding*>& bindings) {
   return {.include = {patterns.begin(), patterns.end()}};
 }
 
-std::vector<std::pair<std::string, std::string>> CaptureFilter::environment(const std::filesystem::path& folder) const {
+std::vector<std::pair<std::string, std::string>> CaptureFilter::environment(
+    const std::filesystem::path& folder) const {
   return {{"FLASHINFER_LOGLEVEL", "10"},
           {"FLASHINFER_LOGDEST", "/dev/null"},  // it would grow with every call
           {"FLASHINFER_DUMP_DIR", folder.string()},
@@ -103,18 +105,21 @@ std::vector<std::pair<std::string, std::string>> CaptureFilter::environment(cons
           {"FLASHINFER_DUMP_MAX_SIZE_GB", std::to_string(max_size_gb)}};
 }
 
-std::vector<std::string> fill_in(std::vector<std::string> words, const std::map<std::string, std::string>& values) {
+std::vector<std::string> fill_in(std::vector<std::string> words,
+                                 const std::map<std::string, std::string>& values) {
   for (std::string& word : words)
     for (const auto& [name, value] : values) {
       const std::string mark = "{" + name + "}";
-      for (std::size_t at = word.find(mark); at != std::string::npos; at = word.find(mark, at + value.size()))
+      for (std::size_t at = word.find(mark); at != std::string::npos;
+           at = word.find(mark, at + value.size()))
         word.replace(at, mark.size(), value);
     }
   return words;
 }
 
 std::set<std::string> flags_in_help(std::string_view help) {
-  static constexpr std::string_view letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+  static constexpr std::string_view letters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
   std::set<std::string> flags;
   for (std::size_t at = help.find("--"); at != std::string_view::npos; at = help.find("--", at)) {
     const std::size_t end = std::min(help.find_first_not_of(letters, at), help.size());
@@ -128,45 +133,51 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
                       const std::vector<std::string>& given) {
   FittedFlags fitted;
   const auto is_given = [&given](const std::string& flag) {
-    return std::any_of(given.begin(), given.end(),
-                       [&flag](const std::string& word) { return word == flag || word.starts_with(flag + "="); });
+    return std::any_of(given.begin(), given.end(), [&flag](const std::string& word) {
+      return word == flag || word.starts_with(flag + "=");
+    });
   };
   for (const FlagChoice& choice : choices) {
     if (std::any_of(choice.alternatives.begin(), choice.alternatives.end(),
                     [&](const auto& alternative) { return is_given(alternative[0]); }))
       continue;
-    const auto found =
-        std::find_if(choice.alternatives.begin(), choice.alternatives.end(),
-                     [&](const auto& alternative) { return known.empty() || known.contains(alternative[0]); });
+    const auto found = std::find_if(
+        choice.alternatives.begin(), choice.alternatives.end(),
+        [&](const auto& alternative) { return known.empty() || known.contains(alternative[0]); });
     const std::string first = fmt::format("{}", fmt::join(choice.alternatives[0], " "));
     if (found == choice.alternatives.end()) {
       fitted.notes.push_back(first + ": not known to the installed version, dropped");
       continue;
     }
     if (found != choice.alternatives.begin())
-      fitted.notes.push_back(
-          fmt::format("{}: not known to the installed version, {} instead", first, fmt::join(*found, " ")));
+      fitted.notes.push_back(fmt::format("{}: not known to the installed version, {} instead",
+                                         first, fmt::join(*found, " ")));
     fitted.words.insert(fitted.words.end(), found->begin(), found->end());
   }
   return fitted;
 }
 
-Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, const BindingSet& bindings,
-                             const Recipes& recipes, const EnginePlanOptions& options) {
+Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
+                             const BindingSet& bindings, const Recipes& recipes,
+                             const EnginePlanOptions& options) {
   const auto engine = recipes.engines.find(options.engine);
   if (engine == recipes.engines.end() && options.launch_command.empty()) {
     std::vector<std::string> names;
     for (const auto& [name, recipe] : recipes.engines) names.push_back(name);
-    return fail("engine_unknown", "no engine is called {}; there are {}", options.engine, fmt::join(names, ", "));
+    return fail("engine_unknown", "no engine is called {}; there are {}", options.engine,
+                fmt::join(names, ", "));
   }
   // It stands where options do: no command may take it for one.
-  if (options.model_name.starts_with('-')) return fail("model_unknown", "'{}' is no model", options.model_name);
-  const bool names_page_size = options.launch_command.empty() && mentions(engine->second.flags, "{page_size}");
+  if (options.model_name.starts_with('-'))
+    return fail("model_unknown", "'{}' is no model", options.model_name);
+  const bool names_page_size =
+      options.launch_command.empty() && mentions(engine->second.flags, "{page_size}");
   EnginePlan plan;
   for (const Definition* definition : definitions) {
     const auto binding = bindings.find(*definition);
     if (!binding || !(*binding)->unbindable.empty()) {
-      plan.unreachable.push_back({definition, binding ? (*binding)->unbindable : binding.error().message, ""});
+      plan.unreachable.push_back(
+          {definition, binding ? (*binding)->unbindable : binding.error().message, ""});
       continue;
     }
     std::string profile = "command";
@@ -174,8 +185,9 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
     if (options.launch_command.empty()) {
       const auto stage = engine->second.stages.find((*binding)->id);
       if (stage == engine->second.stages.end()) {
-        plan.unreachable.push_back({definition, fmt::format("no recipe brings {} to it", options.engine),
-                                    "--launch-command with an engine that calls " + (*binding)->function});
+        plan.unreachable.push_back(
+            {definition, fmt::format("no recipe brings {} to it", options.engine),
+             "--launch-command with an engine that calls " + (*binding)->function});
         continue;
       }
       if (auto why = obstacle(*definition, stage->second, options)) {
@@ -193,18 +205,24 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, 
       continue;
     }
     if (options.engine == "simulated" && !has_own_model && recipe->config.is_null()) {
-      plan.unreachable.push_back({definition, fmt::format("the simulated engine does not know the shapes of {}", model),
-                                  "--model-name with a folder that holds the model's config.json"});
+      plan.unreachable.push_back(
+          {definition, fmt::format("the simulated engine does not know the shapes of {}", model),
+           "--model-name with a folder that holds the model's config.json"});
       continue;
     }
-    const int tensor_parallel =
-        options.tensor_parallel > 0 ? options.tensor_parallel : tensor_parallel_for(*definition, recipe);
+    const int tensor_parallel = options.tensor_parallel > 0
+                                    ? options.tensor_parallel
+                                    : tensor_parallel_for(*definition, recipe);
     auto run = std::find_if(plan.runs.begin(), plan.runs.end(), [&](const EngineRun& known) {
-      return known.profile == profile && known.model == model && known.tensor_parallel == tensor_parallel &&
+      return known.profile == profile && known.model == model &&
+             known.tensor_parallel == tensor_parallel &&
              (known.page_size == page_size || !names_page_size);
     });
     if (run == plan.runs.end()) {
-      EngineRun added{.profile = profile, .model = model, .tensor_parallel = tensor_parallel, .page_size = page_size};
+      EngineRun added{.profile = profile,
+                      .model = model,
+                      .tensor_parallel = tensor_parallel,
+                      .page_size = page_size};
       added.model_path = has_own_model ? options.model_name : recipe->path;
       if (recipe != nullptr) added.model_config = recipe->config;
       const std::map<std::string, std::string> values{{"python", options.python},

@@ -1,5 +1,5 @@
-// From definitions to engine runs: which can be reached, with which model and flags, and what FlashInfer is told to
-// dump. Nothing is started here.
+// From definitions to engine runs: which can be reached, with which model and flags, and what
+// FlashInfer is told to dump. Nothing is started here.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +22,8 @@ struct CaptureFilter {
   std::uint64_t max_count = 1'000'000'000;         ///< both limits count what was ever written
   std::uint64_t max_size_gb = 1'000'000;
 
-  std::vector<std::pair<std::string, std::string>> environment(const std::filesystem::path& folder) const;
+  std::vector<std::pair<std::string, std::string>> environment(
+      const std::filesystem::path& folder) const;
 };
 
 /// fnmatch patterns over FlashInfer's own names, from the bindings' functions, sorted and unique.
@@ -31,11 +32,12 @@ CaptureFilter filter_for(const std::vector<const Binding*>& bindings);
 struct EnginePlanOptions {
   std::string engine = "sglang";
   std::string python = "python3";
-  std::string self;                         ///< this program, for the simulated engine
-  std::string model_name;                   ///< instead of the recipes'
-  int tensor_parallel = 0;                  ///< 0: the definitions' and recipes'
-  std::vector<std::string> engine_flags;    ///< added to every run's, and taken over the recipes' of the same name
-  std::vector<std::string> launch_command;  ///< instead of all that
+  std::string self;         ///< this program, for the simulated engine
+  std::string model_name;   ///< instead of the recipes'
+  int tensor_parallel = 0;  ///< 0: the definitions' and recipes'
+  std::vector<std::string>
+      engine_flags;  ///< added to every run's, and taken over the recipes' of the same name
+  std::vector<std::string> launch_command;                              ///< instead of all that
   std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
   CaptureKind capture = CaptureKind::level10;
   int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: not known
@@ -65,14 +67,15 @@ struct EnginePlan {
 };
 
 /// Error code "engine_unknown" (with those there are).
-Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions, const BindingSet& bindings,
-                             const Recipes& recipes, const EnginePlanOptions& options);
+Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
+                             const BindingSet& bindings, const Recipes& recipes,
+                             const EnginePlanOptions& options);
 
 /// The flags that an installed engine knows, from what its --help prints.
 std::set<std::string> flags_in_help(std::string_view help);
 
-/// Takes of each choice the first alternative that is known (all are, when `known` is empty), leaves out what
-/// `given` sets already, and says what it replaced or dropped.
+/// Takes of each choice the first alternative that is known (all are, when `known` is empty),
+/// leaves out what `given` sets already, and says what it replaced or dropped.
 struct FittedFlags {
   std::vector<std::string> words, notes;
 };
@@ -80,6 +83,7 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
                       const std::vector<std::string>& given);
 
 /// Replaces {name} in every word.
-std::vector<std::string> fill_in(std::vector<std::string> words, const std::map<std::string, std::string>& values);
+std::vector<std::string> fill_in(std::vector<std::string> words,
+                                 const std::map<std::string, std::string>& values);
 
 }  // namespace cw

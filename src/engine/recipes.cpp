@@ -26,7 +26,8 @@ std::vector<FlagChoice> flags(const YAML::Node& node) {
   for (const auto& item : node) {
     FlagChoice choice;
     if (item.IsMap())
-      for (const auto& alternative : item["any"]) choice.alternatives.push_back(split(alternative.as<std::string>()));
+      for (const auto& alternative : item["any"])
+        choice.alternatives.push_back(split(alternative.as<std::string>()));
     else
       choice.alternatives.push_back(split(item.as<std::string>()));
     result.push_back(std::move(choice));
@@ -55,7 +56,8 @@ EngineRecipe engine(const YAML::Node& node) {
   for (const auto& item : node["profiles"]) {
     Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
     for (const auto& variable : item.second["environment"])
-      profile.environment.emplace_back(variable.first.as<std::string>(), variable.second.as<std::string>());
+      profile.environment.emplace_back(variable.first.as<std::string>(),
+                                       variable.second.as<std::string>());
     result.profiles.emplace(item.first.as<std::string>(), std::move(profile));
   }
   for (const auto& item : node["stages"]) {
@@ -74,9 +76,11 @@ Result<Recipes> Recipes::parse(const std::string& yaml) {
   Recipes recipes;
   try {
     const YAML::Node root = YAML::Load(yaml);
-    if (root["format"].as<int>(0) != 1) return fail("recipes_malformed", "recipes: expected format: 1");
+    if (root["format"].as<int>(0) != 1)
+      return fail("recipes_malformed", "recipes: expected format: 1");
     for (const auto& item : root["models"]) {
-      ModelRecipe model{item.second["path"].as<std::string>(), item.second["tp"].as<int>(1), nullptr};
+      ModelRecipe model{item.second["path"].as<std::string>(), item.second["tp"].as<int>(1),
+                        nullptr};
       if (item.second["config"]) model.config = to_json(item.second["config"]);
       recipes.models.emplace(item.first.as<std::string>(), std::move(model));
     }

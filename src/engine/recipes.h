@@ -1,5 +1,5 @@
-// Recipes: which model and flags bring an engine to the calls a definition asks for. They are data, in
-// data/recipes.yaml, whose head explains the format.
+// Recipes: which model and flags bring an engine to the calls a definition asks for. They are data,
+// in data/recipes.yaml, whose head explains the format.
 #pragma once
 
 #include <map>
@@ -24,11 +24,11 @@ struct Profile {
 
 /// How an engine is brought to one binding's calls.
 struct Stage {
-  std::string profile;                     ///< empty: it cannot be
-  std::optional<std::int64_t> page_size;   ///< the only one
-  std::optional<int> compute_capability;   ///< 100 for SM100
-  bool is_recorder_only = false;           ///< FlashInfer does not see these calls
-  std::string unreachable, reach;          ///< why not, and what would; where a condition fails
+  std::string profile;                    ///< empty: it cannot be
+  std::optional<std::int64_t> page_size;  ///< the only one
+  std::optional<int> compute_capability;  ///< 100 for SM100
+  bool is_recorder_only = false;          ///< FlashInfer does not see these calls
+  std::string unreachable, reach;         ///< why not, and what would; where a condition fails
 };
 
 struct EngineRecipe {

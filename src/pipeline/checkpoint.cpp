@@ -40,7 +40,8 @@ Json tally_json(const Tally& tally) {
 Json counts_json(const DefinitionCounts& counts) {
   return {{"calls", counts.calls},
           {"unseen", counts.unseen},
-          {"distribution", counts.distribution.to_json(Distribution::most_counted, Distribution::most_counted)},
+          {"distribution",
+           counts.distribution.to_json(Distribution::most_counted, Distribution::most_counted)},
           {"derived", counts.derived},
           {"padded", counts.padded},
           {"ranges", counts.ranges},
@@ -48,7 +49,8 @@ Json counts_json(const DefinitionCounts& counts) {
           {"calls_at_last_cell", counts.calls_at_last_cell}};
 }
 
-// The readers below throw nlohmann's errors, or std::invalid_argument, on anything that save() does not write.
+// The readers below throw nlohmann's errors, or std::invalid_argument, on anything that save() does
+// not write.
 DefinitionCounts to_counts(const Json& json) {
   DefinitionCounts counts;
   json.at("calls").get_to(counts.calls);
@@ -75,7 +77,8 @@ Entry to_entry(const Json& json, const Definition& definition) {
   json.at("capture_warmup").get_to(entry.is_capture_warmup);
   std::size_t axes = 0;
   for (const Axis& axis : definition.axes) axes += !axis.constant;
-  if (entry.var_axes.size() != axes) throw std::invalid_argument("other axes than " + definition.name);
+  if (entry.var_axes.size() != axes)
+    throw std::invalid_argument("other axes than " + definition.name);
   return entry;
 }
 
@@ -85,40 +88,47 @@ void read_survey(const Json& json, Survey& survey) {
   json.at("graph_flushes").get_to(survey.graph_flushes);
   json.at("flashinfer_versions").get_to(survey.flashinfer_versions);
   survey.is_simulated = json.value("simulated", false);
-  for (const Json& process : json.at("processes")) survey.processes.insert({0, process.get<std::int64_t>(), 0});
+  for (const Json& process : json.at("processes"))
+    survey.processes.insert({0, process.get<std::int64_t>(), 0});
   for (const auto& [function, counts] : json.at("functions").items())
-    survey.functions[function] = {counts.at(0), counts.at(1), counts.at(2), counts.at(3), counts.at(4), {}, {}};
+    survey.functions[function] = {
+        counts.at(0), counts.at(1), counts.at(2), counts.at(3), counts.at(4), {}, {}};
   for (const Json& item : json.at("tally"))
     survey.tally.items()[{item.at(0), item.at(1), item.at(2)}] = {
         .count = item.at(3), .message = item.at(4), .example = item.at(5)};
 }
 
 Result<Json> read_state(const fs::path& folder) {
-  CW_TRY(const std::string text, read_file(AT_FDCWD, (folder / state_file).string(), largest_state));
+  CW_TRY(const std::string text,
+         read_file(AT_FDCWD, (folder / state_file).string(), largest_state));
   auto json = parse_json(text, trusted_json);
-  if (!json || !json->is_object() || json->value("format", Json()) != format || !json->contains("more"))
-    return fail("checkpoint_malformed", "{}: not a checkpoint of this version", (folder / state_file).string());
+  if (!json || !json->is_object() || json->value("format", Json()) != format ||
+      !json->contains("more"))
+    return fail("checkpoint_malformed", "{}: not a checkpoint of this version",
+                (folder / state_file).string());
   return std::move(*json);
 }
 
 }  // namespace
 
-Result<Json> Checkpoint::stored_line(const Target* target, const Hash128& key, const Workload& workload) {
+Result<Json> Checkpoint::stored_line(const Target* target, const Hash128& key,
+                                     const Workload& workload) {
   const auto known = stored_.find({target, key});
   if (known != stored_.end()) return known->second.first;
   const std::string id = workload_id(workload);
   const std::string blob = blob_path(workload, id);
   if (!blob.empty()) {
     CW_CHECK(make_private_directories((folder_ / blob).parent_path()));
-    CW_CHECK(write_atomically(folder_ / blob, blob_content(workload), Durability::process, Access::owner));
+    CW_CHECK(write_atomically(folder_ / blob, blob_content(workload), Durability::process,
+                              Access::owner));
   }
   Json line = parse_json(workload_line(workload, id))->at("workload");
   stored_.emplace(Key{target, key}, std::pair(line, blob));
   return line;
 }
 
-Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, const Survey& survey, const Stash& stash,
-                              const Json& more) {
+Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, const Survey& survey,
+                              const Stash& stash, const Json& more) {
   CW_CHECK(make_private_directories(folder_));
   Json functions = Json::object(), processes = Json::array(), definitions = Json::object();
   for (const auto& [function, c] : survey.functions)
@@ -138,7 +148,8 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                    {"sequences", entry.notes.sequences.value_or(-1)},
                    {"suspicious", entry.notes.is_suspicious},
                    {"capture_warmup", is_capture_warmup}};
-      if (const Workload* workload = stash.find(&target, entry.key); workload != nullptr && written) {
+      if (const Workload* workload = stash.find(&target, entry.key);
+          workload != nullptr && written) {
         auto line = stored_line(&target, entry.key, *workload);
         if (!line)
           written = tl::unexpected(line.error());
@@ -209,8 +220,8 @@ Result<void> Checkpoint::mark(const Json& more) {
 }
 
 Result<void> Checkpoint::conclude(const Json& more) {
-  CW_CHECK(write_atomically(folder_ / state_file, dump(Json{{"format", format}, {"more", more}}), Durability::process,
-                            Access::owner));
+  CW_CHECK(write_atomically(folder_ / state_file, dump(Json{{"format", format}, {"more", more}}),
+                            Durability::process, Access::owner));
   std::error_code ignored;
   fs::remove_all(folder_ / "blob", ignored);
   stored_.clear();

@@ -1,12 +1,13 @@
-// What a collection has found so far, in a folder of its own, so that another process can go on after this one was
-// interrupted or killed: dumps that were dealt with are deleted, so nothing else remembers them.
+// What a collection has found so far, in a folder of its own, so that another process can go on
+// after this one was interrupted or killed: dumps are deleted once processed, so nothing else
+// remembers them.
 //
-//   state.json            counts; of each distinct workload its key, axes and how often it was seen; and the
-//                         workloads themselves, as lines of a dataset hold them
-//   blob/workloads/…      their tensors, as a dataset has them
+//   state.json         counts; the key, axes and frequency of each distinct workload; and the
+//                      workloads themselves, as lines of a dataset hold them
+//   blob/workloads/…   their tensors, as a dataset has them
 //
-// Blobs appear before the state that names them, and the state at once: a reader finds the last whole checkpoint. It is
-// proof against kill -9, not against a power failure.
+// Blobs appear before the state that names them, and the state appears at once, so a reader always
+// finds the last complete checkpoint. It survives kill -9, but not a power failure.
 #pragma once
 
 #include <filesystem>
@@ -24,11 +25,12 @@ class Checkpoint {
   explicit Checkpoint(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   /// Replaces what the folder holds. `more` is the caller's own. Error codes: those of writing.
-  Result<void> save(const Capture& capture, const Binder& binder, const Survey& survey, const Stash& stash,
-                    const Json& more);
+  Result<void> save(const Capture& capture, const Binder& binder, const Survey& survey,
+                    const Stash& stash, const Json& more);
 
-  /// What the last save() was given. Definitions that `binder` does not have are left out, and workloads whose blobs
-  /// cannot be read or hold something else. Error codes: "not_found", "checkpoint_malformed".
+  /// What the last save() was given. Definitions that `binder` does not have are left out, and
+  /// workloads whose blobs cannot be read or hold something else. Error codes: "not_found",
+  /// "checkpoint_malformed".
   Result<Json> load(const Binder& binder, Survey& survey, Stash& stash);
 
   /// Replaces the caller's own part. Error codes: those of load() and of writing.

@@ -42,16 +42,19 @@ Json functions_json(const Survey& survey) {
 Json defects_json(const Survey& survey) {
   Json json = Json::array();
   for (const auto& [key, item] : survey.tally.items()) {
-    Json defect = {{"name", key.code}, {"severity", name(severity_of(key.code))}, {"count", item.count}};
+    Json defect = {
+        {"name", key.code}, {"severity", name(severity_of(key.code))}, {"count", item.count}};
     if (!key.function.empty()) defect["function"] = key.function;
     if (!key.detail.empty()) defect["detail"] = key.detail;
-    if (!item.example.empty()) defect["example"] = std::filesystem::path(item.example).filename().string();
+    if (!item.example.empty())
+      defect["example"] = std::filesystem::path(item.example).filename().string();
     json.push_back(std::move(defect));
   }
   return json;
 }
 
-// What tells two lists of one collection apart, which may have been sanitized twice in different ways.
+// What tells two lists of one collection apart, which may have been sanitized twice in different
+// ways.
 std::string list_id(const std::vector<KeptWorkload>& kept) {
   std::string ids = "list";
   for (const KeptWorkload& workload : kept) ids += "\n" + workload.id;
@@ -62,12 +65,14 @@ Json definitions_json(const SanitizeOutcome& outcome) {
   Json json = Json::object();
   for (const DefinitionOutcome& definition : outcome.definitions) {
     if (definition.calls == 0) {
-      if (definition.is_asked_for) json[definition.definition->name] = {{"calls", 0}, {"status", definition.status}};
+      if (definition.is_asked_for)
+        json[definition.definition->name] = {{"calls", 0}, {"status", definition.status}};
       continue;
     }
     Json cites = Json::object();
     for (const auto& [name, count] : definition.derived)
-      if (const auto cite = definition.cites.find(name); cite != definition.cites.end()) cites[name] = cite->second;
+      if (const auto cite = definition.cites.find(name); cite != definition.cites.end())
+        cites[name] = cite->second;
     Json kept = Json::array();
     for (const KeptWorkload& workload : definition.kept) {
       Json item = {{"uuid", workload.id}, {"seen", workload.seen}};
@@ -84,8 +89,10 @@ Json definitions_json(const SanitizeOutcome& outcome) {
         {"derived_because", std::move(cites)}, {"distribution", definition.distribution.to_json()},
         {"kept", definition.kept.size()},      {"list", list_id(definition.kept)},
         {"workloads", std::move(kept)}};
-    // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the workloads.
-    if (definition.padded > 0) json[definition.definition->name]["padded_calls"] = definition.padded;
+    // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do
+    // the workloads.
+    if (definition.padded > 0)
+      json[definition.definition->name]["padded_calls"] = definition.padded;
   }
   return json;
 }
@@ -96,7 +103,8 @@ std::string collection_id(const Capture& capture, const Survey& survey) {
   return survey.continues.empty() ? capture.id() : survey.continues;
 }
 
-Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, const SanitizeOptions& options) {
+Json collection_section(const Capture& capture, const SanitizeOutcome& outcome,
+                        const SanitizeOptions& options) {
   const Survey& survey = outcome.survey;
   Json section = {{"id", collection_id(capture, survey)}, {"source", capture.kind()}};
   const Json& run = options.provenance;
@@ -116,7 +124,8 @@ Json collection_section(const Capture& capture, const SanitizeOutcome& outcome, 
 Result<Json> known_collection(const Dataset& dataset) {
   const std::filesystem::path path = dataset.root / collection_file;
   const auto content = read_file(AT_FDCWD, path.string(), largest_collection);
-  if (!content && content.error().code == "not_found") return Json{{"format", 1}, {"captures", Json::array()}};
+  if (!content && content.error().code == "not_found")
+    return Json{{"format", 1}, {"captures", Json::array()}};
   if (!content && content.error().code != "too_large") return tl::unexpected(content.error());
 
   auto known = content ? parse_json(*content, collection_limits) : std::nullopt;
@@ -127,7 +136,8 @@ Result<Json> known_collection(const Dataset& dataset) {
   // None of this tool's, or more than is held in memory here.
   CW_CHECK(read_collection(dataset.root, [](std::size_t, const std::string&, Json) {}));
   return fail("collection_invalid",
-              "{}: holds more than one run can add to; collect into a new folder and merge the two", path.string());
+              "{}: holds more than one run can add to; collect into a new folder and merge the two",
+              path.string());
 }
 
 Result<void> write_collection(Publication& publication, Json collection, const Capture& capture,

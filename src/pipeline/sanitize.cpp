@@ -27,14 +27,16 @@ struct Prepared {
 
 class Sanitizer::Work {
  public:
-  Work(const Capture& capture, const Dataset& dataset, const BindingSet& bindings, const SanitizeOptions& options,
-       Source source)
+  Work(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+       const SanitizeOptions& options, Source source)
       : capture_(capture),
         dataset_(dataset),
         bindings_(bindings),
         options_(options),
-        binder_(dataset.definitions, bindings, {.includes_suspicious = options.includes_suspicious}) {
-    // Of what is stashed a good part may turn out rarer than the rest: four times what is selected leaves room.
+        binder_(dataset.definitions, bindings,
+                {.includes_suspicious = options.includes_suspicious}) {
+    // Of what is stashed a good part may turn out rarer than the rest: four times what is selected
+    // leaves room.
     if (source == Source::vanishing)
       stash_.emplace(options.selection == Selection::all ? std::numeric_limits<std::size_t>::max()
                                                          : options.num_samples * 4);
@@ -52,7 +54,8 @@ class Sanitizer::Work {
                        .slowness = options_.slowness,
                        .is_whole = !stash_};
     if (stash_)
-      survey_options_.on_distinct = [this](const CallInContext& context, const Target& target, const Hash128& key) {
+      survey_options_.on_distinct = [this](const CallInContext& context, const Target& target,
+                                           const Hash128& key) {
         for (const Observation& observation : binder_.bind(context).observations) {
           if (observation.target != &target) continue;
           if (auto workload = make_workload(observation, options_.policy))
@@ -115,7 +118,8 @@ class Sanitizer::Work {
     }
     outcome_.survey.definitions.clear();  // its targets are the binder's, which ends with this call
     for (auto& [key, item] : outcome_.survey.tally.items())
-      if (item.example.empty() && !key.function.empty()) item.example = capture_.location(item.first);
+      if (item.example.empty() && !key.function.empty())
+        item.example = capture_.location(item.first);
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
     CW_CHECK(write_collection(*publication, std::move(collection), capture_, outcome_, options_));
@@ -141,7 +145,8 @@ class Sanitizer::Work {
       outcome_.definitions.push_back(std::move(outcome));
       return addition;
     }
-    if (const auto counts = outcome_.survey.definitions.find(target); counts != outcome_.survey.definitions.end()) {
+    if (const auto counts = outcome_.survey.definitions.find(target);
+        counts != outcome_.survey.definitions.end()) {
       outcome.calls = counts->second.calls;
       outcome.unseen = counts->second.unseen;
       outcome.distribution = counts->second.distribution;
@@ -152,14 +157,18 @@ class Sanitizer::Work {
     outcome.status = outcome.calls == 0 ? target->binding->note : "";
     for (const InputBinding& input : target->binding->inputs)
       if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
-    for (const Assumption& assumption : target->binding->assumptions) outcome.cites[assumption.name] = assumption.cite;
+    for (const Assumption& assumption : target->binding->assumptions)
+      outcome.cites[assumption.name] = assumption.cite;
     std::vector<Entry> entries = outcome_.survey.collector.take(target);
     outcome.distinct = entries.size();
-    if (stash_) std::erase_if(entries, [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
+    if (stash_)
+      std::erase_if(entries,
+                    [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
     share_out(outcome.distribution, entries);
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
-    if (options_.selection == Selection::diverse) selected = select_diverse(entries, options_.num_samples);
+    if (options_.selection == Selection::diverse)
+      selected = select_diverse(entries, options_.num_samples);
     if (!outcome_.survey.continues.empty()) CW_CHECK(add_published(*target, entries, selected));
     share_out(outcome.distribution, entries, selected);
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
@@ -179,7 +188,8 @@ class Sanitizer::Work {
     else
       for (const Entry& entry : entries) add(entry);
     const std::vector<std::uint64_t> shares = share_calls(distribution.of_shapes, representatives);
-    for (std::size_t i = 0; i < shares.size(); ++i) entries[selected ? (*selected)[i] : i].stands_for = shares[i];
+    for (std::size_t i = 0; i < shares.size(); ++i)
+      entries[selected ? (*selected)[i] : i].stands_for = shares[i];
   }
 
   // What an interrupted part of this collection has written stays, and is told of.
@@ -204,7 +214,8 @@ class Sanitizer::Work {
 
   // Gives the selected entries their ids and finds those that the dataset has already.
   Result<void> prepare(const Target& target, const std::vector<Entry>& entries,
-                       const std::vector<std::size_t>& selected, DefinitionOutcome& outcome, NewWorkloads& addition) {
+                       const std::vector<std::size_t>& selected, DefinitionOutcome& outcome,
+                       NewWorkloads& addition) {
     const Definition& definition = *target.definition;
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     std::vector<std::vector<std::int64_t>> axes(selected.size());
@@ -232,29 +243,33 @@ class Sanitizer::Work {
     if (unreadable > 0)
       outcome_.survey.tally.add_defect(
           "existing_unreadable",
-          fmt::format("{}: {} workloads of the dataset have blobs that cannot be read (git lfs pull?); "
-                      "whether the new ones double them is not known",
-                      definition.name, unreadable));
+          fmt::format(
+              "{}: {} workloads of the dataset have blobs that cannot be read (git lfs pull?); "
+              "whether the new ones double them is not known",
+              definition.name, unreadable));
     for (std::size_t i = 0; i < selected.size(); ++i) {
       const Entry& entry = entries[selected[i]];
-      // An id of ours is the content's: where it stands, the workload does, whether its blob can be read or not.
+      // An id of ours is the content's: where it stands, the workload does, whether its blob can be
+      // read or not.
       const auto known = existing.find(ids[i]);
       const bool is_stored = stored_ids.contains(ids[i]);
       const bool is_new = known == existing.end() && !is_stored;
-      const bool lacks_blob = is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
-      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen, entry.stands_for, is_new,
-                              entry.is_capture_warmup, entry.notes});
+      const bool lacks_blob =
+          is_stored && !blobs[i].empty() && !std::filesystem::exists(dataset_.root / blobs[i]);
+      outcome.kept.push_back({known == existing.end() ? ids[i] : known->second, entry.seen,
+                              entry.stands_for, is_new, entry.is_capture_warmup, entry.notes});
       if (entry.is_capture_warmup)
-        outcome_.survey.tally.add("capture_warmup", capture_.function(entry.origin.call),
-                                  "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
-                                  "warm-up with dummy lengths, not traffic",
-                                  entry.origin.call, false);
+        outcome_.survey.tally.add(
+            "capture_warmup", capture_.function(entry.origin.call),
+            "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
+            "warm-up with dummy lengths, not traffic",
+            entry.origin.call, false);
       if (!is_new && !lacks_blob) continue;
-      addition.workloads.push_back(
-          {is_new ? lines[i] : std::string(), blobs[i], [this, &target, entry]() -> Result<std::string> {
-             CW_TRY(const Workload workload, workload_of(target, entry));
-             return blob_content(workload);
-           }});
+      addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i],
+                                    [this, &target, entry]() -> Result<std::string> {
+                                      CW_TRY(const Workload workload, workload_of(target, entry));
+                                      return blob_content(workload);
+                                    }});
     }
     return {};
   }
@@ -271,8 +286,9 @@ class Sanitizer::Work {
   SanitizeOutcome outcome_;
 };
 
-Result<Sanitizer> Sanitizer::begin(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
-                                   const SanitizeOptions& options, Source source) {
+Result<Sanitizer> Sanitizer::begin(const Capture& capture, const Dataset& dataset,
+                                   const BindingSet& bindings, const SanitizeOptions& options,
+                                   Source source) {
   auto work = std::make_unique<Work>(capture, dataset, bindings, options, source);
   CW_CHECK(work->begin());
   return Sanitizer(std::move(work));
@@ -315,9 +331,10 @@ std::size_t DefinitionOutcome::added() const {
       std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
 }
 
-Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
-                                 const SanitizeOptions& options) {
-  CW_TRY(Sanitizer sanitizer, Sanitizer::begin(capture, dataset, bindings, options, Sanitizer::Source::lasting));
+Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset,
+                                 const BindingSet& bindings, const SanitizeOptions& options) {
+  CW_TRY(Sanitizer sanitizer,
+         Sanitizer::begin(capture, dataset, bindings, options, Sanitizer::Source::lasting));
   sanitizer.advance();
   return sanitizer.finish();
 }

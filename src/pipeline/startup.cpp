@@ -25,7 +25,8 @@ bool is_certain_traffic(const std::vector<std::int64_t>& lengths) {
 
 }  // namespace
 
-std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture, const BindingSet& bindings) {
+std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
+                                                 const BindingSet& bindings) {
   const auto plans = telling_plans(bindings);
   std::map<WrapperId, std::size_t> ends;
   std::set<WrapperId> serving;

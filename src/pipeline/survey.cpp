@@ -21,7 +21,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t batch_size = 64;
 constexpr std::size_t most_batches = 16;
-// Where there is a deadline, batches are as small as it takes: those under way are finished after it.
+// Where there is a deadline, batches are as small as it takes: those under way are finished after
+// it.
 constexpr std::chrono::milliseconds batch_time{4};
 
 struct BoundWorkload {
@@ -46,7 +47,8 @@ struct Outcome {
   std::optional<Rejection> rejection;
 
   bool is_sampled() const {
-    return workloads.empty() && !fitting.empty() && fitting[0].unseen.reason == "values_sampled_out";
+    return workloads.empty() && !fitting.empty() &&
+           fitting[0].unseen.reason == "values_sampled_out";
   }
 };
 
@@ -116,7 +118,8 @@ bool is_grouped(std::string_view reason) {
 
 class Surveyor::Run {
  public:
-  Run(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options)
+  Run(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+      const SurveyOptions& options)
       : capture_(capture), binder_(binder), options_(options), association_(bindings) {
     if (options.is_whole) startup_ = ends_of_startup(capture, bindings);
   }
@@ -136,7 +139,9 @@ class Surveyor::Run {
           return pair(std::move(batch));
         }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
           return bind(std::move(batch));
-        }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); }));
+        }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) {
+          count(*batch);
+        }));
     note_examples();
     return next_ == capture_.size();
   }
@@ -179,14 +184,15 @@ class Surveyor::Run {
   std::size_t next_batch_size() const {
     if (deadline_ == Deadline::max()) return batch_size;
     const auto call = std::max<std::int64_t>(nanoseconds_a_call_, 1);
-    return static_cast<std::size_t>(
-        std::clamp<std::int64_t>(std::chrono::nanoseconds(batch_time).count() / call, 1, batch_size));
+    return static_cast<std::size_t>(std::clamp<std::int64_t>(
+        std::chrono::nanoseconds(batch_time).count() / call, 1, batch_size));
   }
 
   // Of reading and binding, the parts that run in parallel; the latest counts for a quarter.
   void note_pace(Clock::time_point begin, std::size_t calls) const {
     if (deadline_ == Deadline::max() || calls == 0) return;
-    const auto now = std::chrono::nanoseconds(Clock::now() - begin).count() / static_cast<std::int64_t>(calls);
+    const auto now =
+        std::chrono::nanoseconds(Clock::now() - begin).count() / static_cast<std::int64_t>(calls);
     const std::int64_t before = nanoseconds_a_call_;
     nanoseconds_a_call_ = before == 0 ? now : (3 * before + now) / 4;
   }
@@ -244,7 +250,8 @@ class Surveyor::Run {
   }
 
   BatchPtr bind(BatchPtr batch) const {
-    const bool stores_only_steering = options_.policy.keep_values.empty() && !options_.policy.random_below;
+    const bool stores_only_steering =
+        options_.policy.keep_values.empty() && !options_.policy.random_below;
     for (CallInContext& context : batch->ready) {
       std::shared_ptr<const Outcome> outcome;
       if (stores_only_steering && binder_.depends_on_shapes_only(context.call->function)) {
@@ -260,9 +267,11 @@ class Surveyor::Run {
   }
 
   std::shared_ptr<const Outcome> bind(const CallInContext& context) const {
-    auto outcome = guarded([&]() -> Result<std::shared_ptr<const Outcome>> { return try_bind(context); });
+    auto outcome =
+        guarded([&]() -> Result<std::shared_ptr<const Outcome>> { return try_bind(context); });
     if (outcome) return *outcome;
-    return std::make_shared<const Outcome>(Outcome{{}, {}, Rejection{outcome.error().code, outcome.error().message}});
+    return std::make_shared<const Outcome>(
+        Outcome{{}, {}, Rejection{outcome.error().code, outcome.error().message}});
   }
 
   std::shared_ptr<const Outcome> try_bind(const CallInContext& context) const {
@@ -276,7 +285,8 @@ class Surveyor::Run {
         continue;
       }
       if (observation.unseen) {
-        outcome->fitting.push_back({observation.target, observation.sequences, known_axes(observation, options_.policy),
+        outcome->fitting.push_back({observation.target, observation.sequences,
+                                    known_axes(observation, options_.policy),
                                     std::move(*observation.unseen)});
         continue;
       }
@@ -287,10 +297,11 @@ class Surveyor::Run {
       }
       const Hash128 key = content_key(*workload);
       workload->inputs.clear();  // values are read again for what is selected
-      outcome->workloads.push_back({observation.target,
-                                    {std::move(observation.derived), observation.sequences, observation.is_suspicious},
-                                    std::move(*workload),
-                                    key});
+      outcome->workloads.push_back(
+          {observation.target,
+           {std::move(observation.derived), observation.sequences, observation.is_suspicious},
+           std::move(*workload),
+           key});
     }
     return outcome;
   }
@@ -366,26 +377,33 @@ class Surveyor::Run {
     FunctionCounts& counts = survey_.functions[call.function];
     if (call.status == CallStatus::unfinished)
       survey_.tally.add("call_unfinished", call.function,
-                        "the call never returned: it raised, the process died in it, or it still runs; what it was "
+                        "the call never returned: it raised, the process died in it, or it still "
+                        "runs; what it was "
                         "given counts all the same",
                         call.order, false, call.count);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
       if (bound.context.plan) survey_.collector.add_captured_plan(bound.context.plan->order);
     }
-    (outcome.is_sampled() ? counts.sampled : outcome.workloads.empty() ? counts.rejected : counts.bound) += call.count;
+    (outcome.is_sampled()        ? counts.sampled
+     : outcome.workloads.empty() ? counts.rejected
+                                 : counts.bound) += call.count;
     for (const BoundWorkload& workload : outcome.workloads) {
       const std::vector<std::int64_t>& axes = workload.workload.axes;
-      DefinitionCounts& definition = count_fitting(*workload.target, axes, workload.notes.sequences, call);
+      DefinitionCounts& definition =
+          count_fitting(*workload.target, axes, workload.notes.sequences, call);
       for (const std::string& name : workload.notes.derived) definition.derived[name] += call.count;
       if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
         definition.calls_at_last_cell = definition.calls;
-      const bool is_first = survey_.collector.add(workload.target, workload.workload, workload.key, workload.notes,
-                                                  origin_of(bound.context), call.count);
-      if (is_first && options_.on_distinct) options_.on_distinct(bound.context, *workload.target, workload.key);
+      const bool is_first =
+          survey_.collector.add(workload.target, workload.workload, workload.key, workload.notes,
+                                origin_of(bound.context), call.count);
+      if (is_first && options_.on_distinct)
+        options_.on_distinct(bound.context, *workload.target, workload.key);
     }
     for (const FittingCall& fitting : outcome.fitting)
-      count_fitting(*fitting.target, fitting.axes, fitting.sequences, call).unseen[fitting.unseen.reason] += call.count;
+      count_fitting(*fitting.target, fitting.axes, fitting.sequences, call)
+          .unseen[fitting.unseen.reason] += call.count;
     tally_rejection(call, outcome);
   }
 
@@ -395,7 +413,8 @@ class Surveyor::Run {
                            : outcome.rejection      ? &*outcome.rejection
                                                     : nullptr;
     if (why != nullptr)
-      survey_.tally.add(why->reason, call.function, why->detail, call.order, is_grouped(why->reason), call.count);
+      survey_.tally.add(why->reason, call.function, why->detail, call.order,
+                        is_grouped(why->reason), call.count);
   }
 
   const Capture& capture_;
@@ -446,16 +465,18 @@ Survey Surveyor::finish() {
   return run_->finish();
 }
 
-Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options) {
+Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+              const SurveyOptions& options) {
   Surveyor surveyor(capture, bindings, binder, options);
   surveyor.advance();
   return surveyor.finish();
 }
 
-Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,
-                            const StoragePolicy& policy) {
+Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
+                            const Entry& entry, const StoragePolicy& policy) {
   CallInContext context;
-  const auto read = [&capture](std::uint32_t position, std::shared_ptr<const Call>& call) -> Result<void> {
+  const auto read = [&capture](std::uint32_t position,
+                               std::shared_ptr<const Call>& call) -> Result<void> {
     if (position == Origin::none) return {};
     CW_TRY(Call again, capture.read(position));
     call = std::make_shared<const Call>(std::move(again));
@@ -469,9 +490,10 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
     CW_TRY(Workload workload, make_workload(observation, policy));
     if (content_key(workload) == entry.key) return workload;
   }
-  return fail("capture_changed",
-              "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
-              capture.location(entry.origin.call));
+  return fail(
+      "capture_changed",
+      "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
+      capture.location(entry.origin.call));
 }
 
 }  // namespace cw

@@ -1,8 +1,9 @@
 // The way of a capture through binding and collecting: every call read, paired, bound and counted.
 //
-// A pipeline of five stages over batches of calls: take a batch (in order), read its records (parallel),
-// pair runs with plans (in order: the state of wrappers), bind and hash (parallel), count (in order).
-// At most a few batches are in flight, and of a call nothing stays but its counts.
+// A pipeline of five stages over batches of calls: take a batch (in order), read its records
+// (parallel), pair runs with plans (in order: the state of wrappers), bind and hash (parallel),
+// count (in order). At most a few batches are in flight, and of a call nothing stays but its
+// counts.
 #pragma once
 
 #include <functional>
@@ -23,7 +24,8 @@ struct SurveyOptions {
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
   std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
-  bool is_whole = false;  ///< the capture does not grow: where its engines' start ends is looked for in it
+  bool is_whole =
+      false;  ///< the capture does not grow: where its engines' start ends is looked for in it
   /// Told of every distinct workload when it is first seen, while its calls can still be read.
   std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
@@ -40,8 +42,9 @@ struct ShapeRange {
 /// What was seen of one API function.
 struct FunctionCounts {
   std::uint64_t calls = 0;
-  std::uint64_t bound = 0;     ///< gave workloads
-  std::uint64_t sampled = 0;   ///< fit a definition; of index tensors like theirs the recorder kept others
+  std::uint64_t bound = 0;  ///< gave workloads
+  std::uint64_t sampled =
+      0;  ///< fit a definition; of index tensors like theirs the recorder kept others
   std::uint64_t rejected = 0;  ///< gave no workload; the tally says why
   std::uint64_t skipped = 0;   ///< no binding mentions it
   // Only with SurveyOptions::reads_everything:
@@ -50,14 +53,16 @@ struct FunctionCounts {
 };
 
 struct DefinitionCounts {
-  std::uint64_t calls = 0;                                    ///< that fit it
-  std::map<std::string, std::uint64_t> unseen;                ///< those without a workload, by why: Observation::unseen
-  Distribution distribution;                                  ///< of all of them
-  std::map<std::string, std::uint64_t> derived;               ///< calls by what had to be derived
-  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< of each var axis; unknown_extent twice: not known yet
-  std::uint64_t padded = 0;                                   ///< calls with sequences that are none, to fill a batch
-  std::set<std::vector<int>> cells;                           ///< octaves of the var axes that were met
-  std::uint64_t calls_at_last_cell = 0;                       ///< `calls` when the last new one was met
+  std::uint64_t calls = 0;  ///< that fit it
+  std::map<std::string, std::uint64_t>
+      unseen;                 ///< those without a workload, by why: Observation::unseen
+  Distribution distribution;  ///< of all of them
+  std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
+  std::vector<std::pair<std::int64_t, std::int64_t>>
+      ranges;                            ///< of each var axis; unknown_extent twice: not known yet
+  std::uint64_t padded = 0;              ///< calls with sequences that are none, to fill a batch
+  std::set<std::vector<int>> cells;      ///< octaves of the var axes that were met
+  std::uint64_t calls_at_last_cell = 0;  ///< `calls` when the last new one was met
 };
 
 struct Survey {
@@ -73,22 +78,24 @@ struct Survey {
   Tally tally;
 };
 
-/// Surveys a capture that may still grow: advance() takes the calls that came since the last time, all of them or as
-/// many as `deadline` allows. All references must outlive it.
+/// Surveys a capture that may still grow: advance() takes the calls that came since the last time,
+/// all of them or as many as `deadline` allows. All references must outlive it.
 class Surveyor {
  public:
-  Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
+  Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+           const SurveyOptions& options);
   ~Surveyor();
   /// Whether all that the capture holds were taken.
   bool advance(Deadline deadline = Deadline::max());
-  /// Whether calls that are taken from now on are made while an engine starts, and so no traffic. At first they are
-  /// not.
+  /// Whether calls that are taken from now on are made while an engine starts, and so no traffic.
+  /// At first they are not.
   void set_starting(bool is_starting);
   /// Goes on from what an earlier process saw of the same collection; before the first advance().
   void restore(Survey survey);
   /// What was seen up to now.
   const Survey& current() const;
-  /// Takes the calls that waited for another. Once, at the end; what advance() did not come to is not taken.
+  /// Takes the calls that waited for another. Once, at the end; what advance() did not come to is
+  /// not taken.
   Survey finish();
 
  private:
@@ -96,11 +103,12 @@ class Surveyor {
   std::unique_ptr<Run> run_;
 };
 
-Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder, const SurveyOptions& options);
+Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+              const SurveyOptions& options);
 
-/// Reads a collected workload again. Error code "capture_changed" when the calls are not there any more
-/// or give something else than before.
-Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target, const Entry& entry,
-                            const StoragePolicy& policy);
+/// Reads a collected workload again. Error code "capture_changed" when the calls are not there any
+/// more or give something else than before.
+Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
+                            const Entry& entry, const StoragePolicy& policy);
 
 }  // namespace cw

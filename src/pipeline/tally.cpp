@@ -79,12 +79,15 @@ std::string_view name(Severity severity) {
 }
 
 Severity severity_of(std::string_view code) {
-  return contains(errors, code) ? Severity::error : contains(warnings, code) ? Severity::warning : Severity::info;
+  return contains(errors, code)     ? Severity::error
+         : contains(warnings, code) ? Severity::warning
+                                    : Severity::info;
 }
 
-void Tally::add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
-                bool grouped, std::uint64_t count) {
-  TallyKey key{std::string(code), std::string(function), grouped ? std::string(message) : std::string()};
+void Tally::add(std::string_view code, std::string_view function, std::string_view message,
+                std::size_t position, bool grouped, std::uint64_t count) {
+  TallyKey key{std::string(code), std::string(function),
+               grouped ? std::string(message) : std::string()};
   if (grouped && items_.size() >= most_groups && !items_.contains(key)) key.detail.clear();
   TallyItem& item = items_[std::move(key)];
   item.count += count;

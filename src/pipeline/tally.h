@@ -12,8 +12,8 @@ namespace cw {
 enum class Severity { info, warning, error };
 std::string_view name(Severity severity);
 
-/// How bad a rejection or defect is: info is in the nature of the capture, warning may be worth a look,
-/// error is damage.
+/// How bad a rejection or defect is: info is in the nature of the capture, warning may be worth a
+/// look, error is damage.
 Severity severity_of(std::string_view code);
 
 struct TallyKey {
@@ -34,8 +34,8 @@ struct TallyItem {
 class Tally {
  public:
   /// `detail` becomes part of the key when `grouped`.
-  void add(std::string_view code, std::string_view function, std::string_view message, std::size_t position,
-           bool grouped, std::uint64_t count = 1);
+  void add(std::string_view code, std::string_view function, std::string_view message,
+           std::size_t position, bool grouped, std::uint64_t count = 1);
   void add_defect(std::string_view code, std::string_view message, std::uint64_t count = 1) {
     add(code, "", message, 0, false, count);
   }

@@ -5,23 +5,26 @@
 
 namespace cw {
 
-Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched, const Dataset& dataset,
-                                                 const BindingSet& bindings, SanitizeOptions options) {
+Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched,
+                                                 const Dataset& dataset, const BindingSet& bindings,
+                                                 SanitizeOptions options) {
   CW_TRY(auto live, follow_capture(watched.folder, watched.kind, !watched.keeps_dumps));
   std::unique_ptr<Watcher> watcher(new Watcher(std::move(live), watched, std::move(options)));
-  CW_TRY(auto sanitizer,
-         Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_, Sanitizer::Source::vanishing));
+  CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_,
+                                          Sanitizer::Source::vanishing));
   watcher->sanitizer_.emplace(std::move(sanitizer));
   return watcher;
 }
 
-// By the names, as a folder that nobody writes any more: its session.jsonl also tells of calls that are deleted.
-Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset, const BindingSet& bindings,
-                             const SanitizeOptions& options) {
+// By the names, as a folder that nobody writes any more: its session.jsonl also tells of calls that
+// are deleted.
+Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset,
+                             const BindingSet& bindings, const SanitizeOptions& options) {
   const auto capture = open_capture({watched.folder});
   if (!capture && capture.error().code != "no_dumps") return tl::unexpected(capture.error());
   if (capture) {
-    CW_TRY(Sanitizer sanitizer, Sanitizer::begin(**capture, dataset, bindings, options, Sanitizer::Source::vanishing));
+    CW_TRY(Sanitizer sanitizer,
+           Sanitizer::begin(**capture, dataset, bindings, options, Sanitizer::Source::vanishing));
     Checkpoint checkpoint(watched.checkpoint);
     auto known = sanitizer.restore(checkpoint);
     if (!known && known.error().code != "not_found") return tl::unexpected(known.error());
@@ -58,7 +61,8 @@ Result<Polled> Watcher::drain(Deadline deadline) {
   return Polled{true, sanitizer_->advance(deadline)};
 }
 
-Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupted, const std::function<void()>& pause) {
+Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupted,
+                                      const std::function<void()>& pause) {
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::seconds patience{1};  // of somebody who has interrupted it
   const auto end = Clock::now() + patience;
@@ -69,7 +73,8 @@ Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupte
       return false;
     }
     // drain() first reads all that there is, however much that is.
-    CW_TRY(const Polled dealt, is_last ? poll(Clock::now() + watch_slice) : drain(Clock::now() + watch_slice));
+    CW_TRY(const Polled dealt,
+           is_last ? poll(Clock::now() + watch_slice) : drain(Clock::now() + watch_slice));
     if (dealt.has_read_all && dealt.has_taken_all) return true;
     pause();
   }
@@ -85,10 +90,11 @@ void Watcher::keep_the_rest() {
 }
 
 Result<SanitizeOutcome> Watcher::finish() {
-  const auto drained =
-      keeps_rest_ ? Result<Polled>(Polled{}) : drain();  // what was dealt with before counts all the same
+  const auto drained = keeps_rest_ ? Result<Polled>(Polled{})
+                                   : drain();  // what was dealt with before counts all the same
   auto outcome = sanitizer_->finish();
-  if (outcome && !drained) outcome->survey.tally.add_defect("unreadable_folder", drained.error().message);
+  if (outcome && !drained)
+    outcome->survey.tally.add_defect("unreadable_folder", drained.error().message);
   return outcome;
 }
 

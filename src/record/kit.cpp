@@ -16,7 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "indptr" of the expression `plan.indptr[-1]`, when that is all that ends a tensor's part that counts.
+// "indptr" of the expression `plan.indptr[-1]`, when that is all that ends a tensor's part that
+// counts.
 std::string bound_of(const Transform& step) {
   const auto& end = step.kind == Transform::Kind::first   ? step.argument
                     : step.kind == Transform::Kind::slice ? step.second_argument
@@ -25,8 +26,9 @@ std::string bound_of(const Transform& step) {
   std::string_view text = end->text();
   if (!text.starts_with("plan.") || !text.ends_with("[-1]")) return {};
   text = text.substr(5, text.size() - 9);
-  const bool is_name = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
-                       std::string_view::npos;
+  const bool is_name =
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+      std::string_view::npos;
   return std::string(is_name ? text : std::string_view());
 }
 
@@ -56,19 +58,22 @@ Result<void> check_rules(const Json& config) {
   const auto is_text = [](const Json& item) { return item.is_string(); };
   for (const char* name : {"decorators", "functions", "scopes", "batches", "state"}) {
     const auto found = config.find(name);
-    if (found == config.end()) return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+    if (found == config.end())
+      return fail("rules_invalid", "the recorder's rules have no `{}`", name);
     const bool is_map = std::string_view(name) == "decorators";
     if (is_map ? !found->is_object() : !found->is_array())
       return fail("rules_invalid", "the recorder's rules: `{}` is no {}", name,
                   is_map ? "map of modules to names" : "list");
     for (const auto& [key, item] : found->items()) {
-      const bool is_right =
-          is_map ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
-          : std::string_view(name) == "state"
-              ? is_text(item)
-              : item.is_object() && is_text(item.value("module", Json())) && is_text(item.value("name", Json()));
+      const bool is_right = is_map
+                                ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
+                            : std::string_view(name) == "state"
+                                ? is_text(item)
+                                : item.is_object() && is_text(item.value("module", Json())) &&
+                                      is_text(item.value("name", Json()));
       if (!is_right)
-        return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be", key, name);
+        return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be",
+                    key, name);
     }
   }
   return {};
@@ -90,7 +95,8 @@ Result<fs::path> recorder_cache() {
   return from("XDG_CACHE_HOME").empty() ? state_folder() : tl::unexpected(made.error());
 }
 
-Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules, const std::set<std::string>& only) {
+Result<Json> recorder_config(const BindingSet& bindings, const std::string& rules,
+                             const std::set<std::string>& only) {
   try {
     Json config = to_json(YAML::Load(rules));
     if (!config.is_object() || config.value("format", Json()) != 1)
@@ -122,7 +128,8 @@ Result<fs::path> unpack_recorder(const Json& config) {
   digest.add(config_text);
   CW_TRY(const fs::path cache, recorder_cache());
   if (cache.string().find(':') != std::string::npos)
-    return fail("cache_unusable", "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons",
+    return fail("cache_unusable",
+                "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons",
                 cache.string());
   const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
   std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());
@@ -139,22 +146,26 @@ Result<fs::path> unpack_recorder(const Json& config) {
     fs::last_write_time(folder, fs::file_time_type::clock::now(), error);  // for `clean`
     return folder;
   }
-  // Made beside and renamed: others may be unpacking the same, and processes may be using what is there.
+  // Made beside and renamed: others may be unpacking the same, and processes may be using what is
+  // there.
   CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
   for (const BuiltInFile& file : files)
-    CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process, Access::owner));
+    CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process,
+                              Access::owner));
   fs::rename(beside.path(), folder, error);
   if (!error || is_whole()) return folder;
   // What is there is damaged: file by file.
   for (const BuiltInFile& file : files) {
     fs::rename(beside.path() / file.name, folder / file.name, error);
-    if (error) return fail("unwritable", "cannot write {}: {}", (folder / file.name).string(), error.message());
+    if (error)
+      return fail("unwritable", "cannot write {}: {}", (folder / file.name).string(),
+                  error.message());
   }
   return folder;
 }
 
-std::vector<std::pair<std::string, std::string>> recorder_environment(const fs::path& kit,
-                                                                      const RecordOptions& options) {
+std::vector<std::pair<std::string, std::string>> recorder_environment(
+    const fs::path& kit, const RecordOptions& options) {
   std::string path = kit.string();
   if (const char* before = std::getenv("PYTHONPATH"); before != nullptr && *before != 0)
     path += std::string(":") + before;

@@ -31,8 +31,8 @@ using recording::SlotState;
 
 enum class Life { running, dying, over };
 
-// A number is another's where the process that has it began at another time. One that was killed may take seconds to
-// give its memory back, and counts until then.
+// A number is another's where the process that has it began at another time. One that was killed
+// may take seconds to give its memory back, and counts until then.
 Life life_of(const CountsSlot& slot) {
   const fs::path process = fs::path("/proc") / std::to_string(slot.process);
   const std::string stat = read_pseudo_file((process / "stat").string()).value_or("");
@@ -40,16 +40,19 @@ Life life_of(const CountsSlot& slot) {
   if (name_end == std::string::npos) return Life::over;
   std::istringstream fields(stat.substr(name_end + 1));
   const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
-  constexpr std::size_t state = 0, flags = 6, started = 19;  // proc(5) counts from 1, and these come after the second
+  constexpr std::size_t state = 0, flags = 6,
+                        started = 19;  // proc(5) counts from 1, and these come after the second
   if (words.size() <= started || words[started] != std::to_string(slot.started)) return Life::over;
 
   // A leader that has ended may have threads that have not.
   std::error_code error;
-  const auto threads = std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
+  const auto threads =
+      std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
   if ((words[state] == "Z" || words[state] == "X") && threads <= 1) return Life::over;
   constexpr unsigned long exiting = 4;  // PF_EXITING
   if ((std::stoul(words[flags]) & exiting) != 0) return Life::dying;
-  constexpr unsigned long long killed = 1ull << (9 - 1);  // SIGKILL, pending for one thread or for all
+  constexpr unsigned long long killed = 1ull
+                                        << (9 - 1);  // SIGKILL, pending for one thread or for all
   std::istringstream status(read_pseudo_file((process / "status").string()).value_or(""));
   for (std::string line; std::getline(status, line);)
     if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
@@ -66,34 +69,43 @@ struct LeftFile {
 
 std::optional<LeftFile> find_file(const fs::path& folder, const CountsSlot& slot) {
   const std::string name(slot.file, ::strnlen(slot.file, sizeof slot.file));
-  if (slot.state != SlotState::recording || name.empty() || name.find('/') != std::string::npos) return std::nullopt;
-  LeftFile file{
-      FileDescriptor(::open((folder / name).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))};
+  if (slot.state != SlotState::recording || name.empty() || name.find('/') != std::string::npos)
+    return std::nullopt;
+  LeftFile file{FileDescriptor(
+      ::open((folder / name).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))};
   struct stat status {};
-  if (!file.descriptor || ::fstat(file.descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  if (!file.descriptor || ::fstat(file.descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    return std::nullopt;
   for (const CountsPosition& position : slot.positions)
-    if (position.bytes != 0 && position.bytes == static_cast<std::uint64_t>(status.st_size)) file.position = &position;
+    if (position.bytes != 0 && position.bytes == static_cast<std::uint64_t>(status.st_size))
+      file.position = &position;
   if (file.position == nullptr) return std::nullopt;
   return file;
 }
 
-// A record behind all others, or nothing: half of one would look as if the process had been writing it.
+// A record behind all others, or nothing: half of one would look as if the process had been writing
+// it.
 void append_killed(const LeftFile& file, const LostCalls& lost) {
-  const auto payload = nlohmann::json::to_cbor({{"record", "killed"},
-                                                {"calls", lost.calls},
-                                                {"replays", lost.replays},
-                                                {"calls_over_budget", file.position->calls_over_budget.load()}});
-  const std::string frame =
-      recording::make_frame(std::string_view(reinterpret_cast<const char*>(payload.data()), payload.size()));
-  if (::write(file.descriptor.get(), frame.data(), frame.size()) == static_cast<ssize_t>(frame.size())) return;
+  const auto payload =
+      nlohmann::json::to_cbor({{"record", "killed"},
+                               {"calls", lost.calls},
+                               {"replays", lost.replays},
+                               {"calls_over_budget", file.position->calls_over_budget.load()}});
+  const std::string frame = recording::make_frame(
+      std::string_view(reinterpret_cast<const char*>(payload.data()), payload.size()));
+  if (::write(file.descriptor.get(), frame.data(), frame.size()) ==
+      static_cast<ssize_t>(frame.size()))
+    return;
   (void)!::ftruncate(file.descriptor.get(), static_cast<off_t>(file.position->bytes.load()));
 }
 
 LostCalls settle_slot(const fs::path& folder, CountsSlot& slot) {
   const auto file = find_file(folder, slot);
-  // Of what was written by halves it is not known how much that is: the reader says that it was cut off.
-  const bool is_half_written = !file && slot.state == SlotState::recording &&
-                               std::max(slot.positions[0].bytes.load(), slot.positions[1].bytes.load()) > 0;
+  // Of what was written by halves it is not known how much that is: the reader says that it was cut
+  // off.
+  const bool is_half_written =
+      !file && slot.state == SlotState::recording &&
+      std::max(slot.positions[0].bytes.load(), slot.positions[1].bytes.load()) > 0;
   LostCalls lost;
   if (!is_half_written) {
     const std::uint64_t calls = slot.calls, replays = slot.replays;
@@ -114,7 +126,8 @@ CallCounts::CallCounts() {
   // All of it from the start: a page that cannot be had later would end the engine.
   if (!file || ::fallocate(file.get(), 0, 0, size) != 0) return;
   if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return;
-  void* const memory = ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  void* const memory =
+      ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (memory == MAP_FAILED) return;
   counts_ = new (memory) Counts;
   file_ = std::move(file);
@@ -125,7 +138,8 @@ CallCounts::~CallCounts() {
 }
 
 std::pair<std::string, std::string> CallCounts::environment() const {
-  return {recording::counts_variable, file_ ? fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()) : std::string()};
+  return {recording::counts_variable,
+          file_ ? fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()) : std::string()};
 }
 
 LostCalls CallCounts::settle(const fs::path& folder, std::chrono::milliseconds patience) {

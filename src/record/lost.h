@@ -1,4 +1,5 @@
-// What recordings lack of processes that were killed: counted by memory that outlives them (recording/counts.h).
+// What recordings lack of processes that were killed: counted by memory that outlives them
+// (recording/counts.h).
 #pragma once
 
 #include <chrono>
@@ -26,12 +27,12 @@ class CallCounts {
   CallCounts& operator=(const CallCounts&) = delete;
   ~CallCounts();
 
-  /// The variable by which a process and its children find it; empty when nothing is lent, so that nobody else's
-  /// counts.
+  /// The variable by which a process and its children find it; empty when nothing is lent, so that
+  /// nobody else's counts.
   std::pair<std::string, std::string> environment() const;
-  /// Appends to the recordings in `folder` of processes that were killed how much they lack, once each. What they lack
-  /// in all, also those that have no recording. Of processes that live on nothing is said; for those that are dying it
-  /// waits, as long as `patience`.
+  /// Appends to the recordings in `folder` of processes that were killed how much they lack, once
+  /// each. What they lack in all, also those that have no recording. Of processes that live on
+  /// nothing is said; for those that are dying it waits, as long as `patience`.
   LostCalls settle(const std::filesystem::path& folder, std::chrono::milliseconds patience);
 
  private:

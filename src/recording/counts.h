@@ -1,8 +1,10 @@
-// What a recorder's process has called and what of it is in its recording, in memory that outlives the process.
+// What a recorder's process has called and what of it is in its recording, in memory that outlives
+// the process.
 //
-// A process that is killed leaves what it wrote last; what it called after that is gone with its memory. So whoever
-// starts it (`record`, `collect`) lends it memory of its own (memfd_create(2), sealed so that it never shrinks): the
-// engine's threads count there, the writer notes what the file has, and the difference is what the kill cost.
+// A process that is killed leaves what it wrote last; what it called after that is gone with its
+// memory. So whoever starts it (`record`, `collect`) lends it memory of its own (memfd_create(2),
+// sealed so that it never shrinks): the engine's threads count there, the writer notes what the
+// file has, and the difference is what the kill cost.
 //
 //   at 0            CountsHeader
 //   from 256 on     CountsSlot, 256 bytes each, one a process that records
@@ -41,14 +43,16 @@ struct CountsPosition {
   std::atomic<std::uint64_t> calls_over_budget{0};  ///< of `calls`
 };
 
-/// Of one process. `calls` are those that were made but for those captured in a graph, `replays` are of graphs.
+/// Of one process. `calls` are those that were made but for those captured in a graph, `replays`
+/// are of graphs.
 struct alignas(256) CountsSlot {
   std::atomic<std::uint64_t> calls{0}, replays{0};
-  /// The last two, in turns: noted before the bytes are written, so that a kill at any moment leaves the file at one
-  /// of them, or in the middle of a record.
+  /// The last two, in turns: noted before the bytes are written, so that a kill at any moment
+  /// leaves the file at one of them, or in the middle of a record.
   CountsPosition positions[2];
   std::atomic<std::uint64_t> started{0};  ///< clock ticks since boot (/proc/PID/stat, field 22)
-  std::atomic<std::uint32_t> process{0};  ///< its number where the path was opened; 0: not known yet
+  std::atomic<std::uint32_t> process{
+      0};  ///< its number where the path was opened; 0: not known yet
   std::atomic<SlotState> state{SlotState::none};
   char file[152] = {};  ///< its name, ended by a zero; whole when state is `recording`
 };

@@ -38,10 +38,12 @@ Frame read_frame(std::string_view bytes) {
     const std::string_view seen = bytes.substr(std::min(at, bytes.size()), expected.size());
     return seen != expected.substr(0, seen.size());
   };
-  if (differs(0, array_and_checksum) || differs(tag_at, tag_and_bytes)) return {Frame::Status::damaged, {}, 0};
+  if (differs(0, array_and_checksum) || differs(tag_at, tag_and_bytes))
+    return {Frame::Status::damaged, {}, 0};
   if (bytes.size() < frame_header_size) return {Frame::Status::cut_off, {}, 0};
   std::size_t length = 0;
-  for (const char byte : bytes.substr(length_at, 4)) length = length << 8 | static_cast<unsigned char>(byte);
+  for (const char byte : bytes.substr(length_at, 4))
+    length = length << 8 | static_cast<unsigned char>(byte);
   if (length > most_payload) return {Frame::Status::damaged, {}, 0};
   const std::size_t size = frame_header_size + length;
   if (bytes.size() < size) return {Frame::Status::cut_off, {}, size};

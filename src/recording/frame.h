@@ -1,14 +1,14 @@
-// Frames: how records lie one after another in a recording.
+// Frames: how the records of a recording follow one another.
 //
-// A recording is a CBOR sequence (RFC 8742), so that any CBOR tool reads it. Each of its items is one frame:
+// A recording is a CBOR sequence (RFC 8742), so any CBOR tool can read it. Each item is one frame:
 //
 //   82                     an array of two
 //   48 <8 bytes>           a byte string: XXH3-64 of the payload, most significant byte first
-//   d8 18 5a <4 bytes>     tag 24 (an encoded CBOR item) on a byte string of that many bytes, big-endian:
+//   d8 18 5a <4 bytes>     tag 24 (encoded CBOR item) on a byte string of that length (big-endian):
 //   <payload>              one CBOR item, the record
 //
-// The header has the same 17 bytes in every frame. Whoever is killed while it writes leaves a frame that is cut off
-// at the end of the file, and nothing else.
+// The header has the same 17 bytes in every frame. A process that is killed while writing leaves a
+// truncated frame at the end of the file, and nothing else.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,7 @@ struct Frame {
   };
   Status status;
   std::string_view payload;  ///< of a whole one; points into the bytes that were given
-  std::size_t size = 0;      ///< of the frame, as far as its header is there and makes sense; else 0
+  std::size_t size = 0;  ///< of the frame, as far as its header is there and makes sense; else 0
 };
 
 /// The frame at the front of `bytes`.

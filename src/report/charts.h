@@ -1,5 +1,5 @@
-// Charts as inline SVG: no script, nothing fetched, readable in the dark, scaled by the page. Colours are the page's
-// classes (data/report.html): "new", "known", "bar", "line".
+// Charts as inline SVG: no script, nothing fetched, readable in the dark, scaled by the page.
+// Colours are the page's classes (data/report.html): "new", "known", "bar", "line".
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,14 @@ struct ScatterPoint {
   bool is_new = false;
 };
 
-/// Both axes in log2 (0 stands left of 1). Points that would hide each other are drawn as one, with their number.
+/// Both axes in log2 (0 stands left of 1). Points that would hide each other are drawn as one, with
+/// their number.
 std::string scatter_chart(const std::string& x_name, const std::string& y_name,
                           const std::vector<ScatterPoint>& points);
 
 /// One bar a bucket, labelled.
-std::string bar_chart(const std::string& name, const std::vector<std::pair<std::string, std::uint64_t>>& bars);
+std::string bar_chart(const std::string& name,
+                      const std::vector<std::pair<std::string, std::uint64_t>>& bars);
 
 /// The calls that each stands for, the most frequent first, in log scale.
 std::string rank_chart(std::vector<std::uint64_t> calls);

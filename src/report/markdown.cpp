@@ -21,7 +21,8 @@ std::string row(const std::vector<std::string>& cells) {
   return fmt::format("| {} |\n", fmt::join(cells, " | "));
 }
 
-std::string table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows) {
+std::string table(const std::vector<std::string>& head,
+                  const std::vector<std::vector<std::string>>& rows) {
   std::string text = row(head) + row(std::vector<std::string>(head.size(), "---"));
   for (const auto& cells : rows) text += row(cells);
   return text + "\n";
@@ -29,14 +30,16 @@ std::string table(const std::vector<std::string>& head, const std::vector<std::v
 
 std::string traffic(const Json& run) {
   const Json none = Json::object();
-  const Json& sent = run.contains("traffic") && run.at("traffic").is_object() ? run.at("traffic") : none;
+  const Json& sent =
+      run.contains("traffic") && run.at("traffic").is_object() ? run.at("traffic") : none;
   if (sent.empty()) return "not recorded";
-  return fmt::format("{} of {} requests, {} input and {} output tokens in {:.1f} s",
-                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "completed"))),
-                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "sent"))),
-                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "input_tokens"))),
-                     with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "output_tokens"))),
-                     recorded_amount(sent, "seconds"));
+  return fmt::format(
+      "{} of {} requests, {} input and {} output tokens in {:.1f} s",
+      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "completed"))),
+      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "sent"))),
+      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "input_tokens"))),
+      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "output_tokens"))),
+      recorded_amount(sent, "seconds"));
 }
 
 std::string capture_details(const CaptureSummary& capture) {
@@ -62,7 +65,8 @@ std::string capture_details(const CaptureSummary& capture) {
 std::string axes_text(const DefinitionSummary& definition) {
   std::vector<std::string> axes;
   for (std::size_t i = 0; i < definition.var_axes.size(); ++i)
-    axes.push_back(fmt::format("{} {}", escape_markdown(definition.var_axes[i]), axis_range(definition, i)));
+    axes.push_back(
+        fmt::format("{} {}", escape_markdown(definition.var_axes[i]), axis_range(definition, i)));
   return fmt::format("{}", fmt::join(axes, ", "));
 }
 
@@ -72,12 +76,14 @@ std::string definitions(const Summary& summary) {
   head.emplace_back("var axes");
   std::vector<std::vector<std::string>> rows;
   for (const DefinitionSummary& definition : summary.definitions) {
-    std::vector<std::string> cells = {"`" + escape_markdown(definition.name) + "`", escape_markdown(definition.op_type),
+    std::vector<std::string> cells = {"`" + escape_markdown(definition.name) + "`",
+                                      escape_markdown(definition.op_type),
                                       with_separators(definition.workloads.size())};
     if (summary.is_compared) {
       cells.push_back(with_separators(definition.added));
-      cells.push_back(definition.state == DefinitionState::missing ? "definition is new"
-                                                                   : with_separators(definition.others));
+      cells.push_back(definition.state == DefinitionState::missing
+                          ? "definition is new"
+                          : with_separators(definition.others));
     }
     cells.push_back(axes_text(definition));
     rows.push_back(std::move(cells));
@@ -93,18 +99,23 @@ std::string distributions(const Summary& summary) {
     const Distribution& distribution = definition.distribution;
     for (std::size_t i = 0; i < distribution.var_axes.size(); ++i) {
       auto parts = parts_of(distribution.of_axes[i], most_parts);
-      const double all = static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
-      std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+      const double all =
+          static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
+      std::stable_sort(parts.begin(), parts.end(),
+                       [](const auto& a, const auto& b) { return a.second > b.second; });
       std::string text;
       for (std::size_t k = 0; k < std::min(parts.size(), shown); ++k)
         text += fmt::format("{}{}: {:.1f} %", k == 0 ? "" : ", ", parts[k].first,
                             100 * static_cast<double>(parts[k].second) / all);
       if (parts.size() > shown) text += fmt::format(", and {} more", parts.size() - shown);
       if (!parts.empty())
-        rows.push_back({"`" + escape_markdown(definition.name) + "`", escape_markdown(distribution.var_axes[i]), text});
+        rows.push_back({"`" + escape_markdown(definition.name) + "`",
+                        escape_markdown(distribution.var_axes[i]), text});
     }
   }
-  return rows.empty() ? "" : "Shares of all calls, by axis:\n\n" + table({"definition", "axis", "calls"}, rows);
+  return rows.empty()
+             ? ""
+             : "Shares of all calls, by axis:\n\n" + table({"definition", "axis", "calls"}, rows);
 }
 
 std::string statistics(const Summary& summary) {
@@ -112,21 +123,27 @@ std::string statistics(const Summary& summary) {
   for (const DefinitionSummary& definition : summary.definitions) {
     std::string longest;
     for (const LengthHistogram& histogram : definition.lengths)
-      longest += fmt::format("{}{} {}", longest.empty() ? "" : ", ", escape_markdown(histogram.input),
-                             with_separators(static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.longest, 0))));
+      longest += fmt::format(
+          "{}{} {}", longest.empty() ? "" : ", ", escape_markdown(histogram.input),
+          with_separators(
+              static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.longest, 0))));
     std::string derived;
     for (const auto& [input, calls] : definition.derived_calls)
-      derived +=
-          fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input), with_separators(calls));
+      derived += fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input),
+                             with_separators(calls));
     rows.push_back({"`" + escape_markdown(definition.name) + "`", with_separators(definition.calls),
-                    with_separators(definition.distinct), with_separators(definition.workloads.size()),
-                    longest.empty() ? "-" : longest, derived.empty() ? "none" : derived});
+                    with_separators(definition.distinct),
+                    with_separators(definition.workloads.size()), longest.empty() ? "-" : longest,
+                    derived.empty() ? "none" : derived});
   }
-  std::string text = table({"definition", "calls", "distinct", "kept", "longest sequence", "derived scalars"}, rows) +
-                     distributions(summary);
+  std::string text =
+      table({"definition", "calls", "distinct", "kept", "longest sequence", "derived scalars"},
+            rows) +
+      distributions(summary);
   std::map<std::string, std::string> reasons;
   for (const DefinitionSummary& definition : summary.definitions)
-    for (const auto& [input, because] : definition.derived_because) reasons[input + ": " + because] = "";
+    for (const auto& [input, because] : definition.derived_because)
+      reasons[input + ": " + because] = "";
   for (const auto& [reason, unused] : reasons) text += "- " + escape_markdown(reason) + "\n";
   return reasons.empty() ? text : text + "\n";
 }
@@ -143,13 +160,14 @@ std::string verification(const Summary& summary) {
     loaded += definition.verification->loaded;
     executed += definition.verification->executed;
     for (const VerificationFailure& failure : definition.verification->failures)
-      failures +=
-          fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name), escape_markdown(failure.workload),
-                      escape_markdown(failure.stage), escape_markdown(failure.message));
+      failures += fmt::format("- failed: {} {} ({}): {}\n", escape_markdown(definition.name),
+                              escape_markdown(failure.workload), escape_markdown(failure.stage),
+                              escape_markdown(failure.message));
   }
-  std::string text = fmt::format("## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n",
-                                 with_separators(loaded), with_separators(workloads), with_separators(executed),
-                                 summary.devices().empty() ? "" : ", on " + escape_markdown(summary.devices()));
+  std::string text = fmt::format(
+      "## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n",
+      with_separators(loaded), with_separators(workloads), with_separators(executed),
+      summary.devices().empty() ? "" : ", on " + escape_markdown(summary.devices()));
   if (!unverified.empty()) text += "\nNot verified as they are now: " + unverified + ".\n";
   return text + (failures.empty() ? "\n" : "\n" + failures + "\n");
 }
@@ -165,15 +183,20 @@ std::string rejected(const Summary& summary) {
     }
   std::vector<const DefectSummary*> sorted;
   for (const auto& [key, defect] : joined) sorted.push_back(&defect);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->count > b->count; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto* a, const auto* b) { return a->count > b->count; });
   std::vector<std::vector<std::string>> rows;
   for (const DefectSummary* defect : sorted)
     if (rows.size() < most_defects)
-      rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function), with_separators(defect->count),
-                      escape_markdown(defect->detail), escape_markdown(defect->example)});
-  std::string text =
-      rows.empty() ? "" : "## Rejected calls\n\n" + table({"reason", "function", "calls", "detail", "example"}, rows);
-  if (sorted.size() > rows.size()) text += fmt::format("and {} more kinds.\n\n", sorted.size() - rows.size());
+      rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function),
+                      with_separators(defect->count), escape_markdown(defect->detail),
+                      escape_markdown(defect->example)});
+  std::string text = rows.empty()
+                         ? ""
+                         : "## Rejected calls\n\n" +
+                               table({"reason", "function", "calls", "detail", "example"}, rows);
+  if (sorted.size() > rows.size())
+    text += fmt::format("and {} more kinds.\n\n", sorted.size() - rows.size());
   return text;
 }
 
@@ -197,7 +220,8 @@ std::string escape_markdown(std::string_view text) {
 }
 
 std::string axis_range(const DefinitionSummary& definition, std::size_t axis) {
-  std::int64_t least = definition.workloads.empty() ? 0 : definition.workloads[0].axes[axis], most = least;
+  std::int64_t least = definition.workloads.empty() ? 0 : definition.workloads[0].axes[axis],
+               most = least;
   for (const WorkloadSummary& workload : definition.workloads) {
     least = std::min(least, workload.axes[axis]);
     most = std::max(most, workload.axes[axis]);
@@ -206,13 +230,16 @@ std::string axis_range(const DefinitionSummary& definition, std::size_t axis) {
 }
 
 std::string engine_command(const CaptureSummary& capture) {
-  if (!capture.run.is_object() || !capture.run.contains("command") || !capture.run.at("command").is_array()) return "";
+  if (!capture.run.is_object() || !capture.run.contains("command") ||
+      !capture.run.at("command").is_array())
+    return "";
   Command command;
   std::string name;  // of the option whose value comes next
   for (const Json& word : capture.run.at("command")) {
     if (!word.is_string()) continue;
     const std::string text = word.get<std::string>();
-    const bool is_of_every_run = name == "--host" || name == "--port" || text == "--host" || text == "--port";
+    const bool is_of_every_run =
+        name == "--host" || name == "--port" || text == "--host" || text == "--port";
     name = text;
     if (!is_of_every_run) command.arguments.push_back(text);
   }
@@ -229,7 +256,8 @@ std::string describe_capture(const CaptureSummary& capture) {
     if (const auto tp = recorded_amount(capture.run, "tensor_parallel"); tp > 1)
       parts.push_back(fmt::format("TP {}", tp));
   } else {
-    for (const std::string& version : capture.flashinfer_versions) parts.push_back("FlashInfer " + version);
+    for (const std::string& version : capture.flashinfer_versions)
+      parts.push_back("FlashInfer " + version);
   }
   if (capture.is_simulated) parts.emplace_back("simulated");
   return fmt::format("{}", fmt::join(parts, ", "));

@@ -7,11 +7,12 @@
 
 namespace cw {
 
-/// Sections "Collection details", "Definitions", "Statistics", "Verification" (if there was one) and, where something
-/// went wrong, "Rejected calls".
+/// Sections "Collection details", "Definitions", "Statistics", "Verification" (if there was one)
+/// and, where something went wrong, "Rejected calls".
 std::string to_markdown(const Summary& summary);
 
-/// "SGLang 0.5.17 FlashInfer 0.6.15.post1, meta-llama/Llama-3.1-8B, TP 1": a capture in a few words.
+/// "SGLang 0.5.17 FlashInfer 0.6.15.post1, meta-llama/Llama-3.1-8B, TP 1": a capture in a few
+/// words.
 std::string describe_capture(const CaptureSummary& capture);
 
 /// The engine's flags without those of every run (host, port).

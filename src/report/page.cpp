@@ -38,7 +38,8 @@ std::string percent(double share) {
 }
 
 std::string bytes(double count) {
-  return count >= 1e9 ? fmt::format("{:.2f} GB", count / 1e9) : fmt::format("{:.1f} MB", count / 1e6);
+  return count >= 1e9 ? fmt::format("{:.2f} GB", count / 1e9)
+                      : fmt::format("{:.1f} MB", count / 1e6);
 }
 
 // The two axes that say most: how many sequences, and how many KV tokens.
@@ -81,8 +82,10 @@ std::string spread(const DefinitionSummary& definition) {
   const Plane plane = plane_of(definition.var_axes);
   std::vector<ScatterPoint> points;
   for (const WorkloadSummary& workload : definition.workloads) {
-    const std::int64_t y = plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.stands_for);
-    points.push_back({workload.axes[plane.x] - plane.x_less, y, workload.stands_for, workload.is_new});
+    const std::int64_t y =
+        plane.has_y ? workload.axes[plane.y] : static_cast<std::int64_t>(workload.stands_for);
+    points.push_back(
+        {workload.axes[plane.x] - plane.x_less, y, workload.stands_for, workload.is_new});
   }
   const auto is_first = [&points](const ScatterPoint& point) {
     return point.x == points[0].x && point.y == points[0].y;
@@ -97,8 +100,9 @@ std::string lengths(const LengthHistogram& histogram) {
   for (std::size_t i = 0; i < histogram.buckets.size(); ++i) {
     const std::uint64_t from = std::uint64_t{1} << i;
     const std::string first = with_separators(from);
-    bars.emplace_back(i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)),
-                      histogram.buckets[i]);
+    bars.emplace_back(
+        i == 0 ? first : fmt::format("{} to {}", first, with_separators(2 * from - 1)),
+        histogram.buckets[i]);
   }
   return bar_chart("sequences by length, from " + histogram.input, bars);
 }
@@ -110,8 +114,9 @@ Data axes(const DefinitionSummary& definition) {
     Data item;
     item.set("name", definition.var_axes[i]);
     const auto shown = [](const AxisSpread::Range& extents) {
-      return extents.first == extents.second ? grouped(extents.first)
-                                             : grouped(extents.first) + "–" + grouped(extents.second);
+      return extents.first == extents.second
+                 ? grouped(extents.first)
+                 : grouped(extents.first) + "–" + grouped(extents.second);
     };
     item.set("least", shown(spread.least));
     item.set("median", shown(spread.median));
@@ -133,7 +138,8 @@ Data distributions(const DefinitionSummary& definition) {
   for (const std::size_t axis : shown) {
     const auto bars = parts_of(distribution.of_axes[axis], most_bars);
     // Where all are alike the table says it.
-    if (bars.size() > 1) charts.push_back(Data(bar_chart("calls by " + definition.var_axes[axis], bars)));
+    if (bars.size() > 1)
+      charts.push_back(Data(bar_chart("calls by " + definition.var_axes[axis], bars)));
   }
   return charts;
 }
@@ -141,7 +147,8 @@ Data distributions(const DefinitionSummary& definition) {
 std::string verified(const DefinitionSummary& definition) {
   if (!definition.verification) return "no";
   const DefinitionVerification& verification = *definition.verification;
-  if (!verification.failures.empty()) return fmt::format("{} failed", with_separators(verification.failures.size()));
+  if (!verification.failures.empty())
+    return fmt::format("{} failed", with_separators(verification.failures.size()));
   if (!verification.is_passed()) return "in part";
   return verification.reference == Reference::ran ? "runs" : "loads";
 }
@@ -154,9 +161,10 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("has_models", !definition.models.empty());
   data.set("kept", with_separators(definition.workloads.size()));
   data.set("new", with_separators(definition.added));
-  data.set("there", definition.state == DefinitionState::missing   ? "new definition"
-                    : definition.state == DefinitionState::differs ? "differs there"
-                                                                   : with_separators(definition.others));
+  data.set("there", definition.state == DefinitionState::missing ? "new definition"
+                    : definition.state == DefinitionState::differs
+                        ? "differs there"
+                        : with_separators(definition.others));
   data.set("calls", with_separators(definition.calls));
   data.set("verified", verified(definition));
   data.set("axes", axes(definition));
@@ -170,7 +178,8 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   // Where all stand for equally many there is nothing to draw.
   data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "");
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
-  if (definition.calls > 0) amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
+  if (definition.calls > 0)
+    amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
   amounts.emplace_back("kept", definition.workloads.size());
   if (is_compared) amounts.emplace_back("new", definition.added);
   data.set("funnel", funnel_chart(amounts));
@@ -179,9 +188,11 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
     // Of several inputs with the same lengths one chart.
     LengthHistogram histogram = definition.lengths[i];
     const auto is_alike = [&histogram](const LengthHistogram& other) {
-      return other.buckets == histogram.buckets && other.empty == histogram.empty && other.longest == histogram.longest;
+      return other.buckets == histogram.buckets && other.empty == histogram.empty &&
+             other.longest == histogram.longest;
     };
-    if (std::any_of(definition.lengths.begin(), definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike))
+    if (std::any_of(definition.lengths.begin(),
+                    definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike))
       continue;
     for (std::size_t k = i + 1; k < definition.lengths.size(); ++k)
       if (is_alike(definition.lengths[k])) histogram.input += ", " + definition.lengths[k].input;
@@ -213,7 +224,8 @@ Data timeline(const Json& run) {
   Data charts = list();
   if (!run.contains("timeline") || !run.at("timeline").is_object()) return charts;
   const Json& line = run.at("timeline");
-  if (!line.contains("columns") || !line.contains("samples") || !line.at("samples").is_array()) return charts;
+  if (!line.contains("columns") || !line.contains("samples") || !line.at("samples").is_array())
+    return charts;
   std::map<std::string, std::size_t> columns;
   for (const Json& column : line.at("columns"))
     if (column.is_string()) columns.emplace(column.get<std::string>(), columns.size());
@@ -232,10 +244,11 @@ Data timeline(const Json& run) {
   };
   auto disk = values("disk_bytes");
   for (auto& [time, value] : disk) value /= 1e6;
-  for (const std::string& chart :
-       {line_chart("requests done", "", values("requests")), line_chart("under way", "", values("under_way")),
-        line_chart("output tokens", "", values("output_tokens")), line_chart("calls captured", "", values("calls")),
-        line_chart("dumps on disk (sampled)", " MB", disk)})
+  for (const std::string& chart : {line_chart("requests done", "", values("requests")),
+                                   line_chart("under way", "", values("under_way")),
+                                   line_chart("output tokens", "", values("output_tokens")),
+                                   line_chart("calls captured", "", values("calls")),
+                                   line_chart("dumps on disk (sampled)", " MB", disk)})
     if (!chart.empty()) charts.push_back(Data(chart));
   return charts;
 }
@@ -259,12 +272,15 @@ Data to_data(const CaptureSummary& capture) {
   add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
   if (run.contains("traffic") && run.at("traffic").is_object()) {
     const Json& traffic = run.at("traffic");
-    add("traffic", fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} output tokens",
-                               recorded_amount(traffic, "completed"), recorded_amount(traffic, "sent"),
-                               recorded_amount(traffic, "seconds"), recorded_amount(traffic, "input_tokens"),
-                               recorded_amount(traffic, "output_tokens")));
+    add("traffic",
+        fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} "
+                    "output tokens",
+                    recorded_amount(traffic, "completed"), recorded_amount(traffic, "sent"),
+                    recorded_amount(traffic, "seconds"), recorded_amount(traffic, "input_tokens"),
+                    recorded_amount(traffic, "output_tokens")));
   }
-  if (run.contains("ready_after_s")) add("ready after", fmt::format("{:.1f} s", recorded_amount(run, "ready_after_s")));
+  if (run.contains("ready_after_s"))
+    add("ready after", fmt::format("{:.1f} s", recorded_amount(run, "ready_after_s")));
   if (run.contains("peak_disk_bytes"))
     add("disk", fmt::format("at most {} of {}", bytes(recorded_amount(run, "peak_disk_bytes")),
                             bytes(recorded_amount(run, "disk_budget_bytes"))));
@@ -306,7 +322,8 @@ Data defects(const Summary& summary) {
     sorted.push_back(&defect);
     most = std::max(most, defect.count);
   }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->count > b->count; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto* a, const auto* b) { return a->count > b->count; });
   Data rows = list();
   for (const DefectSummary* defect : sorted) {
     Data item;
@@ -332,11 +349,12 @@ std::pair<std::string, bool> verified_in_words(const Summary& summary) {
     passed += definition.verification->is_passed();
     failures += definition.verification->failures.size();
   }
-  if (known == 0) return {"Not verified: collect-workloads verify loads and runs every workload.", true};
+  if (known == 0)
+    return {"Not verified: collect-workloads verify loads and runs every workload.", true};
   const std::string device = summary.devices();
   if (passed == summary.definitions.size()) return {"Verified on " + device + ".", true};
-  std::string text =
-      fmt::format("{} of {} definitions are verified as they are now", passed, summary.definitions.size());
+  std::string text = fmt::format("{} of {} definitions are verified as they are now", passed,
+                                 summary.definitions.size());
   if (failures > 0) text += fmt::format("; {} workloads failed", with_separators(failures));
   return {text + fmt::format(" (on {}).", device), failures == 0};
 }
@@ -371,18 +389,21 @@ std::string to_html(const Summary& summary, const std::string& title) {
   const auto [verified, is_good] = verified_in_words(summary);
   data.set("verified", verified);
   data.set("verified_class", is_good ? "soft" : "alarm");
-  data.set("has_simulated",
-           std::any_of(summary.captures.begin(), summary.captures.end(), [](const auto& c) { return c.is_simulated; }));
+  data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(),
+                                        [](const auto& c) { return c.is_simulated; }));
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
-    data.set("replay", fmt::format("{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} "
-                                   "could not be run again{}",
-                                   with_separators(replay->passed), with_separators(replay->dumps),
-                                   with_separators(replay->compared), with_separators(replay->failed),
-                                   with_separators(replay->skipped),
-                                   replay->undecided == 0 ? ""
-                                                          : fmt::format(", {} are of a kind that replay cannot compare",
-                                                                        with_separators(replay->undecided))));
+    data.set(
+        "replay",
+        fmt::format(
+            "{} of {} recorded calls passed, {} of them with outputs to compare; {} failed, {} "
+            "could not be run again{}",
+            with_separators(replay->passed), with_separators(replay->dumps),
+            with_separators(replay->compared), with_separators(replay->failed),
+            with_separators(replay->skipped),
+            replay->undecided == 0 ? ""
+                                   : fmt::format(", {} are of a kind that replay cannot compare",
+                                                 with_separators(replay->undecided))));
   data.set("version", CW_VERSION);
   kainjow::mustache::mustache page{std::string(built_in_page())};
   return page.render(data);

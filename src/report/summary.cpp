@@ -37,14 +37,16 @@ CaptureSummary to_capture(const CollectionSection& section) {
   for (const auto& [name, definition] : section.definitions)
     if (unsigned_member(definition.head, "calls") > 0) capture.definitions.push_back(name);
   if (const auto run = head.find("run"); run != head.end() && run->is_object()) capture.run = *run;
-  if (const auto functions = head.find("functions"); functions != head.end() && functions->is_object())
+  if (const auto functions = head.find("functions");
+      functions != head.end() && functions->is_object())
     for (const auto& [name, counts] : functions->items())
       if (counts.is_object()) capture.functions[name] = counts;
   if (const auto defects = head.find("defects"); defects != head.end() && defects->is_array())
     for (const Json& defect : *defects)
       capture.defects.push_back({string_member(defect, "name"), string_member(defect, "severity"),
                                  string_member(defect, "function"), string_member(defect, "detail"),
-                                 string_member(defect, "example"), unsigned_member(defect, "count")});
+                                 string_member(defect, "example"),
+                                 unsigned_member(defect, "count")});
   std::stable_sort(capture.defects.begin(), capture.defects.end(),
                    [](const auto& a, const auto& b) { return a.count > b.count; });
   return capture;
@@ -57,8 +59,9 @@ LengthSource length_source(const TensorSpec& spec) {
   const std::string_view name = spec.name;
   if (name.ends_with("indptr") || name.starts_with("cu_seq")) return LengthSource::offsets;
   if (name == "last_page_len" || name.ends_with("kv_last_page_len")) return LengthSource::none;
-  return name.ends_with("len") || name.ends_with("lens") || name.ends_with("len_arr") ? LengthSource::lengths
-                                                                                      : LengthSource::none;
+  return name.ends_with("len") || name.ends_with("lens") || name.ends_with("len_arr")
+             ? LengthSource::lengths
+             : LengthSource::none;
 }
 
 std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
@@ -75,27 +78,32 @@ void count_length(LengthHistogram& histogram, std::int64_t length, std::uint64_t
     histogram.empty += times;
     return;
   }
-  const auto bucket = static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(length)) - 1);
+  const auto bucket =
+      static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(length)) - 1);
   if (histogram.buckets.size() <= bucket) histogram.buckets.resize(bucket + 1);
   histogram.buckets[bucket] += times;
 }
 
 class Summarizer {
  public:
-  Summarizer(const Dataset& dataset, const SummaryOptions& options) : dataset_(dataset), options_(options) {}
+  Summarizer(const Dataset& dataset, const SummaryOptions& options)
+      : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
     // Of the workloads that there are: a file may list any number of others.
     const std::vector<const Definition*> wanted = wanted_definitions();
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
     CW_TRY(const auto sections,
-           read_collection(dataset_.root, [this](std::size_t, const std::string& definition, Json item) {
+           read_collection(dataset_.root, [this](std::size_t, const std::string& definition,
+                                                 Json item) {
              const auto found = frequencies_.find(key_of(definition, string_member(item, "uuid")));
              if (found == frequencies_.end()) return;
              found->second.seen += unsigned_member(item, "seen");
-             found->second.stands_for += unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
+             found->second.stands_for +=
+                 unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
            }));
-    for (const CollectionSection& section : sections) summary_.captures.push_back(to_capture(section));
+    for (const CollectionSection& section : sections)
+      summary_.captures.push_back(to_capture(section));
     CW_TRY(verification_, read_verification(dataset_.root));
     summary_.environment = verification_.environment;
     summary_.replay = verification_.replay;
@@ -107,10 +115,13 @@ class Summarizer {
   }
 
  private:
-  static Hash128 key_of(const std::string& definition, const std::string& id) { return xxh3(definition + "\n" + id); }
+  static Hash128 key_of(const std::string& definition, const std::string& id) {
+    return xxh3(definition + "\n" + id);
+  }
 
   std::vector<const Definition*> wanted_definitions() const {
-    const std::set<std::string> names(options_.definition_names.begin(), options_.definition_names.end());
+    const std::set<std::string> names(options_.definition_names.begin(),
+                                      options_.definition_names.end());
     std::vector<const Definition*> wanted;
     for (const Definition& definition : dataset_.definitions)
       if (names.empty() || names.contains(definition.name)) wanted.push_back(&definition);
@@ -129,16 +140,19 @@ class Summarizer {
     DefinitionSummary result;
     result.name = definition.name;
     result.op_type = definition.op_type;
-    for (const std::string_view model : definition.tag_values("model")) result.models.emplace_back(model);
+    for (const std::string_view model : definition.tag_values("model"))
+      result.models.emplace_back(model);
     for (const Axis& axis : definition.axes)
       if (!axis.constant) result.var_axes.push_back(axis.name);
     compared(definition, stored, result);
     for (const CollectionSection& section : sections)
-      if (const auto found = section.definitions.find(definition.name); found != section.definitions.end())
+      if (const auto found = section.definitions.find(definition.name);
+          found != section.definitions.end())
         count_calls(found->second, result);
     if (verification_.definitions.contains(definition.name)) {
       CW_TRY(const std::string print, fingerprint(dataset_, definition));
-      if (const auto* found = verification_.find(definition.name, print)) result.verification = *found;
+      if (const auto* found = verification_.find(definition.name, print))
+        result.verification = *found;
     }
     if (options_.has_lengths) add_lengths(definition, stored, result);
     summary_.definitions.push_back(std::move(result));
@@ -159,13 +173,16 @@ class Summarizer {
       result.state = comparison->state;
     }
     for (const StoredWorkload& workload : stored) {
-      WorkloadSummary item{workload.id, {}, 0, 0, options_.comparison == nullptr || added.contains(workload.id)};
+      WorkloadSummary item{
+          workload.id, {}, 0, 0, options_.comparison == nullptr || added.contains(workload.id)};
       const auto axes = workload.json.find("axes");
       for (const std::string& name : result.var_axes) {
-        const bool is_given = axes != workload.json.end() && axes->contains(name) && axes->at(name).is_number_integer();
+        const bool is_given = axes != workload.json.end() && axes->contains(name) &&
+                              axes->at(name).is_number_integer();
         item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
       }
-      if (const auto found = frequencies_.find(key_of(definition.name, workload.id)); found != frequencies_.end()) {
+      if (const auto found = frequencies_.find(key_of(definition.name, workload.id));
+          found != frequencies_.end()) {
         item.seen = found->second.seen;
         item.stands_for = found->second.stands_for;
       }
@@ -177,16 +194,20 @@ class Summarizer {
   static void count_calls(const CollectedDefinition& collected, DefinitionSummary& result) {
     const Json& section = collected.head;
     if (const auto json = parse_json(collected.distribution))
-      if (const auto distribution = Distribution::from_json(*json)) result.distribution.join(*distribution);
-    if (const auto without = section.find("without_values"); without != section.end() && without->is_object())
+      if (const auto distribution = Distribution::from_json(*json))
+        result.distribution.join(*distribution);
+    if (const auto without = section.find("without_values");
+        without != section.end() && without->is_object())
       for (const auto& [reason, calls] : without->items())
         if (calls.is_number_unsigned()) result.without_values[reason] += calls.get<std::uint64_t>();
     result.calls += unsigned_member(section, "calls");
     result.distinct += unsigned_member(section, "distinct");
-    if (const auto derived = section.find("derived_calls"); derived != section.end() && derived->is_object())
+    if (const auto derived = section.find("derived_calls");
+        derived != section.end() && derived->is_object())
       for (const auto& [input, calls] : derived->items())
         if (calls.is_number_unsigned()) result.derived_calls[input] += calls.get<std::uint64_t>();
-    if (const auto because = section.find("derived_because"); because != section.end() && because->is_object())
+    if (const auto because = section.find("derived_because");
+        because != section.end() && because->is_object())
       for (const auto& [input, text] : because->items())
         if (text.is_string()) result.derived_because[input] = text.get<std::string>();
   }
@@ -204,9 +225,11 @@ class Summarizer {
         if (source == LengthSource::lengths)
           for (const std::int64_t length : values) count_length(histogram, length, times);
         else
-          for (std::size_t k = 1; k < values.size(); ++k) count_length(histogram, values[k] - values[k - 1], times);
+          for (std::size_t k = 1; k < values.size(); ++k)
+            count_length(histogram, values[k] - values[k - 1], times);
       }
-      if (histogram.empty != 0 || !histogram.buckets.empty()) result.lengths.push_back(std::move(histogram));
+      if (histogram.empty != 0 || !histogram.buckets.empty())
+        result.lengths.push_back(std::move(histogram));
     }
   }
 
@@ -236,14 +259,18 @@ class Summarizer {
 };
 
 std::string_view name(DefinitionState state) {
-  return state == DefinitionState::missing ? "new" : state == DefinitionState::same ? "known" : "differs";
+  return state == DefinitionState::missing ? "new"
+         : state == DefinitionState::same  ? "known"
+                                           : "differs";
 }
 
 Json to_json(const DefinitionSummary& definition, bool is_compared) {
   Json axes = Json::array(), workloads = Json::array(), lengths = Json::array();
   for (const WorkloadSummary& workload : definition.workloads) {
-    Json item = {
-        {"uuid", workload.id}, {"axes", workload.axes}, {"seen", workload.seen}, {"stands_for", workload.stands_for}};
+    Json item = {{"uuid", workload.id},
+                 {"axes", workload.axes},
+                 {"seen", workload.seen},
+                 {"stands_for", workload.stands_for}};
     if (is_compared) item["new"] = workload.is_new;
     workloads.push_back(std::move(item));
   }
@@ -271,10 +298,12 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     json["undecided"] = definition.undecided;
   }
   if (const auto& verification = definition.verification) {
-    json["verification"] = {
-        {"workloads", verification->workloads}, {"loaded", verification->loaded},
-        {"executed", verification->executed},   {"reference", verification->reference == Reference::ran},
-        {"passed", verification->is_passed()},  {"failures", cw::to_json(verification->failures)}};
+    json["verification"] = {{"workloads", verification->workloads},
+                            {"loaded", verification->loaded},
+                            {"executed", verification->executed},
+                            {"reference", verification->reference == Reference::ran},
+                            {"passed", verification->is_passed()},
+                            {"failures", cw::to_json(verification->failures)}};
   }
   json["workloads"] = std::move(workloads);
   return json;
@@ -325,8 +354,11 @@ Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options)
   return Summarizer(dataset, options).run();
 }
 
-std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis, std::size_t most) {
-  const auto grouped = [](std::int64_t extent) { return with_separators(static_cast<std::uint64_t>(extent)); };
+std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis,
+                                                            std::size_t most) {
+  const auto grouped = [](std::int64_t extent) {
+    return with_separators(static_cast<std::uint64_t>(extent));
+  };
   const Histogram coarse = of_axis.coarsened(most);
   std::vector<std::pair<std::string, std::uint64_t>> parts;
   std::uint64_t unknown = 0;
@@ -335,7 +367,8 @@ std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_
     if (least == unknown_extent)
       unknown = calls;
     else
-      parts.emplace_back(least == greatest ? grouped(least) : grouped(least) + " to " + grouped(greatest), calls);
+      parts.emplace_back(
+          least == greatest ? grouped(least) : grouped(least) + " to " + grouped(greatest), calls);
   }
   if (unknown > 0) parts.emplace_back("not known", unknown);
   return parts;
@@ -346,14 +379,16 @@ AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
   const auto& names = definition.distribution.var_axes;
   const auto found = std::find(names.begin(), names.end(), definition.var_axes[axis]);
   if (found != names.end()) {
-    const Histogram& of_axis = definition.distribution.of_axes[static_cast<std::size_t>(found - names.begin())];
+    const Histogram& of_axis =
+        definition.distribution.of_axes[static_cast<std::size_t>(found - names.begin())];
     for (const auto& [extents, count] : of_axis.cells()) {
       if (extents[0] == unknown_extent) continue;
       calls[{extents[0], of_axis.last_of(extents[0])}] += count;
     }
   }
   if (calls.empty())
-    for (const WorkloadSummary& workload : definition.workloads) ++calls[{workload.axes[axis], workload.axes[axis]}];
+    for (const WorkloadSummary& workload : definition.workloads)
+      ++calls[{workload.axes[axis], workload.axes[axis]}];
   std::uint64_t all = 0, before = 0;
   for (const auto& [extents, count] : calls) all += count;
   for (const auto& [extents, count] : calls) {

@@ -1,5 +1,6 @@
-// What is worth knowing of a dataset before it is offered to others: how it came about, how its workloads spread, what
-// of it is new, and what was checked. The page, the Markdown and the JSON are made from this alone.
+// What is worth knowing of a dataset before it is offered to others: how it came about, how its
+// workloads spread, what of it is new, and what was checked. The page, the Markdown and the JSON
+// are made from this alone.
 #pragma once
 
 #include <cstdint>
@@ -20,14 +21,16 @@ namespace cw {
 struct WorkloadSummary {
   std::string id;
   std::vector<std::int64_t> axes;  ///< as DefinitionSummary::var_axes
-  std::uint64_t seen = 0;          ///< calls of this very content, over all captures; 0 where no capture lists it
-  std::uint64_t stands_for = 0;    ///< calls that it represents; `seen` where a capture does not say it
+  std::uint64_t seen =
+      0;  ///< calls of this very content, over all captures; 0 where no capture lists it
+  std::uint64_t stands_for =
+      0;  ///< calls that it represents; `seen` where a capture does not say it
   bool is_new = false;
 };
 
-/// How often a length occurs: sequences in all workloads, each as often as the calls that its workload stands for (once
-/// if unknown).
-/// Bucket i counts lengths of [2^i, 2^(i+1)); empty sequences are apart.
+/// How often a length occurs: sequences in all workloads, each as often as the calls that its
+/// workload stands for (once if unknown). Bucket i counts lengths of [2^i, 2^(i+1)); empty
+/// sequences are apart.
 struct LengthHistogram {
   std::string input;  ///< the tensor they come from
   std::uint64_t empty = 0;
@@ -43,9 +46,11 @@ struct DefinitionSummary {
   std::vector<LengthHistogram> lengths;
   std::uint64_t calls = 0;                              ///< of all captures that fit it
   std::map<std::string, std::uint64_t> without_values;  ///< of them: gave no workload, by why
-  Distribution distribution;                            ///< of all of them; without cells where no capture says it
-  std::uint64_t distinct = 0;  ///< workloads that they found, over all captures; some may be counted by several
-  std::map<std::string, std::uint64_t> derived_calls;  ///< by input: calls whose value no record holds
+  Distribution distribution;  ///< of all of them; without cells where no capture says it
+  std::uint64_t distinct =
+      0;  ///< workloads that they found, over all captures; some may be counted by several
+  std::map<std::string, std::uint64_t>
+      derived_calls;  ///< by input: calls whose value no record holds
   std::map<std::string, std::string> derived_because;
   std::size_t added = 0;  ///< workloads that are new; all without a dataset to compare with
   std::size_t others = 0, undecided = 0;
@@ -97,20 +102,22 @@ Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options)
 
 Json to_json(const Summary& summary);
 
-/// Calls by the extents of one axis, in at most `most` parts, as people read them: ("16", 3840), ("32 to 47", 12).
-/// Those whose extent is not known come last, as "not known".
-std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis, std::size_t most);
+/// Calls by the extents of one axis, in at most `most` parts, as people read them: ("16", 3840),
+/// ("32 to 47", 12). Those whose extent is not known come last, as "not known".
+std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis,
+                                                            std::size_t most);
 
-/// The least, median and greatest extent over all calls; of an axis of which nothing is recorded, over the workloads.
-/// Each as the least and the greatest that it may be: counts of many different extents are of ranges of them.
+/// The least, median and greatest extent over all calls; of an axis of which nothing is recorded,
+/// over the workloads. Each as the least and the greatest that it may be: counts of many different
+/// extents are of ranges of them.
 struct AxisSpread {
   using Range = std::pair<std::int64_t, std::int64_t>;
   Range least, median, most;
 };
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis);
 
-/// A number of collection.json as an amount: nothing below zero, nothing that could not have been counted; 0 if there
-/// is none.
+/// A number of collection.json as an amount: nothing below zero, nothing that could not have been
+/// counted; 0 if there is none.
 double recorded_amount(const Json& object, const char* name);
 
 }  // namespace cw

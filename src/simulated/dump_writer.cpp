@@ -16,79 +16,124 @@ namespace {
 
 // As Python prints them for FlashInfer 0.6.15.post1.
 constexpr const char* decode_plan_signature =
-    "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, num_qo_heads: int, "
-    "num_kv_heads: int, head_dim: int, page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None";
+    "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, "
+    "num_qo_heads: int, "
+    "num_kv_heads: int, head_dim: int, page_size: int, *deprecated_positional_args: Any, **kwargs: "
+    "Any) -> None";
 constexpr const char* decode_run_signature =
-    "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]], *args, "
-    "q_scale: Optional[float] = None, k_scale: Optional[float] = None, v_scale: Optional[float] = None, out: "
-    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: "
-    "Optional[bool] = None, window_left: Optional[int] = None, sinks: Optional[torch.Tensor] = None, "
-    "q_len_per_req: Optional[int] = None, skip_softmax_threshold_scale_factor: Optional[float] = None, "
+    "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
+    "torch.Tensor]], *args, "
+    "q_scale: Optional[float] = None, k_scale: Optional[float] = None, v_scale: Optional[float] = "
+    "None, out: "
+    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
+    "enable_pdl: "
+    "Optional[bool] = None, window_left: Optional[int] = None, sinks: Optional[torch.Tensor] = "
+    "None, "
+    "q_len_per_req: Optional[int] = None, skip_softmax_threshold_scale_factor: Optional[float] = "
+    "None, "
     "kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], NoneType] = None) -> "
     "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* paged_plan_signature =
-    "(self, qo_indptr: torch.Tensor, paged_kv_indptr: torch.Tensor, paged_kv_indices: torch.Tensor, "
-    "paged_kv_last_page_len: torch.Tensor, num_qo_heads: int, num_kv_heads: int, head_dim_qk: int, page_size: "
-    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, packed_custom_mask: "
+    "(self, qo_indptr: torch.Tensor, paged_kv_indptr: torch.Tensor, paged_kv_indices: "
+    "torch.Tensor, "
+    "paged_kv_last_page_len: torch.Tensor, num_qo_heads: int, num_kv_heads: int, head_dim_qk: int, "
+    "page_size: "
+    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, "
+    "packed_custom_mask: "
     "Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: str = 'NONE', "
     "use_fp16_qk_reduction: bool = False, sm_scale: Optional[float] = None, window_left: int = -1, "
-    "logits_soft_cap: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: Optional[float] = "
-    "None, q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, NoneType] = "
-    "None, o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, prefix_len_ptr: "
+    "logits_soft_cap: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: "
+    "Optional[float] = "
+    "None, q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, "
+    "NoneType] = "
+    "None, o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, "
+    "prefix_len_ptr: "
     "Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] = None, "
     "token_pos_in_items_len: int = 0, max_item_len_ptr: Optional[torch.Tensor] = None, seq_lens: "
     "Optional[torch.Tensor] = None, seq_lens_q: Optional[torch.Tensor] = None, block_tables: "
-    "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: Optional[int] "
+    "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: "
+    "Optional[int] "
     "= None, fixed_split_size: Optional[int] = None, disable_split_kv: bool = False) -> None";
 constexpr const char* paged_run_signature =
-    "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]], *args, "
-    "q_scale: Union[float, torch.Tensor, NoneType] = None, k_scale: Union[float, torch.Tensor, NoneType] = None, "
-    "v_scale: Union[float, torch.Tensor, NoneType] = None, out: Optional[torch.Tensor] = None, lse: "
-    "Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: Optional[bool] = None, window_left: "
+    "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
+    "torch.Tensor]], *args, "
+    "q_scale: Union[float, torch.Tensor, NoneType] = None, k_scale: Union[float, torch.Tensor, "
+    "NoneType] = None, "
+    "v_scale: Union[float, torch.Tensor, NoneType] = None, out: Optional[torch.Tensor] = None, "
+    "lse: "
+    "Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: Optional[bool] = None, "
+    "window_left: "
     "Optional[int] = None, sinks: Optional[torch.Tensor] = None, kv_cache_sf: Union[torch.Tensor, "
-    "Tuple[torch.Tensor, torch.Tensor], NoneType] = None, skip_softmax_threshold_scale_factor: Optional[float] = "
+    "Tuple[torch.Tensor, torch.Tensor], NoneType] = None, skip_softmax_threshold_scale_factor: "
+    "Optional[float] = "
     "None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* ragged_plan_signature =
-    "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, num_qo_heads: int, num_kv_heads: int, head_dim_qk: "
-    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, packed_custom_mask: "
+    "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, num_qo_heads: int, num_kv_heads: "
+    "int, head_dim_qk: "
+    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, "
+    "packed_custom_mask: "
     "Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: str = 'NONE', "
-    "use_fp16_qk_reduction: bool = False, window_left: int = -1, logits_soft_cap: Optional[float] = None, "
-    "sm_scale: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: Optional[float] = None, "
-    "q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, NoneType] = None, "
-    "o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, prefix_len_ptr: "
+    "use_fp16_qk_reduction: bool = False, window_left: int = -1, logits_soft_cap: Optional[float] "
+    "= None, "
+    "sm_scale: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: "
+    "Optional[float] = None, "
+    "q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, "
+    "NoneType] = None, "
+    "o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, "
+    "prefix_len_ptr: "
     "Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] = None, "
-    "token_pos_in_items_len: int = 0, max_item_len_ptr: Optional[torch.Tensor] = None, fixed_split_size: "
-    "Optional[int] = None, disable_split_kv: bool = False, seq_lens: Optional[torch.Tensor] = None, seq_lens_q: "
-    "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: Optional[int] "
-    "= None, v_indptr: Optional[torch.Tensor] = None, o_indptr: Optional[torch.Tensor] = None) -> None";
+    "token_pos_in_items_len: int = 0, max_item_len_ptr: Optional[torch.Tensor] = None, "
+    "fixed_split_size: "
+    "Optional[int] = None, disable_split_kv: bool = False, seq_lens: Optional[torch.Tensor] = "
+    "None, seq_lens_q: "
+    "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: "
+    "Optional[int] "
+    "= None, v_indptr: Optional[torch.Tensor] = None, o_indptr: Optional[torch.Tensor] = None) -> "
+    "None";
 constexpr const char* ragged_run_signature =
-    "(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args, q_scale: Optional[float] = None, k_scale: "
-    "Optional[float] = None, v_scale: Optional[float] = None, o_scale: Optional[float] = None, out: "
-    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: "
-    "Optional[bool] = None, kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], NoneType] = "
+    "(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args, q_scale: Optional[float] = "
+    "None, k_scale: "
+    "Optional[float] = None, v_scale: Optional[float] = None, o_scale: Optional[float] = None, "
+    "out: "
+    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
+    "enable_pdl: "
+    "Optional[bool] = None, kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], "
+    "NoneType] = "
     "None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* mla_plan_signature =
-    "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, kv_indices: torch.Tensor, kv_len_arr: "
-    "torch.Tensor, num_heads: int, head_dim_ckv: int, head_dim_kpe: int, page_size: int, causal: bool, sm_scale: "
-    "float, q_data_type: torch.dtype, kv_data_type: torch.dtype, use_profiler: bool = False) -> None";
+    "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, kv_indices: torch.Tensor, "
+    "kv_len_arr: "
+    "torch.Tensor, num_heads: int, head_dim_ckv: int, head_dim_kpe: int, page_size: int, causal: "
+    "bool, sm_scale: "
+    "float, q_data_type: torch.dtype, kv_data_type: torch.dtype, use_profiler: bool = False) -> "
+    "None";
 constexpr const char* mla_run_signature =
-    "(self, q_nope: torch.Tensor, q_pe: torch.Tensor, ckv_cache: torch.Tensor, kpe_cache: torch.Tensor, out: "
+    "(self, q_nope: torch.Tensor, q_pe: torch.Tensor, ckv_cache: torch.Tensor, kpe_cache: "
+    "torch.Tensor, out: "
     "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
-    "profiler_buffer: Optional[torch.Tensor] = None, kv_len: Optional[torch.Tensor] = None, page_table: "
-    "Optional[torch.Tensor] = None, return_lse_base_on_e: bool = False, o_scale: Optional[float] = None, *, "
+    "profiler_buffer: Optional[torch.Tensor] = None, kv_len: Optional[torch.Tensor] = None, "
+    "page_table: "
+    "Optional[torch.Tensor] = None, return_lse_base_on_e: bool = False, o_scale: Optional[float] = "
+    "None, *, "
     "ckv_scale: Optional[float] = None, kpe_scale: Optional[float] = None) -> Union[torch.Tensor, "
     "Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* rmsnorm_signature =
-    "(input: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, out: Optional[torch.Tensor] = None, "
+    "(input: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, out: Optional[torch.Tensor] = "
+    "None, "
     "enable_pdl: Optional[bool] = None) -> torch.Tensor";
 constexpr const char* fused_add_rmsnorm_signature =
-    "(input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, enable_pdl: "
+    "(input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, "
+    "enable_pdl: "
     "Optional[bool] = None) -> None";
 constexpr const char* sampling_signature =
-    "(probs: torch.Tensor, top_k: Union[torch.Tensor, int], top_p: Union[torch.Tensor, float], indices: "
-    "Optional[torch.Tensor] = None, filter_apply_order: str = 'top_k_first', deterministic: bool = True, "
-    "generator: Optional[torch._C.Generator] = None, check_nan: bool = False, seed: Union[int, torch.Tensor, "
-    "NoneType] = None, offset: Union[int, torch.Tensor, NoneType] = None, return_valid: bool = False) -> "
+    "(probs: torch.Tensor, top_k: Union[torch.Tensor, int], top_p: Union[torch.Tensor, float], "
+    "indices: "
+    "Optional[torch.Tensor] = None, filter_apply_order: str = 'top_k_first', deterministic: bool = "
+    "True, "
+    "generator: Optional[torch._C.Generator] = None, check_nan: bool = False, seed: Union[int, "
+    "torch.Tensor, "
+    "NoneType] = None, offset: Union[int, torch.Tensor, NoneType] = None, return_valid: bool = "
+    "False) -> "
     "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 
 // A string as Python's json writes it: ASCII only.
@@ -104,13 +149,15 @@ std::string torch_name(DType dtype) {
 std::string detail(const DumpTensor& tensor) {
   Shape stride(tensor.shape.size(), 1);
   for (std::size_t i = tensor.shape.size(); i-- > 1;) stride[i - 1] = stride[i] * tensor.shape[i];
-  return fmt::format(R"("shape": [{}], "dtype": "{}", "stride": [{}], "device": "cpu")", fmt::join(tensor.shape, ", "),
-                     torch_name(tensor.dtype), fmt::join(stride, ", "));
+  return fmt::format(R"("shape": [{}], "dtype": "{}", "stride": [{}], "device": "cpu")",
+                     fmt::join(tensor.shape, ", "), torch_name(tensor.dtype),
+                     fmt::join(stride, ", "));
 }
 
 std::string item(const DumpTensor& tensor, const std::string& key) {
   return fmt::format(
-      R"({{"type": "torch.Tensor", {}, "requires_grad": false, "is_contiguous": true, "tensor_key": "{}"}})",
+      R"({{"type": "torch.Tensor", {}, "requires_grad": false, "is_contiguous": true, )"
+      R"("tensor_key": "{}"}})",
       detail(tensor), key);
 }
 
@@ -131,8 +178,8 @@ void write_tensors(const std::filesystem::path& path,
     Shape shape = tensor->shape;
     if (tensor->dtype == DType::float4_e2m1) shape.back() *= 2;  // as safetensors counts
     header += fmt::format(R"({}"{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                          header.size() > 1 ? "," : "", name, safetensors_name(tensor->dtype), fmt::join(shape, ","),
-                          position, position + size_of(*tensor));
+                          header.size() > 1 ? "," : "", name, safetensors_name(tensor->dtype),
+                          fmt::join(shape, ","), position, position + size_of(*tensor));
     position += size_of(*tensor);
   }
   header += "}";
@@ -162,15 +209,17 @@ DumpTensor activations(Shape shape) {
 }
 
 DumpPair cache(const Heads& heads) {
-  const DumpTensor half = heads.page_size == 1 ? activations({heads.pool, heads.kv, heads.dim})
-                                               : activations({heads.pool, heads.page_size, heads.kv, heads.dim});
+  const DumpTensor half = heads.page_size == 1
+                              ? activations({heads.pool, heads.kv, heads.dim})
+                              : activations({heads.pool, heads.page_size, heads.kv, heads.dim});
   return {half, half};
 }
 
 }  // namespace
 
 DumpTensor int32_tensor(const std::vector<std::int64_t>& values) {
-  DenseTensor dense = from_integers(DType::int32, {static_cast<std::int64_t>(values.size())}, values);
+  DenseTensor dense =
+      from_integers(DType::int32, {static_cast<std::int64_t>(values.size())}, values);
   return {dense.dtype, std::move(dense.shape), std::move(dense.bytes)};
 }
 
@@ -182,21 +231,23 @@ DumpWriter::DumpWriter(std::filesystem::path folder, int process, Clock clock)
 std::string DumpWriter::timestamp() const {
   if (kind_ == Clock::standing) {
     const int seconds = clock_ / 1000;
-    return fmt::format("20261122_{:02}{:02}{:02}_{:03}", 10 + seconds / 3600, seconds / 60 % 60, seconds % 60,
-                       clock_ % 1000);
+    return fmt::format("20261122_{:02}{:02}{:02}_{:03}", 10 + seconds / 3600, seconds / 60 % 60,
+                       seconds % 60, clock_ % 1000);
   }
   timespec now;
   ::clock_gettime(CLOCK_REALTIME, &now);
   tm local;
   ::localtime_r(&now.tv_sec, &local);
-  return fmt::format("{:04}{:02}{:02}_{:02}{:02}{:02}_{:03}", local.tm_year + 1900, local.tm_mon + 1, local.tm_mday,
-                     local.tm_hour, local.tm_min, local.tm_sec, now.tv_nsec / 1'000'000);
+  return fmt::format("{:04}{:02}{:02}_{:02}{:02}{:02}_{:03}", local.tm_year + 1900,
+                     local.tm_mon + 1, local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec,
+                     now.tv_nsec / 1'000'000);
 }
 
 std::string DumpWriter::write(const DumpCall& call) {
   const int sequence = ++sequences_[call.function];
   const std::string time = timestamp();
-  const std::string name = fmt::format("{}_pid{}_{}_call{:04}", time, process_, call.function, sequence);
+  const std::string name =
+      fmt::format("{}_pid{}_{}_call{:04}", time, process_, call.function, sequence);
   const std::filesystem::path folder = folder_ / name;
   std::filesystem::create_directory(folder);
 
@@ -210,16 +261,17 @@ std::string DumpWriter::write(const DumpCall& call) {
     input_bytes += size_of(tensor);
   };
   if (call.self != 0)
-    metadata.push_back(fmt::format(R"("arg_0": {{"type": "{0}", "repr": "<{1}.{0} object at {2:#x}>"}})",
-                                   call.function.substr(0, call.function.find('.')), call.module, call.self));
+    metadata.push_back(
+        fmt::format(R"("arg_0": {{"type": "{0}", "repr": "<{1}.{0} object at {2:#x}>"}})",
+                    call.function.substr(0, call.function.find('.')), call.module, call.self));
   for (const auto& [key, value] : call.arguments) {
     if (const auto* tensor = std::get_if<DumpTensor>(&value)) add(key, *tensor);
     if (const auto* literal = std::get_if<DumpLiteral>(&value))
       metadata.push_back(fmt::format("\"{}\": {}", key, literal->json));
     if (const auto* pair = std::get_if<DumpPair>(&value)) {
-      metadata.push_back(
-          fmt::format(R"("{0}": {{"type": "tuple", "length": 2, "items": [{1}, {2}], "truncated": false}})", key,
-                      item(pair->first, key + "__0"), item(pair->second, key + "__1")));
+      metadata.push_back(fmt::format(
+          R"("{0}": {{"type": "tuple", "length": 2, "items": [{1}, {2}], "truncated": false}})",
+          key, item(pair->first, key + "__0"), item(pair->second, key + "__1")));
       add(key + "__0", pair->first);
       add(key + "__1", pair->second);
     }
@@ -229,24 +281,31 @@ std::string DumpWriter::write(const DumpCall& call) {
   const auto record = [&](const std::string& status, bool has_returned) {
     const std::uint64_t output_bytes = call.result ? size_of(*call.result) : 0;
     const std::string outputs =
-        has_returned ? fmt::format(R"(, "output_size_bytes": {}, "output_size_mb": {:#}, "total_size_bytes": {}, )"
-                                   R"("total_size_mb": {:#})",
-                                   output_bytes, megabytes(output_bytes), input_bytes + output_bytes,
-                                   megabytes(input_bytes + output_bytes))
-                     : std::string();
+        has_returned
+            ? fmt::format(
+                  R"(, "output_size_bytes": {}, "output_size_mb": {:#}, "total_size_bytes": {}, )"
+                  R"("total_size_mb": {:#})",
+                  output_bytes, megabytes(output_bytes), input_bytes + output_bytes,
+                  megabytes(input_bytes + output_bytes))
+            : std::string();
     const bool has_result = has_returned && call.result;
     return fmt::format(
-        R"({{"function_name": "{}", "module": "{}", "call_sequence": {}, "timestamp": "{}", "process_id": {}, "input_metadata": {{{}}}, )"
-        R"("output_metadata": {{{}}}, "tensor_info": {{"input_tensor_keys": [{}], "output_tensor_keys": [{}], "input_size_bytes": {}, )"
-        R"("input_size_mb": {:#}{}}}, "tensor_details": {{{}{}}}, "tensor_format": "safetensors", "function_signature": "{}", "versions": )"
-        R"({{"torch": "2.11.0+cu130", "python": "3.12.3 (main) [GCC 13.3.0]", "flashinfer": "0.6.15.post1"}}, "execution_status": "{}", )"
+        R"({{"function_name": "{}", "module": "{}", "call_sequence": {}, "timestamp": "{}", )"
+        R"("process_id": {}, "input_metadata": {{{}}}, "output_metadata": {{{}}}, )"
+        R"("tensor_info": {{"input_tensor_keys": [{}], "output_tensor_keys": [{}], )"
+        R"("input_size_bytes": {}, "input_size_mb": {:#}{}}}, "tensor_details": {{{}{}}}, )"
+        R"("tensor_format": "safetensors", "function_signature": "{}", "versions": )"
+        R"({{"torch": "2.11.0+cu130", "python": "3.12.3 (main) [GCC 13.3.0]", )"
+        R"("flashinfer": "0.6.15.post1"}}, "execution_status": "{}", )"
         R"("graph_capture": {}{}{}, "dump_dir": {}}})"
         "\n",
         call.function, call.module, sequence, time, process_, fmt::join(metadata, ", "),
-        has_returned && !call.result ? R"("result": null)" : "", fmt::join(keys, ", "), has_result ? R"("result")" : "",
-        input_bytes, megabytes(input_bytes), outputs, fmt::join(details, ", "),
-        has_result ? fmt::format(R"(, "result": {{{}}})", detail(*call.result)) : "", call.signature, status,
-        call.graph_capture, call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "",
+        has_returned && !call.result ? R"("result": null)" : "", fmt::join(keys, ", "),
+        has_result ? R"("result")" : "", input_bytes, megabytes(input_bytes), outputs,
+        fmt::join(details, ", "),
+        has_result ? fmt::format(R"(, "result": {{{}}})", detail(*call.result)) : "",
+        call.signature, status, call.graph_capture,
+        call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "",
         kind_ == Clock::real ? R"(, "simulated": true)" : "", python_json(folder.string()));
   };
   const auto append = [&](const std::string& text) {
@@ -304,7 +363,8 @@ DumpCall decode_run(std::uint64_t self, std::int64_t batch, Heads heads) {
 }
 
 DumpCall paged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
-                    const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices, Heads heads) {
+                    const std::vector<std::int64_t>& indptr,
+                    const std::vector<std::int64_t>& indices, Heads heads) {
   return {std::string(paged_class) + ".plan",
           "flashinfer.prefill",
           paged_plan_signature,
@@ -371,8 +431,8 @@ DumpCall ragged_run(std::uint64_t self, std::int64_t tokens, bool return_lse, He
 
 DumpCall mla_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
                   const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices,
-                  const std::vector<std::int64_t>& lengths, bool causal, double sm_scale, std::int64_t page_size,
-                  std::int64_t heads) {
+                  const std::vector<std::int64_t>& lengths, bool causal, double sm_scale,
+                  std::int64_t page_size, std::int64_t heads) {
   return {std::string(mla_class) + ".plan",
           "flashinfer.mla._core",
           mla_plan_signature,
@@ -407,8 +467,8 @@ DumpCall mla_ragged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo
            {"kwarg_causal", DumpLiteral{causal ? "true" : "false"}}}};
 }
 
-DumpCall mla_run(std::uint64_t self, std::int64_t tokens, std::int64_t pages, std::int64_t page_size,
-                 std::int64_t heads) {
+DumpCall mla_run(std::uint64_t self, std::int64_t tokens, std::int64_t pages,
+                 std::int64_t page_size, std::int64_t heads) {
   return {std::string(mla_class) + ".run",
           "flashinfer.mla._core",
           mla_run_signature,
@@ -446,10 +506,13 @@ DumpCall fused_add_rmsnorm(std::int64_t rows, std::int64_t hidden) {
            {"arg_4", null}}};
 }
 
-DumpCall sampling(const std::vector<std::int64_t>& top_k, const std::vector<float>& top_p, std::int64_t vocabulary) {
+DumpCall sampling(const std::vector<std::int64_t>& top_k, const std::vector<float>& top_p,
+                  std::int64_t vocabulary) {
   const auto batch = static_cast<std::int64_t>(top_k.size());
   DumpTensor p{
-      DType::float32, {batch}, std::string(reinterpret_cast<const char*>(top_p.data()), top_p.size() * sizeof(float))};
+      DType::float32,
+      {batch},
+      std::string(reinterpret_cast<const char*>(top_p.data()), top_p.size() * sizeof(float))};
   return {"top_k_top_p_sampling_from_probs",
           "flashinfer.sampling",
           sampling_signature,

@@ -1,6 +1,6 @@
-// Writes level-10 dumps as FlashInfer 0.6.15.post1 does, for the simulated engine, tests and benchmarks: the
-// same folder names, the same records in the same JSON spelling, real safetensors. Tensors without bytes
-// are holes in sparse files, so that a KV pool of any size costs nothing.
+// Writes level-10 dumps as FlashInfer 0.6.15.post1 does, for the simulated engine, tests and
+// benchmarks: the same folder names, the same records in the same JSON spelling, real safetensors.
+// Tensors without bytes are holes in sparse files, so that a KV pool of any size costs nothing.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,8 @@ struct DumpCall {
 
 class DumpWriter {
  public:
-  /// standing: 2026-11-22 10:00, moved by tick(), for tests. real: the simulated engine's, whose records are marked as
-  /// such
+  /// standing: 2026-11-22 10:00, moved by tick(), for tests. real: the simulated engine's, whose
+  /// records are marked as such
   /// ("simulated"), so that no workload made of them is taken for a kernel's.
   enum class Clock { standing, real };
 
@@ -56,7 +56,8 @@ class DumpWriter {
 
   /// Writes a call's folder and records; returns the folder's name.
   std::string write(const DumpCall& call);
-  /// What a process killed in the middle of a dump leaves: a truncated tensor file and half a record.
+  /// What a process killed in the middle of a dump leaves: a truncated tensor file and half a
+  /// record.
   void write_half(const DumpCall& call);
   void tick(int milliseconds = 1) { clock_ += milliseconds; }
   /// Folder names get this sequence number next, as after skipped calls.
@@ -86,20 +87,22 @@ DumpCall decode_plan(std::uint64_t self, const std::vector<std::int64_t>& indptr
                      const std::vector<std::int64_t>& indices, Heads heads = {});
 DumpCall decode_run(std::uint64_t self, std::int64_t batch, Heads heads = {});
 DumpCall paged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
-                    const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices,
-                    Heads heads = {});
-DumpCall paged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false, Heads heads = {});
+                    const std::vector<std::int64_t>& indptr,
+                    const std::vector<std::int64_t>& indices, Heads heads = {});
+DumpCall paged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false,
+                   Heads heads = {});
 DumpCall ragged_plan(std::uint64_t self, const std::vector<std::int64_t>& indptr, Heads heads = {});
-DumpCall ragged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false, Heads heads = {});
+DumpCall ragged_run(std::uint64_t self, std::int64_t tokens, bool return_lse = false,
+                    Heads heads = {});
 /// The ragged plan of MLA's prefill, all keywords.
 DumpCall mla_ragged_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
                          const std::vector<std::int64_t>& kv_indptr, bool causal, Heads heads);
 DumpCall mla_plan(std::uint64_t self, const std::vector<std::int64_t>& qo_indptr,
                   const std::vector<std::int64_t>& indptr, const std::vector<std::int64_t>& indices,
-                  const std::vector<std::int64_t>& lengths, bool causal, double sm_scale, std::int64_t page_size = 1,
-                  std::int64_t heads = 16);
-DumpCall mla_run(std::uint64_t self, std::int64_t tokens, std::int64_t pages = 1024, std::int64_t page_size = 1,
-                 std::int64_t heads = 16);
+                  const std::vector<std::int64_t>& lengths, bool causal, double sm_scale,
+                  std::int64_t page_size = 1, std::int64_t heads = 16);
+DumpCall mla_run(std::uint64_t self, std::int64_t tokens, std::int64_t pages = 1024,
+                 std::int64_t page_size = 1, std::int64_t heads = 16);
 DumpCall rmsnorm(std::int64_t rows, std::int64_t hidden = 4096);
 DumpCall fused_add_rmsnorm(std::int64_t rows, std::int64_t hidden = 4096);
 DumpCall sampling(const std::vector<std::int64_t>& top_k, const std::vector<float>& top_p,

@@ -7,7 +7,8 @@ namespace {
 
 std::int64_t integer(const Json& config, const char* name, std::int64_t otherwise) {
   const auto found = config.find(name);
-  return found != config.end() && found->is_number_integer() ? found->get<std::int64_t>() : otherwise;
+  return found != config.end() && found->is_number_integer() ? found->get<std::int64_t>()
+                                                             : otherwise;
 }
 
 double real(const Json& config, const char* name, double otherwise) {
@@ -37,11 +38,14 @@ Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_par
   shape.layers = integer(config, "num_hidden_layers", 0);
   shape.hidden = integer(config, "hidden_size", 0);
   shape.vocabulary = integer(config, "vocab_size", 0);
-  if (heads <= 0 || kv_heads <= 0 || shape.layers <= 0 || shape.hidden <= 0 || shape.vocabulary <= 0)
+  if (heads <= 0 || kv_heads <= 0 || shape.layers <= 0 || shape.hidden <= 0 ||
+      shape.vocabulary <= 0)
     return fail("model_unsupported",
-                "the model's config lacks one of num_attention_heads, num_hidden_layers, hidden_size, vocab_size");
+                "the model's config lacks one of num_attention_heads, num_hidden_layers, "
+                "hidden_size, vocab_size");
   if (tensor_parallel < 1 || heads % tensor_parallel != 0)
-    return fail("model_unsupported", "{} heads do not divide among {} tensor parallel ranks", heads, tensor_parallel);
+    return fail("model_unsupported", "{} heads do not divide among {} tensor parallel ranks", heads,
+                tensor_parallel);
   shape.qo_heads = heads / tensor_parallel;
   shape.kv_heads = std::max<std::int64_t>(1, kv_heads / tensor_parallel);
   shape.head_dim = integer(config, "head_dim", shape.hidden / heads);

@@ -17,12 +17,14 @@ struct ModelShape {
   std::int64_t kv_heads = 8;   ///< on one rank; at least 1
   std::int64_t head_dim = 128;
   std::int64_t vocabulary = 128256;
-  // MLA: head dims of the absorbed form are kv_lora_rank and qk_rope, of prefill qk_nope + qk_rope and v.
+  // MLA: head dims of the absorbed form are kv_lora_rank and qk_rope, of prefill qk_nope + qk_rope
+  // and v.
   std::int64_t qk_nope = 128, qk_rope = 64, v_head_dim = 128, kv_lora_rank = 512;
   double sm_scale = 0;  ///< MLA only: what the engine gives to plan()
 };
 
-/// From Hugging Face's config.json. Error code "model_unsupported": the simulated engine knows GQA and MLA.
+/// From Hugging Face's config.json. Error code "model_unsupported": the simulated engine knows GQA
+/// and MLA.
 Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_parallel);
 
 }  // namespace cw::simulated

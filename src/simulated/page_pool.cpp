@@ -18,7 +18,8 @@ std::int64_t PagePool::available() const {
 }
 
 std::uint64_t PagePool::extend(std::uint64_t hash, const std::int32_t* tokens) {
-  std::uint64_t content[2] = {hash, xxh3_64({reinterpret_cast<const char*>(tokens), block * sizeof(std::int32_t)})};
+  std::uint64_t content[2] = {
+      hash, xxh3_64({reinterpret_cast<const char*>(tokens), block * sizeof(std::int32_t)})};
   return xxh3_64({reinterpret_cast<const char*>(content), sizeof content});
 }
 
@@ -53,8 +54,8 @@ bool PagePool::allocate(std::int64_t count, std::vector<std::int64_t>& slots) {
   return true;
 }
 
-void PagePool::release(const std::vector<std::int32_t>& tokens, const std::vector<std::int64_t>& slots,
-                       std::size_t cached) {
+void PagePool::release(const std::vector<std::int32_t>& tokens,
+                       const std::vector<std::int64_t>& slots, std::size_t cached) {
   std::uint64_t hash = 0;
   std::size_t i = 0;
   for (; has_prefix_cache_ && i + block <= std::min(tokens.size(), slots.size()); i += block) {

@@ -1,9 +1,9 @@
 // The engine's KV pool: slots of one token, with a prefix cache over them.
 //
-// A sequence's slots come from a free list that is refilled in the order in which slots were given back, so
-// that the page tables of a busy engine are as scattered as real ones. With the prefix cache on, the slots of
-// a finished sequence stay, found again by a rolling hash over the tokens up to each block of 16, until
-// the least recently used are needed.
+// A sequence's slots come from a free list that is refilled in the order in which slots were given
+// back, so that the page tables of a busy engine are as scattered as real ones. With the prefix
+// cache on, the slots of a finished sequence stay, found again by a rolling hash over the tokens up
+// to each block of 16, until the least recently used are needed.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,15 @@ class PagePool {
   std::int64_t available() const;  ///< free now or after eviction
   std::int64_t size() const { return size_; }
 
-  /// Slots of the longest cached prefix of `tokens`, in whole blocks and never all of them; locked until
-  /// they are given back.
+  /// Slots of the longest cached prefix of `tokens`, in whole blocks and never all of them; locked
+  /// until they are given back.
   std::vector<std::int64_t> match(const std::vector<std::int32_t>& tokens);
   /// Appends `count` free slots to `slots`; false, and nothing done, when there are not so many.
   bool allocate(std::int64_t count, std::vector<std::int64_t>& slots);
-  /// Gives a sequence's slots back; `tokens` is what they hold, and `cached` how many came from match().
-  void release(const std::vector<std::int32_t>& tokens, const std::vector<std::int64_t>& slots, std::size_t cached);
+  /// Gives a sequence's slots back; `tokens` is what they hold, and `cached` how many came from
+  /// match().
+  void release(const std::vector<std::int32_t>& tokens, const std::vector<std::int64_t>& slots,
+               std::size_t cached);
 
  private:
   static constexpr std::size_t block = 16;

@@ -21,8 +21,9 @@ constexpr std::uint64_t decode_wrapper = 0x7f0000001000, ragged_wrapper = 0x7f00
                         mla_decode_wrapper = 0x7f0000005000;
 constexpr std::int64_t unused_indices = 256;  // SGLang's prefill index buffer ends in so many
 
-constexpr std::array words{"the ", "of ", "model ", "kernel ", "with ", "batch ", "page ", "and ",
-                           "token ", "cache ", "layer ", "is ", "a ", "query ", "to ", "value "};
+constexpr std::array words{"the ",  "of ",    "model ", "kernel ", "with ",  "batch ",
+                           "page ", "and ",   "token ", "cache ",  "layer ", "is ",
+                           "a ",    "query ", "to ",    "value "};
 
 std::vector<std::string> split_patterns(const char* text) {
   std::vector<std::string> patterns;
@@ -132,9 +133,11 @@ void Scheduler::loop() {
     }
     running_count_ = running_.size();
     if (++steps_ == misbehaviour_.after) misbehave();
-    const double ms = prefilled > 0 ? static_cast<double>(prefilled) * options_.prefill_token_us / 1000
-                                    : options_.decode_step_ms;
-    std::this_thread::sleep_until(begin + std::chrono::microseconds(static_cast<std::int64_t>(ms * 1000)));
+    const double ms = prefilled > 0
+                          ? static_cast<double>(prefilled) * options_.prefill_token_us / 1000
+                          : options_.decode_step_ms;
+    std::this_thread::sleep_until(begin +
+                                  std::chrono::microseconds(static_cast<std::int64_t>(ms * 1000)));
   }
 }
 
@@ -143,7 +146,9 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
   std::vector<Extension> batch;
   std::int64_t budget = options_.chunked_prefill_size;
   for (Sequence& sequence : waiting_) {
-    if (static_cast<std::int64_t>(running_.size() + batch.size()) >= options_.max_running || budget == 0) break;
+    if (static_cast<std::int64_t>(running_.size() + batch.size()) >= options_.max_running ||
+        budget == 0)
+      break;
     if (sequence.slots.empty()) {
       sequence.slots = pool_.match(sequence.tokens);
       sequence.cached = sequence.slots.size();
@@ -154,7 +159,8 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
     // A page for each running sequence's next token stays free.
     if (pool_.available() < length + static_cast<std::int64_t>(running_.size() + batch.size()) ||
         !pool_.allocate(length, sequence.slots)) {
-      if (sequence.slots.size() == sequence.cached) give_back(sequence);  // found in the cache, not begun
+      if (sequence.slots.size() == sequence.cached)
+        give_back(sequence);  // found in the cache, not begun
       break;
     }
     budget -= length;
@@ -181,14 +187,18 @@ void Scheduler::prefill(const std::vector<Extension>& batch) {
   }
 }
 
-// One slot for every running sequence's last token; sequences go back to the queue until there are enough.
+// One slot for every running sequence's last token; sequences go back to the queue until there are
+// enough.
 bool Scheduler::make_room() {
-  const auto is_short = [this] { return pool_.available() < static_cast<std::int64_t>(running_.size()); };
+  const auto is_short = [this] {
+    return pool_.available() < static_cast<std::int64_t>(running_.size());
+  };
   while (is_short() && running_.size() > 1) {
     give_back(running_.back());
     waiting_.splice(waiting_.begin(), running_, std::prev(running_.end()));
   }
-  for (auto sequence = waiting_.rbegin(); is_short() && sequence != waiting_.rend(); ++sequence) give_back(*sequence);
+  for (auto sequence = waiting_.rbegin(); is_short() && sequence != waiting_.rend(); ++sequence)
+    give_back(*sequence);
   for (Sequence& sequence : running_)
     if (!pool_.allocate(1, sequence.slots)) return false;
   return true;
@@ -261,7 +271,8 @@ void Scheduler::write(const DumpCall& call) {
   for (DumpWriter& writer : writers_) writer.write(call);
 }
 
-// A norm before attention and one before the MLP in every layer, one at the end; the first has no residual.
+// A norm before attention and one before the MLP in every layer, one at the end; the first has no
+// residual.
 void Scheduler::write_layers(std::int64_t tokens, const std::function<void()>& attention) {
   const std::int64_t hidden = options_.shape.hidden;
   for (std::int64_t layer = 0; layer < options_.shape.layers; ++layer) {
@@ -274,20 +285,24 @@ void Scheduler::write_layers(std::int64_t tokens, const std::function<void()>& a
 
 void Scheduler::write_prefill(const std::vector<Extension>& batch) {
   const ModelShape& shape = options_.shape;
-  const Heads heads{.qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
+  const Heads heads{
+      .qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
   std::vector<std::int64_t> qo{0}, prefixes{0}, indices;
   for (const Extension& part : batch) {
     qo.push_back(qo.back() + part.length);
-    const std::int64_t cached = options_.uses_paged_prefill ? part.prefix + part.length : part.prefix;
+    const std::int64_t cached =
+        options_.uses_paged_prefill ? part.prefix + part.length : part.prefix;
     prefixes.push_back(prefixes.back() + cached);
-    indices.insert(indices.end(), part.sequence->slots.begin(), part.sequence->slots.begin() + cached);
+    indices.insert(indices.end(), part.sequence->slots.begin(),
+                   part.sequence->slots.begin() + cached);
   }
   indices.resize(indices.size() + unused_indices, 0);
   const bool has_prefix = prefixes.back() > 0 && !options_.uses_paged_prefill;
   if (!options_.uses_paged_prefill) write(ragged_plan(ragged_wrapper, qo, heads));
   write(paged_plan(paged_wrapper, qo, prefixes, indices, heads));
   write_layers(qo.back(), [&] {
-    if (options_.uses_paged_prefill) return write(paged_run(paged_wrapper, qo.back(), false, heads));
+    if (options_.uses_paged_prefill)
+      return write(paged_run(paged_wrapper, qo.back(), false, heads));
     write(ragged_run(ragged_wrapper, qo.back(), has_prefix, heads));
     if (has_prefix) write(paged_run(paged_wrapper, qo.back(), true, heads));
   });
@@ -301,7 +316,8 @@ void Scheduler::write_mla_prefill(const std::vector<Extension>& batch) {
     qo.push_back(qo.back() + part.length);
     lengths.push_back(part.prefix + part.length);
     kv.push_back(kv.back() + lengths.back());
-    indices.insert(indices.end(), part.sequence->slots.begin(), part.sequence->slots.begin() + lengths.back());
+    indices.insert(indices.end(), part.sequence->slots.begin(),
+                   part.sequence->slots.begin() + lengths.back());
     has_prefix |= part.prefix > 0;
   }
   // Without a prefix over the heads themselves; with one, absorbed, over the compressed cache.
@@ -315,7 +331,9 @@ void Scheduler::write_mla_prefill(const std::vector<Extension>& batch) {
     return;
   }
   write(mla_plan(mla_wrapper, qo, kv, indices, lengths, true, shape.sm_scale, 1, shape.qo_heads));
-  write_layers(qo.back(), [&] { write(mla_run(mla_wrapper, qo.back(), pool_.size() + 1, 1, shape.qo_heads)); });
+  write_layers(qo.back(), [&] {
+    write(mla_run(mla_wrapper, qo.back(), pool_.size() + 1, 1, shape.qo_heads));
+  });
 }
 
 void Scheduler::write_decode() {
@@ -330,11 +348,15 @@ void Scheduler::write_decode() {
   if (shape.attention == ModelShape::Attention::mla) {
     std::vector<std::int64_t> qo(running_.size() + 1);
     std::iota(qo.begin(), qo.end(), 0);
-    write(mla_plan(mla_decode_wrapper, qo, indptr, indices, lengths, false, shape.sm_scale, 1, shape.qo_heads));
-    write_layers(count, [&] { write(mla_run(mla_decode_wrapper, count, pool_.size() + 1, 1, shape.qo_heads)); });
+    write(mla_plan(mla_decode_wrapper, qo, indptr, indices, lengths, false, shape.sm_scale, 1,
+                   shape.qo_heads));
+    write_layers(count, [&] {
+      write(mla_run(mla_decode_wrapper, count, pool_.size() + 1, 1, shape.qo_heads));
+    });
     return;
   }
-  const Heads heads{.qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
+  const Heads heads{
+      .qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
   write(decode_plan(decode_wrapper, indptr, indices, heads));
   write_layers(count, [&] { write(decode_run(decode_wrapper, count, heads)); });
 }

@@ -1,6 +1,7 @@
-// A continuous-batching scheduler as SGLang has it, without a model: waiting queue, chunked prefill, decode
-// batches, a page pool with a prefix cache, retraction when the pool is full. Every forward step writes
-// the FlashInfer calls that the real engine would make, on every tensor parallel rank.
+// A continuous-batching scheduler as SGLang has it, without a model: waiting queue, chunked
+// prefill, decode batches, a page pool with a prefix cache, retraction when the pool is full. Every
+// forward step writes the FlashInfer calls that the real engine would make, on every tensor
+// parallel rank.
 #pragma once
 
 #include <atomic>
@@ -26,10 +27,11 @@ struct SchedulerOptions {
   std::int64_t chunked_prefill_size = 8192;
   std::int64_t max_running = 256;
   bool has_prefix_cache = true;
-  bool uses_paged_prefill = false;   ///< SGLANG_FLASHINFER_USE_PAGED: paged prefill, alone and causal
-  bool uses_ragged_mla = true;       ///< off: --flashinfer-mla-disable-ragged
-  double decode_step_ms = 4;         ///< how long a decode step takes
-  double prefill_token_us = 20;      ///< how long a prefilled token takes
+  bool uses_paged_prefill =
+      false;                     ///< SGLANG_FLASHINFER_USE_PAGED: paged prefill, alone and causal
+  bool uses_ragged_mla = true;   ///< off: --flashinfer-mla-disable-ragged
+  double decode_step_ms = 4;     ///< how long a decode step takes
+  double prefill_token_us = 20;  ///< how long a prefilled token takes
 };
 
 /// FLASHINFER_DUMP_* as FlashInfer reads them. `folder` is empty when level 10 is off.
@@ -43,8 +45,8 @@ struct DumpOptions {
 
 /// What a request is told, from the scheduler's thread.
 struct TokenEvent {
-  std::string text;          ///< the new token's
-  std::int64_t tokens = 0;   ///< made so far
+  std::string text;         ///< the new token's
+  std::int64_t tokens = 0;  ///< made so far
   bool is_last = false;
 };
 

@@ -18,15 +18,18 @@ namespace http = beast::http;
 using Tcp = asio::ip::tcp;
 
 constexpr std::string_view server_name = "collect-workloads (simulated)";
-// What clients may make us hold or wait for. A client that is idle, or takes or sends nothing, for so long is let go.
-constexpr std::size_t largest_body = 8 << 20, most_bodies = 64 << 20;  ///< of one request; of all that are being read
-constexpr std::size_t most_unsent = 1 << 20;                           ///< of an answer, before its reader is too slow
+// What clients may make us hold or wait for. A client that is idle, or takes or sends nothing, for
+// so long is let go.
+constexpr std::size_t largest_body = 8 << 20,
+                      most_bodies = 64 << 20;  ///< of one request; of all that are being read
+constexpr std::size_t most_unsent = 1 << 20;   ///< of an answer, before its reader is too slow
 constexpr std::size_t most_connections = 8192;
 constexpr std::chrono::seconds idle_limit{120}, transfer_limit{30};
 constexpr std::chrono::milliseconds accept_pause{100};  ///< while there are no more descriptors
 constexpr std::int64_t largest_answer = 1 << 20;
 
-// Words and pieces of words of at most four letters: about as many tokens as a real tokenizer makes of English.
+// Words and pieces of words of at most four letters: about as many tokens as a real tokenizer makes
+// of English.
 std::vector<std::int32_t> tokenize(std::string_view text) {
   std::vector<std::int32_t> tokens;
   for (std::size_t i = 0; i < text.size();) {
@@ -48,7 +51,11 @@ T number(const Json& object, const char* name, T otherwise) {
 
 struct Service {
   Service(const ServerOptions& given, asio::io_context& executor)
-      : options(given), context(executor), ready_at(executor), signals(executor), accept_again(executor) {}
+      : options(given),
+        context(executor),
+        ready_at(executor),
+        signals(executor),
+        accept_again(executor) {}
   const ServerOptions& options;
   asio::io_context& context;
   asio::steady_timer ready_at, signals, accept_again;
@@ -62,7 +69,10 @@ struct Service {
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(Tcp::socket socket, Service& service)
-      : socket_(std::move(socket)), service_(service), timer_(service.context), watchdog_(service.context) {
+      : socket_(std::move(socket)),
+        service_(service),
+        timer_(service.context),
+        watchdog_(service.context) {
     ++service_.connections;
   }
   ~Session() {
@@ -94,11 +104,12 @@ class Session : public std::enable_shared_from_this<Session> {
       return answer(503, R"({"error": {"message": "too many large requests at a time"}})");
     }
     expect_within(transfer_limit);
-    http::async_read(socket_, buffer_, *parser_, [self = shared_from_this()](beast::error_code error, std::size_t) {
-      self->watchdog_.cancel();
-      if (!error) self->handle();
-      self->give_back_body();
-    });
+    http::async_read(socket_, buffer_, *parser_,
+                     [self = shared_from_this()](beast::error_code error, std::size_t) {
+                       self->watchdog_.cancel();
+                       if (!error) self->handle();
+                       self->give_back_body();
+                     });
   }
 
   void give_back_body() { service_.body_bytes -= std::exchange(announced_, 0); }
@@ -124,14 +135,17 @@ class Session : public std::enable_shared_from_this<Session> {
   void handle() {
     request_ = parser_->release();
     const std::string path(request_.target().substr(0, request_.target().find('?')));
-    const std::string body = std::exchange(request_.body(), {});  // it is accounted for until handle() ends
+    const std::string body =
+        std::exchange(request_.body(), {});  // it is accounted for until handle() ends
     if (path == "/health" || path == "/health_generate") return health();
     if (path == "/server_info" || path == "/get_server_info") return answer(200, dump(info()));
     if (path == "/get_model_info" || path == "/model_info")
       return answer(200, dump({{"model_path", service_.options.model}, {"is_generation", true}}));
     if (path == "/v1/models")
-      return answer(200, dump({{"object", "list"},
-                               {"data", Json::array({{{"id", service_.options.model}, {"object", "model"}}})}}));
+      return answer(
+          200,
+          dump({{"object", "list"},
+                {"data", Json::array({{{"id", service_.options.model}, {"object", "model"}}})}}));
     if (path == "/flush_cache" || path == "/abort_request") return answer(200, "{}");
     if (!service_.is_ready) return answer(503, R"({"error": {"message": "not ready"}})");
     if (path == "/generate") return generate(body, Format::generate);
@@ -142,7 +156,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void health() {
     if (!service_.is_ready) return answer(503, "");
-    timer_.expires_after(std::chrono::milliseconds(static_cast<std::int64_t>(service_.options.health_seconds * 1000)));
+    timer_.expires_after(std::chrono::milliseconds(
+        static_cast<std::int64_t>(service_.options.health_seconds * 1000)));
     timer_.async_wait([self = shared_from_this()](beast::error_code) { self->answer(200, ""); });
   }
 
@@ -162,20 +177,24 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void answer(unsigned status, std::string body) {
     head_ = fmt::format(
-        "HTTP/1.1 {} {}\r\nServer: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", status,
-        std::string(http::obsolete_reason(static_cast<http::status>(status))), server_name, body.size(), body);
+        "HTTP/1.1 {} {}\r\nServer: {}\r\nContent-Type: application/json\r\nContent-Length: "
+        "{}\r\n\r\n{}",
+        status, std::string(http::obsolete_reason(static_cast<http::status>(status))), server_name,
+        body.size(), body);
     expect_within(transfer_limit);
-    asio::async_write(socket_, asio::buffer(head_), [self = shared_from_this()](beast::error_code error, std::size_t) {
-      self->watchdog_.cancel();
-      if (!error && self->request_.keep_alive()) self->read();
-    });
+    asio::async_write(socket_, asio::buffer(head_),
+                      [self = shared_from_this()](beast::error_code error, std::size_t) {
+                        self->watchdog_.cancel();
+                        if (!error && self->request_.keep_alive()) self->read();
+                      });
   }
 
   void bad_request(const char* what) { answer(400, dump({{"error", {{"message", what}}}})); }
 
   void generate(std::string_view content, Format format) {
     using Fault = ServerOptions::Fault;
-    if (service_.options.fault == Fault::error_500) return answer(500, R"({"error": {"message": "internal"}})");
+    if (service_.options.fault == Fault::error_500)
+      return answer(500, R"({"error": {"message": "internal"}})");
     const auto body = parse_json(content);
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
     GenerateRequest request;
@@ -189,12 +208,14 @@ class Session : public std::enable_shared_from_this<Session> {
       if (body->contains("text") && (*body)["text"].is_string())
         request.prompt = tokenize((*body)["text"].get<std::string>());
       else if (body->contains("input_ids") && (*body)["input_ids"].is_array())
-        for (const Json& id : (*body)["input_ids"]) request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
+        for (const Json& id : (*body)["input_ids"])
+          request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
     } else if (format == Format::completion) {
       if (body->contains("prompt") && (*body)["prompt"].is_string())
         request.prompt = tokenize((*body)["prompt"].get<std::string>());
       else if (body->contains("prompt") && (*body)["prompt"].is_array())
-        for (const Json& id : (*body)["prompt"]) request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
+        for (const Json& id : (*body)["prompt"])
+          request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
     } else if (body->contains("messages") && (*body)["messages"].is_array()) {
       std::string text;
       for (const Json& message : (*body)["messages"])
@@ -205,8 +226,9 @@ class Session : public std::enable_shared_from_this<Session> {
     if (request.prompt.empty()) return bad_request("no prompt");
     const char* const limit = format == Format::generate ? "max_new_tokens" : "max_tokens";
     request.max_new_tokens = std::clamp<std::int64_t>(
-        number<std::int64_t>(*parameters, limit, number<std::int64_t>(*parameters, "max_completion_tokens", 128)), 1,
-        largest_answer);
+        number<std::int64_t>(*parameters, limit,
+                             number<std::int64_t>(*parameters, "max_completion_tokens", 128)),
+        1, largest_answer);
     const auto top_k = number<std::int64_t>(*parameters, "top_k", -1);
     request.top_k = top_k > 0 && top_k < 1 << 30 ? static_cast<std::int32_t>(top_k) : 1 << 30;
     request.top_p = number<float>(*parameters, "top_p", 1);
@@ -269,7 +291,8 @@ class Session : public std::enable_shared_from_this<Session> {
     if (format_ == Format::completion)
       return {{"id", std::to_string(id_)},
               {"object", "text_completion"},
-              {"choices", Json::array({{{"index", 0}, {"text", event.text}, {"finish_reason", reason}}})}};
+              {"choices",
+               Json::array({{{"index", 0}, {"text", event.text}, {"finish_reason", reason}}})}};
     return {{"id", std::to_string(id_)},
             {"object", "chat.completion.chunk"},
             {"choices", Json::array({{{"index", 0},
@@ -284,14 +307,18 @@ class Session : public std::enable_shared_from_this<Session> {
       choice["text"] = text_;
     else
       choice["message"] = {{"role", "assistant"}, {"content", text_}};
-    return {{"id", std::to_string(id_)}, {"choices", Json::array({choice})}, {"usage", usage(event)}};
+    return {
+        {"id", std::to_string(id_)}, {"choices", Json::array({choice})}, {"usage", usage(event)}};
   }
 
-  void chunk(const std::string& content) { pieces_ += fmt::format("{:x}\r\n{}\r\n", content.size(), content); }
+  void chunk(const std::string& content) {
+    pieces_ += fmt::format("{:x}\r\n{}\r\n", content.size(), content);
+  }
 
   // Writes what has gathered; what comes meanwhile goes with the next write.
   void write() {
-    if (is_writing_ && pieces_.size() > std::max(most_unsent, 4 * text_.size())) return drop();  // nobody reads
+    if (is_writing_ && pieces_.size() > std::max(most_unsent, 4 * text_.size()))
+      return drop();  // nobody reads
     if (is_writing_ || pieces_.empty()) return;
     is_writing_ = true;
     expect_within(transfer_limit);
@@ -362,21 +389,27 @@ Result<void> serve(const ServerOptions& options) {
   acceptor.set_option(asio::socket_base::reuse_address(true), error);
   acceptor.bind(endpoint, error);
   if (error)
-    return fail(error == asio::error::address_in_use ? "port_taken" : "unservable", "cannot listen on {}:{}: {}",
-                options.host, options.port, error.message());
+    return fail(error == asio::error::address_in_use ? "port_taken" : "unservable",
+                "cannot listen on {}:{}: {}", options.host, options.port, error.message());
   if (options.fault == Fault::refuse) return fail("unservable", "told to refuse to start");
   acceptor.listen(4096, error);
-  if (error) return fail("unservable", "cannot listen on {}:{}: {}", options.host, options.port, error.message());
+  if (error)
+    return fail("unservable", "cannot listen on {}:{}: {}", options.host, options.port,
+                error.message());
 
   Service service(options, context);
-  service.ready_at.expires_after(std::chrono::milliseconds(static_cast<std::int64_t>(options.load_seconds * 1000)));
+  service.ready_at.expires_after(
+      std::chrono::milliseconds(static_cast<std::int64_t>(options.load_seconds * 1000)));
   service.ready_at.async_wait([&](beast::error_code) {
     if (options.fault == Fault::die_loading) {
-      std::fputs("Loading weights\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n", stderr);
+      std::fputs(
+          "Loading weights\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 "
+          "GiB.\n",
+          stderr);
       std::_Exit(1);
     }
-    service.scheduler =
-        std::make_unique<Scheduler>(options.scheduler, DumpOptions::from_environment(), options.misbehaviour);
+    service.scheduler = std::make_unique<Scheduler>(
+        options.scheduler, DumpOptions::from_environment(), options.misbehaviour);
     service.is_ready = true;
     std::fputs("The server is fired up and ready to roll!\n", stderr);
   });

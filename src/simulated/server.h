@@ -29,7 +29,8 @@ struct ServerOptions {
   Misbehaviour misbehaviour;
 };
 
-/// Serves until SIGINT or SIGTERM (watch_signals() must be on). Error codes: "port_taken", "unservable".
+/// Serves until SIGINT or SIGTERM (watch_signals() must be on). Error codes: "port_taken",
+/// "unservable".
 Result<void> serve(const ServerOptions& options);
 
 }  // namespace cw::simulated

@@ -1,6 +1,8 @@
-// A branch of any git remote, by git and git-lfs themselves, with the user's own configuration and credentials.
+// A branch of any git remote, by git and git-lfs themselves, with the user's own configuration and
+// credentials.
 //
-// The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is compared.
+// The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is
+// compared.
 #include <algorithm>
 #include <ctime>
 #include <set>
@@ -38,7 +40,8 @@ std::string first_line(const std::string& text) {
 
 class GitSubmitter final : public Submitter {
  public:
-  GitSubmitter(const SubmitOptions& options, const SubmissionPlan& plan) : options_(options), plan_(plan) {}
+  GitSubmitter(const SubmitOptions& options, const SubmissionPlan& plan)
+      : options_(options), plan_(plan) {}
 
   Result<SubmitOutcome> run() override {
     CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
@@ -55,10 +58,12 @@ class GitSubmitter final : public Submitter {
   Result<std::string> git(std::vector<std::string> arguments, bool in_clone = true) {
     Command command = git_command(std::move(arguments), in_clone ? clone_ : fs::path());
     // Blobs are fetched only when they are asked for.
-    command.environment.insert(command.environment.end(), {{"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}});
+    command.environment.insert(command.environment.end(),
+                               {{"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}});
     auto output = cw::run(command, git_limit);
     if (output) return output;
-    if (output.error().code == "spawn_failed") return fail("git_missing", "{}", output.error().message);
+    if (output.error().code == "spawn_failed")
+      return fail("git_missing", "{}", output.error().message);
     if (output.error().code == "interrupted") return fail("interrupted", "interrupted");
     // Its first line is the whole command; what git said comes after.
     std::string message = output.error().message;
@@ -74,34 +79,44 @@ class GitSubmitter final : public Submitter {
     has_lfs_ = git({"lfs", "version"}, false).has_value();
     if (!has_lfs_) {
       CW_CHECK(git({"--version"}, false));
-      if (!options_.is_dry_run) return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
+      if (!options_.is_dry_run)
+        return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
       options_.note("git-lfs is not there: blobs of the remote are not looked into");
     }
     if (!options_.is_dry_run &&
         (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
-      return fail("git_identity", "git does not know who you are: there would be no author for the commit");
+      return fail("git_identity",
+                  "git does not know who you are: there would be no author for the commit");
     options_.progress("cloning without blobs");
-    const auto cloned =
-        git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--", options_.remote, clone_.string()}, false);
-    if (!cloned && options_.is_dry_run && cloned.error().code == "git_failed") return plan_.without(cloned.error());
+    const auto cloned = git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--",
+                             options_.remote, clone_.string()},
+                            false);
+    if (!cloned && options_.is_dry_run && cloned.error().code == "git_failed")
+      return plan_.without(cloned.error());
     if (!cloned) return tl::unexpected(cloned.error());
-    // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote stays a text.
+    // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote
+    // stays a text.
     CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
     CW_CHECK(git({"config", "core.symlinks", "false"}));
     if (has_lfs_) CW_CHECK(git({"lfs", "install", "--local"}));
     const auto head = git({"rev-parse", "--verify", "--quiet", "HEAD"});
-    if (!head) return fail("git_failed", "{}: it has no commit to branch off from", printable_remote(options_.remote));
-    CW_TRY(const std::string listed, git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));
+    if (!head)
+      return fail("git_failed", "{}: it has no commit to branch off from",
+                  printable_remote(options_.remote));
+    CW_TRY(const std::string listed,
+           git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));
     std::vector<std::string> there;
     for (std::size_t at = 0; at < listed.size(); at = listed.find('\0', at) + 1)
       there.emplace_back(listed.c_str() + at);
     CW_CHECK(check_places(plan_.dataset(), there));
     CW_CHECK(check_out(compared_files(plan_.dataset())));
 
-    const std::string base = fmt::format("{} at {}", printable_remote(options_.remote), head->substr(0, 8));
-    CW_TRY(SubmitOutcome outcome,
-           plan_.propose(
-               clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
+    const std::string base =
+        fmt::format("{} at {}", printable_remote(options_.remote), head->substr(0, 8));
+    CW_TRY(
+        SubmitOutcome outcome,
+        plan_.propose(
+            clone_, [this](const std::vector<std::string>& paths) { return fetch(paths); }, base));
     outcome.was_there = outcome.proposal.added == 0;
     if (outcome.was_there) return outcome;
     planned = outcome;
@@ -111,7 +126,8 @@ class GitSubmitter final : public Submitter {
     CW_CHECK(commit(outcome));
     is_committed_ = true;
     options_.progress("pushing " + outcome.branch);
-    CW_CHECK(git({"push", "--quiet", "--", "origin", branch_ref(outcome.branch) + ":" + branch_ref(outcome.branch)}));
+    CW_CHECK(git({"push", "--quiet", "--", "origin",
+                  branch_ref(outcome.branch) + ":" + branch_ref(outcome.branch)}));
     return outcome;
   }
 
@@ -136,7 +152,8 @@ class GitSubmitter final : public Submitter {
   }
 
   Result<void> fetch_lfs(const std::vector<std::string>& paths) {
-    CW_CHECK(git({"lfs", "pull", fmt::format("--include={}", fmt::join(paths, ",")), "--exclude="}));
+    CW_CHECK(
+        git({"lfs", "pull", fmt::format("--include={}", fmt::join(paths, ",")), "--exclude="}));
     return {};
   }
 
@@ -149,7 +166,8 @@ class GitSubmitter final : public Submitter {
       if (op_type == "mixed") break;
     }
     // Whoever may push there chooses the names: only those of our own form are looked at.
-    CW_TRY(const std::string listed, git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
+    CW_TRY(const std::string listed,
+           git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
     std::vector<std::string> names;
     std::set<std::string> taken;  // also by branches below a name: no ref is a folder and a file
     for (std::size_t at = 0; at < listed.size();) {
@@ -157,14 +175,17 @@ class GitSubmitter final : public Submitter {
       const std::string line = listed.substr(at, end - at);
       at = end + 1;
       const std::size_t name = line.find("\trefs/heads/");
-      if (name != std::string::npos) taken.insert(line.substr(name + 12, line.find('/', name + 12) - name - 12));
+      if (name != std::string::npos)
+        taken.insert(line.substr(name + 12, line.find('/', name + 12) - name - 12));
       if (name != std::string::npos && is_submission_branch(line.substr(name + 12)))
         names.push_back(line.substr(name + 12));
     }
     for (const std::string& name : names) {
-      CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "--", "origin", branch_ref(name)}));
+      CW_CHECK(git({"fetch", "--quiet", "--filter=blob:none", "--depth=1", "--", "origin",
+                    branch_ref(name)}));
       CW_TRY(const std::string subject, git({"log", "-1", "--format=%s%n%H", "FETCH_HEAD"}));
-      if (subject.find(fmt::format("[{}]", outcome.proposal.fingerprint)) == std::string::npos) continue;
+      if (subject.find(fmt::format("[{}]", outcome.proposal.fingerprint)) == std::string::npos)
+        continue;
       outcome.branch = name;
       outcome.was_there = true;
       return {};
@@ -173,7 +194,8 @@ class GitSubmitter final : public Submitter {
         op_type.begin(), op_type.end(), [](char c) { return !is_plain(c); }, '_');
     const std::string stem = fmt::format("workloads-{}-{}", today(), op_type);
     outcome.branch = stem;
-    for (int i = 2; taken.contains(outcome.branch); ++i) outcome.branch = fmt::format("{}-{}", stem, i);
+    for (int i = 2; taken.contains(outcome.branch); ++i)
+      outcome.branch = fmt::format("{}-{}", stem, i);
     return {};
   }
 
@@ -192,10 +214,13 @@ class GitSubmitter final : public Submitter {
       }
     CW_CHECK(write_files(outcome.proposal, clone_));
     for (const UploadFile& file : outcome.proposal.files) paths += file.path + "\n";
-    const fs::path list = clone_ / ".git/collect-workloads.paths", message = clone_ / ".git/collect-workloads.message";
+    const fs::path list = clone_ / ".git/collect-workloads.paths",
+                   message = clone_ / ".git/collect-workloads.message";
     CW_CHECK(write_atomically(list, paths, Durability::process));
-    CW_CHECK(write_atomically(message, outcome.title + "\n\n" + outcome.description, Durability::process));
-    CW_CHECK(git({"--literal-pathspecs", "add", "--sparse", "--pathspec-from-file=" + list.string()}));
+    CW_CHECK(write_atomically(message, outcome.title + "\n\n" + outcome.description,
+                              Durability::process));
+    CW_CHECK(
+        git({"--literal-pathspecs", "add", "--sparse", "--pathspec-from-file=" + list.string()}));
     CW_CHECK(git({"commit", "--quiet", "--cleanup=verbatim", "-F", message.string()}));
     CW_TRY(const std::string id, git({"rev-parse", "HEAD"}));
     outcome.commit = first_line(id);
@@ -236,7 +261,8 @@ std::string printable_remote(const std::string& remote) {
   const std::size_t scheme = remote.find("://");
   if (scheme == std::string::npos) return remote;
   const std::string url = remote.substr(0, remote.find_first_of("?#"));
-  const std::size_t host = scheme + 3, end = std::min(url.find('/', host), url.size()), at = url.rfind('@', end);
+  const std::size_t host = scheme + 3, end = std::min(url.find('/', host), url.size()),
+                    at = url.rfind('@', end);
   return at == std::string::npos || at < host ? url : url.substr(0, host) + url.substr(at + 1);
 }
 

@@ -28,16 +28,18 @@ constexpr const char* lfs_type = "application/vnd.git-lfs+json";
 
 std::string to_base64(std::string_view bytes) {
   std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size =
-      ::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  const int size = ::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                                     reinterpret_cast<const unsigned char*>(bytes.data()),
+                                     static_cast<int>(bytes.size()));
   text.resize(static_cast<std::size_t>(size));
   return text;
 }
 
 WebRequest post_json(std::string url, const Json& body, const char* type = "application/json") {
-  return {
-      .method = "POST", .url = std::move(url), .headers = {std::string("Content-Type: ") + type}, .body = dump(body)};
+  return {.method = "POST",
+          .url = std::move(url),
+          .headers = {std::string("Content-Type: ") + type},
+          .body = dump(body)};
 }
 
 tl::unexpected<Error> malformed(std::string_view what, std::string_view detail) {
@@ -51,8 +53,11 @@ const Json* member(const Json& object, const char* name) {
 
 // The next page of a list: Link: <URL>; rel="next" (RFC 8288).
 std::string next_page(const std::string& link) {
-  const std::size_t rel = link.find("rel=\"next\""), end = link.rfind('>', rel), begin = link.rfind('<', rel);
-  if (rel == std::string::npos || end == std::string::npos || begin == std::string::npos || begin > end) return "";
+  const std::size_t rel = link.find("rel=\"next\""), end = link.rfind('>', rel),
+                    begin = link.rfind('<', rel);
+  if (rel == std::string::npos || end == std::string::npos || begin == std::string::npos ||
+      begin > end)
+    return "";
   return link.substr(begin + 1, end - begin - 1);
 }
 
@@ -67,7 +72,8 @@ std::string reason_of(const WebResponse& response) {
   if (text.empty()) {
     const auto json = parse_json(response.body);
     if (json && json->is_object())
-      text = !string_member(*json, "error").empty() ? string_member(*json, "error") : string_member(*json, "message");
+      text = !string_member(*json, "error").empty() ? string_member(*json, "error")
+                                                    : string_member(*json, "message");
   }
   if (text.empty()) text = response.body.substr(0, response.body.find('\n'));
   std::erase_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
@@ -102,7 +108,8 @@ std::string git_blob_id(std::string_view content) {
   const std::string head = fmt::format("blob {}", content.size());
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned size = 0;
-  const std::unique_ptr<EVP_MD_CTX, decltype(&::EVP_MD_CTX_free)> context(::EVP_MD_CTX_new(), ::EVP_MD_CTX_free);
+  const std::unique_ptr<EVP_MD_CTX, decltype(&::EVP_MD_CTX_free)> context(::EVP_MD_CTX_new(),
+                                                                          ::EVP_MD_CTX_free);
   ::EVP_DigestInit_ex(context.get(), ::EVP_sha1(), nullptr);
   ::EVP_DigestUpdate(context.get(), head.c_str(), head.size() + 1);
   ::EVP_DigestUpdate(context.get(), content.data(), content.size());
@@ -116,7 +123,8 @@ Result<UploadFile> UploadFile::of_file(std::string path, fs::path source) {
   Sha256 hash;
   std::string buffer;
   for (std::uint64_t position = 0; position < size; position += buffer.size()) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(std::uint64_t{1} << 20, size - position)));
+    buffer.resize(
+        static_cast<std::size_t>(std::min<std::uint64_t>(std::uint64_t{1} << 20, size - position)));
     CW_CHECK(read_exactly(file, position, buffer.size(), buffer.data(), source.string()));
     hash.add(buffer);
   }
@@ -160,14 +168,18 @@ Result<void> Hub::check(const WebResponse& response, std::string_view what) cons
     case 401:
       // The Hub answers so for repositories that do not exist, too.
       if (kind == "RepoNotFound")
-        return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_, said);
-      return fail("hub_token", "{}: the token is not accepted; it is wrong or has expired.{}", what, said);
+        return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_,
+                    said);
+      return fail("hub_token", "{}: the token is not accepted; it is wrong or has expired.{}", what,
+                  said);
     case 403:
       if (kind == "GatedRepo")
-        return fail("hub_gated", "{}: {} is gated, and you have not been given access.{}", what, repo_, said);
+        return fail("hub_gated", "{}: {} is gated, and you have not been given access.{}", what,
+                    repo_, said);
       return fail("hub_forbidden", "{}: this account or token may not do it.{}", what, said);
     case 404:
-      return fail("hub_not_found", "{}: there is no dataset {}, or no such revision, or the token may not see it.{}",
+      return fail("hub_not_found",
+                  "{}: there is no dataset {}, or no such revision, or the token may not see it.{}",
                   what, repo_, said);
     case 409:
     case 412:
@@ -194,7 +206,8 @@ Result<HubUser> Hub::whoami() {
   HubUser user{string_member(json, "name"), true};
   if (user.name.empty()) return malformed("asking who you are", "it has no name");
   if (const Json* auth = member(json, "auth"))
-    if (const Json* token = member(*auth, "accessToken")) user.may_write = string_member(*token, "role") != "read";
+    if (const Json* token = member(*auth, "accessToken"))
+      user.may_write = string_member(*token, "role") != "read";
   return user;
 }
 
@@ -206,21 +219,24 @@ Result<std::string> Hub::head(const std::string& revision) {
   return sha;
 }
 
-Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author, std::string_view text) {
+Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author,
+                                                    std::string_view text) {
   std::vector<PullRequest> found;
   const std::string what = "listing the pull requests";
   std::size_t seen = 0;
   for (std::size_t page_number = 0;; ++page_number) {
-    CW_TRY(const Json json, call({.url = api(fmt::format("/discussions?p={}&type=pull_request&status=open&author={}",
-                                                         page_number, percent_encoded(author)))},
-                                 what));
+    CW_TRY(const Json json,
+           call({.url = api(fmt::format("/discussions?p={}&type=pull_request&status=open&author={}",
+                                        page_number, percent_encoded(author)))},
+                what));
     const Json* list = member(json, "discussions");
     const Json* count = member(json, "count");
     if (list == nullptr || !list->is_array() || count == nullptr || !count->is_number_unsigned())
       return malformed(what, "it has no list");
     for (const Json& item : *list) {
       const Json* number = member(item, "num");
-      if (number == nullptr || !number->is_number_unsigned()) return malformed(what, "an item has no number");
+      if (number == nullptr || !number->is_number_unsigned())
+        return malformed(what, "an item has no number");
       const std::string title = string_member(item, "title");
       if (title.find(text) != std::string::npos) {
         const auto id = number->get<std::uint64_t>();
@@ -236,8 +252,8 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author, s
 Result<std::vector<std::string>> Hub::tree(const std::string& revision, const std::string& folder) {
   const std::string what = "listing the files of " + repo_;
   std::vector<std::string> paths;
-  std::string url = api(
-      fmt::format("/tree/{}/{}?recursive=true&expand=false", percent_encoded(revision), percent_encoded(folder, "/")));
+  std::string url = api(fmt::format("/tree/{}/{}?recursive=true&expand=false",
+                                    percent_encoded(revision), percent_encoded(folder, "/")));
   for (std::size_t i = 0; !url.empty(); ++i) {
     if (i == most_pages) return malformed(what, "the list does not end");
     CW_TRY(const WebResponse response, web_.send({.url = url}));
@@ -268,27 +284,30 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
     if (!json.is_array()) return malformed(what, "it is no list");
     const std::set<std::string> asked(paths.begin(), paths.end());
     for (const Json& item : json) {
-      if (string_member(item, "type") != "file" || !asked.contains(string_member(item, "path"))) continue;
+      if (string_member(item, "type") != "file" || !asked.contains(string_member(item, "path")))
+        continue;
       const Json* lfs = member(item, "lfs");
-      result[string_member(item, "path")] = {unsigned_member(item, "size"), string_member(item, "oid"),
-                                             lfs != nullptr && lfs->is_object() ? string_member(*lfs, "oid") : ""};
+      result[string_member(item, "path")] = {
+          unsigned_member(item, "size"), string_member(item, "oid"),
+          lfs != nullptr && lfs->is_object() ? string_member(*lfs, "oid") : ""};
     }
   }
   return result;
 }
 
-Result<bool> Hub::download(const std::string& revision, const std::string& path, const fs::path& to) {
-  CW_TRY(
-      const WebResponse response,
-      web_.send({.url = fmt::format("{}/resolve/{}/{}", page(), percent_encoded(revision), percent_encoded(path, "/")),
-                 .save_to = to}));
+Result<bool> Hub::download(const std::string& revision, const std::string& path,
+                           const fs::path& to) {
+  CW_TRY(const WebResponse response,
+         web_.send({.url = fmt::format("{}/resolve/{}/{}", page(), percent_encoded(revision),
+                                       percent_encoded(path, "/")),
+                    .save_to = to}));
   if (response.status == 404 && response.header("x-error-code") == "EntryNotFound") return false;
   CW_CHECK(check(response, "reading " + path));
   return true;
 }
 
-Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files, const std::string& revision,
-                                         bool opens_pull_request) {
+Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
+                                         const std::string& revision, bool opens_pull_request) {
   const std::string what = "asking how files are to be sent";
   std::vector<Upload> uploads;
   for (std::size_t begin = 0; begin < files.size(); begin += files_a_request) {
@@ -296,12 +315,13 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files, c
     const std::size_t end = std::min(files.size(), begin + files_a_request);
     for (std::size_t i = begin; i < end; ++i) {
       CW_TRY(const std::string sample, files[i].head(sample_size));
-      list.push_back({{"path", files[i].path}, {"sample", to_base64(sample)}, {"size", files[i].size}});
+      list.push_back(
+          {{"path", files[i].path}, {"sample", to_base64(sample)}, {"size", files[i].size}});
     }
-    CW_TRY(const Json json,
-           call(post_json(api("/preupload/" + percent_encoded(revision) + (opens_pull_request ? "?create_pr=1" : "")),
-                          {{"files", std::move(list)}}),
-                what));
+    CW_TRY(const Json json, call(post_json(api("/preupload/" + percent_encoded(revision) +
+                                               (opens_pull_request ? "?create_pr=1" : "")),
+                                           {{"files", std::move(list)}}),
+                                 what));
     std::map<std::string, const Json*> answers;
     if (const Json* answered = member(json, "files"); answered != nullptr && answered->is_array())
       for (const Json& item : *answered) answers[string_member(item, "path")] = &item;
@@ -313,13 +333,16 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files, c
       const Json* ignored = member(*found->second, "shouldIgnore");
       if (ignored != nullptr && *ignored == true)
         return fail("hub_failed", "{}: {}'s .gitignore leaves out {}", what, repo_, files[i].path);
-      Upload upload{&files[i], mode == "lfs" && files[i].size > 0 ? UploadMode::lfs : UploadMode::regular, false};
+      Upload upload{&files[i],
+                    mode == "lfs" && files[i].size > 0 ? UploadMode::lfs : UploadMode::regular,
+                    false};
       const std::string there = string_member(*found->second, "oid");
       if (upload.mode == UploadMode::lfs) {
         upload.is_unchanged = there == files[i].sha256;
       } else {
         if (files[i].size > largest_regular)
-          return fail("hub_too_large", "{}: the server wants {} ({} MB) as a regular file, not through LFS", what,
+          return fail("hub_too_large",
+                      "{}: the server wants {} ({} MB) as a regular file, not through LFS", what,
                       files[i].path, files[i].size >> 20);
         CW_TRY(const std::string content, files[i].head(files[i].size));
         upload.is_unchanged = there == git_blob_id(content);
@@ -335,7 +358,8 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
   const std::string what = "asking where files are to be sent";
   std::map<std::string, const UploadFile*> by_hash;  // the same bytes are sent once
   for (const Upload& upload : uploads)
-    if (upload.mode == UploadMode::lfs && !upload.is_unchanged) by_hash.emplace(upload.file->sha256, upload.file);
+    if (upload.mode == UploadMode::lfs && !upload.is_unchanged)
+      by_hash.emplace(upload.file->sha256, upload.file);
   std::vector<const UploadFile*> all;
   for (const auto& [hash, file] : by_hash) all.push_back(file);
   std::size_t done = 0;
@@ -343,7 +367,8 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
   for (std::size_t begin = 0; begin < all.size(); begin += files_a_request) {
     const std::size_t end = std::min(all.size(), begin + files_a_request);
     Json objects = Json::array();
-    for (std::size_t i = begin; i < end; ++i) objects.push_back({{"oid", all[i]->sha256}, {"size", all[i]->size}});
+    for (std::size_t i = begin; i < end; ++i)
+      objects.push_back({{"oid", all[i]->sha256}, {"size", all[i]->size}});
     Json asked = {{"operation", "upload"},
                   {"transfers", {"basic", "multipart"}},
                   {"objects", std::move(objects)},
@@ -362,9 +387,11 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
       if (found == answers.end())
         return malformed(what, fmt::format("it lacks {} (SHA-256 {})", file.path, file.sha256));
       if (const Json* error = member(*found->second, "error"))
-        return fail("hub_lfs", "{}: the server refuses it: {}", file.path, string_member(*error, "message"));
+        return fail("hub_lfs", "{}: the server refuses it: {}", file.path,
+                    string_member(*error, "message"));
       if (const Json* actions = member(*found->second, "actions"))
-        if (actions->is_object() && actions->contains("upload")) CW_CHECK(upload_one(file, *actions));
+        if (actions->is_object() && actions->contains("upload"))
+          CW_CHECK(upload_one(file, *actions));
       const std::lock_guard lock(mutex);
       progress(++done, all.size());
       return {};
@@ -381,9 +408,10 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   const Json* header = member(upload, "header");
   const Json* part_size = header == nullptr ? nullptr : member(*header, "chunk_size");
   if (part_size != nullptr) {
-    const std::string text = part_size->is_string() ? part_size->get<std::string>() : dump(*part_size);
-    const bool is_number =
-        !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+    const std::string text =
+        part_size->is_string() ? part_size->get<std::string>() : dump(*part_size);
+    const bool is_number = !text.empty() && text.size() < 19 &&
+                           text.find_first_not_of("0123456789") == std::string::npos;
     const std::uint64_t size = is_number ? std::strtoull(text.c_str(), nullptr, 10) : 0;
     if (size == 0) return malformed("sending " + file.path, "its parts have no size");
     CW_CHECK(upload_parts(file, upload, size));
@@ -404,12 +432,15 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   const Json* verify = member(actions, "verify");
   if (verify == nullptr) return {};
   CW_TRY(const WebResponse response,
-         web_.send(post_json(string_member(*verify, "href"), {{"oid", file.sha256}, {"size", file.size}}, lfs_type)));
+         web_.send(post_json(string_member(*verify, "href"),
+                             {{"oid", file.sha256}, {"size", file.size}}, lfs_type)));
   return check(response, "having " + file.path + " verified");
 }
 
-// Parts are PUT to their own URLs, and what each was answered is told to `href` (lfs.py, "multipart").
-Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload, std::uint64_t part_size) {
+// Parts are PUT to their own URLs, and what each was answered is told to `href` (lfs.py,
+// "multipart").
+Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
+                               std::uint64_t part_size) {
   const std::string what = "sending " + file.path;
   Json parts = Json::array();
   const Json& header = upload.at("header");
@@ -419,7 +450,8 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload, std::
     // Parts may be numbered 01, 00001.
     for (std::size_t digits = 2; url.empty() && digits <= 5; ++digits)
       url = string_member(header, fmt::format("{:0{}}", i + 1, digits).c_str());
-    if (url.empty()) return malformed(what, fmt::format("there is no URL for part {} of {}", i + 1, count));
+    if (url.empty())
+      return malformed(what, fmt::format("there is no URL for part {} of {}", i + 1, count));
     const std::uint64_t offset = i * part_size, size = std::min(part_size, file.size - offset);
     WebRequest request{.method = "PUT", .url = url};
     if (file.source.empty())
@@ -429,20 +461,22 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload, std::
     CW_TRY(const WebResponse response, web_.send(request));
     CW_CHECK(check(response, what));
     const std::string tag = response.header("etag");
-    if (tag.empty()) return malformed(what, fmt::format("part {} was answered without an ETag", i + 1));
+    if (tag.empty())
+      return malformed(what, fmt::format("part {} was answered without an ETag", i + 1));
     parts.push_back({{"partNumber", i + 1}, {"etag", tag}});
   }
-  WebRequest request =
-      post_json(string_member(upload, "href"), {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
+  WebRequest request = post_json(string_member(upload, "href"),
+                                 {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
   request.headers.push_back(std::string("Accept: ") + lfs_type);
   CW_TRY(const WebResponse response, web_.send(request));
   return check(response, what);
 }
 
 Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::string& title,
-                              const std::string& description, const std::string& revision, const std::string& parent,
-                              bool opens_pull_request) {
-  const std::string what = opens_pull_request ? "opening the pull request" : "committing to " + revision;
+                              const std::string& description, const std::string& revision,
+                              const std::string& parent, bool opens_pull_request) {
+  const std::string what =
+      opens_pull_request ? "opening the pull request" : "committing to " + revision;
   Json header = {{"summary", title}, {"description", description}};
   if (!parent.empty()) header["parentCommit"] = parent;
   std::string body = dump({{"key", "header"}, {"value", std::move(header)}}) + "\n";
@@ -456,17 +490,20 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
       CW_TRY(const std::string content, file.head(file.size));
       value = {{"content", to_base64(content)}, {"path", file.path}, {"encoding", "base64"}};
     }
-    body += dump({{"key", upload.mode == UploadMode::lfs ? "lfsFile" : "file"}, {"value", std::move(value)}}) + "\n";
+    body += dump({{"key", upload.mode == UploadMode::lfs ? "lfsFile" : "file"},
+                  {"value", std::move(value)}}) +
+            "\n";
   }
-  CW_TRY(const Json json,
-         call({.method = "POST",
-               .url = api("/commit/" + percent_encoded(revision) + (opens_pull_request ? "?create_pr=1" : "")),
-               .headers = {"Content-Type: application/x-ndjson"},
-               .body = std::move(body),
-               .is_repeatable = false,
-               .is_interruptible = false},
-              what));
-  HubCommit result{string_member(json, "commitOid"), string_member(json, "commitUrl"), std::nullopt};
+  CW_TRY(const Json json, call({.method = "POST",
+                                .url = api("/commit/" + percent_encoded(revision) +
+                                           (opens_pull_request ? "?create_pr=1" : "")),
+                                .headers = {"Content-Type: application/x-ndjson"},
+                                .body = std::move(body),
+                                .is_repeatable = false,
+                                .is_interruptible = false},
+                               what));
+  HubCommit result{string_member(json, "commitOid"), string_member(json, "commitUrl"),
+                   std::nullopt};
   if (result.id.empty()) return malformed(what, "it names no commit");
   if (opens_pull_request) {
     const std::string url = string_member(json, "pullRequestUrl");

@@ -1,7 +1,7 @@
-// The Hugging Face Hub's HTTP API as far as a pull request to a dataset needs it. What huggingface_hub 1.33 sends is
-// the reference: hf_api.py (whoami, repo info, discussions, paths-info), _commit_api.py (preupload, commit), lfs.py
-// (LFS batch, multipart uploads). Xet, its newer transport, is not spoken: the Hub takes LFS from clients that offer
-// nothing else.
+// The Hugging Face Hub's HTTP API as far as a pull request to a dataset needs it. What
+// huggingface_hub 1.33 sends is the reference: hf_api.py (whoami, repo info, discussions,
+// paths-info), _commit_api.py (preupload, commit), lfs.py (LFS batch, multipart uploads). Xet, its
+// newer transport, is not spoken: the Hub takes LFS from clients that offer nothing else.
 #pragma once
 
 #include <filesystem>
@@ -62,10 +62,11 @@ struct RemoteFile {
   std::string lfs_sha256;  ///< empty: no LFS file
 };
 
-/// One dataset repository. Error codes, besides WebClient's: "hub_token" (401), "hub_read_only", "hub_forbidden" (403),
-/// "hub_gated", "hub_not_found" (404, no such repository or revision), "hub_moved" (409, 412: the revision is not what
-/// it was), "hub_too_large" (413), "hub_busy" (429), "hub_failed" (other statuses), "hub_malformed" (an answer that
-/// makes no sense), "hub_lfs" (an object was refused). Messages end with what the Hub itself said.
+/// One dataset repository. Error codes, besides WebClient's: "hub_token" (401), "hub_read_only",
+/// "hub_forbidden" (403), "hub_gated", "hub_not_found" (404, no such repository or revision),
+/// "hub_moved" (409, 412: the revision is not what it was), "hub_too_large" (413), "hub_busy"
+/// (429), "hub_failed" (other statuses), "hub_malformed" (an answer that makes no sense), "hub_lfs"
+/// (an object was refused). Messages end with what the Hub itself said.
 class Hub {
  public:
   /// `repo`: "owner/name". `web` must outlive it.
@@ -84,20 +85,24 @@ class Hub {
   /// Paths of all files below a folder; none where there is no such folder.
   Result<std::vector<std::string>> tree(const std::string& revision, const std::string& folder);
   /// Files among `paths` that the revision has.
-  Result<std::map<std::string, RemoteFile>> files(const std::string& revision, const std::vector<std::string>& paths);
+  Result<std::map<std::string, RemoteFile>> files(const std::string& revision,
+                                                  const std::vector<std::string>& paths);
   /// A file's content, LFS or not, into `to`; false when the revision has no such file.
-  Result<bool> download(const std::string& revision, const std::string& path, const std::filesystem::path& to);
+  Result<bool> download(const std::string& revision, const std::string& path,
+                        const std::filesystem::path& to);
 
   /// How each file is to be sent, and which are there already.
-  Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files, const std::string& revision,
-                                      bool opens_pull_request);
-  /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull request). `progress` is
-  /// told how many are done; one call at a time.
+  Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files,
+                                      const std::string& revision, bool opens_pull_request);
+  /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull
+  /// request). `progress` is told how many are done; one call at a time.
   Result<void> upload(const std::vector<Upload>& uploads, const std::string& revision,
                       const std::function<void(std::size_t done, std::size_t all)>& progress);
-  /// One commit on `revision`, or on a new pull request. Not repeated by itself when its answer is lost.
-  Result<HubCommit> commit(const std::vector<Upload>& uploads, const std::string& title, const std::string& description,
-                           const std::string& revision, const std::string& parent, bool opens_pull_request);
+  /// One commit on `revision`, or on a new pull request. Not repeated by itself when its answer is
+  /// lost.
+  Result<HubCommit> commit(const std::vector<Upload>& uploads, const std::string& title,
+                           const std::string& description, const std::string& revision,
+                           const std::string& parent, bool opens_pull_request);
 
  private:
   std::string api(std::string_view rest) const;

@@ -1,8 +1,9 @@
 // A pull request on the Hub.
 //
-// What is new is computed against main, what is missing against the revision that will be changed: main for a new pull
-// request, refs/pr/N for one that is there. So an interrupted run, a lost answer and a revision that moved on are all
-// mended in the same way: look again, and send what is missing then.
+// What is new is computed against main, what is missing against the revision that will be changed:
+// main for a new pull request, refs/pr/N for one that is there. So an interrupted run, a lost
+// answer and a revision that moved on are all mended in the same way: look again, and send what is
+// missing then.
 #include <chrono>
 #include <set>
 #include <thread>
@@ -40,10 +41,12 @@ class HubSubmitter final : public Submitter {
     HubUser user;
     if (token_ != nullptr) {
       auto found = hub.whoami();
-      if (!found && options_.is_dry_run && found.error().code == "connection") return plan_.without(found.error());
+      if (!found && options_.is_dry_run && found.error().code == "connection")
+        return plan_.without(found.error());
       CW_TRY(user, std::move(found));
       if (!user.may_write && !options_.is_dry_run)
-        return fail("hub_read_only", "the token ({}) may only read; a pull request needs one that may write",
+        return fail("hub_read_only",
+                    "the token ({}) may only read; a pull request needs one that may write",
                     token_->origin);
     }
     for (std::size_t attempt = 1;; ++attempt) {
@@ -51,8 +54,9 @@ class HubSubmitter final : public Submitter {
       if (!outcome && options_.is_dry_run && outcome.error().code == "connection")
         return plan_.without(outcome.error());
       if (outcome && !outcome->commit.empty()) outcome->bytes_sent = web.sent();
-      const bool may_look_again = !outcome && attempt < most_attempts && stop_signal() == 0 &&
-                                  (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");
+      const bool may_look_again =
+          !outcome && attempt < most_attempts && stop_signal() == 0 &&
+          (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");
       if (!may_look_again) return outcome;
       options_.note(outcome.error().message + "; looking again");
       std::this_thread::sleep_for(std::chrono::milliseconds(500) * attempt);
@@ -60,8 +64,10 @@ class HubSubmitter final : public Submitter {
   }
 
  private:
-  // Against a copy of the revision's texts, and of those blobs that have to be looked into. `among`: only of these.
-  Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base, const Proposal* among) {
+  // Against a copy of the revision's texts, and of those blobs that have to be looked into.
+  // `among`: only of these.
+  Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base,
+                                const Proposal* among) {
     CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
     std::set<std::string> listed;
     const auto fetch = [&](const std::vector<std::string>& paths) -> Result<void> {
@@ -97,7 +103,8 @@ class HubSubmitter final : public Submitter {
     Target target{std::nullopt, "main", {}};
     CW_TRY(target.head, hub.head(target.revision));
     CW_TRY(SubmitOutcome outcome,
-           propose(hub, target.head, fmt::format("{} main at {}", options_.repo, target.head.substr(0, 8)), nullptr));
+           propose(hub, target.head,
+                   fmt::format("{} main at {}", options_.repo, target.head.substr(0, 8)), nullptr));
     outcome.was_there = outcome.proposal.added == 0;
     if (outcome.was_there) return outcome;
     planned = outcome;
@@ -106,11 +113,12 @@ class HubSubmitter final : public Submitter {
       target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
       auto head = hub.head(target.revision);
       if (!head && head.error().code == "hub_not_found")
-        return fail("no_pull_request", "{} has no pull request {}, or the token may not see it", options_.repo,
-                    target.pull_request->number);
+        return fail("no_pull_request", "{} has no pull request {}, or the token may not see it",
+                    options_.repo, target.pull_request->number);
       CW_TRY(target.head, std::move(head));
       // Its texts get what they lack; blobs are looked at again, all of them.
-      CW_TRY(SubmitOutcome rest, propose(hub, target.head, options_.repo + " " + target.revision, &outcome.proposal));
+      CW_TRY(SubmitOutcome rest,
+             propose(hub, target.head, options_.repo + " " + target.revision, &outcome.proposal));
       std::vector<UploadFile>& files = outcome.proposal.files;
       std::erase_if(files, [](const UploadFile& file) { return file.source.empty(); });
       for (UploadFile& file : rest.proposal.files)
@@ -123,8 +131,10 @@ class HubSubmitter final : public Submitter {
   }
 
   // The one that was asked for, or that an earlier run has opened for the same workloads.
-  Result<std::optional<PullRequest>> find_pull_request(Hub& hub, const HubUser& user, const std::string& fingerprint) {
-    if (options_.pull_request) return PullRequest{*options_.pull_request, "", hub.page(*options_.pull_request)};
+  Result<std::optional<PullRequest>> find_pull_request(Hub& hub, const HubUser& user,
+                                                       const std::string& fingerprint) {
+    if (options_.pull_request)
+      return PullRequest{*options_.pull_request, "", hub.page(*options_.pull_request)};
     if (user.name.empty()) return std::nullopt;
     CW_TRY(const auto open, hub.pull_requests(user.name, "["));
     const std::string mark = fmt::format("[{}]", fingerprint);
@@ -132,19 +142,24 @@ class HubSubmitter final : public Submitter {
       if (candidate.title.ends_with(mark)) return candidate;
     for (const PullRequest& candidate : open)
       if (candidate.title.starts_with("Add ") && candidate.title.ends_with("]"))
-        options_.note(fmt::format("You have another one open, with other workloads: {} (--pr {} adds to it)",
-                                  candidate.url, candidate.number));
+        options_.note(
+            fmt::format("You have another one open, with other workloads: {} (--pr {} adds to it)",
+                        candidate.url, candidate.number));
     return std::nullopt;
   }
 
   Result<SubmitOutcome> send(Hub& hub, SubmitOutcome outcome, Target target) {
-    CW_TRY(std::vector<Upload> uploads, hub.prepare(outcome.proposal.files, target.revision, !target.pull_request));
+    CW_TRY(std::vector<Upload> uploads,
+           hub.prepare(outcome.proposal.files, target.revision, !target.pull_request));
     std::erase_if(uploads, [](const Upload& upload) { return upload.is_unchanged; });
     outcome.was_there = uploads.empty();
     if (outcome.was_there) return outcome;
-    CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "", [this](std::size_t done, std::size_t all) {
-      options_.progress(fmt::format("sending blobs: {} of {}", with_separators(done), with_separators(all)));
-    }));
+    CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "",
+                        [this](std::size_t done, std::size_t all) {
+                          options_.progress(fmt::format("sending blobs: {} of {}",
+                                                        with_separators(done),
+                                                        with_separators(all)));
+                        }));
     if (stop_signal() != 0) return fail("interrupted", "interrupted before the commit");
     for (std::size_t begin = 0; begin < uploads.size(); begin += files_a_commit) {
       const std::size_t end = std::min(uploads.size(), begin + files_a_commit);
@@ -152,7 +167,8 @@ class HubSubmitter final : public Submitter {
                                      uploads.begin() + static_cast<std::ptrdiff_t>(end));
       options_.progress(target.pull_request ? "committing" : "opening the pull request");
       CW_TRY(const HubCommit commit,
-             hub.commit(part, outcome.title, outcome.description, target.revision, target.head, !target.pull_request));
+             hub.commit(part, outcome.title, outcome.description, target.revision, target.head,
+                        !target.pull_request));
       if (!target.pull_request) {
         target.pull_request = commit.pull_request;
         target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
@@ -168,7 +184,8 @@ class HubSubmitter final : public Submitter {
   }
 
   // What the Hub says that it has must be what it was given.
-  Result<void> compare_with_sent(Hub& hub, const std::vector<Upload>& uploads, const std::string& commit) {
+  Result<void> compare_with_sent(Hub& hub, const std::vector<Upload>& uploads,
+                                 const std::string& commit) {
     options_.progress("checking what arrived");
     std::vector<std::string> paths;
     for (const Upload& upload : uploads) paths.push_back(upload.file->path);
@@ -177,15 +194,18 @@ class HubSubmitter final : public Submitter {
       const UploadFile& file = *upload.file;
       const auto found = there.find(file.path);
       bool is_equal = found != there.end() && found->second.size == file.size;
-      if (is_equal && upload.mode == UploadMode::lfs) is_equal = found->second.lfs_sha256 == file.sha256;
+      if (is_equal && upload.mode == UploadMode::lfs)
+        is_equal = found->second.lfs_sha256 == file.sha256;
       if (is_equal && upload.mode == UploadMode::regular) {
         CW_TRY(const std::string content, file.head(file.size));
         is_equal = found->second.git_id == git_blob_id(content);
       }
       if (!is_equal)
-        return fail("hub_lied", "{} is not on the server as it was sent: {} has {}; sent were {} bytes with SHA-256 {}",
-                    file.path, commit.substr(0, 12), found == there.end() ? "no such file" : "other bytes", file.size,
-                    file.sha256);
+        return fail(
+            "hub_lied",
+            "{} is not on the server as it was sent: {} has {}; sent were {} bytes with SHA-256 {}",
+            file.path, commit.substr(0, 12), found == there.end() ? "no such file" : "other bytes",
+            file.size, file.sha256);
     }
     return {};
   }
@@ -197,7 +217,8 @@ class HubSubmitter final : public Submitter {
 
 }  // namespace
 
-std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan, const Token* token) {
+std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan,
+                                         const Token* token) {
   return std::make_unique<HubSubmitter>(options, plan, token);
 }
 

@@ -8,16 +8,16 @@ namespace cw {
 
 class SubmissionPlan {
  public:
-  /// Opens and validates the dataset, and refuses what it can without asking anybody. Error codes: "not_valid",
-  /// "simulated" and "unverified" (all of it is), "empty", "definition_unknown".
+  /// Opens and validates the dataset, and refuses what it can without asking anybody. Error codes:
+  /// "not_valid", "simulated" and "unverified" (all of it is), "empty", "definition_unknown".
   static Result<SubmissionPlan> open(const SubmitOptions& options, const BindingSet& bindings);
 
   const Dataset& dataset() const { return dataset_; }
 
-  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what that proposal has
-  /// too. Error codes: "unverified", those of propose().
-  Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch, const std::string& base,
-                                const Proposal* among = nullptr) const;
+  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what
+  /// that proposal has too. Error codes: "unverified", those of propose().
+  Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch,
+                                const std::string& base, const Proposal* among = nullptr) const;
   /// Of a dry run that cannot reach the other side: as if nothing were there.
   Result<SubmitOutcome> without(const Error& why) const;
 
@@ -43,7 +43,8 @@ class Submitter {
 };
 
 /// `token`: null for a dry run without one.
-std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan, const Token* token);
+std::unique_ptr<Submitter> hub_submitter(const SubmitOptions& options, const SubmissionPlan& plan,
+                                         const Token* token);
 std::unique_ptr<Submitter> git_submitter(const SubmitOptions& options, const SubmissionPlan& plan);
 
 }  // namespace cw

@@ -37,13 +37,15 @@ struct NewLines {
 Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& compared) {
   NewLines result;
   std::set<std::string> wanted(compared.added.begin(), compared.added.end());
-  const fs::path path = dataset.root / Dataset::workloads_file(dataset.root, *dataset.find(compared.name));
+  const fs::path path =
+      dataset.root / Dataset::workloads_file(dataset.root, *dataset.find(compared.name));
   CW_TRY(LineReader lines, LineReader::open(path));
   for (;;) {
     CW_TRY(const auto line, lines.next());
     if (!line) return result;
-    CW_TRY(const auto workload,
-           parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
+    CW_TRY(
+        const auto workload,
+        parse_stored_workload(line->text, fmt::format("{}, line {}", path.string(), line->number)));
     if (wanted.erase(workload.id) == 0) continue;
     result.text += line->text;
     result.text += '\n';
@@ -55,7 +57,8 @@ Result<NewLines> new_lines(const Dataset& dataset, const DefinitionComparison& c
 std::string in_words(const std::set<std::string>& names) {
   std::string text;
   std::size_t left = names.size();
-  for (const std::string& name : names) text += name + (--left > 1 ? ", " : left == 1 ? " and " : "");
+  for (const std::string& name : names)
+    text += name + (--left > 1 ? ", " : left == 1 ? " and " : "");
   return text;
 }
 
@@ -63,44 +66,55 @@ std::string box(bool is_ticked, const std::string& text) {
   return fmt::format("- [{}] {}\n", is_ticked ? 'x' : ' ', text);
 }
 
-std::string checklist(const Proposal& proposal, const Summary& summary, const Checks& checks, std::string_view base) {
+std::string checklist(const Proposal& proposal, const Summary& summary, const Checks& checks,
+                      std::string_view base) {
   std::string text = "## Checklist\n\n";
-  text += box(checks.is_valid, fmt::format("`collect-workloads validate`: {} workloads, {} blobs, {} warnings",
-                                           with_separators(checks.validated_workloads),
-                                           with_separators(checks.validated_blobs), with_separators(checks.warnings)));
+  text +=
+      box(checks.is_valid,
+          fmt::format("`collect-workloads validate`: {} workloads, {} blobs, {} warnings",
+                      with_separators(checks.validated_workloads),
+                      with_separators(checks.validated_blobs), with_separators(checks.warnings)));
   if (base.empty())
     text += box(false, "Compared with what is there already");
   else
-    text += box(proposal.undecided == 0,
-                fmt::format("Compared with {}: {} of these workloads are there already and left out{}", base,
-                            with_separators(proposal.known),
-                            proposal.undecided == 0
-                                ? ""
-                                : fmt::format("; of {} it could not be decided, because blobs there could not be read",
-                                              with_separators(proposal.undecided))));
+    text +=
+        box(proposal.undecided == 0,
+            fmt::format(
+                "Compared with {}: {} of these workloads are there already and left out{}", base,
+                with_separators(proposal.known),
+                proposal.undecided == 0
+                    ? ""
+                    : fmt::format(
+                          "; of {} it could not be decided, because blobs there could not be read",
+                          with_separators(proposal.undecided))));
   text += box(checks.has_provenance && !checks.is_simulated,
-              checks.has_provenance || checks.is_simulated ? "Collected from a real engine under traffic"
-                                                           : "Which engine and traffic they come from is recorded");
+              checks.has_provenance || checks.is_simulated
+                  ? "Collected from a real engine under traffic"
+                  : "Which engine and traffic they come from is recorded");
   const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
-  text += box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
-                                      with_separators(checks.loaded), with_separators(checks.to_load)));
+  text +=
+      box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
+                                  with_separators(checks.loaded), with_separators(checks.to_load)));
   const std::string device = summary.devices();
   if (all_loaded && checks.with_reference == 0)
     text += "- Not run: none of these definitions has a reference here\n";
   else
-    text += box(
-        all_loaded && checks.executed == checks.with_reference,
-        fmt::format("Run once through the definition's reference: {} of {} workloads that have one{}",
-                    with_separators(checks.executed), with_separators(checks.with_reference),
-                    device.empty() ? "" : ", on " + escape_markdown(device)) +
-            (checks.unverified.empty() ? "" : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
+    text +=
+        box(all_loaded && checks.executed == checks.with_reference,
+            fmt::format(
+                "Run once through the definition's reference: {} of {} workloads that have one{}",
+                with_separators(checks.executed), with_separators(checks.with_reference),
+                device.empty() ? "" : ", on " + escape_markdown(device)) +
+                (checks.unverified.empty()
+                     ? ""
+                     : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
   const auto& replay = summary.replay;
-  text +=
-      box(replay && replay->failed == 0 && replay->compared > 0,
-          replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them with outputs to compare",
-                               with_separators(replay->passed), with_separators(replay->dumps),
-                               with_separators(replay->compared))
-                 : "`flashinfer replay` over recorded calls");
+  text += box(replay && replay->failed == 0 && replay->compared > 0,
+              replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them "
+                                   "with outputs to compare",
+                                   with_separators(replay->passed), with_separators(replay->dumps),
+                                   with_separators(replay->compared))
+                     : "`flashinfer replay` over recorded calls");
   return text;
 }
 
@@ -110,8 +124,10 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
   std::vector<std::string> paths;
   std::error_code error;
   for (const Definition& definition : dataset.definitions) {
-    if (!fs::exists(dataset.root / Dataset::workloads_file(dataset.root, definition), error)) continue;
-    for (const fs::path& path : {fs::path(definition_file(definition)), Dataset::workloads_path(definition)}) {
+    if (!fs::exists(dataset.root / Dataset::workloads_file(dataset.root, definition), error))
+      continue;
+    for (const fs::path& path :
+         {fs::path(definition_file(definition)), Dataset::workloads_path(definition)}) {
       paths.push_back(path.string());
       paths.push_back((*path.begin() / path.filename()).string());  // where the other side is flat
     }
@@ -120,8 +136,10 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
 }
 
 Result<void> check_places(const Dataset& dataset, const std::vector<std::string>& there) {
-  std::map<std::string, std::set<std::string>> expected, found;  // by file name: the usual place, and the flat one
-  for (const std::string& path : compared_files(dataset)) expected[fs::path(path).filename().string()].insert(path);
+  std::map<std::string, std::set<std::string>> expected,
+      found;  // by file name: the usual place, and the flat one
+  for (const std::string& path : compared_files(dataset))
+    expected[fs::path(path).filename().string()].insert(path);
   for (const std::string& path : there) {
     const std::string name = fs::path(path).filename().string();
     const auto places = expected.find(name);
@@ -129,11 +147,14 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
     found[name].insert(path);
     if (!places->second.contains(path) || found[name].size() > 1)
       return fail("conflict",
-                  "on the other side {} lies at {}, and should lie at {} alone: it has to be moved there first", name,
-                  fmt::join(found[name], " and "),
-                  *std::max_element(places->second.begin(), places->second.end(), [](const auto& a, const auto& b) {
-                    return std::count(a.begin(), a.end(), '/') < std::count(b.begin(), b.end(), '/');
-                  }));
+                  "on the other side {} lies at {}, and should lie at {} alone: it has to be moved "
+                  "there first",
+                  name, fmt::join(found[name], " and "),
+                  *std::max_element(places->second.begin(), places->second.end(),
+                                    [](const auto& a, const auto& b) {
+                                      return std::count(a.begin(), a.end(), '/') <
+                                             std::count(b.begin(), b.end(), '/');
+                                    }));
   }
   return {};
 }
@@ -147,7 +168,9 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     for (const DefinitionComparison& compared : among->definitions)
       for (const std::string& id : compared.added) wanted.emplace(compared.name, id);
     for (DefinitionComparison& compared : proposal.definitions)
-      std::erase_if(compared.added, [&](const std::string& id) { return !wanted.contains({compared.name, id}); });
+      std::erase_if(compared.added, [&](const std::string& id) {
+        return !wanted.contains({compared.name, id});
+      });
   }
   std::vector<UploadFile> definitions, workloads;
   std::set<std::string> blobs, ids;
@@ -159,7 +182,8 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     if (compared.added.empty()) continue;
     if (compared.state == DefinitionState::differs)
       return fail("conflict",
-                  "definition {} means something else there (axes, inputs, outputs or constraints differ): give "
+                  "definition {} means something else there (axes, inputs, outputs or constraints "
+                  "differ): give "
                   "yours another name, or take theirs",
                   definition.name);
     if (compared.state == DefinitionState::missing) {
@@ -222,29 +246,33 @@ Checks checks_of(const Summary& summary) {
     if (definition.added > 0) added.insert(definition.name);
   std::set<std::string> unknown;  // of which some capture does not say engine, model and traffic
   for (const std::string& name : added)
-    if (std::none_of(summary.captures.begin(), summary.captures.end(), [&name](const CaptureSummary& capture) {
-          return std::find(capture.definitions.begin(), capture.definitions.end(), name) != capture.definitions.end();
-        }))
+    if (std::none_of(summary.captures.begin(), summary.captures.end(),
+                     [&name](const CaptureSummary& capture) {
+                       return std::find(capture.definitions.begin(), capture.definitions.end(),
+                                        name) != capture.definitions.end();
+                     }))
       unknown.insert(name);
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
     if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
     const bool is_known = !string_member(capture.run, "engine").empty() &&
-                          !string_member(capture.run, "model").empty() && capture.run.contains("traffic");
+                          !string_member(capture.run, "model").empty() &&
+                          capture.run.contains("traffic");
     if (!is_known) unknown.insert(capture.definitions.begin(), capture.definitions.end());
     checks.is_simulated |= capture.is_simulated;
     if (capture.is_simulated)
       for (const std::string& name : capture.definitions)
-        if (added.contains(name) &&
-            std::find(checks.simulated.begin(), checks.simulated.end(), name) == checks.simulated.end())
+        if (added.contains(name) && std::find(checks.simulated.begin(), checks.simulated.end(),
+                                              name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
-  checks.has_provenance =
-      std::none_of(added.begin(), added.end(), [&](const auto& name) { return unknown.contains(name); });
+  checks.has_provenance = std::none_of(added.begin(), added.end(),
+                                       [&](const auto& name) { return unknown.contains(name); });
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();
-    if (!definition.verification || !definition.verification->is_passed()) checks.unverified.push_back(definition.name);
+    if (!definition.verification || !definition.verification->is_passed())
+      checks.unverified.push_back(definition.name);
     if (!definition.verification) continue;
     checks.loaded += definition.verification->loaded;
     checks.executed += definition.verification->executed;
@@ -268,11 +296,12 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
         text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
     if (!text.empty()) models.insert(std::move(text));
   }
-  std::string title =
-      fmt::format("Add {} workload{} for {} definition{} ({})", with_separators(proposal.added),
-                  proposal.added == 1 ? "" : "s", definitions, definitions == 1 ? "" : "s", in_words(op_types));
+  std::string title = fmt::format("Add {} workload{} for {} definition{} ({})",
+                                  with_separators(proposal.added), proposal.added == 1 ? "" : "s",
+                                  definitions, definitions == 1 ? "" : "s", in_words(op_types));
   if (models.size() == 1) title += ": " + *models.begin();
-  if (title.size() > longest_title) title = title.substr(0, title.find_last_of(' ', longest_title)) + " …";
+  if (title.size() > longest_title)
+    title = title.substr(0, title.find_last_of(' ', longest_title)) + " …";
   return fmt::format("{} [{}]", title, proposal.fingerprint);
 }
 
@@ -282,7 +311,8 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
   for (const DefinitionComparison& compared : proposal.definitions)
     if (!compared.added.empty()) op_types.insert(compared.op_type);
   std::string text = fmt::format(
-      "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's kernels were "
+      "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's "
+      "kernels were "
       "called with them. Made with collect-workloads {}.\n\n",
       with_separators(proposal.added), proposal.added == 1 ? "" : "s",
       base.empty() ? "that could not be compared"
@@ -290,10 +320,13 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
       op_types.size() == 1 ? "" : "s", in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
-  const std::size_t most = longest_description - std::min(longest_description, text.size() + end.size() + 200);
+  const std::size_t most =
+      longest_description - std::min(longest_description, text.size() + end.size() + 200);
   if (details.size() > most) {
     details.resize(std::min(details.rfind('\n', most), most));
-    details += "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of it.\n\n";
+    details +=
+        "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of "
+        "it.\n\n";
   }
   return text + details + end;
 }

@@ -13,7 +13,8 @@ constexpr std::size_t most_findings_shown = 5;
 
 }  // namespace
 
-Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options, const BindingSet& bindings) {
+Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options,
+                                            const BindingSet& bindings) {
   SubmissionPlan plan(options);
   CW_TRY(plan.dataset_, Dataset::open(options.root));
   CW_CHECK(plan.dataset_.check_places());
@@ -28,16 +29,19 @@ Result<void> SubmissionPlan::check_origin() const {
   std::vector<std::string> names;
   for (const Definition& definition : dataset_.definitions) names.push_back(definition.name);
   CW_TRY(const Summary summary,
-         summarize(dataset_, {.definition_names = names, .comparison = nullptr, .has_lengths = false}));
+         summarize(dataset_,
+                   {.definition_names = names, .comparison = nullptr, .has_lengths = false}));
   const Checks checks = checks_of(summary);
   const std::size_t all = summary.definitions.size();
   if (checks.simulated.size() == all && !options_->allows_simulated)
-    return fail("simulated",
-                "{}: collection.json says that the simulated engine made all of it; no kernel was called "
-                "with these workloads",
-                options_->root.string());
+    return fail(
+        "simulated",
+        "{}: collection.json says that the simulated engine made all of it; no kernel was called "
+        "with these workloads",
+        options_->root.string());
   if (checks.unverified.size() == all && !options_->allows_unverified && !options_->is_dry_run)
-    return fail("unverified", "{}: nothing of it is verified as it is now", options_->root.string());
+    return fail("unverified", "{}: nothing of it is verified as it is now",
+                options_->root.string());
   return {};
 }
 
@@ -54,8 +58,9 @@ Result<void> SubmissionPlan::choose() {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (!stored.empty()) return {};
   }
-  return fail("empty", "{}: there are no workloads in it{}", options_->root.string(),
-              options_->definition_names.empty() && op_types.empty() ? "" : " for these definitions");
+  return fail(
+      "empty", "{}: there are no workloads in it{}", options_->root.string(),
+      options_->definition_names.empty() && op_types.empty() ? "" : " for these definitions");
 }
 
 Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
@@ -67,12 +72,14 @@ Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
   for (const Finding& finding : report_.findings)
     if (finding.severity == Finding::Severity::error && ++errors <= most_findings_shown)
       text += fmt::format("\n  {}: {}", finding.where, finding.message);
-  if (errors > most_findings_shown) text += fmt::format("\n  and {} more", errors - most_findings_shown);
+  if (errors > most_findings_shown)
+    text += fmt::format("\n  and {} more", errors - most_findings_shown);
   return fail("not_valid", "{}", text);
 }
 
-Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirror, const FetchBlobs& fetch,
-                                              const std::string& base, const Proposal* among) const {
+Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirror,
+                                              const FetchBlobs& fetch, const std::string& base,
+                                              const Proposal* among) const {
   options_->progress("comparing with " + base);
   SubmitOutcome outcome;
   outcome.base = base;
@@ -101,7 +108,8 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   checks.warnings = report_.findings.size();
   if (checks.is_simulated && !options_->allows_simulated)
     return fail("simulated",
-                "{}: collection.json says that the simulated engine made workloads of {}; no kernel was called "
+                "{}: collection.json says that the simulated engine made workloads of {}; no "
+                "kernel was called "
                 "with these",
                 options_->root.string(), fmt::join(checks.simulated, ", "));
   if (!checks.unverified.empty() && !options_->allows_unverified && !options_->is_dry_run)
@@ -116,14 +124,16 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
 
 Result<SubmitOutcome> SubmissionPlan::without(const Error& why) const {
   CW_TRY(const TemporaryDirectory nothing, TemporaryDirectory::create());
-  CW_TRY(SubmitOutcome outcome,
-         propose(
-             nothing.path(), [](const std::vector<std::string>&) -> Result<void> { return {}; }, ""));
+  CW_TRY(
+      SubmitOutcome outcome,
+      propose(
+          nothing.path(), [](const std::vector<std::string>&) -> Result<void> { return {}; }, ""));
   outcome.not_compared = why.message;
   return outcome;
 }
 
-tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings) {
+tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
+                                                  const BindingSet& bindings) {
   // Before anything that takes time: from here on no core dump and no other process can have it.
   forbid_core_dumps();
   Result<Token> token = fail("no_token", "none is needed");
@@ -136,10 +146,13 @@ tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, 
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
   if (options.remote.empty() && !token && !(options.is_dry_run && token.error().code == "no_token"))
     return tl::unexpected(SubmitFailure{token.error()});
-  const auto submitter =
-      options.remote.empty() ? hub_submitter(options, *plan, token ? &*token : nullptr) : git_submitter(options, *plan);
+  const auto submitter = options.remote.empty()
+                             ? hub_submitter(options, *plan, token ? &*token : nullptr)
+                             : git_submitter(options, *plan);
   auto outcome = submitter->run();
-  if (!outcome) return tl::unexpected(SubmitFailure{outcome.error(), std::move(submitter->planned), submitter->kept});
+  if (!outcome)
+    return tl::unexpected(
+        SubmitFailure{outcome.error(), std::move(submitter->planned), submitter->kept});
   return std::move(*outcome);
 }
 

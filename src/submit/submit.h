@@ -1,7 +1,8 @@
-// Offers a dataset's new workloads to another one: a pull request on the Hub, or a branch of any git remote.
+// Offers a dataset's new workloads to another one: a pull request on the Hub, or a branch of any
+// git remote.
 //
-// Both ways end whole or not at all, and may be repeated: what is there already is found by content, and a pull request
-// or branch of the same workloads by the fingerprint in its title.
+// Both ways end whole or not at all, and may be repeated: what is there already is found by
+// content, and a pull request or branch of the same workloads by the fingerprint in its title.
 #pragma once
 
 #include <cstdint>
@@ -53,14 +54,17 @@ struct SubmitFailure {
   std::filesystem::path kept{};  ///< a clone with the commit in it
 };
 
-/// Whether a branch has a name of the form that submit gives: workloads-YYYYMMDD-OP, and perhaps -N behind it.
+/// Whether a branch has a name of the form that submit gives: workloads-YYYYMMDD-OP, and perhaps -N
+/// behind it.
 bool is_submission_branch(std::string_view name);
 
 /// A git URL without the user, password and query that it may have in it.
 std::string printable_remote(const std::string& remote);
 
-/// Error codes: "not_valid", "simulated", "unverified", "empty", "definition_unknown", "conflict", "no_token",
-/// "hub_lied" (the server has other bytes than it was sent), "git_missing", "git_failed", those of Hub and of reading.
-tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options, const BindingSet& bindings);
+/// Error codes: "not_valid", "simulated", "unverified", "empty", "definition_unknown", "conflict",
+/// "no_token", "hub_lied" (the server has other bytes than it was sent), "git_missing",
+/// "git_failed", those of Hub and of reading.
+tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
+                                                  const BindingSet& bindings);
 
 }  // namespace cw

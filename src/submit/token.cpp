@@ -33,7 +33,8 @@ void wipe(std::string& text) {
   ::explicit_bzero(text.data(), text.size());
 }
 
-// Newlines and spaces around it are no part of a token; anything but printable ASCII would break a header.
+// Newlines and spaces around it are no part of a token; anything but printable ASCII would break a
+// header.
 bool is_token(std::string_view text) {
   return !text.empty() && text.find_first_not_of(
                               "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`"
@@ -43,14 +44,17 @@ bool is_token(std::string_view text) {
 Secret trimmed(std::string& text) {
   constexpr const char* blank = " \t\r\n";
   const std::size_t begin = text.find_first_not_of(blank);
-  std::string result = begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(blank) + 1 - begin);
+  std::string result = begin == std::string::npos
+                           ? ""
+                           : text.substr(begin, text.find_last_not_of(blank) + 1 - begin);
   wipe(text);
   return Secret(std::move(result));
 }
 
 fs::path token_file() {
   if (const std::string path = environment("HF_TOKEN_PATH"); !path.empty()) return path;
-  if (const std::string home = environment("HF_HOME"); !home.empty()) return fs::path(home) / "token";
+  if (const std::string home = environment("HF_HOME"); !home.empty())
+    return fs::path(home) / "token";
   if (const std::string cache = environment("XDG_CACHE_HOME"); !cache.empty())
     return fs::path(cache) / "huggingface/token";
   const std::string home = environment("HOME");
@@ -68,7 +72,8 @@ Secret::~Secret() {
 void hide_token() {
   forbid_core_dumps();
   for (const char* name : token_variables) {
-    if (char* value = std::getenv(name); value != nullptr) ::explicit_bzero(value, std::strlen(value));
+    if (char* value = std::getenv(name); value != nullptr)
+      ::explicit_bzero(value, std::strlen(value));
     ::unsetenv(name);
   }
 }
@@ -105,11 +110,13 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
     if (sign == std::string_view::npos) continue;
     const std::string_view name = line.substr(0, line.find_last_not_of(" \t", sign - 1) + 1);
     const std::size_t begin = line.find_first_not_of(" \t", sign + 1);
-    const std::string_view value = begin == std::string_view::npos ? std::string_view() : line.substr(begin);
+    const std::string_view value =
+        begin == std::string_view::npos ? std::string_view() : line.substr(begin);
     std::int64_t number = 0;
     if (name == "hf_token") is_ours = value == token;
     if (name == "refresh_token") is_renewable = !value.empty();
-    if (name == "expires_at" && std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc())
+    if (name == "expires_at" &&
+        std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc())
       end = number;
   }
   wipe(*content);
@@ -121,7 +128,8 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
 Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   const auto checked = [](Token token) -> Result<Token> {
     if (!is_token(token.secret.reveal()))
-      return fail("no_token", "what {} holds is none: it has bytes that no access token has", token.origin);
+      return fail("no_token", "what {} holds is none: it has bytes that no access token has",
+                  token.origin);
     return token;
   };
   for (const char* name : token_variables) {
@@ -130,7 +138,8 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
     std::string copy = value;
     ::explicit_bzero(value, std::strlen(value));
     ::unsetenv(name);
-    if (Secret secret = trimmed(copy); !secret.is_empty()) return checked({std::move(secret), name});
+    if (Secret secret = trimmed(copy); !secret.is_empty())
+      return checked({std::move(secret), name});
   }
   const fs::path path = token_file();
   if (path.empty()) return fail("no_token", "no access token: neither HF_TOKEN nor HOME is set");
@@ -138,24 +147,29 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   if (!content && content.error().code != "not_found") return tl::unexpected(content.error());
   Secret secret = content ? trimmed(*content) : Secret();
   if (secret.is_empty())
-    return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there", path.string());
+    return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there",
+                path.string());
   CW_TRY(Token token, checked({std::move(secret), path.string()}));
   const auto end = end_of_login(path.parent_path() / "stored_tokens", token.secret.reveal());
-  const auto left =
-      end ? std::chrono::seconds(std::max<std::int64_t>(*end, 0) - std::time(nullptr)) : std::chrono::seconds::max();
+  const auto left = end ? std::chrono::seconds(std::max<std::int64_t>(*end, 0) - std::time(nullptr))
+                        : std::chrono::seconds::max();
   if (left >= renewed_within) return token;
   auto renewed = run({{"hf", "auth", "token"}}, renewal_limit);
   if (renewed) {
     // The first line; a hint may follow.
     renewed->resize(std::min(renewed->find('\n'), renewed->size()));
-    if (Secret fresh = trimmed(*renewed); !fresh.is_empty()) return checked({std::move(fresh), "hf auth"});
+    if (Secret fresh = trimmed(*renewed); !fresh.is_empty())
+      return checked({std::move(fresh), "hf auth"});
   }
   const std::string why = renewed ? "it printed none" : renewed.error().message;
   if (left.count() <= 0)
-    return fail("login_ended", "the login in the browser ended {} hours ago, and `hf auth token` does not renew it: {}",
-                -left.count() / 3600, why);
-  note(fmt::format("the login in the browser ends in {} hours, and `hf auth token` does not renew it: {}",
-                   left.count() / 3600, why));
+    return fail(
+        "login_ended",
+        "the login in the browser ended {} hours ago, and `hf auth token` does not renew it: {}",
+        -left.count() / 3600, why);
+  note(fmt::format(
+      "the login in the browser ends in {} hours, and `hf auth token` does not renew it: {}",
+      left.count() / 3600, why));
   return token;
 }
 

@@ -21,7 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t largest_answer = std::size_t{256} << 20;
-constexpr std::size_t largest_headers = 1 << 20;  // of an answer, with what comes behind its last chunk
+constexpr std::size_t largest_headers =
+    1 << 20;  // of an answer, with what comes behind its last chunk
 constexpr int most_redirects = 10;
 constexpr const char* user_agent = "collect-workloads/" CW_VERSION;
 
@@ -54,13 +55,15 @@ std::string origin(const std::string& text) {
   const std::string scheme = part(url, CURLUPART_SCHEME);
   if (scheme != "http" && scheme != "https") return "";
   std::string host = part(url, CURLUPART_HOST);
-  std::transform(host.begin(), host.end(), host.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(host.begin(), host.end(), host.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return scheme + "://" + host + ":" + part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
 }
 
 std::string resolved(const std::string& base, const std::string& reference) {
   const Url url = parse_url(base);
-  if (!url || ::curl_url_set(url.get(), CURLUPART_URL, reference.c_str(), 0) != CURLUE_OK) return "";
+  if (!url || ::curl_url_set(url.get(), CURLUPART_URL, reference.c_str(), 0) != CURLUE_OK)
+    return "";
   return part(url, CURLUPART_URL);
 }
 
@@ -88,10 +91,14 @@ struct Exchange {
 
 std::size_t on_read(char* out, std::size_t, std::size_t room, void* user) {
   Exchange& exchange = *static_cast<Exchange*>(user);
-  const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(room, exchange.size - exchange.position));
+  const auto size =
+      static_cast<std::size_t>(std::min<std::uint64_t>(room, exchange.size - exchange.position));
   if (exchange.file) {
-    if (auto read = read_exactly(exchange.file, exchange.offset + exchange.position, size, out, "the file"); !read) {
-      exchange.error = Error{"file_changed", "it became shorter while it was sent: " + read.error().message};
+    if (auto read =
+            read_exactly(exchange.file, exchange.offset + exchange.position, size, out, "the file");
+        !read) {
+      exchange.error =
+          Error{"file_changed", "it became shorter while it was sent: " + read.error().message};
       return CURL_READFUNC_ABORT;
     }
   } else {
@@ -119,8 +126,10 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos) return size;
   std::string name(line.substr(0, colon));
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  const std::size_t begin = line.find_first_not_of(" \t", colon + 1), end = line.find_last_not_of(" \t\r\n");
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  const std::size_t begin = line.find_first_not_of(" \t", colon + 1),
+                    end = line.find_last_not_of(" \t\r\n");
   exchange.response.headers[name] =
       begin == std::string_view::npos || end < begin ? "" : line.substr(begin, end + 1 - begin);
   return size;
@@ -131,7 +140,8 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
   if (exchange.output) {
     exchange.received += size;
     if (exchange.received > exchange.most) {
-      exchange.error = Error{"too_large", fmt::format("its answer is larger than {} MB", exchange.most >> 20)};
+      exchange.error =
+          Error{"too_large", fmt::format("its answer is larger than {} MB", exchange.most >> 20)};
       return 0;
     }
     if (auto written = exchange.output->write({data, size}); !written) {
@@ -141,7 +151,8 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
     return size;
   }
   if (exchange.response.body.size() + size > largest_answer) {
-    exchange.error = Error{"too_large", fmt::format("its answer is larger than {} MB", largest_answer >> 20)};
+    exchange.error =
+        Error{"too_large", fmt::format("its answer is larger than {} MB", largest_answer >> 20)};
     return 0;
   }
   exchange.response.body.append(data, size);
@@ -156,7 +167,8 @@ int on_progress(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 const char* certificates() {
   for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"})
     if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return value;
-  // A libcurl that was built for any system has no place of its own: Debian's and Ubuntu's, RHEL's, SUSE's, Alpine's.
+  // A libcurl that was built for any system has no place of its own: Debian's and Ubuntu's, RHEL's,
+  // SUSE's, Alpine's.
   if (::curl_version_info(CURLVERSION_NOW)->cainfo != nullptr) return nullptr;
   for (const char* file : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                            "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"})
@@ -169,7 +181,8 @@ bool pause(std::chrono::milliseconds time) {
   const auto end = std::chrono::steady_clock::now() + time;
   while (std::chrono::steady_clock::now() < end) {
     if (stop_signal() != 0) return false;
-    std::this_thread::sleep_for(std::min<std::chrono::milliseconds>(time, std::chrono::milliseconds(50)));
+    std::this_thread::sleep_for(
+        std::min<std::chrono::milliseconds>(time, std::chrono::milliseconds(50)));
   }
   return stop_signal() == 0;
 }
@@ -213,7 +226,8 @@ struct WebClient::Impl {
     };
     for (const std::string& header : request.headers) add(header);
     add("Expect:");
-    const bool has_body = request.file || !request.body.empty() || request.method == "POST" || request.method == "PUT";
+    const bool has_body = request.file || !request.body.empty() || request.method == "POST" ||
+                          request.method == "PUT";
     if (has_body) {
       exchange.body = request.body;
       exchange.size = request.body.size();
@@ -230,7 +244,8 @@ struct WebClient::Impl {
       ::curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
     }
     if (!request.save_to.empty()) {
-      CW_TRY(exchange.output, OutputFile::create(request.save_to.string() + std::string(partial_suffix)));
+      CW_TRY(exchange.output,
+             OutputFile::create(request.save_to.string() + std::string(partial_suffix)));
     }
     if (token != nullptr && !token_origin.empty() && origin(url) == token_origin) {
       Secret line(std::string("Authorization: Bearer ").append(token->reveal()));
@@ -245,7 +260,8 @@ struct WebClient::Impl {
     ::curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     ::curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 30L);
     ::curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    ::curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_limit.count()));
+    ::curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME,
+                       static_cast<long>(options.stall_limit.count()));
     ::curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
     ::curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
     ::curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -262,14 +278,15 @@ struct WebClient::Impl {
     return finish(code, reason, request, url, exchange);
   }
 
-  Result<WebResponse> finish(CURLcode code, const char* reason, const WebRequest& request, const std::string& url,
-                             Exchange& exchange) {
+  Result<WebResponse> finish(CURLcode code, const char* reason, const WebRequest& request,
+                             const std::string& url, Exchange& exchange) {
     const fs::path partial = request.save_to.string() + std::string(partial_suffix);
     std::error_code ignored;
     if (code != CURLE_OK || exchange.response.status != 200) {
       if (!request.save_to.empty()) fs::remove(partial, ignored);
     }
-    if (exchange.error) return fail(exchange.error->code, "{}: {}", printable_url(url), exchange.error->message);
+    if (exchange.error)
+      return fail(exchange.error->code, "{}: {}", printable_url(url), exchange.error->message);
     const std::string text = *reason != '\0' ? reason : ::curl_easy_strerror(code);
     switch (code) {
       case CURLE_OK:
@@ -294,7 +311,9 @@ struct WebClient::Impl {
     if (exchange.output && exchange.response.status == 200) {
       CW_CHECK(exchange.output->flush());
       fs::rename(partial, request.save_to, ignored);
-      if (ignored) return fail("unwritable", "cannot write {}: {}", request.save_to.string(), ignored.message());
+      if (ignored)
+        return fail("unwritable", "cannot write {}: {}", request.save_to.string(),
+                    ignored.message());
     }
     return std::move(exchange.response);
   }
@@ -305,14 +324,16 @@ struct WebClient::Impl {
     for (int i = 0; i <= most_redirects; ++i) {
       CW_TRY(auto response, once(request, url));
       if (!is_redirect(response.status)) return response;
-      const bool keeps_method = response.status == 307 || response.status == 308 || request.method == "GET";
+      const bool keeps_method =
+          response.status == 307 || response.status == 308 || request.method == "GET";
       const std::string next = resolved(url, response.header("location"));
       if (!keeps_method || next.empty() || origin(next).empty())
-        return fail("redirect", "{} answered {} with a redirect that cannot be followed ({})", printable_url(url),
-                    response.status, next.empty() ? "no target" : printable_url(next));
+        return fail("redirect", "{} answered {} with a redirect that cannot be followed ({})",
+                    printable_url(url), response.status,
+                    next.empty() ? "no target" : printable_url(next));
       if (origin(url).starts_with("https:") && !origin(next).starts_with("https:"))
-        return fail("redirect", "{} redirects from https to {}; that is not followed", printable_url(url),
-                    printable_url(next));
+        return fail("redirect", "{} redirects from https to {}; that is not followed",
+                    printable_url(url), printable_url(next));
       // What a server gave for its own host is nobody else's business.
       if (origin(next) != origin(url))
         std::erase_if(request.headers, [](const std::string& line) {
@@ -320,7 +341,8 @@ struct WebClient::Impl {
         });
       url = next;
     }
-    return fail("redirect", "{}: more than {} redirects", printable_url(request.url), most_redirects);
+    return fail("redirect", "{}: more than {} redirects", printable_url(request.url),
+                most_redirects);
   }
 
   const Secret* token;
@@ -349,20 +371,24 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
   std::chrono::milliseconds wait = options.first_pause;
   for (std::size_t attempt = 1;; ++attempt) {
     auto response = impl_->follow(request);
-    const bool was_not_done = response ? response->status == 429 : response.error().code == "connection";
+    const bool was_not_done =
+        response ? response->status == 429 : response.error().code == "connection";
     const bool may_repeat = request.is_repeatable || was_not_done;
-    const bool is_worth_it = response ? is_transient(response->status)
-                                      : response.error().code == "connection" || response.error().code == "answer_lost";
+    const bool is_worth_it =
+        response ? is_transient(response->status)
+                 : response.error().code == "connection" || response.error().code == "answer_lost";
     if (!may_repeat || !is_worth_it || attempt >= options.tries) return response;
     std::chrono::milliseconds asked = wait;
     if (response)
-      if (const std::string after = response->header("retry-after"); !after.empty() && after.size() < 9)
+      if (const std::string after = response->header("retry-after");
+          !after.empty() && after.size() < 9)
         asked = std::chrono::seconds(std::max(std::strtol(after.c_str(), nullptr, 10), 0L));
     if (asked > options.longest_pause) return response;
-    options.note(response ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url),
-                                        response->status, static_cast<double>(asked.count()) / 1000)
-                          : fmt::format("{}; again in {:.1f} s", response.error().message,
-                                        static_cast<double>(asked.count()) / 1000));
+    options.note(response
+                     ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url),
+                                   response->status, static_cast<double>(asked.count()) / 1000)
+                     : fmt::format("{}; again in {:.1f} s", response.error().message,
+                                   static_cast<double>(asked.count()) / 1000));
     if (!pause(asked)) return fail("interrupted", "{}: interrupted", printable_url(request.url));
     wait *= 2;
   }
@@ -375,7 +401,8 @@ std::uint64_t WebClient::sent() const {
 std::string printable_url(const std::string& text) {
   const Url url = parse_url(text);
   if (!url) return text.substr(0, text.find_first_of("?@"));
-  for (const CURLUPart secret : {CURLUPART_QUERY, CURLUPART_FRAGMENT, CURLUPART_USER, CURLUPART_PASSWORD})
+  for (const CURLUPart secret :
+       {CURLUPART_QUERY, CURLUPART_FRAGMENT, CURLUPART_USER, CURLUPART_PASSWORD})
     ::curl_url_set(url.get(), secret, nullptr, 0);
   return part(url, CURLUPART_URL);
 }
@@ -383,8 +410,8 @@ std::string printable_url(const std::string& text) {
 std::string percent_encoded(std::string_view text, std::string_view kept) {
   std::string result;
   for (const char c : text) {
-    const bool is_plain =
-        std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("-._~").find(c) != std::string_view::npos;
+    const bool is_plain = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                          std::string_view("-._~").find(c) != std::string_view::npos;
     if (is_plain || kept.find(c) != std::string_view::npos)
       result += c;
     else

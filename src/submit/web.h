@@ -1,5 +1,5 @@
-// HTTP requests to the Hub and to the stores that it names, by libcurl: a token that leaves for one origin only,
-// redirects by hand, retries of what may be repeated.
+// HTTP requests to the Hub and to the stores that it names, by libcurl: a token that leaves for one
+// origin only, redirects by hand, retries of what may be repeated.
 #pragma once
 
 #include <chrono>
@@ -27,11 +27,12 @@ struct WebRequest {
   std::string url;
   std::vector<std::string> headers{};  ///< "Name: value"
   std::string body{};
-  std::optional<FilePart> file{};               ///< instead of `body`
-  std::filesystem::path save_to{};              ///< an answer with status 200 goes into this file, whole or not at all
+  std::optional<FilePart> file{};  ///< instead of `body`
+  std::filesystem::path
+      save_to{};  ///< an answer with status 200 goes into this file, whole or not at all
   std::uint64_t most = std::uint64_t{1} << 30;  ///< bytes of an answer in a file
   bool is_repeatable = true;                    ///< doing it twice is as good as once
-  bool is_interruptible = true;                 ///< whether a signal ends it before its answer has come
+  bool is_interruptible = true;  ///< whether a signal ends it before its answer has come
 };
 
 struct WebResponse {
@@ -42,24 +43,26 @@ struct WebResponse {
 };
 
 struct WebOptions {
-  std::size_t tries = 5;                                                     ///< of a request that may be repeated
-  std::chrono::milliseconds first_pause{500};                                ///< doubles with every try
-  std::chrono::seconds longest_pause{300};                                   ///< a server may ask for, with Retry-After
-  std::chrono::seconds stall_limit{60};                                      ///< without a byte
-  std::function<void(const std::string&)> note = [](const std::string&) {};  ///< why a request is repeated; any thread
+  std::size_t tries = 5;                       ///< of a request that may be repeated
+  std::chrono::milliseconds first_pause{500};  ///< doubles with every try
+  std::chrono::seconds longest_pause{300};     ///< a server may ask for, with Retry-After
+  std::chrono::seconds stall_limit{60};        ///< without a byte
+  std::function<void(const std::string&)> note = [](const std::string&) {
+  };  ///< why a request is repeated; any thread
 };
 
 /// May be used by several threads at once.
 class WebClient {
  public:
-  /// The token is sent to `endpoint`'s origin (scheme, host, port) and to no other, also after redirects. May be null.
+  /// The token is sent to `endpoint`'s origin (scheme, host, port) and to no other, also after
+  /// redirects. May be null.
   WebClient(const Secret* token, std::string endpoint, WebOptions options);
   ~WebClient();
 
-  /// Any status is an answer. What failed before one is repeated, as 429, 500, 502, 503 and 504 are, when the request
-  /// may be; 429 also when it may not, because it was not done. Error codes: "connection" (no connection came about),
-  /// "answer_lost" (it broke later, so that the request may have been done), "tls", "redirect", "interrupted",
-  /// "too_large".
+  /// Any status is an answer. What failed before one is repeated, as 429, 500, 502, 503 and 504
+  /// are, when the request may be; 429 also when it may not, because it was not done. Error codes:
+  /// "connection" (no connection came about), "answer_lost" (it broke later, so that the request
+  /// may have been done), "tls", "redirect", "interrupted", "too_large".
   Result<WebResponse> send(const WebRequest& request);
 
   /// Bytes of bodies sent so far.

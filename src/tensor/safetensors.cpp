@@ -13,7 +13,8 @@
 namespace cw {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors and dumps are little-endian");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors and dumps are little-endian");
 
 constexpr std::uint64_t length_size = 8;
 constexpr std::uint64_t largest_header = 100'000'000;  // as in the reference implementation
@@ -24,8 +25,8 @@ tl::unexpected<Error> fail_malformed(fmt::format_string<Args...> format, Args&&.
   return fail(std::string(malformed), format, std::forward<Args>(args)...);
 }
 
-Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::object object, std::uint64_t data_begin,
-                                     std::uint64_t data_size) {
+Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::object object,
+                                     std::uint64_t data_begin, std::uint64_t data_size) {
   SafetensorsEntry entry{std::string(name), DType::uint8, {}, 0, 0};
   bool has_dtype = false, has_shape = false, has_offsets = false;
   for (auto field : object) {
@@ -44,7 +45,8 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
       boost::container::small_vector<std::uint64_t, 2> offsets;
       for (auto offset : field.value().get_array()) offsets.push_back(offset.get_uint64());
       if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_size)
-        return fail_malformed("tensor {} has data_offsets outside the file's {} data bytes", name, data_size);
+        return fail_malformed("tensor {} has data_offsets outside the file's {} data bytes", name,
+                              data_size);
       entry.begin = data_begin + offsets[0];
       entry.end = data_begin + offsets[1];
       has_offsets = true;
@@ -54,14 +56,16 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
     return fail_malformed("tensor {} lacks one of dtype, shape, data_offsets", name);
   if (entry.dtype == DType::float4_e2m1) {
     if (entry.shape.empty() || entry.shape.back() % 2 != 0)
-      return fail_malformed("tensor {}: shape {} of float4 does not fill whole bytes", name, to_string(entry.shape));
+      return fail_malformed("tensor {}: shape {} of float4 does not fill whole bytes", name,
+                            to_string(entry.shape));
     entry.shape.back() /= 2;
   }
   const auto count = element_count(entry.shape);
   const auto bytes = count ? byte_count(entry.dtype, *count) : std::nullopt;
   if (!bytes || *bytes != entry.end - entry.begin)
-    return fail_malformed("tensor {}: shape {} of {} does not have the {} bytes of its data_offsets", name,
-                          to_string(entry.shape), trace_name(entry.dtype), entry.end - entry.begin);
+    return fail_malformed(
+        "tensor {}: shape {} of {} does not have the {} bytes of its data_offsets", name,
+        to_string(entry.shape), trace_name(entry.dtype), entry.end - entry.begin);
   return entry;
 }
 
@@ -84,7 +88,8 @@ Result<void> check_layout(const std::vector<SafetensorsEntry>& entries, std::uin
 
 }  // namespace
 
-Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes, std::uint64_t file_size) {
+Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes,
+                                              std::uint64_t file_size) {
   if (first_bytes.size() < length_size || file_size < length_size)
     return fail_malformed("{} bytes are too few for a safetensors file", file_size);
   std::uint64_t size;
@@ -95,19 +100,23 @@ Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes, std:
   return size;
 }
 
-Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header, std::uint64_t file_size) {
+Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view header,
+                                                               std::uint64_t file_size) {
   static thread_local simdjson::ondemand::parser parser;
   const std::uint64_t data_begin = length_size + header.size();
   std::vector<SafetensorsEntry> entries;
   try {
-    auto document = parser.iterate(header.data(), header.size(), header.size() + simdjson::SIMDJSON_PADDING);
+    auto document =
+        parser.iterate(header.data(), header.size(), header.size() + simdjson::SIMDJSON_PADDING);
     for (auto field : document.get_object()) {
       const std::string name(std::string_view(field.unescaped_key()));
       if (name == "__metadata__") continue;
-      CW_TRY(auto entry, parse_entry(name, field.value().get_object(), data_begin, file_size - data_begin));
+      CW_TRY(auto entry,
+             parse_entry(name, field.value().get_object(), data_begin, file_size - data_begin));
       entries.push_back(std::move(entry));
     }
-    if (!document.current_location().error()) return fail_malformed("the header goes on after its JSON object");
+    if (!document.current_location().error())
+      return fail_malformed("the header goes on after its JSON object");
   } catch (const simdjson::simdjson_error& error) {
     return fail_malformed("the header is not the JSON it should be: {}", error.what());
   }
@@ -126,14 +135,18 @@ Result<std::vector<SafetensorsEntry>> read_safetensors_header(const std::string&
   CW_TRY(const std::uint64_t size, file_size(file, path));
   std::string first(std::min<std::uint64_t>(size, length_size), '\0');
   CW_CHECK(read_exactly(file, 0, first.size(), first.data(), path));
-  const auto in_file = [&path](Error error) { return Error{std::move(error.code), path + ": " + error.message}; };
+  const auto in_file = [&path](Error error) {
+    return Error{std::move(error.code), path + ": " + error.message};
+  };
   CW_TRY(const std::uint64_t header_size, safetensors_header_size(first, size).map_error(in_file));
   std::string header(header_size + simdjson::SIMDJSON_PADDING, '\0');
   CW_CHECK(read_exactly(file, length_size, header_size, header.data(), path));
-  return parse_safetensors_header(std::string_view(header).substr(0, header_size), size).map_error(in_file);
+  return parse_safetensors_header(std::string_view(header).substr(0, header_size), size)
+      .map_error(in_file);
 }
 
-std::string write_safetensors(const std::vector<std::pair<std::string, const DenseTensor*>>& tensors) {
+std::string write_safetensors(
+    const std::vector<std::pair<std::string, const DenseTensor*>>& tensors) {
   Json header = Json::object();
   std::uint64_t position = 0;
   for (const auto& [name, tensor] : tensors) {

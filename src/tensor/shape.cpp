@@ -53,7 +53,8 @@ double from_float16(std::uint16_t raw) {
   const int mantissa = raw & 1023;
   const double sign = (raw & 0x8000) != 0 ? -1 : 1;
   if (exponent == 31)
-    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+    return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : sign * std::numeric_limits<double>::infinity();
   if (exponent == 0) return sign * std::ldexp(mantissa, -24);
   return sign * std::ldexp(mantissa + 1024, exponent - 25);
 }
@@ -120,8 +121,9 @@ std::string to_string(const Shape& shape) {
 }
 
 std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index) {
-  return with_integer_type(dtype,
-                           [&](auto zero) { return static_cast<std::int64_t>(load<decltype(zero)>(bytes, index)); });
+  return with_integer_type(dtype, [&](auto zero) {
+    return static_cast<std::int64_t>(load<decltype(zero)>(bytes, index));
+  });
 }
 
 std::vector<std::int64_t> integers(const DenseTensor& tensor) {
@@ -161,7 +163,8 @@ std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t
     default:
       break;
   }
-  if (is_integer(dtype) || dtype == DType::boolean) return static_cast<double>(integer_at(dtype, bytes, index));
+  if (is_integer(dtype) || dtype == DType::boolean)
+    return static_cast<double>(integer_at(dtype, bytes, index));
   return std::nullopt;
 }
 

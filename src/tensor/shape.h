@@ -41,13 +41,15 @@ std::int64_t integer_at(DType dtype, std::string_view bytes, std::size_t index);
 std::vector<std::int64_t> integers(const DenseTensor& tensor);
 /// The least and the greatest element of an integer tensor; nothing when it has none.
 std::optional<std::pair<std::int64_t, std::int64_t>> integer_range(const DenseTensor& tensor);
-/// Element `index` of a float16, bfloat16, float32, float64, integer or bool tensor; nothing for other types.
+/// Element `index` of a float16, bfloat16, float32, float64, integer or bool tensor; nothing for
+/// other types.
 std::optional<double> number_at(DType dtype, std::string_view bytes, std::size_t index);
 /// Dense tensor from values; every value must fit `dtype`, which has to be an integer type.
 DenseTensor from_integers(DType dtype, Shape shape, std::span<const std::int64_t> values);
 
-/// The same values in another type: among integers and from integers to float32 when every value fits,
-/// and from float32 to bfloat16 (round to nearest even). Nothing when one does not fit, or for other pairs.
+/// The same values in another type: among integers and from integers to float32 when every value
+/// fits, and from float32 to bfloat16 (round to nearest even). Nothing when one does not fit, or
+/// for other pairs.
 std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to);
 
 }  // namespace cw

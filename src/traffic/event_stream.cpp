@@ -8,7 +8,8 @@ namespace {
 std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
   const auto found = usage.find(name);
   constexpr std::uint64_t most = 1u << 30;  // of one request: sums of them do not wrap
-  const bool is_count = found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= most;
+  const bool is_count =
+      found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= most;
   return is_count ? found->get<std::uint64_t>() : otherwise;
 }
 
@@ -76,7 +77,9 @@ StreamTotals EventStream::totals() const {
 
 void EventStream::line(std::string_view text) {
   if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
-  if (text.empty() || text.starts_with(":") || text.starts_with("event:") || text.starts_with("id:")) return;
+  if (text.empty() || text.starts_with(":") || text.starts_with("event:") ||
+      text.starts_with("id:"))
+    return;
   if (!text.starts_with("data:")) {
     is_garbage_ = true;
     return;

@@ -1,9 +1,10 @@
-// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines, "[DONE]" at the
-// end.
+// A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines,
+// "[DONE]" at the end.
 //
-// Events are counted as they come and only the last is kept: with SGLang it carries the totals, with the OpenAI APIs
-// the usage, and parsing each of a thousand streams' events would cost more than all the rest. A server that does not
-// stream answers with one JSON object: it counts as an event that is the last.
+// Events are counted as they come and only the last is kept: with SGLang it carries the totals,
+// with the OpenAI APIs the usage, and parsing each of a thousand streams' events would cost more
+// than all the rest. A server that does not stream answers with one JSON object: it counts as an
+// event that is the last.
 #pragma once
 
 #include <cstddef>

@@ -33,12 +33,15 @@ Result<HttpServer> HttpServer::resolve(const std::string& url, const HttpHeaders
   if (!url.starts_with(scheme))
     return url.find("://") == std::string::npos
                ? fail("url_unsupported", "'{0}' has no scheme; write http://{0}", url)
-               : fail("url_unsupported", "'{}': only http:// is spoken; put a forwarder before anything else", url);
+               : fail("url_unsupported",
+                      "'{}': only http:// is spoken; put a forwarder before anything else", url);
   HttpServer server;
-  for (const auto& [name, value] : headers) server.headers_ += fmt::format("{}: {}\r\n", name, value);
+  for (const auto& [name, value] : headers)
+    server.headers_ += fmt::format("{}: {}\r\n", name, value);
   const std::string rest = url.substr(scheme.size());
   server.authority_ = rest.substr(0, rest.find('/'));
-  if (server.authority_.size() < rest.size()) server.prefix_ = rest.substr(server.authority_.size());
+  if (server.authority_.size() < rest.size())
+    server.prefix_ = rest.substr(server.authority_.size());
   while (server.prefix_.ends_with('/')) server.prefix_.pop_back();
 
   // host, host:port, [::1], [::1]:port
@@ -66,7 +69,8 @@ Result<HttpServer> HttpServer::resolve(const std::string& url, const HttpHeaders
 
 FileDescriptor HttpServer::connect() const {
   const Address& address = addresses_[current_];
-  FileDescriptor socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  FileDescriptor socket(
+      ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return socket;
   const int yes = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -83,18 +87,22 @@ bool HttpServer::try_other_address(std::size_t failed) {
 
 std::string HttpServer::post(std::string_view path, std::string_view body) const {
   return fmt::format(
-      "POST {}{} HTTP/1.1\r\nHost: {}\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}", prefix_,
-      path, authority_, headers_, body.size(), body);
+      "POST {}{} HTTP/1.1\r\nHost: {}\r\n{}Content-Type: application/json\r\nContent-Length: "
+      "{}\r\n\r\n{}",
+      prefix_, path, authority_, headers_, body.size(), body);
 }
 
 struct HttpExchange::Impl {
-  Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) { begin_answer(); }
+  Impl(FileDescriptor opened, bool reused) : socket(std::move(opened)), is_reused(reused) {
+    begin_answer();
+  }
 
   void begin_answer() {
     parser.emplace();
     parser->eager(true);
     parser->header_limit(largest_header);
-    // Of a stream only its lines are kept. (Without any limit, Beast 1.74 refuses all that says its length.)
+    // Of a stream only its lines are kept. (Without any limit, Beast 1.74 refuses all that says its
+    // length.)
     parser->body_limit(std::numeric_limits<std::uint64_t>::max());
     parser->on_chunk_body(on_chunk);  // by reference
   }
@@ -114,7 +122,8 @@ struct HttpExchange::Impl {
   // Nothing when all is well.
   std::optional<State> send(std::string_view request) {
     while (sent < request.size()) {
-      const ssize_t count = ::send(socket.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
+      const ssize_t count =
+          ::send(socket.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
       if (count < 0 && errno == EAGAIN) return std::nullopt;
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) return lost(errno);
@@ -158,7 +167,8 @@ struct HttpExchange::Impl {
   }
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
-    thread_local std::string plain(2 * largest_header, '\0');  // of a body without chunks, until it is handed on
+    thread_local std::string plain(2 * largest_header,
+                                   '\0');  // of a body without chunks, until it is handed on
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
@@ -171,18 +181,22 @@ struct HttpExchange::Impl {
       parser->get().body() = {plain.data(), plain.size(), true};
       const std::size_t given = std::min(bytes.size(), plain.size());
       const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), given), code);
-      if (const std::size_t taken = plain.size() - parser->get().body().size; taken > 0) take({plain.data(), taken});
+      if (const std::size_t taken = plain.size() - parser->get().body().size; taken > 0)
+        take({plain.data(), taken});
       bytes.remove_prefix(used);
       const bool needs_more = code == http::error::need_more && given == bytes.size() + used;
       if (code == http::error::need_more || code == http::error::need_buffer) code = {};
       if (code) return fail_with(State::malformed, code.message());
       if (used == 0 || needs_more) break;  // the rest of a header or a chunk's size is to come
-      if (parser->is_done() && status() / 100 == 1) begin_answer();  // 100 Continue: the answer follows
+      if (parser->is_done() && status() / 100 == 1)
+        begin_answer();  // 100 Continue: the answer follows
     }
     if (rejected_bytes > largest_rejected)
-      return fail_with(State::malformed, fmt::format("HTTP {} with more than {} bytes", status(), largest_rejected));
+      return fail_with(State::malformed,
+                       fmt::format("HTTP {} with more than {} bytes", status(), largest_rejected));
     if (!parser->is_done() && bytes.size() > largest_header)
-      return fail_with(State::malformed, fmt::format("a header or chunk size of more than {} bytes", largest_header));
+      return fail_with(State::malformed,
+                       fmt::format("a header or chunk size of more than {} bytes", largest_header));
     std::string left(bytes);
     rest.swap(left);
     return parser->is_done() ? State::done : State::under_way;
@@ -191,7 +205,8 @@ struct HttpExchange::Impl {
   void take(std::string_view piece) {
     if (status() == 200) return (*sink)(piece);
     rejected_bytes += piece.size();
-    if (rejected.size() < most_rejected) rejected += piece.substr(0, most_rejected - rejected.size());
+    if (rejected.size() < most_rejected)
+      rejected += piece.substr(0, most_rejected - rejected.size());
   }
 
   unsigned status() const { return parser->is_header_done() ? parser->get().result_int() : 0; }
@@ -200,11 +215,12 @@ struct HttpExchange::Impl {
   bool is_reused, has_answer = false;
   std::size_t sent = 0, wanted = 0;
   const std::function<void(std::string_view)>* sink = nullptr;  ///< while parse() runs
-  std::function<std::size_t(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk =
-      [this](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
-        take({piece.data(), piece.size()});
-        return piece.size();
-      };
+  std::function<std::size_t(std::uint64_t, boost::beast::string_view, boost::system::error_code&)>
+      on_chunk =
+          [this](std::uint64_t, boost::beast::string_view piece, boost::system::error_code&) {
+            take({piece.data(), piece.size()});
+            return piece.size();
+          };
   std::optional<http::response_parser<http::buffer_body>> parser;
   std::string rest;  ///< of a header or chunk size that is not whole yet
   std::string rejected, error;
@@ -225,7 +241,8 @@ void HttpExchange::start(std::string_view request) {
 
 HttpExchange::State HttpExchange::advance(std::string_view request, bool has_ended,
                                           const std::function<void(std::string_view)>& body) {
-  if (!impl_->socket) return impl_->fail_with(State::unreachable, "no more sockets: raise `ulimit -n`");
+  if (!impl_->socket)
+    return impl_->fail_with(State::unreachable, "no more sockets: raise `ulimit -n`");
   if (!impl_->failed && !is_sent()) impl_->failed = impl_->send(request);
   if (impl_->failed) return *impl_->failed;
   return impl_->receive(has_ended, body);
@@ -252,7 +269,8 @@ const std::string& HttpExchange::error() const {
 }
 
 bool HttpExchange::is_reusable() const {
-  return is_sent() && impl_->parser->is_done() && impl_->parser->get().keep_alive() && impl_->rest.empty();
+  return is_sent() && impl_->parser->is_done() && impl_->parser->get().keep_alive() &&
+         impl_->rest.empty();
 }
 
 FileDescriptor HttpExchange::release() {

@@ -1,16 +1,19 @@
-// HTTP/1.1 as a load generator needs it: many kept-alive connections to one server, answers in pieces as they come.
-// Framing (headers, chunks) is Boost.Beast's parser; a piece costs one recv() and no allocation. libcurl, which did
-// this before, runs every transfer twice a wake-up (7.88, multi_socket()), three times the cost.
+// HTTP/1.1 as a load generator needs it: many keep-alive connections to one server, responses in
+// pieces as they arrive. Boost.Beast's parser does the framing (headers, chunks); a piece costs one
+// recv() and no allocation. libcurl, which was used before, runs every transfer twice per wake-up
+// (7.88, multi_socket()) and cost three times as much.
 //
-// Nothing of an answer is kept but what its reader keeps; what a server may make us hold or wait for is bounded:
+// Nothing of a response is kept but what its reader keeps. What a server can make the client hold
+// or wait for is bounded:
 //
-//   status line and headers   256 KB, and the same for the size line of a chunk with its extensions
-//   a line of an event stream 1 MB (event_stream.h)
-//   an answer other than 200  1 MB
-//   headers of single requests 256 KB with what comes behind their last chunk
-//   /health                   1 MB, server information 16 MB with a million values (traffic.h)
-//   one look at a connection  16 blocks of 64 KB: then it is the others' turn, and a signal's
-//   a request                 TrafficOptions: `timeout` without an event, `longest` in all, `most_extra_events`
+//   status line and headers     256 KB, and the same for a chunk's size line with its extensions
+//   a line of an event stream   1 MB (event_stream.h)
+//   a response other than 200   1 MB
+//   headers of single requests  256 KB, including trailers
+//   /health                     1 MB; server information 16 MB and a million values (traffic.h)
+//   one turn of a connection    16 blocks of 64 KB; then the others and signals have theirs
+//   a request                   TrafficOptions: `timeout` without an event, `longest` in total,
+//                               `most_extra_events`
 #pragma once
 
 #include <functional>
@@ -33,17 +36,17 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 /// Where requests go.
 class HttpServer {
  public:
-  /// "http://host:port" and perhaps a path before those of the requests. Error codes: "url_unsupported" (https: put a
-  /// forwarder before it), "connection" (no such host).
-  /// `headers` go with every request.
+  /// "http://host:port" and perhaps a path before those of the requests. Error codes:
+  /// "url_unsupported" (https: put a forwarder before it), "connection" (no such host). `headers`
+  /// go with every request.
   static Result<HttpServer> resolve(const std::string& url, const HttpHeaders& headers = {});
 
   /// A socket that is connecting, non-blocking; invalid when there are no more sockets.
   FileDescriptor connect() const;
   /// Which of the host's addresses connect() takes.
   std::size_t address() const { return current_; }
-  /// A connection to address `failed` did not come about: goes on to the next one, where there is one and none was ever
-  /// reached.
+  /// A connection to address `failed` did not come about: goes on to the next one, where there is
+  /// one and none was ever reached.
   bool try_other_address(std::size_t failed);
   void note_reached() { was_reached_ = true; }
   /// The bytes of a request with a JSON body.
@@ -81,9 +84,11 @@ class HttpExchange {
 
   /// Sends what can be sent now of `request`, which advance() is given again.
   void start(std::string_view request);
-  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the server has closed its
-  /// side, so that all has to be read now. `body` is told the pieces of an answer with status 200.
-  State advance(std::string_view request, bool has_ended, const std::function<void(std::string_view)>& body);
+  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the
+  /// server has closed its side, so that all has to be read now. `body` is told the pieces of an
+  /// answer with status 200.
+  State advance(std::string_view request, bool has_ended,
+                const std::function<void(std::string_view)>& body);
 
   int socket() const;
   bool is_sent() const;                 ///< the whole request

@@ -17,32 +17,39 @@
 namespace cw {
 namespace {
 
-constexpr std::array conversation_names{"messages", "conversations", "conversation", "turns", "dialogue",
-                                        "dialog",   "chat",          "prompt",       "input", "data"};
+constexpr std::array conversation_names{"messages", "conversations", "conversation", "turns",
+                                        "dialogue", "dialog",        "chat",         "prompt",
+                                        "input",    "data"};
 constexpr std::array text_names{"prompt", "text", "question", "problem", "input", "inputs",
                                 "query",  "goal", "content",  "task",    "user",  "value"};
-constexpr std::array answer_names{"output", "completion", "answer", "response", "chosen", "solution"};
+constexpr std::array answer_names{"output",   "completion", "answer",
+                                  "response", "chosen",     "solution"};
 constexpr std::array system_names{"system", "system_prompt", "system_message"};
 constexpr std::array token_names{"input_ids", "prompt_token_ids", "token_ids", "prompt"};
 constexpr std::array output_length_names{
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens",    "output_tokens",  "output_length",
-    "output_len", "completion_tokens",     "Response tokens",   "num_decode_tokens", "GeneratedTokens"};
-constexpr std::array input_length_names{"input_length",   "input_len",     "prompt_len",        "input_tokens",
-                                        "Request tokens", "ContextTokens", "num_prefill_tokens"};
+    "max_tokens",      "max_completion_tokens", "max_output_tokens", "max_new_tokens",
+    "output_tokens",   "output_length",         "output_len",        "completion_tokens",
+    "Response tokens", "num_decode_tokens",     "GeneratedTokens"};
+constexpr std::array input_length_names{"input_length",      "input_len",      "prompt_len",
+                                        "input_tokens",      "Request tokens", "ContextTokens",
+                                        "num_prefill_tokens"};
 constexpr std::array sampling_names{
-    "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"};
+    "temperature",       "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
+    "repetition_penalty"};
 // Of requests; what they change is not in the calls that are collected, or not ours to send.
 constexpr std::array never_sent{
-    "tools", "functions", "response_format", "logit_bias",  "stop",  "images", "image",   "image_data",  "image_url",
-    "audio", "video",     "video_url",       "logprobs",    "n",     "seed",   "best_of", "json_schema", "regex",
-    "ebnf",  "lora_path", "videos",          "tool_choice", "audios"};
+    "tools",       "functions", "response_format", "logit_bias", "stop",      "images",    "image",
+    "image_data",  "image_url", "audio",           "video",      "video_url", "logprobs",  "n",
+    "seed",        "best_of",   "json_schema",     "regex",      "ebnf",      "lora_path", "videos",
+    "tool_choice", "audios"};
 
-constexpr std::size_t hashed_block = 512;    // tokens a hash of Mooncake's traces stands for
-constexpr std::size_t most_text = 16 << 20;  // of all prompts of a record: each has what was said before it
-constexpr std::size_t of_json = 8;           // bytes in memory of one in a text
+constexpr std::size_t hashed_block = 512;  // tokens a hash of Mooncake's traces stands for
+constexpr std::size_t most_text =
+    16 << 20;                       // of all prompts of a record: each has what was said before it
+constexpr std::size_t of_json = 8;  // bytes in memory of one in a text
 constexpr std::int64_t longest_prompt = 1 << 20, longest_answer = 16 << 20;  // tokens
 constexpr std::size_t most_names = 64;                                       // of what is left out
-constexpr std::int64_t vocabulary_of_lengths = 10'000;                       // smaller than any model's
+constexpr std::int64_t vocabulary_of_lengths = 10'000;  // smaller than any model's
 
 // Four letters a token is close enough to choose a length by.
 std::int64_t estimated_tokens(std::string_view text) {
@@ -51,7 +58,8 @@ std::int64_t estimated_tokens(std::string_view text) {
 
 bool is_alike(std::string_view a, std::string_view b) {
   const auto same = [](char x, char y) {
-    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+    return std::tolower(static_cast<unsigned char>(x)) ==
+           std::tolower(static_cast<unsigned char>(y));
   };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }
@@ -65,12 +73,15 @@ const Json* member(const Json& object, std::string_view name) {
 
 std::string role_of(std::string_view from) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 18> roles{
-      std::pair{"human", "user"},     std::pair{"user", "user"},           std::pair{"prompter", "user"},
-      std::pair{"gpt", "assistant"},  std::pair{"assistant", "assistant"}, std::pair{"chatgpt", "assistant"},
-      std::pair{"bard", "assistant"}, std::pair{"bing", "assistant"},      std::pair{"model", "assistant"},
-      std::pair{"bot", "assistant"},  std::pair{"ai", "assistant"},        std::pair{"function_call", "assistant"},
-      std::pair{"system", "system"},  std::pair{"developer", "system"},    std::pair{"tool", "tool"},
-      std::pair{"function", "tool"},  std::pair{"observation", "tool"},    std::pair{"ipython", "tool"}};
+      std::pair{"human", "user"},          std::pair{"user", "user"},
+      std::pair{"prompter", "user"},       std::pair{"gpt", "assistant"},
+      std::pair{"assistant", "assistant"}, std::pair{"chatgpt", "assistant"},
+      std::pair{"bard", "assistant"},      std::pair{"bing", "assistant"},
+      std::pair{"model", "assistant"},     std::pair{"bot", "assistant"},
+      std::pair{"ai", "assistant"},        std::pair{"function_call", "assistant"},
+      std::pair{"system", "system"},       std::pair{"developer", "system"},
+      std::pair{"tool", "tool"},           std::pair{"function", "tool"},
+      std::pair{"observation", "tool"},    std::pair{"ipython", "tool"}};
   for (const auto& [name, role] : roles)
     if (is_alike(name, from)) return std::string(role);
   return {};
@@ -84,18 +95,21 @@ std::optional<std::int64_t> integer(const Json& value, std::int64_t most) {
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
     if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) return std::nullopt;
   }
-  if (!(number >= 0) || number > static_cast<double>(most) || number != std::floor(number)) return std::nullopt;
+  if (!(number >= 0) || number > static_cast<double>(most) || number != std::floor(number))
+    return std::nullopt;
   return static_cast<std::int64_t>(number);
 }
 
-// A number, also in a text; and a date and time as Azure's traces have it (2023-11-16 18:17:03.9799600), since 1970.
+// A number, also in a text; and a date and time as Azure's traces have it (2023-11-16
+// 18:17:03.9799600), since 1970.
 std::optional<double> seconds_of(const Json& value) {
   if (value.is_number()) return value.get<double>();
   if (!value.is_string()) return std::nullopt;
   const std::string& text = value.get_ref<const std::string&>();
   double number = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() && std::isfinite(number)) return number;
+  if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() && std::isfinite(number))
+    return number;
   std::tm parts{};
   const char* const rest = ::strptime(text.c_str(), "%Y-%m-%d", &parts);
   if (rest == nullptr || (*rest != ' ' && *rest != 'T')) return std::nullopt;
@@ -132,11 +146,12 @@ class Reader {
       if (const Json* const inner = member(object, wrapper); inner != nullptr && inner->is_object())
         return take_object(*inner);
     for (const char* name : system_names)
-      if (const Json* const text = member(object, name); text != nullptr && text->is_string() && system_.empty())
+      if (const Json* const text = member(object, name);
+          text != nullptr && text->is_string() && system_.empty())
         system_ = text->get<std::string>();
 
-    const bool has_any =
-        take_conversations(object) || take_tokens(object) || take_texts(object) || take_lengths(object);
+    const bool has_any = take_conversations(object) || take_tokens(object) || take_texts(object) ||
+                         take_lengths(object);
     if (has_any) take_request(object);
   }
 
@@ -150,7 +165,8 @@ class Reader {
   // Of messages, or of texts: all of them questions ("turns", "prompt"), or by turns.
   bool take_conversation(const Json& list) {
     if (list.empty()) return false;
-    const bool has_texts = std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); });
+    const bool has_texts =
+        std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); });
     if (has_texts) return false;
     std::vector<Message> messages;
     for (const Json& item : list) {
@@ -160,7 +176,8 @@ class Reader {
     // Conversations that begin with an answer.
     const auto is_question = [](const Message& m) { return m.role == "user" || m.role == "tool"; };
     const auto begin = std::find_if(messages.begin(), messages.end(), is_question);
-    messages.erase(std::remove_if(messages.begin(), begin, [](const Message& m) { return m.role == "assistant"; }),
+    messages.erase(std::remove_if(messages.begin(), begin,
+                                  [](const Message& m) { return m.role == "assistant"; }),
                    begin);
     if (!system_.empty() && !messages.empty() && messages[0].role != "system")
       messages.insert(messages.begin(), {"system", system_, nullptr});
@@ -168,21 +185,25 @@ class Reader {
     // Where it is the engine's turn.
     std::vector<std::size_t> questions;
     for (std::size_t i = 0; i < messages.size(); ++i)
-      if (is_question(messages[i]) && (i + 1 == messages.size() || messages[i + 1].role == "assistant"))
+      if (is_question(messages[i]) &&
+          (i + 1 == messages.size() || messages[i + 1].role == "assistant"))
         questions.push_back(i);
     if (questions.empty()) return false;
     const bool has_answer = messages.back().role == "assistant";
     const bool is_last_only = !has_answer || turns_ == Turns::last;
-    if (has_answer && turns_ == Turns::first) result_.left_out["later turns"] += questions.size() - 1;
-    if (has_answer && turns_ == Turns::last) result_.left_out["earlier turns"] += questions.size() - 1;
+    if (has_answer && turns_ == Turns::first)
+      result_.left_out["later turns"] += questions.size() - 1;
+    if (has_answer && turns_ == Turns::last)
+      result_.left_out["earlier turns"] += questions.size() - 1;
     if (is_last_only)
       questions = {questions.back()};
     else if (turns_ == Turns::first)
       questions.resize(1);
     std::vector<std::size_t> length_before(1, 0);
     for (const Message& message : messages)
-      length_before.push_back(length_before.back() + message.content.size() +
-                              (message.beside.is_null() ? 0 : of_json * dump(message.beside).size()) + 64);
+      length_before.push_back(
+          length_before.back() + message.content.size() +
+          (message.beside.is_null() ? 0 : of_json * dump(message.beside).size()) + 64);
     std::size_t text = 0;
     for (const std::size_t question : questions) {
       text += length_before[question + 1];
@@ -191,8 +212,10 @@ class Reader {
         continue;
       }
       Prompt prompt;
-      prompt.messages.assign(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(question) + 1);
-      if (question + 1 < messages.size()) prompt.output_tokens = estimated_tokens(messages[question + 1].content);
+      prompt.messages.assign(messages.begin(),
+                             messages.begin() + static_cast<std::ptrdiff_t>(question) + 1);
+      if (question + 1 < messages.size())
+        prompt.output_tokens = estimated_tokens(messages[question + 1].content);
       result_.prompts.push_back(std::move(prompt));
     }
     drop_none();
@@ -204,7 +227,8 @@ class Reader {
     for (const char* name : {"role", "from", "speaker"})
       if (message.role.empty()) message.role = role_of(string_member(item, name));
     for (const char* name : {"content", "value", "text"})
-      if (const Json* const content = member(item, name); content != nullptr && message.content.empty())
+      if (const Json* const content = member(item, name);
+          content != nullptr && message.content.empty())
         message.content = text_of(*content);
     Json beside = Json::object();
     for (const char* name : {"tool_calls", "tool_call_id", "name"})
@@ -214,7 +238,8 @@ class Reader {
       return std::nullopt;
     }
     if (!beside.empty()) message.beside = std::move(beside);
-    if (message.content.empty() && (message.beside.is_null() || !message.beside.contains("tool_calls"))) {
+    if (message.content.empty() &&
+        (message.beside.is_null() || !message.beside.contains("tool_calls"))) {
       note("messages without text");
       return std::nullopt;
     }
@@ -248,7 +273,8 @@ class Reader {
       if (list == nullptr || !list->is_array() || list->empty()) continue;
       Prompt prompt;
       for (const Json& id : *list) {
-        const auto number = id.is_number() ? integer(id, std::numeric_limits<std::int32_t>::max()) : std::nullopt;
+        const auto number =
+            id.is_number() ? integer(id, std::numeric_limits<std::int32_t>::max()) : std::nullopt;
         if (!number) break;
         prompt.token_ids.push_back(static_cast<std::int32_t>(*number));
       }
@@ -262,10 +288,13 @@ class Reader {
 
   bool take_texts(const Json& object) {
     // MT-bench's questions of one conversation; the engine's answers between them are not known.
-    if (const Json* const turns = member(object, "turns"); turns != nullptr && take_questions(*turns)) return true;
+    if (const Json* const turns = member(object, "turns");
+        turns != nullptr && take_questions(*turns))
+      return true;
     // Texts by turns, a question first.
     for (const char* name : {"conversation", "conversations", "dialog", "dialogue", "data"})
-      if (const Json* const texts = member(object, name); texts != nullptr && take_by_turns(*texts)) return true;
+      if (const Json* const texts = member(object, name); texts != nullptr && take_by_turns(*texts))
+        return true;
     // A batch of one request.
     for (const char* name : {"prompt", "text", "inputs"})
       if (const Json* const texts = member(object, name); texts != nullptr && is_texts(*texts)) {
@@ -282,7 +311,8 @@ class Reader {
         text += "\n\n" + input->get<std::string>();
     }
     for (const char* name : text_names)
-      if (const Json* const value = member(object, name); value != nullptr && text.empty() && value->is_string())
+      if (const Json* const value = member(object, name);
+          value != nullptr && text.empty() && value->is_string())
         text = value->get<std::string>();
     if (!add_text(std::move(text))) return false;
     add_answer(object);
@@ -301,7 +331,8 @@ class Reader {
     for (const Json& question : list) {
       text += (text.empty() ? "" : "\n\n") + question.get<std::string>();
       if ((total += text.size()) > most_text && asked > 0) break;
-      const bool is_asked = turns_ == Turns::all || (turns_ == Turns::first ? asked == 0 : &question == &list.back());
+      const bool is_asked =
+          turns_ == Turns::all || (turns_ == Turns::first ? asked == 0 : &question == &list.back());
       if (is_asked) add_text(text);
       ++asked;
     }
@@ -315,7 +346,8 @@ class Reader {
     if (!is_texts(list)) return false;
     Json messages = Json::array();
     for (const Json& text : list)
-      messages.push_back({{"role", messages.size() % 2 == 0 ? "user" : "assistant"}, {"content", text}});
+      messages.push_back(
+          {{"role", messages.size() % 2 == 0 ? "user" : "assistant"}, {"content", text}});
     return take_conversation(messages);
   }
 
@@ -332,7 +364,8 @@ class Reader {
         prompt.token_ids.insert(prompt.token_ids.end(), block.begin(), block.end());
       }
     if (prompt.token_ids.size() < size) {
-      const auto rest = random_tokens(xxh3_64(dump(object)), size - prompt.token_ids.size(), vocabulary_of_lengths);
+      const auto rest = random_tokens(xxh3_64(dump(object)), size - prompt.token_ids.size(),
+                                      vocabulary_of_lengths);
       prompt.token_ids.insert(prompt.token_ids.end(), rest.begin(), rest.end());
     }
     prompt.token_ids.resize(size);
@@ -360,8 +393,8 @@ class Reader {
           note(fmt::format("\"{}\"", name));
     }
     // Mooncake's are milliseconds; BurstGPT's, and those beside texts, seconds.
-    const bool is_milliseconds =
-        object.contains("timestamp") && first_length(object, input_length_names, longest_prompt) > 0;
+    const bool is_milliseconds = object.contains("timestamp") &&
+                                 first_length(object, input_length_names, longest_prompt) > 0;
     const Json* const time = member(object, "timestamp");
     if (const auto arrival = time == nullptr ? std::nullopt : seconds_of(*time))
       result_.prompts.front().arrival = *arrival / (is_milliseconds ? 1000 : 1);
@@ -372,7 +405,8 @@ class Reader {
   }
 
   static bool says_something(const Json& value) {
-    return !value.is_null() && value != Json(false) && value != Json(1) && value != Json("") && !value.empty();
+    return !value.is_null() && value != Json(false) && value != Json(1) && value != Json("") &&
+           !value.empty();
   }
 
   // A record may be a batch, with a system's prompt before each of it.
@@ -434,7 +468,8 @@ RecordPrompts prompts_of(const Json& record, Turns turns) {
   return Reader(record, turns).read();
 }
 
-std::vector<std::int32_t> random_tokens(std::uint64_t seed, std::size_t length, std::int64_t vocabulary) {
+std::vector<std::int32_t> random_tokens(std::uint64_t seed, std::size_t length,
+                                        std::int64_t vocabulary) {
   std::mt19937_64 random(seed);
   std::vector<std::int32_t> tokens(length);
   for (std::int32_t& token : tokens)

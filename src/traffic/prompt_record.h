@@ -1,18 +1,21 @@
-// What one record of a file of prompts asks an engine. Formats, told by their members:
+// What one record of a prompt file asks of an engine. Formats are recognised by their members:
 //
-//   conversations  "conversations" (ShareGPT), "messages" (OpenAI), "conversation" (WildChat, LMSYS), "turns"
-//   (MT-bench),
-//                  "prompt" or "input" with messages, or a list by itself; of {"role" or "from", "content", "value" or
-//                  "text"}, or of texts. Content may be a list of parts, of which those of text are taken
+//   conversations  "conversations" (ShareGPT), "messages" (OpenAI), "conversation" (WildChat,
+//   LMSYS),
+//                  "turns" (MT-bench), "prompt" or "input" with messages, or a bare list; of
+//                  {"role" or "from", "content", "value" or "text"}, or of strings. Content may be
+//                  a list of parts, of which the text parts are taken
 //   OpenAI batch   {"body": {…}}
 //   Alpaca         {"instruction", "input", "output"}
-//   custom         "prompt", "text", "question", "problem", "input", "query", "content", …, and "output", "answer", …
+//   custom         "prompt", "text", "question", "problem", "input", "query", "content", …, and
+//                  "output", "answer", …
 //   token ids      "input_ids", "prompt_token_ids", or "prompt" with a list of them
-//   lengths        Mooncake's {"timestamp", "input_length", "output_length", "hash_ids"}, the columns of BurstGPT and
-//   of
-//                  Azure's traces: tokens are random, blocks of the same hash the same
-// and what a request asks for beside: "max_tokens" and its like, "temperature", "top_p", …, by themselves or in
-// "sampling_params".
+//   lengths        Mooncake's {"timestamp", "input_length", "output_length", "hash_ids"}, the
+//   columns
+//                  of BurstGPT and of Azure's traces: tokens are random, and equal for equal hashes
+//
+// and what a request may ask for besides: "max_tokens" and the like, "temperature", "top_p", …, at
+// the top level or in "sampling_params".
 #pragma once
 
 #include <cstdint>
@@ -28,15 +31,17 @@ namespace cw {
 struct Message {
   std::string role;  ///< "system", "user", "assistant", "tool"
   std::string content;
-  Json beside;  ///< what the chat API has beside them ("tool_calls", "tool_call_id", "name"); else null
+  Json beside;  ///< what the chat API has beside them ("tool_calls", "tool_call_id", "name"); else
+                ///< null
 };
 
 struct Prompt {
   std::vector<Message> messages;        ///< the last one is the user's or a tool's
   std::vector<std::int32_t> token_ids;  ///< instead of messages
-  std::int64_t output_tokens = 0;       ///< asked for, or estimated from the answer in the data; 0: unknown
-  Json sampling = Json::object();       ///< what the record asks for: {"temperature": 0.7, …}
-  std::optional<double> arrival;        ///< in seconds, from any begin
+  std::int64_t output_tokens =
+      0;  ///< asked for, or estimated from the answer in the data; 0: unknown
+  Json sampling = Json::object();  ///< what the record asks for: {"temperature": 0.7, …}
+  std::optional<double> arrival;   ///< in seconds, from any begin
 
   /// The messages as one text, for APIs without roles.
   std::string text() const;
@@ -54,10 +59,12 @@ struct RecordPrompts {
   std::map<std::string, std::size_t> left_out;  ///< what is not sent, by name
 };
 
-/// A conversation whose last message is the user's or a tool's is one request, whatever `turns` says.
+/// A conversation whose last message is the user's or a tool's is one request, whatever `turns`
+/// says.
 RecordPrompts prompts_of(const Json& record, Turns turns);
 
 /// `length` random tokens; the same for the same seed on every machine.
-std::vector<std::int32_t> random_tokens(std::uint64_t seed, std::size_t length, std::int64_t vocabulary);
+std::vector<std::int32_t> random_tokens(std::uint64_t seed, std::size_t length,
+                                        std::int64_t vocabulary);
 
 }  // namespace cw

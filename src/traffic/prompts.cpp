@@ -16,7 +16,8 @@ constexpr std::size_t most_names_told = 16;  // of what is left out, as a user i
 
 class FilePrompts final : public PromptSource {
  public:
-  FilePrompts(std::vector<std::filesystem::path> files, Turns turns) : files_(std::move(files)), turns_(turns) {}
+  FilePrompts(std::vector<std::filesystem::path> files, Turns turns)
+      : files_(std::move(files)), turns_(turns) {}
 
   Result<std::optional<Prompt>> next() override {
     while (waiting_.empty()) {
@@ -54,12 +55,15 @@ class FilePrompts final : public PromptSource {
       if (!waiting_.empty()) has_text_ = !waiting_.front().messages.empty();
       if (has_more) continue;
       constexpr std::string_view expected =
-          "expected \"conversations\", \"messages\", \"conversation\" or \"turns\", \"instruction\" (Alpaca), "
+          "expected \"conversations\", \"messages\", \"conversation\" or \"turns\", "
+          "\"instruction\" (Alpaca), "
           "\"prompt\", \"text\" or \"question\", or \"input_length\" (Mooncake)";
-      return fail("prompts_malformed", "{}: none of its {} records is a prompt; {}{}{}", files_.front().string(),
-                  with_separators(records_ + broken_), expected,
+      return fail("prompts_malformed", "{}: none of its {} records is a prompt; {}{}{}",
+                  files_.front().string(), with_separators(records_ + broken_), expected,
                   first_without_.empty() ? "" : "\nThe first has " + first_without_,
-                  files_.size() > 1 ? fmt::format("\nNor is any in the {} other files", files_.size() - 1) : "");
+                  files_.size() > 1
+                      ? fmt::format("\nNor is any in the {} other files", files_.size() - 1)
+                      : "");
     }
     return {};
   }
@@ -67,16 +71,19 @@ class FilePrompts final : public PromptSource {
   std::string warning() const override {
     std::vector<std::string> notes;
     notes.insert(notes.end(), unusable_.begin(), unusable_.end());
-    for (const std::string& name : cut_off_) notes.push_back(name + " is cut off; its whole records are used");
+    for (const std::string& name : cut_off_)
+      notes.push_back(name + " is cut off; its whole records are used");
     const auto note = [&notes](std::size_t count, std::string_view one, std::string_view many) {
-      if (count > 0) notes.push_back(fmt::format("{} {}", with_separators(count), count == 1 ? one : many));
+      if (count > 0)
+        notes.push_back(fmt::format("{} {}", with_separators(count), count == 1 ? one : many));
     };
     note(broken_, "record is no JSON and was left out", "records are no JSON and were left out");
     note(without_, "record holds no prompt", "records hold no prompt");
     for (const auto& [what, count] : left_out_) {
       const bool is_turns = what == "later turns" || what == "earlier turns";
-      notes.push_back(fmt::format("{} × {} not sent{}", with_separators(count), what,
-                                  is_turns ? " (--turns all sends each with what was said before)" : ""));
+      notes.push_back(
+          fmt::format("{} × {} not sent{}", with_separators(count), what,
+                      is_turns ? " (--turns all sends each with what was said before)" : ""));
     }
     return fmt::format("{}", fmt::join(notes, "; "));
   }
@@ -92,7 +99,8 @@ class FilePrompts final : public PromptSource {
     auto read = reader_->next();
     // Longer than any: the rest of that file is not read.
     if (!read && read.error().code == "prompts_malformed" && (files_.size() > 1 || records_ > 0)) {
-      if (is_first_pass_) unusable_.push_back(read.error().message + "; the rest of it was not read");
+      if (is_first_pass_)
+        unusable_.push_back(read.error().message + "; the rest of it was not read");
       read = std::optional<Json>();
     }
     CW_TRY(const auto record, std::move(read));
@@ -110,8 +118,9 @@ class FilePrompts final : public PromptSource {
       ++records_;
       if (found.prompts.empty()) note_without(*record);
       for (const auto& [what, count] : found.left_out)
-        left_out_[left_out_.contains(what) || left_out_.size() < most_names_told ? what : std::string("others")] +=
-            count;
+        left_out_[left_out_.contains(what) || left_out_.size() < most_names_told
+                      ? what
+                      : std::string("others")] += count;
     }
     waiting_.insert(waiting_.end(), std::make_move_iterator(found.prompts.begin()),
                     std::make_move_iterator(found.prompts.end()));
@@ -179,11 +188,12 @@ std::int64_t log_uniform(std::mt19937_64& random, std::int64_t low, std::int64_t
 
 std::string words_for(const std::vector<std::int32_t>& token_ids) {
   constexpr std::array<std::string_view, 64> words{
-      "the",  "of",    "and",   "to",   "in",    "is",   "for", "on",    "that", "by",   "this", "with", "you",
-      "it",   "not",   "or",    "be",   "are",   "from", "at",  "as",    "your", "all",  "have", "new",  "more",
-      "an",   "was",   "we",    "will", "home",  "can",  "us",  "about", "if",   "page", "my",   "has",  "search",
-      "free", "but",   "our",   "one",  "other", "do",   "no",  "time",  "they", "site", "he",   "up",   "may",
-      "what", "which", "their", "news", "out",   "use",  "any", "there", "see",  "only", "so",   "his"};
+      "the",   "of",   "and",  "to",   "in",    "is",     "for",  "on",   "that", "by",    "this",
+      "with",  "you",  "it",   "not",  "or",    "be",     "are",  "from", "at",   "as",    "your",
+      "all",   "have", "new",  "more", "an",    "was",    "we",   "will", "home", "can",   "us",
+      "about", "if",   "page", "my",   "has",   "search", "free", "but",  "our",  "one",   "other",
+      "do",    "no",   "time", "they", "site",  "he",     "up",   "may",  "what", "which", "their",
+      "news",  "out",  "use",  "any",  "there", "see",    "only", "so",   "his"};
   std::string text;
   for (const std::int32_t id : token_ids) {
     if (!text.empty()) text += ' ';
@@ -192,7 +202,8 @@ std::string words_for(const std::vector<std::int32_t>& token_ids) {
   return text;
 }
 
-Result<std::unique_ptr<PromptSource>> open_prompts(const std::vector<std::filesystem::path>& files, Turns turns) {
+Result<std::unique_ptr<PromptSource>> open_prompts(const std::vector<std::filesystem::path>& files,
+                                                   Turns turns) {
   auto source = std::make_unique<FilePrompts>(files, turns);
   CW_CHECK(source->find_first());
   return source;

@@ -23,12 +23,14 @@ class PromptSource {
   virtual Result<void> rewind() = 0;
   /// Whether its prompts are texts; else token ids.
   virtual bool has_text() const = 0;
-  /// What a user should know about what was read: "2 lines of x.jsonl are no JSON; 17 later turns were not sent".
+  /// What a user should know about what was read: "2 lines of x.jsonl are no JSON; 17 later turns
+  /// were not sent".
   virtual std::string warning() const { return {}; }
 };
 
-/// All records of the files, in their order (records.h, prompt_record.h). A first prompt has been found when it
-/// returns. Error codes: "not_found", "prompts_malformed" (with what was expected), and those of reading.
+/// All records of the files, in their order (records.h, prompt_record.h). A first prompt has been
+/// found when it returns. Error codes: "not_found", "prompts_malformed" (with what was expected),
+/// and those of reading.
 Result<std::unique_ptr<PromptSource>> open_prompts(const std::vector<std::filesystem::path>& files,
                                                    Turns turns = Turns::first);
 
@@ -41,10 +43,12 @@ struct RandomPrompts {
 };
 std::unique_ptr<PromptSource> make_random_prompts(const RandomPrompts& options);
 
-/// A length in [low, high], low at least 1, with a logarithm spread evenly: decades are covered alike.
+/// A length in [low, high], low at least 1, with a logarithm spread evenly: decades are covered
+/// alike.
 std::int64_t log_uniform(std::mt19937_64& random, std::int64_t low, std::int64_t high);
 
-/// Common words, one a token: for APIs that take no token ids. About as many tokens for any tokenizer.
+/// Common words, one a token: for APIs that take no token ids. About as many tokens for any
+/// tokenizer.
 std::string words_for(const std::vector<std::int32_t>& token_ids);
 
 }  // namespace cw

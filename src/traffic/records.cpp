@@ -66,7 +66,8 @@ bool has_record_a_line(std::string_view text, std::size_t first) {
   for (std::size_t i = first; i < newline; ++i)
     if (scanner.take(text[i]) && ++ends == 1 && skip_spaces(text, i + 1) < newline) return false;
   if (!scanner.has_begun()) return ends == 1 && next < text.size();
-  // A line that is broken off: no string goes over a line's end, and no member of an object begins with a bracket.
+  // A line that is broken off: no string goes over a line's end, and no member of an object begins
+  // with a bracket.
   if (scanner.is_in_string()) return true;
   const std::size_t last = text.find_last_not_of(spaces, newline);
   return scanner.innermost() == '{' && next < text.size() && text[next] == '{' && text[last] != ':';
@@ -86,7 +87,8 @@ std::optional<std::size_t> wrapped_list(std::string_view text, std::size_t first
     if (at < text.size() && text[at] == '[') {
       const std::size_t item = skip_spaces(text, at + 1);
       const bool is_list = item < text.size() && (text[item] == '{' || text[item] == '[');
-      if (is_list && std::find(wrappers.begin(), wrappers.end(), name) != wrappers.end()) return at + 1;
+      if (is_list && std::find(wrappers.begin(), wrappers.end(), name) != wrappers.end())
+        return at + 1;
     }
     // On to the next member.
     if (at < text.size() && std::string_view("{[\"").find(text[at]) != std::string_view::npos) {
@@ -103,19 +105,22 @@ std::optional<std::size_t> wrapped_list(std::string_view text, std::size_t first
 
 Error not_prompts(const std::string& path, std::string_view begin) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 5> others{
-      std::pair{"PAR1",
-                "a Parquet file; make lines of it: python3 -c \"import pandas; "
-                "pandas.read_parquet('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
-      std::pair{"ARROW1",
-                "an Arrow file; make lines of it: python3 -c \"import pandas; "
-                "pandas.read_feather('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
+      std::pair{
+          "PAR1",
+          "a Parquet file; make lines of it: python3 -c \"import pandas; "
+          "pandas.read_parquet('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
+      std::pair{
+          "ARROW1",
+          "an Arrow file; make lines of it: python3 -c \"import pandas; "
+          "pandas.read_feather('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
       std::pair{"\x1f\x8b", "compressed; gunzip it first"},
       std::pair{"\x28\xb5\x2f\xfd", "compressed; unzstd it first"},
       std::pair{"PK\x03\x04", "a zip archive; unzip it first"}};
   for (const auto& [magic, what] : others)
     if (begin.starts_with(magic)) return {"prompts_malformed", fmt::format("{} is {}", path, what)};
   return {"prompts_malformed",
-          fmt::format("{} holds neither JSON (an array, or a record a line) nor CSV with a header", path)};
+          fmt::format("{} holds neither JSON (an array, or a record a line) nor CSV with a header",
+                      path)};
 }
 
 }  // namespace
@@ -270,10 +275,13 @@ Result<RecordReader> RecordReader::open(const std::filesystem::path& path) {
   s.position = first;
 
   const char begin = s.buffer[first];
-  const std::string_view first_line = std::string_view(s.buffer).substr(first, s.buffer.find('\n', first) - first);
-  const bool is_json = begin == '[' || begin == '{' || (begin == '"' && parse_json(first_line).has_value());
+  const std::string_view first_line =
+      std::string_view(s.buffer).substr(first, s.buffer.find('\n', first) - first);
+  const bool is_json =
+      begin == '[' || begin == '{' || (begin == '"' && parse_json(first_line).has_value());
   if (!is_json) {
-    if (first_line.find(',') == std::string_view::npos) return tl::unexpected(not_prompts(s.path, s.buffer));
+    if (first_line.find(',') == std::string_view::npos)
+      return tl::unexpected(not_prompts(s.path, s.buffer));
     s.form = State::Form::csv;
     CW_TRY(auto header, s.row());
     if (!header || header->size() < 2) return tl::unexpected(not_prompts(s.path, s.buffer));

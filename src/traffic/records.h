@@ -1,12 +1,12 @@
-// Records of a file of prompts, one by one, without holding the file:
+// The records of a prompt file, one by one, without holding the file in memory:
 //
-//   JSON array    [RECORD, …]
-//   JSON lines    a record a line; a line that is none is counted and left out, and the rest of the file still read
-//   wrapped       {"data": [RECORD, …]}, also "rows", "prompts", … and after other members
-//   objects       one after the other, printed over several lines
-//   CSV           RFC 4180 with a header; a row is an object of texts
+//   JSON array   [RECORD, …]
+//   JSON lines   one record per line; a line that is no record is counted and skipped
+//   wrapped      {"data": [RECORD, …]}, also "rows", "prompts", … and behind other members
+//   objects      one after another, printed over several lines
+//   CSV          RFC 4180 with a header; a row is an object of strings
 //
-// Python's NaN and Infinity, which JSON has not, are null.
+// Python's NaN and Infinity, which JSON does not have, are read as null.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,15 @@ namespace cw {
 
 class RecordReader {
  public:
-  /// Error codes: "not_found", "prompts_malformed" (empty, compressed, or none of these), and those of reading.
+  /// Error codes: "not_found", "prompts_malformed" (empty, compressed, or none of these), and those
+  /// of reading.
   static Result<RecordReader> open(const std::filesystem::path& path);
   RecordReader(RecordReader&&) noexcept;
   RecordReader& operator=(RecordReader&&) noexcept;
   ~RecordReader();
 
-  /// The next record; nothing at the end. Error codes: "prompts_malformed" (longer than any), and those of reading.
+  /// The next record; nothing at the end. Error codes: "prompts_malformed" (longer than any), and
+  /// those of reading.
   Result<std::optional<Json>> next();
 
   /// So far: records that are no JSON.

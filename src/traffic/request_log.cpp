@@ -51,7 +51,9 @@ bool RequestLog::take_line(std::string_view line) {
   std::size_t request = 0;
   if (line.size() < 2) return false;
   const auto parsed = std::from_chars(line.data() + 1, line.data() + line.size(), request);
-  if (parsed.ec != std::errc() || parsed.ptr != line.data() + line.size() || request >= most_requests) return false;
+  if (parsed.ec != std::errc() || parsed.ptr != line.data() + line.size() ||
+      request >= most_requests)
+    return false;
   if (line[0] != '+' && line[0] != '=') return false;
 
   State& state = state_of(request);

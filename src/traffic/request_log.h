@@ -1,9 +1,9 @@
-// Which requests of a run were sent, and which were answered in full: on the disk before anything else goes on, so that
-// a run that was killed at any moment sends what was not done, and no other.
+// Which requests of a run were sent, and which were answered in full: on the disk before anything
+// else goes on, so that a run that was killed at any moment sends what was not done, and no other.
 //
-// A request is known by its number, which is its place in the order of the prompts. The file has a line an event, "+17"
-// when it is sent and "=17" when it is done; half a line at the end is a kill's. The page cache outlives the process,
-// so nothing is flushed.
+// A request is known by its number, which is its place in the order of the prompts. The file has a
+// line an event, "+17" when it is sent and "=17" when it is done; half a line at the end is a
+// kill's. The page cache outlives the process, so nothing is flushed.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,8 @@ namespace cw {
 
 class RequestLog {
  public:
-  /// Makes the file, or goes on with it. Error codes: "request_log_malformed", and those of reading and writing.
+  /// Makes the file, or goes on with it. Error codes: "request_log_malformed", and those of reading
+  /// and writing.
   static Result<RequestLog> open(const std::filesystem::path& path);
 
   bool is_done(std::size_t request) const { return state(request) == State::done; }
@@ -33,7 +34,9 @@ class RequestLog {
 
  private:
   enum class State : unsigned char { unknown, sent_before, sent, done };
-  State state(std::size_t request) const { return request < states_.size() ? states_[request] : State::unknown; }
+  State state(std::size_t request) const {
+    return request < states_.size() ? states_[request] : State::unknown;
+  }
   State& state_of(std::size_t request);
   bool take_line(std::string_view line);
   void append(char event, std::size_t request);

@@ -1,7 +1,7 @@
-// One thread, one epoll: a wake-up costs what there is to do, not what there is, so that a thousand slow streams are
-// cheap. Of an answer only the last event is parsed; between, events are counted. And between its first token and its
-// last a stream says nothing that is needed at once, so it is left alone there (doze()): at the pace it had, its end
-// cannot come meanwhile.
+// One thread, one epoll: a wake-up costs what there is to do, not what there is, so that a thousand
+// slow streams are cheap. Of an answer only the last event is parsed; between, events are counted.
+// And between its first token and its last a stream says nothing that is needed at once, so it is
+// left alone there (doze()): at the pace it had, its end cannot come meanwhile.
 #include "traffic/traffic.h"
 
 #include <algorithm>
@@ -56,7 +56,8 @@ Json integer_list(const std::vector<std::int32_t>& values) {
   return list;
 }
 
-std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const TrafficOptions& options) {
+std::string body_of(const Prompt& prompt, std::int64_t output_tokens,
+                    const TrafficOptions& options) {
   Json parameters = prompt.sampling;
   if (options.temperature) parameters["temperature"] = *options.temperature;
   if (options.top_p) parameters["top_p"] = *options.top_p;
@@ -75,7 +76,8 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens, const Traf
   }
   Json body = {{"model", options.model.empty() ? "default" : options.model}};
   if (options.endpoint == Endpoint::completions) {
-    body["prompt"] = prompt.token_ids.empty() ? Json(prompt.text()) : integer_list(prompt.token_ids);
+    body["prompt"] =
+        prompt.token_ids.empty() ? Json(prompt.text()) : integer_list(prompt.token_ids);
   } else {
     body["messages"] = Json::array();
     for (const Message& message : prompt.messages) {
@@ -105,7 +107,8 @@ struct Request {
 
 // One request under way.
 struct Transfer {
-  Transfer(Request given, HttpExchange opened) : request(std::move(given)), exchange(std::move(opened)) {}
+  Transfer(Request given, HttpExchange opened)
+      : request(std::move(given)), exchange(std::move(opened)) {}
   Request request;
   HttpExchange exchange;
   EventStream events;
@@ -118,7 +121,11 @@ struct Transfer {
 class Driver {
  public:
   Driver(PromptSource& prompts, const TrafficOptions& options, TrafficControl& control)
-      : prompts_(prompts), options_(options), control_(control), random_(options.seed), lengths_(options.seed) {}
+      : prompts_(prompts),
+        options_(options),
+        control_(control),
+        random_(options.seed),
+        lengths_(options.seed) {}
 
   Result<TrafficReport> run() {
     CW_TRY(server_, HttpServer::resolve(options_.url, options_.headers));
@@ -157,38 +164,45 @@ class Driver {
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   static constexpr std::chrono::milliseconds first_pause{
       100};  ///< before a request is tried again; then four times that
-  static constexpr std::size_t most_bytes_under_way = 32 << 20;  ///< of requests; they are kept until they are answered
+  static constexpr std::size_t most_bytes_under_way =
+      32 << 20;  ///< of requests; they are kept until they are answered
   static constexpr int most_alone = 8;
   static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
   static constexpr std::chrono::milliseconds longest_doze{
-      50};                                     ///< by so much an end may be late that comes sooner than the pace says
-  static constexpr double longest_wait = 1e8;  ///< seconds
+      50};  ///< by so much an end may be late that comes sooner than the pace says
+  static constexpr double longest_wait = 1e8;            ///< seconds
   static constexpr std::int64_t most_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
 
   // What was sent otherwise than the prompts have it.
   std::string warning() {
     std::vector<std::string> notes;
-    if (const std::string of_source = prompts_.warning(); !of_source.empty()) notes.push_back(of_source);
+    if (const std::string of_source = prompts_.warning(); !of_source.empty())
+      notes.push_back(of_source);
     if (passes_ > 1)
-      notes.push_back(
-          fmt::format("{} prompts for {} requests: they were sent again from the first", in_first_pass_, next_number_));
+      notes.push_back(fmt::format("{} prompts for {} requests: they were sent again from the first",
+                                  in_first_pass_, next_number_));
     if (cut_ > 0)
-      notes.push_back(fmt::format("{} answers are shorter than asked for, by --max-output-tokens {}", cut_,
-                                  options_.most_output_tokens));
-    if (turned_into_words_ > 0)
       notes.push_back(
-          fmt::format("{} prompts of token ids were sent as words, which this API takes: their lengths are "
-                      "near what was asked for, not it",
-                      turned_into_words_));
+          fmt::format("{} answers are shorter than asked for, by --max-output-tokens {}", cut_,
+                      options_.most_output_tokens));
+    if (turned_into_words_ > 0)
+      notes.push_back(fmt::format(
+          "{} prompts of token ids were sent as words, which this API takes: their lengths are "
+          "near what was asked for, not it",
+          turned_into_words_));
     if (untimed_ > 0 && follows_arrivals_)
-      notes.push_back(fmt::format("{} prompts do not say when they come, and were sent at once", untimed_));
+      notes.push_back(
+          fmt::format("{} prompts do not say when they come, and were sent at once", untimed_));
     if (untimed_ > 0 && !follows_arrivals_)
-      notes.push_back(fmt::format("{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
-    if (has_plain_) notes.push_back("this server does not stream: first tokens are told by whole answers");
+      notes.push_back(fmt::format(
+          "{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
+    if (has_plain_)
+      notes.push_back("this server does not stream: first tokens are told by whole answers");
     if (!is_exhausted_ && !is_stopping() && passes_ == 1 && !options_.schedules.empty()) {
       const auto more = prompts_.next();
       if (more && *more && (*more)->token_ids.empty())
-        notes.push_back(fmt::format("there are more prompts than the {} that were sent (--num-prompts)", next_number_));
+        notes.push_back(fmt::format(
+            "there are more prompts than the {} that were sent (--num-prompts)", next_number_));
     }
     return fmt::format("{}", fmt::join(notes, "; "));
   }
@@ -207,14 +221,16 @@ class Driver {
         return {};
       }
       const auto may_send = [&] {
-        return !stopping && !control_.is_paused && !lacks_sockets_ && (has_retry() || has_more(end)) &&
+        return !stopping && !control_.is_paused && !lacks_sockets_ &&
+               (has_retry() || has_more(end)) &&
                (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
                (bytes_under_way_ < most_bytes_under_way || under_way_.empty());
       };
       // A few at a time: answers, stops and pauses are looked at in between.
       constexpr std::size_t most_at_once = 64;
-      for (std::size_t sent = 0;
-           sent < most_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival); ++sent) {
+      for (std::size_t sent = 0; sent < most_at_once && may_send() &&
+                                 (schedule.rate == 0 || Clock::now() >= next_arrival);
+           ++sent) {
         CW_TRY(auto request, next_request(end));
         if (!request) break;
         if (schedule.follows_arrivals && request->tries == 0) {
@@ -235,9 +251,12 @@ class Driver {
     }
   }
 
-  bool has_more(std::size_t end) const { return prepared_ || (next_number_ < end && !is_exhausted_); }
+  bool has_more(std::size_t end) const {
+    return prepared_ || (next_number_ < end && !is_exhausted_);
+  }
 
-  // As its prompt says, from the first one's on. Sent again from the first, they come as they came then.
+  // As its prompt says, from the first one's on. Sent again from the first, they come as they came
+  // then.
   Clock::time_point due(const Request& request) {
     if (!request.arrival) return Clock::now();
     if (!arrivals_begin_ || arrivals_pass_ != passes_) {
@@ -245,16 +264,20 @@ class Driver {
       arrivals_pass_ = passes_;
       first_arrival_ = *request.arrival;
     }
-    const std::chrono::duration<double> after(std::clamp(*request.arrival - first_arrival_, 0.0, longest_wait));
+    const std::chrono::duration<double> after(
+        std::clamp(*request.arrival - first_arrival_, 0.0, longest_wait));
     return *arrivals_begin_ + std::chrono::duration_cast<Clock::duration>(after);
   }
 
-  bool has_retry() const { return !retries_.empty() && retries_.front().not_before <= Clock::now(); }
+  bool has_retry() const {
+    return !retries_.empty() && retries_.front().not_before <= Clock::now();
+  }
 
   // Exponential, from 53 random bits: the same on every machine.
   Clock::duration interval(double rate) {
     const double u = (static_cast<double>(random_() >> 11) + 1) * 0x1p-53;
-    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(-std::log(u) / rate));
+    return std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(-std::log(u) / rate));
   }
 
   // The next one that is not done; its number and length do not depend on which are.
@@ -273,9 +296,11 @@ class Driver {
         break;
       }
       const std::size_t number = next_number_++;
-      std::int64_t length = prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
+      std::int64_t length =
+          prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
       if (options_.output_tokens) {
-        length = log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
+        length =
+            log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
       } else {
         cut_ += length > options_.most_output_tokens;
         length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
@@ -284,11 +309,11 @@ class Driver {
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
       untimed_ += prompt->arrival.has_value() != follows_arrivals_;
       static constexpr std::array paths{"/generate", "/v1/completions", "/v1/chat/completions"};
-      return Request{
-          .wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)], body_of(*prompt, length, options_)),
-          .number = number,
-          .expected = options_.ignores_end ? length : 0,
-          .arrival = prompt->arrival};
+      return Request{.wire = server_->post(paths[static_cast<std::size_t>(options_.endpoint)],
+                                           body_of(*prompt, length, options_)),
+                     .number = number,
+                     .expected = options_.ignores_end ? length : 0,
+                     .arrival = prompt->arrival};
     }
     return std::nullopt;
   }
@@ -308,7 +333,8 @@ class Driver {
 
   void send(Request request) {
     HttpExchange connection = take_connection();
-    if (connection.socket() < 0 && !under_way_.empty()) {  // `ulimit -n`: when one ends there is one
+    if (connection.socket() < 0 &&
+        !under_way_.empty()) {  // `ulimit -n`: when one ends there is one
       lacks_sockets_ = true;
       return retries_.push_front(std::move(request));
     }
@@ -319,7 +345,8 @@ class Driver {
     ++report_.sent;
     control_.sent = report_.sent;
     control_.under_way = under_way_.size();
-    if (options_.log != nullptr && transfer.request.tries == 0) options_.log->note_sent(transfer.request.number);
+    if (options_.log != nullptr && transfer.request.tries == 0)
+      options_.log->note_sent(transfer.request.number);
     if (options_.log != nullptr) control_.sent_twice = options_.log->sent_twice();
     begin(transfer);
   }
@@ -336,7 +363,8 @@ class Driver {
     if (!listen(transfer, EPOLL_CTL_ADD, every_edge)) advance(transfer);
   }
 
-  // By edges: a socket is asked once for each thing that happens on it. advance() goes on until nothing is left.
+  // By edges: a socket is asked once for each thing that happens on it. advance() goes on until
+  // nothing is left.
   bool listen(Transfer& transfer, int operation, std::uint32_t events) {
     epoll_event event{};
     event.events = events;
@@ -348,13 +376,15 @@ class Driver {
     if (!dozing_.empty()) until = std::min(until, dozing_.begin()->first);
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     epoll_event events[256];
-    const int ready =
-        ::epoll_wait(poll_.get(), events, 256, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 50)));
+    const int ready = ::epoll_wait(poll_.get(), events, 256,
+                                   static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 50)));
     for (int i = 0; i < ready; ++i)
       advance(*static_cast<Transfer*>(events[i].data.ptr),
               (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
-    // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost one wake-up.
-    if (ready > 0 && ready < most_alone && under_way_.size() >= 2 * most_alone) std::this_thread::sleep_for(nap);
+    // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost
+    // one wake-up.
+    if (ready > 0 && ready < most_alone && under_way_.size() >= 2 * most_alone)
+      std::this_thread::sleep_for(nap);
     const auto now = Clock::now();
     while (!dozing_.empty() && dozing_.begin()->first <= now) advance(*dozing_.begin()->second);
     if (now - swept_ < std::chrono::seconds(1)) return;
@@ -369,8 +399,9 @@ class Driver {
   void advance(Transfer& transfer, bool has_ended = false) {
     const auto previous = transfer.heard;
     const std::size_t before = transfer.events.events();
-    const auto state = transfer.exchange.advance(transfer.request.wire, has_ended,
-                                                 [&](std::string_view body) { transfer.events.take(body); });
+    const auto state =
+        transfer.exchange.advance(transfer.request.wire, has_ended,
+                                  [&](std::string_view body) { transfer.events.take(body); });
     const std::size_t news = transfer.events.events() - before;
     if (news > 0) {
       transfer.heard = transfer.last = Clock::now();
@@ -379,24 +410,32 @@ class Driver {
     }
     if (state == HttpExchange::State::stale) return reconnect(transfer);
     if (is_endless(transfer)) return finish(transfer, HttpExchange::State::malformed);
-    if (state == HttpExchange::State::has_more) return doze(transfer, Clock::now() + Clock::duration(1));  // next turn
+    if (state == HttpExchange::State::has_more)
+      return doze(transfer, Clock::now() + Clock::duration(1));  // next turn
     if (state != HttpExchange::State::under_way) return finish(transfer, state);
-    const auto pause =
-        before > 0 && news > 0 ? time_to_doze(transfer, (transfer.heard - previous) / news) : Clock::duration();
-    doze(transfer, pause > Clock::duration() ? std::optional(transfer.heard + pause) : std::nullopt);
+    const auto pause = before > 0 && news > 0
+                           ? time_to_doze(transfer, (transfer.heard - previous) / news)
+                           : Clock::duration();
+    doze(transfer,
+         pause > Clock::duration() ? std::optional(transfer.heard + pause) : std::nullopt);
   }
 
   // A line that is longer than any, or more events than were asked for: nothing more is read of it.
   bool is_endless(const Transfer& transfer) const {
-    const std::size_t asked = transfer.request.expected > 0 ? static_cast<std::size_t>(transfer.request.expected)
-                                                            : static_cast<std::size_t>(options_.most_output_tokens);
-    return transfer.events.is_garbage() || transfer.events.events() > asked + options_.most_extra_events;
+    const std::size_t asked = transfer.request.expected > 0
+                                  ? static_cast<std::size_t>(transfer.request.expected)
+                                  : static_cast<std::size_t>(options_.most_output_tokens);
+    return transfer.events.is_garbage() ||
+           transfer.events.events() > asked + options_.most_extra_events;
   }
 
-  // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the socket's buffer.
+  // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the
+  // socket's buffer.
   Clock::duration time_to_doze(const Transfer& transfer, Clock::duration gap) const {
-    const std::int64_t left = transfer.request.expected - static_cast<std::int64_t>(transfer.events.events());
-    const std::int64_t fitting = most_unread / static_cast<std::int64_t>(transfer.events.last().size() + 1);
+    const std::int64_t left =
+        transfer.request.expected - static_cast<std::int64_t>(transfer.events.events());
+    const std::int64_t fitting =
+        most_unread / static_cast<std::int64_t>(transfer.events.last().size() + 1);
     if (left < 4 || fitting < 4) return {};
     const auto pause = std::min({left * gap / 2, fitting * gap, Clock::duration(longest_doze)});
     return pause > 2 * gap ? pause : Clock::duration();
@@ -406,7 +445,8 @@ class Driver {
     const bool was_dozing = transfer.doze.has_value();
     if (was_dozing) dozing_.erase(*std::exchange(transfer.doze, std::nullopt));
     if (until) transfer.doze = dozing_.emplace(*until, &transfer);
-    if (was_dozing != transfer.doze.has_value()) listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
+    if (was_dozing != transfer.doze.has_value())
+      listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
   }
 
   // The server had closed the idle connection that was taken.
@@ -423,20 +463,27 @@ class Driver {
     const unsigned status = exchange.status();
     std::string kind, detail;
     StreamTotals totals;
-    if (state == State::unreachable && exchange.socket() >= 0 && server_->try_other_address(transfer.address))
+    if (state == State::unreachable && exchange.socket() >= 0 &&
+        server_->try_other_address(transfer.address))
       return reconnect(transfer);
     if (status != 0) server_->note_reached();
     if (state != State::done) {
-      kind = state == State::timed_out ? "timeout" : state == State::malformed ? "garbage" : "connection";
+      kind = state == State::timed_out   ? "timeout"
+             : state == State::malformed ? "garbage"
+                                         : "connection";
       detail = state == State::timed_out ? why_timed_out(transfer)
                : !exchange.error().empty()
                    ? exchange.error()
-                   : fmt::format("a stream that does not end as asked, after {} events", events.events());
+                   : fmt::format("a stream that does not end as asked, after {} events",
+                                 events.events());
     } else if (status != 200) {
       kind = fmt::format("http_{}", status);
       detail = exchange.rejected();
       if (status == 401 || status == 403)
-        detail = "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes only): " + detail;
+        detail =
+            "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes "
+            "only): " +
+            detail;
       if (status == 400 && detail.find("ignore_eos") != std::string::npos)
         detail = "the server does not know ignore_eos (--no-ignore-eos): " + detail;
       if (status == 404) detail = "the server has no such route or model (--endpoint): " + detail;
@@ -449,8 +496,8 @@ class Driver {
              : !totals.error.empty()                     ? totals.error
              : events.is_done()                          ? ""
                                                          : "truncated";
-      detail =
-          events.events() == 0 ? "HTTP 200 without an event: does this server stream?" : events.last().substr(0, 200);
+      detail = events.events() == 0 ? "HTTP 200 without an event: does this server stream?"
+                                    : events.last().substr(0, 200);
     }
     const double now = seconds_between(transfer.sent, Clock::now());
     if (kind.empty()) {
@@ -460,12 +507,15 @@ class Driver {
       report_.output_tokens += totals.output;
       first_token_.push_back(seconds_between(transfer.sent, transfer.first));
       if (totals.output > 1 && !events.is_plain())
-        per_token_.push_back(seconds_between(transfer.first, transfer.last) / static_cast<double>(totals.output - 1));
+        per_token_.push_back(seconds_between(transfer.first, transfer.last) /
+                             static_cast<double>(totals.output - 1));
       whole_.push_back(now);
-    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries && !is_stopping()) {
+    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries &&
+               !is_stopping()) {
       ++report_.retried;
       --report_.sent;
-      transfer.request.not_before = Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
+      transfer.request.not_before =
+          Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
       bytes_under_way_ -= std::min(bytes_under_way_, transfer.request.wire.size());
       retries_.push_back(std::move(transfer.request));
     } else {
@@ -481,7 +531,8 @@ class Driver {
                       : fmt::format("no token for {} s", options_.timeout.count());
   }
 
-  // Nothing of the request can have been worked on: no connection, or a server that says it is busy.
+  // Nothing of the request can have been worked on: no connection, or a server that says it is
+  // busy.
   static bool is_safe_to_retry(HttpExchange::State state, unsigned status) {
     return state == HttpExchange::State::unreachable ||
            (state == HttpExchange::State::done && (status == 429 || status == 503));
@@ -493,7 +544,8 @@ class Driver {
     control_.failed = report_.failed;
     // Servers say what they were given.
     if (report_.example_error.empty())
-      report_.example_error = detail.empty() ? kind : kind + ": " + redact(std::string_view(detail));
+      report_.example_error =
+          detail.empty() ? kind : kind + ": " + redact(std::string_view(detail));
   }
 
   void give_up(Transfer& transfer) {
@@ -543,7 +595,8 @@ Json to_json(const Percentiles& p) {
 
 }  // namespace
 
-Result<TrafficReport> drive(PromptSource& prompts, const TrafficOptions& options, TrafficControl& control) {
+Result<TrafficReport> drive(PromptSource& prompts, const TrafficOptions& options,
+                            TrafficControl& control) {
   return Driver(prompts, options, control).run();
 }
 
@@ -570,14 +623,15 @@ std::string without_api_path(std::string url) {
   while (url.ends_with('/')) url.pop_back();
   for (const std::string_view path : {"/chat/completions", "/completions", "/generate"})
     if (url.ends_with(path)) url.resize(url.size() - path.size());
-  if (constexpr std::string_view version = "/v1"; url.ends_with(version)) url.resize(url.size() - version.size());
+  if (constexpr std::string_view version = "/v1"; url.ends_with(version))
+    url.resize(url.size() - version.size());
   while (url.ends_with('/')) url.pop_back();
   return url;
 }
 
 struct PendingGet::State {
-  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most, const HttpHeaders& given,
-        std::string posted)
+  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most,
+        const HttpHeaders& given, std::string posted)
       : url(address),
         body(std::move(posted)),
         largest(most),
@@ -611,7 +665,8 @@ struct PendingGet::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
-  // Headers, and what comes behind the last chunk: libcurl bounds each line of them, not all together.
+  // Headers, and what comes behind the last chunk: libcurl bounds each line of them, not all
+  // together.
   static std::size_t count_header(char*, std::size_t size, std::size_t count, void* user) {
     State& state = *static_cast<State*>(user);
     state.headers += size * count;
@@ -678,8 +733,8 @@ Result<HttpAnswer> finished(PendingGet& request) {
 
 }  // namespace
 
-Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
-                            const HttpHeaders& headers) {
+Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit,
+                            std::size_t largest, const HttpHeaders& headers) {
   PendingGet request(url, limit, largest, headers);
   return finished(request);
 }
@@ -697,15 +752,19 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
     bool has_generate = !answer || answer->status != 404;
     // Who answers a GET there answers anything: only a request tells.
     if (answer && answer->status == 200) {
-      PendingGet request(options.url + "/generate", limit, largest_information, options.headers, "{}");
+      PendingGet request(options.url + "/generate", limit, largest_information, options.headers,
+                         "{}");
       const auto posted = finished(request);
       has_generate = !posted || posted->status != 404;
     }
-    options.endpoint = has_generate ? Endpoint::generate : has_text ? Endpoint::chat : Endpoint::completions;
+    options.endpoint = has_generate ? Endpoint::generate
+                       : has_text   ? Endpoint::chat
+                                    : Endpoint::completions;
   }
   if (options.endpoint == Endpoint::generate) return;
-  const bool has_key = std::any_of(options.headers.begin(), options.headers.end(),
-                                   [](const auto& header) { return header.first == "Authorization"; });
+  const bool has_key =
+      std::any_of(options.headers.begin(), options.headers.end(),
+                  [](const auto& header) { return header.first == "Authorization"; });
   const char* const key = std::getenv("OPENAI_API_KEY");
   if (!has_key && key != nullptr && *key != '\0' &&
       std::string_view(key).find_first_of("\r\n") == std::string_view::npos)

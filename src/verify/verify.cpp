@@ -42,7 +42,8 @@ class Verifier {
     CW_CHECK(choose());
     const auto ran = run_workloads();
     if (!ran && ran.error().code != "interrupted") return tl::unexpected(ran.error());
-    for (const Item& item : pending_) result_.definitions.erase(item.definition);  // of an interrupted run
+    for (const Item& item : pending_)
+      result_.definitions.erase(item.definition);  // of an interrupted run
     CW_CHECK(write());
     if (!ran) return tl::unexpected(ran.error());
     if (!options_.dumps.empty()) {
@@ -56,7 +57,8 @@ class Verifier {
   fs::path script() const { return folder_->path() / "verify.py"; }
   fs::path results() const { return folder_->path() / "results.jsonl"; }
 
-  // Another verify may have written about other definitions meanwhile; what this one has not finished stays as it was.
+  // Another verify may have written about other definitions meanwhile; what this one has not
+  // finished stays as it was.
   Result<void> write() {
     CW_TRY(Publication publication, Publication::begin(options_.root, lock_limit));
     CW_TRY(Verification stored, read_verification(options_.root));
@@ -86,7 +88,8 @@ class Verifier {
       verification.workloads = ids.size();
     }
     all_ = pending_.size();
-    if (pending_.empty()) return fail("no_workloads", "{}: there are no workloads to verify", options_.root.string());
+    if (pending_.empty())
+      return fail("no_workloads", "{}: there are no workloads to verify", options_.root.string());
     return {};
   }
 
@@ -103,8 +106,8 @@ class Verifier {
         crashed_ = item.definition;
         if (crashes >= most_crashes) give_up(crashed_);
       } else if (pending_.size() == before) {
-        return fail("python_failed", "{} ended before it began ({}); its output is in {}", options_.python, end,
-                    options_.log.string());
+        return fail("python_failed", "{} ended before it began ({}); its output is in {}",
+                    options_.python, end, options_.log.string());
       }
     }
     return {};
@@ -115,14 +118,16 @@ class Verifier {
   void give_up(const std::string& definition) {
     for (const Item& item : std::set<Item>(pending_))
       if (item.definition == definition)
-        finish(item, VerificationFailure{item.id, "load",
-                                         fmt::format("not tried: {} others took the process down", most_crashes)});
+        finish(item, VerificationFailure{
+                         item.id, "load",
+                         fmt::format("not tried: {} others took the process down", most_crashes)});
   }
 
   // One process over all that is pending. Returns how it ended.
   Result<std::string> run_process() {
     Json items = Json::array();
-    for (const Item& item : pending_) items.push_back({{"definition", item.definition}, {"uuid", item.id}});
+    for (const Item& item : pending_)
+      items.push_back({{"definition", item.definition}, {"uuid", item.id}});
     const Json job = {{"trace_dir", fs::absolute(options_.root).string()},
                       {"device", options_.device},
                       {"reference", options_.runs_reference},
@@ -132,9 +137,10 @@ class Verifier {
     CW_CHECK(write_atomically(path, dump(job), Durability::process));
     std::error_code ignored;
     fs::remove(results(), ignored);
-    CW_TRY(ProcessGroup process, ProcessGroup::start({{options_.python, script().string(), path.string()},
-                                                      {{"PYTHONUNBUFFERED", "1"}, {"FLASHINFER_LOGLEVEL", "0"}}},
-                                                     options_.log));
+    CW_TRY(ProcessGroup process,
+           ProcessGroup::start({{options_.python, script().string(), path.string()},
+                                {{"PYTHONUNBUFFERED", "1"}, {"FLASHINFER_LOGLEVEL", "0"}}},
+                               options_.log));
     std::uint64_t position = 0;
     auto last = std::chrono::steady_clock::now();
     for (;;) {
@@ -144,11 +150,14 @@ class Verifier {
       if (status) return to_string(*status);
       if (stop_signal() != 0) {
         process.stop(std::chrono::seconds(1));
-        return fail("interrupted", "interrupted; definitions that were finished are in {}", verification_file);
+        return fail("interrupted", "interrupted; definitions that were finished are in {}",
+                    verification_file);
       }
       // Before the first workload Python imports PyTorch.
-      const std::chrono::seconds limit(begun_ ? options_.limit_seconds : std::max(options_.limit_seconds, start_limit));
-      if (std::chrono::steady_clock::now() - last > limit) return fmt::format("nothing came for {} s", limit.count());
+      const std::chrono::seconds limit(begun_ ? options_.limit_seconds
+                                              : std::max(options_.limit_seconds, start_limit));
+      if (std::chrono::steady_clock::now() - last > limit)
+        return fmt::format("nothing came for {} s", limit.count());
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
@@ -166,7 +175,8 @@ class Verifier {
     position += text.size();
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t end = text.find('\n', at);
-      if (const auto line = parse_json(std::string_view(text).substr(at, end - at))) CW_CHECK(take(*line));
+      if (const auto line = parse_json(std::string_view(text).substr(at, end - at)))
+        CW_CHECK(take(*line));
       at = end + 1;
     }
     return true;
@@ -198,7 +208,8 @@ class Verifier {
       if (event == "passed")
         finish(item, std::nullopt);
       else
-        finish(item, VerificationFailure{item.id, string_member(line, "stage"), string_member(line, "message")});
+        finish(item, VerificationFailure{item.id, string_member(line, "stage"),
+                                         string_member(line, "message")});
     }
     return {};
   }
@@ -213,12 +224,14 @@ class Verifier {
 
   Result<ReplayVerification> replay() {
     ReplayVerification all;
-    const std::string python = options_.engine_python.empty() ? options_.python : options_.engine_python;
+    const std::string python =
+        options_.engine_python.empty() ? options_.python : options_.engine_python;
     for (const fs::path& dumps : options_.dumps) {
       options_.progress(all_, all_, "replaying " + dumps.string());
-      const auto output = cw::run({{python, "-m", "flashinfer", "replay", "--dir=" + dumps.string()},
-                                   {{"PYTHONUTF8", "1"}, {"FLASHINFER_LOGLEVEL", "0"}, {"NO_COLOR", "1"}}},
-                                  replay_limit);
+      const auto output =
+          cw::run({{python, "-m", "flashinfer", "replay", "--dir=" + dumps.string()},
+                   {{"PYTHONUTF8", "1"}, {"FLASHINFER_LOGLEVEL", "0"}, {"NO_COLOR", "1"}}},
+                  replay_limit);
       if (!output)
         return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}",
                     output.error().message);
@@ -236,7 +249,8 @@ class Verifier {
       if (!names.empty()) {
         CW_TRY(reasons, reasons_of(dumps, std::move(names)));
       }
-      CW_TRY(const ReplayVerification one, parse_replay(*output, has_outputs, [&reasons](const std::string& name) {
+      CW_TRY(const ReplayVerification one,
+             parse_replay(*output, has_outputs, [&reasons](const std::string& name) {
                return string_member(reasons, name.c_str());
              }));
       all.dumps += one.dumps;
@@ -246,7 +260,8 @@ class Verifier {
       all.skipped += one.skipped;
       all.undecided += one.undecided;
       for (const auto& [reason, count] : one.reasons)
-        if (all.reasons.size() < most_replay_failures || all.reasons.contains(reason)) all.reasons[reason] += count;
+        if (all.reasons.size() < most_replay_failures || all.reasons.contains(reason))
+          all.reasons[reason] += count;
       for (const std::string& failure : one.failures)
         if (all.failures.size() < most_replay_failures) all.failures.push_back(failure);
     }
@@ -258,11 +273,12 @@ class Verifier {
     const fs::path path = folder_->path() / "replayed.json";
     const Json job = {{"dumps", fs::absolute(dumps).string()}, {"calls", std::move(names)}};
     CW_CHECK(write_atomically(path, dump(job), Durability::process));
-    const auto output =
-        cw::run({{options_.python, script().string(), path.string()}, {{"PYTHONUTF8", "1"}}}, replay_limit);
+    const auto output = cw::run(
+        {{options_.python, script().string(), path.string()}, {{"PYTHONUTF8", "1"}}}, replay_limit);
     if (!output) return fail("replay_failed", "{}", output.error().message);
     auto reasons = parse_json(*output);
-    if (!reasons || !reasons->is_object()) return fail("replay_failed", "{} printed no reasons", options_.python);
+    if (!reasons || !reasons->is_object())
+      return fail("replay_failed", "{} printed no reasons", options_.python);
     return std::move(*reasons);
   }
 
@@ -279,9 +295,9 @@ class Verifier {
 
 }  // namespace
 
-Result<ReplayVerification> parse_replay(std::string_view output,
-                                        const std::function<bool(const std::string&)>& has_outputs,
-                                        const std::function<std::string(const std::string&)>& undecided) {
+Result<ReplayVerification> parse_replay(
+    std::string_view output, const std::function<bool(const std::string&)>& has_outputs,
+    const std::function<std::string(const std::string&)>& undecided) {
   // [7] rmsnorm (20261123_…_call0001): ✅ Passed
   // [8] Wrapper.run (…): ⚠️  Mismatch        [9] …: ❌ Error: …
   struct ReplayedCall {
@@ -298,9 +314,11 @@ Result<ReplayVerification> parse_replay(std::string_view output,
     if (!line.empty()) last = line;
     has_summary |= line.starts_with("Summary: ");
     const std::size_t close = line.find("] "), colon = line.find("): ");
-    if (!line.starts_with('[') || close == std::string_view::npos || colon == std::string_view::npos || colon < close)
+    if (!line.starts_with('[') || close == std::string_view::npos ||
+        colon == std::string_view::npos || colon < close)
       continue;
-    ReplayedCall item{std::string(line.substr(close + 2, colon - close - 1)), std::string(line.substr(colon + 3))};
+    ReplayedCall item{std::string(line.substr(close + 2, colon - close - 1)),
+                      std::string(line.substr(colon + 3))};
     if (const std::size_t init = item.name.find(".__init__ ");
         init != std::string::npos && item.result.ends_with("Passed"))
       constructed.insert(item.name.substr(0, init));
@@ -315,8 +333,9 @@ Result<ReplayVerification> parse_replay(std::string_view output,
     const std::size_t dot = call.name.substr(0, call.name.find(' ')).rfind('.');
     const bool is_method = dot != std::string::npos && dot > 0;
     const std::size_t open = call.name.find(" (");
-    const std::string folder =
-        open == std::string::npos ? std::string() : call.name.substr(open + 2, call.name.size() - open - 3);
+    const std::string folder = open == std::string::npos
+                                   ? std::string()
+                                   : call.name.substr(open + 2, call.name.size() - open - 3);
     if (call.result.ends_with("Passed")) {
       ++result.passed;
       result.compared += has_outputs(folder);
@@ -327,7 +346,8 @@ Result<ReplayVerification> parse_replay(std::string_view output,
       ++result.reasons[reason];
     } else {
       ++result.failed;
-      if (result.failures.size() < most_replay_failures) result.failures.push_back(call.name + ": " + call.result);
+      if (result.failures.size() < most_replay_failures)
+        result.failures.push_back(call.name + ": " + call.result);
     }
   }
   return result;

@@ -6,12 +6,14 @@
 namespace cw {
 
 Origin origin_of(const CallInContext& context) {
-  const auto position = [](const auto& call) { return call ? static_cast<std::uint32_t>(call->order) : Origin::none; };
+  const auto position = [](const auto& call) {
+    return call ? static_cast<std::uint32_t>(call->order) : Origin::none;
+  };
   return {position(context.call), position(context.plan), position(context.init)};
 }
 
-bool Collector::add(const Target* target, const Workload& workload, const Hash128& key, const EntryNotes& notes,
-                    const Origin& origin, std::uint64_t calls) {
+bool Collector::add(const Target* target, const Workload& workload, const Hash128& key,
+                    const EntryNotes& notes, const Origin& origin, std::uint64_t calls) {
   Entry& entry = entries_[target][key];
   const bool is_first = entry.seen == 0;
   entry.seen += calls;
@@ -63,8 +65,9 @@ std::vector<Entry> Collector::take(const Target* target) {
     result.push_back(std::move(entry));
   }
   entries_.erase(found);
-  std::sort(result.begin(), result.end(),
-            [](const Entry& a, const Entry& b) { return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key); });
+  std::sort(result.begin(), result.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key);
+  });
   return result;
 }
 

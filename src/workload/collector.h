@@ -1,8 +1,9 @@
 // Distinct workloads and how often each was seen.
 //
-// Values are not kept: an entry holds the workload's key, its var axes and which calls it came from,
-// some 150 bytes; what is selected in the end is read again from the capture. So memory grows with the
-// number of distinct workloads and not with the number of calls or the length of their index tensors.
+// Values are not kept: an entry holds the workload's key, its var axes and which calls it came
+// from, some 150 bytes; what is selected in the end is read again from the capture. So memory grows
+// with the number of distinct workloads and not with the number of calls or the length of their
+// index tensors.
 #pragma once
 
 #include <cstdint>
@@ -44,19 +45,22 @@ struct Entry {
   /// Plans under which it was seen; past `most_plans` no more are noted.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t most_plans = 8;
-  /// Seen only under plans that a CUDA graph was captured with; until take(), what an earlier process found.
+  /// Seen only under plans that a CUDA graph was captured with; until take(), what an earlier
+  /// process found.
   bool is_capture_warmup = true;
 };
 
 class Collector {
  public:
-  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not depend on the order
-  /// of calls to add(). Whether it is the first of its kind.
-  bool add(const Target* target, const Workload& workload, const Hash128& key, const EntryNotes& notes,
-           const Origin& origin, std::uint64_t calls = 1);
+  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not
+  /// depend on the order of calls to add(). Whether it is the first of its kind.
+  bool add(const Target* target, const Workload& workload, const Hash128& key,
+           const EntryNotes& notes, const Origin& origin, std::uint64_t calls = 1);
 
   /// Notes that a call of this plan was captured into a CUDA graph.
-  void add_captured_plan(std::size_t plan) { captured_plans_.insert(static_cast<std::uint32_t>(plan)); }
+  void add_captured_plan(std::size_t plan) {
+    captured_plans_.insert(static_cast<std::uint32_t>(plan));
+  }
 
   /// How many distinct workloads a target has.
   std::size_t distinct(const Target* target) const;
@@ -64,9 +68,11 @@ class Collector {
   /// Puts back what visit() showed to an earlier process.
   void restore(const Target* target, Entry entry);
   /// Every entry of a target, in no particular order, with warm-ups marked.
-  void visit(const Target* target, const std::function<void(const Entry&, bool is_capture_warmup)>& show) const;
+  void visit(const Target* target,
+             const std::function<void(const Entry&, bool is_capture_warmup)>& show) const;
 
-  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's own.
+  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's
+  /// own.
   std::vector<Entry> take(const Target* target);
 
  private:

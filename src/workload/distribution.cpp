@@ -38,7 +38,8 @@ std::optional<std::int64_t> to_count(const Json& json) {
 
 std::vector<int> octaves_of(const Extents& extents) {
   std::vector<int> octaves;
-  for (const std::int64_t extent : extents) octaves.push_back(extent == unknown_extent ? -1 : bits_of(extent));
+  for (const std::int64_t extent : extents)
+    octaves.push_back(extent == unknown_extent ? -1 : bits_of(extent));
   return octaves;
 }
 
@@ -50,11 +51,14 @@ int distance(const std::vector<int>& left, const std::vector<int>& right) {
   return sum;
 }
 
-// Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the first of equals.
+// Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the
+// first of equals.
 void share(std::uint64_t calls, const std::vector<std::size_t>& members,
            const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
   __extension__ typedef unsigned __int128 Wide;
-  const auto weight = [&](std::size_t i) { return std::max<std::uint64_t>(representatives[i].seen, 1); };
+  const auto weight = [&](std::size_t i) {
+    return std::max<std::uint64_t>(representatives[i].seen, 1);
+  };
   Wide sum = 0;
   for (const std::size_t i : members) sum += weight(i);
 
@@ -77,7 +81,8 @@ void share(std::uint64_t calls, const std::vector<std::size_t>& members,
 std::int64_t Histogram::first_of(std::int64_t extent) const {
   if (level_ == 0 || extent <= 0) return extent;
   const int bits = bits_of(extent);
-  if (octaves_joined(level_) > 0) return least_of_bits(bits >> octaves_joined(level_) << octaves_joined(level_));
+  if (octaves_joined(level_) > 0)
+    return least_of_bits(bits >> octaves_joined(level_) << octaves_joined(level_));
   const int dropped = bits - (most_bits + 1 - level_);
   return dropped <= 0 ? extent : extent >> dropped << dropped;
 }
@@ -145,12 +150,13 @@ Json Histogram::to_json() const {
   return json;
 }
 
-std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes, std::size_t most) {
+std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes,
+                                              std::size_t most) {
   const auto rows = json.is_object() ? json.find("calls") : json.end();
   if (!json.is_object() || rows == json.end() || !rows->is_array()) return {};
   Histogram result(most);
-  result.level_ =
-      static_cast<int>(std::min<std::int64_t>(to_count(json.value("level", Json(0))).value_or(0), coarsest_level));
+  result.level_ = static_cast<int>(
+      std::min<std::int64_t>(to_count(json.value("level", Json(0))).value_or(0), coarsest_level));
   for (const Json& row : *rows) {
     if (!row.is_array() || row.size() != axes + 1) return {};
     Extents extents;
@@ -168,7 +174,9 @@ std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes
 }
 
 Distribution::Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes)
-    : var_axes(std::move(names)), shape(std::move(shape_axes)), of_axes(var_axes.size(), Histogram(most_counted)) {}
+    : var_axes(std::move(names)),
+      shape(std::move(shape_axes)),
+      of_axes(var_axes.size(), Histogram(most_counted)) {}
 
 void Distribution::add(const Extents& extents, std::uint64_t calls) {
   for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].add({extents[i]}, calls);
@@ -193,7 +201,8 @@ void Distribution::join(const Distribution& other) {
 
 Json Distribution::to_json(std::size_t most_shapes, std::size_t most_extents) const {
   Json axes = Json::object(), names = Json::array();
-  for (std::size_t i = 0; i < var_axes.size(); ++i) axes[var_axes[i]] = of_axes[i].coarsened(most_extents).to_json();
+  for (std::size_t i = 0; i < var_axes.size(); ++i)
+    axes[var_axes[i]] = of_axes[i].coarsened(most_extents).to_json();
   for (const std::size_t axis : shape) names.push_back(var_axes[axis]);
   Json shapes = of_shapes.coarsened(most_shapes).to_json();
   shapes["axes"] = std::move(names);
@@ -203,7 +212,9 @@ Json Distribution::to_json(std::size_t most_shapes, std::size_t most_extents) co
 std::optional<Distribution> Distribution::from_json(const Json& json) {
   if (!json.is_object() || !json.contains("axes") || !json.contains("shapes")) return {};
   const Json &axes = json.at("axes"), &shapes = json.at("shapes");
-  if (!axes.is_object() || !shapes.is_object() || !shapes.contains("axes") || !shapes.at("axes").is_array()) return {};
+  if (!axes.is_object() || !shapes.is_object() || !shapes.contains("axes") ||
+      !shapes.at("axes").is_array())
+    return {};
   Distribution result;
   for (const auto& [name, histogram] : axes.items()) {
     auto of_axis = Histogram::from_json(histogram, 1, most_counted);
@@ -213,7 +224,8 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
   }
   for (const Json& name : shapes.at("axes")) {
     if (!name.is_string()) return {};
-    const auto found = std::find(result.var_axes.begin(), result.var_axes.end(), name.get_ref<const std::string&>());
+    const auto found = std::find(result.var_axes.begin(), result.var_axes.end(),
+                                 name.get_ref<const std::string&>());
     if (found == result.var_axes.end()) return {};
     result.shape.push_back(static_cast<std::size_t>(found - result.var_axes.begin()));
   }
@@ -223,7 +235,8 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
   return result;
 }
 
-std::vector<std::uint64_t> share_calls(const Histogram& shapes, const std::vector<Representative>& representatives) {
+std::vector<std::uint64_t> share_calls(const Histogram& shapes,
+                                       const std::vector<Representative>& representatives) {
   std::vector<std::uint64_t> shares(representatives.size());
   if (representatives.empty()) return shares;
   std::map<Extents, std::vector<std::size_t>> of_cell;
@@ -238,9 +251,10 @@ std::vector<std::uint64_t> share_calls(const Histogram& shapes, const std::vecto
       continue;
     }
     const std::vector<int> octaves = octaves_of(cell);
-    const auto nearest = std::min_element(of_octaves.begin(), of_octaves.end(), [&](const auto& a, const auto& b) {
-      return distance(a.first, octaves) < distance(b.first, octaves);
-    });
+    const auto nearest =
+        std::min_element(of_octaves.begin(), of_octaves.end(), [&](const auto& a, const auto& b) {
+          return distance(a.first, octaves) < distance(b.first, octaves);
+        });
     share(calls, nearest->second, representatives, shares);
   }
   return shares;

@@ -1,9 +1,11 @@
-// How often calls had which extents, over all calls of a definition: those whose index tensors were not kept, too.
+// How often calls had which extents, over all calls of a definition: those whose index tensors were
+// not kept, too.
 //
-// Counts are exact while there are few different extents. Past a limit, neighbours are put together: of an extent only
-// the leading bits count, as in HdrHistogram (hdrhistogram.org), one bit fewer at each level; below one bit, octaves
-// are joined in pairs, fours and so on. Every level is made of whole cells of the one before, so that the result
-// depends neither on the order of calls nor on which histograms were joined first.
+// Counts are exact while there are few different extents. Past a limit, neighbours are put
+// together: of an extent only the leading bits count, as in HdrHistogram (hdrhistogram.org), one
+// bit fewer at each level; below one bit, octaves are joined in pairs, fours and so on. Every level
+// is made of whole cells of the one before, so that the result depends neither on the order of
+// calls nor on which histograms were joined first.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,8 @@
 
 namespace cw {
 
-/// Extents of some axes, in an order that the owner knows; unknown_extent where a call does not show one.
+/// Extents of some axes, in an order that the owner knows; unknown_extent where a call does not
+/// show one.
 using Extents = std::vector<std::int64_t>;
 
 /// Calls by the extents of one axis or several.
@@ -39,13 +42,15 @@ class Histogram {
   std::int64_t last_of(std::int64_t extent) const;
   Extents cell_of(Extents extents) const;
 
-  /// {"level": … [0], "calls": [[EXTENT…, CALLS]…]}; an extent is a number, [least, greatest], or null where it is not
-  /// known.
+  /// {"level": … [0], "calls": [[EXTENT…, CALLS]…]}; an extent is a number, [least, greatest], or
+  /// null where it is not known.
   Json to_json() const;
   /// What to_json() made, for so many axes. Nothing when it is something else.
   static std::optional<Histogram> from_json(const Json& json, std::size_t axes, std::size_t most);
 
-  bool operator==(const Histogram& other) const { return level_ == other.level_ && cells_ == other.cells_; }
+  bool operator==(const Histogram& other) const {
+    return level_ == other.level_ && cells_ == other.cells_;
+  }
 
  private:
   void coarsen();
@@ -58,11 +63,13 @@ class Histogram {
 /// The distribution of a definition's calls.
 struct Distribution {
   /// What a collection is counted with, and what is written of it.
-  static constexpr std::size_t most_counted = 16'384, most_written_shapes = 128, most_written_extents = 256;
+  static constexpr std::size_t most_counted = 16'384, most_written_shapes = 128,
+                               most_written_extents = 256;
 
   std::vector<std::string> var_axes;  ///< in the definition's order
-  std::vector<std::size_t> shape;     ///< which of them make a shape: not the sizes of pools, which values tell
-  std::vector<Histogram> of_axes;     ///< as var_axes
+  std::vector<std::size_t>
+      shape;  ///< which of them make a shape: not the sizes of pools, which values tell
+  std::vector<Histogram> of_axes;  ///< as var_axes
   Histogram of_shapes{most_counted};
 
   Distribution() = default;
@@ -74,8 +81,10 @@ struct Distribution {
   /// Of the same definition.
   void join(const Distribution& other);
 
-  /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most so many cells.
-  Json to_json(std::size_t most_shapes = most_written_shapes, std::size_t most_extents = most_written_extents) const;
+  /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most so many
+  /// cells.
+  Json to_json(std::size_t most_shapes = most_written_shapes,
+               std::size_t most_extents = most_written_extents) const;
   /// What to_json() made. Nothing when it is something else.
   static std::optional<Distribution> from_json(const Json& json);
 };
@@ -86,9 +95,10 @@ struct Representative {
   std::uint64_t seen = 0;
 };
 
-/// How many calls each stands for; they add up to all calls, unless there is none. The calls of a shape are shared
-/// among those of that shape, as often as each was seen; those of a shape without any among those in its octaves, or
-/// in the nearest octaves where there are some.
-std::vector<std::uint64_t> share_calls(const Histogram& shapes, const std::vector<Representative>& representatives);
+/// How many calls each stands for; they add up to all calls, unless there is none. The calls of a
+/// shape are shared among those of that shape, as often as each was seen; those of a shape without
+/// any among those in its octaves, or in the nearest octaves where there are some.
+std::vector<std::uint64_t> share_calls(const Histogram& shapes,
+                                       const std::vector<Representative>& representatives);
 
 }  // namespace cw

@@ -16,7 +16,8 @@ Cells cut(const std::vector<Entry>& entries, double width) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     Cell cell;
     for (const std::int64_t extent : entries[i].var_axes)
-      cell.push_back(static_cast<int>(std::floor(std::log2(static_cast<double>(extent) + 1.0) / width)));
+      cell.push_back(
+          static_cast<int>(std::floor(std::log2(static_cast<double>(extent) + 1.0) / width)));
     cells[cell].push_back(i);
   }
   return cells;
@@ -43,16 +44,19 @@ std::vector<std::size_t> select_diverse(const std::vector<Entry>& entries, std::
   std::vector<Queue> queues;
   for (auto& [cell, members] : cells) {
     Queue queue{.entries = std::move(members)};
-    std::stable_sort(queue.entries.begin(), queue.entries.end(), [&entries](std::size_t a, std::size_t b) {
-      return entries[a].stands_for > entries[b].stands_for;
-    });
+    std::stable_sort(queue.entries.begin(), queue.entries.end(),
+                     [&entries](std::size_t a, std::size_t b) {
+                       return entries[a].stands_for > entries[b].stands_for;
+                     });
     for (const std::size_t i : queue.entries) queue.calls += entries[i].stands_for;
     queues.push_back(std::move(queue));
   }
-  std::stable_sort(queues.begin(), queues.end(), [](const Queue& a, const Queue& b) { return a.calls > b.calls; });
+  std::stable_sort(queues.begin(), queues.end(),
+                   [](const Queue& a, const Queue& b) { return a.calls > b.calls; });
   for (std::size_t round = 0; chosen.size() < most; ++round)
     for (const Queue& queue : queues)
-      if (round < queue.entries.size() && chosen.size() < most) chosen.push_back(queue.entries[round]);
+      if (round < queue.entries.size() && chosen.size() < most)
+        chosen.push_back(queue.entries[round]);
   std::sort(chosen.begin(), chosen.end());
   return chosen;
 }

@@ -9,7 +9,8 @@ std::vector<int> octaves(const Definition& definition, const std::vector<std::in
   std::vector<int> cell;
   for (std::size_t i = 0; i < axes.size(); ++i)
     if (!definition.axes[i].constant)
-      cell.push_back(static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
+      cell.push_back(static_cast<int>(
+          std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
   return cell;
 }
 
@@ -20,9 +21,9 @@ void Stash::add(const Target* target, const Hash128& key, Workload workload) {
   std::vector<Hash128>& keys = kept.cells[cell];
   keys.insert(std::upper_bound(keys.begin(), keys.end(), key), key);
   if (kept.workloads.size() <= most_) return;
-  const auto fullest = std::max_element(kept.cells.begin(), kept.cells.end(), [](const auto& a, const auto& b) {
-    return a.second.size() < b.second.size();
-  });
+  const auto fullest = std::max_element(
+      kept.cells.begin(), kept.cells.end(),
+      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   kept.workloads.erase(fullest->second.back());
   fullest->second.pop_back();
 }

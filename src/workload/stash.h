@@ -1,8 +1,8 @@
 // Whole workloads kept in memory while the calls they came from are deleted.
 //
-// Bounded: of each definition at most so many are kept, spread over the octaves of its var axes. When there are
-// too many, the fullest cell loses the one with the greatest key, so that the choice within a cell does not
-// depend on the order in which workloads came.
+// Bounded: of each definition at most so many are kept, spread over the octaves of its var axes.
+// When there are too many, the fullest cell loses the one with the greatest key, so that the choice
+// within a cell does not depend on the order in which workloads came.
 #pragma once
 
 #include <map>
@@ -12,7 +12,8 @@
 
 namespace cw {
 
-/// The octave of each var axis, in the definition's order: workloads in one cell are of about one size.
+/// The octave of each var axis, in the definition's order: workloads in one cell are of about one
+/// size.
 std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes);
 
 class Stash {

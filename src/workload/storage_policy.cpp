@@ -12,12 +12,14 @@ struct KeptPages {
   std::vector<std::int64_t> listed;  ///< ascending; empty: the first `count`
 };
 
-std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices, const std::vector<std::int64_t>& pages,
+std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices,
+                                            const std::vector<std::int64_t>& pages,
                                             std::int64_t per_page) {
   std::vector<std::int64_t> values = integers(indices);
   for (std::int64_t& value : values) {
     if (value < 0) continue;  // padding
-    const auto place = std::lower_bound(pages.begin(), pages.end(), value / per_page) - pages.begin();
+    const auto place =
+        std::lower_bound(pages.begin(), pages.end(), value / per_page) - pages.begin();
     value = place * per_page + value % per_page;
   }
   return std::make_shared<const DenseTensor>(from_integers(indices.dtype, indices.shape, values));
@@ -29,7 +31,8 @@ std::shared_ptr<const DenseTensor> keep_pages(const DenseTensor& tensor, const K
       tensor.shape[0] == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]);
   DenseTensor kept{tensor.dtype, tensor.shape, {}};
   kept.shape[0] = pages.count;
-  if (pages.listed.empty()) kept.bytes = tensor.bytes.substr(0, page_bytes * static_cast<std::size_t>(pages.count));
+  if (pages.listed.empty())
+    kept.bytes = tensor.bytes.substr(0, page_bytes * static_cast<std::size_t>(pages.count));
   for (const std::int64_t page : pages.listed)
     kept.bytes.append(tensor.bytes, static_cast<std::size_t>(page) * page_bytes, page_bytes);
   return std::make_shared<const DenseTensor>(std::move(kept));
@@ -97,7 +100,8 @@ class Maker {
     const TensorSpec& spec = definition_.inputs[index];
     if (const auto* scalar = std::get_if<Operand>(&observed.data)) return WorkloadInput(*scalar);
     const auto* view = std::get_if<InputView>(&observed.data);
-    if (view == nullptr) return WorkloadInput(RandomInput{});  // an optional one; the binder has judged it
+    if (view == nullptr)
+      return WorkloadInput(RandomInput{});  // an optional one; the binder has judged it
     if (steering_[index]) return WorkloadInput(steering_[index]);
     if (!keeps(spec, *view)) return WorkloadInput(RandomInput{});
     CW_TRY(std::shared_ptr<const DenseTensor> values, view->load());
@@ -111,11 +115,13 @@ class Maker {
     return WorkloadInput(std::move(values));
   }
 
-  // Integers are never random: nobody can tell whether they point at something. And flashinfer-bench cannot make random
-  // float4.
+  // Integers are never random: nobody can tell whether they point at something. And
+  // flashinfer-bench cannot make random float4.
   bool keeps(const TensorSpec& spec, const InputView& view) const {
-    if (is_integer(spec.dtype) || spec.dtype == DType::boolean || spec.dtype == DType::float4_e2m1) return true;
-    if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) != policy_.keep_values.end())
+    if (is_integer(spec.dtype) || spec.dtype == DType::boolean || spec.dtype == DType::float4_e2m1)
+      return true;
+    if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) !=
+        policy_.keep_values.end())
       return true;
     if (!policy_.random_below) return false;
     const auto size = byte_count(view.dtype, element_count(view.shape).value_or(0));

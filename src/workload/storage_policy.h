@@ -1,5 +1,5 @@
-// What of an observation is stored: index tensors and what else steers the kernel, scalars; the rest
-// is random.
+// What of an observation is stored: index tensors and what else steers the kernel, scalars; the
+// rest is random.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,14 @@ enum class PoolSize {
 
 struct StoragePolicy {
   PoolSize pool_size = PoolSize::used;
-  std::vector<std::string> keep_values;       ///< inputs whose values are stored although they need not be
-  std::optional<std::uint64_t> random_below;  ///< store inputs of this many bytes and more, as older collections do
+  std::vector<std::string>
+      keep_values;  ///< inputs whose values are stored although they need not be
+  std::optional<std::uint64_t>
+      random_below;  ///< store inputs of this many bytes and more, as older collections do
 };
 
-/// Of an observation with something unseen: the axes that its workload would have, as far as they are known.
+/// Of an observation with something unseen: the axes that its workload would have, as far as they
+/// are known.
 std::vector<std::int64_t> known_axes(const Observation& observation, const StoragePolicy& policy);
 
 /// Of an observation with nothing unseen. Error codes are those of reading tensors.

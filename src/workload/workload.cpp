@@ -11,12 +11,15 @@ std::string identity(const Definition& definition, const std::vector<std::int64_
                      const std::vector<IdentityInput>& inputs) {
   std::string text = "workload\n" + definition.name + "\n";
   for (std::size_t i = 0; i < definition.axes.size(); ++i)
-    if (!definition.axes[i].constant) text += fmt::format("{}={}\n", definition.axes[i].name, axes[i]);
+    if (!definition.axes[i].constant)
+      text += fmt::format("{}={}\n", definition.axes[i].name, axes[i]);
   for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
     const std::string& name = definition.inputs[i].name;
-    if (const auto* scalar = std::get_if<Operand>(&inputs[i])) text += fmt::format("{} {}\n", name, describe(*scalar));
+    if (const auto* scalar = std::get_if<Operand>(&inputs[i]))
+      text += fmt::format("{} {}\n", name, describe(*scalar));
     if (const auto* stored = std::get_if<TensorDigest>(&inputs[i]))
-      text += fmt::format("{} {} {} {}\n", name, trace_name(stored->dtype), to_string(stored->shape), stored->digest);
+      text += fmt::format("{} {} {} {}\n", name, trace_name(stored->dtype),
+                          to_string(stored->shape), stored->digest);
   }
   return text;
 }
@@ -28,7 +31,8 @@ std::string identity(const Workload& workload, Digest digest) {
     if (const auto* scalar = std::get_if<Operand>(&input))
       inputs.emplace_back(*scalar);
     else if (const auto* stored = std::get_if<StoredInput>(&input))
-      inputs.emplace_back(TensorDigest{(*stored)->dtype, (*stored)->shape, digest((*stored)->bytes)});
+      inputs.emplace_back(
+          TensorDigest{(*stored)->dtype, (*stored)->shape, digest((*stored)->bytes)});
     else
       inputs.emplace_back();
   }
@@ -83,16 +87,18 @@ std::string workload_line(const Workload& workload, const std::string& id) {
     if (!definition.axes[i].constant) axes[definition.axes[i].name] = workload.axes[i];
   for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
     const std::string& name = definition.inputs[i].name;
-    if (std::holds_alternative<RandomInput>(workload.inputs[i])) inputs[name] = {{"type", "random"}};
+    if (std::holds_alternative<RandomInput>(workload.inputs[i]))
+      inputs[name] = {{"type", "random"}};
     if (const auto* scalar = std::get_if<Operand>(&workload.inputs[i]))
       inputs[name] = {{"type", "scalar"}, {"value", to_json(*scalar)}};
     if (std::holds_alternative<StoredInput>(workload.inputs[i]))
       inputs[name] = {{"type", "safetensors"}, {"path", "./" + path}, {"tensor_key", name}};
   }
-  const Json line = {{"definition", definition.name},
-                     {"solution", nullptr},
-                     {"workload", {{"uuid", id}, {"axes", std::move(axes)}, {"inputs", std::move(inputs)}}},
-                     {"evaluation", nullptr}};
+  const Json line = {
+      {"definition", definition.name},
+      {"solution", nullptr},
+      {"workload", {{"uuid", id}, {"axes", std::move(axes)}, {"inputs", std::move(inputs)}}},
+      {"evaluation", nullptr}};
   return dump(line);
 }
 

@@ -1,5 +1,5 @@
-// A workload: an observation made storable, as a line of workloads/{op_type}/{definition}.jsonl and a
-// blob beside it. Schema: flashinfer-bench, flashinfer_bench/data/workload.py and trace.py.
+// A workload: an observation made storable, as a line of workloads/{op_type}/{definition}.jsonl and
+// a blob beside it. Schema: flashinfer-bench, flashinfer_bench/data/workload.py and trace.py.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ struct TensorDigest {
 };
 /// An input as far as it identifies a workload; nothing where it is random or absent.
 using IdentityInput = std::variant<std::monostate, Operand, TensorDigest>;
-/// The same for a workload whose values are elsewhere: `axes` and `inputs` as the definition's, digests lower-case hex
-/// SHA-256 of the tensors' bytes.
+/// The same for a workload whose values are elsewhere: `axes` and `inputs` as the definition's,
+/// digests lower-case hex SHA-256 of the tensors' bytes.
 std::string workload_id(const Definition& definition, const std::vector<std::int64_t>& axes,
                         const std::vector<IdentityInput>& inputs);
 

@@ -16,11 +16,12 @@ class AnyName : public cw::Names {
       case 3:
         return cw::Operand(-1.5);
       default:
-        return cw::Operand(cw::TensorOperand{cw::DType::int32, {2}, [] {
-                                               return cw::Result<std::shared_ptr<const cw::DenseTensor>>(
-                                                   std::make_shared<const cw::DenseTensor>(cw::from_integers(
-                                                       cw::DType::int32, {2}, std::vector<std::int64_t>{-7, 7})));
-                                             }});
+        return cw::Operand(
+            cw::TensorOperand{cw::DType::int32, {2}, [] {
+                                return cw::Result<std::shared_ptr<const cw::DenseTensor>>(
+                                    std::make_shared<const cw::DenseTensor>(cw::from_integers(
+                                        cw::DType::int32, {2}, std::vector<std::int64_t>{-7, 7})));
+                              }});
     }
   }
 };
@@ -28,6 +29,7 @@ class AnyName : public cw::Names {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
-  if (const auto expression = cw::Expression::parse({data, size})) (void)expression->evaluate(AnyName());
+  if (const auto expression = cw::Expression::parse({data, size}))
+    (void)expression->evaluate(AnyName());
   return 0;
 }

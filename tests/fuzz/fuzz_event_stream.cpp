@@ -14,8 +14,9 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
     at += length;
   }
   const auto a = whole.totals(), b = pieces.totals();
-  if (whole.events() != pieces.events() || whole.is_garbage() != pieces.is_garbage() || whole.is_done() != pieces.is_done() ||
-      whole.last() != pieces.last() || a.input != b.input || a.output != b.output || a.error != b.error)
+  if (whole.events() != pieces.events() || whole.is_garbage() != pieces.is_garbage() ||
+      whole.is_done() != pieces.is_done() || whole.last() != pieces.last() || a.input != b.input ||
+      a.output != b.output || a.error != b.error)
     std::abort();
   return 0;
 }

@@ -35,11 +35,13 @@ Answer exchange(std::string_view bytes, std::size_t step, bool is_closed) {
     events.take(piece);
   };
   const auto is_over = [&] {
-    return answer.state != cw::HttpExchange::State::under_way && answer.state != cw::HttpExchange::State::has_more;
+    return answer.state != cw::HttpExchange::State::under_way &&
+           answer.state != cw::HttpExchange::State::has_more;
   };
   while (!bytes.empty() && !is_over()) {
     const std::string_view piece = bytes.substr(0, step);
-    if (::send(server.get(), piece.data(), piece.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(piece.size()))
+    if (::send(server.get(), piece.data(), piece.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(piece.size()))
       std::abort();
     bytes.remove_prefix(piece.size());
     answer.state = exchange.advance(request, false, take);
@@ -62,12 +64,14 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   const std::size_t step = 1 + static_cast<unsigned char>(data[0]);
   const bool is_closed = (data[1] & 1) != 0;
   const std::string_view bytes(data + 2, size - 2);
-  const Answer whole = exchange(bytes, bytes.size() + 1, is_closed), pieces = exchange(bytes, step, is_closed);
-  // Whether odd HTTP is taken may depend on the cuts (Beast looks for the end of a trailer once); what it says may not.
+  const Answer whole = exchange(bytes, bytes.size() + 1, is_closed),
+               pieces = exchange(bytes, step, is_closed);
+  // Whether odd HTTP is taken may depend on the cuts (Beast looks for the end of a trailer once);
+  // what it says may not.
   using State = cw::HttpExchange::State;
   const bool both_are_done = whole.state == State::done && pieces.state == State::done;
-  if (both_are_done &&
-      (whole.status != pieces.status || whole.body != pieces.body || whole.rejected != pieces.rejected))
+  if (both_are_done && (whole.status != pieces.status || whole.body != pieces.body ||
+                        whole.rejected != pieces.rejected))
     std::abort();
   return 0;
 }

@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   const cw::Turns turns = size % 2 == 0 ? cw::Turns::all : cw::Turns::last;
   const auto source = cw::open_prompts({"/proc/self/fd/" + std::to_string(memory)}, turns);
   if (!source) return 0;
-  for (auto prompt = (*source)->next(); prompt && *prompt; prompt = (*source)->next()) (void)(*prompt)->text();
+  for (auto prompt = (*source)->next(); prompt && *prompt; prompt = (*source)->next())
+    (void)(*prompt)->text();
   (void)(*source)->warning();
   return 0;
 }

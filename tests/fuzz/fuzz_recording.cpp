@@ -1,5 +1,6 @@
-// Frames, records, groups of calls and arguments of a recording. The input is a file's content, and the mutator keeps
-// its checksums right: it changes the payloads and their order, seldom the frames.
+// Frames, records, groups of calls and arguments of a recording. The input is a file's content, and
+// the mutator keeps its checksums right: it changes the payloads and their order, seldom the
+// frames.
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -31,8 +32,15 @@ std::string small_recording() {
   };
   const json tensor = {{"dtype", "int32"}, {"shape", {4}}};
   add({{"record", "recording"}, {"format", 1}, {"process", 1}});
-  add({{"record", "site"}, {"site", 0}, {"function", "f"}, {"module", "m"}, {"signature", "(a, b)"}});
-  add({{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", json::array({json::array({"a", tensor})})}});
+  add({{"record", "site"},
+       {"site", 0},
+       {"function", "f"},
+       {"module", "m"},
+       {"signature", "(a, b)"}});
+  add({{"record", "form"},
+       {"form", 0},
+       {"site", 0},
+       {"arguments", json::array({json::array({"a", tensor})})}});
   add({{"record", "calls"}, {"at", 1}, {"calls", json::array({{{"form", 0}, {"count", 2}}})}});
   return content;
 }
@@ -50,7 +58,8 @@ std::vector<std::string> payloads_of(std::string_view content) {
 
 }  // namespace
 
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed) {
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                               std::size_t most, unsigned seed) {
   std::minstd_rand random(seed);
   const auto below = [&random](std::size_t limit) { return random() % limit; };
   if (below(32) == 0) return LLVMFuzzerMutate(data, size, most);
@@ -72,7 +81,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
       std::string& payload = payloads[which];
       const std::size_t before = payload.size(), largest = before + 64;
       payload.resize(largest);
-      payload.resize(LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(payload.data()), before, largest));
+      payload.resize(
+          LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(payload.data()), before, largest));
     }
   }
 
@@ -89,7 +99,8 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
 
 extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   static const std::string path = "/tmp/fuzz_recording-" + std::to_string(::getpid()) + ".cbor";
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(data, static_cast<std::streamsize>(size));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(data, static_cast<std::streamsize>(size));
   const auto capture = cw::recording::RecordingCapture::open({path});
   if (!capture) return 0;
   for (std::size_t i = 0; i < (*capture)->size(); ++i) {

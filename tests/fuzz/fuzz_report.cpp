@@ -1,5 +1,5 @@
-// collection.json, verification.json and a workloads file as others may have written them, into the page and the
-// Markdown.
+// collection.json, verification.json and a workloads file as others may have written them, into the
+// page and the Markdown.
 #include <cstdlib>
 
 #include "base/file.h"
@@ -15,7 +15,8 @@ constexpr std::string_view definition =
   "inputs": {"q": {"shape": ["batch_size", "k"], "dtype": "float32"}, "kv_indptr": {"shape": ["len_indptr"], "dtype": "int32"},
              "sm_scale": {"shape": null, "dtype": "float32"}},
   "outputs": {"o": {"shape": ["batch_size", "k"], "dtype": "float32"}}})";
-constexpr std::string_view line = R"({"definition": "d", "solution": null, "evaluation": null, "workload": {"uuid": "u",
+constexpr std::string_view line =
+    R"({"definition": "d", "solution": null, "evaluation": null, "workload": {"uuid": "u",
   "axes": {"batch_size": 1, "len_indptr": 2, "n": 3}, "inputs": {}}})";
 
 std::filesystem::path folder() {
@@ -25,7 +26,8 @@ std::filesystem::path folder() {
     if (!folder) std::abort();
     (void)cw::make_directories(folder->path() / "definitions/gqa_paged");
     (void)cw::make_directories(folder->path() / "workloads/gqa_paged");
-    (void)cw::write_atomically(folder->path() / "definitions/gqa_paged/d.json", definition, cw::Durability::process);
+    (void)cw::write_atomically(folder->path() / "definitions/gqa_paged/d.json", definition,
+                               cw::Durability::process);
     return std::move(*folder);
   }();
   return made.path();
@@ -49,8 +51,8 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   (void)cw::write_atomically(root / "workloads/gqa_paged/d.jsonl", which == 2 ? content : one_line,
                              cw::Durability::process);
   if (which < 2)
-    (void)cw::write_atomically(root / (which == 0 ? "collection.json" : "verification.json"), content,
-                               cw::Durability::process);
+    (void)cw::write_atomically(root / (which == 0 ? "collection.json" : "verification.json"),
+                               content, cw::Durability::process);
   const auto dataset = cw::Dataset::open(root);
   if (!dataset) std::abort();
   const auto summary = cw::summarize(*dataset, {});

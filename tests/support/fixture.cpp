@@ -28,7 +28,8 @@ TemporaryFolder::~TemporaryFolder() {
 
 void unpack(const std::string& name, const fs::path& folder) {
   fs::create_directories(folder);
-  const std::string command = fmt::format("tar xzf '{}/{}.tar.gz' -C '{}'", CW_TEST_DATA, name, folder.string());
+  const std::string command =
+      fmt::format("tar xzf '{}/{}.tar.gz' -C '{}'", CW_TEST_DATA, name, folder.string());
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
 
@@ -47,7 +48,8 @@ void write_text(const fs::path& path, const std::string& text) {
 std::map<std::string, std::string> tree(const fs::path& root) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(root))
-    if (entry.is_regular_file()) files[entry.path().lexically_relative(root).string()] = read_text(entry.path());
+    if (entry.is_regular_file())
+      files[entry.path().lexically_relative(root).string()] = read_text(entry.path());
   return files;
 }
 
@@ -77,12 +79,14 @@ std::vector<nlohmann::json> DatasetTest::workloads(const std::string& definition
   for (const auto& entry : fs::recursive_directory_iterator(trace())) {
     if (entry.path().filename() != definition + ".jsonl") continue;
     std::istringstream lines(read_text(entry.path()));
-    for (std::string line; std::getline(lines, line);) result.push_back(nlohmann::json::parse(line).at("workload"));
+    for (std::string line; std::getline(lines, line);)
+      result.push_back(nlohmann::json::parse(line).at("workload"));
   }
   return result;
 }
 
-std::vector<std::int64_t> DatasetTest::stored(const nlohmann::json& workload, const std::string& input) const {
+std::vector<std::int64_t> DatasetTest::stored(const nlohmann::json& workload,
+                                              const std::string& input) const {
   const nlohmann::json& spec = workload.at("inputs").at(input);
   if (spec.at("type") != "safetensors") {
     ADD_FAILURE() << input << " is " << spec.dump();
@@ -97,7 +101,8 @@ std::vector<std::int64_t> DatasetTest::stored(const nlohmann::json& workload, co
   }
   for (const SafetensorsEntry& entry : *header)
     if (entry.name == spec.at("tensor_key"))
-      return integers({entry.dtype, entry.shape, content.substr(entry.begin, entry.end - entry.begin)});
+      return integers(
+          {entry.dtype, entry.shape, content.substr(entry.begin, entry.end - entry.begin)});
   ADD_FAILURE() << path << " has no " << input;
   return {};
 }

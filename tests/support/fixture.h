@@ -1,5 +1,5 @@
-// What most tests need: folders that go away, packed test data, a dataset with definitions, and sanitize in
-// one call.
+// What most tests need: folders that go away, packed test data, a dataset with definitions, and
+// sanitize in one call.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,5 @@
-// A small engine that calls the recorder as the Python module does, and a device whose copies take their time.
+// A small engine that calls the recorder as the Python module does, and a device whose copies take
+// their time.
 #pragma once
 
 #include <condition_variable>
@@ -19,7 +20,8 @@ class SlowDevice final : public recorder::Device {
     std::atomic<bool> is_stuck{false}, is_capturing{false}, refuses{false};
     std::atomic<int> copies{0};
   };
-  explicit SlowDevice(std::shared_ptr<Control> control) : control_(std::move(control)), thread_([this] { work(); }) {}
+  explicit SlowDevice(std::shared_ptr<Control> control)
+      : control_(std::move(control)), thread_([this] { work(); }) {}
   ~SlowDevice() override {
     {
       const std::lock_guard lock(mutex_);
@@ -30,10 +32,12 @@ class SlowDevice final : public recorder::Device {
   }
   bool attach(std::byte*, std::size_t) override { return !control_->refuses; }
   bool is_capturing(Stream) override { return control_->is_capturing; }
-  bool copy(std::byte* to, const void* from, std::size_t row, std::size_t rows, std::size_t pitch, Stream) override {
+  bool copy(std::byte* to, const void* from, std::size_t row, std::size_t rows, std::size_t pitch,
+            Stream) override {
     ++control_->copies;
     put([=] {
-      for (std::size_t i = 0; i < rows; ++i) std::memcpy(to + i * row, static_cast<const std::byte*>(from) + i * pitch, row);
+      for (std::size_t i = 0; i < rows; ++i)
+        std::memcpy(to + i * row, static_cast<const std::byte*>(from) + i * pitch, row);
     });
     return true;
   }
@@ -55,7 +59,9 @@ class SlowDevice final : public recorder::Device {
       std::function<void()> task;
       {
         std::unique_lock lock(mutex_);
-        changed_.wait_for(lock, std::chrono::milliseconds(1), [this] { return is_ending_ || (!tasks_.empty() && !control_->is_stuck); });
+        changed_.wait_for(lock, std::chrono::milliseconds(1), [this] {
+          return is_ending_ || (!tasks_.empty() && !control_->is_stuck);
+        });
         if (is_ending_) return;
         if (tasks_.empty() || control_->is_stuck) continue;
         task = std::move(tasks_.front());
@@ -79,20 +85,26 @@ class RecordedEngine {
  public:
   using Indices = std::vector<std::int32_t>;
 
-  explicit RecordedEngine(const std::filesystem::path& folder, recorder::CollectorOptions options = {},
-                          std::size_t staging = 1 << 20, std::size_t queue = 8 << 20)
-      : recorder_(std::make_unique<recorder::Recorder>(recorder::RecorderOptions{.folder = folder.string(),
-                                                                                 .name = "engine",
-                                                                                 .header = {{"process", 7}},
-                                                                                 .collector = options,
-                                                                                 .staging_bytes = staging,
-                                                                                 .queue_bytes = queue})) {
+  explicit RecordedEngine(const std::filesystem::path& folder,
+                          recorder::CollectorOptions options = {}, std::size_t staging = 1 << 20,
+                          std::size_t queue = 8 << 20)
+      : recorder_(std::make_unique<recorder::Recorder>(
+            recorder::RecorderOptions{.folder = folder.string(),
+                                      .name = "engine",
+                                      .header = {{"process", 7}},
+                                      .collector = options,
+                                      .staging_bytes = staging,
+                                      .queue_bytes = queue})) {
     plan_site_ = recorder_->add_site({{"function", "BatchDecodeWithPagedKVCacheWrapper.plan"},
                                       {"module", "flashinfer.decode"},
-                                      {"signature", "(self, indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size)"},
+                                      {"signature",
+                                       "(self, indptr, indices, last_page_len, num_qo_heads, "
+                                       "num_kv_heads, head_dim, page_size)"},
                                       {"role", "plan"},
                                       {"version", "0.6.15"},
-                                      {"names", {"self", "indptr", "indices", "last_page_len", "num_qo_heads", "num_kv_heads", "head_dim", "page_size"}}});
+                                      {"names",
+                                       {"self", "indptr", "indices", "last_page_len",
+                                        "num_qo_heads", "num_kv_heads", "head_dim", "page_size"}}});
     run_site_ = recorder_->add_site({{"function", "BatchDecodeWithPagedKVCacheWrapper.run"},
                                      {"module", "flashinfer.decode"},
                                      {"signature", "(self, q, paged_kv_cache)"},
@@ -114,16 +126,18 @@ class RecordedEngine {
     return control;
   }
 
-  std::uint64_t plan(std::uint64_t wrapper, const Indices& lengths, std::int32_t first = 0, bool on_device = false,
-                     std::uint8_t flags = 0, std::uint64_t graph = 0) {
+  std::uint64_t plan(std::uint64_t wrapper, const Indices& lengths, std::int32_t first = 0,
+                     bool on_device = false, std::uint8_t flags = 0, std::uint64_t graph = 0) {
     auto indptr = std::make_shared<Indices>(1, 0), indices = std::make_shared<Indices>();
     for (const std::int32_t length : lengths) indptr->push_back(indptr->back() + length);
     for (std::int32_t i = 0; i < indptr->back(); ++i) indices->push_back(first + i);
     auto last = std::make_shared<Indices>(lengths.size(), 1);
-    kept_.insert(kept_.end(), {indptr, indices, last});  // device memory, as long as copies may be under way
-    indices->resize(indices->size() + 100, 1 << 30);    // unused entries, as in SGLang's buffers
+    kept_.insert(kept_.end(),
+                 {indptr, indices, last});  // device memory, as long as copies may be under way
+    indices->resize(indices->size() + 100, 1 << 30);  // unused entries, as in SGLang's buffers
     recorder_->begin_call(call_, plan_site_, wrapper, flags, graph);
-    const recorder::TensorView views[] = {view(*indptr, on_device), view(*indices, on_device), view(*last, on_device)};
+    const recorder::TensorView views[] = {view(*indptr, on_device), view(*indices, on_device),
+                                          view(*last, on_device)};
     for (std::uint16_t i = 0; i < 3; ++i) tensor(static_cast<std::uint16_t>(i + 1), views[i]);
     for (std::uint16_t i = 0; const std::int64_t number : {32, 8, 128, 1}) {
       call_.arguments().name(static_cast<std::uint16_t>(4 + i++));
@@ -131,20 +145,23 @@ class RecordedEngine {
     }
     if (graph == 0 && flags == 0) {
       std::int16_t contents[3];
-      for (std::uint16_t i = 0; i < 3; ++i) contents[i] = recorder_->take_values(call_, views[i], i, ~std::uint64_t{0}, nullptr);
+      for (std::uint16_t i = 0; i < 3; ++i)
+        contents[i] = recorder_->take_values(call_, views[i], i, ~std::uint64_t{0}, nullptr);
       recorder_->bound(call_, contents[1], contents[0]);
     }
     return recorder_->send(call_);
   }
 
-  std::uint64_t run(std::uint64_t wrapper, std::int64_t batch, std::uint8_t flags = 0, std::uint64_t graph = 0) {
+  std::uint64_t run(std::uint64_t wrapper, std::int64_t batch, std::uint8_t flags = 0,
+                    std::uint64_t graph = 0) {
     static const std::int32_t place[2] = {};
     const std::int64_t q[] = {batch, 32, 128}, kv[] = {1 << 20, 8, 128};
     recorder_->begin_call(call_, run_site_, wrapper, flags, graph);
     tensor(1, {recorder::element_type("bfloat16"), q, {}, &place[0], true});
     call_.arguments().name(2);
     call_.arguments().sequence(2, 2);
-    for (int i = 0; i < 2; ++i) bare_tensor({recorder::element_type("bfloat16"), kv, {}, &place[1], true});
+    for (int i = 0; i < 2; ++i)
+      bare_tensor({recorder::element_type("bfloat16"), kv, {}, &place[1], true});
     call_.arguments().name(3);
     call_.arguments().real(0.0883);
     return recorder_->send(call_);

@@ -9,7 +9,8 @@ constexpr std::uint64_t a = 0xa, b = 0xb;
 
 class AssociationTest : public ::testing::Test {
  protected:
-  AssociationTest() : bindings_(*BindingSet::parse(std::string(built_in_bindings()))), association_(bindings_) {}
+  AssociationTest()
+      : bindings_(*BindingSet::parse(std::string(built_in_bindings()))), association_(bindings_) {}
 
   std::shared_ptr<Call> call(const std::string& function, std::uint64_t self,
                              CallStatus status = CallStatus::completed) {

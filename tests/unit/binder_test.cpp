@@ -22,7 +22,8 @@ class BinderTest : public DatasetTest {
     writer_.tick();
     DumpCall made = decode_run(0xa, 1);
     for (const auto& [key, value] : run) {
-      std::erase_if(made.arguments, [&key = key](const auto& argument) { return argument.first == key; });
+      std::erase_if(made.arguments,
+                    [&key = key](const auto& argument) { return argument.first == key; });
       made.arguments.emplace_back(key, value);
     }
     writer_.write(made);
@@ -39,20 +40,24 @@ TEST_F(BinderTest, ASlidingWindow) {
   expect_rejected(decode_with({{"kwarg_window_left", DumpLiteral{"0"}}}, {}), "sliding_window");
 }
 TEST_F(BinderTest, AWindowInAPositionalArgument) {
-  expect_rejected(decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"127"}}}, {}),
-                  "sliding_window");
+  expect_rejected(
+      decode_with({{"arg_8", DumpLiteral{"\"NONE\""}}, {"arg_9", DumpLiteral{"127"}}}, {}),
+      "sliding_window");
 }
 TEST_F(BinderTest, ALogitsSoftCap) {
-  expect_rejected(decode_with({{"kwarg_logits_soft_cap", DumpLiteral{"30.0"}}}, {}), "logits_soft_cap");
+  expect_rejected(decode_with({{"kwarg_logits_soft_cap", DumpLiteral{"30.0"}}}, {}),
+                  "logits_soft_cap");
 }
 TEST_F(BinderTest, AttentionSinks) {
-  expect_rejected(decode_with({}, {{"kwarg_sinks", DumpTensor{DType::float32, {32}}}}), "attention_sinks");
+  expect_rejected(decode_with({}, {{"kwarg_sinks", DumpTensor{DType::float32, {32}}}}),
+                  "attention_sinks");
 }
 TEST_F(BinderTest, AValueScale) {
   expect_rejected(decode_with({}, {{"kwarg_v_scale", DumpLiteral{"0.5"}}}), "value_scale");
 }
 TEST_F(BinderTest, RotaryEncodingInside) {
-  expect_rejected(decode_with({{"kwarg_pos_encoding_mode", DumpLiteral{"\"ROPE_LLAMA\""}}}, {}), "position_encoding");
+  expect_rejected(decode_with({{"kwarg_pos_encoding_mode", DumpLiteral{"\"ROPE_LLAMA\""}}}, {}),
+                  "position_encoding");
 }
 TEST_F(BinderTest, ScalesThatAreNoNumbers) {
   expect_rejected(decode_with({{"kwarg_sm_scale", DumpLiteral{"NaN"}}}, {}), "scalar_unknown");
@@ -85,7 +90,8 @@ TEST_F(BinderTest, TheDefaultScaleIsDerivedAndCounted) {
   EXPECT_DOUBLE_EQ(workloads(decode).at(0)["inputs"]["sm_scale"]["value"], 0.08838834764831845);
   const auto collection = nlohmann::json::parse(read_text(trace() / "collection.json"));
   EXPECT_EQ(collection["captures"][0]["definitions"][decode]["derived_calls"]["sm_scale"], 1);
-  EXPECT_EQ(collection["captures"][0]["definitions"][decode]["workloads"][0]["derived"][0], "sm_scale");
+  EXPECT_EQ(collection["captures"][0]["definitions"][decode]["workloads"][0]["derived"][0],
+            "sm_scale");
 }
 
 TEST_F(BinderTest, PositionalScaleOfVllm) {
@@ -154,7 +160,8 @@ TEST_F(BinderTest, IndexTensorsThatPointNowhere) {
   EXPECT_TRUE(workloads(decode).empty());
 }
 
-// As vLLM plans the prefills of a batch: their part of the whole batch's indptr, and all of its pages.
+// As vLLM plans the prefills of a batch: their part of the whole batch's indptr, and all of its
+// pages.
 TEST_F(BinderTest, AnIndptrThatIsCutOutOfAnother) {
   writer_.write(decode_plan(0xa, {2, 4, 7}, {90, 91, 3, 4, 5, 6, 7, 92}));
   writer_.tick();
@@ -188,7 +195,7 @@ TEST_F(BinderTest, WhatIsNoTrafficByItsLooksIsCountedApart) {
     writer_.write(decode_run(0xa, static_cast<std::int64_t>(indptr.size()) - 1));
     writer_.tick();
   };
-  step({0, 3, 6});     // as traffic might look, and made before a dummy that nothing else came before
+  step({0, 3, 6});  // as traffic might look, and made before a dummy that nothing else came before
   step({0, 1, 2, 3});  // one token each
   step({0, 5});        // traffic
   step({0, 5, 8});     // certainly traffic: of different lengths
@@ -220,7 +227,8 @@ TEST_F(BinderTest, LastPagesMustHaveEntries) {
   EXPECT_EQ(workloads(decode64).size(), 1u);
 }
 
-// Rows that fill a CUDA graph's batch up have no page: what stands there of last pages is never looked at.
+// Rows that fill a CUDA graph's batch up have no page: what stands there of last pages is never
+// looked at.
 TEST_F(BinderTest, RowsWithoutAPageAreStoredAsTheyAre) {
   const Heads paged{.page_size = 64, .pool = 4};
   DumpCall plan = decode_plan(0xa, {0, 1, 3, 3, 3}, {2, 0, 1}, paged);
@@ -295,7 +303,8 @@ TEST_F(BinderTest, GivenCausalIsNotDerivedAndFalseIsRefused) {
   const auto outcome = sanitize_dumps();
   EXPECT_EQ(count(outcome, "non_causal"), 1u);
   EXPECT_EQ(workloads(prefill).size(), 1u);
-  for (const DefinitionOutcome& definition : outcome.definitions) EXPECT_FALSE(definition.derived.contains("causal"));
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    EXPECT_FALSE(definition.derived.contains("causal"));
 }
 
 TEST_F(BinderTest, CustomMasksAndMoreQueriesThanKeys) {
@@ -316,9 +325,10 @@ TEST_F(BinderTest, CustomMasksAndMoreQueriesThanKeys) {
 
 // What FlashInfer 0.7.2 added to the MLA wrapper.
 TEST_F(BinderTest, MlaSinksAndScalesOfTheRun) {
-  const std::pair<std::string, DumpValue> additions[] = {{"kwarg_sinks", DumpTensor{DType::float32, {16}}},
-                                                         {"kwarg_bmm1_scale", DumpLiteral{"0.3"}},
-                                                         {"kwarg_ckv_scale_arr", DumpTensor{DType::float32, {2}}}};
+  const std::pair<std::string, DumpValue> additions[] = {
+      {"kwarg_sinks", DumpTensor{DType::float32, {16}}},
+      {"kwarg_bmm1_scale", DumpLiteral{"0.3"}},
+      {"kwarg_ckv_scale_arr", DumpTensor{DType::float32, {2}}}};
   writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {2, 1}, false, 0.1));
   for (const auto& addition : additions) {
     DumpCall run = mla_run(0xa, 2);
@@ -327,7 +337,8 @@ TEST_F(BinderTest, MlaSinksAndScalesOfTheRun) {
     writer_.write(run);
   }
   const auto outcome = sanitize_dumps();
-  for (const char* reason : {"attention_sinks", "scales_at_run", "quantized_kv"}) EXPECT_EQ(count(outcome, reason), 1u);
+  for (const char* reason : {"attention_sinks", "scales_at_run", "quantized_kv"})
+    EXPECT_EQ(count(outcome, reason), 1u);
   EXPECT_TRUE(workloads("mla_paged_decode_h16_ckv512_kpe64_ps1").empty());
 }
 
@@ -336,13 +347,14 @@ TEST_F(BinderTest, MlaLastPagesAreComputedFromLengths) {
   writer_.tick();
   writer_.write(mla_run(0xa, 2, 16, 64));
   writer_.tick();
-  writer_.write(
-      mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {64, 64}, false, 0.1, 64));  // 64 tokens are no two pages
+  writer_.write(mla_plan(0xa, {0, 1, 2}, {0, 2, 3}, {1, 2, 3}, {64, 64}, false, 0.1,
+                         64));  // 64 tokens are no two pages
   writer_.tick();
   writer_.write(mla_run(0xa, 2, 16, 64));
   const auto outcome = sanitize_dumps();
   ASSERT_EQ(workloads("mla_paged_decode_h16_ckv512_kpe64_ps64").size(), 1u);
-  EXPECT_EQ(stored(workloads("mla_paged_decode_h16_ckv512_kpe64_ps64")[0], "kv_last_page_len"), (Values{1, 64}));
+  EXPECT_EQ(stored(workloads("mla_paged_decode_h16_ckv512_kpe64_ps64")[0], "kv_last_page_len"),
+            (Values{1, 64}));
   EXPECT_EQ(count(outcome, "structure"), 1u);
 }
 
@@ -376,7 +388,8 @@ TEST_F(BinderTest, OptionalInputsComeFromTheCallOrItsDefault) {
   const nlohmann::ordered_json flag = {{"shape", nullptr}, {"dtype", "int32"}, {"optional", true}};
   with("return_lse", flag);
   decode_with({}, {});
-  EXPECT_EQ(workloads(decode).at(0)["inputs"]["return_lse"], (nlohmann::json{{"type", "scalar"}, {"value", 0}}));
+  EXPECT_EQ(workloads(decode).at(0)["inputs"]["return_lse"],
+            (nlohmann::json{{"type", "scalar"}, {"value", 0}}));
   const auto collection = nlohmann::json::parse(read_text(trace() / "collection.json"));
   EXPECT_EQ(collection["captures"][0]["definitions"][decode]["derived_calls"]["return_lse"], 1);
 
@@ -386,7 +399,8 @@ TEST_F(BinderTest, OptionalInputsComeFromTheCallOrItsDefault) {
   decode_with({}, {{"kwarg_return_lse", DumpLiteral{"true"}}});
   ASSERT_EQ(workloads(decode).size(), 2u) << "the first call, and the second";
   std::set<int> values;
-  for (const auto& workload : workloads(decode)) values.insert(workload["inputs"]["return_lse"]["value"].get<int>());
+  for (const auto& workload : workloads(decode))
+    values.insert(workload["inputs"]["return_lse"]["value"].get<int>());
   EXPECT_EQ(values, (std::set<int>{0, 1}));
   EXPECT_TRUE(validate(trace(), bindings_)->is_valid());
 
@@ -412,7 +426,8 @@ TEST_F(BinderTest, GatedDeltaNetsWithTheirGatesInTheKernel) {
         .function = "chunk_gated_delta_rule",
         .module = "flashinfer.gdn_prefill",
         .signature =
-            "(q, k, v, g=None, beta=None, scale=None, initial_state=None, output_final_state=False, cu_seqlens=None, "
+            "(q, k, v, g=None, beta=None, scale=None, initial_state=None, "
+            "output_final_state=False, cu_seqlens=None, "
             "use_qk_l2norm_in_kernel=False, *, use_gate_in_kernel=False, A_log=None, dt_bias=None, "
             "beta_is_logit=False)",
         .arguments = {{"arg_0", bf16({5, 4, 128})},
@@ -435,7 +450,8 @@ TEST_F(BinderTest, GatedDeltaNetsWithTheirGatesInTheKernel) {
   }
   const auto outcome = sanitize_dumps();
   ASSERT_EQ(workloads(name).size(), 1u);
-  EXPECT_EQ(workloads(name)[0]["axes"], (nlohmann::json{{"total_seq_len", 5}, {"num_seqs", 2}, {"len_cu_seqlens", 3}}));
+  EXPECT_EQ(workloads(name)[0]["axes"],
+            (nlohmann::json{{"total_seq_len", 5}, {"num_seqs", 2}, {"len_cu_seqlens", 3}}));
   EXPECT_EQ(stored(workloads(name)[0], "cu_seqlens"), (Values{0, 2, 5}));
   EXPECT_EQ(count(outcome, "gates_computed"), 1u);
   EXPECT_EQ(count(outcome, "normalised"), 1u);
@@ -458,7 +474,8 @@ TEST_F(BinderTest, ScalarSamplingParametersAreSpread) {
   call.arguments[2] = {"arg_2", DumpLiteral{"0.5"}};
   writer_.write(call);
   sanitize_dumps();
-  EXPECT_EQ(stored(workloads("top_k_top_p_sampling_from_probs_v128256").at(0), "top_k"), (Values{40, 40, 40}));
+  EXPECT_EQ(stored(workloads("top_k_top_p_sampling_from_probs_v128256").at(0), "top_k"),
+            (Values{40, 40, 40}));
 }
 
 TEST_F(BinderTest, ABombOfAShapeCostsOnlyItsCall) {

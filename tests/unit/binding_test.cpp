@@ -40,8 +40,8 @@ TEST(Bindings, WhatNoCallCanGiveSaysWhy) {
 
 TEST(Bindings, MistakesAreNamed) {
   const auto error = [](const std::string& entry) {
-    const auto set =
-        BindingSet::parse("format: 1\nreasons: {known: text}\nbindings:\n- {id: b, op_type: o, " + entry + "}\n");
+    const auto set = BindingSet::parse(
+        "format: 1\nreasons: {known: text}\nbindings:\n- {id: b, op_type: o, " + entry + "}\n");
     return set ? std::string("accepted") : set.error().message;
   };
   EXPECT_EQ(error("function: f, inputs: {x: {from: call.x}}"), "accepted");
@@ -52,8 +52,10 @@ TEST(Bindings, MistakesAreNamed) {
             "binding b: input x: a default needs 'cite': the documentation that says so");
   EXPECT_EQ(error("function: f, reject: [{when: 'call.x', reason: other}]"),
             "binding b: reason 'other' is not among 'reasons'");
-  EXPECT_EQ(error("function: f, unbindable: why"), "binding b: needs one of 'function' and 'unbindable'");
-  EXPECT_EQ(error("function: f, checks: [{indices: x}]"), "binding b: check 'indices' needs 'below' or 'up_to'");
+  EXPECT_EQ(error("function: f, unbindable: why"),
+            "binding b: needs one of 'function' and 'unbindable'");
+  EXPECT_EQ(error("function: f, checks: [{indices: x}]"),
+            "binding b: check 'indices' needs 'below' or 'up_to'");
   EXPECT_FALSE(BindingSet::parse("format: 2\nbindings: []"));
   EXPECT_FALSE(BindingSet::parse("{"));
 }

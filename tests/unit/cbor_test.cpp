@@ -24,10 +24,13 @@ nlohmann::json to_json(const CborItem& item) {
   if (const auto value = item.integer()) return *value;
   if (const auto value = item.real()) return *value;
   if (const auto value = item.text()) return std::string(*value);
-  if (const auto value = item.bytes()) return nlohmann::json::binary({value->begin(), value->end()});
+  if (const auto value = item.bytes())
+    return nlohmann::json::binary({value->begin(), value->end()});
   nlohmann::json json = item.is_array() ? nlohmann::json::array() : nlohmann::json::object();
   item.for_each([&](const CborItem& inner) { json.push_back(to_json(inner)); });
-  item.for_each_member([&](std::string_view name, const CborItem& inner) { json[std::string(name)] = to_json(inner); });
+  item.for_each_member([&](std::string_view name, const CborItem& inner) {
+    json[std::string(name)] = to_json(inner);
+  });
   return json;
 }
 
@@ -65,17 +68,19 @@ TEST(Cbor, HalfFloats) {  // RFC 8949, appendix A
 
 TEST(Cbor, WhatTheRecorderNeverWritesIsRefused) {
   using namespace std::string_literals;
-  for (const std::string& bytes : {""s, "\x5f\x41x\xff"s, "\x7f\x61x\xff"s, "\x9f\x01\xff"s, "\xbf\x61x\x01\xff"s,
-                                   "\xc0\x61x"s, "\xd8\x18\x41\x00"s, "\xf7"s, "\xe0"s, "\xf8\x20"s, "\xff"s, "\x1c"s,
-                                   "\x82\x01"s, "\x01\x01"s, "\x61"s, "\x9b\xff\xff\xff\xff\xff\xff\xff\xff"s,
-                                   "\xbb\x80\x00\x00\x00\x00\x00\x00\x00"s, "\x5b\xff\xff\xff\xff\xff\xff\xff\xff"s})
+  for (const std::string& bytes :
+       {""s, "\x5f\x41x\xff"s, "\x7f\x61x\xff"s, "\x9f\x01\xff"s, "\xbf\x61x\x01\xff"s,
+        "\xc0\x61x"s, "\xd8\x18\x41\x00"s, "\xf7"s, "\xe0"s, "\xf8\x20"s, "\xff"s, "\x1c"s,
+        "\x82\x01"s, "\x01\x01"s, "\x61"s, "\x9b\xff\xff\xff\xff\xff\xff\xff\xff"s,
+        "\xbb\x80\x00\x00\x00\x00\x00\x00\x00"s, "\x5b\xff\xff\xff\xff\xff\xff\xff\xff"s})
     EXPECT_FALSE(is_plain_cbor(bytes)) << ::testing::PrintToString(bytes);
 }
 
 // Decided by a look at each byte, whatever they promise.
 TEST(Cbor, DepthAndItemsAreBounded) {
   EXPECT_TRUE(is_plain_cbor(std::string(recording::deepest_record, '\x81') + '\x80'));
-  EXPECT_FALSE(is_plain_cbor(std::string(recording::deepest_record + 1, '\x81') + std::string("\x81\x80")));
+  EXPECT_FALSE(
+      is_plain_cbor(std::string(recording::deepest_record + 1, '\x81') + std::string("\x81\x80")));
   EXPECT_FALSE(is_plain_cbor(std::string(50'000'000, '\x81')));
   EXPECT_FALSE(is_plain_cbor(std::string(50'000'000, '\xa1')));
   std::string many = "\x9a\x00\x20\x00\x00";
@@ -85,12 +90,12 @@ TEST(Cbor, DepthAndItemsAreBounded) {
 
 // Each cut and each flipped bit of a record is refused, or read without looking past its end.
 TEST(Cbor, DamageIsRefusedOrHarmless) {
-  const std::string bytes =
-      to_cbor({{"calls",
-                {{{"form", 1},
-                  {"count", 300},
-                  {"values", {{{"hash", nlohmann::json::binary(std::vector<std::uint8_t>(16))}}}}}}},
-               {"record", "calls"}});
+  const std::string bytes = to_cbor(
+      {{"calls",
+        {{{"form", 1},
+          {"count", 300},
+          {"values", {{{"hash", nlohmann::json::binary(std::vector<std::uint8_t>(16))}}}}}}},
+       {"record", "calls"}});
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     EXPECT_FALSE(is_plain_cbor(std::string(bytes).substr(0, i)));
     for (int bit = 0; bit < 8; ++bit) {
@@ -98,7 +103,8 @@ TEST(Cbor, DamageIsRefusedOrHarmless) {
       damaged[i] = static_cast<char>(damaged[i] ^ 1 << bit);
       damaged.shrink_to_fit();
       if (is_plain_cbor(damaged))
-        (void)to_json(CborItem(damaged)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        (void)to_json(CborItem(damaged))
+            .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     }
   }
 }

@@ -7,15 +7,19 @@ namespace cw::testing {
 
 class CheckpointTest : public DatasetTest {
  protected:
-  std::unique_ptr<Watcher> watcher(const std::string& dumps, SanitizeOptions options = {.selection = Selection::all}) {
+  std::unique_ptr<Watcher> watcher(const std::string& dumps,
+                                   SanitizeOptions options = {.selection = Selection::all}) {
     std::filesystem::create_directories(folder_ / dumps);
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({folder_ / dumps, CaptureKind::level10, false, checkpoint()}, *datasets_.back(), bindings_, options).value();
+    return Watcher::create({folder_ / dumps, CaptureKind::level10, false, checkpoint()},
+                           *datasets_.back(), bindings_, options)
+        .value();
   }
   std::filesystem::path checkpoint() const { return folder_ / "found"; }
   void write_step(const std::string& dumps, std::int64_t page, int process = 7) {
     std::filesystem::create_directories(folder_ / dumps);
-    DumpWriter& writer = writers_.try_emplace({dumps, process}, folder_ / dumps, process).first->second;
+    DumpWriter& writer =
+        writers_.try_emplace({dumps, process}, folder_ / dumps, process).first->second;
     writer.write(decode_plan(0xa, {0, 2}, {page, page + 1}));
     writer.tick();
     for (int layer = 0; layer < 3; ++layer) {
@@ -25,19 +29,23 @@ class CheckpointTest : public DatasetTest {
   }
   std::map<std::string, std::string> dataset() const {
     auto files = tree(trace());
-    std::erase_if(files, [](const auto& file) { return file.first.starts_with("definitions") || file.first[0] == '.'; });
+    std::erase_if(files, [](const auto& file) {
+      return file.first.starts_with("definitions") || file.first[0] == '.';
+    });
     return files;
   }
   std::map<std::pair<std::string, int>, DumpWriter> writers_;
 };
 
-// A run in two processes gives what a run in one gives: workloads, counts, the place in collection.json.
+// A run in two processes gives what a run in one gives: workloads, counts, the place in
+// collection.json.
 TEST_F(CheckpointTest, AnotherProcessGoesOn) {
   for (int step = 0; step < 3; ++step) write_step("whole", 10 * step);
   write_step("whole", 10);
   ASSERT_TRUE(watcher("whole")->finish());
   const auto whole = dataset();
-  for (const char* name : {"workloads", "blob", "collection.json"}) std::filesystem::remove_all(trace() / name);
+  for (const char* name : {"workloads", "blob", "collection.json"})
+    std::filesystem::remove_all(trace() / name);
 
   for (int step = 0; step < 3; ++step) write_step("first", 10 * step);
   {
@@ -65,7 +73,8 @@ TEST_F(CheckpointTest, WhatAKilledProcessLeftInItsFolderIsTakenUp) {
     ASSERT_TRUE(killed->save({{"requests", 1}}));
   }
   write_step("dumps", 20);  // dumped after the watcher's death
-  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", CaptureKind::level10, false, checkpoint()}, *datasets_.back(), bindings_, {}));
+  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", CaptureKind::level10, false, checkpoint()},
+                              *datasets_.back(), bindings_, {}));
   EXPECT_TRUE(std::filesystem::is_empty(folder_ / "dumps"));
   const auto resumed = watcher("again");
   EXPECT_EQ(resumed->restore()->at("requests"), 1);
@@ -115,9 +124,10 @@ TEST_F(CheckpointTest, ADamagedBlobCostsItsWorkload) {
 TEST_F(CheckpointTest, AStateThatIsNoneIsAnError) {
   EXPECT_EQ(watcher("dumps")->restore().error().code, "not_found");
   std::filesystem::create_directories(checkpoint());
-  for (const char* text : {"", "[]", "{}", "{\"format\": 2, \"more\": {}}", "{\"format\": 1, \"more\": {}}",
-                           "{\"format\": 1, \"more\": {}, \"id\": \"x\", \"calls\": -1}",
-                           "{\"format\": 1, \"more\": {}, \"id\": 4}"}) {
+  for (const char* text :
+       {"", "[]", "{}", "{\"format\": 2, \"more\": {}}", "{\"format\": 1, \"more\": {}}",
+        "{\"format\": 1, \"more\": {}, \"id\": \"x\", \"calls\": -1}",
+        "{\"format\": 1, \"more\": {}, \"id\": 4}"}) {
     write_text(checkpoint() / "state.json", text);
     EXPECT_EQ(watcher("dumps")->restore().error().code, "checkpoint_malformed") << text;
   }
@@ -131,7 +141,8 @@ TEST_F(CheckpointTest, AStateThatIsNoneIsAnError) {
 #else
   const std::size_t stride = 29;
 #endif
-  for (std::size_t i = 0; i < good.size(); i += stride) {  // torn and garbled: an error or another count, never a crash
+  for (std::size_t i = 0; i < good.size();
+       i += stride) {  // torn and garbled: an error or another count, never a crash
     write_text(checkpoint() / "state.json", good.substr(0, i));
     EXPECT_FALSE(watcher("again")->restore());
     std::string garbled = good;

@@ -28,14 +28,15 @@ TEST(Definition, IsReadWhole) {
 }
 
 TEST(Definition, TagsThatNameAMethodNameItsClass) {
-  for (const auto& [tag, api] : {std::pair("flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run",
-                                           "BatchDecodeWithPagedKVCacheWrapper"),
-                                 {"flashinfer.mla.BatchMLAPagedAttentionWrapper.plan", "BatchMLAPagedAttentionWrapper"},
-                                 {"Wrapper.run", "Wrapper"},
-                                 {"flashinfer.prefill.BatchPrefillWithPagedKVCacheWrapper",
-                                  "BatchPrefillWithPagedKVCacheWrapper"},
-                                 {"flashinfer.norm.rmsnorm", "rmsnorm"},
-                                 {"rmsnorm", "rmsnorm"}}) {
+  for (const auto& [tag, api] :
+       {std::pair("flashinfer.decode.BatchDecodeWithPagedKVCacheWrapper.run",
+                  "BatchDecodeWithPagedKVCacheWrapper"),
+        {"flashinfer.mla.BatchMLAPagedAttentionWrapper.plan", "BatchMLAPagedAttentionWrapper"},
+        {"Wrapper.run", "Wrapper"},
+        {"flashinfer.prefill.BatchPrefillWithPagedKVCacheWrapper",
+         "BatchPrefillWithPagedKVCacheWrapper"},
+        {"flashinfer.norm.rmsnorm", "rmsnorm"},
+        {"rmsnorm", "rmsnorm"}}) {
     nlohmann::json json = good;
     json["tags"] = {std::string("fi_api:") + tag};
     const auto definition = parse_definition(json.dump(), "d.json");
@@ -57,14 +58,19 @@ TEST(Definition, ErrorsNameFileFieldAndWhatWasExpected) {
   EXPECT_EQ(error("/name", ""), "d.json: name: expected a non-empty string");
   EXPECT_EQ(error("/name", 3), "d.json: name: expected a string, got 3");
   EXPECT_EQ(error("/name", "../x"),
-            "d.json: name: '../x' becomes part of a path: letters, digits and . _ + - are possible, at most 128");
+            "d.json: name: '../x' becomes part of a path: letters, digits and . _ + - are "
+            "possible, at most 128");
   EXPECT_EQ(error("/axes/h/value", -1), "d.json: axes.h.value: expected an integer of 0 or more");
-  EXPECT_EQ(error("/axes/h/type", "fixed"), "d.json: axes.h.type: expected \"const\" or \"var\", got \"fixed\"");
+  EXPECT_EQ(error("/axes/h/type", "fixed"),
+            "d.json: axes.h.type: expected \"const\" or \"var\", got \"fixed\"");
   EXPECT_EQ(error("/inputs/x/dtype", "bf16"),
             "d.json: inputs.x.dtype: expected a dtype such as \"bfloat16\", got \"bf16\"");
-  EXPECT_EQ(error("/inputs/x/shape", {"n", "k"}), "d.json: inputs.x.shape: \"k\" is not among the definition's axes");
-  EXPECT_EQ(error("/inputs/x/shape", "n"), "d.json: inputs.x.shape: expected a list of axes or null, got \"n\"");
-  EXPECT_EQ(error("/constraints", {"n =="}), "d.json: constraints: 'n ==': expected a value at column 5");
+  EXPECT_EQ(error("/inputs/x/shape", {"n", "k"}),
+            "d.json: inputs.x.shape: \"k\" is not among the definition's axes");
+  EXPECT_EQ(error("/inputs/x/shape", "n"),
+            "d.json: inputs.x.shape: expected a list of axes or null, got \"n\"");
+  EXPECT_EQ(error("/constraints", {"n =="}),
+            "d.json: constraints: 'n ==': expected a value at column 5");
   EXPECT_EQ(error("/outputs/x", {{"shape", nullptr}, {"dtype", "int32"}}),
             "d.json: outputs.x: an input has the same name");
   EXPECT_EQ(error("/tags", "x"), "d.json: tags: expected a list of strings, got \"x\"");

@@ -18,7 +18,8 @@ TEST(Histogram, FewExtentsAreExact) {
   Histogram histogram(64);
   for (const std::int64_t extent : {16, 1, 16, 1'000'003, 16}) histogram.add({extent}, 2);
   histogram.add({unknown_extent}, 5);
-  EXPECT_EQ(histogram.cells(), (Cells{{{unknown_extent}, 5}, {{1}, 2}, {{16}, 6}, {{1'000'003}, 2}}));
+  EXPECT_EQ(histogram.cells(),
+            (Cells{{{unknown_extent}, 5}, {{1}, 2}, {{16}, 6}, {{1'000'003}, 2}}));
   EXPECT_EQ(histogram.calls(), 15u);
   EXPECT_EQ(histogram.last_of(1'000'003), 1'000'003);
 }
@@ -45,7 +46,8 @@ TEST(Histogram, OrderAndGroupingDoNotMatter) {
   std::mt19937 random(7);
   std::vector<Extents> calls;
   for (int i = 0; i < 3000; ++i)
-    calls.push_back({below(300, random), below(9, random) == 0 ? unknown_extent : below(1'000'000, random)});
+    calls.push_back(
+        {below(300, random), below(9, random) == 0 ? unknown_extent : below(1'000'000, random)});
   const auto make = [](auto begin, auto end) {
     Histogram histogram(100);
     for (; begin != end; ++begin) histogram.add(*begin, 1);
@@ -54,7 +56,8 @@ TEST(Histogram, OrderAndGroupingDoNotMatter) {
   const Histogram all = make(calls.begin(), calls.end());
   EXPECT_EQ(make(calls.rbegin(), calls.rend()), all);
   for (const int cut : {1, 50, 1500, 2999}) {
-    Histogram left = make(calls.begin(), calls.begin() + cut), right = make(calls.begin() + cut, calls.end());
+    Histogram left = make(calls.begin(), calls.begin() + cut),
+              right = make(calls.begin() + cut, calls.end());
     Histogram reverse = right;
     left.join(right);
     reverse.join(make(calls.begin(), calls.begin() + cut));
@@ -81,8 +84,9 @@ TEST(Histogram, OfEveryLengthThereIs) {
 }
 
 TEST(Histogram, WhatIsNoHistogramIsNotRead) {
-  for (const char* text : {"[]", "{}", R"({"calls": 3})", R"({"calls": [[1]]})", R"({"calls": [[1, -2]]})",
-                           R"({"calls": [[-1, 2]]})", R"({"calls": [["a", 2]]})", R"({"calls": [[1, 2, 3]]})"})
+  for (const char* text :
+       {"[]", "{}", R"({"calls": 3})", R"({"calls": [[1]]})", R"({"calls": [[1, -2]]})",
+        R"({"calls": [[-1, 2]]})", R"({"calls": [["a", 2]]})", R"({"calls": [[1, 2, 3]]})"})
     EXPECT_FALSE(Histogram::from_json(*parse_json(text), 1, 100)) << text;
   EXPECT_TRUE(Histogram::from_json(*parse_json(R"({"calls": [[1, 2]], "level": 99})"), 1, 100));
 }
@@ -134,7 +138,8 @@ TEST(ShareCalls, OfAShapeWithoutOneTheOctaveThenTheNearest) {
   shapes.add({16, 700}, 10);   // itself
   shapes.add({17, 900}, 7);    // the same octaves
   shapes.add({200, 9000}, 3);  // nearer to the second
-  EXPECT_EQ(share_calls(shapes, {{{16, 700}, 1}, {{128, 5000}, 1}}), (std::vector<std::uint64_t>{17, 3}));
+  EXPECT_EQ(share_calls(shapes, {{{16, 700}, 1}, {{128, 5000}, 1}}),
+            (std::vector<std::uint64_t>{17, 3}));
 }
 
 TEST(ShareCalls, AddsUpWhateverIsRounded) {
@@ -142,7 +147,8 @@ TEST(ShareCalls, AddsUpWhateverIsRounded) {
   for (int round = 0; round < 200; ++round) {
     Histogram shapes(64);
     std::vector<Representative> kept;
-    for (int i = 0; i < 30; ++i) shapes.add({below(64, random), below(5000, random)}, random() % 1000 + 1);
+    for (int i = 0; i < 30; ++i)
+      shapes.add({below(64, random), below(5000, random)}, random() % 1000 + 1);
     for (std::int64_t i = below(20, random); i >= 0; --i)
       kept.push_back({{below(64, random), below(5000, random)}, random() % 7});
     EXPECT_EQ(sum(share_calls(shapes, kept)), shapes.calls());
@@ -150,7 +156,8 @@ TEST(ShareCalls, AddsUpWhateverIsRounded) {
   EXPECT_TRUE(share_calls(Histogram(64), {}).empty());
   Histogram many(64);
   many.add({1}, std::uint64_t{1} << 62);
-  EXPECT_EQ(sum(share_calls(many, {{{1}, std::uint64_t{1} << 60}, {{1}, 3}, {{1}, 0}})), std::uint64_t{1} << 62);
+  EXPECT_EQ(sum(share_calls(many, {{{1}, std::uint64_t{1} << 60}, {{1}, 3}, {{1}, 0}})),
+            std::uint64_t{1} << 62);
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ TEST_F(DumpCaptureTest, WithoutASessionNothingUncertainIsPaired) {
 TEST_F(DumpCaptureTest, APartialSessionLeavesTheRestInDoubt) {
   write_tied_steps(true);
   const std::string session = read_text(dumps() / "session.jsonl");
-  write_text(dumps() / "session.jsonl", session.substr(0, session.size() / 2));  // cut in the middle of a line
+  write_text(dumps() / "session.jsonl",
+             session.substr(0, session.size() / 2));  // cut in the middle of a line
   const auto outcome = sanitize_dumps();
   EXPECT_EQ(count(outcome, "order_in_doubt"), 1u);
   EXPECT_TRUE(workloads(decode).empty());
@@ -70,7 +71,8 @@ TEST_F(DumpCaptureTest, OverlappingRootsCountOnce) {
   const std::string call = writer_.write(rmsnorm(1));
   writer_.write(rmsnorm(2));
   std::filesystem::create_directory_symlink(dumps(), folder_ / "link");
-  EXPECT_EQ(DumpCapture::open({dumps(), dumps() / call, folder_ / "link", folder_.path()})->size(), 2u);
+  EXPECT_EQ(DumpCapture::open({dumps(), dumps() / call, folder_ / "link", folder_.path()})->size(),
+            2u);
   EXPECT_EQ(DumpCapture::open({dumps() / call})->size(), 1u);
 }
 

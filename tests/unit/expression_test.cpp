@@ -88,10 +88,11 @@ TEST(Expression, GivenAsksTheCallNotTheValue) {
 }
 
 TEST(Expression, SyntaxErrorsNameTheColumn) {
-  for (const char* text : {"", "a ==", "(a", "a[b]", "f(1)", "1 2", "'open", "sqrt()", "a.shape[", "given(1)",
-                           "lambda: 1", "__import__('os')"})
+  for (const char* text : {"", "a ==", "(a", "a[b]", "f(1)", "1 2", "'open", "sqrt()", "a.shape[",
+                           "given(1)", "lambda: 1", "__import__('os')"})
     EXPECT_EQ(evaluate(text), "expression_syntax") << text;
-  EXPECT_NE(Expression::parse("batch_size = 1").error().message.find("column 12"), std::string::npos);
+  EXPECT_NE(Expression::parse("batch_size = 1").error().message.find("column 12"),
+            std::string::npos);
 }
 
 TEST(Expression, NestingAndLengthAreBounded) {

@@ -24,7 +24,8 @@ TEST(ExternalSort, SameAsInMemory) {
   std::vector<std::string> records;
   for (int i = 0; i < 5000; ++i) {
     std::string record(random() % 60, '\0');
-    for (char& c : record) c = static_cast<char>(random() % 4 * 85);  // bytes past 127, zeros, many equal
+    for (char& c : record)
+      c = static_cast<char>(random() % 4 * 85);  // bytes past 127, zeros, many equal
     records.push_back(record);
   }
   std::vector<std::string> expected = records;
@@ -39,7 +40,8 @@ TEST(ExternalSort, SameAsInMemory) {
 TEST(ExternalSort, NothingAndRecordsLargerThanTheMemory) {
   EXPECT_TRUE(sorted({}, 100).empty());
   const std::string large(300'000, 'b');
-  EXPECT_EQ(sorted({large, "c", "", "a", large}, 100), (std::vector<std::string>{"", "a", large, large, "c"}));
+  EXPECT_EQ(sorted({large, "c", "", "a", large}, 100),
+            (std::vector<std::string>{"", "a", large, large, "c"}));
 }
 
 TEST(ExternalSort, AFolderThatCannotBeWritten) {
@@ -58,7 +60,8 @@ TEST(LineReader, LinesWithTheirPlaces) {
   std::vector<std::tuple<std::string, std::uint64_t, std::size_t>> lines;
   for (auto line = reader->next(); *line; line = reader->next())
     lines.emplace_back((*line)->text, (*line)->offset, (*line)->number);
-  EXPECT_EQ(lines, (decltype(lines){{"one", 0, 1}, {"two\r", 9, 4}, {longer, 14, 5}, {"last", 600'015, 6}}));
+  EXPECT_EQ(lines, (decltype(lines){
+                       {"one", 0, 1}, {"two\r", 9, 4}, {longer, 14, 5}, {"last", 600'015, 6}}));
 }
 
 TEST(LineReader, EmptyAndMissing) {

@@ -1,5 +1,5 @@
-// What the Python scripts that this tool replaces got wrong, each fault in a test of its own. (Seen in
-// flashinfer-bench's scripts/sanitize_dumps.py, with the truth at hand.)
+// What the Python scripts that this tool replaces got wrong, each fault in a test of its own. (Seen
+// in flashinfer-bench's scripts/sanitize_dumps.py, with the truth at hand.)
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -33,7 +33,8 @@ TEST_F(Faults, PageSize64BecomesPageSize1) {
   sanitize_dumps();
   EXPECT_TRUE(workloads(decode).empty());
   ASSERT_EQ(workloads("gqa_paged_decode_h32_kv8_d128_ps64").size(), 1u);
-  EXPECT_EQ(stored(workloads("gqa_paged_decode_h32_kv8_d128_ps64")[0], "kv_last_page_len"), Values{1});
+  EXPECT_EQ(stored(workloads("gqa_paged_decode_h32_kv8_d128_ps64")[0], "kv_last_page_len"),
+            Values{1});
 }
 
 TEST_F(Faults, AnotherModelsHeadsBecomeThisOnes) {
@@ -64,40 +65,45 @@ TEST_F(Faults, AnMlaScaleIsInvented) {
   writer_.tick();
   writer_.write(mla_run(0xa, 1));
   const auto outcome = sanitize_dumps();
-  EXPECT_EQ(workloads("mla_paged_decode_h16_ckv512_kpe64_ps1").at(0)["inputs"]["sm_scale"]["value"], 0.0721687);
-  for (const DefinitionOutcome& definition : outcome.definitions) EXPECT_TRUE(definition.derived.empty());
+  EXPECT_EQ(workloads("mla_paged_decode_h16_ckv512_kpe64_ps1").at(0)["inputs"]["sm_scale"]["value"],
+            0.0721687);
+  for (const DefinitionOutcome& definition : outcome.definitions)
+    EXPECT_TRUE(definition.derived.empty());
 }
 
 DumpCall moe_call(const char* routing = "2") {
   const auto zeros = [](DType dtype, Shape shape) { return DumpTensor{dtype, std::move(shape)}; };
-  return {
-      "trtllm_fp8_block_scale_moe",
-      "flashinfer.fused_moe.core",
-      "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: torch.Tensor, "
-      "hidden_states_scale: torch.Tensor, "
-      "gemm1_weights: torch.Tensor, gemm1_weights_scale: torch.Tensor, gemm2_weights: torch.Tensor, "
-      "gemm2_weights_scale: torch.Tensor, "
-      "num_experts: int, top_k: int, n_group: Optional[int], topk_group: Optional[int], intermediate_size: int, "
-      "local_expert_offset: int, "
-      "local_num_experts: int, routed_scaling_factor: Optional[float], routing_method_type: int = 0) -> torch.Tensor",
-      0,
-      {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},
-       {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
-       {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})},
-       {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
-       {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})},
-       {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
-       {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})},
-       {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
-       {"kwarg_num_experts", DumpLiteral{"256"}},
-       {"kwarg_top_k", DumpLiteral{"8"}},
-       {"kwarg_n_group", DumpLiteral{"8"}},
-       {"kwarg_topk_group", DumpLiteral{"4"}},
-       {"kwarg_intermediate_size", DumpLiteral{"2048"}},
-       {"kwarg_local_expert_offset", DumpLiteral{"4"}},
-       {"kwarg_local_num_experts", DumpLiteral{"32"}},
-       {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
-       {"kwarg_routing_method_type", DumpLiteral{routing}}}};
+  return {"trtllm_fp8_block_scale_moe",
+          "flashinfer.fused_moe.core",
+          "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: "
+          "torch.Tensor, "
+          "hidden_states_scale: torch.Tensor, "
+          "gemm1_weights: torch.Tensor, gemm1_weights_scale: torch.Tensor, gemm2_weights: "
+          "torch.Tensor, "
+          "gemm2_weights_scale: torch.Tensor, "
+          "num_experts: int, top_k: int, n_group: Optional[int], topk_group: Optional[int], "
+          "intermediate_size: int, "
+          "local_expert_offset: int, "
+          "local_num_experts: int, routed_scaling_factor: Optional[float], routing_method_type: "
+          "int = 0) -> torch.Tensor",
+          0,
+          {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},
+           {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
+           {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})},
+           {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
+           {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})},
+           {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
+           {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})},
+           {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
+           {"kwarg_num_experts", DumpLiteral{"256"}},
+           {"kwarg_top_k", DumpLiteral{"8"}},
+           {"kwarg_n_group", DumpLiteral{"8"}},
+           {"kwarg_topk_group", DumpLiteral{"4"}},
+           {"kwarg_intermediate_size", DumpLiteral{"2048"}},
+           {"kwarg_local_expert_offset", DumpLiteral{"4"}},
+           {"kwarg_local_num_experts", DumpLiteral{"32"}},
+           {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
+           {"kwarg_routing_method_type", DumpLiteral{routing}}}};
 }
 constexpr const char* moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048";
 
@@ -113,10 +119,13 @@ TEST_F(Faults, Fp8WeightsAreKeptAsValues) {
   writer_.write(moe_call());
   sanitize_dumps();
   const auto inputs = workloads(moe).at(0)["inputs"];
-  for (const char* name : {"gemm1_weights", "gemm2_weights", "hidden_states", "gemm1_weights_scale"})
+  for (const char* name :
+       {"gemm1_weights", "gemm2_weights", "hidden_states", "gemm1_weights_scale"})
     EXPECT_EQ(inputs[name]["type"], "random") << name;
-  for (const char* name : {"routing_logits", "routing_bias"}) EXPECT_EQ(inputs[name]["type"], "safetensors") << name;
-  for (const auto& [path, content] : tree(trace() / "blob")) EXPECT_LT(content.size(), 10'000u) << path;
+  for (const char* name : {"routing_logits", "routing_bias"})
+    EXPECT_EQ(inputs[name]["type"], "safetensors") << name;
+  for (const auto& [path, content] : tree(trace() / "blob"))
+    EXPECT_LT(content.size(), 10'000u) << path;
 }
 
 TEST_F(Faults, AnotherRoutingMethodIsTakenForTheDefinitions) {
@@ -141,7 +150,8 @@ TEST_F(Faults, TopPIsRandom) {
   const auto inputs = workloads("top_k_top_p_sampling_from_probs_v128256").at(0)["inputs"];
   EXPECT_EQ(inputs["top_p"]["type"], "safetensors");
   EXPECT_EQ(inputs["probs"]["type"], "random");
-  EXPECT_EQ(stored(workloads("top_k_top_p_sampling_from_probs_v128256")[0], "top_k"), (Values{50, 1 << 30}));
+  EXPECT_EQ(stored(workloads("top_k_top_p_sampling_from_probs_v128256")[0], "top_k"),
+            (Values{50, 1 << 30}));
 }
 
 TEST_F(Faults, ASecondRunDoublesTheLines) {

@@ -14,7 +14,8 @@ TEST(WriteAtomically, ReplacesWhole) {
   testing::TemporaryFolder folder;
   ASSERT_TRUE(write_atomically(folder / "f", "one"));
   ASSERT_TRUE(write_atomically(folder / "f", "two and more"));
-  EXPECT_EQ(testing::tree(folder.path()), (std::map<std::string, std::string>{{"f", "two and more"}}));
+  EXPECT_EQ(testing::tree(folder.path()),
+            (std::map<std::string, std::string>{{"f", "two and more"}}));
 }
 
 TEST(WriteAtomically, LeavesNothingBehindWhenItCannot) {
@@ -54,7 +55,8 @@ TEST(Private, WhateverTheUmask) {
     testing::TemporaryFolder folder;
     const mode_t before = ::umask(mask);
     const auto made = ensure_private_directory(folder / "a/b");
-    const auto written = write_atomically(folder / "a/b/f", "x", Durability::process, Access::owner);
+    const auto written =
+        write_atomically(folder / "a/b/f", "x", Durability::process, Access::owner);
     ::umask(before);
     ASSERT_TRUE(made && written) << mask;
     EXPECT_EQ(mode_of(folder / "a"), 0700u) << mask;
@@ -82,7 +84,8 @@ TEST(Private, WhatIsThere) {
 
 TEST(Hash, KnownValues) {
   EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  // python3 -c "import uuid; print(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_DNS, 'collect-workloads'), 'x'))"
+  // python3 -c "import uuid; print(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_DNS, 'collect-workloads'),
+  // 'x'))"
   EXPECT_EQ(uuid_v5("x"), "4669dee2-a879-564e-b95b-a675e3a89d5d");
 }
 
@@ -95,15 +98,17 @@ TEST(Console, WrapAndSeparators) {
 }
 
 TEST(Console, NothingOfOthersReachesTheTerminalsControls) {
-  for (const char* text : {"", "plain, of\ntwo lines", "\xc2\xa0", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
-                           "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "naïve … 模型"})
+  for (const char* text :
+       {"", "plain, of\ntwo lines", "\xc2\xa0", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
+        "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "naïve … 模型"})
     EXPECT_EQ(for_terminal(text), text);
   EXPECT_EQ(for_terminal("\x1b[31m\a\t\r\x7f"), "?[31m????");
   EXPECT_EQ(for_terminal("\xc2\x9b"
                          "31m"),
             "??31m");
-  EXPECT_EQ(for_terminal("\xff\x80 \xc0\xaf \xe0\x9f\xbf \xed\xa0\x80 \xf0\x8f\xbf\xbf \xf4\x90\x80\x80"),
-            "?? ?? ??? ??? ???? ????");
+  EXPECT_EQ(
+      for_terminal("\xff\x80 \xc0\xaf \xe0\x9f\xbf \xed\xa0\x80 \xf0\x8f\xbf\xbf \xf4\x90\x80\x80"),
+      "?? ?? ??? ??? ???? ????");
   EXPECT_EQ(for_terminal("cut \xe2\x82"), "cut ??");
   EXPECT_EQ(for_terminal(std::string_view("\0a", 2)), "?a");
 }

@@ -15,8 +15,8 @@ class FollowerTest : public DatasetTest {
 
   std::unique_ptr<Watcher> watcher(bool keeps_dumps = false) {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"}, *datasets_.back(),
-                           bindings_, {.selection = Selection::all})
+    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"},
+                           *datasets_.back(), bindings_, {.selection = Selection::all})
         .value();
   }
   void write_step(std::int64_t page) {
@@ -29,7 +29,8 @@ class FollowerTest : public DatasetTest {
   }
   std::size_t folders() const {
     std::size_t count = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(dumps())) count += entry.is_directory();
+    for (const auto& entry : std::filesystem::directory_iterator(dumps()))
+      count += entry.is_directory();
     return count;
   }
   DumpWriter writer_;
@@ -75,7 +76,8 @@ TEST_F(FollowerTest, CallsWithoutAFolderHaveTheSameNamesAndNumbers) {
   }
   const auto numbers = [](const SanitizeOutcome& outcome) {
     std::map<std::string, std::uint64_t> all{{"calls", outcome.survey.calls}};
-    for (const auto& [key, item] : outcome.survey.tally.items()) all[key.code + " " + key.function] += item.count;
+    for (const auto& [key, item] : outcome.survey.tally.items())
+      all[key.code + " " + key.function] += item.count;
     return all;
   };
   for (const std::size_t gone : {4, 3, 7}) std::filesystem::remove_all(dumps() / names[gone]);

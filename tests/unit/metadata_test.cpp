@@ -20,7 +20,8 @@ Result<Record> parse_last(std::string content) {
 }
 
 std::string record(const std::string& inputs, const std::string& rest = "") {
-  return R"j({"function_name": "f", "module": "flashinfer.m", "process_id": 7, "input_metadata": {)j" + inputs +
+  return R"j({"function_name": "f", "module": "flashinfer.m", "process_id": 7, "input_metadata": {)j" +
+         inputs +
          R"j(}, "function_signature": "(a)", "versions": {"flashinfer": "0.6.15"}, "execution_status": "completed", "graph_capture": false)j" +
          rest + "}";
 }
@@ -54,11 +55,13 @@ TEST(Metadata, APathThatIsNotUtf8) {
 }
 
 TEST(Metadata, PythonsJson) {
-  const auto parsed = parse(
-      record(R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" +
-             std::string(400, '0')));
+  const auto parsed = parse(record(
+      R"j("arg_0": NaN, "arg_1": Infinity, "arg_2": -Infinity, "arg_3": 36893488147419103232, "arg_4": 1)j" +
+      std::string(400, '0')));
   ASSERT_TRUE(parsed) << parsed.error().message;
-  const auto number = [&](std::size_t i) { return std::get<double>(parsed->inputs[i].second.data); };
+  const auto number = [&](std::size_t i) {
+    return std::get<double>(parsed->inputs[i].second.data);
+  };
   EXPECT_TRUE(std::isnan(number(0)));
   EXPECT_TRUE(std::isinf(number(1)));
   EXPECT_LT(number(2), 0);
@@ -67,10 +70,11 @@ TEST(Metadata, PythonsJson) {
 }
 
 TEST(Metadata, MalformedRecords) {
-  for (const std::string& line : {std::string(), std::string("{}"), std::string("[1]"), record(R"j("arg_0": nope)j"),
-                                  record(R"j("arg_0": )j"), record(R"j("arg_0": 1)j", R"j(, "self_id": "x")j"),
-                                  record("") + "x", std::string("{\"function_name\": \"\xff\"}"),
-                                  record(R"j("arg_0": )j" + std::string(100, '[') + std::string(100, ']'))})
+  for (const std::string& line :
+       {std::string(), std::string("{}"), std::string("[1]"), record(R"j("arg_0": nope)j"),
+        record(R"j("arg_0": )j"), record(R"j("arg_0": 1)j", R"j(, "self_id": "x")j"),
+        record("") + "x", std::string("{\"function_name\": \"\xff\"}"),
+        record(R"j("arg_0": )j" + std::string(100, '[') + std::string(100, ']'))})
     EXPECT_EQ(parse(line).error().code, "metadata_malformed") << line;
 }
 

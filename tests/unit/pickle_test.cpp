@@ -8,12 +8,13 @@ namespace {
 using namespace std::string_literals;
 
 // {"x": tensor of int32 [3]} as torch 2 pickles it.
-std::string tensor_pickle(const std::string& offset = "K\x00"s, const std::string& shape = "K\x03\x85"s,
+std::string tensor_pickle(const std::string& offset = "K\x00"s,
+                          const std::string& shape = "K\x03\x85"s,
                           const std::string& stride = "K\x01\x85"s) {
-  return "\x80\x02}q\x00"s + "X\x01\x00\x00\x00"s + "xq\x01"s + "ctorch._utils\n_rebuild_tensor_v2\n"s +
-         "((X\x07\x00\x00\x00"s + "storage"s + "ctorch\nIntStorage\n"s + "X\x01\x00\x00\x00"s + "0"s +
-         "X\x03\x00\x00\x00"s + "cpu"s + "K\x03tQ"s + offset + shape + stride + "\x89"s +
-         "ccollections\nOrderedDict\n)RtRs."s;
+  return "\x80\x02}q\x00"s + "X\x01\x00\x00\x00"s + "xq\x01"s +
+         "ctorch._utils\n_rebuild_tensor_v2\n"s + "((X\x07\x00\x00\x00"s + "storage"s +
+         "ctorch\nIntStorage\n"s + "X\x01\x00\x00\x00"s + "0"s + "X\x03\x00\x00\x00"s + "cpu"s +
+         "K\x03tQ"s + offset + shape + stride + "\x89"s + "ccollections\nOrderedDict\n)RtRs."s;
 }
 
 TEST(Pickle, ATensor) {
@@ -27,10 +28,12 @@ TEST(Pickle, ATensor) {
 }
 
 TEST(Pickle, TensorsThatAreNone) {
-  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("J\xff\xff\xff\xff"s)));                // offset -1
-  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("K\x00"s, "J\xff\xff\xff\xff\x85"s)));  // extent -1
-  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("K\x00"s, "K\x03K\x03\x86"s)));         // more axes than strides
-  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("\x88"s)));                             // True for an offset
+  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("J\xff\xff\xff\xff"s)));  // offset -1
+  EXPECT_FALSE(
+      parse_pickled_tensors(tensor_pickle("K\x00"s, "J\xff\xff\xff\xff\x85"s)));  // extent -1
+  EXPECT_FALSE(
+      parse_pickled_tensors(tensor_pickle("K\x00"s, "K\x03K\x03\x86"s)));  // more axes than strides
+  EXPECT_FALSE(parse_pickled_tensors(tensor_pickle("\x88"s)));             // True for an offset
 }
 
 TEST(Pickle, NothingIsExecuted) {
@@ -51,8 +54,9 @@ TEST(Pickle, NothingIsExecuted) {
 
 TEST(Pickle, DamagedPrograms) {
   for (const std::string& program :
-       {""s, "\x80"s, "\x80\x02"s, "."s, "\x80\x02}"s, "\x80\x02s."s, "\x80\x02t."s, "\x80\x02h\x05."s,
-        "\x80\x02X\xff\xff\xff\xffx."s, "\x80\x07}."s, "\x80\x02N."s, "\x80\x02}(K\x01u."s})
+       {""s, "\x80"s, "\x80\x02"s, "."s, "\x80\x02}"s, "\x80\x02s."s, "\x80\x02t."s,
+        "\x80\x02h\x05."s, "\x80\x02X\xff\xff\xff\xffx."s, "\x80\x07}."s, "\x80\x02N."s,
+        "\x80\x02}(K\x01u."s})
     EXPECT_EQ(parse_pickled_tensors(program).error().code, "pickle_malformed") << program;
   std::string deep = "\x80\x02)"s;
   for (int i = 0; i < 100'000; ++i) deep += '\x85';

@@ -22,8 +22,9 @@ class PlanTest : public DatasetTest {
 using Words = std::vector<std::string>;
 
 TEST_F(PlanTest, DefinitionsOfOneModelAndProfileShareARun) {
-  const auto made = plan({"gqa_paged_decode_h32_kv8_d128_ps1", "gqa_ragged_prefill_causal_h32_kv8_d128", "rmsnorm_h4096",
-                          "gqa_paged_prefill_causal_h32_kv8_d128_ps1"});
+  const auto made =
+      plan({"gqa_paged_decode_h32_kv8_d128_ps1", "gqa_ragged_prefill_causal_h32_kv8_d128",
+            "rmsnorm_h4096", "gqa_paged_prefill_causal_h32_kv8_d128_ps1"});
   ASSERT_EQ(made.runs.size(), 2u);
   EXPECT_EQ(made.runs[0].model_path, "meta-llama/Llama-3.1-8B-Instruct");
   EXPECT_EQ(made.runs[0].definitions.size(), 3u);
@@ -52,7 +53,8 @@ TEST_F(PlanTest, WhatNoEngineReachesIsSaidWithWhatWould) {
 // An engine has one page size, where it honours the flag at all.
 TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
   const auto vllm = plan({"gqa_paged_decode_h32_kv8_d128_ps64", "gqa_paged_decode_h32_kv8_d128_ps1",
-                          "gqa_paged_prefill_causal_h32_kv8_d128_ps64"}, {.engine = "vllm"});
+                          "gqa_paged_prefill_causal_h32_kv8_d128_ps64"},
+                         {.engine = "vllm"});
   ASSERT_EQ(vllm.runs.size(), 2u);
   EXPECT_EQ(vllm.runs[0].definitions.size(), 2u);
   EXPECT_EQ(vllm.runs[1].flags[0].alternatives[0], (Words{"--block-size", "1"}));
@@ -73,14 +75,16 @@ TEST_F(PlanTest, EveryDefinitionIsPlannedOrExplained) {
     std::size_t planned = made.unreachable.size();
     for (const EngineRun& run : made.runs) planned += run.definitions.size();
     EXPECT_EQ(planned, names.size());
-    for (const Unreachable& item : made.unreachable) EXPECT_FALSE(item.why.empty()) << item.definition->name;
+    for (const Unreachable& item : made.unreachable)
+      EXPECT_FALSE(item.why.empty()) << item.definition->name;
   }
 }
 
 TEST_F(PlanTest, TheFilterNamesFlashInfersOwnFunctions) {
   const auto made = plan({"gqa_paged_decode_h32_kv8_d128_ps1", "rmsnorm_h4096"});
   EXPECT_EQ(filter_for(made.runs.at(0).bindings).include,
-            (Words{"*BatchDecodeWithPagedKVCacheWrapper.plan*", "*BatchDecodeWithPagedKVCacheWrapper.run*", "rmsnorm"}));
+            (Words{"*BatchDecodeWithPagedKVCacheWrapper.plan*",
+                   "*BatchDecodeWithPagedKVCacheWrapper.run*", "rmsnorm"}));
 }
 
 TEST_F(PlanTest, AnUnknownEngineIsAnError) {
@@ -90,8 +94,10 @@ TEST_F(PlanTest, AnUnknownEngineIsAnError) {
 }
 
 TEST(Flags, AreFittedToWhatIsInstalled) {
-  const std::vector<FlagChoice> choices{{{{"--a", "1"}}}, {{{"--new", "x"}, {"--old"}}}, {{{"--gone"}}}, {{{"--mine", "2"}}}};
-  const auto fitted = fit_flags(choices, flags_in_help("usage: [--a A] [--old]\n  --mine MINE  text"), {"--mine=3"});
+  const std::vector<FlagChoice> choices{
+      {{{"--a", "1"}}}, {{{"--new", "x"}, {"--old"}}}, {{{"--gone"}}}, {{{"--mine", "2"}}}};
+  const auto fitted = fit_flags(
+      choices, flags_in_help("usage: [--a A] [--old]\n  --mine MINE  text"), {"--mine=3"});
   EXPECT_EQ(fitted.words, (Words{"--a", "1", "--old"}));
   ASSERT_EQ(fitted.notes.size(), 2u);
   EXPECT_NE(fitted.notes[0].find("--old instead"), std::string::npos);
@@ -100,7 +106,8 @@ TEST(Flags, AreFittedToWhatIsInstalled) {
 
 TEST(RecipesFile, MistakesAreSaidWithTheirPlace) {
   EXPECT_EQ(Recipes::parse("format: 2").error().code, "recipes_malformed");
-  const auto bad = Recipes::parse("format: 1\nengines:\n  x:\n    command: [a]\n    stages: {s: {profile: none}}\n");
+  const auto bad = Recipes::parse(
+      "format: 1\nengines:\n  x:\n    command: [a]\n    stages: {s: {profile: none}}\n");
   ASSERT_FALSE(bad);
   EXPECT_NE(bad.error().message.find("none"), std::string::npos);
 }

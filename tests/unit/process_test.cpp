@@ -27,7 +27,8 @@ Command shell(const std::string& script) {
 
 TEST_F(ProcessTest, StoppingTakesTheWholeGroupAndWaitsForIt) {
   // The leader goes first; its child ignores TERM.
-  auto group = ProcessGroup::start(shell("(trap '' TERM; sleep 100) & exec sleep 100"), root() / "log");
+  auto group =
+      ProcessGroup::start(shell("(trap '' TERM; sleep 100) & exec sleep 100"), root() / "log");
   ASSERT_TRUE(group);
   const pid_t id = group->id();
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -45,17 +46,21 @@ TEST_F(ProcessTest, AFrozenGroupCanBeStopped) {
   EXPECT_FALSE(is_group_alive(id));
 }
 
-// Workers with sessions of their own, as torchrun and Ray start them, also those whose parents have died.
+// Workers with sessions of their own, as torchrun and Ray start them, also those whose parents have
+// died.
 TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
-  auto group = ProcessGroup::start(shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep 102' & sh -c "
-                                         "'setsid sleep 103 & exit' ; exec sleep 104"),
-                                   root() / "log");
+  auto group = ProcessGroup::start(
+      shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep 102' & sh -c "
+            "'setsid sleep 103 & exit' ; exec sleep 104"),
+      root() / "log");
   auto other = ProcessGroup::start(shell("setsid sleep 105 & exec sleep 106"), root() / "log");
   ASSERT_TRUE(group && other);
   group->adopt_orphans();
-  // One whose parent has died before it was adopted is anybody's: four, or five. None is a shell any more.
+  // One whose parent has died before it was adopted is anybody's: four, or five. None is a shell
+  // any more.
   const auto all_sleep = [](const std::set<ProcessIdentity>& processes, std::size_t least) {
-    return processes.size() >= least && std::all_of(processes.begin(), processes.end(), [](const auto& process) {
+    return processes.size() >= least &&
+           std::all_of(processes.begin(), processes.end(), [](const auto& process) {
              return read_pseudo_file(fmt::format("/proc/{}/comm", process.pid)) == "sleep\n";
            });
   };
@@ -75,7 +80,8 @@ TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
   for (const ProcessIdentity& member : members) EXPECT_TRUE(is_stopped(member)) << member.pid;
   for (const ProcessIdentity& member : others) EXPECT_FALSE(is_stopped(member)) << member.pid;
   group->stop(std::chrono::seconds(5));
-  for (const ProcessIdentity& member : members) EXPECT_NE(start_time(member.pid), member.started) << member.pid;
+  for (const ProcessIdentity& member : members)
+    EXPECT_NE(start_time(member.pid), member.started) << member.pid;
   EXPECT_EQ(other->look(), others) << "nothing else is signalled";
 }
 
@@ -84,7 +90,8 @@ TEST_F(ProcessTest, ProcessesThatEndWhileTheyAreLookedAt) {
   constexpr int storms = 4, looks = 300;
   std::vector<ProcessGroup> groups;
   for (int i = 0; i < storms; ++i) {
-    auto group = ProcessGroup::start(shell("while :; do /bin/true & /bin/true; done"), root() / "log");
+    auto group =
+        ProcessGroup::start(shell("while :; do /bin/true & /bin/true; done"), root() / "log");
     ASSERT_TRUE(group);
     groups.push_back(std::move(*group));
   }
@@ -160,22 +167,26 @@ TEST_F(ProcessTest, Addresses) {
   EXPECT_EQ(free_port("127.0.0.1", *port).error().code, "port_taken");
 }
 
-// What a run that was killed with -9 leaves: its engine alive, its record there, its own process gone.
+// What a run that was killed with -9 leaves: its engine alive, its record there, its own process
+// gone.
 TEST_F(ProcessTest, OrphansAreEndedByIdAndStartTime) {
   auto engine = ProcessGroup::start(shell("sleep 100"), root() / "log");
   auto other = ProcessGroup::start(shell("sleep 100"), root() / "log");
   ASSERT_TRUE(engine && other);
   std::string boot = read_text("/proc/sys/kernel/random/boot_id");
   boot.pop_back();
-  const auto record = [&](pid_t group, std::uint64_t started, pid_t owner, std::uint64_t owner_started) {
+  const auto record = [&](pid_t group, std::uint64_t started, pid_t owner,
+                          std::uint64_t owner_started) {
     write_text(
         root() / fmt::format("{}.json", group),
-        fmt::format(R"({{"boot": "{}", "group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})",
-                    boot, group, started, owner, owner_started, (root() / "dumps").string()));
+        fmt::format(
+            R"({{"boot": "{}", "group": {}, "started": {}, "owner": {}, "owner_started": {}, "dumps": "{}"}})",
+            boot, group, started, owner, owner_started, (root() / "dumps").string()));
     write_text(root() / "garbled.json", R"({"group": "x", "owner": [], "started": null})");
   };
   record(engine->id(), start_time(engine->id()).value(), 1 << 22, 5);
-  record(other->id(), start_time(other->id()).value() + 1, 1 << 22, 5);  // another process got that id
+  record(other->id(), start_time(other->id()).value() + 1, 1 << 22,
+         5);  // another process got that id
   const auto lines = end_orphans(root());
   EXPECT_EQ(lines.size(), 1u);
   EXPECT_TRUE(engine->status());

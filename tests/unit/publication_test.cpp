@@ -24,13 +24,15 @@ class PublicationTest : public DatasetTest {
 TEST_F(PublicationTest, AnInterruptedRunIsTakenBack) {
   sanitize_dumps();
   const auto whole = tree(trace());
-  // As after kill -9 between the blobs and the lines: journal and blobs are there, the lines are not.
+  // As after kill -9 between the blobs and the lines: journal and blobs are there, the lines are
+  // not.
   std::string journal;
   for (const auto& [path, content] : whole)
     if (path.ends_with(".safetensors")) journal += path + "\n";
   write_text(trace() / ".collect-workloads.journal", journal);
   std::filesystem::remove(trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
-  write_text(trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl.partial", "{\"defi");
+  write_text(trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl.partial",
+             "{\"defi");
   EXPECT_TRUE(is_valid());
   EXPECT_EQ(sanitize_dumps().recovered, 5u);
   EXPECT_EQ(tree(trace()), whole);
@@ -42,7 +44,8 @@ TEST_F(PublicationTest, BlobsWithLinesSurviveAJournal) {
   std::string journal;
   for (const auto& [path, content] : whole)
     if (path.ends_with(".safetensors")) journal += path + "\n";
-  write_text(trace() / ".collect-workloads.journal", journal + "blob/workloads/../../../outside\n/etc/passwd\n");
+  write_text(trace() / ".collect-workloads.journal",
+             journal + "blob/workloads/../../../outside\n/etc/passwd\n");
   EXPECT_EQ(sanitize_dumps().recovered, 0u);
   EXPECT_EQ(tree(trace()), whole);
 }
@@ -53,7 +56,8 @@ TEST_F(PublicationTest, BlobsWithLinesInAFlatFileSurviveAJournal) {
   for (const auto& [path, content] : tree(trace())) {
     if (path.ends_with(".safetensors")) journal += path + "\n";
     if (!path.ends_with(".jsonl")) continue;
-    std::filesystem::rename(trace() / path, trace() / "workloads" / std::filesystem::path(path).filename());
+    std::filesystem::rename(trace() / path,
+                            trace() / "workloads" / std::filesystem::path(path).filename());
   }
   const auto whole = tree(trace());
   write_text(trace() / ".collect-workloads.journal", journal);
@@ -65,7 +69,8 @@ TEST_F(PublicationTest, BlobsWithLinesInAFlatFileSurviveAJournal) {
   std::filesystem::create_directories(trace() / "workloads/gqa_paged");
   write_text(trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl", "");
   ASSERT_TRUE(Publication::begin(trace()));
-  for (const auto& [path, content] : whole) EXPECT_TRUE(std::filesystem::exists(trace() / path)) << path;
+  for (const auto& [path, content] : whole)
+    EXPECT_TRUE(std::filesystem::exists(trace() / path)) << path;
 }
 
 TEST_F(PublicationTest, TwoWritersAtOnce) {
@@ -80,7 +85,8 @@ TEST_F(PublicationTest, AWorkloadTheDatasetHasUnderAnotherIdIsNotAdded) {
   std::string text = read_text(lines);
   const std::string id = nlohmann::json::parse(text.substr(0, text.find('\n')))["workload"]["uuid"];
   // Another tool's id, and its own blob name.
-  text.replace(text.find("\"uuid\":\"" + id) + 8, id.size(), "00000000-0000-4000-8000-000000000000");
+  text.replace(text.find("\"uuid\":\"" + id) + 8, id.size(),
+               "00000000-0000-4000-8000-000000000000");
   write_text(lines, text);
   const auto outcome = sanitize_dumps();
   EXPECT_EQ(read_text(lines), text);

@@ -1,4 +1,5 @@
-// The recorder's core and the reader of its files, together: what an engine calls is what a Capture gives back.
+// The recorder's core and the reader of its files, together: what an engine calls is what a Capture
+// gives back.
 #include <algorithm>
 #include <fstream>
 
@@ -37,7 +38,8 @@ class RecorderTest : public DatasetTest {
     std::vector<std::string> lines;
     for (std::size_t i = 0; i < capture.size(); ++i) {
       const std::string& function = capture.function(i);
-      lines.push_back(fmt::format("{} {}", capture.count(i), function.substr(function.find('.') + 1)));
+      lines.push_back(
+          fmt::format("{} {}", capture.count(i), function.substr(function.find('.') + 1)));
     }
     return lines;
   }
@@ -56,14 +58,16 @@ class RecorderTest : public DatasetTest {
   std::string file() const { return (dumps() / "engine.cbor").string(); }
 };
 
-// Engines hand over whole buffers, of which a part counts: without its bound, 42 MB are to be copied at each step.
+// Engines hand over whole buffers, of which a part counts: without its bound, 42 MB are to be
+// copied at each step.
 TEST(RecorderConfig, IndexTensorsAreBoundedByTheirIndptr) {
   const auto bindings = BindingSet::parse(std::string(built_in_bindings()));
   const auto config = recorder_config(*bindings, std::string(built_in_recorder_rules()), {});
   ASSERT_TRUE(config) << config.error().message;
   const Json& values = config->at("values");
   EXPECT_EQ(values.at("BatchDecodeWithPagedKVCacheWrapper.plan").at("indices"), Json({"indptr"}));
-  EXPECT_EQ(values.at("BatchPrefillWithPagedKVCacheWrapper.plan").at("paged_kv_indices"), Json({"paged_kv_indptr"}));
+  EXPECT_EQ(values.at("BatchPrefillWithPagedKVCacheWrapper.plan").at("paged_kv_indices"),
+            Json({"paged_kv_indptr"}));
   EXPECT_EQ(values.at("BatchMLAPagedAttentionWrapper.plan").at("kv_indices"), Json({"kv_indptr"}));
 }
 
@@ -76,8 +80,8 @@ TEST(Frames, AreReadBack) {
   EXPECT_EQ(second.status, Frame::Status::whole);
   EXPECT_EQ(second.payload, "");
   // What any CBOR tool sees.
-  const auto item =
-      nlohmann::json::from_cbor(two.substr(0, first.size), true, false, nlohmann::json::cbor_tag_handler_t::ignore);
+  const auto item = nlohmann::json::from_cbor(two.substr(0, first.size), true, false,
+                                              nlohmann::json::cbor_tag_handler_t::ignore);
   ASSERT_EQ(item.size(), 2u);
   EXPECT_EQ(item[0].get_binary().size(), 8u);
 }
@@ -85,7 +89,9 @@ TEST(Frames, AreReadBack) {
 TEST(Frames, AnyCutIsCutOffAndAnyChangeIsSeen) {
   const std::string frame = recording::make_frame("some payload");
   for (std::size_t i = 0; i < frame.size(); ++i) {
-    EXPECT_EQ(recording::read_frame(std::string_view(frame).substr(0, i)).status, Frame::Status::cut_off) << i;
+    EXPECT_EQ(recording::read_frame(std::string_view(frame).substr(0, i)).status,
+              Frame::Status::cut_off)
+        << i;
     for (int bit = 0; bit < 8; ++bit) {
       std::string changed = frame;
       changed[i] = static_cast<char>(changed[i] ^ (1 << bit));
@@ -109,7 +115,8 @@ TEST(Queues, GiveBackWhatWasPushedInOrderAndRefuseMoreThanTheirLimit) {
     ASSERT_GT(queue.pending(), 0u);
     const auto front = queue.front();
     ASSERT_EQ(front.size(), i % 999);
-    EXPECT_TRUE(std::all_of(front.begin(), front.end(), [i](std::byte b) { return b == static_cast<std::byte>(i); }));
+    EXPECT_TRUE(std::all_of(front.begin(), front.end(),
+                            [i](std::byte b) { return b == static_cast<std::byte>(i); }));
     queue.pop();
   }
   EXPECT_EQ(queue.pending(), 0u);
@@ -142,7 +149,8 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
     for (int layer = 0; layer < 32; ++layer) engine.run(1, 2);
   }
   const auto capture = read();
-  EXPECT_EQ(listing(*capture), (std::vector<std::string>{"1 plan", "32 rmsnorm", "32 run", "1 plan", "32 run"}));
+  EXPECT_EQ(listing(*capture),
+            (std::vector<std::string>{"1 plan", "32 rmsnorm", "32 run", "1 plan", "32 run"}));
   EXPECT_EQ(capture->process(0).process, 7);
   const Call run = capture->read(2).value();
   EXPECT_EQ(run.count, 32u);
@@ -159,8 +167,8 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
   EXPECT_EQ(longer["inputs"]["sm_scale"]["value"], 0.0883);
 }
 
-// The windows are written while the layers of a step are under way: what is counted later still belongs to its own
-// plan.
+// The windows are written while the layers of a step are under way: what is counted later still
+// belongs to its own plan.
 TEST_F(RecorderTest, RepeatsBelongToThePlanTheyWereMadeUnder) {
   {
     RecordedEngine engine(dumps());
@@ -260,7 +268,8 @@ TEST_F(RecorderTest, MoreThanTheStagingHoldsIsLostAndCounted) {
   EXPECT_EQ(outcome.survey.calls, 4u);
 }
 
-// Decode steps under CUDA graphs: a wrapper and a graph for each batch size, planned anew before each replay.
+// Decode steps under CUDA graphs: a wrapper and a graph for each batch size, planned anew before
+// each replay.
 TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
   {
     RecordedEngine engine(dumps());
@@ -268,7 +277,8 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
     std::uint64_t graphs[2];
     for (const std::uint64_t i : {0u, 1u}) {
       const std::int64_t batch = i == 0 ? 2 : 4;
-      engine.plan(i + 1, Indices(static_cast<std::size_t>(batch), 1), 0, false, recorder::flag::dummy);
+      engine.plan(i + 1, Indices(static_cast<std::size_t>(batch), 1), 0, false,
+                  recorder::flag::dummy);
       engine.run(i + 1, batch, recorder::flag::dummy);  // the eager warm-up
       graphs[i] = recorder.begin_capture();
       for (int layer = 0; layer < 3; ++layer) {
@@ -295,13 +305,15 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
   const SanitizeOutcome outcome = sanitize_recording();
   EXPECT_EQ(calls(outcome), 9u);
   EXPECT_EQ(count(outcome, "not_traffic"), 2u + 3 + 3) << "warm-up, and what the idle batch ran";
-  const auto padded = std::find_if(outcome.definitions.begin(), outcome.definitions.end(),
-                                   [](const DefinitionOutcome& d) { return d.definition->name == decode; });
+  const auto padded =
+      std::find_if(outcome.definitions.begin(), outcome.definitions.end(),
+                   [](const DefinitionOutcome& d) { return d.definition->name == decode; });
   EXPECT_EQ(padded->padded, 3u);
   std::vector<std::vector<std::int64_t>> tables;
   for (const auto& workload : workloads(decode)) tables.push_back(stored(workload, "kv_indptr"));
   std::sort(tables.begin(), tables.end());
-  EXPECT_EQ(tables, (std::vector<std::vector<std::int64_t>>{{0, 5, 11}, {0, 7, 15, 24, 25}, {0, 8, 17, 27, 29}}));
+  EXPECT_EQ(tables, (std::vector<std::vector<std::int64_t>>{
+                        {0, 5, 11}, {0, 7, 15, 24, 25}, {0, 8, 17, 27, 29}}));
 }
 
 TEST_F(RecorderTest, AGraphThatNobodyPlannedForIsNoTraffic) {
@@ -331,7 +343,8 @@ TEST_F(RecorderTest, CallsThatRaiseAndPlansThatRaise) {
   EXPECT_EQ(count(outcome, "plan_in_doubt"), 1u) << "what a failed plan left is not known";
 }
 
-// The sample: whenever a recording is stopped, each set of index tensors had the same chance; and it is bounded.
+// The sample: whenever a recording is stopped, each set of index tensors had the same chance; and
+// it is bounded.
 TEST_F(RecorderTest, TheSampleDoesNotDependOnWhenItStops) {
   const auto sample = [this](int steps, bool backwards) {
     std::filesystem::remove_all(dumps());
@@ -340,7 +353,8 @@ TEST_F(RecorderTest, TheSampleDoesNotDependOnWhenItStops) {
       for (int i = 0; i < steps; ++i) {
         engine.plan(1, {40, 20}, backwards ? steps - 1 - i : i);
         engine.run(1, 2);
-        if (i % 3 == 0) engine.plan(1, {40, 20}, backwards ? steps - 1 - i : i);  // repeats change nothing
+        if (i % 3 == 0)
+          engine.plan(1, {40, 20}, backwards ? steps - 1 - i : i);  // repeats change nothing
       }
     }
     const auto capture = read();
@@ -348,16 +362,19 @@ TEST_F(RecorderTest, TheSampleDoesNotDependOnWhenItStops) {
     for (std::size_t i = 0; i < capture->size(); ++i) {
       if (!capture->function(i).ends_with(".plan")) continue;
       const Call call = capture->read(i).value();
-      if (const auto values = read_front(*call.given("indices")->tensor(), 60)) kept.insert(values->bytes);
+      if (const auto values = read_front(*call.given("indices")->tensor(), 60))
+        kept.insert(values->bytes);
     }
     return kept;
   };
-  // Of those that are ever kept, the last eight are the sample; of n, 8 · (1 + ln(n / 8)) are expected.
+  // Of those that are ever kept, the last eight are the sample; of n, 8 · (1 + ln(n / 8)) are
+  // expected.
   const auto all = sample(1000, false), reversed = sample(1000, true);
   EXPECT_GE(all.size(), 8u);
   EXPECT_LE(all.size(), 100u);
   std::vector<std::string> both;
-  std::set_intersection(all.begin(), all.end(), reversed.begin(), reversed.end(), std::back_inserter(both));
+  std::set_intersection(all.begin(), all.end(), reversed.begin(), reversed.end(),
+                        std::back_inserter(both));
   EXPECT_GE(both.size(), 8u) << "the eight of the smallest hashes are in both";
 }
 
@@ -367,7 +384,8 @@ TEST_F(RecorderTest, TheBudgetIsNeverBroken) {
     std::filesystem::remove_all(dumps());
     {
       RecordedEngine engine(dumps(), {.budget = budget});
-      for (int i = 0; i < 2000; ++i) engine.plan(1, Indices(static_cast<std::size_t>(i % 60 + 1), i % 7 + 1), i);
+      for (int i = 0; i < 2000; ++i)
+        engine.plan(1, Indices(static_cast<std::size_t>(i % 60 + 1), i % 7 + 1), i);
     }
     std::error_code error;
     const auto size = std::filesystem::file_size(file(), error);
@@ -383,7 +401,8 @@ TEST_F(RecorderTest, AFolderThatCannotBeWrittenTurnsItOff) {
   write_text(folder_ / "file", "no folder");
   RecordedEngine engine(folder_ / "file");
   engine.norm(1);
-  for (int i = 0; i < 500 && engine.recorder().is_on(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 500 && engine.recorder().is_on(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_FALSE(engine.recorder().is_on());
   EXPECT_NE(engine.recorder().failure().find("engine.cbor"), std::string::npos);
   engine.norm(1);
@@ -400,7 +419,8 @@ TEST_F(RecorderTest, TwoRecordersOfOneNameGetFilesOfTheirOwn) {
   EXPECT_EQ(read()->size(), 2u);
 }
 
-// Descriptors of the recorder have their numbers in a table of its own: in ours they are somebody else's.
+// Descriptors of the recorder have their numbers in a table of its own: in ours they are somebody
+// else's.
 TEST_F(RecorderTest, WhoeverEndsItKeepsTheirDescriptors) {
   constexpr int first = 100, last = 110;
   {
@@ -416,13 +436,17 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t site = recorder.add_site(
-        {{"function", "f"}, {"module", "m"}, {"signature", "(table)"}, {"role", "function"}, {"names", {"table"}}});
+    const std::uint32_t site = recorder.add_site({{"function", "f"},
+                                                  {"module", "m"},
+                                                  {"signature", "(table)"},
+                                                  {"role", "function"},
+                                                  {"names", {"table"}}});
     const std::vector<std::int32_t> memory{1, 2, 3, 90, 4, 5, 6, 91};
     const std::int64_t shape[] = {2, 3}, gaps[] = {4, 1}, across[] = {1, 4};
     recorder::Recorder::CallBuilder call;
     for (const std::int64_t* strides : {gaps, across}) {
-      const recorder::TensorView table{recorder::element_type("int32"), shape, {strides, 2}, memory.data(), false};
+      const recorder::TensorView table{
+          recorder::element_type("int32"), shape, {strides, 2}, memory.data(), false};
       recorder.begin_call(call, site, 0, 0, 0);
       call.arguments().name(0);
       call.arguments().tensor(table.type, shape, false);
@@ -551,7 +575,11 @@ TEST_F(RecorderTest, WhatIsTakenOrDoesNotMatchIsRefusedAndCounted) {
   const Json::binary_t bytes({1, 0, 0, 0, 2, 0, 0, 0}), wrong(std::vector<std::uint8_t>(16, 7));
   write_text(
       folder_ / "r.cbor",
-      recording_of({{{"record", "site"}, {"site", 0}, {"function", "other"}, {"module", "m"}, {"signature", "()"}},
+      recording_of({{{"record", "site"},
+                     {"site", 0},
+                     {"function", "other"},
+                     {"module", "m"},
+                     {"signature", "()"}},
                     {{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", Json::array()}},
                     {{"hash", wrong}, {"record", "values"}, {"values", bytes}},
                     calls_of(5)}));
@@ -570,7 +598,8 @@ TEST_F(RecorderTest, MoreCallsThanCanBeCountedAreRefused) {
     for (int i = 0; i < 20'000; ++i) calls.push_back({{"form", 0}, {"count", most_of_one}});
     return Json{{"record", "calls"}, {"calls", std::move(calls)}};
   }();
-  write_text(folder_ / "r.cbor", recording_of({full, full, calls_of(most_of_one + 1), calls_of(~std::uint64_t{0})}));
+  write_text(folder_ / "r.cbor",
+             recording_of({full, full, calls_of(most_of_one + 1), calls_of(~std::uint64_t{0})}));
   const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < capture->size(); ++i) sum += capture->count(i);
@@ -581,8 +610,9 @@ TEST_F(RecorderTest, MoreCallsThanCanBeCountedAreRefused) {
 // Valid checksums around what no recorder writes: one defect a file, and the rest of it is read.
 TEST_F(RecorderTest, RecordsThatAreNone) {
   std::string content = recording_of({});
-  for (const std::string& payload : {std::string(1'000'000, '\x81'), std::string("\x9f\xff"),
-                                     std::string("\xd9\xd9\xf7\xa0"), std::string("\x01"), std::string()})
+  for (const std::string& payload :
+       {std::string(1'000'000, '\x81'), std::string("\x9f\xff"), std::string("\xd9\xd9\xf7\xa0"),
+        std::string("\x01"), std::string()})
     content += recording::make_frame(payload);
   std::string last;
   Json::to_cbor(calls_of(3), last);
@@ -602,7 +632,8 @@ TEST_F(RecorderTest, AFrameLargerThanAnyIsDamage) {
   EXPECT_EQ(capture->defects()[0].code, "recording_damaged");
 }
 
-// What was dealt with is forgotten: a recording that is followed for a day costs no more than one of a minute.
+// What was dealt with is forgotten: a recording that is followed for a day costs no more than one
+// of a minute.
 TEST_F(RecorderTest, WhatIsFollowedIsForgotten) {
   write_text(folder_ / "r.cbor", recording_of({calls_of(1), calls_of(2)}));
   const auto capture = RecordingCapture::follow(folder_.path()).value();

@@ -39,13 +39,13 @@ TEST(Safetensors, HeadersOfAnyOrderAndDtype) {
 
 TEST(Safetensors, BadHeadersAreRefused) {
   const char* bad[] = {
-      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,16]}})",                     // past the end
-      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[8,0]}})",                      // backwards
-      R"({"a":{"dtype":"I32","shape":[3],"data_offsets":[0,8]}})",                      // not its size
-      R"({"a":{"dtype":"I32","shape":[-2],"data_offsets":[0,8]}})",                     // negative
+      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,16]}})",  // past the end
+      R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[8,0]}})",   // backwards
+      R"({"a":{"dtype":"I32","shape":[3],"data_offsets":[0,8]}})",   // not its size
+      R"({"a":{"dtype":"I32","shape":[-2],"data_offsets":[0,8]}})",  // negative
       R"({"a":{"dtype":"I32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",  // overflow
       R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,18446744073709551615]}})",   // overflow
-      R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})",                      // a hole at the end
+      R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}})",  // a hole at the end
       R"({"a":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",  // overlap
       R"({"a":{"dtype":"I32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"I32","shape":[1],"data_offsets":[4,8]}})",  // twice
       R"({"a":{"dtype":"X9","shape":[2],"data_offsets":[0,8]}})",
@@ -57,7 +57,8 @@ TEST(Safetensors, BadHeadersAreRefused) {
       R"({)",
       "{\"\xff\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
   };
-  for (const char* header : bad) EXPECT_EQ(parse(header, 8).error().code, "safetensors_malformed") << header;
+  for (const char* header : bad)
+    EXPECT_EQ(parse(header, 8).error().code, "safetensors_malformed") << header;
 }
 
 TEST(Safetensors, HeaderLengthIsChecked) {

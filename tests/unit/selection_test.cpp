@@ -10,7 +10,8 @@
 namespace cw {
 namespace {
 
-std::vector<Entry> entries(const std::vector<std::pair<std::vector<std::int64_t>, std::uint64_t>>& rows) {
+std::vector<Entry> entries(
+    const std::vector<std::pair<std::vector<std::int64_t>, std::uint64_t>>& rows) {
   std::vector<Entry> result;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     Entry entry;

@@ -7,7 +7,8 @@ namespace {
 
 TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
   const auto signature = parse_signature(
-      "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]], *args, k_scale: "
+      "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
+      "torch.Tensor]], *args, k_scale: "
       "Optional[float] = None) -> "
       "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]");
   ASSERT_TRUE(signature);
@@ -21,7 +22,8 @@ TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
 
 TEST(Signature, DecodePlanGoesThroughItsDeprecatedArguments) {
   const auto signature = parse_signature(
-      "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, num_qo_heads: int, "
+      "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, "
+      "num_qo_heads: int, "
       "num_kv_heads: int, head_dim: int, "
       "page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None");
   ASSERT_TRUE(signature);
@@ -31,8 +33,8 @@ TEST(Signature, DecodePlanGoesThroughItsDeprecatedArguments) {
 }
 
 TEST(Signature, DefaultsThatAreLiterals) {
-  const auto signature =
-      parse_signature("(a: int, b: float = 1e-06, c: bool = True, d='x, y', e: E = <E.f: 1>, *, g: int = -1)");
+  const auto signature = parse_signature(
+      "(a: int, b: float = 1e-06, c: bool = True, d='x, y', e: E = <E.f: 1>, *, g: int = -1)");
   ASSERT_TRUE(signature);
   EXPECT_FALSE(signature->find("a")->default_value);
   EXPECT_EQ(std::get<double>(signature->find("b")->default_value->data), 1e-06);

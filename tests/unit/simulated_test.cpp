@@ -22,7 +22,8 @@ class SimulatedTest : public DatasetTest {
     return all;
   }
   // Runs requests of these prompts to their ends; answers with how many tokens each made.
-  std::vector<std::int64_t> serve(const SchedulerOptions& with, const std::vector<std::vector<std::int32_t>>& prompts,
+  std::vector<std::int64_t> serve(const SchedulerOptions& with,
+                                  const std::vector<std::vector<std::int32_t>>& prompts,
                                   std::int64_t length) {
     Scheduler scheduler(with, dump_all(), {});
     std::vector<std::promise<std::int64_t>> ends(prompts.size());
@@ -52,7 +53,8 @@ TEST_F(SimulatedTest, EveryCallOfLlamaIsBound) {
   EXPECT_FALSE(workloads("gqa_ragged_prefill_causal_h32_kv8_d128").empty());
   EXPECT_FALSE(workloads("rmsnorm_h4096").empty());
   EXPECT_FALSE(workloads("fused_add_rmsnorm_h4096").empty());
-  for (const auto& [key, item] : outcome.survey.tally.items()) ADD_FAILURE() << key.code << ": " << item.message;
+  for (const auto& [key, item] : outcome.survey.tally.items())
+    ADD_FAILURE() << key.code << ": " << item.message;
 }
 
 TEST_F(SimulatedTest, CachedPrefixesMakeExtendsOfTwoHalves) {
@@ -115,8 +117,8 @@ TEST_F(SimulatedTest, PrefixesAreSharedEvictedAndNeverLost) {
   EXPECT_EQ(pool.available(), 96);
 }
 
-// What a real SGLang run on an H200 dumped and what the simulated engine dumps: the same fields in the same
-// order with values of the same types, call by call.
+// What a real SGLang run on an H200 dumped and what the simulated engine dumps: the same fields in
+// the same order with values of the same types, call by call.
 TEST_F(SimulatedTest, RecordsAreAsRealOnes) {
   unpack("sglang-0.5.17-llama-ps1", folder_ / "real");
   serve(options(), {prompt(1, 6), prompt(900, 6)}, 3);
@@ -137,7 +139,8 @@ TEST_F(SimulatedTest, RecordsAreAsRealOnes) {
   const auto real = records(folder_ / "real"), simulated = records(dumps());
   const auto keys = [](const Json& object) {
     std::vector<std::string> names;
-    for (const auto& [name, value] : object.items()) names.push_back(name + ":" + value.type_name());
+    for (const auto& [name, value] : object.items())
+      names.push_back(name + ":" + value.type_name());
     return names;
   };
   std::size_t compared = 0;
@@ -150,12 +153,14 @@ TEST_F(SimulatedTest, RecordsAreAsRealOnes) {
     Json unmarked = record;
     unmarked.erase("simulated");
     EXPECT_EQ(keys(unmarked), keys(found->second)) << function;
-    for (const char* part : {"input_metadata", "output_metadata", "tensor_info", "tensor_details", "versions"})
+    for (const char* part :
+         {"input_metadata", "output_metadata", "tensor_info", "tensor_details", "versions"})
       EXPECT_EQ(keys(record[part]), keys(found->second[part])) << function << " " << part;
     for (const char* same : {"function_signature", "module", "tensor_format", "graph_capture"})
       EXPECT_EQ(record[same], found->second[same]) << function;
     for (const auto& [name, tensor] : record["tensor_details"].items())
-      EXPECT_EQ(keys(tensor), keys(found->second["tensor_details"][name])) << function << " " << name;
+      EXPECT_EQ(keys(tensor), keys(found->second["tensor_details"][name]))
+          << function << " " << name;
   }
   EXPECT_GE(compared, 7u);
 }

@@ -7,7 +7,8 @@ namespace {
 
 class StoragePolicyTest : public DatasetTest {
  protected:
-  nlohmann::json decode_under(const StoragePolicy& policy, const DumpTensor& keys = {DType::bfloat16, {64, 8, 128}}) {
+  nlohmann::json decode_under(const StoragePolicy& policy,
+                              const DumpTensor& keys = {DType::bfloat16, {64, 8, 128}}) {
     DumpWriter writer(dumps(), 77);
     writer.write(decode_plan(0xa, {0, 2, 4}, {40, 7, 40, 9}));
     writer.tick();
@@ -42,7 +43,8 @@ TEST_F(StoragePolicyTest, KeptValuesFollowThePages) {
   EXPECT_EQ(workload["inputs"]["k_cache"]["type"], "safetensors");
   const auto files = tree(trace() / "blob");
   ASSERT_EQ(files.size(), 1u);
-  const std::string expected = std::string(2048, '\7') + std::string(2048, '\11') + std::string(2048, '\50');
+  const std::string expected =
+      std::string(2048, '\7') + std::string(2048, '\11') + std::string(2048, '\50');
   EXPECT_NE(files.begin()->second.find(expected), std::string::npos);
   EXPECT_EQ(workload["inputs"]["v_cache"]["type"], "random");
 }

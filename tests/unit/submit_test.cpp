@@ -30,7 +30,8 @@ TEST(Token, IsTakenOutOfTheEnvironment) {
 }
 
 TEST(Web, UrlsInMessagesAreWithoutWhatSignsThem) {
-  EXPECT_EQ(printable_url("https://u:p@host.example/a/b?X-Signature=s#f"), "https://host.example/a/b");
+  EXPECT_EQ(printable_url("https://u:p@host.example/a/b?X-Signature=s#f"),
+            "https://host.example/a/b");
   EXPECT_EQ(printable_url("no url ?secret"), "no url ");
 }
 
@@ -52,15 +53,19 @@ TEST(Charts, TakeAnyNumbers) {
   EXPECT_EQ(line_chart("x", "", {{0, 1}}), "");
   EXPECT_EQ(line_chart("x", "", {{1, 1}, {1, 2}}), "");
   for (const std::string& chart :
-       {scatter_chart("x", "y", {{0, 0, 0, false}}), scatter_chart("x", "y", {{5, 5, 1, true}, {5, 5, 1, true}}),
-        scatter_chart("<x>", "\"y\"", {{-3, std::numeric_limits<std::int64_t>::max(), ~std::uint64_t{0}, false}}),
+       {scatter_chart("x", "y", {{0, 0, 0, false}}),
+        scatter_chart("x", "y", {{5, 5, 1, true}, {5, 5, 1, true}}),
+        scatter_chart("<x>", "\"y\"",
+                      {{-3, std::numeric_limits<std::int64_t>::max(), ~std::uint64_t{0}, false}}),
         rank_chart({0, 0}), rank_chart(std::vector<std::uint64_t>(5000, 7)), bar_chart("b", {}),
-        bar_chart("b", {{"1", 0}}), funnel_chart({{"a", 0}}), line_chart("x", "", {{0, 0}, {1, 0}})}) {
+        bar_chart("b", {{"1", 0}}), funnel_chart({{"a", 0}}),
+        line_chart("x", "", {{0, 0}, {1, 0}})}) {
     EXPECT_EQ(chart.find("nan"), std::string::npos) << chart;
     EXPECT_EQ(chart.find("inf"), std::string::npos) << chart;
     EXPECT_EQ(chart.find("<x>"), std::string::npos);
   }
-  EXPECT_NE(scatter_chart("x", "y", {{5, 5, 1, true}, {5, 5, 1, true}}).find("2 workloads"), std::string::npos);
+  EXPECT_NE(scatter_chart("x", "y", {{5, 5, 1, true}, {5, 5, 1, true}}).find("2 workloads"),
+            std::string::npos);
 }
 
 TEST(Markdown, NothingOfOthersIsMarkup) {

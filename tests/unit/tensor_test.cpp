@@ -18,8 +18,8 @@ TEST(Shape, CountsAreSafe) {
 }
 
 TEST(DType, NamesGoBothWays) {
-  for (const DType dtype :
-       {DType::float32, DType::bfloat16, DType::float8_e4m3fn, DType::int64, DType::uint8, DType::boolean}) {
+  for (const DType dtype : {DType::float32, DType::bfloat16, DType::float8_e4m3fn, DType::int64,
+                            DType::uint8, DType::boolean}) {
     EXPECT_EQ(dtype_from_trace(trace_name(dtype)), dtype);
     EXPECT_EQ(dtype_from_torch("torch." + std::string(trace_name(dtype))), dtype);
     EXPECT_EQ(dtype_from_safetensors(safetensors_name(dtype)), dtype);
@@ -28,19 +28,24 @@ TEST(DType, NamesGoBothWays) {
 }
 
 TEST(Cast, IntegersKeepTheirValueOrAreRefused) {
-  const DenseTensor wide = from_integers(DType::int64, {3}, std::vector<std::int64_t>{-1, 0, 2147483647});
+  const DenseTensor wide =
+      from_integers(DType::int64, {3}, std::vector<std::int64_t>{-1, 0, 2147483647});
   const auto narrow = cast(wide, DType::int32);
   ASSERT_TRUE(narrow);
   EXPECT_EQ(integers(*narrow), integers(wide));
-  EXPECT_FALSE(cast(from_integers(DType::int64, {1}, std::vector<std::int64_t>{std::int64_t{1} << 31}), DType::int32));
+  EXPECT_FALSE(
+      cast(from_integers(DType::int64, {1}, std::vector<std::int64_t>{std::int64_t{1} << 31}),
+           DType::int32));
   EXPECT_FALSE(cast(wide, DType::uint8));
   EXPECT_FALSE(cast(wide, DType::bfloat16));
   EXPECT_TRUE(cast(wide, DType::float32) == std::nullopt);  // 2^31 - 1 is no float
 }
 
 TEST(Cast, Bfloat16RoundsToNearestEven) {
-  const float values[] = {1.0f, 1.00390625f, 1.01171875f, -3.0e38f, std::numeric_limits<float>::quiet_NaN()};
-  const DenseTensor f{DType::float32, {5}, std::string(reinterpret_cast<const char*>(values), sizeof values)};
+  const float values[] = {1.0f, 1.00390625f, 1.01171875f, -3.0e38f,
+                          std::numeric_limits<float>::quiet_NaN()};
+  const DenseTensor f{
+      DType::float32, {5}, std::string(reinterpret_cast<const char*>(values), sizeof values)};
   const auto b = cast(f, DType::bfloat16);
   ASSERT_TRUE(b);
   EXPECT_EQ(number_at(b->dtype, b->bytes, 0), 1.0);

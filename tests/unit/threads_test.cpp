@@ -1,5 +1,6 @@
-// What the pipeline does in parallel, in threads of our own: reading, binding calls of shared plans, making
-// workloads. Run under ThreadSanitizer by tools/test-threads; the results are compared in any build.
+// What the pipeline does in parallel, in threads of our own: reading, binding calls of shared
+// plans, making workloads. Run under ThreadSanitizer by tools/test-threads; the results are
+// compared in any build.
 #include <thread>
 
 #include "capture/level10/dump_capture.h"
@@ -35,17 +36,20 @@ class Threads : public DatasetTest {
     Association association(bindings_);
     std::vector<CallInContext> ready;
     for (std::size_t i = 0; i < capture_->size(); ++i)
-      if (auto call = capture_->read(i)) association.add(std::make_shared<const Call>(std::move(*call)), ready);
+      if (auto call = capture_->read(i))
+        association.add(std::make_shared<const Call>(std::move(*call)), ready);
     association.finish(ready);
     return ready;
   }
-  std::vector<Hash128> keys(const std::vector<CallInContext>& calls, const StoragePolicy& policy) const {
+  std::vector<Hash128> keys(const std::vector<CallInContext>& calls,
+                            const StoragePolicy& policy) const {
     std::vector<Hash128> result;
     for (const CallInContext& context : calls) {
       result.push_back(shape_key(context));
       const auto bound = binder_->bind(context);
       for (const Observation& observation : bound.observations)
-        if (const auto workload = make_workload(observation, policy)) result.push_back(content_key(*workload));
+        if (const auto workload = make_workload(observation, policy))
+          result.push_back(content_key(*workload));
     }
     return result;
   }
@@ -60,7 +64,8 @@ TEST_F(Threads, ReadTheSameCapture) {
     unpack_dumps(set);
     in_all_threads([this] {
       std::vector<std::size_t> arguments;
-      for (std::size_t i = 0; i < capture_->size(); ++i) arguments.push_back(capture_->read(i)->arguments.size());
+      for (std::size_t i = 0; i < capture_->size(); ++i)
+        arguments.push_back(capture_->read(i)->arguments.size());
       return arguments;
     });
   }
@@ -72,7 +77,8 @@ TEST_F(Threads, BindCallsThatShareTheirPlans) {
     const auto calls = contexts();
     EXPECT_GT(calls.size(), 20u);
     in_all_threads([&] { return keys(calls, {}); });
-    in_all_threads([&] { return keys(calls, {.pool_size = PoolSize::compact, .keep_values = {"q"}}); });
+    in_all_threads(
+        [&] { return keys(calls, {.pool_size = PoolSize::compact, .keep_values = {"q"}}); });
   }
 }
 

@@ -7,7 +7,8 @@ namespace {
 
 TEST(Timeline, StaysSmallAndInOrderHoweverLongTheRun) {
   Timeline timeline;
-  for (int i = 0; i < 400'000; ++i) timeline.add({.seconds = i * 0.05, .requests = static_cast<std::uint64_t>(i)});
+  for (int i = 0; i < 400'000; ++i)
+    timeline.add({.seconds = i * 0.05, .requests = static_cast<std::uint64_t>(i)});
   timeline.finish({.seconds = 20'000, .requests = 400'000});
   const Json json = timeline.to_json();
   const Json& samples = json.at("samples");

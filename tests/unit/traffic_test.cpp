@@ -17,16 +17,18 @@
 namespace cw::testing {
 namespace {
 
-std::string chunked(const std::vector<std::string>& pieces, const std::string& head = "HTTP/1.1 200 OK\r\n") {
+std::string chunked(const std::vector<std::string>& pieces,
+                    const std::string& head = "HTTP/1.1 200 OK\r\n") {
   std::string text = head + "Transfer-Encoding: chunked\r\n\r\n";
-  for (const std::string& piece : pieces) text += fmt::format("{:x}\r\n{}\r\n", piece.size(), piece);
+  for (const std::string& piece : pieces)
+    text += fmt::format("{:x}\r\n{}\r\n", piece.size(), piece);
   return text + "0\r\n\r\n";
 }
 
-const std::string good =
-    chunked({"data: {\"text\": \"a\"}\n\n",
-             "data: {\"text\": \"ab\", \"meta_info\": {\"prompt_tokens\": 7, \"completion_tokens\": 2}}\n\n",
-             "data: [DONE]\n\n"});
+const std::string good = chunked({"data: {\"text\": \"a\"}\n\n",
+                                  "data: {\"text\": \"ab\", \"meta_info\": {\"prompt_tokens\": 7, "
+                                  "\"completion_tokens\": 2}}\n\n",
+                                  "data: [DONE]\n\n"});
 
 /// Answers one request after the other with what it is given, in pieces of so many bytes.
 class ScriptedServer {
@@ -72,7 +74,8 @@ class ScriptedServer {
       if (count <= 0) return false;
       text.append(block, static_cast<std::size_t>(count));
       const std::size_t end = text.find("\r\n\r\n"), length = text.find("Content-Length: ");
-      const std::size_t body = length == std::string::npos ? 0 : std::stoul(text.substr(length + 16));
+      const std::size_t body =
+          length == std::string::npos ? 0 : std::stoul(text.substr(length + 16));
       if (end != std::string::npos && text.size() == end + 4 + body) {
         requests.push_back(text);
         return true;
@@ -90,7 +93,8 @@ class ScriptedServer {
         for (std::size_t i = 0; i < answer.bytes.size(); i += answer.piece) {
           const std::string piece = answer.bytes.substr(i, answer.piece);
           ::send(connection.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
-          if (answer.piece < answer.bytes.size()) std::this_thread::sleep_for(std::chrono::microseconds(200));
+          if (answer.piece < answer.bytes.size())
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
         }
         if (answer.hangs) wait(-1);
         if (answer.closes) break;
@@ -136,10 +140,12 @@ TEST(Traffic, ConnectionsAreKept) {
   ScriptedServer server({{good}, {good}, {good}});
   EXPECT_EQ(send(server.url, 3).completed, 3u);
   EXPECT_EQ(server.connections, 1u);
-  EXPECT_NE(server.requests[2].find("POST /generate HTTP/1.1\r\nHost: 127.0.0.1:"), std::string::npos);
+  EXPECT_NE(server.requests[2].find("POST /generate HTTP/1.1\r\nHost: 127.0.0.1:"),
+            std::string::npos);
 }
 
-// A server may close an idle connection at any time; a request that was not answered at all goes over a new one.
+// A server may close an idle connection at any time; a request that was not answered at all goes
+// over a new one.
 TEST(Traffic, AConnectionThatWasClosedWhileIdleIsNoFailure) {
   ScriptedServer server({{good, 1 << 20, true}, {good, 1 << 20, true}, {good}});
   const TrafficReport report = send(server.url, 3);
@@ -173,21 +179,25 @@ TEST(Traffic, WhatBreaksIsCountedByKind) {
                          {chunked({"data: {\"error\": 1}\n\n", "data: [DONE]\n\n"})}});
   const TrafficReport report = send(server.url, 6);
   EXPECT_EQ(report.completed, 0u);
-  EXPECT_EQ(report.errors, (std::map<std::string, std::size_t>{
-                               {"connection", 2}, {"garbage", 2}, {"truncated", 1}, {"server_error", 1}}));
+  EXPECT_EQ(report.errors,
+            (std::map<std::string, std::size_t>{
+                {"connection", 2}, {"garbage", 2}, {"truncated", 1}, {"server_error", 1}}));
 }
 
 TEST(Traffic, BodiesWithoutChunks) {
   const std::string body = "data: {}\n\ndata: [DONE]\n\n";
   ScriptedServer server(
       {{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n" + body, 5},
-       {"HTTP/1.1 200 OK\r\nX: " + std::string(30'000, 'x') + "\r\nConnection: close\r\n\r\n" + body, 1000, true},
+       {"HTTP/1.1 200 OK\r\nX: " + std::string(30'000, 'x') + "\r\nConnection: close\r\n\r\n" +
+            body,
+        1000, true},
        {"HTTP/1.0 500 No\r\n\r\nout of luck", 1 << 20, true}});
   ASSERT_EQ(body.size(), 24u);
   const TrafficReport report = send(server.url, 3);
   EXPECT_EQ(report.completed, 2u) << report.example_error;
   EXPECT_EQ(report.example_error, "http_500: out of luck");
-  ScriptedServer monstrous({{"HTTP/1.1 200 OK\r\nX: " + std::string(100'000, 'x') + "\r\n\r\n", 1 << 20, true}});
+  ScriptedServer monstrous(
+      {{"HTTP/1.1 200 OK\r\nX: " + std::string(100'000, 'x') + "\r\n\r\n", 1 << 20, true}});
   EXPECT_EQ(send(monstrous.url, 1).errors.at("garbage"), 1u);
 }
 
@@ -239,7 +249,8 @@ TEST(Traffic, NoServer) {
   EXPECT_EQ(HttpServer::resolve("http://no.such.host.invalid:80").error().code, "connection");
 }
 
-// Not the first ones, but those that were done; the rest, wherever it stands, and what was under way once more.
+// Not the first ones, but those that were done; the rest, wherever it stands, and what was under
+// way once more.
 TEST(Traffic, SendsWhatAnEarlierRunHasNotDone) {
   const TemporaryFolder folder;
   ScriptedServer first({{good}, {good}, {good}, {good}, {good}});
@@ -257,20 +268,24 @@ TEST(Traffic, SendsWhatAnEarlierRunHasNotDone) {
   EXPECT_EQ(report.completed, 2u);
   EXPECT_EQ(report.sent_twice, 1u);
   ASSERT_EQ(server.requests.size(), 2u);
-  const auto body = [](const std::string& request) { return request.substr(request.find("\r\n\r\n")); };
+  const auto body = [](const std::string& request) {
+    return request.substr(request.find("\r\n\r\n"));
+  };
   EXPECT_EQ(body(server.requests[0]), body(first.requests[1]));
   EXPECT_EQ(body(server.requests[1]), body(first.requests[4]));
   EXPECT_EQ(log.done(), 5u);
 }
 
-// ------------------------------------------------------------------ what a server may make us hold or wait for: http.h
-// has the table
+// ------------------------------------------------------------------ what a server may make us hold
+// or wait for: http.h has the table
 
 TEST(TrafficLimits, AnAnswerWithoutChunksIsNotKept) {
   std::string body;
-  while (body.size() < (64u << 20)) body += "data: {\"text\": \"" + std::string(1000, 'a') + "\"}\n\n";
+  while (body.size() < (64u << 20))
+    body += "data: {\"text\": \"" + std::string(1000, 'a') + "\"}\n\n";
   body += "data: [DONE]\n\n";
-  ScriptedServer server({{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
+  ScriptedServer server(
+      {{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
   TrafficOptions options;
   options.most_extra_events = 1'000'000;
   const long before = peak_memory();
@@ -279,7 +294,8 @@ TEST(TrafficLimits, AnAnswerWithoutChunksIsNotKept) {
 }
 
 TEST(TrafficLimits, ALineHasAnEnd) {
-  ScriptedServer server({{chunked({"data: " + std::string(3 << 20, 'a'), "data: {}\n\n", "data: [DONE]\n\n"})}});
+  ScriptedServer server(
+      {{chunked({"data: " + std::string(3 << 20, 'a'), "data: {}\n\n", "data: [DONE]\n\n"})}});
   const TrafficReport report = send(server.url, 1);
   EXPECT_EQ(report.errors.at("garbage"), 1u);
   EventStream events;
@@ -305,7 +321,8 @@ TEST(TrafficLimits, AStreamHasAnEnd) {
   ScriptedServer server({{chunked(pieces)}});
   const TrafficReport report = send(server.url, 1);
   EXPECT_EQ(report.errors.at("garbage"), 1u);
-  EXPECT_NE(report.example_error.find("does not end as asked"), std::string::npos) << report.example_error;
+  EXPECT_NE(report.example_error.find("does not end as asked"), std::string::npos)
+      << report.example_error;
 }
 
 // Comments keep a connection alive; they are no tokens.
@@ -313,18 +330,22 @@ TEST(TrafficLimits, ARequestHasAnEnd) {
   TrafficOptions options;
   options.longest = std::chrono::seconds(1);
   ScriptedServer silent(
-      {{.bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: a\n\r\n", .hangs = true}});
+      {{.bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: a\n\r\n",
+        .hangs = true}});
   const TrafficReport report = send(silent.url, 1, options);
   EXPECT_EQ(report.errors.at("timeout"), 1u);
-  EXPECT_NE(report.example_error.find("no end after 1 s"), std::string::npos) << report.example_error;
+  EXPECT_NE(report.example_error.find("no end after 1 s"), std::string::npos)
+      << report.example_error;
 }
 
 TEST(TrafficLimits, HealthAndInformationHaveAnEnd) {
   const std::string body(1 << 21, 'x');
-  ScriptedServer server({{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)},
-                         {fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
+  ScriptedServer server(
+      {{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)},
+       {fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
   EXPECT_EQ(http_get(server.url + "/health").error().code, "too_large");
-  const auto information = http_get(server.url + "/server_info", std::chrono::seconds(5), largest_information);
+  const auto information =
+      http_get(server.url + "/server_info", std::chrono::seconds(5), largest_information);
   ASSERT_TRUE(information) << information.error().message;
   EXPECT_EQ(information->body.size(), body.size());
   EXPECT_FALSE(parse_json("[" + std::string(5'000'000, '[') + "]"));
@@ -334,7 +355,8 @@ TEST(Traffic, UrlsWithAPathAndBrackets) {
   const auto server = HttpServer::resolve("http://[::1]:30000/under/");
   ASSERT_TRUE(server) << server.error().message;
   EXPECT_EQ(server->post("/generate", "{}"),
-            "POST /under/generate HTTP/1.1\r\nHost: [::1]:30000\r\nContent-Type: application/json\r\nContent-Length: "
+            "POST /under/generate HTTP/1.1\r\nHost: [::1]:30000\r\nContent-Type: "
+            "application/json\r\nContent-Length: "
             "2\r\n\r\n{}");
 }
 

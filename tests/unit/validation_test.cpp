@@ -25,7 +25,8 @@ class ValidationTest : public DatasetTest {
       if (finding.severity == Finding::Severity::error) codes.push_back(finding.code);
     return codes;
   }
-  std::vector<std::string> errors_with(const std::string& pointer, const nlohmann::ordered_json& value) {
+  std::vector<std::string> errors_with(const std::string& pointer,
+                                       const nlohmann::ordered_json& value) {
     auto changed = line_;
     changed[nlohmann::ordered_json::json_pointer(pointer)] = value;
     write_text(trace() / lines, changed.dump() + "\n");
@@ -81,7 +82,8 @@ TEST_F(ValidationTest, WorkloadsMayLieFlat) {
 
 TEST_F(ValidationTest, WorkloadsThatLieElsewhereAreNamedByAll) {
   std::filesystem::create_directory(trace() / "workloads/elsewhere");
-  std::filesystem::rename(trace() / lines, trace() / "workloads/elsewhere/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
+  std::filesystem::rename(trace() / lines,
+                          trace() / "workloads/elsewhere/gqa_paged_decode_h32_kv8_d128_ps1.jsonl");
   EXPECT_EQ(errors(), (Codes{"workloads_misplaced", "workload_misplaced"}));
   const auto dataset = Dataset::open(trace());
   const auto places = dataset->check_places();
@@ -102,11 +104,13 @@ TEST_F(ValidationTest, Schema) {
 TEST_F(ValidationTest, AxesAgainstBlobsAndConstraints) {
   EXPECT_EQ(errors_with("/workload/axes/num_kv_indices", 3), Codes{"blob_shape"});
   EXPECT_EQ(errors_with("/workload/axes/batch_size", 2), Codes{"constraint"});
-  EXPECT_EQ(errors_with("/workload/axes/num_pages", 4), Codes{"structure"});  // index 4 points past it
+  EXPECT_EQ(errors_with("/workload/axes/num_pages", 4),
+            Codes{"structure"});  // index 4 points past it
 }
 
 TEST_F(ValidationTest, Blobs) {
-  EXPECT_EQ(errors_with("/workload/inputs/kv_indices/tensor_key", "other"), Codes{"tensor_missing"});
+  EXPECT_EQ(errors_with("/workload/inputs/kv_indices/tensor_key", "other"),
+            Codes{"tensor_missing"});
   const std::string whole = read_text(blob());
   write_text(trace() / lines, line_.dump() + "\n");
   write_text(blob(), whole.substr(0, whole.size() - 1));
@@ -122,10 +126,12 @@ TEST_F(ValidationTest, Blobs) {
 
 TEST_F(ValidationTest, PathsThatLeaveTheDataset) {
   std::filesystem::copy(blob(), folder_ / "outside.safetensors");
-  std::filesystem::create_symlink(folder_ / "outside.safetensors", trace() / "blob/link.safetensors");
+  std::filesystem::create_symlink(folder_ / "outside.safetensors",
+                                  trace() / "blob/link.safetensors");
   for (const std::string& path :
        {std::string("../outside.safetensors"), (folder_ / "outside.safetensors").string(),
-        std::string("blob/../../outside.safetensors"), std::string("./blob/link.safetensors"), std::string()})
+        std::string("blob/../../outside.safetensors"), std::string("./blob/link.safetensors"),
+        std::string()})
     EXPECT_EQ(errors_with("/workload/inputs/kv_indices/path", path), Codes{"path_escapes"}) << path;
 }
 

@@ -23,7 +23,9 @@ TEST(Replay, IsReadAsFlashInferPrintsIt) {
       "[5] silu (20261125_135402_399_pid837_silu_call0001): ❌ Error: bad (file): none\n"
       "[6] norm (20261125_135402_400_pid837_norm_call0003): ⚠️  Mismatch\n"
       "\nSummary: 2 passed, 4 failed/mismatch\n",
-      [](const std::string& name) { return name == "20261125_135402_396_pid837_Decode.run_call0001"; },
+      [](const std::string& name) {
+        return name == "20261125_135402_396_pid837_Decode.run_call0001";
+      },
       [](const std::string& name) { return name.ends_with("call0003") ? "it holds NaN" : ""; });
   ASSERT_TRUE(replay) << replay.error().message;
   EXPECT_EQ(replay->dumps, 6u);
@@ -38,9 +40,11 @@ TEST(Replay, IsReadAsFlashInferPrintsIt) {
 }
 
 TEST(Replay, ThatDidNotEndIsAnError) {
-  for (const char* output : {"", "❌ Replay failed: no CUDA\n", "[1] x (y): ✅ Passed\n", "[", "[] ): \n", "[1] ): \n"})
+  for (const char* output :
+       {"", "❌ Replay failed: no CUDA\n", "[1] x (y): ✅ Passed\n", "[", "[] ): \n", "[1] ): \n"})
     EXPECT_FALSE(parse_replay(output, has_no_outputs, decided)) << output;
-  const auto odd = parse_replay("[] ): \n[1] ): Passed\n[2] (): Passed\nSummary: \n", has_no_outputs, decided);
+  const auto odd =
+      parse_replay("[] ): \n[1] ): Passed\n[2] (): Passed\nSummary: \n", has_no_outputs, decided);
   EXPECT_TRUE(odd);
 }
 

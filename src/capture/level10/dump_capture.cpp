@@ -57,10 +57,12 @@ Result<std::shared_ptr<const Signature>> shared_signature(const std::string& tex
   return signature;
 }
 
-// Turns a record's values into arguments whose tensors can be read; they are moved out of the record.
+// Turns a record's values into arguments whose tensors can be read; they are moved out of the
+// record.
 class Assembler {
  public:
-  Assembler(Record& record, std::shared_ptr<const TensorFile> file) : record_(record), file_(std::move(file)) {}
+  Assembler(Record& record, std::shared_ptr<const TensorFile> file)
+      : record_(record), file_(std::move(file)) {}
 
   Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) {
     std::vector<std::pair<std::string, Value>> result;
@@ -72,7 +74,8 @@ class Assembler {
       CW_TRY(Value value, this->value(std::move(recorded)));
       result.emplace_back(std::move(name), std::move(value));
     }
-    // Top-level tensors are in tensor_details only; so are nested ones, under keys with "__", and outputs.
+    // Top-level tensors are in tensor_details only; so are nested ones, under keys with "__", and
+    // outputs.
     for (const TensorDetail& detail : record_.tensors) {
       if (detail.key.starts_with("result") || detail.key.find("__") != std::string::npos) continue;
       CW_TRY(std::string name, parameter(detail.key, signature));
@@ -93,14 +96,16 @@ class Assembler {
 
   Result<Tensor> tensor(const std::string& key) const {
     const auto entry = file_ ? file_->find(key) : std::nullopt;
-    if (!entry) return fail("tensors_missing", "the record names tensor {}, no inputs file holds it", key);
+    if (!entry)
+      return fail("tensors_missing", "the record names tensor {}, no inputs file holds it", key);
     const TensorFileEntry& found = file_->entries()[*entry];
     const auto detail = std::find_if(record_.tensors.begin(), record_.tensors.end(),
                                      [&key](const TensorDetail& d) { return d.key == key; });
     if (detail != record_.tensors.end() &&
         (detail->shape != found.shape || dtype_from_torch(detail->dtype) != found.dtype))
-      return fail("metadata_disagrees", "tensor {} is {} {} in the record, {} {} in the inputs file", key,
-                  detail->dtype, to_string(detail->shape), trace_name(found.dtype), to_string(found.shape));
+      return fail("metadata_disagrees",
+                  "tensor {} is {} {} in the record, {} {} in the inputs file", key, detail->dtype,
+                  to_string(detail->shape), trace_name(found.dtype), to_string(found.shape));
     return Tensor{found.dtype, found.shape, file_, *entry};
   }
 
@@ -162,11 +167,13 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
       if (const auto number = capture.add_folder(folder, false))
         for (const std::string& call : calls) {
           std::string_view function;
-          if (const auto entry = parse_name(call, function)) capture.add_call(*entry, function, *number);
+          if (const auto entry = parse_name(call, function))
+            capture.add_call(*entry, function, *number);
         }
   if (capture.entries_.empty())
     return fail("no_dumps",
-                "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it or below",
+                "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it "
+                "or below",
                 roots.front().string());
   capture.sort();
   capture.find_missing();
@@ -177,7 +184,8 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
 Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, bool deletes) {
   DumpCapture capture;
   capture.deletes_ = deletes;
-  if (!capture.add_folder(folder, true)) return fail("unreadable", "{}: cannot be read", folder.string());
+  if (!capture.add_folder(folder, true))
+    return fail("unreadable", "{}: cannot be read", folder.string());
   return capture;
 }
 
@@ -208,8 +216,8 @@ const std::string& DumpCapture::function(std::size_t index) const {
   return index < forgotten_ ? forgotten : known_as_[entry(index).function];
 }
 
-// FlashInfer names a method by the class of its object: "MyBatchDecodeWithPagedKVCacheWrapper.run" is the wrapper's, as
-// far as a subclass's name tells it.
+// FlashInfer names a method by the class of its object: "MyBatchDecodeWithPagedKVCacheWrapper.run"
+// is the wrapper's, as far as a subclass's name tells it.
 std::string DumpCapture::of_base_class(std::string_view function) {
   constexpr std::array<std::string_view, 4> wrappers{
       "BatchDecodeWithPagedKVCacheWrapper", "BatchPrefillWithPagedKVCacheWrapper",
@@ -245,12 +253,13 @@ void DumpCapture::release(std::size_t index) const {
   if (!error) *kilobytes_ -= released.kilobytes;
 }
 
-std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name, std::string_view& function) {
+std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name,
+                                                          std::string_view& function) {
   Entry entry{};
   std::int64_t day = 0, time = 0, milliseconds = 0;
-  if (!take_digits(name, 8, day) || !take(name, "_") || !take_digits(name, 6, time) || !take(name, "_") ||
-      !take_digits(name, 3, milliseconds) || !take(name, "_pid") || !take_digits(name, 1, entry.process) ||
-      !take(name, "_"))
+  if (!take_digits(name, 8, day) || !take(name, "_") || !take_digits(name, 6, time) ||
+      !take(name, "_") || !take_digits(name, 3, milliseconds) || !take(name, "_pid") ||
+      !take_digits(name, 1, entry.process) || !take(name, "_"))
     return std::nullopt;
   if (day > 99'999'999 || time > 999'999 || milliseconds > 999) return std::nullopt;
   const std::size_t tail = name.rfind("_call");
@@ -258,7 +267,8 @@ std::optional<DumpCapture::Entry> DumpCapture::parse_name(std::string_view name,
   function = name.substr(0, tail);
   std::string_view digits = name.substr(tail + 5);
   entry.digits = static_cast<std::uint8_t>(digits.size());
-  if (digits.size() > 10 || !take_digits(digits, 1, entry.sequence) || !digits.empty()) return std::nullopt;
+  if (digits.size() > 10 || !take_digits(digits, 1, entry.sequence) || !digits.empty())
+    return std::nullopt;
   entry.time = (day * 1'000'000 + time) * 1'000 + milliseconds;
   return entry;
 }
@@ -276,7 +286,8 @@ void DumpCapture::add_call(Entry entry, std::string_view function, std::uint16_t
   entries_.push_back(entry);
 }
 
-std::optional<std::uint16_t> DumpCapture::add_folder(const std::filesystem::path& path, bool is_whole) {
+std::optional<std::uint16_t> DumpCapture::add_folder(const std::filesystem::path& path,
+                                                     bool is_whole) {
   auto descriptor = open_directory(path);
   if (!descriptor || folders_.size() >= std::numeric_limits<std::uint16_t>::max()) {
     defects_.push_back({"unreadable_folder", path.string()});
@@ -308,7 +319,8 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
     return {};
   }
   if (depth == deepest_folder && !below.empty()) {
-    defects_.push_back({"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
+    defects_.push_back(
+        {"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
     return {};
   }
   std::sort(below.begin(), below.end());
@@ -318,8 +330,9 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
 
 std::string DumpCapture::name(const Entry& entry) const {
   const std::int64_t seconds = entry.time / 1000;
-  return fmt::format(FMT_COMPILE("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}"), seconds / 1'000'000, seconds % 1'000'000,
-                     entry.time % 1000, entry.process, functions_[entry.function], entry.sequence, entry.digits);
+  return fmt::format(FMT_COMPILE("{:08}_{:06}_{:03}_pid{}_{}_call{:0{}}"), seconds / 1'000'000,
+                     seconds % 1'000'000, entry.time % 1000, entry.process,
+                     functions_[entry.function], entry.sequence, entry.digits);
 }
 
 std::string DumpCapture::location(std::size_t index) const {
@@ -336,11 +349,13 @@ void DumpCapture::sort() {
   };
   std::sort(by_name.begin(), by_name.end(),
             [&](std::uint16_t a, std::uint16_t b) { return name_key(a) < name_key(b); });
-  for (std::size_t i = 0; i < by_name.size(); ++i) ranks[by_name[i]] = static_cast<std::uint16_t>(i);
+  for (std::size_t i = 0; i < by_name.size(); ++i)
+    ranks[by_name[i]] = static_cast<std::uint16_t>(i);
   const auto key = [&ranks](const Entry& e) {
     return std::make_tuple(e.time, e.folder, e.process, ranks[e.function], e.sequence);
   };
-  std::sort(entries_.begin(), entries_.end(), [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
+  std::sort(entries_.begin(), entries_.end(),
+            [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
 }
 
 template <typename Visit>
@@ -348,22 +363,24 @@ void DumpCapture::for_each_group(Visit visit) const {
   for (std::size_t begin = 0; begin < entries_.size();) {
     std::size_t end = begin + 1;
     while (end < entries_.size() && entries_[end].time == entries_[begin].time &&
-           entries_[end].folder == entries_[begin].folder && entries_[end].process == entries_[begin].process)
+           entries_[end].folder == entries_[begin].folder &&
+           entries_[end].process == entries_[begin].process)
       ++end;
     visit(begin, end);
     begin = end;
   }
 }
 
-// Names do not settle the order of different functions in one millisecond of a process, and nothing of
-// a process in which a function's sequence numbers run backwards (the clock was set back, or summer time
-// ended: the names hold local time).
+// Names do not settle the order of different functions in one millisecond of a process, and nothing
+// of a process in which a function's sequence numbers run backwards (the clock was set back, or
+// summer time ended: the names hold local time).
 std::vector<bool> DumpCapture::ambiguous_entries() const {
   std::vector<bool> ambiguous(entries_.size(), false);
   for_each_group([&](std::size_t begin, std::size_t end) {
-    const bool mixed = std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                   entries_.begin() + static_cast<std::ptrdiff_t>(end),
-                                   [&](const Entry& e) { return e.function != entries_[begin].function; });
+    const bool mixed =
+        std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin),
+                    entries_.begin() + static_cast<std::ptrdiff_t>(end),
+                    [&](const Entry& e) { return e.function != entries_[begin].function; });
     if (mixed)
       std::fill(ambiguous.begin() + static_cast<std::ptrdiff_t>(begin),
                 ambiguous.begin() + static_cast<std::ptrdiff_t>(end), true);
@@ -395,10 +412,11 @@ void DumpCapture::settle_ties() {
     if (places.empty()) continue;
     std::size_t rank = 0;
     if (folders_[folder].has_session) {
-      const auto read = read_session_order(folders_[folder].path / "session.jsonl", [&](std::string_view call) {
-        const auto found = ranks.find(xxh3_64(call));
-        if (found != ranks.end() && found->second == unknown) found->second = rank++;
-      });
+      const auto read =
+          read_session_order(folders_[folder].path / "session.jsonl", [&](std::string_view call) {
+            const auto found = ranks.find(xxh3_64(call));
+            if (found != ranks.end() && found->second == unknown) found->second = rank++;
+          });
       if (!read) defects_.push_back({"session_unreadable", read.error().message});
     }
     // The calls that session.jsonl knows are sorted among the places they hold; the rest stay.
@@ -412,15 +430,17 @@ void DumpCapture::settle_ties() {
         known.emplace_back(r, entries_[slot]);
         free.push_back(slot);
       }
-      std::sort(known.begin(), known.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::sort(known.begin(), known.end(),
+                [](const auto& a, const auto& b) { return a.first < b.first; });
       for (std::size_t i = 0; i < free.size(); ++i) entries_[free[i]] = known[i].second;
     }
     if (rank < ranks.size())
       defects_.push_back(
           {"order_in_doubt",
-           fmt::format("{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
-                       "plan this leaves open are left out",
-                       folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
+           fmt::format(
+               "{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
+               "plan this leaves open are left out",
+               folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
   }
   // One unknown place leaves its whole millisecond open.
   std::vector<std::pair<std::size_t, std::size_t>> open;
@@ -432,9 +452,9 @@ void DumpCapture::settle_ties() {
     for (std::size_t i = begin; i < end; ++i) entries_[i].is_in_doubt = true;
 }
 
-// Calls without a folder: FlashInfer skips those that would break its size limit and goes on numbering, a
-// save can fail, and folders get deleted. Numbers show it but for a process's last calls; those are in
-// the last lines of session.jsonl.
+// Calls without a folder: FlashInfer skips those that would break its size limit and goes on
+// numbering, a save can fail, and folders get deleted. Numbers show it but for a process's last
+// calls; those are in the last lines of session.jsonl.
 void DumpCapture::find_missing() {
   constexpr std::uint64_t session_tail = 1 << 20;
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::size_t> last;
@@ -456,7 +476,9 @@ void DumpCapture::find_missing() {
       const auto entry = parse_name(name, function);
       if (!entry) return;
       const auto known = function_ids_.find(function);
-      const auto found = known == function_ids_.end() ? last.end() : last.find({folder, entry->process, known->second});
+      const auto found = known == function_ids_.end()
+                             ? last.end()
+                             : last.find({folder, entry->process, known->second});
       if (found != last.end() && entry->sequence <= entries_[found->second].sequence) return;
       if (found != last.end()) entries_[found->second].is_next_missing = true;
       gone.insert({entry->process, std::string(function), entry->sequence});
@@ -472,12 +494,14 @@ void DumpCapture::note_missing(std::uint64_t calls) {
   std::erase_if(defects_, [](const CaptureDefect& defect) { return defect.code == code; });
   if (calls > 0)
     defects_.push_back(
-        {code, fmt::format("{} calls were made that have no folder: skipped past FLASHINFER_DUMP_MAX_SIZE_GB, not "
+        {code, fmt::format("{} calls were made that have no folder: skipped past "
+                           "FLASHINFER_DUMP_MAX_SIZE_GB, not "
                            "saved, or deleted; runs whose plan may be among them are left out",
                            calls)});
 }
 
-// The very first call: it stays the first while a run goes on and more processes join, and no other run has it.
+// The very first call: it stays the first while a run goes on and more processes join, and no other
+// run has it.
 std::string DumpCapture::id() const {
   if (!first_name_.empty()) return uuid_v5("capture\n" + first_name_);
   if (entries_.empty()) return uuid_v5("capture without calls");
@@ -492,17 +516,18 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     return Error{std::move(error.code), fmt::format("{}: {}", location(index), error.message)};
   };
   static thread_local std::string buffer;
-  const auto metadata =
-      read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl", largest_metadata, padding, buffer);
+  const auto metadata = read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl",
+                                       largest_metadata, padding, buffer);
   if (!metadata) {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
-    return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)", location(index));
+    return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)",
+                location(index));
   }
   CW_TRY(Record record, parse_last_record(*metadata).map_error(in_call));
 
   if (record.function != functions_[entry.function] || record.process != entry.process)
-    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index), record.function,
-                record.process);
+    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index),
+                record.function, record.process);
 
   Call call;
   call.function = known_as_[entry.function];
@@ -514,20 +539,25 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.is_simulated = record.is_simulated;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
-  if (deletes_) call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
+  if (deletes_)
+    call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
   call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
-  // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer writes
-  // its record after its inputs.
-  const bool has_tensors = std::any_of(record.tensors.begin(), record.tensors.end(),
-                                       [](const TensorDetail& d) { return !d.key.starts_with("result"); });
+  // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer
+  // writes its record after its inputs.
+  const bool has_tensors =
+      std::any_of(record.tensors.begin(), record.tensors.end(),
+                  [](const TensorDetail& d) { return !d.key.starts_with("result"); });
   if (call.status == CallStatus::captured && call.flushes == 0) return call;
   std::shared_ptr<const TensorFile> file;
   if (has_tensors) {
-    CW_TRY(file, open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(), "inputs"));
-    if (!file) return fail("tensors_missing", "{}: no inputs.safetensors or inputs.pt", location(index));
+    CW_TRY(file,
+           open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(), "inputs"));
+    if (!file)
+      return fail("tensors_missing", "{}: no inputs.safetensors or inputs.pt", location(index));
   }
-  CW_TRY(call.arguments, Assembler(record, std::move(file)).arguments(*call.signature).map_error(in_call));
+  CW_TRY(call.arguments,
+         Assembler(record, std::move(file)).arguments(*call.signature).map_error(in_call));
   return call;
 }
 

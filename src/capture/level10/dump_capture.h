@@ -1,9 +1,9 @@
 // Folders of level-10 dumps as a Capture.
 //
-// A dump folder holds one directory a call, {YYYYmmdd_HHMMSS_mmm}_pid{pid}_{function}_call{seq}, and
-// session.jsonl, which repeats every record in the order written. Names give the order but for calls
-// of one process in one millisecond; session.jsonl settles those, and only then is it read. Of each
-// call 24 bytes stay in memory. What a record says of paths is never used: dumps get moved.
+// A dump folder holds one directory a call, {YYYYmmdd_HHMMSS_mmm}_pid{pid}_{function}_call{seq},
+// and session.jsonl, which repeats every record in the order written. Names give the order but for
+// calls of one process in one millisecond; session.jsonl settles those, and only then is it read.
+// Of each call 24 bytes stay in memory. What a record says of paths is never used: dumps get moved.
 #pragma once
 
 #include <atomic>
@@ -20,17 +20,17 @@ namespace cw::level10 {
 
 class DumpCapture final : public Capture {
  public:
-  /// Finds the dump folders at and below `roots`. A root may also be a call's own directory; all such roots
-  /// of one dump folder together are taken for that folder.
-  /// Error codes: "not_found", "unreadable", "no_dumps". Unreadable sub-folders become defects.
+  /// Finds the dump folders at and below `roots`. A root may also be a call's own directory; all
+  /// such roots of one dump folder together are taken for that folder. Error codes: "not_found",
+  /// "unreadable", "no_dumps". Unreadable sub-folders become defects.
   static Result<DumpCapture> open(const std::vector<std::filesystem::path>& roots);
 
-  /// A capture of one folder that is still being written: it begins empty, append() adds calls. With
-  /// `deletes`, a call's directory is removed when the last user of the Call that was read lets it go.
-  /// Error codes: "not_found", "unreadable".
+  /// A capture of one folder that is still being written: it begins empty, append() adds calls.
+  /// With `deletes`, a call's directory is removed when the last user of the Call that was read
+  /// lets it go. Error codes: "not_found", "unreadable".
   static Result<DumpCapture> follow(const std::filesystem::path& folder, bool deletes);
-  /// Adds the next call by its directory's name; false when that is no call's name. Not safe while others read.
-  /// `is_next_missing`: the next call of its function and process has no folder.
+  /// Adds the next call by its directory's name; false when that is no call's name. Not safe while
+  /// others read. `is_next_missing`: the next call of its function and process has no folder.
   bool append(std::string_view name, bool is_next_missing = false);
   /// So many calls were made that have no folder, those of before included.
   void note_missing(std::uint64_t calls);
@@ -44,8 +44,8 @@ class DumpCapture final : public Capture {
   /// The process that a directory's name tells; nothing when it is no call's.
   static std::optional<std::int64_t> process_of(std::string_view name);
 
-  /// Lets go of entries whose calls were released, where calls are deleted: from the first on, as far as all are. Not
-  /// safe while others read.
+  /// Lets go of entries whose calls were released, where calls are deleted: from the first on, as
+  /// far as all are. Not safe while others read.
   void forget_released();
   /// From now on no call's directory is removed.
   void keep_the_rest() { *deletes_still_ = false; }
@@ -56,7 +56,9 @@ class DumpCapture final : public Capture {
 
   std::size_t size() const override { return forgotten_ + entries_.size(); }
   const std::string& function(std::size_t index) const override;
-  WrapperId process(std::size_t index) const override { return {entry(index).folder, entry(index).process, 0}; }
+  WrapperId process(std::size_t index) const override {
+    return {entry(index).folder, entry(index).process, 0};
+  }
   std::string location(std::size_t index) const override;
   Result<Call> read(std::size_t index) const override;
   void release(std::size_t index) const override;
@@ -74,7 +76,8 @@ class DumpCapture final : public Capture {
     std::uint16_t folder;
     std::uint8_t digits;   ///< width of the sequence number in the name
     bool is_in_doubt;      ///< its place among the calls of its millisecond is not known
-    bool is_next_missing;  ///< a call of this function and process is there with a higher number, the next is not
+    bool is_next_missing;  ///< a call of this function and process is there with a higher number,
+                           ///< the next is not
     /// Of its folder on the disk, where calls are deleted.
     mutable std::uint32_t kilobytes;
     mutable std::uint8_t is_released;  ///< atomically: the last user of a call may be on any thread
@@ -104,7 +107,7 @@ class DumpCapture final : public Capture {
 
   std::deque<Entry> entries_;           ///< grows without a second copy
   std::vector<std::string> functions_;  ///< as the folders are called
-  std::vector<std::string> known_as_;   ///< likewise, with the wrapper's class in a subclass's place
+  std::vector<std::string> known_as_;  ///< likewise, with the wrapper's class in a subclass's place
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;
   std::set<std::filesystem::path> listed_;  ///< canonical: a folder reached twice counts once
@@ -113,7 +116,8 @@ class DumpCapture final : public Capture {
   std::size_t forgotten_ = 0;  ///< entries before the first
   std::string first_name_;
   std::unique_ptr<std::atomic<bool>> deletes_still_ = std::make_unique<std::atomic<bool>>(true);
-  std::unique_ptr<std::atomic<std::int64_t>> kilobytes_ = std::make_unique<std::atomic<std::int64_t>>(0);
+  std::unique_ptr<std::atomic<std::int64_t>> kilobytes_ =
+      std::make_unique<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace cw::level10

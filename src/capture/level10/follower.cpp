@@ -53,7 +53,8 @@ Result<bool> Follower::read_session(Deadline deadline) {
     CW_CHECK(read_exactly(session_, offset_, more, rest_.data() + kept, path));
     offset_ += more;
     std::string_view lines = rest_;
-    for (std::size_t end = lines.find('\n', kept); end != std::string_view::npos; end = lines.find('\n')) {
+    for (std::size_t end = lines.find('\n', kept); end != std::string_view::npos;
+         end = lines.find('\n')) {
       take_line(lines.substr(0, end));
       lines.remove_prefix(end + 1);
     }
@@ -61,7 +62,8 @@ Result<bool> Follower::read_session(Deadline deadline) {
   }
   if (frees_ && offset_ - freed_ >= free_every) {
     const std::uint64_t whole = offset_ / 4096 * 4096;
-    ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(whole));
+    ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                static_cast<off_t>(whole));
     freed_ = whole;
   }
   return offset_ >= size;
@@ -73,14 +75,14 @@ void Follower::take_line(std::string_view line) {
   if (!parts) return;
   std::deque<Begun>& begun = begun_[parts->process];
   if (known_.insert(xxh3_64(name)).second) {
-    begun.push_back({std::string(name), std::move(parts->function), parts->sequence, status == "completed",
-                     status.starts_with("graph_capture"), Clock::now()});
+    begun.push_back({std::string(name), std::move(parts->function), parts->sequence,
+                     status == "completed", status.starts_with("graph_capture"), Clock::now()});
     ++pending_;
     return;
   }
   if (status != "completed") return;
-  const auto found =
-      std::find_if(begun.rbegin(), begun.rend(), [name = name](const Begun& b) { return b.name == name; });
+  const auto found = std::find_if(begun.rbegin(), begun.rend(),
+                                  [name = name](const Begun& b) { return b.name == name; });
   if (found != begun.rend()) found->is_complete = true;
 }
 
@@ -91,15 +93,16 @@ void Follower::give(bool all) {
                               now - begun.front().since > patience)) {
       const Begun& call = begun.front();
       give(begun, call);
-      // Where dumps are deleted, what is left of the folder in the end tells which calls were dealt with.
+      // Where dumps are deleted, what is left of the folder in the end tells which calls were dealt
+      // with.
       if (frees_ && call.is_complete && !call.is_captured) known_.erase(xxh3_64(call.name));
       begun.pop_front();
       --pending_;
     }
 }
 
-// Where more has been read already, it is known whether the next call of the function was kept; else that is counted
-// later.
+// Where more has been read already, it is known whether the next call of the function was kept;
+// else that is counted later.
 void Follower::give(const std::deque<Begun>& begun, const Begun& call) {
   const auto parts = DumpCapture::call_name(call.name);
   Numbers& numbers = numbers_[{parts->process, parts->function}];
@@ -115,8 +118,9 @@ void Follower::give(const std::deque<Begun>& begun, const Begun& call) {
   const auto next = std::find_if(begun.begin(), begun.end(), [&](const Begun& b) {
     return &b != &call && b.function == call.function && b.sequence > call.sequence;
   });
-  const bool is_next_missing = next != begun.end() && (next->sequence > call.sequence + 1 ||
-                                                       !std::filesystem::is_directory(folder_ / next->name, error));
+  const bool is_next_missing =
+      next != begun.end() && (next->sequence > call.sequence + 1 ||
+                              !std::filesystem::is_directory(folder_ / next->name, error));
   capture_.append(call.name, is_next_missing);
 }
 
@@ -139,7 +143,8 @@ Result<void> Follower::finish() {
   // Folders whose lines were garbled by other processes' or never written.
   std::vector<std::string> names;
   CW_CHECK(visit_directory(folder_, [&](std::string_view name, bool is_directory) {
-    if (is_directory && DumpCapture::process_of(name) && !known_.contains(xxh3_64(name))) names.emplace_back(name);
+    if (is_directory && DumpCapture::process_of(name) && !known_.contains(xxh3_64(name)))
+      names.emplace_back(name);
   }));
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {
@@ -156,8 +161,8 @@ Result<void> Follower::finish() {
     if (numbers.given == 0)
       missing += numbers.absent;
     else
-      missing +=
-          numbers.last - numbers.first + 1 - std::min<std::uint64_t>(numbers.given, numbers.last - numbers.first + 1);
+      missing += numbers.last - numbers.first + 1 -
+                 std::min<std::uint64_t>(numbers.given, numbers.last - numbers.first + 1);
   capture_.note_missing(missing);
   return {};
 }

@@ -1,7 +1,7 @@
-// Follows a dump folder while it is written, by its session.jsonl: that holds every record in the order in which
-// calls began and ended, all processes together. A call is given on once it is complete, in the order in
-// which its process began it; one that never returns is given on when its process has gone on without it. What was
-// given on and dealt with is forgotten.
+// Follows a dump folder while it is written, by its session.jsonl: that holds every record in the
+// order in which calls began and ended, all processes together. A call is given on once it is
+// complete, in the order in which its process began it; one that never returns is given on when its
+// process has gone on without it. What was given on and dealt with is forgotten.
 #pragma once
 
 #include <chrono>
@@ -16,11 +16,12 @@ namespace cw::level10 {
 
 class Follower {
  public:
-  /// `frees` gives the disk blocks of what was read of session.jsonl back (the file keeps its length: FlashInfer
-  /// appends to it), where the file system can.
+  /// `frees` gives the disk blocks of what was read of session.jsonl back (the file keeps its
+  /// length: FlashInfer appends to it), where the file system can.
   Follower(std::filesystem::path folder, DumpCapture& capture, bool frees);
 
-  /// Appends to the capture what has been completed since the last call, until `deadline`. Whether that was all.
+  /// Appends to the capture what has been completed since the last call, until `deadline`. Whether
+  /// that was all.
   Result<bool> poll(Deadline deadline = Deadline::max());
   /// The writers have ended: appends all that is left, also what session.jsonl does not name.
   Result<void> finish();
@@ -53,7 +54,7 @@ class Follower {
   std::uint64_t offset_ = 0, freed_ = 0;
   std::string rest_;                                 ///< of a line that has no end yet
   std::map<std::int64_t, std::deque<Begun>> begun_;  ///< by process
-  std::unordered_set<std::uint64_t> known_;          ///< hashes of names that lines may still come of
+  std::unordered_set<std::uint64_t> known_;  ///< hashes of names that lines may still come of
   std::size_t pending_ = 0;
 
   /// Of each process's functions: numbers, which go on where FlashInfer keeps no call.
@@ -64,7 +65,8 @@ class Follower {
   std::map<std::pair<std::int64_t, std::string>, Numbers> numbers_;
 };
 
-/// Bytes on the disk of what lies in a dump folder and is neither session.jsonl nor a call's: nobody deletes it.
+/// Bytes on the disk of what lies in a dump folder and is neither session.jsonl nor a call's:
+/// nobody deletes it.
 std::uint64_t disk_of_foreign_files(const std::filesystem::path& folder);
 
 }  // namespace cw::level10

@@ -14,7 +14,8 @@ namespace json = simdjson::ondemand;
 
 // FlashInfer stops at 8 levels of containers; a sequence costs two JSON levels.
 constexpr int deepest = 32;
-// A byte of text can be fifty of memory; a real record has some ten thousand bytes and some hundred values.
+// A byte of text can be fifty of memory; a real record has some ten thousand bytes and some hundred
+// values.
 constexpr std::size_t longest_record = 8 << 20, most_values = 100'000;
 thread_local std::size_t values_left = 0;
 
@@ -30,15 +31,16 @@ std::string_view token_of(json::value& value) {
   return token;
 }
 
-// Numbers as Python prints them. Integers past 64 bits become doubles: nothing that large is a shape
-// or an index, and a double keeps their size.
+// Numbers as Python prints them. Integers past 64 bits become doubles: nothing that large is a
+// shape or an index, and a double keeps their size.
 RecordedValue parse_number(std::string_view token) {
   if (token == "NaN") return {std::numeric_limits<double>::quiet_NaN()};
   if (token == "Infinity") return {std::numeric_limits<double>::infinity()};
   if (token == "-Infinity") return {-std::numeric_limits<double>::infinity()};
   const char* const end = token.data() + token.size();
   std::int64_t integer = 0;
-  if (const auto parsed = std::from_chars(token.data(), end, integer); parsed.ec == std::errc() && parsed.ptr == end)
+  if (const auto parsed = std::from_chars(token.data(), end, integer);
+      parsed.ec == std::errc() && parsed.ptr == end)
     return {integer};
   double real = 0;
   const auto parsed = std::from_chars(token.data(), end, real);
@@ -81,12 +83,14 @@ RecordedValue parse_described(json::object object, int depth) {
   }
   if (!tensor_key.empty()) return {TensorKey{std::move(tensor_key)}};
   if (has_items || (truncated && type != "dict")) {
-    RecordedSequence sequence = has_items ? std::get<RecordedSequence>(std::move(items.data)) : RecordedSequence{};
+    RecordedSequence sequence =
+        has_items ? std::get<RecordedSequence>(std::move(items.data)) : RecordedSequence{};
     sequence.truncated = truncated;
     return {std::move(sequence)};
   }
   if (type == "enum")
-    if (const auto* number = std::get_if<std::int64_t>(&value.data)) return {RecordedEnum{std::move(name), *number}};
+    if (const auto* number = std::get_if<std::int64_t>(&value.data))
+      return {RecordedEnum{std::move(name), *number}};
   if (const auto* string = std::get_if<std::string>(&value.data)) text = *string;
   return {RecordedOpaque{std::move(type), std::move(text)}};
 }
@@ -107,7 +111,8 @@ RecordedValue parse_value(json::value value, int depth) {
     case 'f':
       return {bool(value.get_bool())};
     case 'n':
-      if (!value.is_null()) throw Malformed{fmt::format("'{}' is no JSON value", token.substr(0, 40))};
+      if (!value.is_null())
+        throw Malformed{fmt::format("'{}' is no JSON value", token.substr(0, 40))};
       return {};
     default:
       return parse_number(token);
@@ -128,7 +133,8 @@ std::vector<TensorDetail> parse_tensors(json::object object) {
   tensors.reserve(8);
   for (auto field : object) {
     if (values_left-- == 0) throw Malformed{"there are too many values"};
-    TensorDetail tensor{.key = std::string(std::string_view(field.unescaped_key())), .dtype = {}, .shape = {}};
+    TensorDetail tensor{
+        .key = std::string(std::string_view(field.unescaped_key())), .dtype = {}, .shape = {}};
     for (auto property : field.value().get_object()) {
       const std::string_view key = property.unescaped_key();
       if (key == "shape")
@@ -178,12 +184,14 @@ void parse_field(std::string_view key, json::value value, Record& record) {
 
 Result<Record> parse_record(std::string_view line) {
   static thread_local json::parser parser;
-  if (line.size() > longest_record) return fail("metadata_malformed", "a record of {} bytes", line.size());
+  if (line.size() > longest_record)
+    return fail("metadata_malformed", "a record of {} bytes", line.size());
   values_left = most_values;
   Record record;
   record.inputs.reserve(16);
   try {
-    auto document = parser.iterate(line.data(), line.size(), line.size() + simdjson::SIMDJSON_PADDING);
+    auto document =
+        parser.iterate(line.data(), line.size(), line.size() + simdjson::SIMDJSON_PADDING);
     for (auto field : document.get_object()) {
       // The key lives in the parser's buffer only until the value is read.
       const std::string key(std::string_view(field.unescaped_key()));
@@ -207,9 +215,12 @@ Result<Record> parse_last_record(std::string_view content) {
     const std::size_t end = content.find_last_not_of(" \r\n");
     if (end == std::string_view::npos) break;
     content = content.substr(0, end + 1);
-    const void* const newline = ::memrchr(content.data(), '\n', content.size());  // std's rfind goes byte by byte
+    const void* const newline =
+        ::memrchr(content.data(), '\n', content.size());  // std's rfind goes byte by byte
     const std::size_t begin =
-        newline == nullptr ? 0 : static_cast<std::size_t>(static_cast<const char*>(newline) + 1 - content.data());
+        newline == nullptr
+            ? 0
+            : static_cast<std::size_t>(static_cast<const char*>(newline) + 1 - content.data());
     record = parse_record(content.substr(begin));
     content = content.substr(0, begin);
   }

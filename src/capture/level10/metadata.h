@@ -1,13 +1,15 @@
 // metadata.jsonl of a level-10 dump: what FlashInfer writes about one call.
 //
-// One JSON object a line, a full record each time: at the entry of the API ("inputs_saved"), at its
-// return ("completed"), and for calls in a CUDA graph further ones at each flush. Source:
+// One JSON object per line, a full record each time: when the API is entered ("inputs_saved"), when
+// it returns ("completed"), and for calls in a CUDA graph again at each flush. Source:
 // flashinfer/api_logging.py of 0.6.15.post1, _dump_function_inputs and _dump_function_outputs.
 //
 //   {"function_name": "BatchDecodeWithPagedKVCacheWrapper.run", "module": "flashinfer.decode",
 //    "call_sequence": 1, "timestamp": "20261122_192854_644", "process_id": 24882,
-//    "input_metadata": {"arg_2": {"type": "tuple", "length": 2, "items": [{"type": "torch.Tensor", …,
-//                       "tensor_key": "arg_2__0"}, …]}, "kwarg_q_scale": null},
+//    "input_metadata": {"arg_2": {"type": "tuple", "length": 2,
+//                                 "items": [{"type": "torch.Tensor", …, "tensor_key": "arg_2__0"},
+//                                 …]},
+//                       "kwarg_q_scale": null},
 //    "tensor_details": {"arg_1": {"shape": [1, 32, 128], "dtype": "torch.bfloat16", …}, …},
 //    "function_signature": "(self, q: torch.Tensor, …) -> …", "execution_status": "completed",
 //    "graph_capture": false, "self_id": 139928931080336, …}
@@ -45,8 +47,8 @@ struct RecordedOpaque {
   std::string text;
 };
 struct RecordedValue {
-  std::variant<std::monostate, bool, std::int64_t, double, std::string, TensorKey, RecordedSequence, RecordedEnum,
-               RecordedOpaque>
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, TensorKey, RecordedSequence,
+               RecordedEnum, RecordedOpaque>
       data;
 };
 
@@ -65,9 +67,11 @@ struct Record {
   std::int64_t process = 0;
   std::uint64_t self = 0;  ///< 0 when the call has no self
   bool graph_capture = false;
-  bool is_simulated = false;  ///< "simulated": our own engine's mark; FlashInfer writes no such member
+  bool is_simulated =
+      false;  ///< "simulated": our own engine's mark; FlashInfer writes no such member
   unsigned flush_index = 0;
-  std::vector<std::pair<std::string, RecordedValue>> inputs;  ///< keys "arg_N", "kwarg_NAME", in order
+  std::vector<std::pair<std::string, RecordedValue>>
+      inputs;  ///< keys "arg_N", "kwarg_NAME", in order
   std::vector<TensorDetail> tensors;
 };
 
@@ -75,8 +79,8 @@ struct Record {
 /// Error code "metadata_malformed".
 Result<Record> parse_record(std::string_view line);
 
-/// The last whole record of a file's content (a writer that was killed leaves half a line at the end).
-/// `content` must be followed by at least 64 readable bytes.
+/// The last whole record of a file's content (a writer that was killed leaves half a line at the
+/// end). `content` must be followed by at least 64 readable bytes.
 Result<Record> parse_last_record(std::string_view content);
 
 }  // namespace cw::level10

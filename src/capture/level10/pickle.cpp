@@ -28,8 +28,8 @@ struct Dict {
 };
 
 struct Item {
-  std::variant<std::monostate, bool, std::int64_t, std::string, Mark, Global, Storage, OrderedDict, PickledTensor,
-               Items, std::shared_ptr<Dict>>
+  std::variant<std::monostate, bool, std::int64_t, std::string, Mark, Global, Storage, OrderedDict,
+               PickledTensor, Items, std::shared_ptr<Dict>>
       data;
   int depth = 0;  ///< of nested tuples
 };
@@ -61,7 +61,8 @@ bool is_allowed_global(std::string_view name) {
       name == "torch._utils _rebuild_parameter" || name == "collections OrderedDict" ||
       name == "torch.storage UntypedStorage" || storage_dtype(name))
     return true;
-  return name.starts_with("torch ") && dtype_from_torch(name.substr(6)).has_value();  // torch.float8_e4m3fn
+  return name.starts_with("torch ") &&
+         dtype_from_torch(name.substr(6)).has_value();  // torch.float8_e4m3fn
 }
 
 template <typename... Args>
@@ -78,7 +79,8 @@ class Machine {
       CW_TRY(const std::string_view opcode, take(1));
       if (opcode[0] == '.') break;
       CW_CHECK(step(opcode[0]));
-      if (stack_.size() > most_items) return malformed_pickle("the stack grows past {} items", most_items);
+      if (stack_.size() > most_items)
+        return malformed_pickle("the stack grows past {} items", most_items);
     }
     CW_TRY(const auto dict, pop_as<std::shared_ptr<Dict>>("a dict at the end"));
     std::vector<PickledTensor> tensors;
@@ -208,21 +210,23 @@ class Machine {
 
   Result<void> protocol() {
     CW_TRY(const std::uint64_t version, take_unsigned(1));
-    if (version < 2 || version > 5) return malformed_pickle("pickle protocol {} is not known", version);
+    if (version < 2 || version > 5)
+      return malformed_pickle("pickle protocol {} is not known", version);
     return {};
   }
 
   Result<void> integer(std::size_t size, bool is_signed) {
     CW_TRY(const std::uint64_t value, take_unsigned(size));
-    return push(
-        {is_signed ? static_cast<std::int64_t>(static_cast<std::int32_t>(value)) : static_cast<std::int64_t>(value)});
+    return push({is_signed ? static_cast<std::int64_t>(static_cast<std::int32_t>(value))
+                           : static_cast<std::int64_t>(value)});
   }
 
   Result<void> long_integer() {
     CW_TRY(const std::uint64_t size, take_unsigned(1));
     if (size > 8) return malformed_pickle("an integer has {} bytes", size);
     CW_TRY(std::uint64_t value, take_unsigned(size));
-    if (size > 0 && size < 8 && (value >> (8 * size - 1)) != 0) value |= ~std::uint64_t{0} << (8 * size);
+    if (size > 0 && size < 8 && (value >> (8 * size - 1)) != 0)
+      value |= ~std::uint64_t{0} << (8 * size);
     return push({static_cast<std::int64_t>(value)});
   }
 
@@ -234,7 +238,8 @@ class Machine {
 
   Result<void> memoize(std::uint64_t slot) {
     if (stack_.empty()) return malformed_pickle("an opcode finds the stack empty");
-    if (memo_.size() >= most_items) return malformed_pickle("the memo grows past {} items", most_items);
+    if (memo_.size() >= most_items)
+      return malformed_pickle("the memo grows past {} items", most_items);
     memo_[slot] = stack_.back();
     return {};
   }
@@ -262,7 +267,8 @@ class Machine {
     std::string name;
     for (const char separator : {' ', '\0'}) {
       const std::size_t end = rest_.find('\n');
-      if (end == std::string_view::npos) return malformed_pickle("it ends in the middle of an opcode");
+      if (end == std::string_view::npos)
+        return malformed_pickle("it ends in the middle of an opcode");
       name += rest_.substr(0, end);
       if (separator != '\0') name += separator;
       rest_.remove_prefix(end + 1);
@@ -293,7 +299,8 @@ class Machine {
     for (const ItemPtr& item : items) depth = std::max(depth, item->depth + 1);
     if (depth > deepest_tuple) return malformed_pickle("tuples are nested {} deep", depth);
     tuple_items_ += items.size();
-    if (tuple_items_ > most_items) return malformed_pickle("its tuples have more than {} items", most_items);
+    if (tuple_items_ > most_items)
+      return malformed_pickle("its tuples have more than {} items", most_items);
     return push({std::move(items), depth});
   }
 
@@ -313,7 +320,8 @@ class Machine {
     CW_TRY(const auto function, pop_as<Global>("a call's function"));
     const std::string& name = function->name;
     if (name == "collections OrderedDict" && arguments->empty()) return push({OrderedDict{}});
-    if (name == "torch._utils _rebuild_parameter" && !arguments->empty()) {  // (tensor, requires_grad, hooks)
+    if (name == "torch._utils _rebuild_parameter" &&
+        !arguments->empty()) {  // (tensor, requires_grad, hooks)
       CW_TRY(const auto data, as<PickledTensor>(arguments->front(), "a parameter's tensor"));
       return push({*data});
     }
@@ -323,7 +331,8 @@ class Machine {
     return push({std::move(tensor)});
   }
 
-  // v2: (storage, offset, size, stride, requires_grad, hooks[, metadata]); v3 has a dtype after the hooks.
+  // v2: (storage, offset, size, stride, requires_grad, hooks[, metadata]); v3 has a dtype after the
+  // hooks.
   static Result<PickledTensor> rebuild(const Items& arguments, bool has_dtype) {
     if (arguments.size() < (has_dtype ? 7u : 6u))
       return malformed_pickle("a tensor has {} arguments", arguments.size());
@@ -342,7 +351,8 @@ class Machine {
       CW_TRY(const auto name, as<Global>(arguments[6], "a tensor's dtype"));
       dtype = dtype_from_torch(std::string_view(name->name).substr(name->name.find(' ') + 1));
     }
-    if (!dtype || *offset < 0 || tensor.shape.size() != tensor.stride.size() || !element_count(tensor.shape))
+    if (!dtype || *offset < 0 || tensor.shape.size() != tensor.stride.size() ||
+        !element_count(tensor.shape))
       return malformed_pickle("a tensor's dtype, offset, shape and stride do not make one");
     tensor.dtype = *dtype;
     return tensor;
@@ -351,7 +361,8 @@ class Machine {
   static Result<Shape> extents(const ItemPtr& item) {
     CW_TRY(const auto items, as<Items>(item, "a shape"));
     Shape shape;
-    if (items->size() > most_axes) return malformed_pickle("a shape or stride has {} axes", items->size());
+    if (items->size() > most_axes)
+      return malformed_pickle("a shape or stride has {} axes", items->size());
     for (const ItemPtr& extent : *items) {
       CW_TRY(const auto value, as<std::int64_t>(extent, "an extent"));
       if (*value < 0) return malformed_pickle("a shape or stride has the extent {}", *value);
@@ -367,7 +378,8 @@ class Machine {
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       CW_TRY(const auto name, as<std::string>(pairs[i], "a string as the key"));
       CW_TRY(const auto tensor, as<PickledTensor>(pairs[i + 1], "a tensor as the value"));
-      if ((*dict)->tensors.size() >= most_items / 64) return malformed_pickle("the dict has too many tensors");
+      if ((*dict)->tensors.size() >= most_items / 64)
+        return malformed_pickle("the dict has too many tensors");
       (*dict)->tensors.emplace_back(*name, *tensor);
     }
     return {};

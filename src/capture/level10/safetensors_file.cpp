@@ -27,8 +27,8 @@ class SafetensorsFile final : public TensorFile {
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
     const auto size = byte_count(entries_[entry].dtype, count);
     if (!size)
-      return fail("unsupported_dtype", "{}: {} elements of {} do not fill whole bytes", path_, count,
-                  trace_name(entries_[entry].dtype));
+      return fail("unsupported_dtype", "{}: {} elements of {} do not fill whole bytes", path_,
+                  count, trace_name(entries_[entry].dtype));
     if (begins_[entry] + *size <= front_.size()) return front_.substr(begins_[entry], *size);
     CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path_));
     std::string bytes(*size, '\0');
@@ -44,7 +44,8 @@ class SafetensorsFile final : public TensorFile {
 
 }  // namespace
 
-Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory, const std::string& path,
+Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory,
+                                                                const std::string& path,
                                                                 const std::string& full_path) {
   const auto in_file = [&full_path](Error error) {
     return Error{std::move(error.code), full_path + ": " + error.message};
@@ -58,25 +59,29 @@ Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory, c
   CW_TRY(const std::uint64_t header_size,
          safetensors_header_size(std::string_view(front).substr(0, have), size).map_error(in_file));
   if (8 + header_size > have) {
-    if (front.size() < 8 + header_size + parser_padding) front.resize(8 + header_size + parser_padding);
+    if (front.size() < 8 + header_size + parser_padding)
+      front.resize(8 + header_size + parser_padding);
     CW_CHECK(read_exactly(file, have, 8 + header_size - have, front.data() + have, full_path));
     have = 8 + header_size;
   }
   CW_TRY(auto entries,
-         parse_safetensors_header(std::string_view(front).substr(8, header_size), size).map_error(in_file));
+         parse_safetensors_header(std::string_view(front).substr(8, header_size), size)
+             .map_error(in_file));
   // Small files are plans: their index tensors will be wanted, and are here already.
   std::string kept = size <= have ? front.substr(0, have) : std::string();
   return std::make_shared<const SafetensorsFile>(full_path, std::move(kept), std::move(entries));
 }
 
 std::optional<std::size_t> TensorFile::find(std::string_view name) const {
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [name](const auto& e) { return e.name == name; });
+  const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                  [name](const auto& e) { return e.name == name; });
   if (found == entries_.end()) return std::nullopt;
   return static_cast<std::size_t>(found - entries_.begin());
 }
 
 Result<std::shared_ptr<const TensorFile>> open_tensor_file(int directory, const std::string& folder,
-                                                           const std::string& directory_path, const std::string& stem) {
+                                                           const std::string& directory_path,
+                                                           const std::string& stem) {
   const std::string safetensors = folder + "/" + stem + ".safetensors";
   auto file = open_safetensors_file(directory, safetensors, directory_path + "/" + safetensors);
   if (file || file.error().code != "not_found") return file;

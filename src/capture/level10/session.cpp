@@ -35,7 +35,8 @@ SessionEntry session_entry(std::string_view line) {
   return entry;
 }
 
-Result<void> read_session_order(const std::filesystem::path& path, const std::function<void(std::string_view)>& begin,
+Result<void> read_session_order(const std::filesystem::path& path,
+                                const std::function<void(std::string_view)>& begin,
                                 std::uint64_t last_bytes) {
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
   CW_TRY(const std::uint64_t size, file_size(file, path.string()));
@@ -48,8 +49,10 @@ Result<void> read_session_order(const std::filesystem::path& path, const std::fu
     CW_CHECK(read_exactly(file, offset, more, buffer.data() + kept, path.string()));
     offset += more;
     std::string_view rest = buffer;
-    for (std::size_t end = rest.find('\n', kept); end != std::string_view::npos; end = rest.find('\n')) {
-      const std::string_view name = is_in_line ? std::string_view() : call_name(rest.substr(0, end));
+    for (std::size_t end = rest.find('\n', kept); end != std::string_view::npos;
+         end = rest.find('\n')) {
+      const std::string_view name =
+          is_in_line ? std::string_view() : call_name(rest.substr(0, end));
       if (!name.empty()) begin(name);
       is_in_line = false;
       rest.remove_prefix(end + 1);

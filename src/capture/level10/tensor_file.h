@@ -34,10 +34,12 @@ class TensorFile : public TensorStore {
 /// Error codes: "safetensors_malformed", "torch_archive_malformed", "pickle_refused",
 /// "pickle_malformed", "truncated", "unreadable".
 Result<std::shared_ptr<const TensorFile>> open_tensor_file(int directory, const std::string& folder,
-                                                           const std::string& directory_path, const std::string& stem);
+                                                           const std::string& directory_path,
+                                                           const std::string& stem);
 
 /// The same for a file of either kind, told by its name's end.
-Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory, const std::string& path,
+Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory,
+                                                                const std::string& path,
                                                                 const std::string& full_path);
 Result<std::shared_ptr<const TensorFile>> open_torch_archive(int directory, const std::string& path,
                                                              const std::string& full_path);

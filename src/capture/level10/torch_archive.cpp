@@ -1,6 +1,6 @@
-// torch.save's archive: a zip of uncompressed members {prefix}/data.pkl (the pickle), {prefix}/data/N
-// (one storage each), {prefix}/byteorder. Source: torch/serialization.py, _save, and
-// caffe2/serialize/inline_container.cc.
+// torch.save's archive: a zip of uncompressed members {prefix}/data.pkl (the pickle),
+// {prefix}/data/N (one storage each), {prefix}/byteorder. Source: torch/serialization.py, _save,
+// and caffe2/serialize/inline_container.cc.
 
 #include <algorithm>
 #include <map>
@@ -46,16 +46,19 @@ Result<Archive> open_archive(int directory, const std::string& path, const std::
 }
 
 // Members are read by index into memory of bounded size; nothing is ever unpacked to a path.
-Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_t offset, std::uint64_t size,
-                                const std::string& full_path) {
+Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_t offset,
+                                std::uint64_t size, const std::string& full_path) {
   const Member member(zip_fopen_index(archive, index, 0), zip_fclose);
-  if (!member) return malformed_archive("{}: member {}: {}", full_path, index, zip_strerror(archive));
+  if (!member)
+    return malformed_archive("{}: member {}: {}", full_path, index, zip_strerror(archive));
   if (offset > 0 && zip_fseek(member.get(), static_cast<zip_int64_t>(offset), SEEK_SET) != 0)
-    return malformed_archive("{}: member {} cannot be read from byte {} on", full_path, index, offset);
+    return malformed_archive("{}: member {} cannot be read from byte {} on", full_path, index,
+                             offset);
   std::string bytes(size, '\0');
   for (std::uint64_t have = 0; have < size;) {
     const zip_int64_t got = zip_fread(member.get(), bytes.data() + have, size - have);
-    if (got <= 0) return malformed_archive("{}: member {} ends too early or is damaged", full_path, index);
+    if (got <= 0)
+      return malformed_archive("{}: member {} ends too early or is damaged", full_path, index);
     have += static_cast<std::uint64_t>(got);
   }
   // libzip compares the checksum when a member read from its beginning ends.
@@ -72,10 +75,12 @@ struct StoredMember {
 
 // Member name without the archive's prefix -> where it is. torch never compresses, so a compressed
 // member is refused: it could be far larger than the file.
-Result<std::map<std::string, StoredMember>> list_members(zip_t* archive, const std::string& full_path) {
+Result<std::map<std::string, StoredMember>> list_members(zip_t* archive,
+                                                         const std::string& full_path) {
   std::map<std::string, StoredMember> members;
   const zip_int64_t count = zip_get_num_entries(archive, 0);
-  if (count < 0 || count > most_members) return malformed_archive("{}: {} members", full_path, count);
+  if (count < 0 || count > most_members)
+    return malformed_archive("{}: {} members", full_path, count);
   for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
     zip_stat_t status;
     if (zip_stat_index(archive, i, 0, &status) != 0 || status.name == nullptr)
@@ -83,8 +88,9 @@ Result<std::map<std::string, StoredMember>> list_members(zip_t* archive, const s
     const std::string_view name = status.name;
     if (status.comp_method != ZIP_CM_STORE || status.encryption_method != ZIP_EM_NONE ||
         status.comp_size != status.size)
-      return fail("torch_archive_refused", "{}: member {} is compressed or encrypted; torch.save writes none so",
-                  full_path, name);
+      return fail("torch_archive_refused",
+                  "{}: member {} is compressed or encrypted; torch.save writes none so", full_path,
+                  name);
     const std::size_t slash = name.find('/');
     if (slash == std::string_view::npos) continue;
     members.emplace(name.substr(slash + 1), StoredMember{i, status.size});
@@ -101,10 +107,12 @@ class TorchArchive final : public TensorFile {
     const auto pickle = members.find("data.pkl");
     if (pickle == members.end()) return malformed_archive("{}: no data.pkl in it", full_path);
     if (pickle->second.size > largest_pickle)
-      return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path, pickle->second.size);
+      return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path,
+                  pickle->second.size);
     if (const auto order = members.find("byteorder"); order != members.end()) {
-      CW_TRY(const std::string text, read_member(archive.get(), order->second.index, 0,
-                                                 std::min<std::uint64_t>(order->second.size, 8), full_path));
+      CW_TRY(const std::string text,
+             read_member(archive.get(), order->second.index, 0,
+                         std::min<std::uint64_t>(order->second.size, 8), full_path));
       if (text != "little") return malformed_archive("{}: byte order '{}'", full_path, text);
     }
     CW_TRY(const std::string program,
@@ -116,7 +124,8 @@ class TorchArchive final : public TensorFile {
     file->path_ = full_path;
     for (PickledTensor& tensor : *tensors) {
       const auto member = members.find("data/" + tensor.storage);
-      if (member == members.end()) return malformed_archive("{}: tensor {} has no storage", full_path, tensor.name);
+      if (member == members.end())
+        return malformed_archive("{}: tensor {} has no storage", full_path, tensor.name);
       CW_CHECK(check_bounds(tensor, member->second.size, full_path));
       file->entries_.push_back({tensor.name, tensor.dtype, tensor.shape});
       file->members_.push_back(member->second.index);
@@ -134,11 +143,13 @@ class TorchArchive final : public TensorFile {
     const std::uint64_t last = contiguous ? count - 1 : furthest(tensor, count - 1);
     CW_TRY(const Archive archive, open_archive(AT_FDCWD, path_, path_));
     CW_TRY(std::string span,
-           read_member(archive.get(), members_[entry], tensor.storage_offset * element, (last + 1) * element, path_));
+           read_member(archive.get(), members_[entry], tensor.storage_offset * element,
+                       (last + 1) * element, path_));
     if (contiguous) return span;
     std::string bytes;
     bytes.reserve(count * element);
-    for (std::uint64_t i = 0; i < count; ++i) bytes.append(span, offset_of(tensor, i) * element, element);
+    for (std::uint64_t i = 0; i < count; ++i)
+      bytes.append(span, offset_of(tensor, i) * element, element);
     return bytes;
   }
 
@@ -183,13 +194,14 @@ class TorchArchive final : public TensorFile {
     for (std::size_t axis = 0; axis < tensor.shape.size(); ++axis) {
       empty |= tensor.shape[axis] == 0;
       std::uint64_t step = 0;
-      overflow |= __builtin_mul_overflow(static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.shape[axis] - 1, 0)),
-                                         static_cast<std::uint64_t>(tensor.stride[axis]), &step);
+      overflow |= __builtin_mul_overflow(
+          static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.shape[axis] - 1, 0)),
+          static_cast<std::uint64_t>(tensor.stride[axis]), &step);
       overflow |= __builtin_add_overflow(reach, step, &reach);
     }
     if (!empty && (overflow || reach >= storage_bytes / (bits(tensor.dtype) / 8)))
-      return malformed_archive("{}: tensor {} reaches past the {} bytes of its storage", full_path, tensor.name,
-                               storage_bytes);
+      return malformed_archive("{}: tensor {} reaches past the {} bytes of its storage", full_path,
+                               tensor.name, storage_bytes);
     return {};
   }
 

@@ -8,7 +8,16 @@
 namespace cw::recording {
 namespace {
 
-enum Major : unsigned { unsigned_integer, negative_integer, byte_string, text_string, array, map, tag, simple };
+enum Major : unsigned {
+  unsigned_integer,
+  negative_integer,
+  byte_string,
+  text_string,
+  array,
+  map,
+  tag,
+  simple
+};
 
 struct Head {
   unsigned major = 0, info = 0;
@@ -26,7 +35,8 @@ Head head_of(std::string_view bytes) {
   const std::size_t more = std::size_t{1} << (head.info - 24);
   if (bytes.size() < 1 + more) return {};
   head.argument = 0;
-  for (const char byte : bytes.substr(1, more)) head.argument = head.argument << 8 | static_cast<unsigned char>(byte);
+  for (const char byte : bytes.substr(1, more))
+    head.argument = head.argument << 8 | static_cast<unsigned char>(byte);
   head.size = 1 + more;
   return head;
 }
@@ -54,11 +64,13 @@ double from_half(std::uint64_t bits) {
 }  // namespace
 
 bool is_plain_cbor(std::string_view bytes) {
-  std::array<std::uint64_t, deepest_record> open{};  // items that are still to come, of what is nested
+  std::array<std::uint64_t, deepest_record>
+      open{};  // items that are still to come, of what is nested
   std::size_t depth = 0;
   for (std::size_t items = 1; items <= most_record_items; ++items) {
     const Head head = head_of(bytes);
-    if (head.size == 0 || head.major == tag || (head.major == simple && !is_known_simple(head))) return false;
+    if (head.size == 0 || head.major == tag || (head.major == simple && !is_known_simple(head)))
+      return false;
     bytes.remove_prefix(head.size);
 
     // Each item takes a byte at least: a longer list cannot be whole.
@@ -83,7 +95,8 @@ std::size_t CborItem::encoded_size(std::string_view bytes) {
   const std::size_t all = bytes.size();
   for (std::uint64_t left = 1; left > 0; --left) {
     const Head head = head_of(bytes);
-    bytes.remove_prefix(head.size + (is_string(head) ? static_cast<std::size_t>(head.argument) : 0));
+    bytes.remove_prefix(head.size +
+                        (is_string(head) ? static_cast<std::size_t>(head.argument) : 0));
     if (head.major == array) left += head.argument;
     if (head.major == map) left += 2 * head.argument;
   }

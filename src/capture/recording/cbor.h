@@ -1,11 +1,13 @@
-// CBOR (RFC 8949) as the recorder writes it, read where it lies: no tree is built and no text is copied.
+// CBOR (RFC 8949) as the recorder writes it, read in place: no tree is built and no text is copied.
 //
-//   head: 3 bits of major type, 5 bits that are the argument or say how many bytes of it follow
-//   0 unsigned, 1 negative (-1 - argument), 2 bytes, 3 text, 4 array, 5 map, 7 false/true/null and floats
+//   head: 3 bits of major type, 5 bits that are the argument or the number of argument bytes to
+//   follow 0 unsigned, 1 negative (-1 - argument), 2 bytes, 3 text, 4 array, 5 map, 7 false, true,
+//   null and floats
 //
-// is_plain_cbor() looks at each item once and refuses what the recorder never writes: lengths that are left open, tags,
-// nesting and numbers of items beyond any record's. It does not recurse, so no input exhausts the stack, and it decides
-// before anything is made of the input. A CborItem is of bytes that it has accepted.
+// is_plain_cbor() looks at each item once and refuses what the recorder never writes: indefinite
+// lengths, tags, and nesting or item counts beyond any record's. It does not recurse, so no input
+// can exhaust the stack, and it decides before anything is built from the input. A CborItem may
+// only be made of bytes that it has accepted.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +17,9 @@
 
 namespace cw::recording {
 
-inline constexpr std::size_t deepest_record = 16;           ///< a real one is nested half as deep
-inline constexpr std::size_t most_record_items = 1u << 20;  ///< a window of calls has some ten thousand
+inline constexpr std::size_t deepest_record = 16;  ///< a real one is nested half as deep
+inline constexpr std::size_t most_record_items =
+    1u << 20;  ///< a window of calls has some ten thousand
 
 /// Whether the bytes are one whole item, within these limits and of the kinds above.
 bool is_plain_cbor(std::string_view bytes);
@@ -46,7 +49,8 @@ class CborItem {
     std::string_view rest = bytes_.substr(head_size());
     for (std::size_t left = size(); left > 0; --left) visit(take(rest));
   }
-  /// `visit(std::string_view name, CborItem)`, for a map's members; those whose name is no text are left out.
+  /// `visit(std::string_view name, CborItem)`, for a map's members; those whose name is no text are
+  /// left out.
   template <typename Visit>
   void for_each_member(Visit visit) const {
     if (!is_map()) return;

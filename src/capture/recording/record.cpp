@@ -9,7 +9,8 @@ namespace {
 constexpr std::uint64_t most = std::uint64_t{1} << 48;
 // A call's tensors, and so its addresses and values; the recorder notes 24.
 constexpr std::size_t most_tensors = 256;
-// A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in flight has its own.
+// A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in
+// flight has its own.
 constexpr std::size_t most_values = 512, most_extents = 16;
 
 // A number of at most `limit`. False when it is something else.
@@ -51,10 +52,12 @@ class ArgumentParser {
     if (item.is_array()) return sequence(item, false);
     if (!item.is_map()) return malformed("an argument of no known kind");
     if (item.member("dtype")) return tensor(item);
-    if (const auto items = item.member("items"); items && items->is_array()) return sequence(*items, true);
+    if (const auto items = item.member("items"); items && items->is_array())
+      return sequence(*items, true);
     if (item.member("enum")) {
       const auto number = item.member("value");
-      return Value{Enumerator{text_member(item, "enum"), number ? number->integer().value_or(0) : 0}};
+      return Value{
+          Enumerator{text_member(item, "enum"), number ? number->integer().value_or(0) : 0}};
     }
     return Value{Opaque{text_member(item, "type"), text_member(item, "text")}};
   }
@@ -93,7 +96,8 @@ class ArgumentParser {
       if (is_whole) tensor.shape.push_back(*length);
     });
     if (!is_whole) return malformed("an extent that is no length");
-    if (!element_count(tensor.shape)) return malformed("a tensor with more elements than there can be");
+    if (!element_count(tensor.shape))
+      return malformed("a tensor with more elements than there can be");
     tensor.dtype = *dtype;
     return Value{std::move(tensor)};
   }
@@ -110,13 +114,16 @@ CallValues::State state_of(std::string_view name) {
 // Nothing when a member is not what it should be.
 std::optional<CallValues> parse_values(const CborItem& item) {
   CallValues values;
-  bool is_well_formed = item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
+  bool is_well_formed =
+      item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
   item.for_each_member([&](std::string_view name, const CborItem& member) {
-    if (name == "tensor") is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
+    if (name == "tensor")
+      is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
     if (name == "count") is_well_formed = is_well_formed && take_number(member, most, values.count);
     if (name == "from") is_well_formed = is_well_formed && take_number(member, most, values.from);
     if (name == "state") values.state = state_of(member.text().value_or(""));
-    if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16) values.hash = to_hash(*hash);
+    if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16)
+      values.hash = to_hash(*hash);
   });
   return is_well_formed ? std::optional(values) : std::nullopt;
 }
@@ -125,7 +132,8 @@ std::optional<CallValues> parse_values(const CborItem& item) {
 
 std::optional<ValuesRecord> as_values(std::string_view payload) {
   // {"hash": <16 bytes>, "record": "values", "values": <bytes>}
-  constexpr std::string_view before = "\xa3\x64hash\x50", between = "\x66record\x66values\x66values";
+  constexpr std::string_view before = "\xa3\x64hash\x50",
+                             between = "\x66record\x66values\x66values";
   constexpr std::size_t hash_at = before.size(), head_at = hash_at + 16 + between.size();
   if (!payload.starts_with(before) || payload.size() <= head_at ||
       payload.substr(hash_at + 16, between.size()) != between)
@@ -135,7 +143,8 @@ std::optional<ValuesRecord> as_values(std::string_view payload) {
   const unsigned info = head & 0x1f;
   if (head >> 5 != 2 || info > 27) return {};
   const std::size_t length_bytes = info < 24 ? 0 : std::size_t{1} << (info - 24);
-  ValuesRecord record{to_hash(payload.substr(hash_at, 16)), head_at + 1 + length_bytes, info < 24 ? info : 0};
+  ValuesRecord record{to_hash(payload.substr(hash_at, 16)), head_at + 1 + length_bytes,
+                      info < 24 ? info : 0};
   if (record.begin > payload.size()) return {};
   for (const char byte : payload.substr(head_at + 1, length_bytes))
     record.size = record.size << 8 | static_cast<unsigned char>(byte);
@@ -165,8 +174,9 @@ Result<CallGroup> parse_group(const CborItem& item) {
       is_well_formed = false;
     } else if (name == "addresses") {
       group.addresses.reserve(member.size());
-      member.for_each(
-          [&](const CborItem& address) { group.addresses.push_back(address.unsigned_integer().value_or(0)); });
+      member.for_each([&](const CborItem& address) {
+        group.addresses.push_back(address.unsigned_integer().value_or(0));
+      });
     } else {
       group.values.reserve(member.size());
       member.for_each([&](const CborItem& values) {
@@ -176,7 +186,8 @@ Result<CallGroup> parse_group(const CborItem& item) {
       });
     }
   });
-  if (!is_well_formed) return malformed("calls with a member that is not what it should be, or out of its range");
+  if (!is_well_formed)
+    return malformed("calls with a member that is not what it should be, or out of its range");
   if (!has_form || !has_count) return malformed("calls without form or count");
   group.raised = std::min(group.raised, group.count);
   return group;
@@ -190,7 +201,8 @@ Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborIte
   item.for_each([&](const CborItem& argument) {
     if (wrong) return;
     std::vector<CborItem> pair;
-    if (argument.size() == 2) argument.for_each([&pair](const CborItem& part) { pair.push_back(part); });
+    if (argument.size() == 2)
+      argument.for_each([&pair](const CborItem& part) { pair.push_back(part); });
     const auto name = pair.size() == 2 ? pair[0].text() : std::nullopt;
     if (!name) {
       wrong = malformed("an argument without name or value").value();

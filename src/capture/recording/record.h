@@ -19,8 +19,8 @@ struct ValuesRecord {
   Hash128 hash;
   std::size_t begin = 0, size = 0;  ///< of the bytes in the payload
 };
-/// Nothing when the payload is another record. Only the form that the recorder writes is known: its members in the
-/// order of their names.
+/// Nothing when the payload is another record. Only the form that the recorder writes is known: its
+/// members in the order of their names.
 std::optional<ValuesRecord> as_values(std::string_view payload);
 
 /// Sites, forms and wrappers are numbered below this.
@@ -30,8 +30,10 @@ inline constexpr std::uint64_t most_numbers = 0xffffffff;
 struct CallValues {
   enum class State : std::uint8_t { kept, sampled_out, lost };
   Hash128 hash;
-  std::uint64_t count = 0, from = 0;  ///< entries that are used: those before `count`, but for those before `from`
-  std::uint32_t tensor = 0;           ///< which of the call's tensors, in the order of its arguments
+  std::uint64_t
+      count = 0,
+      from = 0;  ///< entries that are used: those before `count`, but for those before `from`
+  std::uint32_t tensor = 0;  ///< which of the call's tensors, in the order of its arguments
   State state = State::lost;
 };
 

@@ -19,9 +19,12 @@ constexpr std::size_t chunk = 8 << 20;
 constexpr std::size_t most_cached_bytes = 32 << 20;  ///< of forms, as they are in memory
 constexpr std::size_t largest_form = 64 << 10;       ///< a call's own have some hundred bytes
 constexpr std::uint64_t format = 1;
-constexpr std::uint64_t most_lost = std::uint64_t{1} << 48;   ///< in one file: their sum does not wrap either
-constexpr std::uint64_t most_calls = std::uint64_t{1} << 63;  ///< in all files: sums of counts do not wrap
-// Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of parameters.
+constexpr std::uint64_t most_lost = std::uint64_t{1}
+                                    << 48;  ///< in one file: their sum does not wrap either
+constexpr std::uint64_t most_calls = std::uint64_t{1}
+                                     << 63;  ///< in all files: sums of counts do not wrap
+// Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of
+// parameters.
 constexpr std::size_t longest_signature = 16 << 10, most_parameters = 200'000;
 
 // Of a name, what is kept; names of functions are printed in many places.
@@ -61,27 +64,33 @@ class RecordingCapture::Values final : public TensorStore {
   void add(std::size_t entry, DType dtype) { dtypes_.emplace(entry, dtype); }
 
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
-    const auto values =
-        std::find_if(values_.begin(), values_.end(), [entry](const CallValues& v) { return v.tensor == entry; });
+    const auto values = std::find_if(values_.begin(), values_.end(),
+                                     [entry](const CallValues& v) { return v.tensor == entry; });
     if (values == values_.end() && is_replayed_)
       return fail("values_in_graph",
-                  "made in a replay of a CUDA graph, where values cannot be read; only eager steps give them");
+                  "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
+                  "give them");
     if (values == values_.end())
-      return fail("values_not_recorded",
-                  "the recorder keeps no values of this tensor: it keeps those of index tensors that a "
-                  "binding names, and floats only with --keep-values");
+      return fail(
+          "values_not_recorded",
+          "the recorder keeps no values of this tensor: it keeps those of index tensors that a "
+          "binding names, and floats only with --keep-values");
     if (values->state == CallValues::State::sampled_out)
-      return fail("values_sampled_out", "of calls with index tensors of such lengths enough others were kept");
+      return fail("values_sampled_out",
+                  "of calls with index tensors of such lengths enough others were kept");
     const auto place = file_.values.find(values->hash);
     if (values->state == CallValues::State::lost || place == file_.values.end())
       return fail("values_lost",
-                  "the values were not taken: the recorder was behind, out of its budget, or in a CUDA graph");
-    const auto size = byte_count(dtypes_.at(entry), count), whole = byte_count(dtypes_.at(entry), values->count);
+                  "the values were not taken: the recorder was behind, out of its budget, or in a "
+                  "CUDA graph");
+    const auto size = byte_count(dtypes_.at(entry), count),
+               whole = byte_count(dtypes_.at(entry), values->count);
     if (!whole || *whole != place->second.size)
-      return fail("record_malformed", "{} values of {} in {} bytes", values->count, trace_name(dtypes_.at(entry)),
-                  place->second.size);
+      return fail("record_malformed", "{} values of {} in {} bytes", values->count,
+                  trace_name(dtypes_.at(entry)), place->second.size);
     if (count > values->count || !size)
-      return fail("values_too_short", "{} values are asked for and {} were recorded", count, values->count);
+      return fail("values_too_short", "{} values are asked for and {} were recorded", count,
+                  values->count);
     return read_place(file_, {place->second.offset, static_cast<std::uint32_t>(*size)});
   }
 
@@ -94,7 +103,8 @@ class RecordingCapture::Values final : public TensorStore {
 
 Result<std::string> RecordingCapture::read_place(const File& file, const Place& place) {
   std::string bytes(place.size, 0);
-  CW_CHECK(read_exactly(file.descriptor, place.offset, bytes.size(), bytes.data(), file.path.string()));
+  CW_CHECK(
+      read_exactly(file.descriptor, place.offset, bytes.size(), bytes.data(), file.path.string()));
   return bytes;
 }
 
@@ -113,12 +123,14 @@ Result<std::set<std::string>> RecordingCapture::names_in(const fs::path& folder)
   return names;
 }
 
-Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(const std::vector<fs::path>& roots) {
+Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(
+    const std::vector<fs::path>& roots) {
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = roots;
   CW_CHECK(capture->poll());
   if (capture->files_.empty())
-    return fail("no_recordings", "no recordings (*{}) in {}", extension, roots.empty() ? "" : roots[0].string());
+    return fail("no_recordings", "no recordings (*{}) in {}", extension,
+                roots.empty() ? "" : roots[0].string());
   capture->finish();
   return capture;
 }
@@ -185,14 +197,17 @@ Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) 
   std::size_t wanted = chunk;
   while (file.offset < size) {
     buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, size - file.offset)));
-    CW_CHECK(read_exactly(file.descriptor, file.offset, buffer.size(), buffer.data(), file.path.string()));
+    CW_CHECK(read_exactly(file.descriptor, file.offset, buffer.size(), buffer.data(),
+                          file.path.string()));
     std::size_t done = 0;
     Frame frame = read_frame(buffer);
-    for (; frame.status != Frame::Status::cut_off; frame = read_frame(std::string_view(buffer).substr(done))) {
+    for (; frame.status != Frame::Status::cut_off;
+         frame = read_frame(std::string_view(buffer).substr(done))) {
       if (frame.status == Frame::Status::whole)
         take(number, frame.payload, file.offset + done + frame_header_size);
       else
-        add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", file.offset + done));
+        add_defect(file, "recording_damaged",
+                   fmt::format("damaged at byte {}", file.offset + done));
       // Where the length still makes sense, what follows may be whole.
       if (frame.size == 0) file.is_given_up = true;
       if (file.is_given_up) return true;
@@ -209,13 +224,15 @@ Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) 
 
 std::uint64_t RecordingCapture::disk() const {
   std::uint64_t bytes = 0;
-  for (const File& file : files_) bytes += file_size(file.descriptor, file.path.string()).value_or(0);
+  for (const File& file : files_)
+    bytes += file_size(file.descriptor, file.path.string()).value_or(0);
   return bytes;
 }
 
 // Whoever ends to follow it has not ended the process.
 bool RecordingCapture::is_alive(const File& file) {
-  if (!file.header || read_pseudo_file("/proc/sys/kernel/random/boot_id").value_or("") != file.header->boot + "\n")
+  if (!file.header ||
+      read_pseudo_file("/proc/sys/kernel/random/boot_id").value_or("") != file.header->boot + "\n")
     return false;
   std::error_code error;
   return std::filesystem::exists(fmt::format("/proc/{}", file.header->process), error);
@@ -226,19 +243,23 @@ void RecordingCapture::finish() {
     if (std::exchange(file.is_finished, true)) continue;
     const auto size = file_size(file.descriptor, file.path.string());
     if (size && !file.is_given_up && file.offset < *size)
-      add_defect(file, "recording_cut_off",
-                 fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
-                             *size - file.offset));
+      add_defect(
+          file, "recording_cut_off",
+          fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
+                      *size - file.offset));
     else if (!file.has_ended && !file.is_idle && !file.is_given_up && !(forgets_ && is_alive(file)))
       add_defect(file, "recording_not_ended",
-                 "the process was killed while it called something; up to a second of calls may be missing");
+                 "the process was killed while it called something; up to a second of calls may be "
+                 "missing");
   }
 }
 
-void RecordingCapture::add_defect(const File& file, std::string code, std::string message, std::uint64_t count) {
+void RecordingCapture::add_defect(const File& file, std::string code, std::string message,
+                                  std::uint64_t count) {
   const auto [known, is_new] = defect_of_.try_emplace({&file, code}, defects_.size());
   if (is_new)
-    defects_.push_back({std::move(code), fmt::format("{}: {}", file.path.string(), message), count});
+    defects_.push_back(
+        {std::move(code), fmt::format("{}: {}", file.path.string(), message), count});
   else
     defects_[known->second].count += count;
 }
@@ -261,21 +282,27 @@ void RecordingCapture::forget_released() {
 void RecordingCapture::take(std::uint32_t number, std::string_view payload, std::uint64_t offset) {
   File& file = files_[number];
   if (const auto values = as_values(payload)) return take_values(file, payload, *values, offset);
-  if (!is_plain_cbor(payload)) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
+  if (!is_plain_cbor(payload))
+    return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
   take_record(number, CborItem(payload), offset);
 }
 
 void RecordingCapture::take_values(File& file, std::string_view payload, const ValuesRecord& values,
                                    std::uint64_t offset) {
-  if (!file.header) return add_defect(file, "record_malformed", "values before the recording's first record");
+  if (!file.header)
+    return add_defect(file, "record_malformed", "values before the recording's first record");
   if (xxh3(payload.substr(values.begin, values.size)) != values.hash)
-    return add_defect(file, "record_malformed", fmt::format("values at byte {} that do not match their hash", offset));
-  file.values.try_emplace(values.hash, Place{offset + values.begin, static_cast<std::uint32_t>(values.size)});
+    return add_defect(file, "record_malformed",
+                      fmt::format("values at byte {} that do not match their hash", offset));
+  file.values.try_emplace(values.hash,
+                          Place{offset + values.begin, static_cast<std::uint32_t>(values.size)});
 }
 
-void RecordingCapture::take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset) {
+void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
+                                   std::uint64_t offset) {
   File& file = files_[number];
-  if (!record.is_map()) return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
+  if (!record.is_map())
+    return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
   const std::string_view kind = text_of(record, "record");
   file.is_idle = kind == "idle";
   if (!file.header)
@@ -300,15 +327,18 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
     return;
   }
   file.is_given_up = true;
-  add_defect(file, "recording_unknown", is_header ? "of a format that this version does not know" : "no recording");
+  add_defect(file, "recording_unknown",
+             is_header ? "of a format that this version does not know" : "no recording");
 }
 
 // The same text is parsed once; an empty signature where it cannot be.
-std::shared_ptr<const Signature> RecordingCapture::shared_signature(const File& file, std::string_view text) {
+std::shared_ptr<const Signature> RecordingCapture::shared_signature(const File& file,
+                                                                    std::string_view text) {
   if (const auto known = signatures_.find(text); known != signatures_.end()) return known->second;
-  Result<Signature> parsed = text.size() <= longest_signature && parameters_ < most_parameters
-                                 ? parse_signature(text)
-                                 : fail("signature_malformed", "a signature of {} bytes, or too many", text.size());
+  Result<Signature> parsed =
+      text.size() <= longest_signature && parameters_ < most_parameters
+          ? parse_signature(text)
+          : fail("signature_malformed", "a signature of {} bytes, or too many", text.size());
   if (!parsed) add_defect(file, parsed.error().code, printable(parsed.error().message));
   auto signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
   parameters_ += signature->parameters.size() + 1;
@@ -319,25 +349,30 @@ std::shared_ptr<const Signature> RecordingCapture::shared_signature(const File& 
 void RecordingCapture::take_site(File& file, const CborItem& record) {
   const auto number = own_number(record, "site");
   if (!number) return add_defect(file, "record_malformed", "a site without a number");
-  if (file.sites.contains(*number)) return add_defect(file, "record_malformed", "a site whose number is taken");
-  file.sites[*number] = {printable(text_of(record, "function")), printable(text_of(record, "module")),
-                         printable(text_of(record, "version")), shared_signature(file, text_of(record, "signature"))};
+  if (file.sites.contains(*number))
+    return add_defect(file, "record_malformed", "a site whose number is taken");
+  file.sites[*number] = {
+      printable(text_of(record, "function")), printable(text_of(record, "module")),
+      printable(text_of(record, "version")), shared_signature(file, text_of(record, "signature"))};
 }
 
 void RecordingCapture::take_form(File& file, const CborItem& record, std::uint64_t offset) {
   const auto site = own_number(record, "site"), form = own_number(record, "form");
   if (!site || !form || !file.sites.contains(*site))
     return add_defect(file, "record_malformed", "a form of a site that is not there");
-  if (record.encoded().size() > largest_form) return add_defect(file, "record_malformed", "a form of more than 64 KB");
+  if (record.encoded().size() > largest_form)
+    return add_defect(file, "record_malformed", "a form of more than 64 KB");
   const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
   if (!file.forms.try_emplace(*form, Form{place, *site}).second)
     add_defect(file, "record_malformed", "a form whose number is taken");
 }
 
-void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset) {
+void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
+                                  std::uint64_t offset) {
   File& file = files_[number];
   const auto calls = record.member("calls");
-  if (!calls || !calls->is_array()) return add_defect(file, "record_malformed", "calls without a list");
+  if (!calls || !calls->is_array())
+    return add_defect(file, "record_malformed", "calls without a list");
   calls->for_each([&](const CborItem& item) {
     auto group = parse_group(item);
     if (!group) return add_defect(file, group.error().code, group.error().message);
@@ -367,9 +402,11 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
   file.has_ended = true;
   add_calls_over_budget(file, record);
   for (const auto& [counter, text] :
-       {std::pair("events_lost", "calls that the recorder could not count, because it was too far behind"),
+       {std::pair("events_lost",
+                  "calls that the recorder could not count, because it was too far behind"),
         std::pair("values_lost",
-                  "calls whose index tensors were not taken: behind, out of --record-budget, or of a layout "
+                  "calls whose index tensors were not taken: behind, out of --record-budget, or of "
+                  "a layout "
                   "that is not copied")})
     if (const std::uint64_t count = number_of(record, counter); count > 0)
       add_defect(file, counter, fmt::format("{} {}", count, text));
@@ -379,11 +416,12 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
-       {std::tuple("calls", "calls_lost",
-                   "calls that the process made last are missing: it was killed, or left by os._exit"),
-        std::tuple(
-            "replays", "replays_lost",
-            "replays of CUDA graphs that the process made last are missing: it was killed, or left by os._exit")})
+       {std::tuple(
+            "calls", "calls_lost",
+            "calls that the process made last are missing: it was killed, or left by os._exit"),
+        std::tuple("replays", "replays_lost",
+                   "replays of CUDA graphs that the process made last are missing: it was killed, "
+                   "or left by os._exit")})
     if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
       add_defect(file, code, fmt::format("{} {}", count, text), count);
   add_calls_over_budget(file, record);
@@ -404,7 +442,8 @@ WrapperId RecordingCapture::process(std::size_t index) const {
 std::string RecordingCapture::location(std::size_t index) const {
   if (index < forgotten_) return {};
   const Entry& found = entry(index);
-  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(), found.group.form, found.window);
+  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(), found.group.form,
+                     found.window);
 }
 
 // The first recording: it stays the first while a run goes on and more processes join.
@@ -412,21 +451,24 @@ std::string RecordingCapture::id() const {
   if (files_.empty()) return uuid_v5("capture without calls");
   const auto& header = files_.front().header;
   if (!header) return uuid_v5("recording\n" + files_.front().path.filename().string());
-  return uuid_v5(
-      fmt::format("recording\n{}\n{}\n{}\n{}", header->host, header->boot, header->process, header->started));
+  return uuid_v5(fmt::format("recording\n{}\n{}\n{}\n{}", header->host, header->boot,
+                             header->process, header->started));
 }
 
-Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arguments_of(std::size_t index) const {
+Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arguments_of(
+    std::size_t index) const {
   const Entry& found = entry(index);
   const File& file = files_[found.file];
   const std::uint64_t key = std::uint64_t{found.file} << 32 | found.group.form;
   {
     const std::lock_guard lock(shared_->mutex);
-    if (const auto known = shared_->forms.find(key); known != shared_->forms.end()) return known->second;
+    if (const auto known = shared_->forms.find(key); known != shared_->forms.end())
+      return known->second;
   }
   CW_TRY(const std::string payload, read_place(file, file.forms.at(found.group.form).place));
   const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
-  if (!member) return fail("record_malformed", "{}: the form is not there any more", location(index));
+  if (!member)
+    return fail("record_malformed", "{}: the form is not there any more", location(index));
   CW_TRY(auto parsed, parse_arguments(*member).map_error([&](Error error) {
     return Error{error.code, location(index) + ": " + error.message};
   }));
@@ -451,7 +493,9 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   Call call;
   call.function = site.function;
   call.module = site.module;
-  call.status = group.is_dummy ? CallStatus::dummy : group.raised > 0 ? CallStatus::unfinished : CallStatus::completed;
+  call.status = group.is_dummy     ? CallStatus::dummy
+                : group.raised > 0 ? CallStatus::unfinished
+                                   : CallStatus::completed;
   call.is_nested = group.is_nested;
   call.wrapper = process(index);
   call.wrapper.self = group.wrapper;
@@ -461,15 +505,17 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   call.flashinfer_version = site.module.starts_with("flashinfer") ? site.version : "";
   call.signature = site.signature;
   call.arguments = *arguments;
-  if (forgets_) call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
+  if (forgets_)
+    call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
 
   // Where the tensors' values are, and which are the same tensor.
   const auto store = std::make_shared<Values>(file, group);
   const auto connect = [&](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
       if (tensor->entry < group.addresses.size()) tensor->address = group.addresses[tensor->entry];
-      const auto values = std::find_if(group.values.begin(), group.values.end(),
-                                       [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
+      const auto values =
+          std::find_if(group.values.begin(), group.values.end(),
+                       [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
       if (values != group.values.end() && values->hash != Hash128{})
         tensor->used = values->count - std::min(values->from, values->count);
       store->add(tensor->entry, tensor->dtype);

@@ -1,12 +1,13 @@
 // Recordings of our own recorder as a Capture.
 //
-// A file is read once from its begin to its end, and again from there when it has grown. What stays in memory of a
-// group of equal calls is its counts and which values belong to it; arguments and values are read from the file when
-// they are asked for. Of a recording that is followed not even that stays: what was dealt with is forgotten. A frame
-// that is cut off at the end is the last moment of a process that was killed, or of one that is writing.
+// A file is read once from its begin to its end, and again from there when it has grown. What stays
+// in memory of a group of equal calls is its counts and which values belong to it; arguments and
+// values are read from the file when they are asked for. Of a recording that is followed not even
+// that stays: what was dealt with is forgotten. A frame that is cut off at the end is the last
+// moment of a process that was killed, or of one that is writing.
 //
-// Files may be anybody's: what a valid checksum covers is looked at before it is believed, and memory stays within a
-// small multiple of what the files hold.
+// Files may be anybody's: what a valid checksum covers is looked at before it is believed, and
+// memory stays within a small multiple of what the files hold.
 #pragma once
 
 #include <deque>
@@ -28,17 +29,21 @@ class RecordingCapture final : public Capture {
  public:
   static constexpr std::string_view extension = ".cbor";
 
-  /// Takes recordings, and folders of them, as they are now. Error codes: "not_found", "unreadable", "no_recordings".
-  static Result<std::unique_ptr<RecordingCapture>> open(const std::vector<std::filesystem::path>& roots);
-  /// A folder that is still being recorded into: begins empty. Error codes: "not_found", "unreadable".
+  /// Takes recordings, and folders of them, as they are now. Error codes: "not_found",
+  /// "unreadable", "no_recordings".
+  static Result<std::unique_ptr<RecordingCapture>> open(
+      const std::vector<std::filesystem::path>& roots);
+  /// A folder that is still being recorded into: begins empty. Error codes: "not_found",
+  /// "unreadable".
   static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
   /// Whether a path is a recording or a folder that holds one.
   static bool is_recording(const std::filesystem::path& path);
   /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
   static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
 
-  /// Takes what was written since the last time, until `deadline`; not safe while others read. Whether that was all.
-  /// Error code "unreadable" (of a folder; a file that cannot be read is a defect).
+  /// Takes what was written since the last time, until `deadline`; not safe while others read.
+  /// Whether that was all. Error code "unreadable" (of a folder; a file that cannot be read is a
+  /// defect).
   Result<bool> poll(Deadline deadline = Deadline::max());
   /// Bytes of all files.
   std::uint64_t disk() const;
@@ -102,7 +107,8 @@ class RecordingCapture final : public Capture {
   /// Whether all that the file holds was taken.
   Result<bool> advance(std::uint32_t number, Deadline deadline);
   void take(std::uint32_t number, std::string_view payload, std::uint64_t offset);
-  void take_values(File& file, std::string_view payload, const ValuesRecord& values, std::uint64_t offset);
+  void take_values(File& file, std::string_view payload, const ValuesRecord& values,
+                   std::uint64_t offset);
   void take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset);
   void take_header(File& file, const CborItem& record);
   void take_site(File& file, const CborItem& record);
