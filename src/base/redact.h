@@ -41,8 +41,7 @@ Result<void> redact_file(const std::filesystem::path& path);
 
 /// A word of a command or a model's name, without the local folders in front of what it names:
 /// "/data/models/Llama-3.1-8B" is "Llama-3.1-8B", and a snapshot in the Hub's cache is the model
-/// that it is of
-/// ("meta-llama/Llama-3.1-8B").
+/// that it is of ("meta-llama/Llama-3.1-8B").
 std::string without_local_folders(std::string_view word);
 
 }  // namespace cw

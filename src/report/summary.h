@@ -96,8 +96,7 @@ struct SummaryOptions {
   bool has_lengths = true;  ///< reads the index tensors, for their lengths
 };
 
-/// Error codes: those of reading the dataset, collection.json and
-/// verification.json.
+/// Error codes: those of reading the dataset, collection.json and verification.json.
 Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options);
 
 Json to_json(const Summary& summary);
