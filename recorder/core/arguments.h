@@ -1,4 +1,4 @@
-// Arguments of a call in a few bytes, written on the engine's thread, read on the collector's.
+// Arguments of a call in a few bytes, written on the engine's thread, read on the aggregator's.
 //
 // Every argument is a name (an index into the site's names) and a value; a value is a tag and what
 // belongs to it, integers as they lie in memory. Equal calls give equal bytes, so the bytes are

@@ -25,7 +25,7 @@ inline constexpr std::uint8_t nested = 2;  ///< within another recorded call
 }  // namespace flag
 
 /// How often a call was made again after it was told of: what costs the engine least. The engine's
-/// side counts and, when it has done with it, retires it; the collector takes the count now and
+/// side counts and, when it has done with it, retires it; the aggregator takes the count now and
 /// then, and deletes what is retired.
 struct Repeats {
   std::atomic<std::uint32_t> count{0};

@@ -14,8 +14,8 @@
 namespace cw::recorder {
 namespace {
 
-constexpr int first_number =
-    100;  // of descriptors: above the standard streams and what libraries open
+// Of descriptors: above the standard streams and what libraries open.
+constexpr int first_number = 100;
 
 }  // namespace
 

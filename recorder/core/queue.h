@@ -1,4 +1,4 @@
-// The way from the engine's threads to the collector's: a queue of byte strings that never blocks
+// The way from the engine's threads to the aggregator's: a queue of byte strings that never blocks
 // the writer.
 //
 // One producer and one consumer at a time; several producers take turns under a lock that they hold

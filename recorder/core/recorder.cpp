@@ -16,11 +16,11 @@ namespace cw::recorder {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto pause =
-    std::chrono::milliseconds(10);  // between looks at the queue: each wakes a core of the engine's
+// Between looks at the queue: each wakes a core of the engine's.
+constexpr auto pause = std::chrono::milliseconds(10);
 constexpr auto window = std::chrono::milliseconds(250);
-constexpr auto first_window =
-    std::chrono::milliseconds(10);  // then twice as long, up to the one above
+// Then twice as long, up to the one above.
+constexpr auto first_window = std::chrono::milliseconds(10);
 constexpr auto first_patience = std::chrono::milliseconds(50);
 constexpr auto idle_after = std::chrono::milliseconds(500);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
@@ -90,7 +90,7 @@ Recorder::Recorder(RecorderOptions options)
     : options_(std::move(options)),
       queue_(options_.queue_bytes),
       staging_(options_.staging_bytes),
-      collector_(queue_, staging_, options_.collector),
+      aggregator_(queue_, staging_, options_.aggregator),
       thread_(quiet_thread([this] { run(); })) {}
 
 Recorder::~Recorder() {
@@ -98,7 +98,7 @@ Recorder::~Recorder() {
   for (KnownSet& set : known_)
     for (Known& known : set.ways_)
       if (known.repeats != nullptr) known.repeats->is_retired = true;
-  collector_.take_repeats();
+  aggregator_.take_repeats();
 }
 
 void Recorder::push(std::span<const std::byte> event, Queue::Limit limit) {
@@ -368,7 +368,7 @@ void Recorder::flush(std::string frames) {
       return fail("every name for the recording is taken in " + options_.folder);
     frames.insert(0, header_);
   }
-  file_->append(std::move(frames), collector_.written());
+  file_->append(std::move(frames), aggregator_.written());
   if (!file_->is_open()) fail(file_->error());
 }
 
@@ -378,7 +378,7 @@ void Recorder::describe_process() {
   options_.header["program"] = first_line("/proc/self/comm");
   options_.header["boot"] = first_line("/proc/sys/kernel/random/boot_id");
   header_ = header_frame(options_);
-  collector_.spend(header_.size());
+  aggregator_.spend(header_.size());
 }
 
 void Recorder::run() {
@@ -397,17 +397,17 @@ void Recorder::run() {
       const bool has_room = !file_ || file_->backlog() < most_backlog;
       // Copies that do not come must not make the queue overflow.
       const bool has_more =
-          collector_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+          aggregator_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
       // Nor may an engine that ends wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
-        events_lost_ += collector_.abandon();
+        events_lost_ += aggregator_.abandon();
         break;
       }
-      if (Clock::now() >= next_flush) collector_.take_repeats();
-      if (collector_.is_window_full()
+      if (Clock::now() >= next_flush) aggregator_.take_repeats();
+      if (aggregator_.is_window_full()
               ? has_room
-              : Clock::now() >= next_flush && has_room && collector_.has_window()) {
-        flush(collector_.take_frames());
+              : Clock::now() >= next_flush && has_room && aggregator_.has_window()) {
+        flush(aggregator_.take_frames());
         if (!has_written_) {
           if (file_) (void)file_->drain(static_cast<unsigned>(first_patience.count()));
           has_written_ = true;
@@ -418,9 +418,9 @@ void Recorder::run() {
         continue;
       }
       // A process that is killed later has lost nothing.
-      if (file_ && Clock::now() >= idle_at && !has_more && !collector_.has_window() &&
+      if (file_ && Clock::now() >= idle_at && !has_more && !aggregator_.has_window() &&
           queue_.pending() == 0) {
-        flush(collector_.idle_frame());
+        flush(aggregator_.idle_frame());
         idle_at = Clock::time_point::max();
       }
       if (file_ && !file_->is_open()) fail(file_->error());
@@ -433,8 +433,8 @@ void Recorder::run() {
       }
       std::this_thread::sleep_for(pause);
     }
-    if (!has_failed_ && (file_ || collector_.has_window()))
-      flush(collector_.end_frames(events_lost_));
+    if (!has_failed_ && (file_ || aggregator_.has_window()))
+      flush(aggregator_.end_frames(events_lost_));
   } catch (const std::exception& error) {
     fail(std::string("internal: ") + error.what());
   }

@@ -1,7 +1,7 @@
 // The recorder of one process: what the engine's threads call, and the thread that does the rest.
 //
 // The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its
-// callers take turns; a lock that they hold anyway, Python's, sees to it. The collector's thread
+// callers take turns; a lock that they hold anyway, Python's, sees to it. The aggregator's thread
 // touches nothing of the engine's.
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <string>
 #include <thread>
 
+#include "aggregator.h"
 #include "arguments.h"
-#include "collector.h"
 #include "counter.h"
 #include "device.h"
 #include "event.h"
@@ -26,7 +26,7 @@ struct RecorderOptions {
   std::string name;    ///< of the file, without ".cbor"; a number is added while it is taken
   std::string counts;  ///< the path of the memory to count in (counter.h); may be empty
   Json header = Json::object();  ///< what the first record says besides what is known here
-  CollectorOptions collector;
+  AggregatorOptions aggregator;
   std::size_t staging_bytes = 64u << 20;
   std::size_t queue_bytes = 64u << 20;
 };
@@ -52,7 +52,7 @@ class Recorder {
   bool is_on() const { return !has_failed_ && !is_stopping_; }
 
   /// `site` holds function, module, signature, role ("function", "method", "plan", "init") and
-  /// names; see Collector.
+  /// names; see Aggregator.
   std::uint32_t add_site(const Json& site);
   void add_name(std::uint32_t site, std::string_view name);
 
@@ -147,16 +147,16 @@ class Recorder {
   void fail(std::string why);
 
   RecorderOptions options_;
-  std::string header_;  ///< the first frame; the collector's thread's
+  std::string header_;  ///< the first frame; the aggregator's thread's
   Queue queue_;
   Staging staging_;
-  Collector collector_;
-  std::unique_ptr<RecordingFile> file_;  ///< the collector's thread's
+  Aggregator aggregator_;
+  std::unique_ptr<RecordingFile> file_;  ///< the aggregator's thread's
   std::unique_ptr<Device> device_;       ///< the engine's side
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
-  std::atomic<std::uint64_t> calls_made_{0},
-      replays_made_{0};  ///< by the engine's side, one thread at a time
+  /// By the engine's side, one thread at a time.
+  std::atomic<std::uint64_t> calls_made_{0}, replays_made_{0};
   std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
   unsigned next_way_ = 0;

@@ -2,7 +2,7 @@
 //
 // A ring of bytes, given out and taken back in order, and a ring of marks. A job is what one call
 // copied: the caller's stream writes the job's number into its mark when the copies are done, and
-// the collector polls the mark. One producer, one consumer.
+// the aggregator polls the mark. One producer, one consumer.
 #pragma once
 
 #include <atomic>
@@ -51,8 +51,8 @@ class Staging {
 
   // Positions grow for ever; modulo size_ they are places in the ring.
   std::uint64_t reserved_ = 0, last_job_ = 0;  ///< the producer's
-  std::atomic<std::uint64_t> freed_{0},
-      first_job_{1};                    ///< the consumer's: what the producer may use again
+  /// The consumer's: what the producer may use again.
+  std::atomic<std::uint64_t> freed_{0}, first_job_{1};
   std::uint64_t released_ = 0;          ///< the consumer's: the last job it has done with
   std::uint64_t ends_[most_jobs] = {};  ///< of each job, its end in the ring
 };

@@ -95,8 +95,8 @@ void* CallReader::stream(const Pending& item) {
 }
 
 std::uint16_t CallReader::add_name(PyObject* text) {
-  constexpr std::size_t most_names =
-      250;  // of an API that takes any keyword; readers take 512 values a call
+  // Of an API that takes any keyword; readers take 512 values a call.
+  constexpr std::size_t most_names = 250;
   if (site_.names.size() >= most_names) return static_cast<std::uint16_t>(most_names - 1);
   site_.names.push_back(Ref::borrowed(text));
   site_.description["names"].push_back(std::string(utf8(text)));

@@ -75,8 +75,8 @@ class CallReader {
   const ValuesWanted wanted_;
   std::vector<Pending> pending_;
   Py_ssize_t items_left_ = 256;  ///< of all the call's sequences together
-  std::vector<std::vector<std::int64_t>>
-      integers_;  ///< spans point to what these hold, which stays where it is
+  /// Spans point to what these hold, which stays where it is.
+  std::vector<std::vector<std::int64_t>> integers_;
 };
 
 }  // namespace cw::recorder

@@ -369,7 +369,7 @@ PyObject* configure(PyObject*, PyObject* arguments) {
       });
     });
     module.options.folder = folder;
-    module.options.collector.budget = json.at("budget").get<std::uint64_t>();
+    module.options.aggregator.budget = json.at("budget").get<std::uint64_t>();
     module.options.counts = json.value("counts", "");
     module.keeps_values = json.value("keeps_values", false);
     module.options.header = json.value("header", Json::object());

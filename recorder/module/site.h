@@ -15,8 +15,8 @@ namespace cw::recorder {
 struct ContentRule {
   std::uint16_t name;    ///< the parameter
   bool is_taken = true;  ///< false: it only bounds others
-  std::vector<std::uint16_t>
-      bounds;  ///< parameters whose last element says how much counts, the best first
+  /// Parameters whose last element says how much counts, the best first.
+  std::vector<std::uint16_t> bounds;
 };
 
 struct Site {
@@ -28,8 +28,8 @@ struct Site {
   std::vector<Ref> names;        ///< interned, so that most compare by address
   std::size_t parameters = 0;
   bool has_self = false;
-  std::vector<std::pair<Ref, std::uint16_t>>
-      state;  ///< attributes of self, and the names they are recorded by
+  /// Attributes of self, and the names they are recorded by.
+  std::vector<std::pair<Ref, std::uint16_t>> state;
   std::vector<ContentRule> rules;
   std::uint32_t number = 0;
   bool is_plan = false;

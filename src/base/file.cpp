@@ -263,8 +263,8 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
 Result<std::filesystem::path> state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
-  const bool is_chosen =
-      state != nullptr && *state == '/';  // a relative one is to be ignored (XDG's specification)
+  // A relative one is to be ignored (XDG's specification)
+  const bool is_chosen = state != nullptr && *state == '/';
   std::filesystem::path folder = is_chosen ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0'
                                      ? std::filesystem::path(home) / ".local/state"

@@ -21,8 +21,8 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   std::size_t depth = 64;
-  std::size_t items =
-      1'000'000;  ///< values of all kinds that are kept; 64 bytes of text are one more
+  /// Values of all kinds that are kept; 64 bytes of text are one more.
+  std::size_t items = 1'000'000;
 };
 /// For files that only this program writes.
 inline constexpr JsonLimits trusted_json{.depth = 64,

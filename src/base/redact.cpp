@@ -253,7 +253,7 @@ class Redactor {
     if (sign > 0) {
       next = after_spaces(next + sign);
       if (take_lines_below(begin, next)) return;
-      // A quoted value in the next line; Python's name: str = '…'
+      // A quoted value in the next line; Python's name: str = '…
       if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0)
         next = below;
       const std::size_t type = end_of_name(next), assigned = after_spaces(type);

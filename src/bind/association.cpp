@@ -27,8 +27,8 @@ bool are_beside(const Binding& binding, const Call& call,
 constexpr std::size_t most_held = 64 << 20;
 
 std::size_t memory_of(const Call& call) {
-  constexpr std::size_t others =
-      2048;  // of a call: what it was read from, where its tensors' values are
+  // Of a call: what it was read from, where its tensors' values are.
+  constexpr std::size_t others = 2048;
   return others + memory_of(call.arguments);
 }
 

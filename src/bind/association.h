@@ -72,8 +72,8 @@ class Association {
 
   std::map<std::string, Role, std::less<>> roles_;
   std::map<ProcessId, Process> processes_;
-  std::map<std::size_t, Wrapper*>
-      held_;  ///< by the order of the call that is held; wrappers stay where they are
+  /// By the order of the call that is held; wrappers stay where they are.
+  std::map<std::size_t, Wrapper*> held_;
   std::size_t held_bytes_ = 0;
 };
 

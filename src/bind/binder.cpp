@@ -10,7 +10,6 @@
 
 #include "bind/names.h"
 #include "bind/sequences.h"
-#include "bind/structure.h"
 
 namespace cw {
 namespace {
@@ -372,14 +371,6 @@ class Attempt {
     return Operand(*as_number(value));
   }
 
-  Result<std::shared_ptr<const DenseTensor>> values_of(const std::string& name) const {
-    const TargetNames names(target_, context_, &observation_);
-    CW_TRY(const Operand operand, names.value_of(name));
-    const auto* tensor = std::get_if<TensorOperand>(&operand);
-    if (tensor == nullptr) return nullptr;
-    return tensor->values();
-  }
-
   // Why no definition of the binding can take the call.
   std::optional<Rejection> check_exclusions() {
     const Binding& binding = *target_.binding;
@@ -400,44 +391,18 @@ class Attempt {
   }
 
   std::optional<Rejection> check_structure() {
-    for (const Check& check : target_.binding->checks) {
+    const TargetNames names(target_, context_, &observation_);
+    for (const IndexCheck& check : target_.binding->checks) {
       // A check on an input that this definition does not have (kv_last_page_len at page size 1).
-      if (check.subject.find('.') == std::string::npos &&
-          definition_.input(check.subject) == nullptr)
-        continue;
-      if (const auto holds = satisfy(check); !holds && !is_open(holds.error()))
-        return rejection_of(holds.error());
-    }
-    return {};
-  }
+      const bool is_input = check.subject.find('.') == std::string::npos;
+      if (is_input && definition_.input(check.subject) == nullptr) continue;
 
-  Result<void> satisfy(const Check& check) const {
-    const auto values_given =
-        [this](const std::string& name) -> Result<std::shared_ptr<const DenseTensor>> {
-      auto values = values_of(name);
-      if (values && *values == nullptr) return fail("input_missing", "{} is not given", name);
-      return values;
-    };
-    CW_TRY(const auto values, values_given(check.subject));
-    std::shared_ptr<const DenseTensor> other, last;
-    if (!check.other.empty()) {
-      CW_TRY(other, values_given(check.other));
+      auto holds = evaluate(check, definition_, names);
+      if (holds || is_open(holds.error())) continue;
+      if (holds.error().code == "structure")
+        holds.error().message = fmt::format("{}: {}", definition_.name, holds.error().message);
+      return rejection_of(holds.error());
     }
-    if (definition_.input(check.last_page) != nullptr) {
-      CW_TRY(last, values_of(check.last_page));
-    }
-    std::int64_t limit = 0;
-    if (check.limit) {
-      CW_TRY(const Operand value,
-             check.limit->evaluate(TargetNames(target_, context_, &observation_)));
-      limit = as_integer(value).value_or(0);
-    }
-    const Axis* page = definition_.axis("page_size");
-    const std::int64_t page_size =
-        page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    if (const auto wrong =
-            violation(check.kind, {*values, other.get(), last.get(), limit, page_size}))
-      return fail("structure", "{}: {} {}", definition_.name, check.subject, *wrong);
     return {};
   }
 

@@ -20,8 +20,8 @@ struct Target {
   const Definition* definition;
   const Binding* binding;
   std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional and not bound
-  std::vector<std::pair<std::string, Operand>>
-      constants;  ///< from the definition's name or reference
+  /// From the definition's name or reference.
+  std::vector<std::pair<std::string, Operand>> constants;
 };
 
 /// Why a call gave no observation, or none that makes a workload.
@@ -46,10 +46,10 @@ struct Observation {
   std::vector<ObservedInput> inputs;  ///< as definition->inputs
   std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
   CallInContext context;              ///< keeps alive what the inputs' loaders read from
-  std::optional<std::int64_t>
-      sequences;  ///< real ones, where a batch was filled up; nothing: all, or not known
-  bool is_suspicious =
-      false;  ///< no traffic, by its looks; only with BinderOptions::includes_suspicious
+  /// Real ones, where a batch was filled up; nothing: all, or not known.
+  std::optional<std::int64_t> sequences;
+  /// No traffic, by its looks; only with BinderOptions::includes_suspicious.
+  bool is_suspicious = false;
   /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be
   /// unknown_extent, some values cannot be loaded, and it makes no workload. The codes of
   /// is_not_kept().
@@ -71,8 +71,8 @@ struct BindResult {
 Hash128 shape_key(const CallInContext& context);
 
 struct BinderOptions {
-  bool includes_suspicious =
-      false;  ///< observations also of calls that are no traffic by their looks
+  /// Observations also of calls that are no traffic by their looks.
+  bool includes_suspicious = false;
 };
 
 class Binder {

@@ -121,8 +121,8 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   return input;
 }
 
-Check parse_check(const YAML::Node& node) {
-  using Kind = Check::Kind;
+IndexCheck parse_check(const YAML::Node& node) {
+  using Kind = IndexCheck::Kind;
   static const std::map<std::string, Kind> kinds{
       {"indptr", Kind::indptr},
       {"indices", Kind::indices},
@@ -137,7 +137,7 @@ Check parse_check(const YAML::Node& node) {
   const auto kind = kinds.find(name);
   if (kind == kinds.end()) throw Invalid{"unknown check '" + name + "'"};
   allow_only(node, {name, "of", "last_page", "below", "up_to"});
-  Check check{.kind = kind->second, .subject = node.begin()->second.as<std::string>()};
+  IndexCheck check{.kind = kind->second, .subject = node.begin()->second.as<std::string>()};
   check.other = node["of"].as<std::string>("");
   check.last_page = node["last_page"].as<std::string>("");
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
@@ -308,6 +308,13 @@ Result<const Binding*> BindingSet::find(const Definition& definition) const {
               "bindings.yaml (--bindings)",
               definition.name, definition.op_type,
               apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
+}
+
+IndexChecksOf BindingSet::index_checks() const {
+  return [this](const Definition& definition) -> Result<std::span<const IndexCheck>> {
+    CW_TRY(const Binding* binding, find(definition));
+    return std::span<const IndexCheck>(binding->checks);
+  };
 }
 
 }  // namespace cw

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "definition/definition.h"
 #include "definition/expression.h"
+#include "definition/index_checks.h"
 
 namespace cw {
 
@@ -52,24 +53,6 @@ struct InputBinding {
   std::string cite;                         ///< where that default is documented
 };
 
-struct Check {
-  enum class Kind {
-    indptr,          ///< starts at 0 and never falls
-    indices,         ///< every entry in 0 … limit - 1
-    indices_or_pad,  ///< the same, or -1
-    last_page_len,  ///< every entry in 1 … page size; of a sequence without a page, which fills a
-                    ///< batch up, also 0
-    one_each,       ///< 0, 1, 2, …: one query a sequence
-    lengths,        ///< equals the differences of an indptr
-    causal_lengths,  ///< as many keys as queries at least, for every sequence
-  };
-  Kind kind;
-  std::string subject;    ///< an input, or a dotted name
-  std::string other;      ///< last_page_len, lengths, causal_lengths: the second index tensor
-  std::string last_page;  ///< causal_lengths: the input with the entries of last pages
-  std::optional<Expression> limit;  ///< indices, last_page_len
-};
-
 /// A condition on the call under which it gives no workload of this kind.
 struct Exclusion {
   Expression when;
@@ -90,8 +73,8 @@ struct Beside {
   Expression when;                      ///< of the call itself
   std::optional<Expression> neighbour;  ///< of the other one
   std::string reason;
-  bool is_nested =
-      false;  ///< the call is made within the other one, which a recording says of itself
+  /// The call is made within the other one, which a recording says of itself.
+  bool is_nested = false;
 };
 
 /// Inputs that tell the lengths of a batch's sequences, in tokens.
@@ -126,13 +109,13 @@ struct Binding {
   std::string module_contains;               ///< tells apart functions of one name
   std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
   std::vector<InputBinding> inputs;
-  std::vector<std::pair<std::string, Expression>>
-      axes;  ///< what scalars say of axes; an axis may come several times
+  /// What scalars say of axes; an axis may come several times.
+  std::vector<std::pair<std::string, Expression>> axes;
   std::vector<NamedConstant> constants;
   std::optional<Expression> only_if;
   std::vector<Exclusion> exclusions;
   std::optional<Sequences> sequences;
-  std::vector<Check> checks;
+  std::vector<IndexCheck> checks;
   std::vector<Assumption> assumptions;
   std::vector<PoolAxis> pools;
   std::optional<Beside> beside;
@@ -150,6 +133,8 @@ class BindingSet {
   std::string_view explain(std::string_view reason) const;
   /// The binding for a definition. Error code "no_binding".
   Result<const Binding*> find(const Definition& definition) const;
+  /// The index checks of its definitions, for those who need no binding. Refers to this set.
+  IndexChecksOf index_checks() const;
 
  private:
   std::vector<Binding> bindings_;

@@ -41,18 +41,18 @@ struct Call {
   WrapperId wrapper;        ///< wrapper.self is 0 for plain functions
   std::size_t order = 0;    ///< position in the capture's order
   std::uint64_t count = 1;  ///< so many calls that differ in nothing that matters
-  std::optional<std::int64_t>
-      sequences;         ///< real ones among those of the batch; nothing: all, or not known
-  unsigned flushes = 0;  ///< graph flushes seen (captured calls only)
+  /// Real ones among those of the batch; nothing: all, or not known.
+  std::optional<std::int64_t> sequences;
+  unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
   bool is_order_in_doubt = false;  ///< it may have come before or after others of its millisecond
-  bool is_next_missing =
-      false;                  ///< the function's next call number is skipped: a call was not kept
+  /// The function's next call number is skipped: a call was not kept.
+  bool is_next_missing = false;
   bool is_simulated = false;  ///< by our own engine, which runs no model
   std::string flashinfer_version;
   std::shared_ptr<const Signature> signature;
   std::vector<std::pair<std::string, Value>> arguments;  ///< by parameter name, `self` left out
-  std::shared_ptr<const void>
-      lease;  ///< what the call was read from is kept until this goes; often null
+  /// What the call was read from is kept until this goes; often null.
+  std::shared_ptr<const void> lease;
 
   /// The argument as given; null when the caller left it out.
   const Value* given(std::string_view name) const;

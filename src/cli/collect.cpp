@@ -15,9 +15,9 @@
 #include "cli/collect_environment.h"
 #include "collect/checkout.h"
 #include "dataset/publication.h"
-#include "pipeline/collection.h"
 #include "record/kit.h"
 #include "record/lost.h"
+#include "sanitize/section.h"
 
 namespace cw::cli {
 namespace {
@@ -124,8 +124,8 @@ class Collect {
       const EngineRun& run, const std::filesystem::path& folder) const {
     if (capture() == CaptureKind::level10) return filter(run).environment(folder);
     RecorderArguments recorder = arguments_.recorder;
-    recorder.keeps_values =
-        true;  // what is collected is for a dataset, and top_p and routing_logits are a part of it
+    // What is collected is for a dataset, and top_p and routing_logits are a part of it.
+    recorder.keeps_values = true;
     recorder.only = functions_of(run.bindings);
     return recorder_variables(recorder, bindings_, folder);
   }
@@ -611,8 +611,8 @@ class Collect {
     return json;
   }
 
-  static constexpr std::size_t longest_log_line =
-      160;  ///< of the engine's, where there is no terminal to cut it
+  /// Of the engine's, where there is no terminal to cut it.
+  static constexpr std::size_t longest_log_line = 160;
 
   const CollectArguments& arguments_;
   const CommonArguments& common_;

@@ -84,8 +84,8 @@ struct TrafficArguments {
   Turns turns = Turns::first;
   bool uses_random_prompts = false;
   RandomPrompts random;
-  std::optional<std::size_t>
-      num_prompts;  ///< not given: of a file each once, and at most most_prompts
+  /// Not given: of a file each once, and at most most_prompts.
+  std::optional<std::size_t> num_prompts;
   static constexpr std::size_t most_prompts = 1000;
   bool follows_arrivals = false;
   std::size_t concurrency = 0;

@@ -148,8 +148,8 @@ int run_record(const RecordArguments& arguments, const CommonArguments& common) 
   CallCounts counts;
   variables->push_back(counts.environment());
   Command command{arguments.command};
-  command.environment =
-      take_assignments(command.arguments);  // NAME=value in front of it, as in a shell
+  // NAME=value in front of it, as in a shell.
+  command.environment = take_assignments(command.arguments);
   add_capture_variables(command, std::move(*variables));
   if (command.arguments.empty())
     return report({"usage", "there is no command to record"},

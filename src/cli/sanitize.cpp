@@ -6,7 +6,7 @@
 #include "base/console.h"
 #include "capture/open.h"
 #include "cli/commands.h"
-#include "pipeline/collection.h"
+#include "sanitize/section.h"
 
 namespace cw::cli {
 namespace {

@@ -226,7 +226,7 @@ int run_submit(const SubmitArguments& arguments, const CommonArguments& common) 
   const FileDescriptor lock = open_private(*state / "submit.lock", O_RDWR);
   if (!options.is_dry_run && lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
     return report({"locked", "another submit is running"}, "Wait for it to end.");
-  const auto outcome = submit(options, *bindings);
+  const auto outcome = submit(options, bindings->index_checks());
   progress.clear();
   if (!outcome) {
     std::string text = advice(outcome.error().error, options);

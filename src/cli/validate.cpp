@@ -9,7 +9,7 @@ namespace cw::cli {
 int run_validate(const ValidateArguments& arguments, const CommonArguments& common) {
   const auto bindings = load_bindings(common);
   if (!bindings) return report(bindings.error());
-  const auto validated = validate(arguments.trace_dir, *bindings);
+  const auto validated = validate(arguments.trace_dir, bindings->index_checks());
   if (!validated) return report(validated.error());
   const auto severity = [](const Finding& finding) {
     return finding.severity == Finding::Severity::error ? "error" : "warning";

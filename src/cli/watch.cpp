@@ -4,7 +4,7 @@
 #include "base/console.h"
 #include "base/file.h"
 #include "cli/commands.h"
-#include "pipeline/collection.h"
+#include "sanitize/section.h"
 
 namespace cw::cli {
 int run_watch(const WatchArguments& arguments, const CommonArguments& common) {

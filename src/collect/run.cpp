@@ -10,7 +10,7 @@
 #include "base/redact.h"
 #include "capture/level10/follower.h"
 #include "collect/timeline.h"
-#include "pipeline/collection.h"
+#include "sanitize/section.h"
 
 namespace cw {
 namespace {
@@ -20,8 +20,8 @@ constexpr auto tick = std::chrono::milliseconds(20);
 constexpr std::uint64_t least_free = 512 << 20;        // the disk is full before it is full
 constexpr auto rest_limit = std::chrono::minutes(10);  // for calls of before the traffic
 constexpr auto recorder_window = std::chrono::milliseconds(500);
-constexpr auto idle_limit =
-    std::chrono::seconds(1);  // of a frozen engine, with nothing left to deal with
+// Of a frozen engine, with nothing left to deal with.
+constexpr auto idle_limit = std::chrono::seconds(1);
 
 std::uint64_t free_space(const std::filesystem::path& path) {
   struct statvfs status;

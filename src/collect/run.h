@@ -14,7 +14,7 @@
 #include <string>
 
 #include "engine/engine.h"
-#include "pipeline/watch.h"
+#include "sanitize/watch.h"
 #include "traffic/traffic.h"
 
 namespace cw {
@@ -61,8 +61,8 @@ struct CollectObserver {
 /// What a checkpoint says of the run that wrote it.
 struct CollectPosition {
   std::size_t requests = 0;  ///< of the schedules, completed
-  std::size_t sent_twice =
-      0;  ///< that were under way when one of the runs ended, and were sent again
+  /// That were under way when one of the runs ended, and were sent again.
+  std::size_t sent_twice = 0;
   bool is_collected = false;  ///< nothing is left but to write the dataset
   bool is_published = false;  ///< the dataset has what was found
 

@@ -1,8 +1,8 @@
 // collection.json beside a dataset's workloads: one section per capture they were collected from.
 //
 //   {"format": 1,
-//    "captures": [{"id": …, "simulated": true [false], …,
-//                  "definitions": {NAME: {"calls": …, …, "distribution": {…}, "list": …,
+//    "captures": [{"id": …, "simulated": true [false], …
+//                  "definitions": {NAME: {"calls": …, …, "distribution": {…}, "list": …
 //                                         "workloads": [{"uuid": …, "seen": …, "stands_for": …},
 //                                         …]}},
 //                  …}]}

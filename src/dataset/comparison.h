@@ -16,12 +16,12 @@ enum class DefinitionState { missing, same, differs };
 struct DefinitionComparison {
   std::string name, op_type;
   DefinitionState state = DefinitionState::missing;
-  std::vector<std::string>
-      added;               ///< ids of workloads that the other dataset lacks, in the file's order
+  /// Ids of workloads that the other dataset lacks, in the file's order.
+  std::vector<std::string> added;
   std::size_t known = 0;   ///< workloads that it has, perhaps under other ids
   std::size_t others = 0;  ///< workloads that it has of this definition, ours or not
-  std::size_t undecided =
-      0;  ///< of `added`: its blob could not be read, so it may be there under another id
+  /// Of `added`: its blob could not be read, so it may be there under another id.
+  std::size_t undecided = 0;
 };
 
 /// Told the blobs of the other dataset that are about to be read, relative to its root, so that

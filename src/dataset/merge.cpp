@@ -77,9 +77,9 @@ struct Frequency {
 
 // Of calls whose workload is left out, among those that stay: the one whose axes are the most
 // alike, the first of equals.
-std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Entry>& entries,
+std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Candidate>& candidates,
                     const std::vector<std::size_t>& kept) {
-  const auto distance = [&axes](const Entry& entry) {
+  const auto distance = [&axes](const Candidate& entry) {
     double sum = 0;
     for (std::size_t i = 0; i < axes.size(); ++i)
       sum += std::abs(std::log2(static_cast<double>(axes[i]) + 1) -
@@ -87,7 +87,7 @@ std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Ent
     return sum;
   };
   return *std::min_element(kept.begin(), kept.end(), [&](std::size_t a, std::size_t b) {
-    return distance(entries[a]) < distance(entries[b]);
+    return distance(candidates[a]) < distance(candidates[b]);
   });
 }
 
@@ -162,8 +162,8 @@ class Merger {
     return {};
   }
 
-  using Frequencies =
-      std::unordered_map<std::string, std::map<std::string, Frequency>>;  // by id and capture
+  // By id and capture.
+  using Frequencies = std::unordered_map<std::string, std::map<std::string, Frequency>>;
 
   Result<void> merge_all() {
     CW_CHECK(merge_definitions());
@@ -202,11 +202,11 @@ class Merger {
   }
 
   Result<void> merge_definitions() {
-    std::map<std::string, std::pair<std::string, std::size_t>>
-        meanings;  // by name: meaning, and who says so
+    // By name: meaning, and who says so.
+    std::map<std::string, std::pair<std::string, std::size_t>> meanings;
     std::map<std::string, std::string> files;
-    std::map<std::string, std::map<std::string, std::vector<std::string>>>
-        references;  // by name and text: who has it
+    // By name and text: who has it.
+    std::map<std::string, std::map<std::string, std::vector<std::string>>> references;
     for (std::size_t i = 0; i < datasets_.size(); ++i) {
       for (const Definition& definition : datasets_[i].definitions) {
         const auto [known, is_new] =
@@ -411,7 +411,7 @@ class Merger {
     if (!options_.is_dry_run) {
       CW_TRY(output, OutputFile::create(partial_ / Dataset::workloads_path(definition)));
     }
-    std::vector<Entry> entries;
+    std::vector<Candidate> candidates;
     std::vector<std::string> records;
     for (;;) {
       CW_TRY(const auto next, in_order.next());
@@ -422,22 +422,22 @@ class Merger {
         continue;
       }
       std::string_view record = *next;
-      Entry entry;
+      Candidate candidate;
       for (std::size_t i = 0; i < axes; ++i)
-        entry.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
+        candidate.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
       records.emplace_back(record);
       for (const auto& [capture, frequency] : calls[id_of(record)])
-        entry.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
-      entries.push_back(std::move(entry));
+        candidate.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
+      candidates.push_back(std::move(candidate));
     }
     if (selects) {
-      const std::vector<std::size_t> kept = select_diverse(entries, options_.num_samples);
+      const std::vector<std::size_t> kept = select_diverse(candidates, options_.num_samples);
       for (const std::size_t i : kept) CW_CHECK(write_workload(definition, records[i], output));
       counts.kept = kept.size();
-      for (std::size_t i = 0; i < entries.size(); ++i)
+      for (std::size_t i = 0; i < candidates.size(); ++i)
         if (!std::binary_search(kept.begin(), kept.end(), i))
           heirs.emplace(id_of(records[i]),
-                        id_of(records[heir_of(entries[i].var_axes, entries, kept)]));
+                        id_of(records[heir_of(candidates[i].var_axes, candidates, kept)]));
     }
     if (output) CW_CHECK(output->flush());
     return list_frequencies(joined, heirs);

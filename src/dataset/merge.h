@@ -21,8 +21,8 @@
 namespace cw {
 
 struct MergeOptions {
-  std::size_t num_samples =
-      0;  ///< at most so many workloads a definition, as select_diverse() chooses; 0: all
+  /// At most so many workloads a definition, as select_diverse() chooses; 0: all.
+  std::size_t num_samples = 0;
   bool is_dry_run = false;  ///< compares, and writes nothing
   std::function<void(std::size_t workloads)> progress = [](std::size_t) {};
 };
@@ -40,8 +40,8 @@ struct MergeOutcome {
   std::size_t simulated = 0;                  ///< of these: by an engine without a model
   std::size_t linked = 0, copied = 0;         ///< blobs: without copying bytes, and with
   std::uint64_t bytes = 0;                    ///< of all blobs
-  std::vector<std::string>
-      differences;  ///< of definitions' references, in words: which file is kept
+  /// Of definitions' references, in words: which file is kept.
+  std::vector<std::string> differences;
 };
 
 /// Merges `inputs` into the new folder `output`, which appears whole or not at all; it must not

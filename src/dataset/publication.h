@@ -22,8 +22,8 @@ namespace cw {
 
 /// A workload ready to be written: what identifies it, and how to get its bytes.
 struct NewWorkload {
-  std::string
-      line;  ///< without a newline; empty when the line is there and only its blob is missing
+  /// Without a newline; empty when the line is there and only its blob is missing.
+  std::string line;
   std::string blob;  ///< path relative to the root; empty when it has none
   std::function<Result<std::string>()> content;  ///< the blob's bytes; called once, from any thread
 };

@@ -9,7 +9,6 @@
 
 #include "base/hash.h"
 #include "base/lines.h"
-#include "bind/structure.h"
 #include "dataset/collection_file.h"
 #include "dataset/publication.h"
 #include "dataset/verification_file.h"
@@ -70,10 +69,10 @@ class StoredNames final : public Names {
 // Everything that one line says by itself. Lines are checked by several threads.
 class LineCheck {
  public:
-  LineCheck(const Dataset& dataset, const BindingSet& bindings, const fs::path& path,
+  LineCheck(const Dataset& dataset, const IndexChecksOf& checks_of, const fs::path& path,
             std::size_t line)
       : dataset_(dataset),
-        bindings_(bindings),
+        checks_of_(checks_of),
         where_(fmt::format("{}:{}", path.string(), line)),
         line_(line) {}
 
@@ -290,40 +289,17 @@ class LineCheck {
       else if (!truth(*holds))
         error("constraint", fmt::format("{} does not hold", constraint.text()));
     }
-    const auto binding = bindings_.find(definition);
-    if (binding)
-      for (const Check& check : (*binding)->checks) structure(definition, check, names);
-  }
-
-  // The bindings' checks, as far as they speak of the definition's own inputs.
-  void structure(const Definition& definition, const Check& check, const Names& names) {
-    const auto values = [&](const std::string& name) -> std::shared_ptr<const DenseTensor> {
-      const auto operand = names.value_of(name);
-      const auto* tensor = operand ? std::get_if<TensorOperand>(&*operand) : nullptr;
-      if (tensor == nullptr) return nullptr;
-      return tensor->values().value_or(nullptr);
-    };
-    const auto subject = values(check.subject);
-    const auto other = check.other.empty() ? nullptr : values(check.other);
-    if (!subject || (!check.other.empty() && !other)) return;
-    std::int64_t limit = 0;
-    if (check.limit) {
-      const auto value = check.limit->evaluate(names);
-      if (!value || !as_integer(*value)) return;
-      limit = *as_integer(*value);
-    }
-    const Axis* page = definition.axis("page_size");
-    const std::int64_t page_size =
-        page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
-    const auto last =
-        definition.input(check.last_page) == nullptr ? nullptr : values(check.last_page);
-    if (const auto wrong =
-            violation(check.kind, {*subject, other.get(), last.get(), limit, page_size}))
-      error("structure", fmt::format("{} {}", check.subject, *wrong));
+    // As far as they speak of the definition's own inputs, and of what is stored.
+    const auto checks = checks_of_(definition);
+    if (!checks) return;
+    for (const IndexCheck& check : *checks)
+      if (const auto holds = evaluate(check, definition, names);
+          !holds && holds.error().code == "structure")
+        error(holds.error().code, holds.error().message);
   }
 
   const Dataset& dataset_;
-  const BindingSet& bindings_;
+  const IndexChecksOf& checks_of_;
   const std::string where_;
   const std::size_t line_;
   std::vector<Finding> findings_;
@@ -339,7 +315,8 @@ class LineCheck {
 
 class Validator {
  public:
-  Validator(const fs::path& root, const BindingSet& bindings) : root_(root), bindings_(bindings) {}
+  Validator(const fs::path& root, const IndexChecksOf& checks_of)
+      : root_(root), checks_of_(checks_of) {}
 
   Result<ValidationReport> run() {
     CW_TRY(dataset_, Dataset::open(root_));
@@ -358,10 +335,10 @@ class Validator {
             add(Severity::error, "dtype_unsupported", path.string(),
                 fmt::format("{} is {}, which flashinfer-bench does not know; it reads {}",
                             spec.name, trace_name(spec.dtype), fmt::join(loadable_names(), ", ")));
-      if (const auto binding = bindings_.find(definition); !binding)
+      if (const auto checks = checks_of_(definition); !checks)
         add(Severity::warning, "no_binding", path.string(),
             fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
-                        binding.error().message));
+                        checks.error().message));
     }
     links();
     folders();
@@ -476,7 +453,7 @@ class Validator {
         if (!is_more) break;
         texts.emplace_back((*line)->text);
         bytes += texts.back().size();
-        checks.emplace_back(dataset_, bindings_, path, (*line)->number);
+        checks.emplace_back(dataset_, checks_of_, path, (*line)->number);
       }
       tbb::parallel_for(std::size_t{0}, checks.size(),
                         [&](std::size_t i) { checks[i].run(path, texts[i]); });
@@ -521,13 +498,13 @@ class Validator {
   }
 
   const fs::path root_;
-  const BindingSet& bindings_;
+  const IndexChecksOf& checks_of_;
   Dataset dataset_;
   ValidationReport report_;
   std::set<fs::path> workloads_paths_;            ///< of its definitions
   std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
-  std::map<std::pair<std::string, std::string>, std::vector<std::size_t>>
-      alike_;                                ///< findings by file and code
+  /// Findings by file and code.
+  std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> alike_;
   std::map<std::size_t, std::size_t> more_;  ///< by the last that is told
 };
 
@@ -538,8 +515,8 @@ bool ValidationReport::is_valid() const {
                       [](const Finding& f) { return f.severity == Severity::error; });
 }
 
-Result<ValidationReport> validate(const fs::path& root, const BindingSet& bindings) {
-  return Validator(root, bindings).run();
+Result<ValidationReport> validate(const fs::path& root, const IndexChecksOf& checks_of) {
+  return Validator(root, checks_of).run();
 }
 
 }  // namespace cw

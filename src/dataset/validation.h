@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "bind/binding.h"
 #include "dataset/dataset.h"
+#include "definition/index_checks.h"
 
 namespace cw {
 
@@ -28,9 +28,10 @@ struct ValidationReport {
 };
 
 /// Checks definitions, workloads and blobs: schema, existence, headers, shapes and types against
-/// axes, constraints, index tensors (the bindings' checks), unique ids, orphan blobs, paths that
+/// axes, constraints, index tensors (`checks_of`), unique ids, orphan blobs, paths that
 /// leave the dataset. Everything that flashinfer-bench's loader refuses is an error here. Reads
 /// stored index tensors, and of other blobs the headers only.
-Result<ValidationReport> validate(const std::filesystem::path& root, const BindingSet& bindings);
+Result<ValidationReport> validate(const std::filesystem::path& root,
+                                  const IndexChecksOf& checks_of);
 
 }  // namespace cw

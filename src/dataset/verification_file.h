@@ -2,7 +2,7 @@
 //
 //   {"format": 1, "environment": {…},
 //    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n,
-//                           "reference": "ran"|"absent"|"not_run", "device": …,
+//                           "reference": "ran"|"absent"|"not_run", "device": …
 //                           "failures": [{"uuid": …, "stage": "load"|"execute", "message": …}]}},
 //    "replay": {…}}
 #pragma once
@@ -51,8 +51,8 @@ struct DefinitionVerification {
 struct ReplayVerification {
   std::size_t dumps = 0;
   std::size_t passed = 0;  ///< ran, and gave the recorded outputs where any are recorded
-  std::size_t compared =
-      0;  ///< of these: had outputs to compare with (plans, and what works in place, have none)
+  /// Of these: had outputs to compare with (plans, and what works in place, have none)
+  std::size_t compared = 0;
   std::size_t failed = 0, skipped = 0;
   std::size_t undecided = 0;                   ///< replay says mismatch where it cannot know
   std::vector<std::string> failures;           ///< the first few, as `flashinfer replay` words them

@@ -18,8 +18,8 @@ namespace cw {
 
 struct Axis {
   std::string name;
-  std::optional<std::int64_t>
-      constant;  ///< nothing: a var axis, its value comes with each workload
+  /// Nothing: a var axis, its value comes with each workload.
+  std::optional<std::int64_t> constant;
 };
 
 struct TensorSpec {

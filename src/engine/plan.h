@@ -35,8 +35,8 @@ struct EnginePlanOptions {
   std::string self;         ///< this program, for the simulated engine
   std::string model_name;   ///< instead of the recipes'
   int tensor_parallel = 0;  ///< 0: the definitions' and recipes'
-  std::vector<std::string>
-      engine_flags;  ///< added to every run's, and taken over the recipes' of the same name
+  /// Added to every run's, and taken over the recipes' of the same name.
+  std::vector<std::string> engine_flags;
   std::vector<std::string> launch_command;                              ///< instead of all that
   std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
   CaptureKind capture = CaptureKind::level10;

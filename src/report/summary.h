@@ -21,10 +21,10 @@ namespace cw {
 struct WorkloadSummary {
   std::string id;
   std::vector<std::int64_t> axes;  ///< as DefinitionSummary::var_axes
-  std::uint64_t seen =
-      0;  ///< calls of this very content, over all captures; 0 where no capture lists it
-  std::uint64_t stands_for =
-      0;  ///< calls that it represents; `seen` where a capture does not say it
+  /// Calls of this very content, over all captures; 0 where no capture lists it.
+  std::uint64_t seen = 0;
+  /// Calls that it represents; `seen` where a capture does not say it.
+  std::uint64_t stands_for = 0;
   bool is_new = false;
 };
 
@@ -47,10 +47,10 @@ struct DefinitionSummary {
   std::uint64_t calls = 0;                              ///< of all captures that fit it
   std::map<std::string, std::uint64_t> without_values;  ///< of them: gave no workload, by why
   Distribution distribution;  ///< of all of them; without cells where no capture says it
-  std::uint64_t distinct =
-      0;  ///< workloads that they found, over all captures; some may be counted by several
-  std::map<std::string, std::uint64_t>
-      derived_calls;  ///< by input: calls whose value no record holds
+  /// Workloads that they found, over all captures; some may be counted by several.
+  std::uint64_t distinct = 0;
+  /// By input: calls whose value no record holds.
+  std::map<std::string, std::uint64_t> derived_calls;
   std::map<std::string, std::string> derived_because;
   std::size_t added = 0;  ///< workloads that are new; all without a dataset to compare with
   std::size_t others = 0, undecided = 0;

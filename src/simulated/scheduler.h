@@ -27,8 +27,8 @@ struct SchedulerOptions {
   std::int64_t chunked_prefill_size = 8192;
   std::int64_t max_running = 256;
   bool has_prefix_cache = true;
-  bool uses_paged_prefill =
-      false;                     ///< SGLANG_FLASHINFER_USE_PAGED: paged prefill, alone and causal
+  /// SGLANG_FLASHINFER_USE_PAGED: paged prefill, alone and causal.
+  bool uses_paged_prefill = false;
   bool uses_ragged_mla = true;   ///< off: --flashinfer-mla-disable-ragged
   double decode_step_ms = 4;     ///< how long a decode step takes
   double prefill_token_us = 20;  ///< how long a prefilled token takes

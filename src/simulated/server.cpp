@@ -135,8 +135,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void handle() {
     request_ = parser_->release();
     const std::string path(request_.target().substr(0, request_.target().find('?')));
-    const std::string body =
-        std::exchange(request_.body(), {});  // it is accounted for until handle() ends
+    // It is accounted for until handle() ends.
+    const std::string body = std::exchange(request_.body(), {});
     if (path == "/health" || path == "/health_generate") return health();
     if (path == "/server_info" || path == "/get_server_info") return answer(200, dump(info()));
     if (path == "/get_model_info" || path == "/model_info")

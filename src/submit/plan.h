@@ -10,7 +10,8 @@ class SubmissionPlan {
  public:
   /// Opens and validates the dataset, and refuses what it can without asking anybody. Error codes:
   /// "not_valid", "simulated" and "unverified" (all of it is), "empty", "definition_unknown".
-  static Result<SubmissionPlan> open(const SubmitOptions& options, const BindingSet& bindings);
+  static Result<SubmissionPlan> open(const SubmitOptions& options,
+                                     const IndexChecksOf& index_checks);
 
   const Dataset& dataset() const { return dataset_; }
 
@@ -24,7 +25,7 @@ class SubmissionPlan {
  private:
   explicit SubmissionPlan(const SubmitOptions& options) : options_(&options) {}
   Result<void> choose();
-  Result<void> check_validity(const BindingSet& bindings);
+  Result<void> check_validity(const IndexChecksOf& index_checks);
   Result<void> check_origin() const;
 
   const SubmitOptions* options_;

@@ -136,8 +136,8 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
 }
 
 Result<void> check_places(const Dataset& dataset, const std::vector<std::string>& there) {
-  std::map<std::string, std::set<std::string>> expected,
-      found;  // by file name: the usual place, and the flat one
+  // By file name: the usual place, and the flat one.
+  std::map<std::string, std::set<std::string>> expected, found;
   for (const std::string& path : compared_files(dataset))
     expected[fs::path(path).filename().string()].insert(path);
   for (const std::string& path : there) {

@@ -14,12 +14,12 @@ constexpr std::size_t most_findings_shown = 5;
 }  // namespace
 
 Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options,
-                                            const BindingSet& bindings) {
+                                            const IndexChecksOf& index_checks) {
   SubmissionPlan plan(options);
   CW_TRY(plan.dataset_, Dataset::open(options.root));
   CW_CHECK(plan.dataset_.check_places());
   CW_CHECK(plan.choose());
-  CW_CHECK(plan.check_validity(bindings));
+  CW_CHECK(plan.check_validity(index_checks));
   CW_CHECK(plan.check_origin());
   return plan;
 }
@@ -63,9 +63,9 @@ Result<void> SubmissionPlan::choose() {
       options_->definition_names.empty() && op_types.empty() ? "" : " for these definitions");
 }
 
-Result<void> SubmissionPlan::check_validity(const BindingSet& bindings) {
+Result<void> SubmissionPlan::check_validity(const IndexChecksOf& index_checks) {
   options_->progress("validating");
-  CW_TRY(report_, validate(options_->root, bindings));
+  CW_TRY(report_, validate(options_->root, index_checks));
   if (report_.is_valid()) return {};
   std::string text = fmt::format("{} is not valid:", options_->root.string());
   std::size_t errors = 0;
@@ -133,7 +133,7 @@ Result<SubmitOutcome> SubmissionPlan::without(const Error& why) const {
 }
 
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
-                                                  const BindingSet& bindings) {
+                                                  const IndexChecksOf& index_checks) {
   // Before anything that takes time: from here on no core dump and no other process can have it.
   forbid_core_dumps();
   Result<Token> token = fail("no_token", "none is needed");
@@ -142,7 +142,7 @@ tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
   else
     hide_token();  // git has credentials of its own
   // What is wrong here comes before what is missing elsewhere.
-  const auto plan = SubmissionPlan::open(options, bindings);
+  const auto plan = SubmissionPlan::open(options, index_checks);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
   if (options.remote.empty() && !token && !(options.is_dry_run && token.error().code == "no_token"))
     return tl::unexpected(SubmitFailure{token.error()});

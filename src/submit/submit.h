@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "bind/binding.h"
+#include "definition/index_checks.h"
 #include "dataset/dataset.h"
 #include "submit/proposal.h"
 #include "submit/token.h"
@@ -65,6 +65,6 @@ std::string printable_remote(const std::string& remote);
 /// "no_token", "hub_lied" (the server has other bytes than it was sent), "git_missing",
 /// "git_failed", those of Hub and of reading.
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
-                                                  const BindingSet& bindings);
+                                                  const IndexChecksOf& index_checks);
 
 }  // namespace cw

@@ -21,8 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t largest_answer = std::size_t{256} << 20;
-constexpr std::size_t largest_headers =
-    1 << 20;  // of an answer, with what comes behind its last chunk
+// Of an answer, with what comes behind its last chunk.
+constexpr std::size_t largest_headers = 1 << 20;
 constexpr int most_redirects = 10;
 constexpr const char* user_agent = "collect-workloads/" CW_VERSION;
 

@@ -28,8 +28,8 @@ struct WebRequest {
   std::vector<std::string> headers{};  ///< "Name: value"
   std::string body{};
   std::optional<FilePart> file{};  ///< instead of `body`
-  std::filesystem::path
-      save_to{};  ///< an answer with status 200 goes into this file, whole or not at all
+  /// An answer with status 200 goes into this file, whole or not at all.
+  std::filesystem::path save_to{};
   std::uint64_t most = std::uint64_t{1} << 30;  ///< bytes of an answer in a file
   bool is_repeatable = true;                    ///< doing it twice is as good as once
   bool is_interruptible = true;  ///< whether a signal ends it before its answer has come

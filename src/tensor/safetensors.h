@@ -1,6 +1,6 @@
 // The safetensors container: an 8-byte little-endian header length, a JSON header, then the bytes.
 //
-//   {"__metadata__": {…}, "arg_1": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}, …}
+//   {"__metadata__": {…}, "arg_1": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}, …
 //
 // Format: https://github.com/huggingface/safetensors (README, "Format"). The checks are that
 // implementation's: a header of at most 100 MB, offsets that lie in the file, do not overlap, leave

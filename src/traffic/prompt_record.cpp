@@ -44,8 +44,8 @@ constexpr std::array never_sent{
     "tool_choice", "audios"};
 
 constexpr std::size_t hashed_block = 512;  // tokens a hash of Mooncake's traces stands for
-constexpr std::size_t most_text =
-    16 << 20;                       // of all prompts of a record: each has what was said before it
+// Of all prompts of a record: each has what was said before it.
+constexpr std::size_t most_text = 16 << 20;
 constexpr std::size_t of_json = 8;  // bytes in memory of one in a text
 constexpr std::int64_t longest_prompt = 1 << 20, longest_answer = 16 << 20;  // tokens
 constexpr std::size_t most_names = 64;                                       // of what is left out

@@ -38,9 +38,9 @@ struct Message {
 struct Prompt {
   std::vector<Message> messages;        ///< the last one is the user's or a tool's
   std::vector<std::int32_t> token_ids;  ///< instead of messages
-  std::int64_t output_tokens =
-      0;  ///< asked for, or estimated from the answer in the data; 0: unknown
-  Json sampling = Json::object();  ///< what the record asks for: {"temperature": 0.7, …}
+  /// Asked for, or estimated from the answer in the data; 0: unknown.
+  std::int64_t output_tokens = 0;
+  Json sampling = Json::object();  ///< what the record asks for: {"temperature": 0.7, …
   std::optional<double> arrival;   ///< in seconds, from any begin
 
   /// The messages as one text, for APIs without roles.

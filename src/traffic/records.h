@@ -1,6 +1,6 @@
 // The records of a prompt file, one by one, without holding the file in memory:
 //
-//   JSON array   [RECORD, …]
+//   JSON array   [RECORD, …
 //   JSON lines   one record per line; a line that is no record is counted and skipped
 //   wrapped      {"data": [RECORD, …]}, also "rows", "prompts", … and behind other members
 //   objects      one after another, printed over several lines

@@ -164,8 +164,8 @@ class Driver {
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   static constexpr std::chrono::milliseconds first_pause{
       100};  ///< before a request is tried again; then four times that
-  static constexpr std::size_t most_bytes_under_way =
-      32 << 20;  ///< of requests; they are kept until they are answered
+  /// Of requests; they are kept until they are answered.
+  static constexpr std::size_t most_bytes_under_way = 32 << 20;
   static constexpr int most_alone = 8;
   static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
   static constexpr std::chrono::milliseconds longest_doze{

@@ -30,8 +30,8 @@ struct Schedule {
   std::size_t concurrency = 0;  ///< closed loop: so many at a time; 0: no limit
   double rate = 0;              ///< open loop: Poisson arrivals a second; 0: as soon as allowed
   std::size_t requests = 0;     ///< how many
-  bool follows_arrivals =
-      false;  ///< open loop: at the times that the prompts say, from the first one's on
+  /// Open loop: at the times that the prompts say, from the first one's on.
+  bool follows_arrivals = false;
 };
 
 struct TrafficOptions {
@@ -52,8 +52,8 @@ struct TrafficOptions {
   std::uint64_t seed = 1;              ///< of arrivals and lengths
   std::chrono::seconds timeout{600};   ///< without an event from the server, a request has failed
   std::chrono::seconds longest{7200};  ///< in all, whatever comes
-  std::size_t most_extra_events =
-      4096;  ///< past the tokens that were asked for, a stream is taken for endless
+  /// Past the tokens that were asked for, a stream is taken for endless.
+  std::size_t most_extra_events = 4096;
   std::size_t most_retries = 2;  ///< for requests that the server cannot have seen
 };
 
@@ -70,12 +70,12 @@ struct TrafficReport {
   Percentiles first_token;  ///< from sending to the first token
   Percentiles per_token;    ///< between tokens after the first, mean of each request
   Percentiles whole;        ///< whole requests
-  std::map<std::string, std::size_t>
-      errors;  ///< by kind: "http_500", "connection", "timeout", "garbage", …
+  /// By kind: "http_500", "connection", "timeout", "garbage", …
+  std::map<std::string, std::size_t> errors;
   std::string example_error;
   bool is_stopped = false;  ///< before all was sent
-  std::vector<std::size_t>
-      reached;          ///< of each schedule, how many of its requests' turn came, in all runs
+  /// Of each schedule, how many of its requests' turn came, in all runs.
+  std::vector<std::size_t> reached;
   std::string warning;  ///< what was not sent as the prompts have it
 
   double output_rate() const {
@@ -86,8 +86,8 @@ struct TrafficReport {
 /// What others may say to running traffic, and hear of it; from any thread.
 struct TrafficControl {
   std::atomic<bool> is_paused = false;  ///< send no new requests
-  std::atomic<bool> is_stopped =
-      false;  ///< send no more, and give up those under way after `grace`
+  /// Send no more, and give up those under way after `grace`.
+  std::atomic<bool> is_stopped = false;
   std::chrono::milliseconds grace{0};
   std::atomic<std::size_t> total = 0;  ///< requests there will be, as far as is known; 0: not begun
   std::atomic<std::size_t> sent = 0, done = 0, failed = 0, under_way = 0, sent_twice = 0;

@@ -67,8 +67,8 @@ struct Distribution {
                                most_written_extents = 256;
 
   std::vector<std::string> var_axes;  ///< in the definition's order
-  std::vector<std::size_t>
-      shape;  ///< which of them make a shape: not the sizes of pools, which values tell
+  /// Which of them make a shape: not the sizes of pools, which values tell.
+  std::vector<std::size_t> shape;
   std::vector<Histogram> of_axes;  ///< as var_axes
   Histogram of_shapes{most_counted};
 

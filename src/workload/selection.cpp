@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numeric>
 
@@ -11,11 +12,11 @@ namespace {
 using Cell = std::vector<int>;
 using Cells = std::map<Cell, std::vector<std::size_t>>;
 
-Cells cut(const std::vector<Entry>& entries, double width) {
+Cells cut(const std::vector<Candidate>& candidates, double width) {
   Cells cells;
-  for (std::size_t i = 0; i < entries.size(); ++i) {
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
     Cell cell;
-    for (const std::int64_t extent : entries[i].var_axes)
+    for (const std::int64_t extent : candidates[i].var_axes)
       cell.push_back(
           static_cast<int>(std::floor(std::log2(static_cast<double>(extent) + 1.0) / width)));
     cells[cell].push_back(i);
@@ -25,39 +26,40 @@ Cells cut(const std::vector<Entry>& entries, double width) {
 
 }  // namespace
 
-std::vector<std::size_t> select_diverse(const std::vector<Entry>& entries, std::size_t most) {
-  std::vector<std::size_t> chosen(entries.size());
+std::vector<std::size_t> select_diverse(const std::vector<Candidate>& candidates, std::size_t max) {
+  std::vector<std::size_t> chosen(candidates.size());
   std::iota(chosen.begin(), chosen.end(), 0);
-  if (entries.size() <= most) return chosen;
+  if (candidates.size() <= max) return chosen;
   chosen.clear();
 
   // From a quarter octave up to one cell for everything (2^64 has 64 octaves).
   Cells cells;
   for (double width = 0.25; width <= 128; width *= 2) {
-    cells = cut(entries, width);
-    if (cells.size() <= most) break;
+    cells = cut(candidates, width);
+    if (cells.size() <= max) break;
   }
+
+  // Within a cell the most frequent candidate comes first, and the busiest cell before the others.
   struct Queue {
     std::uint64_t calls = 0;
-    std::vector<std::size_t> entries;
+    std::vector<std::size_t> members;
   };
   std::vector<Queue> queues;
   for (auto& [cell, members] : cells) {
-    Queue queue{.entries = std::move(members)};
-    std::stable_sort(queue.entries.begin(), queue.entries.end(),
-                     [&entries](std::size_t a, std::size_t b) {
-                       return entries[a].stands_for > entries[b].stands_for;
-                     });
-    for (const std::size_t i : queue.entries) queue.calls += entries[i].stands_for;
+    Queue queue{.members = std::move(members)};
+    std::ranges::stable_sort(queue.members, std::greater(),
+                             [&candidates](std::size_t i) { return candidates[i].stands_for; });
+    for (const std::size_t i : queue.members) queue.calls += candidates[i].stands_for;
     queues.push_back(std::move(queue));
   }
-  std::stable_sort(queues.begin(), queues.end(),
-                   [](const Queue& a, const Queue& b) { return a.calls > b.calls; });
-  for (std::size_t round = 0; chosen.size() < most; ++round)
+  std::ranges::stable_sort(queues, std::greater(), &Queue::calls);
+
+  // Every cell gives one per round.
+  for (std::size_t round = 0; chosen.size() < max; ++round)
     for (const Queue& queue : queues)
-      if (round < queue.entries.size() && chosen.size() < most)
-        chosen.push_back(queue.entries[round]);
-  std::sort(chosen.begin(), chosen.end());
+      if (round < queue.members.size() && chosen.size() < max)
+        chosen.push_back(queue.members[round]);
+  std::ranges::sort(chosen);
   return chosen;
 }
 

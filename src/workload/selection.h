@@ -2,19 +2,24 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
-
-#include "workload/collector.h"
 
 namespace cw {
 
-/// Positions of at most `most` entries, ascending. `entries` must be in Collector::take's order.
+/// A workload that may be kept.
+struct Candidate {
+  std::vector<std::int64_t> var_axes;  ///< in the definition's order
+  std::uint64_t stands_for = 0;        ///< calls that it represents
+};
+
+/// Positions of at most `max` candidates, ascending. They must come in the order of their var axes
+/// and content, so that the choice depends on nothing but what they are.
 ///
-/// The space of var axes is cut into cells of equal width in log2, as fine as gives no more than
-/// `most` cells that are in use. Each cell gives its most frequent entry, by the calls that it
-/// stands for, the cells with the most calls first; then each its second, until `most` are chosen.
-/// Equal frequencies are settled by axes and content, so that the choice depends on nothing but the
-/// entries.
-std::vector<std::size_t> select_diverse(const std::vector<Entry>& entries, std::size_t most);
+/// The space of var axes is cut into cells of equal width in log2, as fine as leaves at most `max`
+/// cells in use. Each cell gives its most frequent candidate, by the calls that it stands for, the
+/// cells with the most calls first; then each its second, until `max` are chosen. Ties go to the
+/// candidate that comes first.
+std::vector<std::size_t> select_diverse(const std::vector<Candidate>& candidates, std::size_t max);
 
 }  // namespace cw

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/hash.h"
-#include "bind/binder.h"
+#include "definition/definition.h"
 
 namespace cw {
 

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "pipeline/sanitize.h"
+#include "sanitize/sanitize.h"
 #include "simulated/dump_writer.h"
 
 namespace cw::testing {

@@ -86,13 +86,13 @@ class RecordedEngine {
   using Indices = std::vector<std::int32_t>;
 
   explicit RecordedEngine(const std::filesystem::path& folder,
-                          recorder::CollectorOptions options = {}, std::size_t staging = 1 << 20,
+                          recorder::AggregatorOptions options = {}, std::size_t staging = 1 << 20,
                           std::size_t queue = 8 << 20)
       : recorder_(std::make_unique<recorder::Recorder>(
             recorder::RecorderOptions{.folder = folder.string(),
                                       .name = "engine",
                                       .header = {{"process", 7}},
-                                      .collector = options,
+                                      .aggregator = options,
                                       .staging_bytes = staging,
                                       .queue_bytes = queue})) {
     plan_site_ = recorder_->add_site({{"function", "BatchDecodeWithPagedKVCacheWrapper.plan"},

@@ -1,6 +1,6 @@
-#include "pipeline/checkpoint.h"
+#include "sanitize/checkpoint.h"
 
-#include "pipeline/watch.h"
+#include "sanitize/watch.h"
 #include "support/fixture.h"
 
 namespace cw::testing {

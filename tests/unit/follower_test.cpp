@@ -1,8 +1,8 @@
 #include "capture/level10/follower.h"
 
-#include "pipeline/watch.h"
+#include "sanitize/retained_workloads.h"
+#include "sanitize/watch.h"
 #include "support/fixture.h"
-#include "workload/stash.h"
 
 namespace cw::testing {
 
@@ -154,17 +154,17 @@ TEST(StashTest, IsBoundedAndSpread) {
     return d;
   }();
   Target target{&definition, nullptr, {}, {}};
-  Stash stash(8);
+  RetainedWorkloads retained(8);
   for (std::uint64_t i = 0; i < 1000; ++i) {
     Workload workload;
     workload.definition = &definition;
     workload.axes = {static_cast<std::int64_t>(i < 990 ? 1 : std::int64_t{1} << (i - 985))};
-    stash.add(&target, {0, i}, std::move(workload));
+    retained.add(&target, {0, i}, std::move(workload));
   }
   std::size_t kept = 0, rare = 0;
   for (std::uint64_t i = 0; i < 1000; ++i) {
-    kept += stash.find(&target, {0, i}) != nullptr;
-    rare += i >= 990 && stash.find(&target, {0, i}) != nullptr;
+    kept += retained.find(&target, {0, i}) != nullptr;
+    rare += i >= 990 && retained.find(&target, {0, i}) != nullptr;
   }
   EXPECT_EQ(kept, 8u);
   EXPECT_GE(rare, 7u);

@@ -18,7 +18,7 @@ class PublicationTest : public DatasetTest {
       writer.tick();
     }
   }
-  bool is_valid() { return validate(trace(), bindings_)->is_valid(); }
+  bool is_valid() { return validate(trace(), bindings_.index_checks())->is_valid(); }
 };
 
 TEST_F(PublicationTest, AnInterruptedRunIsTakenBack) {

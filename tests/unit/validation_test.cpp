@@ -20,7 +20,7 @@ class ValidationTest : public DatasetTest {
   // Codes of the errors after a change of the one line.
   std::vector<std::string> errors() {
     std::vector<std::string> codes;
-    const auto report = validate(trace(), bindings_);
+    const auto report = validate(trace(), bindings_.index_checks());
     for (const Finding& finding : report->findings)
       if (finding.severity == Finding::Severity::error) codes.push_back(finding.code);
     return codes;
@@ -63,7 +63,7 @@ TEST_F(ValidationTest, DefinitionsThatNoBindingKnowsAreNamed) {
   definition["name"] = "of_another_kind";
   definition["op_type"] = "unheard_of";
   write_text(trace() / "definitions/unheard_of/of_another_kind.json", definition.dump());
-  const auto report = validate(trace(), bindings_);
+  const auto report = validate(trace(), bindings_.index_checks());
   EXPECT_TRUE(report->is_valid());
   ASSERT_EQ(report->findings.size(), 1u);
   EXPECT_EQ(report->findings[0].code, "no_binding");

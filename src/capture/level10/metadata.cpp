@@ -59,7 +59,7 @@ RecordedValue parse_items(json::array array, int depth) {
   return {std::move(sequence)};
 }
 
-// {"type": "tuple" | "torch.Tensor" | "torch.dtype" | "enum" | "dict" | anything with a "repr", …}
+// {"type": "tuple" | "torch.Tensor" | "torch.dtype" | "enum" | "dict" | anything with a "repr", …
 RecordedValue parse_described(json::object object, int depth) {
   std::string type, tensor_key, name, text;
   RecordedValue value, items;
@@ -215,8 +215,8 @@ Result<Record> parse_last_record(std::string_view content) {
     const std::size_t end = content.find_last_not_of(" \r\n");
     if (end == std::string_view::npos) break;
     content = content.substr(0, end + 1);
-    const void* const newline =
-        ::memrchr(content.data(), '\n', content.size());  // std's rfind goes byte by byte
+    // Std's rfind goes byte by byte.
+    const void* const newline = ::memrchr(content.data(), '\n', content.size());
     const std::size_t begin =
         newline == nullptr
             ? 0

@@ -12,7 +12,7 @@
 //                       "kwarg_q_scale": null},
 //    "tensor_details": {"arg_1": {"shape": [1, 32, 128], "dtype": "torch.bfloat16", …}, …},
 //    "function_signature": "(self, q: torch.Tensor, …) -> …", "execution_status": "completed",
-//    "graph_capture": false, "self_id": 139928931080336, …}
+//    "graph_capture": false, "self_id": 139928931080336, …
 //
 // The JSON is Python's: NaN, Infinity and integers past 64 bits occur.
 #pragma once
@@ -67,11 +67,11 @@ struct Record {
   std::int64_t process = 0;
   std::uint64_t self = 0;  ///< 0 when the call has no self
   bool graph_capture = false;
-  bool is_simulated =
-      false;  ///< "simulated": our own engine's mark; FlashInfer writes no such member
+  /// "simulated": our own engine's mark; FlashInfer writes no such member.
+  bool is_simulated = false;
   unsigned flush_index = 0;
-  std::vector<std::pair<std::string, RecordedValue>>
-      inputs;  ///< keys "arg_N", "kwarg_NAME", in order
+  /// Keys "arg_N", "kwarg_NAME", in order.
+  std::vector<std::pair<std::string, RecordedValue>> inputs;
   std::vector<TensorDetail> tensors;
 };
 

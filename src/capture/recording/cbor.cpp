@@ -64,8 +64,8 @@ double from_half(std::uint64_t bits) {
 }  // namespace
 
 bool is_plain_cbor(std::string_view bytes) {
-  std::array<std::uint64_t, deepest_record>
-      open{};  // items that are still to come, of what is nested
+  // Items that are still to come, of what is nested.
+  std::array<std::uint64_t, deepest_record> open{};
   std::size_t depth = 0;
   for (std::size_t items = 1; items <= most_record_items; ++items) {
     const Head head = head_of(bytes);

@@ -11,10 +11,10 @@
 
 #include "bind/binder.h"
 #include "capture/capture.h"
-#include "pipeline/tally.h"
-#include "workload/collector.h"
+#include "sanitize/distinct_workloads.h"
+#include "sanitize/storage_policy.h"
+#include "sanitize/tally.h"
 #include "workload/distribution.h"
-#include "workload/storage_policy.h"
 
 namespace cw {
 
@@ -24,8 +24,8 @@ struct SurveyOptions {
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
   std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
-  bool is_whole =
-      false;  ///< the capture does not grow: where its engines' start ends is looked for in it
+  /// The capture does not grow: where its engines' start ends is looked for in it.
+  bool is_whole = false;
   /// Told of every distinct workload when it is first seen, while its calls can still be read.
   std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
@@ -43,8 +43,8 @@ struct ShapeRange {
 struct FunctionCounts {
   std::uint64_t calls = 0;
   std::uint64_t bound = 0;  ///< gave workloads
-  std::uint64_t sampled =
-      0;  ///< fit a definition; of index tensors like theirs the recorder kept others
+  /// Fit a definition; of index tensors like theirs the recorder kept others.
+  std::uint64_t sampled = 0;
   std::uint64_t rejected = 0;  ///< gave no workload; the tally says why
   std::uint64_t skipped = 0;   ///< no binding mentions it
   // Only with SurveyOptions::reads_everything:
@@ -54,12 +54,12 @@ struct FunctionCounts {
 
 struct DefinitionCounts {
   std::uint64_t calls = 0;  ///< that fit it
-  std::map<std::string, std::uint64_t>
-      unseen;                 ///< those without a workload, by why: Observation::unseen
-  Distribution distribution;  ///< of all of them
+  /// Those without a workload, by why: Observation::unseen.
+  std::map<std::string, std::uint64_t> unseen;
+  Distribution distribution;                     ///< of all of them
   std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
-  std::vector<std::pair<std::int64_t, std::int64_t>>
-      ranges;                            ///< of each var axis; unknown_extent twice: not known yet
+  /// Of each var axis; unknown_extent twice: not known yet.
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
   std::uint64_t padded = 0;              ///< calls with sequences that are none, to fill a batch
   std::set<std::vector<int>> cells;      ///< octaves of the var axes that were met
   std::uint64_t calls_at_last_cell = 0;  ///< `calls` when the last new one was met
@@ -74,7 +74,7 @@ struct Survey {
   bool is_simulated = false;  ///< some call was made by our own engine
   std::set<WrapperId> processes;
   std::uint64_t graph_flushes = 0;
-  Collector collector;
+  DistinctWorkloads distinct;
   Tally tally;
 };
 
@@ -109,6 +109,6 @@ Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& 
 /// Reads a collected workload again. Error code "capture_changed" when the calls are not there any
 /// more or give something else than before.
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
-                            const Entry& entry, const StoragePolicy& policy);
+                            const DistinctWorkload& entry, const StoragePolicy& policy);
 
 }  // namespace cw

@@ -1,10 +1,11 @@
-#include "bind/structure.h"
+#include "definition/index_checks.h"
 
 namespace cw {
 namespace {
 
 using Values = std::vector<std::int64_t>;
 using Found = std::optional<std::string>;
+using SharedTensor = std::shared_ptr<const DenseTensor>;
 
 Found bad_indptr(const Values& v) {
   if (v.empty()) return "is empty";
@@ -72,29 +73,69 @@ Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& 
 
 }  // namespace
 
-Found violation(Check::Kind kind, const CheckedValues& checked) {
-  using Kind = Check::Kind;
-  for (const DenseTensor* tensor : {&checked.subject, checked.other, checked.last_page_len})
+Found violation(IndexCheck::Kind kind, const IndexTensors& tensors) {
+  using Kind = IndexCheck::Kind;
+  for (const DenseTensor* tensor : {&tensors.subject, tensors.other, tensors.last_page_len})
     if (tensor != nullptr && !is_integer(tensor->dtype))
       return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
   switch (kind) {
     case Kind::indptr:
-      return bad_indptr(integers(checked.subject));
+      return bad_indptr(integers(tensors.subject));
     case Kind::indices:
-      return out_of_range(checked.subject, 0, checked.limit - 1);
+      return out_of_range(tensors.subject, 0, tensors.limit - 1);
     case Kind::indices_or_pad:
-      return out_of_range(checked.subject, -1, checked.limit - 1);
+      return out_of_range(tensors.subject, -1, tensors.limit - 1);
     case Kind::last_page_len:
-      return wrong_last_pages(checked.subject, integers(*checked.other), checked.limit);
+      return wrong_last_pages(tensors.subject, integers(*tensors.other), tensors.limit);
     case Kind::one_each:
-      return not_one_each(integers(checked.subject));
+      return not_one_each(integers(tensors.subject));
     case Kind::lengths:
-      return wrong_lengths(integers(checked.subject), integers(*checked.other), checked.page_size);
+      return wrong_lengths(integers(tensors.subject), integers(*tensors.other), tensors.page_size);
     case Kind::causal_lengths:
       return fewer_keys_than_queries(
-          integers(checked.subject), integers(*checked.other),
-          checked.last_page_len ? integers(*checked.last_page_len) : Values(), checked.page_size);
+          integers(tensors.subject), integers(*tensors.other),
+          tensors.last_page_len ? integers(*tensors.last_page_len) : Values(), tensors.page_size);
   }
+  return {};
+}
+
+Result<void> evaluate(const IndexCheck& check, const Definition& definition, const Names& names) {
+  const auto values_of = [&names](const std::string& name) -> Result<SharedTensor> {
+    CW_TRY(const Operand operand, names.value_of(name));
+    const auto* tensor = std::get_if<TensorOperand>(&operand);
+    if (tensor == nullptr) return nullptr;
+    return tensor->values();
+  };
+  const auto given_values_of = [&values_of](const std::string& name) -> Result<SharedTensor> {
+    CW_TRY(SharedTensor values, values_of(name));
+    if (!values) return fail("input_missing", "{} is not given", name);
+    return values;
+  };
+
+  // The tensors: last pages only where the definition has them.
+  CW_TRY(const SharedTensor subject, given_values_of(check.subject));
+  SharedTensor other, last_page_len;
+  if (!check.other.empty()) {
+    CW_TRY(other, given_values_of(check.other));
+  }
+  if (definition.input(check.last_page) != nullptr) {
+    CW_TRY(last_page_len, values_of(check.last_page));
+  }
+
+  // The bounds.
+  std::int64_t limit = 0;
+  if (check.limit) {
+    CW_TRY(const Operand value, check.limit->evaluate(names));
+    if (!as_integer(value)) return fail("axes_unknown", "{} is no number", check.limit->text());
+    limit = *as_integer(value);
+  }
+  const Axis* page = definition.axis("page_size");
+  const std::int64_t page_size =
+      page != nullptr && page->constant ? std::max<std::int64_t>(*page->constant, 1) : 1;
+
+  const IndexTensors tensors{*subject, other.get(), last_page_len.get(), limit, page_size};
+  if (const auto found = violation(check.kind, tensors))
+    return fail("structure", "{} {}", check.subject, *found);
   return {};
 }
 

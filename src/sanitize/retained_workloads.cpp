@@ -1,4 +1,4 @@
-#include "workload/stash.h"
+#include "sanitize/retained_workloads.h"
 
 #include <algorithm>
 #include <bit>
@@ -14,7 +14,7 @@ std::vector<int> octaves(const Definition& definition, const std::vector<std::in
   return cell;
 }
 
-void Stash::add(const Target* target, const Hash128& key, Workload workload) {
+void RetainedWorkloads::add(const Target* target, const Hash128& key, Workload workload) {
   Kept& kept = kept_[target];
   const Cell cell = octaves(*workload.definition, workload.axes);
   if (!kept.workloads.emplace(key, std::move(workload)).second) return;
@@ -28,7 +28,7 @@ void Stash::add(const Target* target, const Hash128& key, Workload workload) {
   fullest->second.pop_back();
 }
 
-const Workload* Stash::find(const Target* target, const Hash128& key) const {
+const Workload* RetainedWorkloads::find(const Target* target, const Hash128& key) const {
   const auto kept = kept_.find(target);
   if (kept == kept_.end()) return nullptr;
   const auto found = kept->second.workloads.find(key);

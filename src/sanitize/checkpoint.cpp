@@ -1,4 +1,4 @@
-#include "pipeline/checkpoint.h"
+#include "sanitize/checkpoint.h"
 
 #include <charconv>
 
@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "dataset/dataset.h"
-#include "pipeline/collection.h"
+#include "sanitize/section.h"
 
 namespace cw {
 namespace {
@@ -66,8 +66,8 @@ DefinitionCounts to_counts(const Json& json) {
   return counts;
 }
 
-Entry to_entry(const Json& json, const Definition& definition) {
-  Entry entry{.key = to_key(json.at("key").get<std::string>())};
+DistinctWorkload to_entry(const Json& json, const Definition& definition) {
+  DistinctWorkload entry{.key = to_key(json.at("key").get<std::string>())};
   json.at("axes").get_to(entry.var_axes);
   json.at("seen").get_to(entry.seen);
   json.at("derived").get_to(entry.notes.derived);
@@ -128,7 +128,7 @@ Result<Json> Checkpoint::stored_line(const Target* target, const Hash128& key,
 }
 
 Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, const Survey& survey,
-                              const Stash& stash, const Json& more) {
+                              const RetainedWorkloads& retained, const Json& more) {
   CW_CHECK(make_private_directories(folder_));
   Json functions = Json::object(), processes = Json::array(), definitions = Json::object();
   for (const auto& [function, c] : survey.functions)
@@ -140,7 +140,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
     if (counts == survey.definitions.end()) continue;
     Json entries = Json::array();
     Result<void> written;
-    survey.collector.visit(&target, [&](const Entry& entry, bool is_capture_warmup) {
+    survey.distinct.visit(&target, [&](const DistinctWorkload& entry, bool is_capture_warmup) {
       Json item = {{"key", to_text(entry.key)},
                    {"axes", entry.var_axes},
                    {"seen", entry.seen},
@@ -148,7 +148,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                    {"sequences", entry.notes.sequences.value_or(-1)},
                    {"suspicious", entry.notes.is_suspicious},
                    {"capture_warmup", is_capture_warmup}};
-      if (const Workload* workload = stash.find(&target, entry.key);
+      if (const Workload* workload = retained.find(&target, entry.key);
           workload != nullptr && written) {
         auto line = stored_line(&target, entry.key, *workload);
         if (!line)
@@ -176,7 +176,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                       {"definitions", std::move(definitions)},
                       {"more", more}};
   CW_CHECK(write_atomically(folder_ / state_file, dump(state), Durability::process, Access::owner));
-  // What the stash has given up since, now that no state names it.
+  // What the retained has given up since, now that no state names it.
   std::error_code ignored;
   std::erase_if(stored_, [&](const auto& item) {
     if (current.contains(item.first)) return false;
@@ -186,7 +186,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
   return {};
 }
 
-Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, Stash& stash) {
+Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, RetainedWorkloads& retained) {
   CW_TRY(const Json state, read_state(folder_));
   try {
     read_survey(state, survey);
@@ -195,16 +195,16 @@ Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, Stash& stash
       if (found == state.at("definitions").end()) continue;
       survey.definitions[&target] = to_counts(*found);
       for (const Json& item : found->at("workloads")) {
-        Entry entry = to_entry(item, *target.definition);
+        DistinctWorkload entry = to_entry(item, *target.definition);
         if (const auto line = item.find("workload"); line != item.end()) {
           auto workload = load_workload(folder_, *target.definition, *line);
           if (workload && content_key(*workload) == entry.key) {
             const std::string blob = blob_path(*workload, string_member(*line, "uuid"));
             stored_.emplace(Key{&target, entry.key}, std::pair(*line, blob));
-            stash.add(&target, entry.key, std::move(*workload));
+            retained.add(&target, entry.key, std::move(*workload));
           }
         }
-        survey.collector.restore(&target, std::move(entry));
+        survey.distinct.restore(&target, std::move(entry));
       }
     }
     return state.at("more");

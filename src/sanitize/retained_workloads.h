@@ -8,6 +8,7 @@
 #include <map>
 #include <vector>
 
+#include "bind/binder.h"
 #include "workload/workload.h"
 
 namespace cw {
@@ -16,9 +17,9 @@ namespace cw {
 /// size.
 std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes);
 
-class Stash {
+class RetainedWorkloads {
  public:
-  explicit Stash(std::size_t most_a_definition) : most_(most_a_definition) {}
+  explicit RetainedWorkloads(std::size_t most_a_definition) : most_(most_a_definition) {}
 
   void add(const Target* target, const Hash128& key, Workload workload);
   /// Null when it was not kept.

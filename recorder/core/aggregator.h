@@ -1,7 +1,7 @@
 // From events to records: calls that differ in nothing that matters are counted, and of their index
 // tensors a bounded sample is kept.
 //
-// Everything here runs on one thread, the collector's. What a call differs in is its arguments
+// Everything here runs on one thread, the aggregator's. What a call differs in is its arguments
 // (names, scalars, shapes), its wrapper and that wrapper's last plan, the values of its index
 // tensors, and whether it was traffic. A window of such groups is written a few times a second; a
 // call that comes again in a later window is named by the number of its form.
@@ -28,15 +28,15 @@
 
 namespace cw::recorder {
 
-struct CollectorOptions {
+struct AggregatorOptions {
   std::uint64_t budget = 1'000'000'000;  ///< bytes of the whole file
   std::size_t kept_per_bucket = 16;
   std::size_t most_groups = 4096;  ///< in a window; then it is written
 };
 
-class Collector {
+class Aggregator {
  public:
-  Collector(Queue& queue, Staging& staging, const CollectorOptions& options);
+  Aggregator(Queue& queue, Staging& staging, const AggregatorOptions& options);
 
   /// Takes events until there are none, or the next one's copies are under way. With `gives_up`,
   /// does not wait for copies and counts the values as lost. `has_room`: whether the file takes
@@ -78,8 +78,8 @@ class Collector {
   };
   struct Wrapper {
     std::uint32_t number = 0;
-    std::uint64_t plan =
-        0;  ///< how many plans this process had made when it was planned last; 0: never
+    /// How many plans this process had made when it was planned last; 0: never.
+    std::uint64_t plan = 0;
     std::int64_t sequences = -1;  ///< real ones among those planned; -1: all
   };
   struct Values {
@@ -127,7 +127,7 @@ class Collector {
 
   Queue& queue_;
   Staging& staging_;
-  const CollectorOptions options_;
+  const AggregatorOptions options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 
   std::vector<Site> sites_;
@@ -148,8 +148,8 @@ class Collector {
   std::vector<Repeated> repeated_;
   std::vector<Group> groups_;
   std::unordered_map<Hash, std::size_t, HashOf> group_of_;
-  std::unordered_map<std::uint64_t, std::size_t>
-      recent_;  ///< sequence of a call to its group in this window
+  /// Sequence of a call to its group in this window.
+  std::unordered_map<std::uint64_t, std::size_t> recent_;
   std::string frames_;
   bool has_news_ = false, is_last_ = false;
   std::uint64_t written_bytes_ = 0;

@@ -1,4 +1,4 @@
-#include "pipeline/survey.h"
+#include "sanitize/survey.h"
 
 #include <algorithm>
 #include <atomic>
@@ -11,8 +11,8 @@
 
 #include <tbb/parallel_pipeline.h>
 
-#include "pipeline/startup.h"
-#include "workload/stash.h"
+#include "sanitize/retained_workloads.h"
+#include "sanitize/startup.h"
 
 namespace cw {
 namespace {
@@ -27,7 +27,7 @@ constexpr std::chrono::milliseconds batch_time{4};
 
 struct BoundWorkload {
   const Target* target;
-  EntryNotes notes;
+  WorkloadNotes notes;
   Workload workload;
   Hash128 key;
 };
@@ -383,7 +383,7 @@ class Surveyor::Run {
                         call.order, false, call.count);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
-      if (bound.context.plan) survey_.collector.add_captured_plan(bound.context.plan->order);
+      if (bound.context.plan) survey_.distinct.add_captured_plan(bound.context.plan->order);
     }
     (outcome.is_sampled()        ? counts.sampled
      : outcome.workloads.empty() ? counts.rejected
@@ -396,8 +396,8 @@ class Surveyor::Run {
       if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
         definition.calls_at_last_cell = definition.calls;
       const bool is_first =
-          survey_.collector.add(workload.target, workload.workload, workload.key, workload.notes,
-                                origin_of(bound.context), call.count);
+          survey_.distinct.add(workload.target, workload.workload, workload.key, workload.notes,
+                               origin_of(bound.context), call.count);
       if (is_first && options_.on_distinct)
         options_.on_distinct(bound.context, *workload.target, workload.key);
     }
@@ -473,7 +473,7 @@ Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& 
 }
 
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
-                            const Entry& entry, const StoragePolicy& policy) {
+                            const DistinctWorkload& entry, const StoragePolicy& policy) {
   CallInContext context;
   const auto read = [&capture](std::uint32_t position,
                                std::shared_ptr<const Call>& call) -> Result<void> {

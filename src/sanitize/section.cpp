@@ -1,4 +1,4 @@
-#include "pipeline/collection.h"
+#include "sanitize/section.h"
 
 #include <filesystem>
 

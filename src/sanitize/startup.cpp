@@ -1,4 +1,4 @@
-#include "pipeline/startup.h"
+#include "sanitize/startup.h"
 
 #include <algorithm>
 #include <set>

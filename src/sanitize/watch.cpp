@@ -1,4 +1,4 @@
-#include "pipeline/watch.h"
+#include "sanitize/watch.h"
 
 #include "base/file.h"
 #include "base/json.h"

@@ -7,7 +7,7 @@
 
 #include "capture/capture.h"
 #include "dataset/dataset.h"
-#include "pipeline/checkpoint.h"
+#include "sanitize/checkpoint.h"
 
 namespace cw {
 
@@ -30,22 +30,22 @@ struct SanitizeOptions {
 struct KeptWorkload {
   std::string id;          ///< in the dataset
   std::uint64_t seen = 0;  ///< calls with this very content: layers times steps
-  std::uint64_t stands_for =
-      0;                ///< calls that it represents; those of all kept add up to the definition's
+  /// Calls that it represents; those of all kept add up to the definition's.
+  std::uint64_t stands_for = 0;
   bool is_new = false;  ///< not in the dataset before
   bool is_capture_warmup = false;
-  EntryNotes notes;
+  WorkloadNotes notes;
 };
 
 struct DefinitionOutcome {
   const Definition* definition = nullptr;  ///< of the dataset given to sanitize()
-  std::string
-      status;  ///< why there are none, or what a user who waits for calls should know; may be empty
-  std::map<std::string, std::string>
-      cites;  ///< where the defaults of what may be derived are documented
+  /// Why there are none, or what a user who waits for calls should know; may be empty.
+  std::string status;
+  /// Where the defaults of what may be derived are documented.
+  std::map<std::string, std::string> cites;
   std::uint64_t calls = 0;
-  std::map<std::string, std::uint64_t>
-      unseen;  ///< of them: without a workload, by why; "values_sampled_out" is usual
+  /// Of them: without a workload, by why; "values_sampled_out" is usual.
+  std::map<std::string, std::uint64_t> unseen;
   std::size_t distinct = 0;
   Distribution distribution;  ///< of all calls
   std::uint64_t padded = 0;   ///< calls of batches that were filled up with sequences that are none
@@ -53,8 +53,8 @@ struct DefinitionOutcome {
   std::vector<KeptWorkload> kept;
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  ///< seen of each var axis
 
-  bool lacks_binding =
-      false;  ///< no binding knows its op type, its tag or its inputs; `status` says so
+  /// No binding knows its op type, its tag or its inputs; `status` says so.
+  bool lacks_binding = false;
   /// Whether the user asked for this definition, rather than for all.
   bool is_asked_for = false;
 

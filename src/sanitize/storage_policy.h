@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/binder.h"
 #include "workload/workload.h"
 
 namespace cw {
@@ -20,10 +21,10 @@ enum class PoolSize {
 
 struct StoragePolicy {
   PoolSize pool_size = PoolSize::used;
-  std::vector<std::string>
-      keep_values;  ///< inputs whose values are stored although they need not be
-  std::optional<std::uint64_t>
-      random_below;  ///< store inputs of this many bytes and more, as older collections do
+  /// Inputs whose values are stored although they need not be.
+  std::vector<std::string> keep_values;
+  /// Store inputs of this many bytes and more, as older collections do.
+  std::optional<std::uint64_t> random_below;
 };
 
 /// Of an observation with something unseen: the axes that its workload would have, as far as they

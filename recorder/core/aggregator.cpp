@@ -1,4 +1,4 @@
-#include "collector.h"
+#include "aggregator.h"
 
 #include <algorithm>
 #include <bit>
@@ -17,8 +17,8 @@ constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000,
                       most_remembered_contents = 500'000;
 constexpr std::size_t end_size = 400, end_size_of_site = 40;  // at most, of the last record
 constexpr std::size_t most_recent = 8192;
-constexpr std::size_t groups_per_frame =
-    256;  // what is lost where a disk fills up or a process is killed
+// What is lost where a disk fills up or a process is killed.
+constexpr std::size_t groups_per_frame = 256;
 
 std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes,
                                                 std::uint64_t seed = 0) {
@@ -61,16 +61,16 @@ std::span<const std::byte> bytes_of(const std::vector<std::uint64_t>& numbers) {
 
 }  // namespace
 
-Collector::Collector(Queue& queue, Staging& staging, const CollectorOptions& options)
+Aggregator::Aggregator(Queue& queue, Staging& staging, const AggregatorOptions& options)
     : queue_(queue), staging_(staging), options_(options) {}
 
-std::uint64_t Collector::now() const {
+std::uint64_t Aggregator::now() const {
   const auto elapsed = std::chrono::steady_clock::now() - started_;
   return static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
 }
 
-bool Collector::write(const Json& record) {
+bool Aggregator::write(const Json& record) {
   std::string payload;
   Json::to_cbor(record, payload);
   const std::string frame = recording::make_frame(payload);
@@ -82,7 +82,7 @@ bool Collector::write(const Json& record) {
   return true;
 }
 
-bool Collector::consume(bool gives_up, bool has_room) {
+bool Aggregator::consume(bool gives_up, bool has_room) {
   constexpr int most_at_a_time = 4096;
   for (int taken = 0; taken < most_at_a_time && !is_window_full(); ++taken) {
     const auto event = queue_.front();
@@ -92,7 +92,7 @@ bool Collector::consume(bool gives_up, bool has_room) {
   return true;
 }
 
-std::uint64_t Collector::abandon() {
+std::uint64_t Aggregator::abandon() {
   std::uint64_t calls = 0;
   for (auto event = queue_.front(); !event.empty(); event = queue_.front()) {
     EventHeader header;
@@ -104,7 +104,7 @@ std::uint64_t Collector::abandon() {
 }
 
 // False: its copies are under way.
-bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_room) {
+bool Aggregator::take(std::span<const std::byte> event, bool gives_up, bool has_room) {
   EventHeader header;
   std::memcpy(&header, event.data(), sizeof header);
   const auto body = event.subspan(sizeof header);
@@ -145,7 +145,7 @@ bool Collector::take(std::span<const std::byte> event, bool gives_up, bool has_r
   return true;
 }
 
-void Collector::take_site(const Json& json) {
+void Aggregator::take_site(const Json& json) {
   Site site;
   site.function = json.at("function").get<std::string>();
   site.names = json.at("names").get<std::vector<std::string>>();
@@ -163,14 +163,14 @@ void Collector::take_site(const Json& json) {
   write(record);
 }
 
-Collector::Wrapper& Collector::wrapper_of(std::uint64_t self) {
+Aggregator::Wrapper& Aggregator::wrapper_of(std::uint64_t self) {
   if (wrappers_.size() > most_wrappers) wrappers_.clear();
   const auto [found, is_new] = wrappers_.try_emplace(self);
   if (is_new) found->second.number = ++next_wrapper_;
   return found->second;
 }
 
-std::uint32_t Collector::form_of(std::uint32_t site, std::span<const std::byte> arguments) {
+std::uint32_t Aggregator::form_of(std::uint32_t site, std::span<const std::byte> arguments) {
   const Hash key = hash_of(arguments, site + 1);
   if (const auto found = forms_.find(key); found != forms_.end()) return found->second;
   if (forms_.size() >= most_forms) forms_.clear();  // they are written again, under new numbers
@@ -184,7 +184,7 @@ std::uint32_t Collector::form_of(std::uint32_t site, std::span<const std::byte> 
   return form;
 }
 
-bool Collector::is_in_sample(std::uint32_t site, const std::vector<Values>& values) {
+bool Aggregator::is_in_sample(std::uint32_t site, const std::vector<Values>& values) {
   std::vector<std::uint64_t> octaves, hashes;
   for (const Values& item : values) {
     octaves.push_back(static_cast<std::uint64_t>(std::bit_width(item.count)));
@@ -201,9 +201,9 @@ bool Collector::is_in_sample(std::uint32_t site, const std::vector<Values>& valu
   return true;
 }
 
-std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
-                                                      std::span<const Content> contents,
-                                                      bool is_wanted, bool has_room) {
+std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& header,
+                                                        std::span<const Content> contents,
+                                                        bool is_wanted, bool has_room) {
   std::vector<Values> values;
   std::vector<std::span<const std::byte>> bytes;
   bool is_whole = true, is_left_out = false;
@@ -250,8 +250,8 @@ std::vector<Collector::Values> Collector::take_values(const EventHeader& header,
   return values;
 }
 
-void Collector::take_call(const EventHeader& header, std::span<const Content> contents,
-                          std::span<const std::byte> body, bool has_room) {
+void Aggregator::take_call(const EventHeader& header, std::span<const Content> contents,
+                           std::span<const std::byte> body, bool has_room) {
   const auto arguments = body.first(header.size);
   const bool is_traffic = (header.flags & flag::dummy) == 0;
   std::vector<Values> values =
@@ -305,7 +305,7 @@ void Collector::take_call(const EventHeader& header, std::span<const Content> co
   recent_[header.sequence] = add(std::move(group));
 }
 
-void Collector::take_raised(const EventHeader& header) {
+void Aggregator::take_raised(const EventHeader& header) {
   auto call = recent_.find(header.sequence);
   if (call == recent_.end()) {
     // Of a call that comes again: its count is taken with the window, into the same group.
@@ -323,7 +323,7 @@ void Collector::take_raised(const EventHeader& header) {
   ++groups_[call->second].raised;
 }
 
-void Collector::take_repeats() {
+void Aggregator::take_repeats() {
   std::erase_if(repeated_, [this](Repeated& repeated) {
     const bool is_retired = repeated.repeats->is_retired.load(std::memory_order_acquire);
     if (const std::uint32_t count = repeated.repeats->count.exchange(0, std::memory_order_acquire);
@@ -339,7 +339,7 @@ void Collector::take_repeats() {
   });
 }
 
-void Collector::take_replay(const EventHeader& header) {
+void Aggregator::take_replay(const EventHeader& header) {
   ++taken_.replays;
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
@@ -365,7 +365,7 @@ void Collector::take_replay(const EventHeader& header) {
   sequences_ = -1;
 }
 
-std::size_t Collector::add(Group group) {
+std::size_t Aggregator::add(Group group) {
   std::vector<std::uint64_t> key{group.form,        group.wrapper,
                                  group.plan,        group.flags,
                                  group.is_replayed, static_cast<std::uint64_t>(group.sequences)};
@@ -379,7 +379,7 @@ std::size_t Collector::add(Group group) {
   return found->second;
 }
 
-Json Collector::group_json(const Group& group) const {
+Json Aggregator::group_json(const Group& group) const {
   Json json = {{"form", group.form}, {"count", group.count}};
   if (group.wrapper != 0) json["wrapper"] = group.wrapper;
   if (group.plan != 0) json["plan"] = group.plan;
@@ -398,7 +398,7 @@ Json Collector::group_json(const Group& group) const {
   return json;
 }
 
-std::string Collector::take_frames() {
+std::string Aggregator::take_frames() {
   for (std::size_t begin = 0; begin < groups_.size(); begin += groups_per_frame) {
     const std::span part =
         std::span(groups_).subspan(begin, std::min(groups_per_frame, groups_.size() - begin));
@@ -416,13 +416,13 @@ std::string Collector::take_frames() {
   return std::exchange(frames_, {});
 }
 
-std::string Collector::idle_frame() {
+std::string Aggregator::idle_frame() {
   write({{"record", "idle"}, {"at", now()}});
   has_news_ = false;
   return std::exchange(frames_, {});
 }
 
-std::string Collector::end_frames(std::uint64_t events_lost) {
+std::string Aggregator::end_frames(std::uint64_t events_lost) {
   take_repeats();
   std::string frames = take_frames();
   is_last_ = true;

@@ -1,4 +1,4 @@
-#include "pipeline/sanitize.h"
+#include "sanitize/sanitize.h"
 
 #include <algorithm>
 #include <limits>
@@ -10,9 +10,9 @@
 
 #include "base/file.h"
 #include "dataset/publication.h"
-#include "pipeline/collection.h"
+#include "sanitize/retained_workloads.h"
+#include "sanitize/section.h"
 #include "workload/selection.h"
-#include "workload/stash.h"
 
 namespace cw {
 namespace {
@@ -38,8 +38,9 @@ class Sanitizer::Work {
     // Of what is stashed a good part may turn out rarer than the rest: four times what is selected
     // leaves room.
     if (source == Source::vanishing)
-      stash_.emplace(options.selection == Selection::all ? std::numeric_limits<std::size_t>::max()
-                                                         : options.num_samples * 4);
+      retained_.emplace(options.selection == Selection::all
+                            ? std::numeric_limits<std::size_t>::max()
+                            : options.num_samples * 4);
   }
 
   Result<void> begin() {
@@ -52,14 +53,14 @@ class Sanitizer::Work {
                        .selected = {chosen_.begin(), chosen_.end()},
                        .progress = options_.progress,
                        .slowness = options_.slowness,
-                       .is_whole = !stash_};
-    if (stash_)
+                       .is_whole = !retained_};
+    if (retained_)
       survey_options_.on_distinct = [this](const CallInContext& context, const Target& target,
                                            const Hash128& key) {
         for (const Observation& observation : binder_.bind(context).observations) {
           if (observation.target != &target) continue;
           if (auto workload = make_workload(observation, options_.policy))
-            stash_->add(&target, key, std::move(*workload));
+            retained_->add(&target, key, std::move(*workload));
         }
       };
     surveyor_.emplace(capture_, bindings_, binder_, survey_options_);
@@ -68,13 +69,13 @@ class Sanitizer::Work {
 
   Result<Json> restore(Checkpoint& checkpoint) {
     Survey survey;
-    CW_TRY(Json more, checkpoint.load(binder_, survey, *stash_));
+    CW_TRY(Json more, checkpoint.load(binder_, survey, *retained_));
     surveyor_->restore(std::move(survey));
     return more;
   }
 
   Result<void> save(Checkpoint& checkpoint, const Json& more) const {
-    return checkpoint.save(capture_, binder_, surveyor_->current(), *stash_, more);
+    return checkpoint.save(capture_, binder_, surveyor_->current(), *retained_, more);
   }
 
   bool advance(Deadline deadline) { return surveyor_->advance(deadline); }
@@ -90,7 +91,7 @@ class Sanitizer::Work {
           target != nullptr && counts != survey.definitions.end()) {
         progress.calls = counts->second.calls;
         progress.calls_since_new = counts->second.calls - counts->second.calls_at_last_cell;
-        progress.distinct = survey.collector.distinct(target);
+        progress.distinct = survey.distinct.count(target);
         progress.ranges = counts->second.ranges;
         progress.cells = counts->second.cells.size();
       }
@@ -159,16 +160,21 @@ class Sanitizer::Work {
       if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
     for (const Assumption& assumption : target->binding->assumptions)
       outcome.cites[assumption.name] = assumption.cite;
-    std::vector<Entry> entries = outcome_.survey.collector.take(target);
+    std::vector<DistinctWorkload> entries = outcome_.survey.distinct.take(target);
     outcome.distinct = entries.size();
-    if (stash_)
-      std::erase_if(entries,
-                    [&](const Entry& entry) { return stash_->find(target, entry.key) == nullptr; });
+    if (retained_)
+      std::erase_if(entries, [&](const DistinctWorkload& entry) {
+        return retained_->find(target, entry.key) == nullptr;
+      });
     share_out(outcome.distribution, entries);
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
-    if (options_.selection == Selection::diverse)
-      selected = select_diverse(entries, options_.num_samples);
+    if (options_.selection == Selection::diverse) {
+      std::vector<Candidate> candidates;
+      for (const DistinctWorkload& entry : entries)
+        candidates.push_back({entry.var_axes, entry.stands_for});
+      selected = select_diverse(candidates, options_.num_samples);
+    }
     if (!outcome_.survey.continues.empty()) CW_CHECK(add_published(*target, entries, selected));
     share_out(outcome.distribution, entries, selected);
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));
@@ -177,23 +183,23 @@ class Sanitizer::Work {
   }
 
   // All calls of the definition among these of its workloads.
-  static void share_out(const Distribution& distribution, std::vector<Entry>& entries,
+  static void share_out(const Distribution& distribution, std::vector<DistinctWorkload>& entries,
                         const std::optional<std::vector<std::size_t>>& selected = {}) {
     std::vector<Representative> representatives;
-    const auto add = [&](const Entry& entry) {
+    const auto add = [&](const DistinctWorkload& entry) {
       representatives.push_back({distribution.shape_of(entry.var_axes), entry.seen});
     };
     if (selected)
       for (const std::size_t i : *selected) add(entries[i]);
     else
-      for (const Entry& entry : entries) add(entry);
+      for (const DistinctWorkload& entry : entries) add(entry);
     const std::vector<std::uint64_t> shares = share_calls(distribution.of_shapes, representatives);
     for (std::size_t i = 0; i < shares.size(); ++i)
       entries[selected ? (*selected)[i] : i].stands_for = shares[i];
   }
 
   // What an interrupted part of this collection has written stays, and is told of.
-  Result<void> add_published(const Target& target, const std::vector<Entry>& entries,
+  Result<void> add_published(const Target& target, const std::vector<DistinctWorkload>& entries,
                              std::vector<std::size_t>& selected) const {
     std::set<std::string> stored;
     CW_TRY(const auto lines, read_stored_workloads(dataset_.root, *target.definition));
@@ -207,13 +213,13 @@ class Sanitizer::Work {
     return {};
   }
 
-  Result<Workload> workload_of(const Target& target, const Entry& entry) const {
-    if (stash_) return *stash_->find(&target, entry.key);
+  Result<Workload> workload_of(const Target& target, const DistinctWorkload& entry) const {
+    if (retained_) return *retained_->find(&target, entry.key);
     return read_again(capture_, binder_, target, entry, options_.policy);
   }
 
   // Gives the selected entries their ids and finds those that the dataset has already.
-  Result<void> prepare(const Target& target, const std::vector<Entry>& entries,
+  Result<void> prepare(const Target& target, const std::vector<DistinctWorkload>& entries,
                        const std::vector<std::size_t>& selected, DefinitionOutcome& outcome,
                        NewWorkloads& addition) {
     const Definition& definition = *target.definition;
@@ -248,7 +254,7 @@ class Sanitizer::Work {
               "whether the new ones double them is not known",
               definition.name, unreadable));
     for (std::size_t i = 0; i < selected.size(); ++i) {
-      const Entry& entry = entries[selected[i]];
+      const DistinctWorkload& entry = entries[selected[i]];
       // An id of ours is the content's: where it stands, the workload does, whether its blob can be
       // read or not.
       const auto known = existing.find(ids[i]);
@@ -280,7 +286,7 @@ class Sanitizer::Work {
   const SanitizeOptions& options_;
   Binder binder_;
   std::vector<const Definition*> chosen_;
-  std::optional<Stash> stash_;
+  std::optional<RetainedWorkloads> retained_;
   SurveyOptions survey_options_;
   std::optional<Surveyor> surveyor_;
   SanitizeOutcome outcome_;

@@ -1,4 +1,4 @@
-#include "workload/collector.h"
+#include "sanitize/distinct_workloads.h"
 
 #include <algorithm>
 #include <tuple>
@@ -12,9 +12,9 @@ Origin origin_of(const CallInContext& context) {
   return {position(context.call), position(context.plan), position(context.init)};
 }
 
-bool Collector::add(const Target* target, const Workload& workload, const Hash128& key,
-                    const EntryNotes& notes, const Origin& origin, std::uint64_t calls) {
-  Entry& entry = entries_[target][key];
+bool DistinctWorkloads::add(const Target* target, const Workload& workload, const Hash128& key,
+                            const WorkloadNotes& notes, const Origin& origin, std::uint64_t calls) {
+  DistinctWorkload& entry = entries_[target][key];
   const bool is_first = entry.seen == 0;
   entry.seen += calls;
   if (is_first) {
@@ -27,37 +27,38 @@ bool Collector::add(const Target* target, const Workload& workload, const Hash12
     entry.origin = origin;
     entry.notes = notes;
   }
-  if (entry.plans.size() <= Entry::most_plans &&
+  if (entry.plans.size() <= DistinctWorkload::most_plans &&
       std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);
   return is_first;
 }
 
-std::size_t Collector::distinct(const Target* target) const {
+std::size_t DistinctWorkloads::count(const Target* target) const {
   const auto found = entries_.find(target);
   return found == entries_.end() ? 0 : found->second.size();
 }
 
 // Bound to plans that were captured, and to no other: the eager passes before a capture.
-bool Collector::is_warmup(const Entry& entry) const {
+bool DistinctWorkloads::is_warmup(const DistinctWorkload& entry) const {
   const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
-  return entry.is_capture_warmup && entry.plans.size() <= Entry::most_plans &&
+  return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::most_plans &&
          std::all_of(entry.plans.begin(), entry.plans.end(), captured);
 }
 
-void Collector::restore(const Target* target, Entry entry) {
+void DistinctWorkloads::restore(const Target* target, DistinctWorkload entry) {
   entries_[target].insert_or_assign(entry.key, std::move(entry));
 }
 
-void Collector::visit(const Target* target,
-                      const std::function<void(const Entry&, bool is_capture_warmup)>& show) const {
+void DistinctWorkloads::visit(
+    const Target* target,
+    const std::function<void(const DistinctWorkload&, bool is_capture_warmup)>& show) const {
   const auto found = entries_.find(target);
   if (found == entries_.end()) return;
   for (const auto& [key, entry] : found->second) show(entry, is_warmup(entry));
 }
 
-std::vector<Entry> Collector::take(const Target* target) {
-  std::vector<Entry> result;
+std::vector<DistinctWorkload> DistinctWorkloads::take(const Target* target) {
+  std::vector<DistinctWorkload> result;
   const auto found = entries_.find(target);
   if (found == entries_.end()) return result;
   for (auto& [key, entry] : found->second) {
@@ -65,7 +66,7 @@ std::vector<Entry> Collector::take(const Target* target) {
     result.push_back(std::move(entry));
   }
   entries_.erase(found);
-  std::sort(result.begin(), result.end(), [](const Entry& a, const Entry& b) {
+  std::sort(result.begin(), result.end(), [](const DistinctWorkload& a, const DistinctWorkload& b) {
     return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key);
   });
   return result;

@@ -1,4 +1,4 @@
-#include "workload/storage_policy.h"
+#include "sanitize/storage_policy.h"
 
 #include <algorithm>
 

@@ -15,8 +15,8 @@
 #include <set>
 
 #include "base/json.h"
-#include "pipeline/survey.h"
-#include "workload/stash.h"
+#include "sanitize/retained_workloads.h"
+#include "sanitize/survey.h"
 
 namespace cw {
 
@@ -26,12 +26,12 @@ class Checkpoint {
 
   /// Replaces what the folder holds. `more` is the caller's own. Error codes: those of writing.
   Result<void> save(const Capture& capture, const Binder& binder, const Survey& survey,
-                    const Stash& stash, const Json& more);
+                    const RetainedWorkloads& retained, const Json& more);
 
   /// What the last save() was given. Definitions that `binder` does not have are left out, and
   /// workloads whose blobs cannot be read or hold something else. Error codes: "not_found",
   /// "checkpoint_malformed".
-  Result<Json> load(const Binder& binder, Survey& survey, Stash& stash);
+  Result<Json> load(const Binder& binder, Survey& survey, RetainedWorkloads& retained);
 
   /// Replaces the caller's own part. Error codes: those of load() and of writing.
   Result<void> mark(const Json& more);

@@ -1,4 +1,4 @@
-#include "pipeline/tally.h"
+#include "sanitize/tally.h"
 
 #include <algorithm>
 #include <array>

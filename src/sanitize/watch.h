@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "capture/open.h"
-#include "pipeline/sanitize.h"
+#include "sanitize/sanitize.h"
 
 namespace cw {
 

@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bind/binder.h"
 #include "workload/workload.h"
 
 namespace cw {
@@ -29,19 +30,19 @@ struct Origin {
 Origin origin_of(const CallInContext& context);
 
 /// What is told of a workload beside its content.
-struct EntryNotes {
+struct WorkloadNotes {
   std::vector<std::string> derived;       ///< as Observation::derived
   std::optional<std::int64_t> sequences;  ///< real ones, where the batch was filled up
   bool is_suspicious = false;             ///< no traffic, by its looks
 };
 
-struct Entry {
+struct DistinctWorkload {
   Hash128 key;
   std::vector<std::int64_t> var_axes;  ///< in the definition's order
   std::uint64_t seen = 0;              ///< calls with this very content, that is layers times steps
   std::uint64_t stands_for = 0;        ///< calls that it represents; set by who selects
   Origin origin;                       ///< the first call in the capture's order
-  EntryNotes notes;                    ///< of that call
+  WorkloadNotes notes;                 ///< of that call
   /// Plans under which it was seen; past `most_plans` no more are noted.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t most_plans = 8;
@@ -50,35 +51,36 @@ struct Entry {
   bool is_capture_warmup = true;
 };
 
-class Collector {
+class DistinctWorkloads {
  public:
   /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not
   /// depend on the order of calls to add(). Whether it is the first of its kind.
   bool add(const Target* target, const Workload& workload, const Hash128& key,
-           const EntryNotes& notes, const Origin& origin, std::uint64_t calls = 1);
+           const WorkloadNotes& notes, const Origin& origin, std::uint64_t calls = 1);
 
   /// Notes that a call of this plan was captured into a CUDA graph.
   void add_captured_plan(std::size_t plan) {
     captured_plans_.insert(static_cast<std::uint32_t>(plan));
   }
 
-  /// How many distinct workloads a target has.
-  std::size_t distinct(const Target* target) const;
+  /// How many a target has.
+  std::size_t count(const Target* target) const;
 
   /// Puts back what visit() showed to an earlier process.
-  void restore(const Target* target, Entry entry);
+  void restore(const Target* target, DistinctWorkload entry);
   /// Every entry of a target, in no particular order, with warm-ups marked.
-  void visit(const Target* target,
-             const std::function<void(const Entry&, bool is_capture_warmup)>& show) const;
+  void visit(
+      const Target* target,
+      const std::function<void(const DistinctWorkload&, bool is_capture_warmup)>& show) const;
 
-  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the collector's
+  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the distinct's
   /// own.
-  std::vector<Entry> take(const Target* target);
+  std::vector<DistinctWorkload> take(const Target* target);
 
  private:
-  bool is_warmup(const Entry& entry) const;
+  bool is_warmup(const DistinctWorkload& entry) const;
 
-  std::map<const Target*, std::unordered_map<Hash128, Entry>> entries_;
+  std::map<const Target*, std::unordered_map<Hash128, DistinctWorkload>> entries_;
   std::set<std::uint32_t> captured_plans_;
 };
 

@@ -5,7 +5,7 @@
 
 #include "dataset/collection_file.h"
 #include "dataset/publication.h"
-#include "pipeline/sanitize.h"
+#include "sanitize/sanitize.h"
 
 namespace cw {
 
