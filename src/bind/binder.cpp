@@ -516,8 +516,11 @@ Hash128 shape_key(const CallInContext& context) {
                                 context.init ? context.init->order : none};
   append(&call.signature->digest, sizeof call.signature->digest);
   append(&owners, sizeof owners);
-  text += {static_cast<char>(call.status), static_cast<char>(context.has_plan_in_doubt),
-           static_cast<char>(context.has_neighbour), static_cast<char>(context.is_before_traffic)};
+  const std::int64_t sequences = call.sequences.value_or(-1);
+  append(&sequences, sizeof sequences);
+  text += {static_cast<char>(call.status), static_cast<char>(call.is_nested),
+           static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.has_neighbour),
+           static_cast<char>(context.is_before_traffic)};
   text += call.function + "\n" + call.module + "\n";
   for (const auto& [name, value] : call.arguments) {
     text += name;

@@ -513,5 +513,25 @@ TEST_F(BinderTest, LayersOfAStepAreOneWorkloadSeenOften) {
     }
 }
 
+// Calls with one key share what the first of them gave, so a key has all that the outcome depends
+// on.
+TEST(ShapeKey, HasWhatTellsCallsOfOnePlanApart) {
+  const auto key_of = [](const std::function<void(Call&)>& change) {
+    Call call;
+    call.function = "BatchMLAPagedAttentionWrapper.run";
+    call.signature = std::make_shared<const Signature>();
+    change(call);
+    CallInContext context;
+    context.call = std::make_shared<const Call>(std::move(call));
+    return shape_key(context);
+  };
+  const auto plain = key_of([](Call&) {});
+  EXPECT_EQ(plain, key_of([](Call& call) { call.order = 7; }));
+  EXPECT_NE(plain, key_of([](Call& call) { call.sequences = 23; }));
+  EXPECT_NE(key_of([](Call& call) { call.sequences = 24; }),
+            key_of([](Call& call) { call.sequences = 23; }));
+  EXPECT_NE(plain, key_of([](Call& call) { call.is_nested = true; }));
+}
+
 }  // namespace
 }  // namespace cw::testing
