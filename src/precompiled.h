@@ -1,5 +1,5 @@
-// What most files include, compiled once (CW_PRECOMPILE). Files include what they use all the same: one
-// build of the tests is without this.
+// What most files include, compiled once (CW_PRECOMPILE). Files include what they use all the same:
+// one build of the tests is without this.
 #pragma once
 
 #include <algorithm>

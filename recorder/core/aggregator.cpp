@@ -11,6 +11,10 @@
 namespace cw::recorder {
 namespace {
 
+using recording::RecordKind;
+using recording::Role;
+using recording::ValueState;
+
 // Contents may take this share of the budget; what is left is for counts.
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
 constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000,
@@ -70,7 +74,8 @@ std::uint64_t Aggregator::now() const {
       std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
 }
 
-bool Aggregator::write(const Json& record) {
+bool Aggregator::write(RecordKind kind, Json record) {
+  record["record"] = recording::name(kind);
   std::string payload;
   Json::to_cbor(record, payload);
   const std::string frame = recording::make_frame(payload);
@@ -150,17 +155,13 @@ void Aggregator::take_site(const Json& json) {
   site.function = json.at("function").get<std::string>();
   site.names = json.at("names").get<std::vector<std::string>>();
   const std::string role = json.at("role").get<std::string>();
-  site.role = role == "plan"     ? Role::plan
-              : role == "init"   ? Role::init
-              : role == "method" ? Role::method
-                                 : Role::function;
+  site.role = recording::from_name<Role>(role).value_or(Role::function);
   Json record = json;
-  record["record"] = "site";
   record["site"] = sites_.size();
   record.erase("names");
   record.erase("role");
   sites_.push_back(std::move(site));
-  write(record);
+  write(RecordKind::function, std::move(record));
 }
 
 Aggregator::Wrapper& Aggregator::wrapper_of(std::uint64_t self) {
@@ -177,8 +178,8 @@ std::uint32_t Aggregator::form_of(std::uint32_t site, std::span<const std::byte>
   const std::uint32_t form = next_form_++;
   forms_.emplace(key, form);
   if (static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget))
-    write({{"record", "form"},
-           {"form", form},
+    write(RecordKind::signature,
+          {{"form", form},
            {"site", site},
            {"arguments", describe_arguments(arguments, sites_[site].names)}});
   return form;
@@ -238,14 +239,15 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
   else if (!is_kept)
     ++values_sampled_out_;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i].state = is_kept ? "kept" : is_lost ? "lost" : "sampled_out";
+    values[i].state = is_kept   ? ValueState::kept
+                      : is_lost ? ValueState::lost
+                                : ValueState::sampled_out;
     if (!is_kept || written_.contains(values[i].hash)) continue;
     if (written_.size() >= most_remembered_contents) written_.clear();
     written_.insert(values[i].hash);
     const auto* begin = reinterpret_cast<const std::uint8_t*>(bytes[i].data());
-    write({{"record", "values"},
-           {"hash", to_binary(values[i].hash)},
-           {"values", Json::binary_t({begin, begin + bytes[i].size()})}});
+    write(RecordKind::values, {{"hash", to_binary(values[i].hash)},
+                               {"values", Json::binary_t({begin, begin + bytes[i].size()})}});
   }
   return values;
 }
@@ -313,7 +315,7 @@ void Aggregator::take_raised(const EventHeader& header) {
       return r.group.sequence == header.sequence;
     });
     if (repeated == repeated_.end()) {
-      write({{"record", "raised"}, {"site", header.site}});
+      write(RecordKind::raised, {{"site", header.site}});
       return;
     }
     Group group = repeated->group;
@@ -390,7 +392,8 @@ Json Aggregator::group_json(const Group& group) const {
   if (group.is_replayed) json["replayed"] = true;
   if (!group.addresses.empty()) json["addresses"] = group.addresses;
   for (const Values& item : group.values) {
-    Json values = {{"tensor", item.tensor}, {"count", item.count}, {"state", item.state}};
+    Json values = {
+        {"tensor", item.tensor}, {"count", item.count}, {"state", recording::name(item.state)}};
     if (item.from != 0) values["from"] = item.from;
     if (item.hash != Hash{}) values["hash"] = to_binary(item.hash);
     json["values"].push_back(std::move(values));
@@ -406,7 +409,7 @@ std::string Aggregator::take_frames() {
     for (const Group& group : part) calls.push_back(group_json(group));
     const bool has_room = static_cast<double>(written_bytes_) <
                           share_of_groups * static_cast<double>(options_.budget);
-    if (!has_room || !write({{"record", "calls"}, {"at", now()}, {"calls", std::move(calls)}}))
+    if (!has_room || !write(RecordKind::calls, {{"at", now()}, {"calls", std::move(calls)}}))
       for (const Group& group : part) calls_uncounted_ += group.count;
   }
   groups_.clear();
@@ -417,7 +420,7 @@ std::string Aggregator::take_frames() {
 }
 
 std::string Aggregator::idle_frame() {
-  write({{"record", "idle"}, {"at", now()}});
+  write(RecordKind::idle, {{"at", now()}});
   has_news_ = false;
   return std::exchange(frames_, {});
 }
@@ -429,13 +432,12 @@ std::string Aggregator::end_frames(std::uint64_t events_lost) {
   Json sites = Json::array();
   for (const Site& site : sites_)
     sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
-  write({{"record", "end"},
-         {"at", now()},
-         {"sites", std::move(sites)},
-         {"values_lost", values_lost_},
-         {"values_sampled_out", values_sampled_out_},
-         {"calls_over_budget", calls_uncounted_},
-         {"events_lost", events_lost}});
+  write(RecordKind::end, {{"at", now()},
+                          {"sites", std::move(sites)},
+                          {"values_lost", values_lost_},
+                          {"values_sampled_out", values_sampled_out_},
+                          {"calls_over_budget", calls_uncounted_},
+                          {"events_lost", events_lost}});
   has_news_ = false;
   return frames + std::exchange(frames_, {});
 }

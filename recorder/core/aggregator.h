@@ -24,6 +24,7 @@
 #include "counter.h"
 #include "event.h"
 #include "queue.h"
+#include "recording/records.h"
 #include "staging.h"
 
 namespace cw::recorder {
@@ -68,10 +69,8 @@ class Aggregator {
   struct HashOf {
     std::size_t operator()(const Hash& hash) const { return hash.first; }
   };
-  enum class Role : std::uint8_t { function, init, plan, method };
-
   struct Site {
-    Role role = Role::function;
+    recording::Role role = recording::Role::function;
     std::string function;
     std::vector<std::string> names;
     std::uint64_t calls = 0, captured = 0;
@@ -86,7 +85,7 @@ class Aggregator {
     Hash hash{};
     std::uint64_t count = 0, from = 0;
     std::uint16_t tensor = 0;
-    const char* state = "";  ///< "kept", "sampled_out", "lost"
+    recording::ValueState state = recording::ValueState::lost;
   };
   struct Group {
     std::uint32_t form = 0, site = 0, wrapper = 0;
@@ -121,7 +120,7 @@ class Aggregator {
   /// Its place in the window.
   std::size_t add(Group group);
   /// False when the budget does not allow it.
-  bool write(const Json& record);
+  bool write(recording::RecordKind kind, Json record);
   std::uint64_t now() const;
   Json group_json(const Group& group) const;
 

@@ -11,6 +11,7 @@
 #include "descriptors.h"
 #include "quiet_thread.h"
 #include "recording/frame.h"
+#include "recording/records.h"
 
 namespace cw::recorder {
 namespace {
@@ -71,8 +72,8 @@ bool as_rows(const TensorView& tensor, Rows& rows) {
 
 std::string header_frame(const RecorderOptions& options) {
   Json header = options.header;
-  header["record"] = "recording";
-  header["format"] = 1;
+  header["record"] = recording::name(recording::RecordKind::recording);
+  header["format"] = recording::format_version;
   std::string payload;
   Json::to_cbor(header, payload);
   return recording::make_frame(payload);
@@ -118,7 +119,7 @@ void Recorder::push(EventHeader header, const Json& body) {
 
 std::uint32_t Recorder::add_site(const Json& site) {
   push({.kind = EventKind::site, .site = next_site_}, site);
-  is_plan_.push_back(site.value("role", "") == "plan");
+  is_plan_.push_back(site.value("role", "") == recording::name(recording::Role::plan));
   return next_site_++;
 }
 
@@ -360,7 +361,8 @@ void Recorder::flush(std::string frames) {
     ::mkdir(options_.folder.c_str(), 0700);
     for (int number = 0; number < 1000; ++number) {
       const std::string suffix = number == 0 ? "" : "-" + std::to_string(number);
-      const std::string path = options_.folder + "/" + options_.name + suffix + ".cbor";
+      const std::string path =
+          options_.folder + "/" + options_.name + suffix + std::string(recording::extension);
       file_ = std::make_unique<RecordingFile>(path, counts_);
       if (!file_->is_taken()) break;
     }

@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <charconv>
 
+#include <fcntl.h>
 #include <yaml-cpp/yaml.h>
+
+#include "base/file.h"
 
 namespace cw {
 namespace {
+
+constexpr std::size_t max_bindings_file = 16 << 20;
 
 struct Invalid {
   std::string message;
@@ -308,6 +313,15 @@ Result<const Binding*> BindingSet::find(const Definition& definition) const {
               "bindings.yaml (--bindings)",
               definition.name, definition.op_type,
               apis.empty() ? "" : fmt::format(" and API {}", apis[0]));
+}
+
+Result<BindingSet> BindingSet::load(const std::filesystem::path& path) {
+  if (path.empty()) return parse(std::string(built_in_bindings()));
+  CW_TRY(const std::string yaml, read_file(AT_FDCWD, path.string(), max_bindings_file));
+  return parse(yaml).map_error([&path](Error error) {
+    error.message = fmt::format("{}: {}", path.string(), error.message);
+    return error;
+  });
 }
 
 IndexChecksOf BindingSet::index_checks() const {

@@ -6,6 +6,7 @@
 // set that is built in; its head explains the format, field by field.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -127,6 +128,8 @@ class BindingSet {
  public:
   /// Parses YAML. Error code "bindings_invalid"; the message names the entry and the field.
   static Result<BindingSet> parse(const std::string& yaml);
+  /// Of a file; without one, the built-in ones. Error codes: likewise, and those of reading.
+  static Result<BindingSet> load(const std::filesystem::path& path);
 
   const std::vector<Binding>& bindings() const { return bindings_; }
   /// What a reason of an exclusion means, for people; empty when there is no such reason.

@@ -9,8 +9,10 @@
 
 #include "base/console.h"
 #include "base/file.h"
-#include "cli/commands.h"
-#include "record/kit.h"
+#include "capture/recorder/bundle.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "collect/work_dir.h"
 
 namespace cw::cli {
 namespace {
@@ -112,48 +114,73 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   return found;
 }
 
-}  // namespace
+class CleanCommand final : public Command {
+ public:
+  std::string name() const override { return "clean"; }
+  std::string description() const override { return "Remove what commands have left on the disk"; }
 
-int run_clean(const CleanArguments& arguments, const CommonArguments& common) {
-  const auto state = state_folder();
-  if (!state) return report(state.error());
-  const auto cache = recorder_cache();
-  if (!cache) return report(cache.error(), "Name another folder for it with XDG_CACHE_HOME.");
-
-  Json items = Json::array();
-  std::uint64_t freed = 0;
-  bool has_failed = false;
-  for (const Leftover& item : find_leftovers(*state, *cache, arguments.includes_unfinished)) {
-    std::string keep_reason = item.keep_reason;
-    if (keep_reason.empty() && !arguments.is_dry_run) {
-      std::error_code error;
-      fs::remove_all(item.path, error);
-      if (error) keep_reason = error.message();
-      has_failed |= static_cast<bool>(error);
-    }
-    if (keep_reason.empty()) freed += item.bytes;
-    items.push_back({{"what", item.what},
-                     {"path", item.path.string()},
-                     {"bytes", item.bytes},
-                     {"removed", keep_reason.empty() && !arguments.is_dry_run},
-                     {"kept_because", keep_reason}});
-    if (!common.is_json)
-      print(stdout,
-            fmt::format("{:>12}  {}{}\n              {}\n", kilobytes(item.bytes), item.what,
-                        keep_reason.empty() ? "" : ", kept: " + keep_reason, item.path.string()));
+  void declare(Options& options) override {
+    options.flag("--all", includes_unfinished_,
+                 "Also what collect --resume or a printed env\nmay still be for");
+    options.flag("--dry-run", is_dry_run_, "List it, and remove nothing");
+    options.footer(
+        "Logs of finished runs, unpacked recorders, submissions that were to be sent by\n"
+        "hand. They lie in $XDG_STATE_HOME/collect-workloads (~/.local/state) and\n"
+        "$XDG_CACHE_HOME/collect-workloads (~/.cache). What is in use stays. A --work-dir\n"
+        "of yours is yours.");
   }
 
-  if (common.is_json)
-    print_json({{"state", state->string()},
-                {"cache", cache->string()},
-                {"bytes", freed},
-                {"items", std::move(items)}});
-  else if (items.empty())
-    print(stdout, fmt::format("Nothing is in {} and {}.\n", state->string(), cache->string()));
-  else
-    print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed),
-                              arguments.is_dry_run ? "would be freed" : "freed"));
-  return has_failed ? exit_failure : exit_success;
+  int run(const CommonArguments& common) override {
+    const auto state = state_folder();
+    if (!state) return print_error(state.error());
+    const auto cache = recording::bundle_cache();
+    if (!cache)
+      return print_error(cache.error(), "Name another folder for it with XDG_CACHE_HOME.");
+
+    Json items = Json::array();
+    std::uint64_t freed = 0;
+    bool has_failed = false;
+    for (const Leftover& item : find_leftovers(*state, *cache, includes_unfinished_)) {
+      std::string keep_reason = item.keep_reason;
+      if (keep_reason.empty() && !is_dry_run_) {
+        std::error_code error;
+        fs::remove_all(item.path, error);
+        if (error) keep_reason = error.message();
+        has_failed |= static_cast<bool>(error);
+      }
+      if (keep_reason.empty()) freed += item.bytes;
+      items.push_back({{"what", item.what},
+                       {"path", item.path.string()},
+                       {"bytes", item.bytes},
+                       {"removed", keep_reason.empty() && !is_dry_run_},
+                       {"kept_because", keep_reason}});
+      if (!common.is_json)
+        print(stdout,
+              fmt::format("{:>12}  {}{}\n              {}\n", kilobytes(item.bytes), item.what,
+                          keep_reason.empty() ? "" : ", kept: " + keep_reason, item.path.string()));
+    }
+
+    if (common.is_json)
+      print_json({{"state", state->string()},
+                  {"cache", cache->string()},
+                  {"bytes", freed},
+                  {"items", std::move(items)}});
+    else if (items.empty())
+      print(stdout, fmt::format("Nothing is in {} and {}.\n", state->string(), cache->string()));
+    else
+      print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed),
+                                is_dry_run_ ? "would be freed" : "freed"));
+    return has_failed ? exit_failure : exit_success;
+  }
+
+ private:
+  bool includes_unfinished_ = false, is_dry_run_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_clean() {
+  return std::make_unique<CleanCommand>();
 }
 
 }  // namespace cw::cli

@@ -5,8 +5,12 @@
 
 #include "base/console.h"
 #include "capture/level10/tensor_file.h"
-#include "capture/open.h"
-#include "cli/commands.h"
+#include "capture/method.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/texts.h"
+#include "dataset/dataset.h"
+#include "sanitize/survey.h"
 
 namespace cw::cli {
 namespace {
@@ -45,9 +49,17 @@ std::string describe(const Value& value) {
 }
 
 std::string_view name(CallStatus status) {
-  return status == CallStatus::completed  ? "completed"
-         : status == CallStatus::captured ? "captured in a CUDA graph"
-                                          : "unfinished";
+  switch (status) {
+    case CallStatus::completed:
+      return "completed";
+    case CallStatus::captured:
+      return "captured in a CUDA graph";
+    case CallStatus::dummy:
+      return "dummy, to warm up or to capture a graph";
+    case CallStatus::unfinished:
+      return "unfinished";
+  }
+  return {};
 }
 
 int inspect_call(const Call& call, const std::string& location, bool is_json) {
@@ -78,7 +90,7 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
   const auto file = is_archive
                         ? level10::open_torch_archive(AT_FDCWD, path.string(), path.string())
                         : level10::open_safetensors_file(AT_FDCWD, path.string(), path.string());
-  if (!file) return report(file.error());
+  if (!file) return print_error(file.error());
   Json json = Json::array();
   for (const level10::TensorFileEntry& entry : (*file)->entries()) {
     if (is_json)
@@ -196,53 +208,81 @@ std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindin
                       : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
 }
 
-}  // namespace
+class InspectCommand final : public Command {
+ public:
+  std::string name() const override { return "inspect"; }
+  std::string description() const override {
+    return "Show what was captured, what fits and what not";
+  }
 
-int run_inspect(const InspectArguments& arguments, const CommonArguments& common) {
-  const auto bindings = load_bindings(common);
-  if (!bindings) return report(bindings.error());
-  std::vector<std::filesystem::path> paths = arguments.paths;
-  for (std::filesystem::path& path : paths) {
-    const auto extension = path.extension();
-    if (paths.size() == 1 && (extension == ".safetensors" || extension == ".pt"))
-      return inspect_tensor_file(path, common.is_json);
-    if (path.filename() == "metadata.jsonl") path = std::filesystem::absolute(path).parent_path();
+  void declare(Options& options) override {
+    options.value("path", paths_, "Folders of dumps, one call, or a tensor file")
+        .required()
+        .meta("PATH");
+    options.value("--trace-dir", trace_dir_, "A dataset with the definitions to try").meta("DIR");
   }
-  const auto capture = open_capture(paths);
-  if (!capture) return report(capture.error());
-  if ((*capture)->size() == 1 && kind_of(paths[0]) == CaptureKind::level10) {
-    const auto call = (*capture)->read(0);
-    if (!call) return report(call.error());
-    return inspect_call(*call, (*capture)->location(0), common.is_json);
+
+  int run(const CommonArguments& common) override {
+    const auto bindings = BindingSet::load(common.bindings);
+    if (!bindings) return print_error(bindings.error());
+
+    // A tensor file, or one call.
+    const auto extension = paths_[0].extension();
+    if (paths_.size() == 1 && (extension == ".safetensors" || extension == ".pt"))
+      return inspect_tensor_file(paths_[0], common.is_json);
+    for (std::filesystem::path& path : paths_)
+      if (path.filename() == "metadata.jsonl") path = std::filesystem::absolute(path).parent_path();
+    const auto capture = open_capture(paths_);
+    if (!capture) return print_error(capture.error());
+    const bool is_one_call = (*capture)->size() == 1 && !capture_method_of(paths_[0]).is_lasting();
+    if (is_one_call) {
+      const auto call = (*capture)->read(0);
+      if (!call) return print_error(call.error());
+      return inspect_call(*call, (*capture)->location(0), common.is_json);
+    }
+
+    Dataset dataset;
+    if (!trace_dir_.empty()) {
+      auto opened = Dataset::open(trace_dir_);
+      if (!opened) return print_error(opened.error());
+      dataset = std::move(*opened);
+    }
+    return inspect_capture(**capture, dataset, *bindings, common);
   }
-  Dataset dataset;
-  if (!arguments.trace_dir.empty()) {
-    auto opened = Dataset::open(arguments.trace_dir);
-    if (!opened) return report(opened.error());
-    dataset = std::move(*opened);
-  }
-  const Binder binder(dataset.definitions, *bindings);
-  ProgressLine progress(common.is_quiet);
-  SurveyOptions options{.policy = {},
-                        .selected = {},
-                        .reads_everything = true,
-                        .progress =
-                            [&](std::size_t done) {
-                              progress.update(fmt::format("{} of {} calls", with_separators(done),
-                                                          with_separators((*capture)->size())));
-                            },
-                        .is_whole = true};
-  Survey result = survey(**capture, *bindings, binder, options);
-  progress.clear();
-  if (common.is_json) {
-    print_json(to_json(result, binder));
+
+ private:
+  int inspect_capture(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+                      const CommonArguments& common) const {
+    const Binder binder(dataset.definitions, bindings);
+    ProgressLine progress(common.is_quiet);
+    SurveyOptions options;
+    options.reads_everything = options.is_whole = true;
+    options.progress = [&](std::size_t done) {
+      progress.update(
+          fmt::format("{} of {} calls", with_separators(done), with_separators(capture.size())));
+    };
+    const Survey result = survey(capture, bindings, binder, options);
+    progress.clear();
+
+    if (common.is_json) {
+      print_json(to_json(result, binder));
+      return exit_success;
+    }
+    print(stdout, describe(result, binder, !trace_dir_.empty()));
+    print(stdout, describe_unbindable(dataset, bindings));
+    if (trace_dir_.empty())
+      print(stdout, "\nWith --trace-dir DATASET this also says which definitions the calls fit.\n");
     return exit_success;
   }
-  print(stdout, describe(result, binder, !arguments.trace_dir.empty()));
-  print(stdout, describe_unbindable(dataset, *bindings));
-  if (arguments.trace_dir.empty())
-    print(stdout, "\nWith --trace-dir DATASET this also says which definitions the calls fit.\n");
-  return exit_success;
+
+  std::vector<std::filesystem::path> paths_;
+  std::filesystem::path trace_dir_;  ///< empty: nothing is bound, only described
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_inspect() {
+  return std::make_unique<InspectCommand>();
 }
 
 }  // namespace cw::cli

@@ -1,178 +1,219 @@
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <set>
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "base/console.h"
 #include "base/file.h"
-#include "capture/recording/recording_capture.h"
-#include "cli/collect_environment.h"
-#include "cli/commands.h"
-#include "record/kit.h"
-#include "record/lost.h"
+#include "base/shell.h"
+#include "base/time.h"
+#include "bind/needs.h"
+#include "capture/environment.h"
+#include "capture/recorder/bundle.h"
+#include "capture/recorder/lost.h"
+#include "capture/recorder/method.h"
+#include "capture/recorder/recording_capture.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/shared_options.h"
+#include "cli/texts.h"
 
 namespace cw::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
+// Between looks for a Python without the recorder: twice as long each time, up to this.
+constexpr std::chrono::milliseconds first_look{100};
+constexpr std::chrono::minutes last_look{2};
+// For the processes that were killed and have not quite ended.
+constexpr std::chrono::seconds dying_limit{2};
+
 std::set<std::string> recordings_in(const fs::path& folder) {
   return recording::RecordingCapture::names_in(folder).value_or(std::set<std::string>());
 }
 
+// The value of a variable in a process's environment, NAME=value after NAME=value; empty: not set.
+std::string_view variable_of(std::string_view environment, const std::string& name) {
+  for (std::string_view rest = environment; !rest.empty();) {
+    const std::string_view item = rest.substr(0, rest.find('\0'));
+    if (item.starts_with(name + "=")) return item.substr(name.size() + 1);
+    rest.remove_prefix(std::min(item.size() + 1, rest.size()));
+  }
+  return {};
+}
+
 // A Python of the command's that the recorder is not in, though its environment says where to
 // record: somebody on the way set PYTHONPATH anew. "python3 (process 17)", or nothing.
-std::string without_kit(const fs::path& kit, const fs::path& folder) {
+std::string find_python_without(const fs::path& bundle, const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
     const std::string number = it->path().filename().string();
     if (number.find_first_not_of("0123456789") != std::string::npos) continue;
     const std::string program = fs::read_symlink(it->path() / "exe", error).filename().string();
     if (std::exchange(error, {}) || !program.starts_with("python")) continue;
-    std::ifstream file(it->path() / "environ", std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    const auto variable = [text = std::string_view(text)](const std::string& name) {
-      for (std::string_view rest = text; !rest.empty();) {
-        const std::string_view item = rest.substr(0, rest.find('\0'));
-        if (item.starts_with(name + "=")) return item.substr(name.size() + 1);
-        rest.remove_prefix(std::min(item.size() + 1, rest.size()));
-      }
-      return std::string_view();
-    };
-    if (variable("COLLECT_WORKLOADS_RECORD") == fs::absolute(folder).string() &&
-        variable("PYTHONPATH").find(kit.string()) == std::string_view::npos)
-      return fmt::format("{} (process {})", program, number);
+
+    const std::string text = read_pseudo_file((it->path() / "environ").string()).value_or("");
+    const bool is_recorded =
+        variable_of(text, "COLLECT_WORKLOADS_RECORD") == fs::absolute(folder).string();
+    const bool has_bundle =
+        variable_of(text, "PYTHONPATH").find(bundle.string()) != std::string_view::npos;
+    if (is_recorded && !has_bundle) return fmt::format("{} (process {})", program, number);
   }
   return {};
 }
 
-// What came into the folder, and what to do with it.
-std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
-                                const std::vector<std::string>& only, const cw::ExitStatus& status,
-                                const std::string& without) {
-  std::size_t files = 0;
-  std::uint64_t bytes = 0;
-  for (const std::string& name : recordings_in(folder)) {
-    if (before.contains(name)) continue;
-    std::error_code error;
-    ++files;
-    bytes += fs::file_size(folder / name, error);
+class RecordCommand final : public Command {
+ public:
+  std::string name() const override { return "record"; }
+  std::string description() const override { return "Any command, with its calls recorded"; }
+  bool has_json() const override { return false; }  // stdout is the command's
+
+  void declare(Options& options) override {
+    options.value("-o,--output", folder_, "The recording (default: recording-TIME here)")
+        .meta("DIR");
+    add_recorder(options, capture_);
+    options.flag("--keep-values", capture_.keeps_values,
+                 "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
+    options
+        .value("--only", only_,
+               "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")
+        .meta("NAME");
+    options.footer(
+        "Ends as the command does: with its exit status, or by the signal that ended it.\n"
+        "1 when it could not be started, 2 wrong usage. Its output goes where it would\n"
+        "without us, and signals sent to us reach it.");
+    options.value("COMMAND", leading_words_, "After --, as you would type it").meta("COMMAND");
   }
-  const std::string ended =
-      status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
-  if (files == 0 && !only.empty())
-    return wrap(
-        fmt::format("collect-workloads: {}nothing was recorded: no process called {}, which --only "
-                    "names; names "
-                    "are as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
-                    ended, fmt::join(only, ", ")),
-        80, "");
-  if (files == 0 && !without.empty())
-    return wrap(fmt::format("collect-workloads: {}nothing was recorded: the recorder is loaded by "
-                            "PYTHONPATH, and {} "
-                            "has another: a script sets it anew. Let it keep what is there: "
-                            "export PYTHONPATH=…:$PYTHONPATH",
-                            ended, without),
-                80, "");
-  if (files == 0)
-    return wrap(fmt::format("collect-workloads: {}{}", ended, nothing_recorded), 80, "");
-  return fmt::format(
-      "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
-      "Next:\n  collect-workloads inspect {} --trace-dir DATASET\n  collect-workloads sanitize "
-      "--dumps {} --trace-dir "
-      "DATASET\n",
-      ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
-      to_shell({{folder.string()}}), to_shell({{folder.string()}}));
-}
+
+  /// The command to record is taken off first: after an option that takes several words the "--"
+  /// would only end that.
+  Result<std::vector<std::string>> expand(std::vector<std::string> words) override {
+    const auto end = std::ranges::find(words, "--");
+    if (end == words.end()) return words;
+    words_.assign(end + 1, words.end());
+    words.erase(end, words.end());
+    return words;
+  }
+
+  std::string missing() const override {
+    return leading_words_.empty() && words_.empty() ? "COMMAND" : "";
+  }
+  std::string usage_advice() const override {
+    return words_.empty() ? "Give the command to record after --, as you would type it." : "";
+  }
+
+  int run(const CommonArguments& common) override {
+    const auto bindings = BindingSet::load(common.bindings);
+    if (!bindings) return print_error(bindings.error());
+    const fs::path folder = folder_.empty() ? first_unused("recording-" + timestamp()) : folder_;
+    CaptureNeeds needs = needs_of(*bindings);
+    needs.calls.insert(only_.begin(), only_.end());
+    auto variables = recording::recorder_method().environment(folder, needs, capture_);
+    if (!variables) return print_error(variables.error());
+
+    std::error_code ignored;
+    const bool is_new = !fs::exists(folder, ignored);
+    if (const auto made = make_private_directories(folder); !made)
+      return print_error(made.error(), "Give another folder with -o.");
+    recording::CallCounts counts;
+    variables->push_back(counts.environment());
+    std::vector<std::string> words = leading_words_;
+    words.insert(words.end(), words_.begin(), words_.end());
+    cw::Command command{std::move(words)};
+    command.environment = take_assignments(command.arguments);  // in front of it, as in a shell
+    if (command.arguments.empty())
+      return print_error({"usage", "there is no command to record"},
+                         "Give it after --, as you would type it.");
+
+    // The first of the folders that Python looks into is the bundle.
+    std::string bundle;
+    for (const auto& [name, value] : *variables)
+      if (name == "PYTHONPATH") bundle = value.substr(0, value.find(':'));
+    add_capture_variables(command, std::move(*variables));
+    return run_recorded(command, folder, bundle, counts, is_new, common.is_quiet);
+  }
+
+ private:
+  // Ends this process as the command ended, unless it could not be started.
+  int run_recorded(const cw::Command& command, const fs::path& folder, const std::string& bundle,
+                   recording::CallCounts& counts, bool is_new, bool is_quiet) const {
+    const std::set<std::string> before = recordings_in(folder);
+    std::string without_recorder;
+    auto next_look = first_look;
+    const auto status = run_in_foreground(command, [&] {
+      constexpr std::chrono::milliseconds never{0};
+      if (recordings_in(folder) != before) return never;
+      without_recorder = find_python_without(bundle, folder);
+      next_look = without_recorder.empty() && next_look < last_look ? 2 * next_look : never;
+      return next_look;
+    });
+
+    const recording::LostCalls lost = counts.settle(folder, dying_limit);
+    if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
+    if (!status)
+      return print_error(status.error(), "Give the command after --, as you would type it.");
+    if (!is_quiet) {
+      print(stderr, describe_recordings(folder, before, *status, without_recorder));
+      if (const std::string text = describe(lost); !text.empty())
+        print(stderr, wrap("collect-workloads: " + text, 80, ""));
+    }
+    end_like(*status);
+  }
+
+  // What came into the folder, and what to do with it.
+  std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
+                                  const cw::ExitStatus& status,
+                                  const std::string& without_recorder) const {
+    std::size_t files = 0;
+    std::uint64_t bytes = 0;
+    for (const std::string& name : recordings_in(folder)) {
+      if (before.contains(name)) continue;
+      std::error_code error;
+      ++files;
+      bytes += fs::file_size(folder / name, error);
+    }
+    const std::string ended =
+        status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
+    if (files == 0)
+      return wrap("collect-workloads: " + ended + why_nothing(without_recorder), 80, "");
+
+    const std::string quoted = to_shell({{folder.string()}});
+    return fmt::format(
+        "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
+        "Next:\n"
+        "  collect-workloads inspect {} --trace-dir DATASET\n"
+        "  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
+        ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
+        quoted, quoted);
+  }
+
+  std::string why_nothing(const std::string& without_recorder) const {
+    if (!only_.empty())
+      return fmt::format(
+          "nothing was recorded: no process called {}, which --only names; names are "
+          "as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
+          fmt::join(only_, ", "));
+    if (!without_recorder.empty())
+      return fmt::format(
+          "nothing was recorded: the recorder is loaded by PYTHONPATH, and {} has "
+          "another: a script sets it anew. Let it keep what is there: "
+          "export PYTHONPATH=…:$PYTHONPATH",
+          without_recorder);
+    return std::string(recording::nothing_recorded);
+  }
+
+  fs::path folder_;  ///< empty: recording-TIME here
+  std::vector<std::string> leading_words_, words_, only_;
+  CaptureOptions capture_;
+};
 
 }  // namespace
 
-std::string describe_lost(const LostCalls& lost) {
-  if (lost.processes == 0) return {};
-  const auto counted = [](std::uint64_t count, std::string_view one, std::string_view more) {
-    return fmt::format("{} {}", with_separators(count), count == 1 ? one : more);
-  };
-  std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
-  if (lost.replays > 0)
-    what += (what.empty() ? "" : " and ") +
-            counted(lost.replays, "replay of a graph", "replays of graphs");
-  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing",
-                     what, counted(lost.processes, "process", "processes"),
-                     lost.calls + lost.replays == 1 ? "is" : "are");
-}
-
-Result<std::vector<std::pair<std::string, std::string>>> recorder_variables(
-    const RecorderArguments& arguments, const BindingSet& bindings, const fs::path& folder) {
-  std::string rules(built_in_recorder_rules());
-  if (!arguments.rules.empty()) {
-    CW_TRY(rules, read_file(AT_FDCWD, arguments.rules.string(), 1 << 20));
-  }
-  CW_TRY(const Json config,
-         recorder_config(bindings, rules, arguments.only).map_error([&](Error error) {
-           if (!arguments.rules.empty())
-             error.message =
-                 fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
-                             arguments.rules.string(), error.message);
-           return error;
-         }));
-  const auto kit = unpack_recorder(config);
-  if (!kit)
-    return tl::unexpected(kit.error().code == "unwritable" || kit.error().code == "not_private"
-                              ? Error{"cache_unusable", kit.error().message}
-                              : kit.error());
-  return recorder_environment(*kit, {folder, arguments.budget, arguments.keeps_values});
-}
-
-int run_record(const RecordArguments& arguments, const CommonArguments& common) {
-  const auto bindings = load_bindings(common);
-  if (!bindings) return report(bindings.error());
-  const fs::path folder =
-      arguments.folder.empty() ? first_unused("recording-" + timestamp()) : arguments.folder;
-  RecorderArguments recorder = arguments.recorder;
-  recorder.only.insert(arguments.only.begin(), arguments.only.end());
-  auto variables = recorder_variables(recorder, *bindings, folder);
-  if (!variables) return report(variables.error());
-  std::error_code ignored;
-  const bool is_new = !fs::exists(folder, ignored);
-  if (const auto made = make_private_directories(folder); !made)
-    return report(made.error(), "Give another folder with -o.");
-  const std::set<std::string> before = recordings_in(folder);
-  std::string kit;  // the first of the folders that Python looks into
-  for (const auto& [name, value] : *variables)
-    if (name == "PYTHONPATH") kit = value.substr(0, value.find(':'));
-  CallCounts counts;
-  variables->push_back(counts.environment());
-  Command command{arguments.command};
-  // NAME=value in front of it, as in a shell.
-  command.environment = take_assignments(command.arguments);
-  add_capture_variables(command, std::move(*variables));
-  if (command.arguments.empty())
-    return report({"usage", "there is no command to record"},
-                  "Give it after --, as you would type it.");
-  std::string without;
-  auto next_look = std::chrono::milliseconds(100);
-  const auto status = run_in_foreground(command, [&] {
-    if (recordings_in(folder) != before) return std::chrono::milliseconds(0);
-    without = without_kit(kit, folder);
-    next_look = without.empty() && next_look < std::chrono::minutes(2)
-                    ? 2 * next_look
-                    : std::chrono::milliseconds(0);
-    return next_look;
-  });
-  const LostCalls lost = counts.settle(folder, std::chrono::seconds(2));
-  if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
-  if (!status) return report(status.error(), "Give the command after --, as you would type it.");
-  if (!common.is_quiet) {
-    print(stderr, describe_recordings(folder, before, arguments.only, *status, without));
-    if (const std::string text = describe_lost(lost); !text.empty())
-      print(stderr, wrap("collect-workloads: " + text, 80, ""));
-  }
-  end_like(*status);
+std::unique_ptr<Command> make_record() {
+  return std::make_unique<RecordCommand>();
 }
 
 }  // namespace cw::cli

@@ -4,13 +4,19 @@
 
 #include "base/console.h"
 #include "base/file.h"
-#include "base/process.h"
-#include "cli/commands.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/shared_options.h"
+#include "cli/texts.h"
 #include "report/markdown.h"
 #include "report/page.h"
 
 namespace cw::cli {
 namespace {
+
+enum class Format { html, markdown };
+
+constexpr const char* usual_page = "report.html";
 
 std::string name_of(const std::filesystem::path& folder) {
   std::error_code ignored;
@@ -24,58 +30,98 @@ Result<void> write_out(const std::filesystem::path& path, const std::string& tex
   const auto status = std::filesystem::status(path, error);
   if (std::filesystem::is_directory(status))
     return fail("is_directory", "{} is a folder; --out takes a file", path.string());
-  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status))
-    return write_atomically(
-        std::filesystem::is_symlink(path, error) ? std::filesystem::canonical(path, error) : path,
-        text, Durability::process);
-  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return write_fully(file, text, path.string());
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    return write_fully(file, text, path.string());
+  }
+  const bool is_link = std::filesystem::is_symlink(path, error);
+  return write_atomically(is_link ? std::filesystem::canonical(path, error) : path, text,
+                          Durability::process);
 }
 
-}  // namespace
-
-int run_report(const ReportArguments& arguments, const CommonArguments& common) {
-  ProgressLine progress(common.is_quiet);
-  progress.update("reading " + arguments.trace_dir.string());
-  const auto dataset = Dataset::open(arguments.trace_dir);
-  if (!dataset) return report(dataset.error());
-  if (const auto placed = dataset->check_places(); !placed) return report(placed.error());
-  SummaryOptions options{.definition_names = arguments.definition_names};
-  std::vector<DefinitionComparison> comparison;
-  if (const auto named = choose_definitions(*dataset, arguments.definition_names, {}); !named)
-    return report(named.error());
-  if (!arguments.against.empty()) {
-    if (const auto other = Dataset::open(arguments.against); !other) return report(other.error());
-    auto compared = compare(*dataset, arguments.against);
-    if (!compared) return report(compared.error());
-    comparison = std::move(*compared);
-    options.comparison = &comparison;
+class ReportCommand final : public Command {
+ public:
+  std::string name() const override { return "report"; }
+  std::string description() const override {
+    return "A page, or Markdown, on what a dataset holds";
   }
-  const auto summary = summarize(*dataset, options);
-  if (!summary) return report(summary.error());
-  std::string text;
-  if (common.is_json)
-    text = dump_indented(to_json(*summary)) + "\n";  // in a file; a terminal gets it otherwise
-  else if (arguments.format == ReportFormat::markdown)
-    text = to_markdown(*summary);
-  else
-    text = to_html(*summary, name_of(arguments.trace_dir));
-  progress.clear();
-  std::filesystem::path out = arguments.output;
-  if (out.empty() && !common.is_json && arguments.format == ReportFormat::html) out = "report.html";
-  if (out.empty() && common.is_json) {
-    print_json(to_json(*summary));
-  } else if (out.empty()) {
-    print(stdout, text);
-  } else {
-    if (const auto written = write_out(out, text); !written) return report(written.error());
-    if (!common.is_quiet)
+
+  void declare(Options& options) override {
+    add_dataset(options, trace_dir_);
+    options
+        .value("--out", output_,
+               "File to write (default: report.html; Markdown\nand JSON go to stdout)")
+        .meta("FILE");
+    options
+        .choice<Format>("--format", format_, {{"html", Format::html}, {"md", Format::markdown}},
+                        "A page that works offline, or Markdown")
+        .shows("html");
+    options.value("--against", against_, "The dataset it is meant for: shows what is new")
+        .meta("DIR");
+    options.value("--definition-name", definition_names_, "Only these definitions").meta("NAME");
+  }
+
+  int run(const CommonArguments& common) override {
+    ProgressLine progress(common.is_quiet);
+    progress.update("reading " + trace_dir_.string());
+    const auto summary = summarize_dataset();
+    if (!summary) return print_error(summary.error());
+    const std::string text = render(*summary, common.is_json);
+    progress.clear();
+
+    std::filesystem::path out = output_;
+    if (out.empty() && !common.is_json && format_ == Format::html) out = usual_page;
+    if (out.empty() && common.is_json)
+      print_json(to_json(*summary));
+    else if (out.empty())
+      print(stdout, text);
+    else if (const auto written = write_out(out, text); !written)
+      return print_error(written.error());
+    if (!out.empty() && !common.is_quiet)
       print(stderr, fmt::format("{}: {} workloads of {} definitions, {} KB\n", out.string(),
                                 with_separators(summary->workloads()), summary->definitions.size(),
                                 text.size() / 1000) +
-                        describe_others({arguments.trace_dir}));
+                        describe_others({trace_dir_}));
+    return summary->workloads() == 0 ? exit_no_workloads : exit_success;
   }
-  return summary->workloads() == 0 ? exit_no_workloads : exit_success;
+
+ private:
+  Result<Summary> summarize_dataset() const {
+    CW_TRY(const Dataset dataset, Dataset::open(trace_dir_));
+    CW_CHECK(dataset.check_places());
+    CW_CHECK(choose_definitions(dataset, definition_names_, {}));
+    SummaryOptions options{.definition_names = definition_names_};
+    std::vector<DefinitionComparison> comparison;
+    if (!against_.empty()) {
+      CW_CHECK(Dataset::open(against_));
+      CW_TRY(comparison, compare(dataset, against_));
+      options.comparison = &comparison;
+    }
+    return summarize(dataset, options);
+  }
+
+  std::string render(const Summary& summary, bool is_json) const {
+    if (is_json) return dump_indented(to_json(summary)) + "\n";
+    switch (format_) {
+      case Format::markdown:
+        return to_markdown(summary);
+      case Format::html:
+        return to_html(summary, name_of(trace_dir_));
+    }
+    return {};
+  }
+
+  std::filesystem::path trace_dir_;
+  std::filesystem::path against_;  ///< the dataset it is meant for; empty: none
+  std::filesystem::path output_;   ///< empty: report.html for a page, else stdout
+  Format format_ = Format::html;
+  std::vector<std::string> definition_names_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_report() {
+  return std::make_unique<ReportCommand>();
 }
 
 }  // namespace cw::cli

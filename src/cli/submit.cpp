@@ -10,7 +10,12 @@
 #include "base/file.h"
 #include "base/output.h"
 #include "base/process.h"
-#include "cli/commands.h"
+#include "bind/binding.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/shared_options.h"
+#include "cli/texts.h"
+#include "submit/token.h"
 
 namespace cw::cli {
 namespace {
@@ -101,8 +106,8 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
   if (const auto written = write_atomically(description, planned.description, Durability::process);
       !written)
     return "";
-  Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset",
-                   "--commit-message", planned.title}};
+  cw::Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset",
+                       "--commit-message", planned.title}};
   if (options.pull_request)
     command.arguments.insert(command.arguments.end(),
                              {"--revision", fmt::format("refs/pr/{}", *options.pull_request)});
@@ -202,52 +207,109 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
          "\n";
 }
 
+// "owner/name", as the Hub has them.
+std::string check_repo(const std::string& text) {
+  constexpr std::string_view allowed =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./";
+  const std::size_t slash = text.find('/');
+  const bool has_one_slash = slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
+                             text.find('/', slash + 1) == std::string::npos;
+  if (has_one_slash && text.find_first_not_of(allowed) == std::string::npos) return "";
+  return "'" + text + "' is no dataset of the Hub: OWNER/NAME";
+}
+
+class SubmitCommand final : public Command {
+ public:
+  std::string name() const override { return "submit"; }
+  std::string description() const override { return "Offer new workloads as a pull request"; }
+
+  void declare(Options& options) override {
+    add_dataset(options, options_.root);
+    options.value("--repo", options_.repo, "Dataset of the Hugging Face Hub")
+        .checked(check_repo)
+        .shows_default()
+        .meta("OWNER/NAME");
+    options
+        .value("--remote", options_.remote,
+               "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
+        .excludes("--repo")
+        .meta("URL");
+    options.value("--pr", options_.pull_request, "Add to this pull request of the Hub")
+        .range(1, 1'000'000'000)
+        .excludes("--remote")
+        .meta("N");
+    add_definitions(options, options_.definition_names, options_.op_types);
+    options.flag("--allow-unverified", options_.allows_unverified,
+                 "Offer what verify has not passed");
+    options.flag("--dry-run", options_.is_dry_run,
+                 "Show title, description and files; send nothing");
+  }
+
+  Result<std::vector<std::string>> expand(std::vector<std::string> words) override {
+    forbid_core_dumps();  // there is a token in the environment
+    return words;
+  }
+
+  int run(const CommonArguments& common) override {
+    watch_signals();
+    const auto bindings = BindingSet::load(common.bindings);
+    if (!bindings) return print_error(bindings.error());
+    read_environment();
+    ProgressLine progress(common.is_quiet);
+    options_.progress = [&](const std::string& text) { progress.update(text); };
+    options_.note = [&](const std::string& text) {
+      if (common.is_quiet) return;
+      progress.clear();
+      print(stderr, text + "\n");
+    };
+
+    // Two at once would not see each other's pull requests.
+    const auto state = state_folder();
+    if (!state) return print_error(state.error());
+    const FileDescriptor lock = open_private(*state / "submit.lock", O_RDWR);
+    if (!options_.is_dry_run && lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+      return print_error({"locked", "another submit is running"}, "Wait for it to end.");
+    const auto outcome = submit(options_, bindings->index_checks());
+    progress.clear();
+    if (!outcome) return report_failure(outcome.error());
+
+    if (!options_.is_dry_run) {  // what an earlier failure laid out
+      std::error_code ignored;
+      const fs::path folder = *state / "submit" / outcome->proposal.fingerprint;
+      if (fs::remove_all(folder, ignored) != 0) fs::remove(folder.string() + ".md", ignored);
+    }
+    if (common.is_json)
+      print_json(to_json(*outcome, options_));
+    else
+      print(stdout, describe(*outcome, options_));
+    const bool has_nothing =
+        outcome->was_there && !outcome->pull_request && outcome->branch.empty();
+    return has_nothing ? exit_no_workloads : exit_success;
+  }
+
+ private:
+  void read_environment() {
+    const char* const endpoint = std::getenv("HF_ENDPOINT");
+    if (endpoint != nullptr && *endpoint != '\0') options_.endpoint = endpoint;
+    while (options_.endpoint.ends_with('/')) options_.endpoint.pop_back();
+    options_.allows_simulated = std::getenv("COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED") != nullptr;
+  }
+
+  int report_failure(const SubmitFailure& failure) const {
+    std::string text = advice(failure.error, options_);
+    if (const std::string more = by_hand(failure, options_); !more.empty()) text += "\n" + more;
+    const int status = print_error(failure.error, text);
+    if (failure.error.code == "empty") return exit_no_workloads;
+    return stop_signal() != 0 ? 128 + stop_signal() : status;
+  }
+
+  SubmitOptions options_;
+};
+
 }  // namespace
 
-int run_submit(const SubmitArguments& arguments, const CommonArguments& common) {
-  watch_signals();
-  const auto bindings = load_bindings(common);
-  if (!bindings) return report(bindings.error());
-  SubmitOptions options = arguments.options;
-  if (const char* endpoint = std::getenv("HF_ENDPOINT"); endpoint != nullptr && *endpoint != '\0')
-    options.endpoint = endpoint;
-  while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
-  options.allows_simulated = std::getenv("COLLECT_WORKLOADS_TEST_SUBMIT_SIMULATED") != nullptr;
-  ProgressLine progress(common.is_quiet);
-  options.progress = [&](const std::string& text) { progress.update(text); };
-  options.note = [&](const std::string& text) {
-    if (common.is_quiet) return;
-    progress.clear();
-    print(stderr, text + "\n");
-  };
-  // Two at once would not see each other's pull requests.
-  const auto state = state_folder();
-  if (!state) return report(state.error());
-  const FileDescriptor lock = open_private(*state / "submit.lock", O_RDWR);
-  if (!options.is_dry_run && lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-    return report({"locked", "another submit is running"}, "Wait for it to end.");
-  const auto outcome = submit(options, bindings->index_checks());
-  progress.clear();
-  if (!outcome) {
-    std::string text = advice(outcome.error().error, options);
-    if (const std::string more = by_hand(outcome.error(), options); !more.empty())
-      text += "\n" + more;
-    const int status = report(outcome.error().error, text);
-    return outcome.error().error.code == "empty" ? exit_no_workloads
-           : stop_signal() != 0                  ? 128 + stop_signal()
-                                                 : status;
-  }
-  if (!options.is_dry_run) {  // what an earlier failure laid out
-    std::error_code ignored;
-    const fs::path folder = *state / "submit" / outcome->proposal.fingerprint;
-    if (fs::remove_all(folder, ignored) != 0) fs::remove(folder.string() + ".md", ignored);
-  }
-  if (common.is_json)
-    print_json(to_json(*outcome, options));
-  else
-    print(stdout, describe(*outcome, options));
-  return outcome->was_there && !outcome->pull_request && outcome->branch.empty() ? exit_no_workloads
-                                                                                 : exit_success;
+std::unique_ptr<Command> make_submit() {
+  return std::make_unique<SubmitCommand>();
 }
 
 }  // namespace cw::cli

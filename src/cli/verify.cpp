@@ -1,16 +1,20 @@
+#include "verify/verify.h"
+
 #include <algorithm>
 #include <cstdio>
 
 #include "base/console.h"
 #include "base/file.h"
 #include "base/process.h"
-#include "cli/commands.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/shared_options.h"
 #include "submit/token.h"
 
 namespace cw::cli {
 namespace {
 
-constexpr std::size_t most_failures_shown = 10;
+constexpr std::size_t max_failures_shown = 10;
 
 std::string advice(const Error& error, const VerifyOptions& options) {
   if (error.code == "python_failed" && error.message.find("No module named") != std::string::npos)
@@ -59,7 +63,7 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
                         with_separators(definition->workloads), with_separators(definition->loaded),
                         executed, with_separators(definition->failures.size()));
     for (const VerificationFailure& failure : definition->failures)
-      if (++all; shown < most_failures_shown) {
+      if (++all; shown < max_failures_shown) {
         ++shown;
         failures += wrap(
             fmt::format("{} {} ({}): {}", name, failure.workload, failure.stage, failure.message),
@@ -102,41 +106,86 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   return text;
 }
 
+class VerifyCommand final : public Command {
+ public:
+  std::string name() const override { return "verify"; }
+  std::string description() const override { return "Load and run every workload; replay dumps"; }
+
+  void declare(Options& options) override {
+    add_dataset(options, options_.root, "The dataset; gets a verification.json");
+    add_definitions(options, options_.definition_names, options_.op_types);
+    options.value("--python", options_.python, "Has flashinfer-bench and PyTorch")
+        .shows_default()
+        .meta("PATH");
+    options.value("--venv", venv_, "Virtual environment that has them")
+        .excludes("--python")
+        .meta("DIR");
+    options.flag("--reference,!--no-reference", options_.runs_reference,
+                 "Run each through its definition's reference\nwhere it has one (default)");
+    options.value("--device", options_.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
+        .shows_default()
+        .meta("NAME");
+    options.value("--limit", options_.limit_seconds, "Seconds that one workload may take")
+        .range(1, 1'000'000)
+        .shows_default()
+        .meta("N");
+    options
+        .value("--dumps", options_.dumps,
+               "Run these dumps again with flashinfer replay,\nand compare the outputs")
+        .meta("DIR");
+    options
+        .value("--engine-python", options_.engine_python,
+               "Has FlashInfer, for --dumps (default: --python)")
+        .meta("PATH");
+  }
+
+  int run(const CommonArguments& common) override {
+    watch_signals();
+    hide_token();  // a reference is code of others
+    if (!venv_.empty()) options_.python = (venv_ / "bin/python").string();
+    const auto state = state_folder();
+    if (!state) return print_error(state.error());
+    options_.log = *state / "verify.log";
+
+    ProgressLine progress(common.is_quiet);
+    options_.progress = [&](std::size_t done, std::size_t all, const std::string& what) {
+      progress.update(
+          fmt::format("{} of {} workloads  {}", with_separators(done), with_separators(all), what));
+    };
+    const auto verification = verify(options_);
+    progress.clear();
+    if (!verification) return report_failure(verification.error());
+
+    // All that was verified now.
+    bool is_passed =
+        !verification->replay || options_.dumps.empty() || verification->replay->failed == 0;
+    for (const auto& [name, definition] : chosen(*verification, options_))
+      is_passed &= definition->failures.empty();
+    if (common.is_json) {
+      Json json = {{"passed", is_passed}};
+      json.update(to_json(*verification));
+      print_json(json);
+    } else {
+      print(stdout, describe(*verification, options_));
+    }
+    return is_passed ? exit_success : exit_failure;
+  }
+
+ private:
+  int report_failure(const Error& error) const {
+    const int status = print_error(error, advice(error, options_));
+    if (error.code == "no_workloads") return exit_no_workloads;
+    return stop_signal() != 0 ? 128 + stop_signal() : status;
+  }
+
+  VerifyOptions options_;
+  std::filesystem::path venv_;
+};
+
 }  // namespace
 
-int run_verify(const VerifyArguments& arguments, const CommonArguments& common) {
-  watch_signals();
-  hide_token();  // a reference is code of others
-  VerifyOptions options = arguments.options;
-  if (!arguments.venv.empty()) options.python = (arguments.venv / "bin/python").string();
-  const auto state = state_folder();
-  if (!state) return report(state.error());
-  options.log = *state / "verify.log";
-  ProgressLine progress(common.is_quiet);
-  options.progress = [&](std::size_t done, std::size_t all, const std::string& what) {
-    progress.update(
-        fmt::format("{} of {} workloads  {}", with_separators(done), with_separators(all), what));
-  };
-  const auto verification = verify(options);
-  progress.clear();
-  if (!verification) {
-    const int status = report(verification.error(), advice(verification.error(), options));
-    return verification.error().code == "no_workloads" ? exit_no_workloads
-           : stop_signal() != 0                        ? 128 + stop_signal()
-                                                       : status;
-  }
-  bool is_passed =
-      !verification->replay || options.dumps.empty() || verification->replay->failed == 0;
-  for (const auto& [name, definition] : chosen(*verification, options))
-    is_passed &= definition->failures.empty();
-  if (common.is_json) {
-    Json json = {{"passed", is_passed}};
-    json.update(to_json(*verification));
-    print_json(json);
-  } else {
-    print(stdout, describe(*verification, options));
-  }
-  return is_passed ? exit_success : exit_failure;
+std::unique_ptr<Command> make_verify() {
+  return std::make_unique<VerifyCommand>();
 }
 
 }  // namespace cw::cli

@@ -1,92 +1,147 @@
+#include "sanitize/watch.h"
+
 #include <cstdio>
 #include <thread>
 
 #include "base/console.h"
 #include "base/file.h"
-#include "cli/commands.h"
+#include "base/process.h"
+#include "cli/command.h"
+#include "cli/errors.h"
+#include "cli/shared_options.h"
+#include "cli/texts.h"
 #include "sanitize/section.h"
 
 namespace cw::cli {
-int run_watch(const WatchArguments& arguments, const CommonArguments& common) {
-  watch_signals();
-  const auto bindings = load_bindings(common);
-  if (!bindings) return report(bindings.error());
-  const auto dataset = Dataset::open(arguments.trace_dir);
-  if (!dataset) return report(dataset.error());
-  std::error_code ignored;
-  const bool is_new = !std::filesystem::exists(arguments.dumps, ignored);
-  if (const auto made = make_private_directories(arguments.dumps); !made)
-    return report(made.error());
-  ProgressLine progress(common.is_quiet);
-  if (!common.is_quiet && !common.is_json)
-    print(stderr,
-          fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n",
-                      arguments.dumps.string(), is_new ? ", which was not there and is made" : ""));
-  // What comes first tells what it will be.
-  const auto begun = std::chrono::steady_clock::now();
-  const auto is_patient = [&] {
-    return arguments.idle_limit == 0 ||
-           std::chrono::steady_clock::now() - begun < std::chrono::seconds(arguments.idle_limit);
-  };
-  while (stop_signal() == 0 && is_patient() &&
-         std::filesystem::is_empty(arguments.dumps, ignored)) {
-    progress.update("waiting for the first call");
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds pause{50};
+
+class WatchCommand final : public Command {
+ public:
+  std::string name() const override { return "watch"; }
+  std::string description() const override { return "Sanitize a capture while it is made"; }
+
+  void declare(Options& options) override {
+    options.value("--dumps", folder_, "The folder of the dumps or recordings")
+        .required()
+        .meta("DIR");
+    add_dataset(options, trace_dir_, "The dataset, with its definitions");
+    add_definitions(options, options_.definition_names, options_.op_types);
+    add_selection(options, options_);
+    options.flag("--keep-dumps", keeps_dumps_, "Do not delete dumps");
+    options.value("--until-idle", idle_limit_, "End after so many seconds without a call")
+        .meta("S");
   }
-  const CaptureKind kind = kind_of(arguments.dumps);
-  if (kind == CaptureKind::level10 && !arguments.keeps_dumps && !common.is_quiet &&
-      !common.is_json && !std::filesystem::is_empty(arguments.dumps, ignored)) {
+
+  int run(const CommonArguments& common) override {
+    watch_signals();
+    const auto bindings = BindingSet::load(common.bindings);
+    if (!bindings) return print_error(bindings.error());
+    const auto dataset = Dataset::open(trace_dir_);
+    if (!dataset) return print_error(dataset.error());
+    ProgressLine progress(common.is_quiet);
+    const bool is_talkative = !common.is_quiet && !common.is_json;
+    if (const auto begun = wait_for_first_call(progress, is_talkative); !begun)
+      return print_error(begun.error());
+
+    // What came first tells what it is.
+    const CaptureMethod& method = capture_method_of(folder_);
+    std::error_code ignored;
+    const bool deletes = !method.is_lasting() && !keeps_dumps_;
+    if (deletes && is_talkative && !std::filesystem::is_empty(folder_, ignored)) {
+      progress.clear();
+      print(stderr, "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n");
+    }
+    options_.slowness = slowness_for_tests();
+    auto watcher =
+        Watcher::create({folder_, &method, keeps_dumps_, {}}, *dataset, *bindings, options_);
+    if (!watcher) return print_error(watcher.error());
+    if (const auto followed = follow(**watcher, progress); !followed)
+      return print_error(followed.error());
+    return finish(**watcher, progress, common, deletes);
+  }
+
+ private:
+  // Makes the folder where it is not there yet.
+  Result<void> wait_for_first_call(ProgressLine& progress, bool is_talkative) const {
+    std::error_code ignored;
+    const bool is_new = !std::filesystem::exists(folder_, ignored);
+    CW_CHECK(make_private_directories(folder_));
+    if (is_talkative)
+      print(stderr,
+            fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n",
+                        folder_.string(), is_new ? ", which was not there and is made" : ""));
+
+    const auto begun = Clock::now();
+    const auto is_patient = [&] {
+      return idle_limit_ == 0 || Clock::now() - begun < std::chrono::seconds(idle_limit_);
+    };
+    while (stop_signal() == 0 && is_patient() && std::filesystem::is_empty(folder_, ignored)) {
+      progress.update("waiting for the first call");
+      std::this_thread::sleep_for(pause);
+    }
+    return {};
+  }
+
+  // Until somebody stops it, or nothing has come for long enough.
+  Result<void> follow(Watcher& watcher, ProgressLine& progress) const {
+    std::uint64_t calls = 0;
+    auto last_call = Clock::now();
+    while (stop_signal() == 0) {
+      CW_TRY(const Polled polled, watcher.poll(Clock::now() + watch_slice));
+      const std::uint64_t now = watcher.sanitizer().calls();
+      if (now != calls || watcher.pending() > 0 || !polled.has_taken_all) last_call = Clock::now();
+      calls = now;
+
+      std::size_t distinct = 0;
+      for (const Progress& definition : watcher.sanitizer().progress())
+        distinct += definition.distinct;
+      progress.update(fmt::format("{} calls, {} distinct workloads, {} MB on disk",
+                                  with_separators(calls), with_separators(distinct),
+                                  watcher.disk() / 1'000'000));
+      if (idle_limit_ > 0 && Clock::now() - last_call > std::chrono::seconds(idle_limit_)) break;
+      std::this_thread::sleep_for(pause);
+    }
+    return {};
+  }
+
+  int finish(Watcher& watcher, ProgressLine& progress, const CommonArguments& common,
+             bool deletes) const {
+    // finish() tells why what is left cannot be dealt with.
+    const auto drained = watcher.drain_in_slices([] { return stop_signal() != 0; }, [] {});
+    if (drained && !*drained) {
+      progress.clear();
+      print(stderr, fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes "
+                                "it.\n",
+                                folder_.string()));
+    }
+    const auto outcome = watcher.finish();
     progress.clear();
-    print(stderr, "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n");
+    if (!outcome) return print_error(outcome.error());
+
+    if (common.is_json)
+      print_json(section_of(watcher.capture(), *outcome, watcher.options()).to_json());
+    else
+      print(stdout, describe(*outcome, options_.definition_names) +
+                        next_steps(*outcome, {.trace_dir = trace_dir_,
+                                              .is_dry_run = options_.is_dry_run,
+                                              .is_simulated = outcome->survey.is_simulated,
+                                              .capture = deletes ? "" : folder_.string()}));
+    return count_kept(*outcome).kept > 0 ? exit_success : exit_no_workloads;
   }
-  SanitizeOptions options = arguments.options;
-  options.slowness = slowness_for_tests();
-  auto watcher = Watcher::create({arguments.dumps, kind, arguments.keeps_dumps, {}}, *dataset,
-                                 *bindings, options);
-  if (!watcher) return report(watcher.error());
-  std::uint64_t calls = 0;
-  auto last_call = std::chrono::steady_clock::now();
-  while (stop_signal() == 0) {
-    const auto polled = (*watcher)->poll(std::chrono::steady_clock::now() + watch_slice);
-    if (!polled) return report(polled.error());
-    const std::uint64_t now = (*watcher)->sanitizer().calls();
-    if (now != calls || (*watcher)->pending() > 0 || !polled->has_taken_all)
-      last_call = std::chrono::steady_clock::now();
-    calls = now;
-    std::size_t distinct = 0;
-    for (const Progress& definition : (*watcher)->sanitizer().progress())
-      distinct += definition.distinct;
-    progress.update(fmt::format("{} calls, {} distinct workloads, {} MB on disk",
-                                with_separators(calls), with_separators(distinct),
-                                (*watcher)->disk() / 1'000'000));
-    if (arguments.idle_limit > 0 &&
-        std::chrono::steady_clock::now() - last_call > std::chrono::seconds(arguments.idle_limit))
-      break;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  // finish() tells why what is left cannot be dealt with.
-  const auto drained = (*watcher)->drain_in_slices([] { return stop_signal() != 0; }, [] {});
-  if (drained && !*drained) {
-    progress.clear();
-    print(stderr,
-          fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes it.\n",
-                      arguments.dumps.string()));
-  }
-  auto outcome = (*watcher)->finish();
-  progress.clear();
-  if (!outcome) return report(outcome.error());
-  std::size_t kept = 0;
-  for (const DefinitionOutcome& definition : outcome->definitions) kept += definition.kept.size();
-  if (common.is_json)
-    print_json(collection_section((*watcher)->capture(), *outcome, (*watcher)->options()));
-  else
-    print(stdout, describe(*outcome, arguments.options.definition_names) +
-                      next_steps(*outcome, arguments.trace_dir, arguments.options.is_dry_run,
-                                 outcome->survey.is_simulated,
-                                 arguments.keeps_dumps || kind == CaptureKind::recording
-                                     ? arguments.dumps.string()
-                                     : ""));
-  return kept > 0 ? exit_success : exit_no_workloads;
+
+  std::filesystem::path folder_, trace_dir_;
+  SanitizeOptions options_;
+  bool keeps_dumps_ = false;
+  int idle_limit_ = 0;  ///< seconds without a call after which it ends; 0: on Ctrl-C only
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_watch() {
+  return std::make_unique<WatchCommand>();
 }
 
 }  // namespace cw::cli

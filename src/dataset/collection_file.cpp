@@ -16,6 +16,8 @@
 namespace cw {
 namespace {
 
+// What is rewritten is in memory whole: some 300,000 workloads.
+constexpr std::uint64_t max_collection = 128 << 20;
 // Of the distributions of a file, in bytes of text: some thousand captures' of twenty definitions.
 constexpr std::size_t longest_distributions = 32 << 20;
 
@@ -113,6 +115,37 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
     sections.push_back(std::move(one));
   }
   return sections;
+}
+
+Result<Json> known_collection(const std::filesystem::path& root) {
+  const std::filesystem::path path = root / collection_file;
+  const auto content = read_file(AT_FDCWD, path.string(), max_collection);
+  if (!content && content.error().code == "not_found")
+    return Json{{"format", 1}, {"captures", Json::array()}};
+  if (!content && content.error().code != "too_large") return tl::unexpected(content.error());
+
+  auto known = content ? parse_json(*content, collection_limits) : std::nullopt;
+  if (known) {
+    CW_CHECK(check_collection(path, *known));
+    return std::move(*known);
+  }
+  // None of this tool's, or more than is held in memory here.
+  CW_CHECK(read_collection(root, [](std::size_t, const std::string&, Json) {}));
+  return fail("collection_invalid",
+              "{}: holds more than one run can add to; collect into a new folder and merge the two",
+              path.string());
+}
+
+Json with_section(Json collection, const SectionRecord& section) {
+  Json& captures = collection["captures"];
+  const auto known = std::find_if(captures.begin(), captures.end(), [&section](const Json& other) {
+    return string_member(other, "id") == section.id;
+  });
+  if (known != captures.end())
+    *known = section.to_json();
+  else
+    captures.push_back(section.to_json());
+  return collection;
 }
 
 void join(CollectionSection& section, const CollectionSection& other) {

@@ -19,6 +19,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "dataset/collection_records.h"
 
 namespace cw {
 
@@ -60,6 +61,13 @@ Result<void> check_collection(const std::filesystem::path& path, const Json& fil
 /// "collection_invalid".
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root,
                                                        const VisitSeen& visit);
+
+/// The dataset's collection.json, or an empty one; to be read before anything is written. Error
+/// code "collection_invalid": it is not what its readers take, and is never overwritten.
+Result<Json> known_collection(const std::filesystem::path& root);
+
+/// The file with this section in it, in the place of an earlier one of the same capture.
+Json with_section(Json collection, const SectionRecord& section);
 
 /// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of
 /// two values the one with more calls, then the greater text.

@@ -44,7 +44,7 @@ std::int64_t page_size_of(const Definition& definition) {
 std::optional<Unreachable> obstacle(const Definition& definition, const Stage& stage,
                                     const EnginePlanOptions& options) {
   if (stage.profile.empty()) return Unreachable{&definition, stage.unreachable, stage.reach};
-  if (stage.is_recorder_only && options.capture != CaptureKind::recording)
+  if (!stage.only_method.empty() && stage.only_method != options.capture->name())
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.page_size && *stage.page_size != page_size_of(definition))
     return Unreachable{&definition, stage.unreachable, stage.reach};
@@ -71,39 +71,6 @@ void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
 }
 
 }  // namespace
-
-CaptureFilter filter_for(const std::vector<const Binding*>& bindings) {
-  std::set<std::string> patterns;
-  // Methods with stars on both sides: CUDA graph variants subclass the wrappers, older versions
-  // have run_return_lse. Functions exactly: gemma_rmsnorm is another one.
-  const auto add = [&patterns](const std::string& function) {
-    if (function.empty()) return;
-    patterns.insert(function.find('.') == std::string::npos ? function : "*" + function + "*");
-  };
-  for (const Binding* binding : bindings) {
-    add(binding->function);
-    add(binding->plan_function);
-    if (binding->beside) {
-      add(binding->beside->function);
-      const std::size_t dot = binding->beside->function.find('.');
-      if (dot != std::string::npos && !binding->plan_function.empty())
-        add(binding->beside->function.substr(0, dot) + ".plan");
-    }
-  }
-  return {.include = {patterns.begin(), patterns.end()}};
-}
-
-std::vector<std::pair<std::string, std::string>> CaptureFilter::environment(
-    const std::filesystem::path& folder) const {
-  return {{"FLASHINFER_LOGLEVEL", "10"},
-          {"FLASHINFER_LOGDEST", "/dev/null"},  // it would grow with every call
-          {"FLASHINFER_DUMP_DIR", folder.string()},
-          {"FLASHINFER_DUMP_SAFETENSORS", "1"},
-          {"FLASHINFER_DUMP_INCLUDE", fmt::format("{}", fmt::join(include, ","))},
-          {"FLASHINFER_DUMP_EXCLUDE", fmt::format("{}", fmt::join(exclude, ","))},
-          {"FLASHINFER_DUMP_MAX_COUNT", std::to_string(max_count)},
-          {"FLASHINFER_DUMP_MAX_SIZE_GB", std::to_string(max_size_gb)}};
-}
 
 std::vector<std::string> fill_in(std::vector<std::string> words,
                                  const std::map<std::string, std::string>& values) {
@@ -204,7 +171,8 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
       plan.unreachable.push_back({definition, "no recipe names a model for it", "--model-name"});
       continue;
     }
-    if (options.engine == "simulated" && !has_own_model && recipe->config.is_null()) {
+    const bool needs_config = options.launch_command.empty() && engine->second.is_simulated;
+    if (needs_config && !has_own_model && recipe->config.is_null()) {
       plan.unreachable.push_back(
           {definition, fmt::format("the simulated engine does not know the shapes of {}", model),
            "--model-name with a folder that holds the model's config.json"});
@@ -235,9 +203,9 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
         added.command.arguments = fill_in(engine->second.command, values);
         added.command.environment = with.environment;
         added.flags = engine->second.flags;
-        if (options.capture == CaptureKind::level10)
-          added.flags.insert(added.flags.end(), engine->second.level10_flags.begin(),
-                             engine->second.level10_flags.end());
+        if (const auto more = engine->second.method_flags.find(options.capture->name());
+            more != engine->second.method_flags.end())
+          added.flags.insert(added.flags.end(), more->second.begin(), more->second.end());
         added.flags.insert(added.flags.end(), with.flags.begin(), with.flags.end());
         for (FlagChoice& choice : added.flags)
           for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);

@@ -10,24 +10,10 @@
 
 #include "base/process.h"
 #include "bind/binding.h"
-#include "capture/open.h"
+#include "capture/method.h"
 #include "engine/recipes.h"
 
 namespace cw {
-
-/// FLASHINFER_* for a dump of just the calls that `bindings` need.
-struct CaptureFilter {
-  std::vector<std::string> include;
-  std::vector<std::string> exclude{"*.__init__"};  ///< they dump whole workspaces
-  std::uint64_t max_count = 1'000'000'000;         ///< both limits count what was ever written
-  std::uint64_t max_size_gb = 1'000'000;
-
-  std::vector<std::pair<std::string, std::string>> environment(
-      const std::filesystem::path& folder) const;
-};
-
-/// fnmatch patterns over FlashInfer's own names, from the bindings' functions, sorted and unique.
-CaptureFilter filter_for(const std::vector<const Binding*>& bindings);
 
 struct EnginePlanOptions {
   std::string engine = "sglang";
@@ -39,7 +25,7 @@ struct EnginePlanOptions {
   std::vector<std::string> engine_flags;
   std::vector<std::string> launch_command;                              ///< instead of all that
   std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
-  CaptureKind capture = CaptureKind::level10;
+  const CaptureMethod* capture = capture_methods().front();
   int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: not known
 };
 

@@ -1,9 +1,16 @@
 #include "engine/recipes.h"
 
+#include <algorithm>
+
+#include <fcntl.h>
+
+#include "base/file.h"
 #include "base/yaml.h"
 
 namespace cw {
 namespace {
+
+constexpr std::size_t max_recipes_file = 16 << 20;
 
 std::vector<std::string> words(const YAML::Node& node) {
   std::vector<std::string> result;
@@ -40,10 +47,18 @@ Stage stage(const YAML::Node& node) {
   result.profile = node["profile"].as<std::string>("");
   if (node["page_size"]) result.page_size = node["page_size"].as<std::int64_t>();
   if (node["sm"]) result.compute_capability = node["sm"].as<int>();
-  result.is_recorder_only = node["recorder_only"].as<bool>(false);
+  if (node["recorder_only"].as<bool>(false)) result.only_method = "recorder";
   result.unreachable = node["unreachable"].as<std::string>("");
   result.reach = node["reach"].as<std::string>("");
   return result;
+}
+
+Endpoint endpoint(const YAML::Node& node) {
+  const auto name = node.as<std::string>();
+  if (name == "generate") return Endpoint::generate;
+  if (name == "completions") return Endpoint::completions;
+  if (name == "chat") return Endpoint::chat;
+  throw YAML::Exception(node.Mark(), "there is no endpoint " + name);
 }
 
 EngineRecipe engine(const YAML::Node& node) {
@@ -52,7 +67,9 @@ EngineRecipe engine(const YAML::Node& node) {
   result.help = words(node["help"]);
   result.version = words(node["version"]);
   result.flags = flags(node["flags"]);
-  result.level10_flags = flags(node["level10_flags"]);
+  for (const auto& item : node)
+    if (const auto key = item.first.as<std::string>(); key.ends_with("_flags"))
+      result.method_flags.emplace(key.substr(0, key.size() - 6), flags(item.second));
   for (const auto& item : node["profiles"]) {
     Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
     for (const auto& variable : item.second["environment"])
@@ -67,10 +84,28 @@ EngineRecipe engine(const YAML::Node& node) {
     result.stages.emplace(item.first.as<std::string>(), std::move(parsed));
   }
   if (result.command.empty()) throw YAML::Exception(node.Mark(), "an engine needs a command");
+
+  result.is_simulated = node["simulated"].as<bool>(false);
+  result.capture_methods = words(node["capture"]);
+  result.port = node["port"].as<int>(0);
+  result.information = node["information"].as<std::string>("");
+  result.checkout = node["checkout"].as<std::string>("");
+  if (node["endpoint"]) result.endpoint = endpoint(node["endpoint"]);
   return result;
 }
 
 }  // namespace
+
+bool EngineRecipe::has_python() const {
+  return std::ranges::any_of(
+      command, [](const std::string& word) { return word.find("{python}") != std::string::npos; });
+}
+
+Result<Recipes> Recipes::load(const std::filesystem::path& path) {
+  if (path.empty()) return parse(std::string(built_in_recipes()));
+  CW_TRY(const std::string yaml, read_file(AT_FDCWD, path.string(), max_recipes_file));
+  return parse(yaml);
+}
 
 Result<Recipes> Recipes::parse(const std::string& yaml) {
   Recipes recipes;

@@ -12,11 +12,6 @@ namespace {
 constexpr std::size_t most_defects = 12;
 constexpr std::size_t longest_value = 500;
 
-std::string text_of(const Json& object, const char* name) {
-  if (!object.is_object() || !object.contains(name) || object.at(name).is_null()) return "";
-  return plain(object.at(name)).substr(0, longest_value);
-}
-
 std::string row(const std::vector<std::string>& cells) {
   return fmt::format("| {} |\n", fmt::join(cells, " | "));
 }
@@ -28,18 +23,15 @@ std::string table(const std::vector<std::string>& head,
   return text + "\n";
 }
 
-std::string traffic(const Json& run) {
-  const Json none = Json::object();
-  const Json& sent =
-      run.contains("traffic") && run.at("traffic").is_object() ? run.at("traffic") : none;
-  if (sent.empty()) return "not recorded";
-  return fmt::format(
-      "{} of {} requests, {} input and {} output tokens in {:.1f} s",
-      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "completed"))),
-      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "sent"))),
-      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "input_tokens"))),
-      with_separators(static_cast<std::uint64_t>(recorded_amount(sent, "output_tokens"))),
-      recorded_amount(sent, "seconds"));
+std::string describe_traffic(const RunRecord& run) {
+  if (!run.traffic.is_object() || run.traffic.empty()) return "not recorded";
+  const auto traffic = TrafficRecord::from_json(run.traffic);
+  return fmt::format("{} of {} requests, {} input and {} output tokens in {:.1f} s",
+                     with_separators(static_cast<std::uint64_t>(traffic.completed)),
+                     with_separators(static_cast<std::uint64_t>(traffic.sent)),
+                     with_separators(static_cast<std::uint64_t>(traffic.input_tokens)),
+                     with_separators(static_cast<std::uint64_t>(traffic.output_tokens)),
+                     traffic.seconds);
 }
 
 std::string capture_details(const CaptureSummary& capture) {
@@ -47,18 +39,20 @@ std::string capture_details(const CaptureSummary& capture) {
   const auto add = [&rows](const char* what, const std::string& value) {
     if (!value.empty()) rows.push_back({what, escape_markdown(value)});
   };
-  if (capture.run.is_object()) {
-    add("Engine", text_of(capture.run, "version"));
-    add("Model", text_of(capture.run, "model"));
-    add("Tensor parallelism", text_of(capture.run, "tensor_parallel"));
+  const SectionRecord& section = capture.section;
+  if (const auto& run = section.run) {
+    const auto cut = [](const std::string& text) { return text.substr(0, longest_value); };
+    add("Engine", cut(run->version));
+    add("Model", cut(run->model));
+    if (run->tensor_parallel > 0) add("Tensor parallelism", std::to_string(run->tensor_parallel));
     add("Flags", engine_command(capture));
-    add("Prompts", text_of(capture.run, "prompts"));
-    add("Traffic", traffic(capture.run));
-    add("Started", text_of(capture.run, "started"));
+    add("Prompts", cut(run->prompts));
+    add("Traffic", describe_traffic(*run));
+    add("Started", cut(run->started));
   }
-  add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
-  add("Capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
-  if (capture.is_simulated) add("Simulated", "yes: no model ran");
+  add("FlashInfer", fmt::format("{}", fmt::join(section.flashinfer_versions, ", ")));
+  add("Capture", fmt::format("{}, {} calls", section.source, with_separators(section.calls)));
+  if (section.is_simulated) add("Simulated", "yes: no model ran");
   return table({"", ""}, rows);
 }
 
@@ -173,20 +167,20 @@ std::string verification(const Summary& summary) {
 }
 
 std::string rejected(const Summary& summary) {
-  std::map<std::pair<std::string, std::string>, DefectSummary> joined;
+  std::map<std::pair<std::string, std::string>, DefectRecord> joined;
   for (const CaptureSummary& capture : summary.captures)
-    for (const DefectSummary& defect : capture.defects) {
-      DefectSummary& all = joined[{defect.name, defect.function}];
+    for (const DefectRecord& defect : capture.section.defects) {
+      DefectRecord& all = joined[{defect.name, defect.function}];
       const std::uint64_t sum = all.count + defect.count;
       if (all.count < defect.count) all = defect;
       all.count = sum;
     }
-  std::vector<const DefectSummary*> sorted;
+  std::vector<const DefectRecord*> sorted;
   for (const auto& [key, defect] : joined) sorted.push_back(&defect);
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const auto* a, const auto* b) { return a->count > b->count; });
   std::vector<std::vector<std::string>> rows;
-  for (const DefectSummary* defect : sorted)
+  for (const DefectRecord* defect : sorted)
     if (rows.size() < most_defects)
       rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function),
                       with_separators(defect->count), escape_markdown(defect->detail),
@@ -230,36 +224,34 @@ std::string axis_range(const DefinitionSummary& definition, std::size_t axis) {
 }
 
 std::string engine_command(const CaptureSummary& capture) {
-  if (!capture.run.is_object() || !capture.run.contains("command") ||
-      !capture.run.at("command").is_array())
-    return "";
+  if (!capture.section.run) return "";
   Command command;
-  std::string name;  // of the option whose value comes next
-  for (const Json& word : capture.run.at("command")) {
-    if (!word.is_string()) continue;
-    const std::string text = word.get<std::string>();
-    const bool is_of_every_run =
-        name == "--host" || name == "--port" || text == "--host" || text == "--port";
-    name = text;
-    if (!is_of_every_run) command.arguments.push_back(text);
+  std::string previous;
+  for (const std::string& word : capture.section.run->command) {
+    // Where the engine listened is of that run only.
+    const bool is_address =
+        previous == "--host" || previous == "--port" || word == "--host" || word == "--port";
+    previous = word;
+    if (!is_address) command.arguments.push_back(word);
   }
   return to_shell(command);
 }
 
 std::string describe_capture(const CaptureSummary& capture) {
+  const SectionRecord& section = capture.section;
   std::vector<std::string> parts;
-  if (capture.run.is_object()) {
-    std::string model = text_of(capture.run, "model");
-    if (model.starts_with('/')) model = std::filesystem::path(model).filename().string();
-    for (const std::string& part : {model, text_of(capture.run, "version")})
-      if (!part.empty()) parts.push_back(part);
-    if (const auto tp = recorded_amount(capture.run, "tensor_parallel"); tp > 1)
-      parts.push_back(fmt::format("TP {}", tp));
+  if (const auto& run = section.run) {
+    const bool is_path = run->model.starts_with('/');
+    const std::string model =
+        is_path ? std::filesystem::path(run->model).filename().string() : run->model;
+    for (const std::string& part : {model, run->version})
+      if (!part.empty()) parts.push_back(part.substr(0, longest_value));
+    if (run->tensor_parallel > 1) parts.push_back(fmt::format("TP {}", run->tensor_parallel));
   } else {
-    for (const std::string& version : capture.flashinfer_versions)
+    for (const std::string& version : section.flashinfer_versions)
       parts.push_back("FlashInfer " + version);
   }
-  if (capture.is_simulated) parts.emplace_back("simulated");
+  if (section.is_simulated) parts.emplace_back("simulated");
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 

@@ -219,104 +219,100 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   return data;
 }
 
-// Columns of the time line by name (collect/timeline.h).
-Data timeline(const Json& run) {
-  Data charts = list();
-  if (!run.contains("timeline") || !run.at("timeline").is_object()) return charts;
-  const Json& line = run.at("timeline");
-  if (!line.contains("columns") || !line.contains("samples") || !line.at("samples").is_array())
-    return charts;
-  std::map<std::string, std::size_t> columns;
-  for (const Json& column : line.at("columns"))
-    if (column.is_string()) columns.emplace(column.get<std::string>(), columns.size());
-  const auto values = [&](const char* name) {
-    std::vector<std::pair<double, double>> points;
-    const auto time = columns.find("s"), column = columns.find(name);
-    if (time == columns.end() || column == columns.end()) return points;
-    for (const Json& sample : line.at("samples")) {
-      const std::size_t most = std::max(time->second, column->second);
-      if (sample.is_array() && sample.size() > most && sample[time->second].is_number() &&
-          sample[column->second].is_number())
-        points.emplace_back(std::clamp(sample[time->second].get<double>(), 0.0, 1e15),
-                            std::clamp(sample[column->second].get<double>(), 0.0, 1e15));
-    }
-    return points;
+Data timeline(const TimelineRecord& record) {
+  const auto points = [&record](auto value) {
+    std::vector<std::pair<double, double>> result;
+    for (const TimelineSample& sample : record.samples)
+      result.emplace_back(sample.seconds, static_cast<double>(value(sample)));
+    return result;
   };
-  auto disk = values("disk_bytes");
-  for (auto& [time, value] : disk) value /= 1e6;
-  for (const std::string& chart : {line_chart("requests done", "", values("requests")),
-                                   line_chart("under way", "", values("under_way")),
-                                   line_chart("output tokens", "", values("output_tokens")),
-                                   line_chart("calls captured", "", values("calls")),
-                                   line_chart("dumps on disk (sampled)", " MB", disk)})
+  const auto requests = points([](const TimelineSample& sample) { return sample.requests; });
+  const auto under_way = points([](const TimelineSample& sample) { return sample.under_way; });
+  const auto tokens = points([](const TimelineSample& sample) { return sample.output_tokens; });
+  const auto calls = points([](const TimelineSample& sample) { return sample.calls; });
+  const auto megabytes = points(
+      [](const TimelineSample& sample) { return static_cast<double>(sample.disk_bytes) / 1e6; });
+
+  Data charts = list();
+  for (const std::string& chart :
+       {line_chart("requests done", "", requests), line_chart("under way", "", under_way),
+        line_chart("output tokens", "", tokens), line_chart("calls captured", "", calls),
+        line_chart("dumps on disk (sampled)", " MB", megabytes)})
     if (!chart.empty()) charts.push_back(Data(chart));
   return charts;
 }
 
-Data to_data(const CaptureSummary& capture) {
-  Data data, rows = list();
-  const std::string title = describe_capture(capture);
-  data.set("title", title.empty() ? capture.id : title);
-  data.set("is_simulated", capture.is_simulated);
+// How the capture was made, as far as that is known.
+Data details(const CaptureSummary& capture) {
+  Data rows = list();
   const auto add = [&rows](const char* name, const std::string& value) {
     if (!value.empty()) rows.push_back(row(name, value));
   };
-  const Json none = Json::object();
-  const Json& run = capture.run.is_object() ? capture.run : none;
-  for (const auto& [name, member] : {std::pair("engine", "version"),
-                                     {"model", "model"},
-                                     {"tensor parallelism", "tensor_parallel"},
-                                     {"started (UTC)", "started"},
-                                     {"prompts", "prompts"}})
-    if (run.contains(member) && !run.at(member).is_null()) add(name, plain(run.at(member)));
-  add("FlashInfer", fmt::format("{}", fmt::join(capture.flashinfer_versions, ", ")));
-  if (run.contains("traffic") && run.at("traffic").is_object()) {
-    const Json& traffic = run.at("traffic");
+  const SectionRecord& section = capture.section;
+  const RunRecord run = section.run.value_or(RunRecord());
+  add("engine", run.version);
+  add("model", run.model);
+  if (run.tensor_parallel > 0) add("tensor parallelism", std::to_string(run.tensor_parallel));
+  add("started (UTC)", run.started);
+  add("prompts", run.prompts);
+  add("FlashInfer", fmt::format("{}", fmt::join(section.flashinfer_versions, ", ")));
+  if (run.traffic.is_object()) {
+    const auto traffic = TrafficRecord::from_json(run.traffic);
     add("traffic",
         fmt::format("{:.0f} of {:.0f} requests completed in {:.1f} s; {:.0f} input and {:.0f} "
                     "output tokens",
-                    recorded_amount(traffic, "completed"), recorded_amount(traffic, "sent"),
-                    recorded_amount(traffic, "seconds"), recorded_amount(traffic, "input_tokens"),
-                    recorded_amount(traffic, "output_tokens")));
+                    traffic.completed, traffic.sent, traffic.seconds, traffic.input_tokens,
+                    traffic.output_tokens));
   }
-  if (run.contains("ready_after_s"))
-    add("ready after", fmt::format("{:.1f} s", recorded_amount(run, "ready_after_s")));
-  if (run.contains("peak_disk_bytes"))
-    add("disk", fmt::format("at most {} of {}", bytes(recorded_amount(run, "peak_disk_bytes")),
-                            bytes(recorded_amount(run, "disk_budget_bytes"))));
-  if (run.contains("failure")) add("ended early", plain(run.at("failure")));
-  add("capture", fmt::format("{}, {} calls", capture.source, with_separators(capture.calls)));
-  data.set("rows", rows);
+  if (run.ready_seconds) add("ready after", fmt::format("{:.1f} s", *run.ready_seconds));
+  if (run.peak_disk)
+    add("disk", fmt::format("at most {} of {}", bytes(static_cast<double>(*run.peak_disk)),
+                            bytes(static_cast<double>(run.disk_budget))));
+  add("ended early", run.failure);
+  add("capture", fmt::format("{}, {} calls", section.source, with_separators(section.calls)));
+  return rows;
+}
+
+Data to_data(const CaptureSummary& capture) {
+  Data data;
+  const SectionRecord& section = capture.section;
+  const std::string title = describe_capture(capture);
+  data.set("title", title.empty() ? section.id : title);
+  data.set("is_simulated", section.is_simulated);
+  data.set("rows", details(capture));
   const std::string command = engine_command(capture);
   data.set("command", command);
   data.set("has_command", !command.empty());
-  const Data charts = timeline(run);
+  const Data charts = timeline(section.run ? section.run->timeline : TimelineRecord());
   data.set("has_timeline", !charts.list_value().empty());
   data.set("timeline", charts);
 
   Data functions = list();
-  for (const auto& [name, counts] : capture.functions) {
+  for (const auto& [name, counts] : section.functions) {
     Data item;
     item.set("name", name);
-    for (const char* what : {"calls", "bound", "sampled", "rejected", "skipped"})
-      item.set(what, with_separators(static_cast<std::uint64_t>(recorded_amount(counts, what))));
+    item.set("calls", with_separators(counts.calls));
+    item.set("bound", with_separators(counts.bound));
+    item.set("sampled", with_separators(counts.sampled));
+    item.set("rejected", with_separators(counts.rejected));
+    item.set("skipped", with_separators(counts.skipped));
     functions.push_back(item);
   }
   data.set("functions", functions);
-  data.set("has_functions", !capture.functions.empty());
+  data.set("has_functions", !section.functions.empty());
   return data;
 }
 
 Data defects(const Summary& summary) {
-  std::map<std::tuple<std::string, std::string, std::string>, DefectSummary> joined;
+  std::map<std::tuple<std::string, std::string, std::string>, DefectRecord> joined;
   for (const CaptureSummary& capture : summary.captures)
-    for (const DefectSummary& defect : capture.defects) {
-      DefectSummary& all = joined[{defect.name, defect.function, defect.detail}];
+    for (const DefectRecord& defect : capture.section.defects) {
+      DefectRecord& all = joined[{defect.name, defect.function, defect.detail}];
       const std::uint64_t sum = all.count + defect.count;
       all = defect;
       all.count = sum;
     }
-  std::vector<const DefectSummary*> sorted;
+  std::vector<const DefectRecord*> sorted;
   std::uint64_t most = 1;
   for (const auto& [key, defect] : joined) {
     sorted.push_back(&defect);
@@ -325,7 +321,7 @@ Data defects(const Summary& summary) {
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const auto* a, const auto* b) { return a->count > b->count; });
   Data rows = list();
-  for (const DefectSummary* defect : sorted) {
+  for (const DefectRecord* defect : sorted) {
     Data item;
     item.set("name", defect->name);
     item.set("severity", defect->severity);
@@ -370,7 +366,7 @@ std::string to_html(const Summary& summary, const std::string& title) {
   }
   for (const CaptureSummary& capture : summary.captures) {
     captures.push_back(to_data(capture));
-    all_calls += capture.calls;
+    all_calls += capture.section.calls;
   }
   tiles.push_back(row("definitions", with_separators(summary.definitions.size())));
   tiles.push_back(row("workloads", with_separators(summary.workloads())));
@@ -390,7 +386,7 @@ std::string to_html(const Summary& summary, const std::string& title) {
   data.set("verified", verified);
   data.set("verified_class", is_good ? "soft" : "alarm");
   data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(),
-                                        [](const auto& c) { return c.is_simulated; }));
+                                        [](const auto& c) { return c.section.is_simulated; }));
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
     data.set(

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <functional>
 #include <set>
 #include <unordered_map>
 
@@ -15,40 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> texts(const Json& object, const char* name) {
-  std::vector<std::string> result;
-  if (const auto found = object.find(name); found != object.end() && found->is_array())
-    for (const Json& item : *found)
-      if (item.is_string()) result.push_back(item.get<std::string>());
-  return result;
-}
-
 CaptureSummary to_capture(const CollectionSection& section) {
-  const Json& head = section.head;
-  CaptureSummary capture{section.id(),
-                         string_member(head, "source"),
-                         Json(),
-                         texts(head, "flashinfer_versions"),
-                         unsigned_member(head, "calls"),
-                         {},
-                         {},
-                         {},
-                         section.is_simulated};
+  CaptureSummary capture{SectionRecord::from_json(section.head), {}, Json()};
+  capture.section.is_simulated = section.is_simulated;
+  std::ranges::stable_sort(capture.section.defects, std::greater(), &DefectRecord::count);
   for (const auto& [name, definition] : section.definitions)
-    if (unsigned_member(definition.head, "calls") > 0) capture.definitions.push_back(name);
-  if (const auto run = head.find("run"); run != head.end() && run->is_object()) capture.run = *run;
-  if (const auto functions = head.find("functions");
-      functions != head.end() && functions->is_object())
-    for (const auto& [name, counts] : functions->items())
-      if (counts.is_object()) capture.functions[name] = counts;
-  if (const auto defects = head.find("defects"); defects != head.end() && defects->is_array())
-    for (const Json& defect : *defects)
-      capture.defects.push_back({string_member(defect, "name"), string_member(defect, "severity"),
-                                 string_member(defect, "function"), string_member(defect, "detail"),
-                                 string_member(defect, "example"),
-                                 unsigned_member(defect, "count")});
-  std::stable_sort(capture.defects.begin(), capture.defects.end(),
-                   [](const auto& a, const auto& b) { return a.count > b.count; });
+    if (DefinitionRecord::from_json(definition.head).calls > 0) capture.definitions.push_back(name);
+  if (capture.section.run) capture.run = section.head.at("run");
   return capture;
 }
 
@@ -192,24 +165,17 @@ class Summarizer {
   }
 
   static void count_calls(const CollectedDefinition& collected, DefinitionSummary& result) {
-    const Json& section = collected.head;
     if (const auto json = parse_json(collected.distribution))
       if (const auto distribution = Distribution::from_json(*json))
         result.distribution.join(*distribution);
-    if (const auto without = section.find("without_values");
-        without != section.end() && without->is_object())
-      for (const auto& [reason, calls] : without->items())
-        if (calls.is_number_unsigned()) result.without_values[reason] += calls.get<std::uint64_t>();
-    result.calls += unsigned_member(section, "calls");
-    result.distinct += unsigned_member(section, "distinct");
-    if (const auto derived = section.find("derived_calls");
-        derived != section.end() && derived->is_object())
-      for (const auto& [input, calls] : derived->items())
-        if (calls.is_number_unsigned()) result.derived_calls[input] += calls.get<std::uint64_t>();
-    if (const auto because = section.find("derived_because");
-        because != section.end() && because->is_object())
-      for (const auto& [input, text] : because->items())
-        if (text.is_string()) result.derived_because[input] = text.get<std::string>();
+
+    const DefinitionRecord record = DefinitionRecord::from_json(collected.head);
+    result.calls += record.calls;
+    result.distinct += record.distinct;
+    for (const auto& [reason, calls] : record.without_values)
+      result.without_values[reason] += calls;
+    for (const auto& [input, calls] : record.derived_calls) result.derived_calls[input] += calls;
+    for (const auto& [input, text] : record.derived_because) result.derived_because[input] = text;
   }
 
   // What cannot be read is left out: finding faults is validate's job.
@@ -310,21 +276,23 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
 }
 
 Json to_json(const CaptureSummary& capture) {
-  Json defects = Json::array();
-  for (const DefectSummary& defect : capture.defects)
+  const SectionRecord& section = capture.section;
+  Json functions = Json::object(), defects = Json::array();
+  for (const auto& [name, function] : section.functions) functions[name] = function.to_json();
+  for (const DefectRecord& defect : section.defects)
     defects.push_back({{"name", defect.name},
                        {"severity", defect.severity},
                        {"function", defect.function},
                        {"detail", defect.detail},
                        {"count", defect.count},
                        {"example", defect.example}});
-  return {{"id", capture.id},
-          {"source", capture.source},
-          {"simulated", capture.is_simulated},
+  return {{"id", section.id},
+          {"source", section.source},
+          {"simulated", section.is_simulated},
           {"run", capture.run},
-          {"flashinfer_versions", capture.flashinfer_versions},
-          {"calls", capture.calls},
-          {"functions", capture.functions},
+          {"flashinfer_versions", section.flashinfer_versions},
+          {"calls", section.calls},
+          {"functions", std::move(functions)},
           {"defects", std::move(defects)}};
 }
 
@@ -396,12 +364,6 @@ AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
     if (before >= all - all / 2) return {calls.begin()->first, extents, calls.rbegin()->first};
   }
   return {};
-}
-
-double recorded_amount(const Json& object, const char* name) {
-  return object.is_object() && object.contains(name) && object.at(name).is_number()
-             ? std::clamp(object.at(name).get<double>(), 0.0, 1e15)
-             : 0;
 }
 
 Json to_json(const Summary& summary) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "dataset/collection_records.h"
 #include "dataset/comparison.h"
 #include "dataset/dataset.h"
 #include "dataset/verification_file.h"
@@ -58,22 +59,11 @@ struct DefinitionSummary {
   std::optional<DefinitionVerification> verification;  ///< of this very content
 };
 
-/// Calls that gave no workload, or something else that went wrong.
-struct DefectSummary {
-  std::string name, severity, function, detail, example;
-  std::uint64_t count = 0;
-};
-
 /// A section of collection.json.
 struct CaptureSummary {
-  std::string id, source;
-  Json run;  ///< engine, versions, flags, traffic; null where only dumps were at hand
-  std::vector<std::string> flashinfer_versions;
-  std::uint64_t calls = 0;
-  std::vector<std::string> definitions;   ///< that it has calls of
-  std::map<std::string, Json> functions;  ///< calls, bound, rejected, skipped of each
-  std::vector<DefectSummary> defects;     ///< the most calls first
-  bool is_simulated = false;              ///< by our own engine, without a model
+  SectionRecord section;                 ///< its defects with the most calls first
+  std::vector<std::string> definitions;  ///< that it has calls of
+  Json run;                              ///< section.run, as the file has it; null: none
 };
 
 struct Summary {
@@ -114,9 +104,5 @@ struct AxisSpread {
   Range least, median, most;
 };
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis);
-
-/// A number of collection.json as an amount: nothing below zero, nothing that could not have been
-/// counted; 0 if there is none.
-double recorded_amount(const Json& object, const char* name);
 
 }  // namespace cw

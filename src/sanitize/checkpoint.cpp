@@ -165,7 +165,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
     definitions[target.definition->name] = std::move(definition);
   }
   const Json state = {{"format", format},
-                      {"id", collection_id(capture, survey)},
+                      {"id", section_id(capture, survey)},
                       {"calls", survey.calls},
                       {"graph_flushes", survey.graph_flushes},
                       {"flashinfer_versions", survey.flashinfer_versions},

@@ -109,7 +109,7 @@ class Sanitizer::Work {
       CW_TRY(publication, Publication::begin(dataset_.root));
       outcome_.recovered = publication->recovered();
     }
-    CW_TRY(Json collection, known_collection(dataset_));
+    CW_TRY(Json collection, known_collection(dataset_.root));
     outcome_.survey = surveyor_->finish();
 
     std::vector<NewWorkloads> additions;
@@ -123,7 +123,8 @@ class Sanitizer::Work {
         item.example = capture_.location(item.first);
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
-    CW_CHECK(write_collection(*publication, std::move(collection), capture_, outcome_, options_));
+    collection = with_section(std::move(collection), section_of(capture_, outcome_, options_));
+    CW_CHECK(publication->write(collection_file, dump_indented(collection) + "\n"));
     return std::move(outcome_);
   }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "capture/capture.h"
+#include "dataset/collection_records.h"
 #include "dataset/dataset.h"
 #include "sanitize/checkpoint.h"
 
@@ -21,7 +22,7 @@ struct SanitizeOptions {
   std::vector<std::string> op_types;          ///< empty: all
   bool includes_suspicious = false;           ///< also calls that are no traffic by their looks
   bool is_dry_run = false;                    ///< writes nothing
-  Json provenance;  ///< how the capture was made, for collection.json; null: not known
+  std::optional<RunRecord> run;               ///< how the capture was made, where that is known
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
   std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
 };

@@ -8,7 +8,7 @@ namespace cw {
 Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched,
                                                  const Dataset& dataset, const BindingSet& bindings,
                                                  SanitizeOptions options) {
-  CW_TRY(auto live, follow_capture(watched.folder, watched.kind, !watched.keeps_dumps));
+  CW_TRY(auto live, watched.method->follow(watched.folder, !watched.keeps_dumps));
   std::unique_ptr<Watcher> watcher(new Watcher(std::move(live), watched, std::move(options)));
   CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_,
                                           Sanitizer::Source::vanishing));
@@ -45,7 +45,7 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
 }
 
 Result<Json> Watcher::restore() {
-  if (watched_.kind == CaptureKind::level10) return sanitizer_->restore(checkpoint_);
+  if (!watched_.method->is_lasting()) return sanitizer_->restore(checkpoint_);
   Json more = Checkpoint::more_of(watched_.checkpoint);
   if (more.is_null()) return fail("not_found", "no checkpoint in {}", watched_.checkpoint.string());
   return more;

@@ -5,15 +5,15 @@
 #include <functional>
 #include <memory>
 
-#include "capture/open.h"
+#include "capture/method.h"
 #include "sanitize/sanitize.h"
 
 namespace cw {
 
 struct WatchOptions {
-  std::filesystem::path folder;  ///< of dumps or recordings; must exist
-  CaptureKind kind = CaptureKind::level10;
-  bool keeps_dumps = false;          ///< no dump is deleted
+  std::filesystem::path folder;           ///< of dumps or recordings; must exist
+  const CaptureMethod* method = nullptr;  ///< that is followed
+  bool keeps_dumps = false;               ///< no dump is deleted
   std::filesystem::path checkpoint;  ///< a folder for what save() writes; empty: it is not called
 };
 
@@ -76,6 +76,8 @@ class Watcher {
   std::size_t pending() const { return live_->pending(); }
   /// Bytes of the capture on the disk, as far as poll() has come.
   std::uint64_t disk() const { return live_->disk(); }
+  /// Bytes beside it that are no call's.
+  std::uint64_t foreign_disk() const { return live_->foreign_disk(); }
 
  private:
   Watcher(std::unique_ptr<LiveCapture> live, WatchOptions watched, SanitizeOptions options)

@@ -255,12 +255,12 @@ Checks checks_of(const Summary& summary) {
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
     if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
-    const bool is_known = !string_member(capture.run, "engine").empty() &&
-                          !string_member(capture.run, "model").empty() &&
-                          capture.run.contains("traffic");
+    const auto& run = capture.section.run;
+    const bool is_known =
+        run && !run->engine.empty() && !run->model.empty() && !run->traffic.is_null();
     if (!is_known) unknown.insert(capture.definitions.begin(), capture.definitions.end());
-    checks.is_simulated |= capture.is_simulated;
-    if (capture.is_simulated)
+    checks.is_simulated |= capture.section.is_simulated;
+    if (capture.section.is_simulated)
       for (const std::string& name : capture.definitions)
         if (added.contains(name) && std::find(checks.simulated.begin(), checks.simulated.end(),
                                               name) == checks.simulated.end())

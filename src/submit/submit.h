@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "definition/index_checks.h"
 #include "dataset/dataset.h"
+#include "definition/index_checks.h"
 #include "submit/proposal.h"
 #include "submit/token.h"
 

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <thread>
 
-#include "capture/recording/recording_capture.h"
+#include "capture/recorder/recording_capture.h"
 #include "core/recorder.h"
 #include "support/fixture.h"
 

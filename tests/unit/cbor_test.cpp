@@ -1,4 +1,4 @@
-#include "capture/recording/cbor.h"
+#include "capture/recorder/cbor.h"
 
 #include <cmath>
 

@@ -1,5 +1,6 @@
 #include "sanitize/checkpoint.h"
 
+#include "capture/level10/method.h"
 #include "sanitize/watch.h"
 #include "support/fixture.h"
 
@@ -11,7 +12,7 @@ class CheckpointTest : public DatasetTest {
                                    SanitizeOptions options = {.selection = Selection::all}) {
     std::filesystem::create_directories(folder_ / dumps);
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({folder_ / dumps, CaptureKind::level10, false, checkpoint()},
+    return Watcher::create({folder_ / dumps, &level10::dump_method(), false, checkpoint()},
                            *datasets_.back(), bindings_, options)
         .value();
   }
@@ -73,7 +74,7 @@ TEST_F(CheckpointTest, WhatAKilledProcessLeftInItsFolderIsTakenUp) {
     ASSERT_TRUE(killed->save({{"requests", 1}}));
   }
   write_step("dumps", 20);  // dumped after the watcher's death
-  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", CaptureKind::level10, false, checkpoint()},
+  ASSERT_TRUE(Watcher::absorb({folder_ / "dumps", &level10::dump_method(), false, checkpoint()},
                               *datasets_.back(), bindings_, {}));
   EXPECT_TRUE(std::filesystem::is_empty(folder_ / "dumps"));
   const auto resumed = watcher("again");

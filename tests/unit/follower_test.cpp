@@ -1,5 +1,6 @@
 #include "capture/level10/follower.h"
 
+#include "capture/level10/method.h"
 #include "sanitize/retained_workloads.h"
 #include "sanitize/watch.h"
 #include "support/fixture.h"
@@ -15,7 +16,7 @@ class FollowerTest : public DatasetTest {
 
   std::unique_ptr<Watcher> watcher(bool keeps_dumps = false) {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
-    return Watcher::create({dumps(), CaptureKind::level10, keeps_dumps, folder_ / "checkpoint"},
+    return Watcher::create({dumps(), &level10::dump_method(), keeps_dumps, folder_ / "checkpoint"},
                            *datasets_.back(), bindings_, {.selection = Selection::all})
         .value();
   }

@@ -1,5 +1,7 @@
 #include "engine/plan.h"
 
+#include "bind/needs.h"
+#include "capture/level10/method.h"
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -10,7 +12,8 @@ class PlanTest : public DatasetTest {
     dataset_ = Dataset::open(trace()).value();
     recipes_ = Recipes::parse(std::string(built_in_recipes())).value();
   }
-  EnginePlan plan(const std::vector<std::string>& names, EnginePlanOptions options = {}) {
+  EnginePlan plan(const std::vector<std::string>& names,
+                  EnginePlanOptions options = {.capture = &level10::dump_method()}) {
     std::vector<const Definition*> definitions;
     for (const std::string& name : names) definitions.push_back(dataset_.find(name));
     return plan_runs(definitions, bindings_, recipes_, options).value();
@@ -82,7 +85,7 @@ TEST_F(PlanTest, EveryDefinitionIsPlannedOrExplained) {
 
 TEST_F(PlanTest, TheFilterNamesFlashInfersOwnFunctions) {
   const auto made = plan({"gqa_paged_decode_h32_kv8_d128_ps1", "rmsnorm_h4096"});
-  EXPECT_EQ(filter_for(made.runs.at(0).bindings).include,
+  EXPECT_EQ(level10::dump_patterns(needs_of(bindings_, made.runs.at(0).bindings)),
             (Words{"*BatchDecodeWithPagedKVCacheWrapper.plan*",
                    "*BatchDecodeWithPagedKVCacheWrapper.run*", "rmsnorm"}));
 }

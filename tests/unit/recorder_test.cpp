@@ -6,7 +6,8 @@
 #include <tbb/global_control.h>
 #include <unistd.h>
 
-#include "record/kit.h"
+#include "bind/needs.h"
+#include "capture/recorder/bundle.h"
 #include "recording/frame.h"
 #include "support/recorded_engine.h"
 
@@ -62,7 +63,8 @@ class RecorderTest : public DatasetTest {
 // copied at each step.
 TEST(RecorderConfig, IndexTensorsAreBoundedByTheirIndptr) {
   const auto bindings = BindingSet::parse(std::string(built_in_bindings()));
-  const auto config = recorder_config(*bindings, std::string(built_in_recorder_rules()), {});
+  const auto config = recording::recorder_config(needs_of(*bindings),
+                                                 std::string(recording::built_in_recorder_rules()));
   ASSERT_TRUE(config) << config.error().message;
   const Json& values = config->at("values");
   EXPECT_EQ(values.at("BatchDecodeWithPagedKVCacheWrapper.plan").at("indices"), Json({"indptr"}));

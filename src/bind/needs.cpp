@@ -1,0 +1,61 @@
+#include "bind/needs.h"
+
+#include <algorithm>
+
+namespace cw {
+namespace {
+
+// "indptr" of the expression `plan.indptr[-1]`, when that alone ends the part of a tensor in use.
+std::string bound_of(const Transform& step) {
+  const auto& end = step.kind == Transform::Kind::first   ? step.argument
+                    : step.kind == Transform::Kind::slice ? step.second_argument
+                                                          : std::nullopt;
+  if (!end) return {};
+
+  std::string_view text = end->text();
+  if (!text.starts_with("plan.") || !text.ends_with("[-1]")) return {};
+  text = text.substr(5, text.size() - 9);
+  const bool is_name =
+      text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") ==
+      std::string_view::npos;
+  return std::string(is_name ? text : std::string_view());
+}
+
+void add_index_values(const Binding& binding, Json& values) {
+  for (const InputBinding& input : binding.inputs) {
+    const std::size_t dot = input.from.find('.');
+    if (!input.steers || dot == std::string::npos) continue;
+    const std::string role = input.from.substr(0, dot), parameter = input.from.substr(dot + 1);
+    const std::string& function = role == "plan" ? binding.plan_function : binding.function;
+    if (function.empty() || role == "init") continue;
+
+    Json& bounds = values[function][parameter];
+    if (bounds.is_null()) bounds = Json::array();
+    for (const Transform& step : input.transforms)
+      if (const std::string bound = bound_of(step);
+          !bound.empty() && std::find(bounds.begin(), bounds.end(), bound) == bounds.end())
+        bounds.push_back(bound);
+  }
+}
+
+}  // namespace
+
+CaptureNeeds needs_of(const BindingSet& bindings, const std::vector<const Binding*>& selected) {
+  CaptureNeeds needs;
+  for (const Binding& binding : bindings.bindings()) add_index_values(binding, needs.index_values);
+
+  for (const Binding* binding : selected) {
+    needs.calls.insert(binding->function);
+    needs.plans.insert(binding->plan_function);
+    needs.inits.insert(binding->init_function);
+    if (!binding->beside) continue;
+    needs.neighbours.insert(binding->beside->function);
+    const std::size_t dot = binding->beside->function.find('.');
+    if (dot != std::string::npos && !binding->plan_function.empty())
+      needs.neighbour_plans.insert(binding->beside->function.substr(0, dot) + ".plan");
+  }
+  for (auto* functions : {&needs.calls, &needs.plans, &needs.inits}) functions->erase("");
+  return needs;
+}
+
+}  // namespace cw

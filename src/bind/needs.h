@@ -1,0 +1,15 @@
+// What bindings need of a capture.
+#pragma once
+
+#include <vector>
+
+#include "bind/binding.h"
+#include "capture/method.h"
+
+namespace cw {
+
+/// The functions that the `selected` bindings need (none: all that can be captured), and the index
+/// values that any binding of the set asks for.
+CaptureNeeds needs_of(const BindingSet& bindings, const std::vector<const Binding*>& selected = {});
+
+}  // namespace cw

@@ -1,0 +1,14 @@
+// The files of the recorder, as they were built in.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace cw::recording {
+
+struct BuiltInFile {
+  std::string_view name, content;
+};
+std::span<const BuiltInFile> built_in_recorder();
+
+}  // namespace cw::recording

@@ -1,0 +1,177 @@
+#include "capture/recorder/lost.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <new>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/console.h"
+#include "base/json.h"
+#include "recording/frame.h"
+#include "recording/records.h"
+
+namespace cw::recording {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Life { running, dying, over };
+
+// A number is another's where the process that has it began at another time. One that was killed
+// may take seconds to give its memory back, and counts until then.
+Life life_of(const CountsSlot& slot) {
+  const fs::path process = fs::path("/proc") / std::to_string(slot.process);
+  const std::string stat = read_pseudo_file((process / "stat").string()).value_or("");
+  const std::size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos) return Life::over;
+  std::istringstream fields(stat.substr(name_end + 1));
+  const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
+  constexpr std::size_t state = 0, flags = 6,
+                        started = 19;  // proc(5) counts from 1, and these come after the second
+  if (words.size() <= started || words[started] != std::to_string(slot.started)) return Life::over;
+
+  // A leader that has ended may have threads that have not.
+  std::error_code error;
+  const auto threads =
+      std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
+  if ((words[state] == "Z" || words[state] == "X") && threads <= 1) return Life::over;
+  constexpr unsigned long exiting = 4;  // PF_EXITING
+  if ((std::stoul(words[flags]) & exiting) != 0) return Life::dying;
+  constexpr unsigned long long killed = 1ull
+                                        << (9 - 1);  // SIGKILL, pending for one thread or for all
+  std::istringstream status(read_pseudo_file((process / "status").string()).value_or(""));
+  for (std::string line; std::getline(status, line);)
+    if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
+        (std::stoull(line.substr(line.find(':') + 1), nullptr, 16) & killed) != 0)
+      return Life::dying;
+  return words[state] == "Z" ? Life::dying : Life::running;
+}
+
+// A recording that was left where it is known what it stands for.
+struct LeftFile {
+  FileDescriptor descriptor;
+  const CountsPosition* position = nullptr;
+};
+
+std::optional<LeftFile> find_file(const fs::path& folder, const CountsSlot& slot) {
+  const std::string name(slot.file, ::strnlen(slot.file, sizeof slot.file));
+  if (slot.state != SlotState::recording || name.empty() || name.find('/') != std::string::npos)
+    return std::nullopt;
+  LeftFile file{FileDescriptor(
+      ::open((folder / name).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))};
+  struct stat status {};
+  if (!file.descriptor || ::fstat(file.descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    return std::nullopt;
+  for (const CountsPosition& position : slot.positions)
+    if (position.bytes != 0 && position.bytes == static_cast<std::uint64_t>(status.st_size))
+      file.position = &position;
+  if (file.position == nullptr) return std::nullopt;
+  return file;
+}
+
+// A record behind all others, or nothing: half of one would look as if the process had been writing
+// it.
+void append_killed(const LeftFile& file, const LostCalls& lost) {
+  const auto payload =
+      nlohmann::json::to_cbor({{"record", name(RecordKind::killed)},
+                               {"calls", lost.calls},
+                               {"replays", lost.replays},
+                               {"calls_over_budget", file.position->calls_over_budget.load()}});
+  const std::string frame =
+      make_frame(std::string_view(reinterpret_cast<const char*>(payload.data()), payload.size()));
+  if (::write(file.descriptor.get(), frame.data(), frame.size()) ==
+      static_cast<ssize_t>(frame.size()))
+    return;
+  (void)!::ftruncate(file.descriptor.get(), static_cast<off_t>(file.position->bytes.load()));
+}
+
+LostCalls settle_slot(const fs::path& folder, CountsSlot& slot) {
+  const auto file = find_file(folder, slot);
+  // Of what was written by halves it is not known how much that is: the reader says that it was cut
+  // off.
+  const bool is_half_written =
+      !file && slot.state == SlotState::recording &&
+      std::max(slot.positions[0].bytes.load(), slot.positions[1].bytes.load()) > 0;
+  LostCalls lost;
+  if (!is_half_written) {
+    const std::uint64_t calls = slot.calls, replays = slot.replays;
+    lost.calls = calls - std::min(calls, file ? file->position->calls.load() : 0);
+    lost.replays = replays - std::min(replays, file ? file->position->replays.load() : 0);
+    lost.processes = lost.calls + lost.replays > 0 ? 1 : 0;
+  }
+  if (file) append_killed(*file, lost);
+  slot.state = SlotState::ended;
+  return lost;
+}
+
+}  // namespace
+
+std::string describe(const LostCalls& lost) {
+  if (lost.processes == 0) return {};
+  const auto counted = [](std::uint64_t count, std::string_view one, std::string_view more) {
+    return fmt::format("{} {}", with_separators(count), count == 1 ? one : more);
+  };
+  std::string what = lost.calls > 0 ? counted(lost.calls, "call", "calls") : "";
+  if (lost.replays > 0)
+    what += (what.empty() ? "" : " and ") +
+            counted(lost.replays, "replay of a graph", "replays of graphs");
+  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing",
+                     what, counted(lost.processes, "process", "processes"),
+                     lost.calls + lost.replays == 1 ? "is" : "are");
+}
+
+CallCounts::CallCounts() {
+  FileDescriptor file(::memfd_create("collect-workloads", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  constexpr auto size = static_cast<off_t>(sizeof(Counts));
+  // All of it from the start: a page that cannot be had later would end the engine.
+  if (!file || ::fallocate(file.get(), 0, 0, size) != 0) return;
+  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return;
+  void* const memory =
+      ::mmap(nullptr, sizeof(Counts), PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  if (memory == MAP_FAILED) return;
+  counts_ = new (memory) Counts;
+  file_ = std::move(file);
+}
+
+CallCounts::~CallCounts() {
+  if (counts_ != nullptr) ::munmap(counts_, sizeof(Counts));
+}
+
+std::pair<std::string, std::string> CallCounts::environment() const {
+  return {counts_variable,
+          file_ ? fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()) : std::string()};
+}
+
+LostCalls CallCounts::settle(const fs::path& folder, std::chrono::milliseconds patience) {
+  LostCalls all;
+  if (counts_ == nullptr) return all;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const std::size_t taken = std::min<std::size_t>(counts_->header.taken, counts_slots);
+  for (CountsSlot& slot : std::span(counts_->slots).first(taken)) {
+    // (A process that is about to take its slot has no number yet.)
+    if (slot.process == 0 || slot.state == SlotState::ended) continue;
+    Life life = life_of(slot);
+    for (; life == Life::dying && std::chrono::steady_clock::now() < deadline; life = life_of(slot))
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (life != Life::over) continue;
+    const LostCalls lost = settle_slot(folder, slot);
+    all.calls += lost.calls;
+    all.replays += lost.replays;
+    all.processes += lost.processes;
+  }
+  return all;
+}
+
+}  // namespace cw::recording

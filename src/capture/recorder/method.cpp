@@ -1,0 +1,92 @@
+#include "capture/recorder/method.h"
+
+#include <fcntl.h>
+
+#include "base/file.h"
+#include "capture/recorder/bundle.h"
+#include "capture/recorder/recording_capture.h"
+
+namespace cw::recording {
+namespace {
+
+class LiveRecording final : public LiveCapture {
+ public:
+  explicit LiveRecording(std::unique_ptr<RecordingCapture> capture)
+      : capture_(std::move(capture)) {}
+
+  const Capture& capture() const override { return *capture_; }
+  Result<bool> poll(Deadline deadline) override { return capture_->poll(deadline); }
+  Result<void> finish() override {
+    CW_CHECK(capture_->poll());
+    capture_->finish();
+    return {};
+  }
+  std::uint64_t disk() const override { return capture_->disk(); }
+
+ private:
+  std::unique_ptr<RecordingCapture> capture_;
+};
+
+class RecorderMethod final : public CaptureMethod {
+ public:
+  std::string_view name() const override { return "recorder"; }
+  std::string_view product() const override { return "recordings"; }
+
+  Result<Variables> environment(const std::filesystem::path& folder, const CaptureNeeds& needs,
+                                const CaptureOptions& options) const override {
+    std::string rules(built_in_recorder_rules());
+    if (!options.recorder_rules.empty()) {
+      CW_TRY(rules, read_file(AT_FDCWD, options.recorder_rules.string(), 1 << 20));
+    }
+    CW_TRY(const Json config, recorder_config(needs, rules).map_error([&](Error error) {
+      if (!options.recorder_rules.empty())
+        error.message =
+            fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
+                        options.recorder_rules.string(), error.message);
+      return error;
+    }));
+
+    const auto bundle = unpack_bundle(config);
+    const bool is_cache_unusable =
+        !bundle && (bundle.error().code == "unwritable" || bundle.error().code == "not_private");
+    if (is_cache_unusable) return fail("cache_unusable", "{}", bundle.error().message);
+    if (!bundle) return tl::unexpected(bundle.error());
+    return bundle_environment(*bundle, folder, options);
+  }
+
+  std::string_view usual_folder() const override { return "recording"; }
+
+  std::string summary(const CaptureNeeds&, const CaptureOptions&) const override {
+    return "with the recorder in it";
+  }
+
+  std::string_view why_nothing() const override { return nothing_recorded; }
+
+  bool recognizes(const std::filesystem::path& path) const override {
+    return RecordingCapture::is_recording(path);
+  }
+
+  Result<std::unique_ptr<Capture>> open(
+      const std::vector<std::filesystem::path>& roots) const override {
+    CW_TRY(auto recordings, RecordingCapture::open(roots));
+    return recordings;
+  }
+
+  Result<std::unique_ptr<LiveCapture>> follow(const std::filesystem::path& folder,
+                                              bool /*deletes*/) const override {
+    CW_TRY(auto recording, RecordingCapture::follow(folder));
+    return std::make_unique<LiveRecording>(std::move(recording));
+  }
+
+  bool is_bounded() const override { return true; }
+  bool is_lasting() const override { return true; }
+};
+
+}  // namespace
+
+const CaptureMethod& recorder_method() {
+  static const RecorderMethod method;
+  return method;
+}
+
+}  // namespace cw::recording

@@ -1,0 +1,216 @@
+#include "capture/recorder/record.h"
+
+#include <algorithm>
+
+namespace cw::recording {
+namespace {
+
+// Far more than any process makes of anything, and sums of it do not wrap.
+constexpr std::uint64_t most = std::uint64_t{1} << 48;
+// A call's tensors, and so its addresses and values; the recorder notes 24.
+constexpr std::size_t most_tensors = 256;
+// A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in
+// flight has its own.
+constexpr std::size_t most_values = 512, most_extents = 16;
+
+// A number of at most `limit`. False when it is something else.
+template <typename Integer>
+bool take_number(const CborItem& item, std::uint64_t limit, Integer& value) {
+  const auto number = item.unsigned_integer();
+  if (!number || *number > limit) return false;
+  value = static_cast<Integer>(*number);
+  return true;
+}
+
+Hash128 to_hash(std::string_view bytes) {
+  Hash128 hash;
+  for (std::size_t i = 0; i < 8; ++i) {
+    hash.high = hash.high << 8 | static_cast<unsigned char>(bytes[i]);
+    hash.low = hash.low << 8 | static_cast<unsigned char>(bytes[i + 8]);
+  }
+  return hash;
+}
+
+tl::unexpected<Error> malformed(std::string_view what) {
+  return fail("record_malformed", "a record of the recording is malformed: {}", what);
+}
+
+std::string text_member(const CborItem& item, std::string_view name) {
+  const auto member = item.member(name);
+  return std::string(member ? member->text().value_or("") : "");
+}
+
+class ArgumentParser {
+ public:
+  Result<Value> value(const CborItem& item) {
+    if (++values_ > most_values) return malformed("more arguments than the recorder notes");
+    if (item.is_null()) return Value{};
+    if (const auto boolean = item.boolean()) return Value{*boolean};
+    if (const auto real = item.real()) return Value{*real};
+    if (const auto integer = item.integer()) return Value{*integer};
+    if (const auto text = item.text()) return Value{std::string(*text)};
+    if (item.is_array()) return sequence(item, false);
+    if (!item.is_map()) return malformed("an argument of no known kind");
+    if (item.member("dtype")) return tensor(item);
+    if (const auto items = item.member("items"); items && items->is_array())
+      return sequence(*items, true);
+    if (item.member("enum")) {
+      const auto number = item.member("value");
+      return Value{
+          Enumerator{text_member(item, "enum"), number ? number->integer().value_or(0) : 0}};
+    }
+    return Value{Opaque{text_member(item, "type"), text_member(item, "text")}};
+  }
+
+ private:
+  Result<Value> sequence(const CborItem& items, bool is_truncated) {
+    Sequence sequence;
+    sequence.truncated = is_truncated;
+    std::optional<Error> wrong;
+    items.for_each([&](const CborItem& item) {
+      if (wrong) return;
+      auto parsed = value(item);
+      if (parsed)
+        sequence.items.push_back(std::move(*parsed));
+      else
+        wrong = std::move(parsed.error());
+    });
+    if (wrong) return tl::unexpected(std::move(*wrong));
+    return Value{std::move(sequence)};
+  }
+
+  Result<Value> tensor(const CborItem& item) {
+    Tensor tensor;
+    tensor.entry = tensors_++;
+    const std::string name = text_member(item, "dtype");
+    const auto dtype = name == "float4_e2m1fn_x2" ? DType::float4_e2m1 : dtype_from_torch(name);
+    // Of a type that nobody binds only the name is of use.
+    if (!dtype) return Value{Opaque{"torch.Tensor", name}};
+
+    const auto shape = item.member("shape");
+    if (!shape || !shape->is_array()) return malformed("a tensor without shape");
+    bool is_whole = true;
+    shape->for_each([&](const CborItem& extent) {
+      const auto length = extent.integer();
+      is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < most_extents;
+      if (is_whole) tensor.shape.push_back(*length);
+    });
+    if (!is_whole) return malformed("an extent that is no length");
+    if (!element_count(tensor.shape))
+      return malformed("a tensor with more elements than there can be");
+    tensor.dtype = *dtype;
+    return Value{std::move(tensor)};
+  }
+
+  std::size_t tensors_ = 0, values_ = 0;
+};
+
+// Nothing when a member is not what it should be.
+std::optional<CallValues> parse_values(const CborItem& item) {
+  CallValues values;
+  bool is_well_formed =
+      item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
+  item.for_each_member([&](std::string_view name, const CborItem& member) {
+    if (name == "tensor")
+      is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
+    if (name == "count") is_well_formed = is_well_formed && take_number(member, most, values.count);
+    if (name == "from") is_well_formed = is_well_formed && take_number(member, most, values.from);
+    if (name == "state")
+      values.state = from_name<ValueState>(member.text().value_or("")).value_or(ValueState::lost);
+    if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16)
+      values.hash = to_hash(*hash);
+  });
+  return is_well_formed ? std::optional(values) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ValuesRecord> as_values(std::string_view payload) {
+  // {"hash": <16 bytes>, "record": "values", "values": <bytes>}
+  constexpr std::string_view before = "\xa3\x64hash\x50",
+                             between = "\x66record\x66values\x66values";
+  constexpr std::size_t hash_at = before.size(), head_at = hash_at + 16 + between.size();
+  if (!payload.starts_with(before) || payload.size() <= head_at ||
+      payload.substr(hash_at + 16, between.size()) != between)
+    return {};
+  // The head of a byte string: its length in five bits, or in 1, 2, 4 or 8 bytes.
+  const auto head = static_cast<unsigned char>(payload[head_at]);
+  const unsigned info = head & 0x1f;
+  if (head >> 5 != 2 || info > 27) return {};
+  const std::size_t length_bytes = info < 24 ? 0 : std::size_t{1} << (info - 24);
+  ValuesRecord record{to_hash(payload.substr(hash_at, 16)), head_at + 1 + length_bytes,
+                      info < 24 ? info : 0};
+  if (record.begin > payload.size()) return {};
+  for (const char byte : payload.substr(head_at + 1, length_bytes))
+    record.size = record.size << 8 | static_cast<unsigned char>(byte);
+  if (record.size != payload.size() - record.begin) return {};
+  return record;
+}
+
+Result<CallGroup> parse_group(const CborItem& item) {
+  CallGroup group;
+  bool has_form = false, has_count = false, is_well_formed = item.is_map();
+  const auto number = [&is_well_formed](const CborItem& member, std::uint64_t limit, auto& value) {
+    is_well_formed = is_well_formed && take_number(member, limit, value);
+    return is_well_formed;
+  };
+  item.for_each_member([&](std::string_view name, const CborItem& member) {
+    if (name == "form") has_form = number(member, most_numbers, group.form);
+    if (name == "count") has_count = number(member, most, group.count);
+    if (name == "wrapper") number(member, most_numbers, group.wrapper);
+    if (name == "raised") number(member, most, group.raised);
+    if (name == "sequences") number(member, most, group.sequences);
+    if (name == "dummy") group.is_dummy = member.boolean().value_or(false);
+    if (name == "nested") group.is_nested = member.boolean().value_or(false);
+    if (name == "replayed") group.is_replayed = member.boolean().value_or(false);
+    if (name != "addresses" && name != "values") return;
+
+    if (!member.is_array() || member.size() > most_tensors) {
+      is_well_formed = false;
+    } else if (name == "addresses") {
+      group.addresses.reserve(member.size());
+      member.for_each([&](const CborItem& address) {
+        group.addresses.push_back(address.unsigned_integer().value_or(0));
+      });
+    } else {
+      group.values.reserve(member.size());
+      member.for_each([&](const CborItem& values) {
+        const auto parsed = parse_values(values);
+        is_well_formed = is_well_formed && parsed;
+        if (parsed) group.values.push_back(*parsed);
+      });
+    }
+  });
+  if (!is_well_formed)
+    return malformed("calls with a member that is not what it should be, or out of its range");
+  if (!has_form || !has_count) return malformed("calls without form or count");
+  group.raised = std::min(group.raised, group.count);
+  return group;
+}
+
+Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item) {
+  if (!item.is_array()) return malformed("arguments that are no list");
+  std::vector<std::pair<std::string, Value>> arguments;
+  std::optional<Error> wrong;
+  ArgumentParser parser;
+  item.for_each([&](const CborItem& argument) {
+    if (wrong) return;
+    std::vector<CborItem> pair;
+    if (argument.size() == 2)
+      argument.for_each([&pair](const CborItem& part) { pair.push_back(part); });
+    const auto name = pair.size() == 2 ? pair[0].text() : std::nullopt;
+    if (!name) {
+      wrong = malformed("an argument without name or value").value();
+      return;
+    }
+    auto value = parser.value(pair[1]);
+    if (value)
+      arguments.emplace_back(std::string(*name), std::move(*value));
+    else
+      wrong = std::move(value.error());
+  });
+  if (wrong) return tl::unexpected(std::move(*wrong));
+  return arguments;
+}
+
+}  // namespace cw::recording

@@ -1,0 +1,148 @@
+// Recordings of our own recorder as a Capture.
+//
+// A file is read once from its begin to its end, and again from there when it has grown. What stays
+// in memory of a group of equal calls is its counts and which values belong to it; arguments and
+// values are read from the file when they are asked for. Of a recording that is followed not even
+// that stays: what was dealt with is forgotten. A frame that is cut off at the end is the last
+// moment of a process that was killed, or of one that is writing.
+//
+// Files may be anybody's: what a valid checksum covers is looked at before it is believed, and
+// memory stays within a small multiple of what the files hold.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "base/file.h"
+#include "capture/capture.h"
+#include "capture/recorder/record.h"
+
+namespace cw::recording {
+
+class RecordingCapture final : public Capture {
+ public:
+  /// Takes recordings, and folders of them, as they are now. Error codes: "not_found",
+  /// "unreadable", "no_recordings".
+  static Result<std::unique_ptr<RecordingCapture>> open(
+      const std::vector<std::filesystem::path>& roots);
+  /// A folder that is still being recorded into: begins empty. Error codes: "not_found",
+  /// "unreadable".
+  static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
+  /// Whether a path is a recording or a folder that holds one.
+  static bool is_recording(const std::filesystem::path& path);
+  /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
+  static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
+
+  /// Takes what was written since the last time, until `deadline`; not safe while others read.
+  /// Whether that was all. Error code "unreadable" (of a folder; a file that cannot be read is a
+  /// defect).
+  Result<bool> poll(Deadline deadline = Deadline::max());
+  /// Bytes of all files.
+  std::uint64_t disk() const;
+  /// The writers have ended: what is cut off stays so, and is told.
+  void finish();
+
+  std::size_t size() const override { return forgotten_ + entries_.size(); }
+  const std::string& function(std::size_t index) const override;
+  WrapperId process(std::size_t index) const override;
+  std::string location(std::size_t index) const override;
+  std::uint64_t count(std::size_t index) const override { return entry(index).group.count; }
+  Result<Call> read(std::size_t index) const override;
+  void release(std::size_t index) const override;
+  const std::vector<CaptureDefect>& defects() const override { return defects_; }
+  std::string id() const override;
+  const char* kind() const override { return "recorder"; }
+
+ private:
+  struct Place {
+    std::uint64_t offset = 0;  ///< of the payload in the file
+    std::uint32_t size = 0;
+  };
+  struct Site {
+    std::string function, module, version;
+    std::shared_ptr<const Signature> signature;
+  };
+  struct Header {
+    std::string host, boot;
+    std::uint64_t process = 0, started = 0;
+  };
+  struct Form {
+    Place place;
+    std::uint32_t site = 0;
+  };
+  struct File {
+    std::filesystem::path path;
+    FileDescriptor descriptor;
+    std::uint64_t offset = 0;  ///< read up to here
+    std::optional<Header> header;
+    std::map<std::uint32_t, Site> sites;
+    std::unordered_map<std::uint32_t, Form> forms;
+    std::unordered_map<Hash128, Place> values;
+    bool is_given_up = false, is_finished = false;
+    bool has_ended = false;  ///< in order, or what is missing is known
+    bool is_idle = false;    ///< nothing was called for a while when its last record was written
+  };
+  struct Entry {
+    std::uint32_t file;
+    std::uint64_t window;  ///< where its record lies, for messages
+    CallGroup group;
+    bool is_released = false;
+  };
+  class Values;
+
+  const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
+  void forget_released();
+  /// Whether its process is one of this machine's, and has not ended.
+  static bool is_alive(const File& file);
+  Result<void> find_files();
+  Result<void> add_file(const std::filesystem::path& path);
+  /// Whether all that the file holds was taken.
+  Result<bool> advance(std::uint32_t number, Deadline deadline);
+  void take(std::uint32_t number, std::string_view payload, std::uint64_t offset);
+  void take_values(File& file, std::string_view payload, const ValuesRecord& values,
+                   std::uint64_t offset);
+  void take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_header(File& file, const CborItem& record);
+  void take_site(File& file, const CborItem& record);
+  void take_form(File& file, const CborItem& record, std::uint64_t offset);
+  void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_end(File& file, const CborItem& record);
+  void take_killed(File& file, const CborItem& record);
+  void add_calls_over_budget(File& file, const CborItem& record);
+  std::shared_ptr<const Signature> shared_signature(const File& file, std::string_view text);
+  /// Counted once a file and code; the first message stays.
+  void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
+  using Arguments = std::vector<std::pair<std::string, Value>>;
+  Result<std::shared_ptr<const Arguments>> arguments_of(std::size_t index) const;
+  static Result<std::string> read_place(const File& file, const Place& place);
+
+  std::vector<std::filesystem::path> roots_;
+  std::deque<File> files_;
+  std::set<std::string> known_;  ///< paths that were found, those that cannot be read too
+  std::uint32_t next_file_ = 0;  ///< where poll() goes on when it was cut short
+  std::deque<Entry> entries_;    ///< but for those forgotten
+  std::size_t forgotten_ = 0;
+  bool forgets_ = false;
+  std::uint64_t calls_ = 0;  ///< in all entries that there ever were
+  std::vector<CaptureDefect> defects_;
+  std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
+  std::map<std::string, std::shared_ptr<const Signature>, std::less<>> signatures_;
+  std::size_t parameters_ = 0;  ///< of all signatures
+
+  /// Of calls that are read: from several threads.
+  struct Shared {
+    std::mutex mutex;
+    std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> forms;
+    std::size_t form_bytes = 0;
+    std::vector<std::size_t> released;
+  };
+  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
+};
+
+}  // namespace cw::recording

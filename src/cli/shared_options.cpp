@@ -1,0 +1,266 @@
+#include "cli/shared_options.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <tuple>
+
+#include <fmt/ranges.h>
+
+namespace cw::cli {
+namespace {
+
+constexpr std::int64_t max_input_tokens = 16 << 20;
+constexpr int max_samples = 1'000'000, max_requests = 1'000'000'000, max_concurrency = 65'536;
+
+// "64" or "16-256"; nothing when it is neither, or not of positive numbers in order.
+std::optional<std::pair<std::int64_t, std::int64_t>> to_range(const std::string& text) {
+  std::pair<std::int64_t, std::int64_t> range;
+  const char* const end = text.data() + text.size();
+  auto parsed = std::from_chars(text.data(), end, range.first);
+  range.second = range.first;
+  if (parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-')
+    parsed = std::from_chars(parsed.ptr + 1, end, range.second);
+  const bool is_range = parsed.ec == std::errc() && parsed.ptr == end;
+  if (!is_range || range.first < 1 || range.second < range.first) return std::nullopt;
+  return range;
+}
+
+// "Name: value" (RFC 9110): a name of letters, digits and hyphens, a value in one line.
+std::optional<std::pair<std::string, std::string>> to_header(const std::string& line) {
+  const std::size_t colon = line.find(':');
+  if (colon == 0 || colon == std::string::npos || line.find_first_of("\r\n") != std::string::npos)
+    return std::nullopt;
+  const std::string name = line.substr(0, colon);
+  const auto may_stand = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
+  };
+  if (!std::ranges::all_of(name, may_stand)) return std::nullopt;
+  const std::size_t value = line.find_first_not_of(" \t", colon + 1);
+  return std::pair(name, value == std::string::npos ? std::string() : line.substr(value));
+}
+
+}  // namespace
+
+Option add_dataset(Options& options, std::filesystem::path& trace_dir, const std::string& help) {
+  return options.value("--trace-dir", trace_dir, help).required().meta("DIR");
+}
+
+void add_definitions(Options& options, std::vector<std::string>& names,
+                     std::vector<std::string>& op_types, const std::string& of_names,
+                     const std::string& of_op_types) {
+  options.value("--definition-name", names, of_names).meta("NAME");
+  options.value("--op-type", op_types, of_op_types).meta("TYPE");
+}
+
+void add_selection(Options& options, SanitizeOptions& sanitize) {
+  options
+      .choice<Selection>("--select", sanitize.selection,
+                         {{"all", Selection::all}, {"diverse", Selection::diverse}},
+                         "Which distinct workloads to keep")
+      .shows("diverse");
+  options.value("--num-samples", sanitize.num_samples, "diverse: at most so many a definition")
+      .range(1, max_samples)
+      .shows_default()
+      .meta("N");
+  options
+      .choice<PoolSize>(
+          "--num-pages", sanitize.policy.pool_size,
+          {{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}},
+          "Page pool: highest page used + 1, the engine's,\n"
+          "or only pages in use, renumbered")
+      .shows("used");
+  options.flag("--include-suspicious", sanitize.includes_suspicious,
+               "Also calls that look like an engine's\nwarm-up; they are marked");
+  options.value("--keep-values", sanitize.policy.keep_values, "Store these inputs' values too")
+      .meta("INPUT");
+  options
+      .value("--random-below", sanitize.policy.random_below,
+             "Store inputs of BYTES and more, as older\ncollections do")
+      .not_negative()
+      .meta("BYTES");
+}
+
+void add_recorder(Options& options, CaptureOptions& capture) {
+  constexpr double min_budget = 4096, max_budget = static_cast<double>(std::uint64_t{1} << 60);
+  options.size("--record-budget", capture.record_budget, "A process's recording is never larger")
+      .range(min_budget, max_budget)
+      .shows("1GB")
+      .meta("SIZE");
+  options
+      .value("--recorder-rules", capture.recorder_rules,
+             "What is hooked, instead of the built-in rules")
+      .meta("FILE");
+}
+
+void add_engine(Options& options, CaptureRequest& request, std::filesystem::path& dump_dir) {
+  // Which one, and where it is installed.
+  EngineChoice& engine = request.engine;
+  options.value("--engine", engine.engine, "sglang, vllm or simulated")
+      .shows_default()
+      .meta("NAME");
+  options.value("--model-name", engine.model_name, "Model instead of the recipes'").meta("MODEL");
+  options.value("--tp", engine.tensor_parallel, "Tensor parallel size (default: the\ndefinition's)")
+      .meta("N");
+  options.value("--engine-args", engine.engine_flags, "More flags for the engine, in one word")
+      .meta("ARGS");
+  options
+      .value("--launch-command", engine.launch_command,
+             "Any engine, as in a shell, NAME=value in front\n"
+             "too: {host} and {port} are replaced; without them\n"
+             "its --port, or SGLang's 30000 and vLLM's 8000")
+      .meta("CMD");
+  options
+      .value("--sglang-path", engine.sglang_path,
+             "SGLang's checkout, to be brought up to date\nand installed into the engine's Python")
+      .meta("DIR");
+  options.flag("!--no-update", engine.updates_checkout, "Use the checkout as it is");
+  options
+      .value("--conda-env", engine.environment.conda_env,
+             "The engine's conda environment (default:\nflashinfer if it is there)")
+      .meta("NAME");
+  options.value("--venv", engine.environment.venv, "The engine's virtual environment").meta("DIR");
+  options.value("--python", engine.environment.python, "The engine's Python").meta("FILE");
+  options.value("--recipes", engine.recipes, "Recipes instead of the built-in ones").meta("FILE");
+
+  // How its calls are captured.
+  std::vector<std::string> names;
+  for (const CaptureMethod* method : capture_methods()) names.emplace_back(method->name());
+  const std::string words = fmt::format("{}", fmt::join(names, "|"));
+  std::ranges::sort(names);
+  options
+      .parsed(
+          "--capture",
+          [&request, names](const std::string& name) {
+            request.method = find_capture_method(name);
+            if (request.method != nullptr) return std::string();
+            return fmt::format("'{}' is none of {}", name, fmt::join(names, ", "));
+          },
+          "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
+      .meta(words);
+  add_recorder(options, request.capture);
+  options
+      .value("--include", request.capture.include,
+             "Functions to dump, instead of what the\ndefinitions need")
+      .meta("PATTERN");
+  options.value("--exclude", request.capture.exclude, "Functions not to dump").meta("PATTERN");
+  options.value("--max-count", request.capture.max_count, "FlashInfer's limit of calls").meta("N");
+  options.value("--max-size-gb", request.capture.max_size_gb, "FlashInfer's limit of bytes")
+      .meta("GB");
+  options.value("--dump-dir", dump_dir, "Where dumps go").meta("DIR");
+}
+
+void TrafficArguments::declare(Options& options) {
+  // What is sent.
+  options
+      .value("--prompts", request_.prompts,
+             "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\n"
+             "Mooncake and others; a file or a folder of them")
+      .meta("PATH");
+  options
+      .choice<Turns>("--turns", request_.turns,
+                     {{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}},
+                     "Of a conversation: its first question, its last,\n"
+                     "or all, each with what was said before")
+      .shows("first");
+  options.flag("--random-prompts", request_.uses_random_prompts, "Random tokens instead of text");
+  options
+      .parsed(
+          "--input-tokens",
+          [this](const std::string& text) {
+            const auto range = to_range(text);
+            if (!range || range->second > max_input_tokens)
+              return text + " is neither a length nor a range as 16-2048";
+            std::tie(request_.random.input_low, request_.random.input_high) = *range;
+            return std::string();
+          },
+          "Random prompts: the length of all, or the range\n"
+          "that lengths are drawn from (default: 16-2048)")
+      .meta("N|LOW-HIGH");
+
+  // How much, and how fast.
+  options
+      .value("--num-prompts", request_.num_prompts,
+             "How many requests; a file with fewer is sent\n"
+             "again (default: a file's, at most 1000)")
+      .range(1, max_requests)
+      .meta("N");
+  options.value("--concurrency", request_.concurrency, "Requests at a time (default: all at once)")
+      .range(0, max_concurrency)
+      .meta("N");
+  options.value("--request-rate", request_.request_rate, "Poisson arrivals a second").meta("R");
+  options
+      .flag("--trace-arrivals", request_.follows_arrivals,
+            "Send when the file says (Mooncake, BurstGPT)")
+      .excludes("--request-rate");
+  options.value("--sweep", request_.sweep, "Concurrencies one after the other: 1,2,4,8")
+      .delimiter(',')
+      .range(1, max_concurrency)
+      .meta("N,N,…");
+  options.value("--sweep-rounds", request_.sweep_rounds, "Sweep: requests per place and size")
+      .shows_default()
+      .meta("N");
+
+  // How long answers are.
+  options
+      .parsed(
+          "--output-tokens",
+          [this](const std::string& text) {
+            const auto range = to_range(text);
+            if (!range) return text + " is neither a length nor a range as 16-256";
+            request_.options.output_tokens = range;
+            return std::string();
+          },
+          "Length of every answer, or the range that\n"
+          "lengths are drawn from (default: the data's)")
+      .meta("N|LOW-HIGH");
+  options.value("--max-output-tokens", request_.options.most_output_tokens, "No answer is longer")
+      .positive()
+      .shows_default()
+      .meta("N");
+
+  // How the server is spoken to.
+  options.choice<std::optional<Endpoint>>("--endpoint", request_.endpoint,
+                                          {{"generate", Endpoint::generate},
+                                           {"completions", Endpoint::completions},
+                                           {"chat", Endpoint::chat}},
+                                          "API to speak (default: what the server has)");
+  options.value("--api-key", request_.api_key, "The server's (also OPENAI_API_KEY)")
+      .checked([](const std::string& text) {
+        return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end";
+      })
+      .meta("KEY");
+  options
+      .parsed_each(
+          "--header",
+          [this](const std::string& line) {
+            const auto header = to_header(line);
+            if (!header) return "'" + line + "' is no header: write 'Name: value'";
+            request_.options.headers.push_back(*header);
+            return std::string();
+          },
+          "Of every request; may be repeated")
+      .meta("'NAME: VALUE'");
+
+  // How answers are sampled.
+  options.flag("!--no-ignore-eos", request_.options.ignores_end,
+               "Answers end where the model ends them");
+  options.value("--temperature", request_.options.temperature, "Of every request").meta("T");
+  options.value("--top-p", request_.options.top_p, "Of every request").meta("P");
+  options.value("--top-k", request_.options.top_k, "Of every request").meta("K");
+  options.value("--seed", seed_, "Of arrivals and random prompts").meta("N");
+}
+
+TrafficRequest TrafficArguments::request() const {
+  TrafficRequest request = request_;
+  if (seed_) request.options.seed = request.random.seed = *seed_;
+  return request;
+}
+
+std::chrono::steady_clock::duration slowness_for_tests() {
+  const char* const microseconds = std::getenv("COLLECT_WORKLOADS_TEST_SLOWNESS_US");
+  return std::chrono::microseconds(microseconds != nullptr ? std::atoi(microseconds) : 0);
+}
+
+}  // namespace cw::cli

@@ -1,0 +1,102 @@
+#include "collect/disk_guard.h"
+
+#include <algorithm>
+
+#include <sys/statvfs.h>
+
+namespace cw {
+namespace {
+
+// Of the budget: past the first share the engine is frozen; it goes on below the second; and when
+// nothing is left that could be dealt with, below the third too, as a step's calls may be that
+// large.
+constexpr double freeze_share = 0.5, thaw_share = 0.25, stuck_share = 0.8;
+// Always kept free: the disk is full before it is full.
+constexpr std::uint64_t min_free_space = 512 << 20;
+// Of a frozen engine, with nothing left to deal with.
+constexpr std::chrono::seconds idle_limit{1};
+constexpr std::chrono::milliseconds min_listing_interval{40};
+
+std::uint64_t share_of(double share, std::uint64_t budget) {
+  return static_cast<std::uint64_t>(share * static_cast<double>(budget));
+}
+
+std::uint64_t free_space(const std::filesystem::path& path) {
+  struct statvfs status;
+  if (::statvfs(path.c_str(), &status) != 0) return ~std::uint64_t{0};
+  return std::uint64_t{status.f_bavail} * status.f_frsize;
+}
+
+double megabytes(std::uint64_t bytes) {
+  return static_cast<double>(bytes) / 1e6;
+}
+
+}  // namespace
+
+// A running total, and what belongs to no call: a walk over all of it would take the longer the
+// more there is.
+void DiskGuard::measure(const Watcher& watcher) {
+  if (Clock::now() >= next_listing_) {
+    const auto begin = Clock::now();
+    foreign_ = watcher.foreign_disk();
+    next_listing_ =
+        Clock::now() + std::max<Clock::duration>(min_listing_interval, 10 * (Clock::now() - begin));
+  }
+  disk_ = watcher.disk() + foreign_;
+  peak_ = std::max(peak_, disk_);
+}
+
+Result<void> DiskGuard::look(const Watcher& watcher, const Polled& polled, Engine& engine,
+                             TrafficControl& traffic) {
+  measure(watcher);
+  if (options_.method->is_bounded()) return {};
+  if (options_.keeps_dumps) {
+    if (disk_ > options_.budget) return fail("disk_budget", "the dumps reached --disk-budget");
+    return {};
+  }
+
+  // Also where it is not known how much there is.
+  const bool is_full = free_space(options_.folder) < min_free_space;
+  if (!engine.is_frozen()) {
+    traffic.is_paused = disk_ > share_of(freeze_share, options_.budget) || is_full;
+    if (traffic.is_paused || !polled.has_read_all) freeze(engine);
+    return {};
+  }
+  const bool is_relieved = disk_ <= share_of(thaw_share, options_.budget) && !is_full;
+  if (is_relieved && polled.has_read_all) {
+    thaw(engine, traffic);
+    return {};
+  }
+
+  // What is left for a while now are calls that a frozen engine cannot complete, or nothing of
+  // ours.
+  if (!polled.has_taken_all || !polled.has_read_all) idle_since_ = Clock::now();
+  if (Clock::now() - idle_since_ < idle_limit) return {};
+  if (disk_ > share_of(stuck_share, options_.budget) || is_full) return tl::unexpected(explain());
+  thaw(engine, traffic);
+  return {};
+}
+
+void DiskGuard::freeze(Engine& engine) {
+  ++times_frozen_;
+  engine.freeze();
+  idle_since_ = Clock::now();
+}
+
+void DiskGuard::thaw(Engine& engine, TrafficControl& traffic) {
+  engine.thaw();
+  traffic.is_paused = false;
+}
+
+Error DiskGuard::explain() const {
+  return {
+      "disk_budget",
+      fmt::format("{:.1f} MB in {} cannot be dealt with, and --disk-budget is {:.1f} MB ({:.1f} "
+                  "MB are free on that disk); the run was ended\n"
+                  "Give a larger --disk-budget, or make calls smaller: with --engine-args "
+                  "\"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
+                  megabytes(disk_), options_.folder.string(), megabytes(options_.budget),
+                  megabytes(free_space(options_.folder)))};
+}
+
+}  // namespace cw

@@ -1,0 +1,58 @@
+// One engine run of a collection: the engine is started with capture on, gets its traffic, its
+// calls become workloads while it serves, and it is ended, whatever happens.
+//
+// What was found is checkpointed every few seconds, so that a run that was interrupted or killed
+// can be resumed.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "collect/observer.h"
+#include "collect/work_dir.h"
+#include "dataset/collection_records.h"
+#include "engine/engine.h"
+#include "sanitize/watch.h"
+#include "traffic/traffic.h"
+
+namespace cw {
+
+struct EngineRunOptions {
+  RunView view;  ///< for the observer
+  EngineOptions engine;
+  TrafficOptions traffic;            ///< its model and endpoint are found once the engine is ready
+  std::optional<Endpoint> endpoint;  ///< unless this is given
+  SanitizeOptions sanitize;          ///< with the record of the run, as far as it is known before
+  std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
+  /// Instead of our client: a command that drives the engine.
+  std::optional<Command> traffic_command;
+  std::string information;  ///< the route of the server's information; empty: it has none
+  std::function<void()> engine_ended = [] {};  ///< its processes have, and the rest is to be read
+  const CaptureMethod* method = nullptr;
+  std::filesystem::path checkpoint;  ///< a folder; see Checkpoint
+  bool resumes = false;              ///< goes on from there
+  bool until_saturated = true;
+  std::uint64_t saturated_after = 10'000;  ///< calls of a definition without anything new
+  std::chrono::seconds hang_limit{180};  ///< without a token or a call while requests are under way
+};
+
+struct EngineRunOutcome {
+  SanitizeOutcome sanitized;
+  TrafficReport traffic;
+  std::uint64_t peak_disk = 0;
+  std::size_t times_frozen = 0;
+  RunPosition position;
+  double ready_seconds = 0;
+  bool is_saturated = false;
+  bool is_interrupted = false;
+  Json server_information;
+  std::optional<Error> failure;  ///< it ended early; what it had is kept
+  Json section;                  ///< of collection.json
+};
+
+/// Error codes: those of starting the engine, of the prompts, of the checkpoint and of writing the
+/// dataset. What happens once traffic flows is no error but EngineRunOutcome::failure.
+Result<EngineRunOutcome> run_engine(const EngineRunOptions& options, const Dataset& dataset,
+                                    const BindingSet& bindings, CollectObserver& observer);
+
+}  // namespace cw

@@ -1,0 +1,102 @@
+// Records: what the payload of a frame holds. The recorder in the engine writes them and the reader
+// of recordings reads them; what both have to know is here and nowhere else. docs/recording.md
+// describes every member.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace cw::recording {
+
+/// The version of the format, in the first record. Readers refuse others.
+inline constexpr std::uint64_t format_version = 1;
+
+/// Of a recording's file.
+inline constexpr std::string_view extension = ".cbor";
+
+/// What a record says, in its member "record".
+enum class RecordKind : std::uint8_t {
+  recording,  ///< the first one: format, process
+  function,   ///< a hooked function
+  signature,  ///< a call signature: the arguments of calls that are alike, without index values
+  values,     ///< the content of an index tensor
+  calls,      ///< a window of calls
+  raised,     ///< a call that is in an earlier window did not return
+  idle,       ///< up to here nothing is missing
+  killed,     ///< appended by whoever started the process: what it took with it
+  end,        ///< the process ended in order
+};
+
+/// What a hooked function is to the wrapper object that it is called on.
+enum class Role : std::uint8_t {
+  function,  ///< there is no wrapper
+  init,      ///< it makes one
+  plan,      ///< it plans the runs that follow
+  method,    ///< any other, `run` among them
+};
+
+/// What became of the values of an index tensor.
+enum class ValueState : std::uint8_t {
+  kept,
+  sampled_out,  ///< enough others of such lengths are kept
+  lost,         ///< they could not be taken
+};
+
+template <typename Enum>
+using Names = std::pair<Enum, std::string_view>;
+
+inline constexpr std::array record_kinds{
+    Names<RecordKind>{RecordKind::recording, "recording"},
+    Names<RecordKind>{RecordKind::function, "site"},
+    Names<RecordKind>{RecordKind::signature, "form"},
+    Names<RecordKind>{RecordKind::values, "values"},
+    Names<RecordKind>{RecordKind::calls, "calls"},
+    Names<RecordKind>{RecordKind::raised, "raised"},
+    Names<RecordKind>{RecordKind::idle, "idle"},
+    Names<RecordKind>{RecordKind::killed, "killed"},
+    Names<RecordKind>{RecordKind::end, "end"},
+};
+inline constexpr std::array roles{
+    Names<Role>{Role::function, "function"},
+    Names<Role>{Role::init, "init"},
+    Names<Role>{Role::plan, "plan"},
+    Names<Role>{Role::method, "method"},
+};
+inline constexpr std::array value_states{
+    Names<ValueState>{ValueState::kept, "kept"},
+    Names<ValueState>{ValueState::sampled_out, "sampled_out"},
+    Names<ValueState>{ValueState::lost, "lost"},
+};
+
+constexpr const auto& names_of(RecordKind) {
+  return record_kinds;
+}
+constexpr const auto& names_of(Role) {
+  return roles;
+}
+constexpr const auto& names_of(ValueState) {
+  return value_states;
+}
+
+/// As the file has it.
+template <typename Enum>
+constexpr std::string_view name(Enum value) {
+  for (const auto& [known, text] : names_of(value))
+    if (known == value) return text;
+  return {};
+}
+
+/// Nothing for a text that names none of them.
+template <typename Enum>
+constexpr std::optional<Enum> from_name(std::string_view text) {
+  for (const auto& [value, known] : names_of(Enum{}))
+    if (known == text) return value;
+  return std::nullopt;
+}
+
+}  // namespace cw::recording
