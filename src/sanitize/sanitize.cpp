@@ -270,7 +270,7 @@ class Sanitizer::Work {
             "capture_warmup", capture_.function(entry.origin.call),
             "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
             "warm-up with dummy lengths, not traffic",
-            entry.origin.call, false);
+            entry.origin.call);
       if (!is_new && !lacks_blob) continue;
       addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i],
                                     [this, &target, entry]() -> Result<std::string> {

@@ -109,11 +109,6 @@ Distribution empty_distribution(const Target& target) {
   return {std::move(names), std::move(shape)};
 }
 
-// The message of most rejections speaks of one call; these speak of all calls of a kind.
-bool is_grouped(std::string_view reason) {
-  return reason == "no_definition_fits" || reason == "no_definition";
-}
-
 }  // namespace
 
 class Surveyor::Run {
@@ -317,7 +312,7 @@ class Surveyor::Run {
       const auto& call = batch.calls[i - batch.begin];
       if (!call) {
         counts.rejected += calls;
-        survey_.tally.add(call.error().code, function, call.error().message, i, false, calls);
+        survey_.tally.add(call.error().code, function, call.error().message, i, calls);
       } else if (*call == nullptr || !association_.is_relevant(function)) {
         counts.skipped += calls;
       }
@@ -380,7 +375,7 @@ class Surveyor::Run {
                         "the call never returned: it raised, the process died in it, or it still "
                         "runs; what it was "
                         "given counts all the same",
-                        call.order, false, call.count);
+                        call.order, call.count);
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
       if (bound.context.plan) survey_.distinct.add_captured_plan(bound.context.plan->order);
@@ -413,8 +408,7 @@ class Surveyor::Run {
                            : outcome.rejection      ? &*outcome.rejection
                                                     : nullptr;
     if (why != nullptr)
-      survey_.tally.add(why->reason, call.function, why->detail, call.order,
-                        is_grouped(why->reason), call.count);
+      survey_.tally.add(why->reason, call.function, why->detail, call.order, call.count);
   }
 
   const Capture& capture_;

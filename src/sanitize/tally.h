@@ -5,16 +5,10 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <vector>
+
+#include "sanitize/defects.h"
 
 namespace cw {
-
-enum class Severity { info, warning, error };
-std::string_view name(Severity severity);
-
-/// How bad a rejection or defect is: info is in the nature of the capture, warning may be worth a
-/// look, error is damage.
-Severity severity_of(std::string_view code);
 
 struct TallyKey {
   std::string code;
@@ -33,11 +27,11 @@ struct TallyItem {
 /// Results do not depend on the order of calls to add().
 class Tally {
  public:
-  /// `detail` becomes part of the key when `grouped`.
+  /// The message becomes part of the key for codes whose calls are grouped by it (defects.h).
   void add(std::string_view code, std::string_view function, std::string_view message,
-           std::size_t position, bool grouped, std::uint64_t count = 1);
+           std::size_t position, std::uint64_t count = 1);
   void add_defect(std::string_view code, std::string_view message, std::uint64_t count = 1) {
-    add(code, "", message, 0, false, count);
+    add(code, "", message, 0, count);
   }
 
   std::map<TallyKey, TallyItem>& items() { return items_; }
