@@ -19,10 +19,10 @@ using namespace cw::simulated;
 std::vector<std::int64_t> page_table(std::mt19937& random, std::int64_t batch, std::int64_t pool,
                                      std::vector<std::int64_t>& indices) {
   std::vector<std::int64_t> indptr{0};
-  const std::int64_t longest =
+  const std::int64_t max_length =
       std::max<std::int64_t>(1, std::min<std::int64_t>(400, pool / batch / 2));
   for (std::int64_t i = 0; i < batch; ++i) {
-    const auto length = std::uniform_int_distribution<std::int64_t>(1, longest)(random);
+    const auto length = std::uniform_int_distribution<std::int64_t>(1, max_length)(random);
     const auto begin = std::uniform_int_distribution<std::int64_t>(0, pool - length - 1)(random);
     for (std::int64_t page = 0; page < length; ++page) indices.push_back(begin + page);
     indptr.push_back(indptr.back() + length);

@@ -17,10 +17,10 @@ using recording::ValueState;
 
 // Contents may take this share of the budget; what is left is for counts.
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
-constexpr std::size_t most_forms = 500'000, most_wrappers = 100'000,
-                      most_remembered_contents = 500'000;
-constexpr std::size_t end_size = 400, end_size_of_site = 40;  // at most, of the last record
-constexpr std::size_t most_recent = 8192;
+constexpr std::size_t max_signatures = 500'000, max_wrappers = 100'000,
+                      max_remembered_contents = 500'000;
+constexpr std::size_t end_size = 400, end_size_per_function = 40;  // at most, of the last record
+constexpr std::size_t max_recent = 8192;
 // What is lost where a disk fills up or a process is killed.
 constexpr std::size_t groups_per_frame = 256;
 
@@ -79,7 +79,7 @@ bool Aggregator::write(RecordKind kind, Json record) {
   std::string payload;
   Json::to_cbor(record, payload);
   const std::string frame = recording::make_frame(payload);
-  const std::size_t reserve = is_last_ ? 0 : end_size + end_size_of_site * sites_.size();
+  const std::size_t reserve = is_last_ ? 0 : end_size + end_size_per_function * functions_.size();
   if (written_bytes_ + frame.size() + reserve > options_.budget) return false;
   written_bytes_ += frame.size();
   frames_ += frame;
@@ -88,8 +88,8 @@ bool Aggregator::write(RecordKind kind, Json record) {
 }
 
 bool Aggregator::consume(bool gives_up, bool has_room) {
-  constexpr int most_at_a_time = 4096;
-  for (int taken = 0; taken < most_at_a_time && !is_window_full(); ++taken) {
+  constexpr int max_per_call = 4096;
+  for (int taken = 0; taken < max_per_call && !is_window_full(); ++taken) {
     const auto event = queue_.front();
     if (event.empty() || !take(event, gives_up, has_room)) return false;
     queue_.pop();
@@ -126,12 +126,12 @@ bool Aggregator::take(std::span<const std::byte> event, bool gives_up, bool has_
       if (taken != contents.end()) staging_.release(taken->job);
       return true;
     }
-    case EventKind::site:
-      take_site(Json::from_cbor(body.first(header.size)));
+    case EventKind::function:
+      take_function(Json::from_cbor(body.first(header.size)));
       return true;
     case EventKind::name:
-      if (header.site < sites_.size())
-        sites_[header.site].names.push_back(
+      if (header.function < functions_.size())
+        functions_[header.function].names.push_back(
             Json::from_cbor(body.first(header.size)).get<std::string>());
       return true;
     case EventKind::raised:
@@ -150,48 +150,50 @@ bool Aggregator::take(std::span<const std::byte> event, bool gives_up, bool has_
   return true;
 }
 
-void Aggregator::take_site(const Json& json) {
-  Site site;
-  site.function = json.at("function").get<std::string>();
-  site.names = json.at("names").get<std::vector<std::string>>();
+void Aggregator::take_function(const Json& json) {
+  HookedFunction hooked;
+  hooked.name = json.at("function").get<std::string>();
+  hooked.names = json.at("names").get<std::vector<std::string>>();
   const std::string role = json.at("role").get<std::string>();
-  site.role = recording::from_name<Role>(role).value_or(Role::function);
+  hooked.role = recording::from_name<Role>(role).value_or(Role::function);
   Json record = json;
-  record["site"] = sites_.size();
+  record["site"] = functions_.size();
   record.erase("names");
   record.erase("role");
-  sites_.push_back(std::move(site));
+  functions_.push_back(std::move(hooked));
   write(RecordKind::function, std::move(record));
 }
 
 Aggregator::Wrapper& Aggregator::wrapper_of(std::uint64_t self) {
-  if (wrappers_.size() > most_wrappers) wrappers_.clear();
+  if (wrappers_.size() > max_wrappers) wrappers_.clear();
   const auto [found, is_new] = wrappers_.try_emplace(self);
   if (is_new) found->second.number = ++next_wrapper_;
   return found->second;
 }
 
-std::uint32_t Aggregator::form_of(std::uint32_t site, std::span<const std::byte> arguments) {
-  const Hash key = hash_of(arguments, site + 1);
-  if (const auto found = forms_.find(key); found != forms_.end()) return found->second;
-  if (forms_.size() >= most_forms) forms_.clear();  // they are written again, under new numbers
-  const std::uint32_t form = next_form_++;
-  forms_.emplace(key, form);
+std::uint32_t Aggregator::signature_of(std::uint32_t function,
+                                       std::span<const std::byte> arguments) {
+  const Hash key = hash_of(arguments, function + 1);
+  if (const auto found = signatures_.find(key); found != signatures_.end()) return found->second;
+  if (signatures_.size() >= max_signatures)
+    signatures_.clear();  // they are written again, under new numbers
+  const std::uint32_t signature = next_signature_++;
+  signatures_.emplace(key, signature);
   if (static_cast<double>(written_bytes_) < share_of_groups * static_cast<double>(options_.budget))
     write(RecordKind::signature,
-          {{"form", form},
-           {"site", site},
-           {"arguments", describe_arguments(arguments, sites_[site].names)}});
-  return form;
+          {{"form", signature},
+           {"site", function},
+           {"arguments", describe_arguments(arguments, functions_[function].names)}});
+  return signature;
 }
 
-bool Aggregator::is_in_sample(std::uint32_t site, const std::vector<Values>& values) {
+bool Aggregator::is_in_sample(std::uint32_t function, const std::vector<Values>& values) {
   std::vector<std::uint64_t> octaves, hashes;
   for (const Values& item : values) {
     octaves.push_back(static_cast<std::uint64_t>(std::bit_width(item.count)));
     hashes.insert(hashes.end(), {item.hash.first, item.hash.second});
   }
-  std::set<Hash>& kept = buckets_[hash_of(bytes_of(octaves), site)].kept;
+  std::set<Hash>& kept = buckets_[hash_of(bytes_of(octaves), function)].kept;
   const Hash hash = hash_of(bytes_of(hashes));
   if (kept.contains(hash)) return true;
   if (kept.size() >= options_.kept_per_bucket) {
@@ -232,7 +234,7 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
   if (!is_wanted || values.empty()) return {};
   const bool has_budget = static_cast<double>(written_bytes_) <
                           share_of_contents * static_cast<double>(options_.budget);
-  const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.site, values);
+  const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.function, values);
   const bool is_lost = !is_left_out && (!is_whole || !has_room || !has_budget);
   if (is_lost)
     ++values_lost_;
@@ -243,7 +245,7 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
                       : is_lost ? ValueState::lost
                                 : ValueState::sampled_out;
     if (!is_kept || written_.contains(values[i].hash)) continue;
-    if (written_.size() >= most_remembered_contents) written_.clear();
+    if (written_.size() >= max_remembered_contents) written_.clear();
     written_.insert(values[i].hash);
     const auto* begin = reinterpret_cast<const std::uint8_t*>(bytes[i].data());
     write(RecordKind::values, {{"hash", to_binary(values[i].hash)},
@@ -258,38 +260,38 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   const bool is_traffic = (header.flags & flag::dummy) == 0;
   std::vector<Values> values =
       take_values(header, contents, is_traffic && header.graph == 0, has_room);
-  if (header.site >= sites_.size()) return;
+  if (header.function >= functions_.size()) return;
 
-  Site& site = sites_[header.site];
-  const std::uint32_t form = form_of(header.site, arguments);
+  HookedFunction& hooked = functions_[header.function];
+  const std::uint32_t signature = signature_of(header.function, arguments);
   if (header.graph != 0) {
-    ++site.captured;
+    ++hooked.captured;
     auto& calls = graphs_[header.graph];
     const auto same = std::find_if(calls.begin(), calls.end(), [&](const CapturedCall& call) {
-      return call.form == form && call.self == header.self && call.flags == header.flags;
+      return call.signature == signature && call.self == header.self && call.flags == header.flags;
     });
     if (same != calls.end())
       ++same->count;
     else
-      calls.push_back({header.site, form, header.self, header.flags, 1});
+      calls.push_back({header.function, signature, header.self, header.flags, 1});
     return;
   }
-  ++site.calls;
+  ++hooked.calls;
   ++taken_.calls;
   // What was made again under the plan before belongs before this one: readers pair runs with plans
   // by their order.
-  if (site.role == Role::plan || site.role == Role::init) take_repeats();
-  Group group{.form = form,
-              .site = header.site,
+  if (hooked.role == Role::plan || hooked.role == Role::init) take_repeats();
+  Group group{.signature = signature,
+              .function = header.function,
               .sequence = header.sequence,
               .count = 1,
               .flags = header.flags,
               .values = std::move(values)};
   if (header.self != 0) {
-    if (site.role == Role::init)
+    if (hooked.role == Role::init)
       wrappers_.erase(header.self);  // another object at the address of one that is gone
     Wrapper& wrapper = wrapper_of(header.self);
-    if (site.role == Role::plan) {
+    if (hooked.role == Role::plan) {
       wrapper.plan = ++plans_;
       wrapper.sequences = sequences_;
     }
@@ -303,7 +305,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   if (header.addresses > 0)
     std::memcpy(group.addresses.data(), raw, header.addresses * sizeof(std::uint64_t));
   if (header.repeats != nullptr) repeated_.push_back({header.repeats, group});
-  if (recent_.size() >= most_recent) recent_.clear();
+  if (recent_.size() >= max_recent) recent_.clear();
   recent_[header.sequence] = add(std::move(group));
 }
 
@@ -315,7 +317,7 @@ void Aggregator::take_raised(const EventHeader& header) {
       return r.group.sequence == header.sequence;
     });
     if (repeated == repeated_.end()) {
-      write(RecordKind::raised, {{"site", header.site}});
+      write(RecordKind::raised, {{"site", header.function}});
       return;
     }
     Group group = repeated->group;
@@ -327,16 +329,17 @@ void Aggregator::take_raised(const EventHeader& header) {
 
 void Aggregator::take_repeats() {
   std::erase_if(repeated_, [this](Repeated& repeated) {
-    const bool is_retired = repeated.repeats->is_retired.load(std::memory_order_acquire);
+    const bool is_retired =
+        repeated.repeats->state.load(std::memory_order_acquire) == Repeats::State::retired;
     if (const std::uint32_t count = repeated.repeats->count.exchange(0, std::memory_order_acquire);
         count > 0) {
       Group group = repeated.group;
       group.count = count;
-      sites_[group.site].calls += count;
+      functions_[group.function].calls += count;
       taken_.calls += count;
       add(std::move(group));
     }
-    if (is_retired) delete repeated.repeats;
+    if (is_retired) repeated.repeats->state.store(Repeats::State::free, std::memory_order_release);
     return is_retired;
   });
 }
@@ -346,8 +349,8 @@ void Aggregator::take_replay(const EventHeader& header) {
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
   for (const CapturedCall& call : graph->second) {
-    Group group{.form = call.form,
-                .site = call.site,
+    Group group{.signature = call.signature,
+                .function = call.function,
                 .count = call.count,
                 .sequences = sequences_,
                 .is_replayed = true};
@@ -361,14 +364,14 @@ void Aggregator::take_replay(const EventHeader& header) {
       group.sequences = wrapper.sequences;
     }
     if (group.sequences == 0) group.flags |= flag::dummy;
-    sites_[call.site].calls += call.count;
+    functions_[call.function].calls += call.count;
     add(std::move(group));
   }
   sequences_ = -1;
 }
 
 std::size_t Aggregator::add(Group group) {
-  std::vector<std::uint64_t> key{group.form,        group.wrapper,
+  std::vector<std::uint64_t> key{group.signature,   group.wrapper,
                                  group.plan,        group.flags,
                                  group.is_replayed, static_cast<std::uint64_t>(group.sequences)};
   for (const Values& item : group.values)
@@ -382,7 +385,7 @@ std::size_t Aggregator::add(Group group) {
 }
 
 Json Aggregator::group_json(const Group& group) const {
-  Json json = {{"form", group.form}, {"count", group.count}};
+  Json json = {{"form", group.signature}, {"count", group.count}};
   if (group.wrapper != 0) json["wrapper"] = group.wrapper;
   if (group.plan != 0) json["plan"] = group.plan;
   if (group.raised != 0) json["raised"] = group.raised;
@@ -429,11 +432,11 @@ std::string Aggregator::end_frames(std::uint64_t events_lost) {
   take_repeats();
   std::string frames = take_frames();
   is_last_ = true;
-  Json sites = Json::array();
-  for (const Site& site : sites_)
-    sites.push_back({{"calls", site.calls}, {"captured", site.captured}});
+  Json functions = Json::array();
+  for (const HookedFunction& hooked : functions_)
+    functions.push_back({{"calls", hooked.calls}, {"captured", hooked.captured}});
   write(RecordKind::end, {{"at", now()},
-                          {"sites", std::move(sites)},
+                          {"sites", std::move(functions)},
                           {"values_lost", values_lost_},
                           {"values_sampled_out", values_sampled_out_},
                           {"calls_over_budget", calls_uncounted_},

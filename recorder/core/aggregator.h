@@ -4,9 +4,9 @@
 // Everything here runs on one thread, the aggregator's. What a call differs in is its arguments
 // (names, scalars, shapes), its wrapper and that wrapper's last plan, the values of its index
 // tensors, and whether it was traffic. A window of such groups is written a few times a second; a
-// call that comes again in a later window is named by the number of its form.
+// call that comes again in a later window is named by the number of its signature.
 //
-// Which index tensors are kept: per site and octaves of their lengths, those with the smallest
+// Which index tensors are kept: per function and octaves of their lengths, those with the smallest
 // hashes of their values. Each set of values has the same chance, however long the recording goes
 // on, and repeats cost nothing.
 #pragma once
@@ -32,7 +32,7 @@ namespace cw::recorder {
 struct AggregatorOptions {
   std::uint64_t budget = 1'000'000'000;  ///< bytes of the whole file
   std::size_t kept_per_bucket = 16;
-  std::size_t most_groups = 4096;  ///< in a window; then it is written
+  std::size_t max_groups = 4096;  ///< in a window; then it is written
 };
 
 class Aggregator {
@@ -51,9 +51,9 @@ class Aggregator {
   void spend(std::uint64_t bytes) { written_bytes_ += bytes; }
   /// Whether calls wait to be written.
   bool has_window() const { return !groups_.empty() || has_news_; }
-  bool is_window_full() const { return groups_.size() >= options_.most_groups; }
-  /// Frames of what was collected since the last time: sites and forms that are new, contents, then
-  /// the window.
+  bool is_window_full() const { return groups_.size() >= options_.max_groups; }
+  /// Frames of what was collected since the last time: functions and signatures that are new,
+  /// contents, then the window.
   std::string take_frames();
   /// What take_frames() and all before it have written of.
   Made written() const { return {taken_.calls, taken_.replays, calls_uncounted_}; }
@@ -69,9 +69,9 @@ class Aggregator {
   struct HashOf {
     std::size_t operator()(const Hash& hash) const { return hash.first; }
   };
-  struct Site {
+  struct HookedFunction {
     recording::Role role = recording::Role::function;
-    std::string function;
+    std::string name;
     std::vector<std::string> names;
     std::uint64_t calls = 0, captured = 0;
   };
@@ -88,7 +88,7 @@ class Aggregator {
     recording::ValueState state = recording::ValueState::lost;
   };
   struct Group {
-    std::uint32_t form = 0, site = 0, wrapper = 0;
+    std::uint32_t signature = 0, function = 0, wrapper = 0;
     std::uint64_t sequence = 0;  ///< of the first call
     std::uint64_t plan = 0, count = 0, raised = 0;
     std::int64_t sequences = -1;
@@ -98,7 +98,7 @@ class Aggregator {
     std::vector<std::uint64_t> addresses;  ///< of the first call's tensors
   };
   struct CapturedCall {
-    std::uint32_t site, form;
+    std::uint32_t function, signature;
     std::uint64_t self;
     std::uint8_t flags;
     std::uint64_t count;
@@ -107,15 +107,15 @@ class Aggregator {
     std::set<Hash> kept;
   };
   bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
-  void take_site(const Json& json);
+  void take_function(const Json& json);
   void take_raised(const EventHeader& header);
   void take_call(const EventHeader& header, std::span<const Content> contents,
                  std::span<const std::byte> body, bool has_room);
   void take_replay(const EventHeader& header);
   std::vector<Values> take_values(const EventHeader& header, std::span<const Content> contents,
                                   bool is_wanted, bool has_room);
-  bool is_in_sample(std::uint32_t site, const std::vector<Values>& values);
-  std::uint32_t form_of(std::uint32_t site, std::span<const std::byte> arguments);
+  bool is_in_sample(std::uint32_t function, const std::vector<Values>& values);
+  std::uint32_t signature_of(std::uint32_t function, std::span<const std::byte> arguments);
   Wrapper& wrapper_of(std::uint64_t self);
   /// Its place in the window.
   std::size_t add(Group group);
@@ -129,9 +129,9 @@ class Aggregator {
   const AggregatorOptions options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 
-  std::vector<Site> sites_;
-  std::unordered_map<Hash, std::uint32_t, HashOf> forms_;
-  std::uint32_t next_form_ = 0;
+  std::vector<HookedFunction> functions_;
+  std::unordered_map<Hash, std::uint32_t, HashOf> signatures_;
+  std::uint32_t next_signature_ = 0;
   std::unordered_map<std::uint64_t, Wrapper> wrappers_;
   std::uint32_t next_wrapper_ = 0;
   std::uint64_t plans_ = 0;

@@ -61,8 +61,8 @@ void ArgumentWriter::real(double value) {
 }
 
 void ArgumentWriter::string(std::string_view value) {
-  if (value.size() > most_text) {
-    std::size_t end = most_text;  // not within a character of UTF-8
+  if (value.size() > max_text) {
+    std::size_t end = max_text;  // not within a character of UTF-8
     while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
     value = value.substr(0, end);
   }

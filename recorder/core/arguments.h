@@ -52,7 +52,7 @@ class ArgumentWriter {
   void enumerator(std::string_view name, std::int64_t value);
   void opaque(std::string_view type, std::string_view text);
 
-  static constexpr std::size_t most_text = 80;
+  static constexpr std::size_t max_text = 80;
 
  private:
   friend class ArgumentReader;

@@ -3,12 +3,13 @@
 //
 // One producer and one consumer at a time; several producers take turns under a lock that they hold
 // anyway (the GIL). Chunks are linked, so that a burst grows the queue instead of waiting; past
-// `most_bytes` a push is refused.
+// `max_bytes` a push is refused.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <span>
 #include <utility>
@@ -17,12 +18,13 @@ namespace cw::recorder {
 
 class Queue {
  public:
-  explicit Queue(std::size_t most_bytes)
-      : most_bytes_(most_bytes), head_(new Chunk), tail_(head_) {}
+  explicit Queue(std::size_t max_bytes)
+      : max_bytes_(max_bytes), head_(std::make_unique<Chunk>()), tail_(head_.get()) {}
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
   ~Queue() {
-    for (Chunk* chunk = head_; chunk != nullptr;) delete std::exchange(chunk, chunk->next.load());
+    // One by one: a chunk that owned the rest would free it recursively.
+    while (head_) head_ = std::move(head_->next);
   }
 
   enum class Limit { holds, ignored };
@@ -30,13 +32,13 @@ class Queue {
   /// The producer's side. False, and nothing happens, when the queue is full or memory is.
   bool push(std::span<const std::byte> item, Limit limit = Limit::holds) noexcept {
     const std::size_t size = sizeof(Size) + padded(item.size());
-    if (size > chunk_size || (limit == Limit::holds && pending() + size > most_bytes_))
-      return false;
+    if (size > chunk_size || (limit == Limit::holds && pending() + size > max_bytes_)) return false;
     if (tail_->used.load(std::memory_order_relaxed) + size > chunk_size) {
-      Chunk* chunk = new (std::nothrow) Chunk;
-      if (chunk == nullptr) return false;
-      tail_->next.store(chunk, std::memory_order_release);
-      tail_ = chunk;
+      std::unique_ptr<Chunk> chunk(new (std::nothrow) Chunk);
+      if (!chunk) return false;
+      Chunk* const last = std::exchange(tail_, chunk.get());
+      last->next = std::move(chunk);
+      last->has_next.store(true, std::memory_order_release);
     }
     const std::size_t used = tail_->used.load(std::memory_order_relaxed);
     const auto length = static_cast<Size>(item.size());
@@ -50,11 +52,10 @@ class Queue {
   /// The consumer's side: the oldest item, valid until pop(); empty when there is none.
   std::span<const std::byte> front() noexcept {
     if (read_ == head_->used.load(std::memory_order_acquire)) {
-      Chunk* next = head_->next.load(std::memory_order_acquire);
-      if (next == nullptr) return {};
+      if (!head_->has_next.load(std::memory_order_acquire)) return {};
       // What the producer put here before it linked the next chunk is visible now.
       if (read_ == head_->used.load(std::memory_order_acquire)) {
-        delete std::exchange(head_, next);
+        head_ = std::move(head_->next);
         read_ = 0;
         if (head_->used.load(std::memory_order_acquire) == 0) return {};
       }
@@ -81,13 +82,14 @@ class Queue {
   static constexpr std::size_t chunk_size = 256 * 1024;
   struct Chunk {
     std::atomic<std::size_t> used{0};
-    std::atomic<Chunk*> next{nullptr};
+    std::unique_ptr<Chunk> next;  ///< the producer's until has_next, then the consumer's
+    std::atomic<bool> has_next{false};
     alignas(8) std::byte bytes[chunk_size];
   };
   static std::size_t padded(std::size_t size) { return (size + 7) & ~std::size_t{7}; }
 
-  const std::size_t most_bytes_;
-  Chunk* head_;  ///< the consumer's
+  const std::size_t max_bytes_;
+  std::unique_ptr<Chunk> head_;  ///< the consumer's
   std::size_t read_ = 0;
   Chunk* tail_;  ///< the producer's
   std::atomic<std::size_t> pushed_{0}, popped_{0};

@@ -25,8 +25,8 @@ constexpr auto first_window = std::chrono::milliseconds(10);
 constexpr auto first_patience = std::chrono::milliseconds(50);
 constexpr auto idle_after = std::chrono::milliseconds(500);
 constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
-constexpr std::size_t most_backlog = 48u << 20;     ///< past it the file takes no content
-constexpr std::size_t most_copied = 16u << 20;      ///< of one tensor
+constexpr std::size_t max_backlog = 48u << 20;      ///< past it the file takes no content
+constexpr std::size_t max_copied = 16u << 20;       ///< of one tensor
 
 std::uint64_t product(std::span<const std::int64_t> shape) {
   std::uint64_t count = 1;
@@ -96,10 +96,6 @@ Recorder::Recorder(RecorderOptions options)
 
 Recorder::~Recorder() {
   stop();
-  for (KnownSet& set : known_)
-    for (Known& known : set.ways_)
-      if (known.repeats != nullptr) known.repeats->is_retired = true;
-  aggregator_.take_repeats();
 }
 
 void Recorder::push(std::span<const std::byte> event, Queue::Limit limit) {
@@ -117,20 +113,20 @@ void Recorder::push(EventHeader header, const Json& body) {
   push(event, header.kind == EventKind::raised ? Queue::Limit::holds : Queue::Limit::ignored);
 }
 
-std::uint32_t Recorder::add_site(const Json& site) {
-  push({.kind = EventKind::site, .site = next_site_}, site);
-  is_plan_.push_back(site.value("role", "") == recording::name(recording::Role::plan));
-  return next_site_++;
+std::uint32_t Recorder::add_function(const Json& function) {
+  push({.kind = EventKind::function, .function = next_function_}, function);
+  is_plan_.push_back(function.value("role", "") == recording::name(recording::Role::plan));
+  return next_function_++;
 }
 
-void Recorder::add_name(std::uint32_t site, std::string_view name) {
-  push({.kind = EventKind::name, .site = site}, std::string(name));
+void Recorder::add_name(std::uint32_t function, std::string_view name) {
+  push({.kind = EventKind::name, .function = function}, std::string(name));
 }
 
-void Recorder::begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self,
+void Recorder::begin_call(CallBuilder& call, std::uint32_t function, std::uint64_t self,
                           std::uint8_t flags, std::uint64_t graph) {
   call.header_ = {
-      .kind = EventKind::call, .flags = flags, .site = site, .self = self, .graph = graph};
+      .kind = EventKind::call, .flags = flags, .function = function, .self = self, .graph = graph};
   call.arguments_.clear();
   call.tensors_ = 0;
   call.contents_.clear();
@@ -167,7 +163,7 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   };
   Rows rows;
   const std::size_t bytes = content.count * element;
-  if (element == 0 || bytes > most_copied || !as_rows(tensor, rows)) return add();
+  if (element == 0 || bytes > max_copied || !as_rows(tensor, rows)) return add();
   if (rows.count == 1) rows.length = rows.pitch = content.count;
   if (rows.count > 1 && content.count != product(tensor.shape))
     return add();  // a front that ends within a row
@@ -205,7 +201,7 @@ void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound
 
 std::uint64_t Recorder::key_of(const CallBuilder& call) const {
   const EventHeader& header = call.header_;
-  std::uint64_t key = mixed(header.site << 8 | header.flags, header.self);
+  std::uint64_t key = mixed(header.function << 8 | header.flags, header.self);
   key = mixed(key, header.self != 0 ? epoch_ : 0);
   std::span<const std::byte> rest = call.arguments_.bytes();
   key = mixed(key, rest.size());
@@ -224,11 +220,16 @@ Recorder::Known* Recorder::find_known(std::uint64_t key) {
   return nullptr;
 }
 
-Recorder::Known& Recorder::new_known(std::uint64_t key) {
+// In the place of another call of the set. Null: there is no counter for it.
+Recorder::Known* Recorder::new_known(std::uint64_t key) {
   Known& known = known_[key / 2 % sets].ways_[next_way_++ % ways];
-  if (known.repeats != nullptr) known.repeats->is_retired.store(true, std::memory_order_release);
-  known = {key, new Repeats};
-  return known;
+  if (known.repeats != nullptr)
+    known.repeats->state.store(Repeats::State::retired, std::memory_order_release);
+  known = {};
+  Repeats* const repeats = repeats_.take();
+  if (repeats == nullptr) return nullptr;
+  known = {key, repeats};
+  return &known;
 }
 
 std::uint64_t Recorder::send(CallBuilder& call) {
@@ -237,7 +238,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
                                              [](const Content& c) { return !c.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
-  if (is_plan_[call.header_.site]) {
+  if (is_plan_[call.header_.function]) {
     ++epoch_;
   } else if (!has_values && call.header_.graph == 0) {
     const std::uint64_t key = key_of(call);
@@ -246,8 +247,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
       count_call();
       return known->repeats->sequence;
     }
-    known = &new_known(key);
-    call.header_.repeats = known->repeats;
+    known = new_known(key);
+    if (known != nullptr) call.header_.repeats = known->repeats;
   }
   std::uint64_t job = 0;
   if (call.has_reserved_)
@@ -262,7 +263,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   header.contents = static_cast<std::uint16_t>(call.contents_.size());
   header.size = static_cast<std::uint32_t>(arguments.size());
   header.addresses =
-      static_cast<std::uint32_t>(std::min<std::size_t>(call.tensors_, CallBuilder::most_addresses));
+      static_cast<std::uint32_t>(std::min<std::size_t>(call.tensors_, CallBuilder::max_addresses));
   const std::size_t contents_size = call.contents_.size() * sizeof(Content);
   const std::size_t arguments_size = (arguments.size() + 7) & ~std::size_t{7};
   const std::size_t addresses_size = header.addresses * sizeof(std::uint64_t);
@@ -279,8 +280,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   if (!queue_.push(call.event_)) {
     events_lost_.fetch_add(1, std::memory_order_relaxed);
     if (known != nullptr) {  // nobody would take its counts
-      delete std::exchange(known->repeats, nullptr);
-      known->key = 0;
+      known->repeats->state.store(Repeats::State::free, std::memory_order_relaxed);
+      *known = {};
     }
   }
   if (header.graph == 0) count_call();
@@ -302,8 +303,8 @@ void Recorder::claim_counts() {
   auto* const counts = recorder::claim_counts(options_.counts);
   if (counts == nullptr) return;
   counts_ = counts;
-  const auto raise_to = [](std::atomic<std::uint64_t>& count, std::uint64_t least) {
-    for (std::uint64_t seen = count; seen < least && !count.compare_exchange_weak(seen, least);) {
+  const auto raise_to = [](std::atomic<std::uint64_t>& count, std::uint64_t min) {
+    for (std::uint64_t seen = count; seen < min && !count.compare_exchange_weak(seen, min);) {
     }
   };
   raise_to(counts->calls, calls_made_);
@@ -317,8 +318,8 @@ void Recorder::wait_for_first_write() const {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
-void Recorder::raised(std::uint32_t site, std::uint64_t call) {
-  push({.kind = EventKind::raised, .site = site, .sequence = call}, nullptr);
+void Recorder::raised(std::uint32_t function, std::uint64_t call) {
+  push({.kind = EventKind::raised, .function = function, .sequence = call}, nullptr);
 }
 
 std::uint64_t Recorder::begin_capture() {
@@ -396,7 +397,7 @@ void Recorder::run() {
     auto deadline = Clock::time_point::max(), idle_at = deadline;
     bool is_last = false;
     while (!has_failed_) {
-      const bool has_room = !file_ || file_->backlog() < most_backlog;
+      const bool has_room = !file_ || file_->backlog() < max_backlog;
       // Copies that do not come must not make the queue overflow.
       const bool has_more =
           aggregator_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);

@@ -51,17 +51,17 @@ class Recorder {
   std::string failure() const { return has_failed_ ? failure_ : std::string(); }
   bool is_on() const { return !has_failed_ && !is_stopping_; }
 
-  /// `site` holds function, module, signature, role ("function", "method", "plan", "init") and
+  /// `function` holds function, module, signature, role ("function", "method", "plan", "init") and
   /// names; see Aggregator.
-  std::uint32_t add_site(const Json& site);
-  void add_name(std::uint32_t site, std::string_view name);
+  std::uint32_t add_function(const Json& function);
+  void add_name(std::uint32_t function, std::string_view name);
 
   /// A call, from begin_call() to send(). One may be used again and again, by one thread.
   class CallBuilder {
    public:
     ArgumentWriter& arguments() { return arguments_; }
     void address(const void* data) {
-      if (tensors_ < most_addresses) addresses_[tensors_] = reinterpret_cast<std::uint64_t>(data);
+      if (tensors_ < max_addresses) addresses_[tensors_] = reinterpret_cast<std::uint64_t>(data);
       ++tensors_;
     }
     /// Forgets the tensors from this one on.
@@ -71,19 +71,19 @@ class Recorder {
 
    private:
     friend class Recorder;
-    static constexpr std::size_t most_addresses = 24;
+    static constexpr std::size_t max_addresses = 24;
     // In the order of their use: most calls find the caches full of the engine's own data, and few
     // lines are touched.
     EventHeader header_;
     std::uint16_t tensors_ = 0;
     bool has_reserved_ = false, is_on_stream_ = false;
     std::vector<Content> contents_;
-    std::array<std::uint64_t, most_addresses> addresses_;
+    std::array<std::uint64_t, max_addresses> addresses_;
     ArgumentWriter arguments_;
     std::vector<std::byte> event_;
     Device::Stream stream_ = nullptr;
   };
-  void begin_call(CallBuilder& call, std::uint32_t site, std::uint64_t self, std::uint8_t flags,
+  void begin_call(CallBuilder& call, std::uint32_t function, std::uint64_t self, std::uint8_t flags,
                   std::uint64_t graph);
   /// Takes the first `count` elements of the call's tensor number `index`. `stream` is the
   /// caller's, for tensors on a device. Returns the content's number. From here to send() the
@@ -99,7 +99,7 @@ class Recorder {
   std::uint64_t send(CallBuilder& call);
   /// Grows with every plan: values of calls under one plan seldom differ.
   std::uint64_t epoch() const { return epoch_; }
-  void raised(std::uint32_t site, std::uint64_t call);
+  void raised(std::uint32_t function, std::uint64_t call);
 
   /// A graph's capture begins: the number that its calls and its replays go by. While one is
   /// captured, anywhere in the process, nothing is copied.
@@ -133,7 +133,7 @@ class Recorder {
 
   std::uint64_t key_of(const CallBuilder& call) const;
   Known* find_known(std::uint64_t key);
-  Known& new_known(std::uint64_t key);
+  Known* new_known(std::uint64_t key);
   bool ensure_device(Device::Stream stream);
   void push(std::span<const std::byte> event, Queue::Limit limit);
   void push(EventHeader header, const Json& body);
@@ -159,9 +159,10 @@ class Recorder {
   std::atomic<std::uint64_t> calls_made_{0}, replays_made_{0};
   std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
+  RepeatsPool repeats_;
   unsigned next_way_ = 0;
   std::vector<bool> is_plan_;  ///< by site
-  std::uint32_t next_site_ = 0;
+  std::uint32_t next_function_ = 0;
   unsigned captures_ = 0;
   std::atomic<std::uint64_t> events_lost_{0};
 

@@ -14,7 +14,7 @@ std::uint64_t aligned(std::uint64_t position) {
 }  // namespace
 
 Staging::Staging(std::size_t size) : size_(aligned(size)) {
-  const std::size_t marks = aligned(most_jobs * sizeof(std::uint64_t));
+  const std::size_t marks = aligned(max_jobs * sizeof(std::uint64_t));
   mapped_ = marks + size_;
   void* memory =
       ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -40,7 +40,7 @@ std::byte* Staging::reserve(std::size_t bytes) noexcept {
   if (bytes == 0 || bytes > size_) return nullptr;
   // A job that could not be closed would leave copies on their way into memory that is given out
   // again.
-  if (last_job_ + 1 - first_job_.load(std::memory_order_acquire) >= most_jobs) return nullptr;
+  if (last_job_ + 1 - first_job_.load(std::memory_order_acquire) >= max_jobs) return nullptr;
   std::uint64_t begin = aligned(reserved_);
   if (begin % size_ + bytes > size_) begin += size_ - begin % size_;  // not across the ring's end
   if (begin + bytes - freed_.load(std::memory_order_acquire) > size_) return nullptr;
@@ -50,8 +50,8 @@ std::byte* Staging::reserve(std::size_t bytes) noexcept {
 
 std::uint64_t Staging::commit(Device* device, Device::Stream stream) noexcept {
   const std::uint64_t job = last_job_ + 1;
-  if (job - first_job_.load(std::memory_order_acquire) >= most_jobs) return 0;
-  ends_[job % most_jobs] = reserved_;
+  if (job - first_job_.load(std::memory_order_acquire) >= max_jobs) return 0;
+  ends_[job % max_jobs] = reserved_;
   last_job_ = job;
   // A mark that cannot be set leaves a job that is never done: what was put on the stream may still
   // come.
@@ -74,7 +74,7 @@ void Staging::release(std::uint64_t job) noexcept {
 void Staging::reclaim() noexcept {
   std::uint64_t first = first_job_.load(std::memory_order_relaxed);
   for (; first <= released_ && is_done(first); ++first)
-    freed_.store(ends_[first % most_jobs], std::memory_order_release);
+    freed_.store(ends_[first % max_jobs], std::memory_order_release);
   first_job_.store(first, std::memory_order_release);
 }
 

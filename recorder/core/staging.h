@@ -39,8 +39,8 @@ class Staging {
   void release(std::uint64_t job) noexcept;
 
  private:
-  static constexpr std::size_t most_jobs = 4096;
-  std::uint64_t* mark(std::uint64_t job) const noexcept { return marks_ + job % most_jobs; }
+  static constexpr std::size_t max_jobs = 4096;
+  std::uint64_t* mark(std::uint64_t job) const noexcept { return marks_ + job % max_jobs; }
   void reclaim() noexcept;
 
   std::byte* memory_ = nullptr;  ///< marks first, then the ring
@@ -53,8 +53,8 @@ class Staging {
   std::uint64_t reserved_ = 0, last_job_ = 0;  ///< the producer's
   /// The consumer's: what the producer may use again.
   std::atomic<std::uint64_t> freed_{0}, first_job_{1};
-  std::uint64_t released_ = 0;          ///< the consumer's: the last job it has done with
-  std::uint64_t ends_[most_jobs] = {};  ///< of each job, its end in the ring
+  std::uint64_t released_ = 0;         ///< the consumer's: the last job it has done with
+  std::uint64_t ends_[max_jobs] = {};  ///< of each job, its end in the ring
 };
 
 }  // namespace cw::recorder

@@ -30,8 +30,8 @@ std::uint64_t last_of(const TensorView& view) {
 }  // namespace
 
 void CallReader::positional(std::size_t index, PyObject* value) {
-  argument(index < site_.parameters ? static_cast<std::uint16_t>(index)
-                                    : swallowed(index - site_.parameters),
+  argument(index < hooked_.parameters ? static_cast<std::uint16_t>(index)
+                                      : swallowed(index - hooked_.parameters),
            value);
 }
 
@@ -39,7 +39,7 @@ void CallReader::read_state(PyObject* self) {
   // From its dictionary: that runs nobody's code, and what is missing costs nothing.
   const Ref attributes(PyObject_GenericGetDict(self, nullptr));
   if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
-  for (const auto& [attribute, name] : site_.state) {
+  for (const auto& [attribute, name] : hooked_.state) {
     PyObject* value = PyDict_GetItemWithError(attributes.get(), attribute.get());
     if (value != nullptr) argument(name, Ref::borrowed(value).get());
   }
@@ -50,7 +50,7 @@ void CallReader::read_state(PyObject* self) {
 // change hands.
 void CallReader::take_values() {
   if (pending_.empty()) return;
-  if (!site_.takes_values(recorder_.epoch())) {
+  if (!hooked_.takes_values(recorder_.epoch())) {
     for (const Pending& item : pending_)
       if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
     return;
@@ -96,19 +96,19 @@ void* CallReader::stream(const Pending& item) {
 
 std::uint16_t CallReader::add_name(PyObject* text) {
   // Of an API that takes any keyword; readers take 512 values a call.
-  constexpr std::size_t most_names = 250;
-  if (site_.names.size() >= most_names) return static_cast<std::uint16_t>(most_names - 1);
-  site_.names.push_back(Ref::borrowed(text));
-  site_.description["names"].push_back(std::string(utf8(text)));
-  recorder_.add_name(site_.number, utf8(text));
-  return static_cast<std::uint16_t>(site_.names.size() - 1);
+  constexpr std::size_t max_names = 250;
+  if (hooked_.names.size() >= max_names) return static_cast<std::uint16_t>(max_names - 1);
+  hooked_.names.push_back(Ref::borrowed(text));
+  hooked_.description["names"].push_back(std::string(utf8(text)));
+  recorder_.add_name(hooked_.number, utf8(text));
+  return static_cast<std::uint16_t>(hooked_.names.size() - 1);
 }
 
 std::uint16_t CallReader::name_of(PyObject* key) {
-  for (std::size_t i = 0; i < site_.names.size(); ++i)
-    if (site_.names[i].get() == key) return static_cast<std::uint16_t>(i);
-  for (std::size_t i = 0; i < site_.names.size(); ++i)
-    if (PyUnicode_Compare(site_.names[i].get(), key) == 0) return static_cast<std::uint16_t>(i);
+  for (std::size_t i = 0; i < hooked_.names.size(); ++i)
+    if (hooked_.names[i].get() == key) return static_cast<std::uint16_t>(i);
+  for (std::size_t i = 0; i < hooked_.names.size(); ++i)
+    if (PyUnicode_Compare(hooked_.names[i].get(), key) == 0) return static_cast<std::uint16_t>(i);
   return add_name(key);
 }
 
@@ -122,7 +122,7 @@ void CallReader::argument(std::uint16_t name, PyObject* value) {
   const std::size_t mark = arguments_.mark(), pending = pending_.size();
   const std::uint16_t tensors = call_.tensors();
   arguments_.name(name);
-  write(value, site_.rules.empty() ? nullptr : site_.rule(name), 0);
+  write(value, hooked_.rules.empty() ? nullptr : hooked_.rule(name), 0);
   if (arguments_.is_whole()) return;
   arguments_.take_back(mark);  // larger than any real one: left out, with its tensors
   call_.take_back_tensors(tensors);
@@ -171,11 +171,11 @@ void CallReader::integer(PyObject* value) {
 }
 
 void CallReader::sequence(PyObject* value, const ContentRule* rule, int depth) {
-  const auto most_items = std::min<Py_ssize_t>(16, items_left_);
-  constexpr int most_depth = 4;
+  const auto max_items = std::min<Py_ssize_t>(16, items_left_);
+  constexpr int max_depth = 4;
   const Py_ssize_t length = in_python([value] { return PySequence_Size(value); });
   if (length < 0) clear_error();
-  const Py_ssize_t count = depth < most_depth ? std::clamp<Py_ssize_t>(length, 0, most_items) : 0;
+  const Py_ssize_t count = depth < max_depth ? std::clamp<Py_ssize_t>(length, 0, max_items) : 0;
   items_left_ -= count;
   arguments_.sequence(static_cast<std::size_t>(count),
                       static_cast<std::size_t>(std::max<Py_ssize_t>(length, 0)));

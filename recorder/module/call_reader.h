@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "core/recorder.h"
+#include "hooked_function.h"
 #include "python.h"
-#include "site.h"
 #include "types.h"
 
 namespace cw::recorder {
@@ -19,11 +19,11 @@ struct ValuesWanted {
 /// For one call; every function may throw EnginesException.
 class CallReader {
  public:
-  CallReader(Types& types, Recorder& recorder, Site& site, Recorder::CallBuilder& call,
+  CallReader(Types& types, Recorder& recorder, HookedFunction& hooked, Recorder::CallBuilder& call,
              ValuesWanted wanted)
       : types_(types),
         recorder_(recorder),
-        site_(site),
+        hooked_(hooked),
         call_(call),
         arguments_(call.arguments()),
         wanted_(wanted) {}
@@ -69,7 +69,7 @@ class CallReader {
 
   Types& types_;
   Recorder& recorder_;
-  Site& site_;
+  HookedFunction& hooked_;
   Recorder::CallBuilder& call_;
   ArgumentWriter& arguments_;
   const ValuesWanted wanted_;

@@ -19,7 +19,7 @@
 
 namespace cw::recorder {
 
-struct Site;
+struct HookedFunction;
 
 struct DirectCalls {
   using Call = PyObject* (*)(PyObject* callable, PyObject* const* values, std::size_t flagged_count,
@@ -41,7 +41,7 @@ struct DirectCalls {
 /// caches: one line of memory is touched, seldom two.
 class Entries {
  public:
-  void add(PyObject* function, Site* site) {
+  void add(PyObject* function, HookedFunction* hooked) {
     if ((count_ + 1) * 4 > slots_.size()) {
       std::vector<Slot> old(std::max<std::size_t>(64, slots_.size() * 2));
       old.swap(slots_);
@@ -50,13 +50,13 @@ class Entries {
     }
     Slot& slot = find(function);
     if (slot.first == nullptr) ++count_;
-    slot = {function, site};
+    slot = {function, hooked};
   }
   /// Of a function that was added.
-  Site* at(PyObject* function) { return find(function).second; }
+  HookedFunction* at(PyObject* function) { return find(function).second; }
 
  private:
-  using Slot = std::pair<PyObject*, Site*>;
+  using Slot = std::pair<PyObject*, HookedFunction*>;
 
   Slot& find(PyObject* function) {
     std::size_t at = reinterpret_cast<std::uintptr_t>(function) / alignof(std::max_align_t) *

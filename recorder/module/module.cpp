@@ -53,7 +53,7 @@ struct Module {
   RecorderOptions options;
   bool keeps_values = false;
   std::unique_ptr<Recorder> recorder;
-  std::vector<std::unique_ptr<Site>> sites;
+  std::vector<std::unique_ptr<HookedFunction>> functions;
   const std::optional<DirectCalls> direct_calls = DirectCalls::find();
   Entries entries;
   bool is_off = false, is_stopped = false, is_paused = false;
@@ -104,7 +104,8 @@ struct Module {
     started.header["started"] = now.count();
     started.header["keeps_values"] = keeps_values;
     recorder = std::make_unique<Recorder>(std::move(started));
-    for (const auto& site : sites) site->number = recorder->add_site(site->description);
+    for (const auto& hooked : functions)
+      hooked->number = recorder->add_function(hooked->description);
   }
 };
 
@@ -171,21 +172,22 @@ struct Noted {
 // Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for
 // the GIL goes through.)
 template <typename Arguments>
-Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments& arguments) {
+Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
+                const Arguments& arguments) {
   try {
     Recorder* recorder = module.on();
     if (recorder == nullptr) return {};
-    PyObject* self = site.has_self ? arguments.self() : nullptr;
+    PyObject* self = hooked.has_self ? arguments.self() : nullptr;
     const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) |
                                                  (thread.call_depth > 1 ? flag::nested : 0));
     const BuilderLease lease(thread);
     auto& call = lease.get();
-    recorder->begin_call(call, site.number, reinterpret_cast<std::uint64_t>(self), flags,
+    recorder->begin_call(call, hooked.number, reinterpret_cast<std::uint64_t>(self), flags,
                          thread.captured_graph);
     const bool has_values =
-        thread.dummy_depth == 0 && thread.captured_graph == 0 && !site.rules.empty();
-    CallReader reader(module.types, *recorder, site, call, {has_values, module.keeps_values});
-    arguments.show(reader, site.has_self ? 1 : 0);
+        thread.dummy_depth == 0 && thread.captured_graph == 0 && !hooked.rules.empty();
+    CallReader reader(module.types, *recorder, hooked, call, {has_values, module.keeps_values});
+    arguments.show(reader, hooked.has_self ? 1 : 0);
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
     return {recorder, recorder->send(call)};
@@ -199,24 +201,24 @@ Noted note_call(Module& module, ThreadState& thread, Site& site, const Arguments
 }
 
 template <typename Arguments>
-PyObject* call_site(Site& site, const Arguments& arguments) {
+PyObject* call_hooked(HookedFunction& hooked, const Arguments& arguments) {
   ThreadState& thread = this_thread;
   ++thread.call_depth;
   Noted noted;
   try {
-    noted = note_call(*module_state, thread, site, arguments);
+    noted = note_call(*module_state, thread, hooked, arguments);
   } catch (const EnginesException&) {
     --thread.call_depth;
     return nullptr;
   }
-  const Ref replacement = site.owner ? site.replacement() : Ref();
-  PyObject* result = arguments.call(replacement ? replacement.get() : site.function.get());
+  const Ref replacement = hooked.owner ? hooked.replacement() : Ref();
+  PyObject* result = arguments.call(replacement ? replacement.get() : hooked.function.get());
   --thread.call_depth;
   // Not in the child of a fork that the call made.
   if (result == nullptr && noted.recorder != nullptr &&
       module_state->recorder.get() == noted.recorder) {
     try {
-      noted.recorder->raised(site.number, noted.call);
+      noted.recorder->raised(hooked.number, noted.call);
     } catch (const std::exception&) {
       module_state->is_off = true;
     }
@@ -227,12 +229,12 @@ PyObject* call_site(Site& site, const Arguments& arguments) {
 // The two ways into a hooked function: as what hook() gave, and as a function that enter_directly()
 // was told of.
 
-constexpr const char* site_capsule = "collect_workloads.site";
+constexpr const char* function_capsule = "collect_workloads.site";
 
 PyObject* call_packed(PyObject* capsule, PyObject* const* arguments, Py_ssize_t count) {
-  auto* site = static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule));
-  if (site == nullptr || count != 2) return nullptr;
-  return call_site(*site, PackedArguments(arguments[0], arguments[1]));
+  auto* hooked = static_cast<HookedFunction*>(PyCapsule_GetPointer(capsule, function_capsule));
+  if (hooked == nullptr || count != 2) return nullptr;
+  return call_hooked(*hooked, PackedArguments(arguments[0], arguments[1]));
 }
 
 PyMethodDef call_packed_method = {
@@ -241,8 +243,8 @@ PyMethodDef call_packed_method = {
 
 PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t flagged_count,
                         PyObject* names) {
-  return call_site(*module_state->entries.at(function),
-                   PassedArguments(values, flagged_count, names));
+  return call_hooked(*module_state->entries.at(function),
+                     PassedArguments(values, flagged_count, names));
 }
 
 // ---- what Python may call
@@ -255,20 +257,20 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     return nullptr;
   try {
     const Json rules = Json::parse(text);
-    auto site = std::make_unique<Site>();
-    site->function = Ref::borrowed(function);
+    auto hooked = std::make_unique<HookedFunction>();
+    hooked->function = Ref::borrowed(function);
     if (owners_name != nullptr) {
-      site->owner = Ref::borrowed(owner);
-      site->owners_name = Ref::borrowed(owners_name);
+      hooked->owner = Ref::borrowed(owner);
+      hooked->owners_name = Ref::borrowed(owners_name);
     }
     Json names = Json::array();  // as recorded
     const Json renamed = rules.value("rename", Json::object());
-    site->parameters = rules.at("positional").get<std::size_t>();
+    hooked->parameters = rules.at("positional").get<std::size_t>();
     const std::string role = rules.at("role").get<std::string>();
-    site->has_self = role != "function";
-    site->is_plan = role == "plan";
+    hooked->has_self = role != "function";
+    hooked->is_plan = role == "plan";
     const auto intern = [&](const std::string& name) {
-      site->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
+      hooked->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
     };
     for (const Json& parameter : rules.at("parameters")) {
       const auto name = parameter.get<std::string>();
@@ -277,9 +279,9 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     }
     for (const Json& attribute : rules.at("state")) {
       const auto name = attribute.get<std::string>();
-      if (site->state.size() == 64) break;
-      site->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())),
-                               static_cast<std::uint16_t>(names.size()));
+      if (hooked->state.size() == 64) break;
+      hooked->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())),
+                                 static_cast<std::uint16_t>(names.size()));
       names.push_back("self." + name);
       intern("self." + name);
     }
@@ -296,23 +298,25 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     for (const auto& [name, bounds] : rules.at("values").items()) {
       ContentRule rule{.name = index(name)};
       for (const Json& bound : bounds) rule.bounds.push_back(index(bound.get<std::string>()));
-      site->rules.push_back(std::move(rule));
+      hooked->rules.push_back(std::move(rule));
     }
-    for (std::size_t i = 0, count = site->rules.size(); i < count; ++i)
-      for (const std::uint16_t bound : std::vector(site->rules[i].bounds))
-        if (site->rule(bound) == nullptr) site->rules.push_back({.name = bound, .is_taken = false});
-    site->description = {{"function", rules.at("function")},
-                         {"module", rules.at("module")},
-                         {"signature", rules.at("signature")},
-                         {"role", role},
-                         {"names", std::move(names)}};
-    if (rules.contains("version")) site->description["version"] = rules.at("version");
-    if (module_state->recorder) site->number = module_state->recorder->add_site(site->description);
-    const Ref capsule(PyCapsule_New(site.get(), site_capsule, nullptr));
+    for (std::size_t i = 0, count = hooked->rules.size(); i < count; ++i)
+      for (const std::uint16_t bound : std::vector(hooked->rules[i].bounds))
+        if (hooked->rule(bound) == nullptr)
+          hooked->rules.push_back({.name = bound, .is_taken = false});
+    hooked->description = {{"function", rules.at("function")},
+                           {"module", rules.at("module")},
+                           {"signature", rules.at("signature")},
+                           {"role", role},
+                           {"names", std::move(names)}};
+    if (rules.contains("version")) hooked->description["version"] = rules.at("version");
+    if (module_state->recorder)
+      hooked->number = module_state->recorder->add_function(hooked->description);
+    const Ref capsule(PyCapsule_New(hooked.get(), function_capsule, nullptr));
     if (!capsule) return nullptr;
     PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
-    module_state->sites.push_back(
-        std::move(site));  // for as long as the process: functions are never unhooked
+    module_state->functions.push_back(
+        std::move(hooked));  // for as long as the process: functions are never unhooked
     return callable;
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
@@ -324,14 +328,15 @@ PyObject* enter_directly(PyObject*, PyObject* arguments) {
   PyObject *function = nullptr, *call = nullptr;
   if (PyArg_ParseTuple(arguments, "OO", &function, &call) == 0) return nullptr;
   PyObject* capsule = PyCFunction_GetSelf(call);
-  auto* site = capsule != nullptr ? static_cast<Site*>(PyCapsule_GetPointer(capsule, site_capsule))
-                                  : nullptr;
-  if (site == nullptr) return nullptr;
+  auto* hooked = capsule != nullptr
+                     ? static_cast<HookedFunction*>(PyCapsule_GetPointer(capsule, function_capsule))
+                     : nullptr;
+  if (hooked == nullptr) return nullptr;
   Py_INCREF(function);
-  site->stand_in = function;
+  hooked->stand_in = function;
   if (!module_state->direct_calls) Py_RETURN_FALSE;
   try {
-    module_state->entries.add(function, site);
+    module_state->entries.add(function, hooked);
   } catch (const std::exception&) {
     return PyErr_NoMemory();
   }

@@ -114,11 +114,11 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
 }
 
 std::optional<std::string> read_pseudo_file(const std::string& path) {
-  constexpr std::size_t largest = 64 << 10;
+  constexpr std::size_t max_size = 64 << 10;
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return {};
   std::string content;
-  while (content.size() < largest) {
+  while (content.size() < max_size) {
     char block[4096];
     const ssize_t count = ::read(file.get(), block, sizeof block);
     if (count < 0 && errno == EINTR) continue;

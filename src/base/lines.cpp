@@ -8,7 +8,7 @@ namespace cw {
 namespace {
 
 constexpr std::size_t block = std::size_t{256} << 10;
-constexpr std::size_t longest = longest_line;
+constexpr std::size_t max_length = max_line_length;
 
 }  // namespace
 
@@ -28,8 +28,9 @@ Result<std::optional<Line>> LineReader::next() {
       buffer_.erase(0, used_);
       searched = buffer_.size();
       used_ = 0;
-      if (searched > longest)
-        return fail("too_large", "{}, line {}: longer than {} bytes", name_, number_ + 1, longest);
+      if (searched > max_length)
+        return fail("too_large", "{}, line {}: longer than {} bytes", name_, number_ + 1,
+                    max_length);
       const auto more = static_cast<std::size_t>(std::min<std::uint64_t>(block, size_ - position_));
       buffer_.resize(searched + more);
       CW_CHECK(read_exactly(file_, position_, more, buffer_.data() + searched, name_));

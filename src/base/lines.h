@@ -24,7 +24,7 @@ inline constexpr std::size_t batch_lines = 512;
 inline constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
 /// A real workload's line has some thousand bytes: tensors are in blobs.
-inline constexpr std::size_t longest_line = std::size_t{1} << 20;
+inline constexpr std::size_t max_line_length = std::size_t{1} << 20;
 
 class LineReader {
  public:
@@ -32,7 +32,7 @@ class LineReader {
   static Result<LineReader> open(const std::filesystem::path& path);
 
   /// The next line that has more in it than spaces; nothing after the last. Error codes:
-  /// "too_large" (a line past longest_line), and those of reading.
+  /// "too_large" (a line past max_line_length), and those of reading.
   Result<std::optional<Line>> next();
 
  private:

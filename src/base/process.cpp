@@ -27,8 +27,8 @@ extern char** environ;
 namespace cw {
 namespace {
 
-constexpr std::size_t most_output = std::size_t{256} << 20,
-                      most_errors = 2000;  // of a command that is run to its end
+constexpr std::size_t max_output = std::size_t{256} << 20,
+                      max_errors = 2000;  // of a command that is run to its end
 
 // Set in whichever thread the signal reaches, read in others.
 std::atomic<int> noted_signal = 0;
@@ -245,8 +245,8 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
         polled[i].fd = -1;
     }
     // Of errors the end is what is told.
-    if (errors.size() > 2 * most_errors) errors.erase(0, errors.size() - most_errors);
-    if (output.size() > most_output) failure = "too_large";
+    if (errors.size() > 2 * max_errors) errors.erase(0, errors.size() - max_errors);
+    if (output.size() > max_output) failure = "too_large";
     if (stop_signal() != 0) failure = "interrupted";
     if (std::chrono::steady_clock::now() > deadline) failure = "timeout";
   }
@@ -261,7 +261,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {
     const std::string_view end = std::string_view(errors).substr(
-        errors.size() > most_errors ? errors.size() - most_errors : 0);
+        errors.size() > max_errors ? errors.size() - max_errors : 0);
     return fail("command_failed", "{}: {}\n{}", to_shell(command), to_string(status), end);
   }
   return output;

@@ -145,9 +145,9 @@ std::set<pid_t> ProcessTree::look_for_strangers(const Processes& all) {
 }
 
 void ProcessTree::signal(int number) {
-  constexpr int most_rounds = 8;
+  constexpr int max_rounds = 8;
   std::set<ProcessIdentity> reached;
-  for (int round = 0; round < most_rounds; ++round) {
+  for (int round = 0; round < max_rounds; ++round) {
     bool has_news = false;
     for (const ProcessIdentity& member : std::set<ProcessIdentity>(look()))
       if (reached.insert(member).second) has_news = send_signal(member, number) || has_news;

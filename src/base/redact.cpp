@@ -105,7 +105,7 @@ bool is_number(std::string_view value) {
 
 struct Form {
   std::string_view prefix;
-  std::size_t least;  ///< characters after the prefix
+  std::size_t min;  ///< characters after the prefix
 };
 
 // Secrets that are known by how they begin, from the documentation of who issues them.
@@ -137,7 +137,7 @@ std::size_t length_of_form(std::string_view text) {
     // A word with hyphens is none: secrets have digits, or both cases.
     const bool is_random = std::any_of(rest.begin(), rest.end(), is_digit) ||
                            std::any_of(rest.begin(), rest.end(), is_upper);
-    if (rest.size() >= form.least && is_random) return end;
+    if (rest.size() >= form.min && is_random) return end;
   }
   return 0;
 }
@@ -517,11 +517,11 @@ class Redactor {
   static constexpr std::string_view word_ends = " \t\r\n\"'`\x1b",
                                     value_ends = " \t\r\n\"'`\x1b,;&|()[]{}<>";
 
-  // Up to `most`: what looks ahead again and again must not look far.
+  // Up to `max`: what looks ahead again and again must not look far.
   std::size_t length_of_value(std::size_t begin, bool is_word,
-                              std::size_t most = std::string_view::npos) const {
+                              std::size_t max = std::string_view::npos) const {
     if (begin >= text_.size()) return 0;
-    const std::string_view rest = text_.substr(begin, most);
+    const std::string_view rest = text_.substr(begin, max);
     return std::min(rest.find_first_of(is_word ? word_ends : value_ends), rest.size());
   }
   // With what goes on behind a separator, as long as it is no item of its own: "p@ss,word", not

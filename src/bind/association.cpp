@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "bind/names.h"
+#include "bind/name_resolver.h"
 
 namespace cw {
 namespace {
@@ -17,14 +17,14 @@ bool are_beside(const Binding& binding, const Call& call,
     return false;
   if (binding.beside->neighbour) {
     const CallInContext context{.call = neighbour, .plan = {}, .init = {}};
-    const auto applies = binding.beside->neighbour->evaluate(CallNames(binding, context));
+    const auto applies = binding.beside->neighbour->evaluate(CallNameResolver(binding, context));
     if (!applies || !truth(*applies)) return false;
   }
   return have_same_argument(call, *neighbour, binding.beside->same);
 }
 
 // Of plans and constructors; an engine has some hundred wrappers.
-constexpr std::size_t most_held = 64 << 20;
+constexpr std::size_t max_held = 64 << 20;
 
 std::size_t memory_of(const Call& call) {
   // Of a call: what it was read from, where its tensors' values are.
@@ -83,7 +83,7 @@ void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const 
   if (!held) return;
   held_bytes_ += memory_of(*held);
   held_.emplace(held->order, &wrapper);
-  while (held_bytes_ > most_held && held_.size() > 1) {
+  while (held_bytes_ > max_held && held_.size() > 1) {
     const auto [order, oldest] = *held_.begin();
     auto& given_up = oldest->plan && oldest->plan->order == order ? oldest->plan : oldest->init;
     held_bytes_ -= memory_of(*given_up);
@@ -160,7 +160,7 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
   }
   for (const Binding* binding : role.bindings) {
     if (!binding->beside || call->status == CallStatus::captured) continue;
-    const auto applies = binding->beside->when.evaluate(CallNames(*binding, context));
+    const auto applies = binding->beside->when.evaluate(CallNameResolver(*binding, context));
     if (!applies || !truth(*applies)) continue;
     release(process, ready);
     const auto neighbour = process.last.find(binding->beside->function);

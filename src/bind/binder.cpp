@@ -8,7 +8,7 @@
 
 #include <fmt/ranges.h>
 
-#include "bind/names.h"
+#include "bind/name_resolver.h"
 #include "bind/sequences.h"
 
 namespace cw {
@@ -25,10 +25,10 @@ struct Inputs {
 };
 
 // The names of a binding and of one definition: its constants, axes and inputs too.
-class TargetNames final : public Names {
+class TargetNameResolver final : public NameResolver {
  public:
-  TargetNames(const Target& target, const CallInContext& context,
-              const Observation* observation = nullptr)
+  TargetNameResolver(const Target& target, const CallInContext& context,
+                     const Observation* observation = nullptr)
       : call_names_(*target.binding, context), target_(target), observation_(observation) {}
 
   Result<Operand> value_of(std::string_view name) const override {
@@ -66,7 +66,7 @@ class TargetNames final : public Names {
                          }};
   }
 
-  CallNames call_names_;
+  CallNameResolver call_names_;
   const Target& target_;
   const Observation* observation_;
 };
@@ -125,10 +125,10 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
 }
 
 // One call against one definition.
-class Attempt {
+class Match {
  public:
-  Attempt(const Target& target, const BindingSet& bindings, const CallInContext& context,
-          const Inputs& inputs)
+  Match(const Target& target, const BindingSet& bindings, const CallInContext& context,
+        const Inputs& inputs)
       : target_(target),
         definition_(*target.definition),
         bindings_(bindings),
@@ -162,7 +162,7 @@ class Attempt {
       if (view->is_derived) derive("kv_layout");
       observation_.inputs[i].data = *view;
     }
-    const TargetNames names(target_, context_);
+    const TargetNameResolver names(target_, context_);
     for (const auto& [axis, expression] : target_.binding->axes) {
       const auto value = expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
@@ -195,7 +195,7 @@ class Attempt {
     if (auto failed = check_exclusions()) return failed;
     if (missing_) return rejection_of(*missing_);
     if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_};
-    if (auto failed = load_steering_inputs()) return failed;
+    if (auto failed = load_structural_inputs()) return failed;
     if (auto failed = find_scalars()) return failed;
     if (auto failed = find_optional()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
@@ -204,7 +204,7 @@ class Attempt {
                                                      definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
-    const CallNames names(*target_.binding, context_);
+    const CallNameResolver names(*target_.binding, context_);
     for (const Assumption& assumption : target_.binding->assumptions)
       if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known))
         derive(assumption.name);
@@ -271,10 +271,10 @@ class Attempt {
                              static_cast<std::int64_t>(view.dtype)});
   }
 
-  std::optional<Rejection> load_steering_inputs() {
+  std::optional<Rejection> load_structural_inputs() {
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
-      if (view == nullptr || !target_.inputs[i]->steers) continue;
+      if (view == nullptr || !target_.inputs[i]->is_structural) continue;
       auto loaded = load(*view, definition_.inputs[i]);
       if (!loaded && is_open(loaded.error())) continue;
       if (!loaded) return rejection_of(loaded.error());
@@ -295,7 +295,7 @@ class Attempt {
   }
 
   std::optional<Rejection> find_scalars() {
-    const TargetNames names(target_, context_);
+    const TargetNameResolver names(target_, context_);
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const InputBinding* binding = target_.inputs[i];
       if (binding == nullptr || !definition_.inputs[i].is_scalar) continue;
@@ -327,7 +327,7 @@ class Attempt {
   // What the call may leave out, and no workload: flashinfer-bench wants each input of a definition
   // to be named.
   std::optional<Rejection> find_optional() {
-    const CallNames names(*target_.binding, context_);
+    const CallNameResolver names(*target_.binding, context_);
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
       ObservedInput& observed = observation_.inputs[i];
@@ -380,7 +380,7 @@ class Attempt {
     if (binding.beside &&
         (context_.has_neighbour || (binding.beside->is_nested && context_.call->is_nested)))
       return excluded(binding.beside->reason);
-    const TargetNames names(target_, context_);
+    const TargetNameResolver names(target_, context_);
     for (const Exclusion& rule : binding.exclusions) {
       const auto applies = rule.when.evaluate(names);
       if (!applies && is_open(applies.error())) continue;
@@ -391,7 +391,7 @@ class Attempt {
   }
 
   std::optional<Rejection> check_structure() {
-    const TargetNames names(target_, context_, &observation_);
+    const TargetNameResolver names(target_, context_, &observation_);
     for (const IndexCheck& check : target_.binding->checks) {
       // A check on an input that this definition does not have (kv_last_page_len at page size 1).
       const bool is_input = check.subject.find('.') == std::string::npos;
@@ -407,7 +407,7 @@ class Attempt {
   }
 
   std::optional<Rejection> check_constraints() {
-    const TargetNames names(target_, context_, &observation_);
+    const TargetNameResolver names(target_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
       const auto holds = constraint.evaluate(names);
       if (!holds && is_open(holds.error())) continue;
@@ -470,7 +470,7 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
       if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2)
         continue;
       const auto value = Expression::parse(match[1].str());
-      const auto number = value ? value->evaluate(CallNames(binding, {}))
+      const auto number = value ? value->evaluate(CallNameResolver(binding, {}))
                                 : Result<Operand>(tl::unexpected(value.error()));
       if (!number) continue;
       constants.emplace_back(constant.name, *number);
@@ -547,7 +547,7 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
     for (std::size_t i = 0; i < target.inputs.size(); ++i) {
       const InputBinding* input = target.inputs[i];
       if (input != nullptr && input->from.starts_with("call.") &&
-          (input->steers || is_integer(target.definition->inputs[i].dtype)))
+          (input->is_structural || is_integer(target.definition->inputs[i].dtype)))
         group.depends_on_shapes_only = false;
     }
   }
@@ -590,7 +590,7 @@ BindResult Binder::bind(const CallInContext& context) const {
 
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
-  std::size_t fewest = std::numeric_limits<std::size_t>::max();
+  std::size_t min_mismatches = std::numeric_limits<std::size_t>::max();
   const std::vector<const Target*>& targets = found->second.targets;
   for (std::size_t begin = 0; begin < targets.size();) {
     const Binding& binding = *targets[begin]->binding;
@@ -617,7 +617,7 @@ BindResult Binder::bind(const CallInContext& context) const {
       continue;
     }
     if (binding.only_if) {
-      const auto applies = binding.only_if->evaluate(CallNames(binding, context));
+      const auto applies = binding.only_if->evaluate(CallNameResolver(binding, context));
       if (!applies || !truth(*applies)) continue;
     }
     const auto lengths = lengths_of(binding, context);
@@ -628,27 +628,27 @@ BindResult Binder::bind(const CallInContext& context) const {
           fmt::format(
               "no sequence has the {} tokens that each has which an engine decodes: a dummy "
               "of a warm-up or a capture; --include-suspicious takes them",
-              binding.sequences->least)};
+              binding.sequences->min)};
       continue;
     }
     Inputs inputs;
     for (const InputBinding& input : binding.inputs)
       if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
     for (const Target* target : group) {
-      Attempt attempt(*target, bindings_, context, inputs);
-      attempt.compare();
-      if (!attempt.mismatches().empty()) {
-        if (attempt.mismatches().size() < fewest) {
-          fewest = attempt.mismatches().size();
-          mismatched = attempt.mismatch_rejection();
+      Match match(*target, bindings_, context, inputs);
+      match.compare();
+      if (!match.mismatches().empty()) {
+        if (match.mismatches().size() < min_mismatches) {
+          min_mismatches = match.mismatches().size();
+          mismatched = match.mismatch_rejection();
         }
         continue;
       }
-      if (auto failed = attempt.finish()) {
+      if (auto failed = match.finish()) {
         rejected = std::move(failed);
         continue;
       }
-      Observation& observation = result.observations.emplace_back(attempt.take());
+      Observation& observation = result.observations.emplace_back(match.take());
       observation.is_suspicious = is_dummy || context.is_before_traffic;
       observation.sequences = real_sequences(call, lengths);
     }

@@ -109,7 +109,7 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   if (node["from"]) input.from = node["from"].as<std::string>();
   for (const std::string& step : strings(node["via"]))
     input.transforms.push_back(parse_transform(step));
-  input.steers = node["steers"].as<bool>(false);
+  input.is_structural = node["steers"].as<bool>(false);
   const auto dtype = node["dtype"].as<std::string>("");
   if (!dtype.empty() && dtype != "any" && dtype != "cast")
     throw Invalid{"dtype is 'any' or 'cast'"};

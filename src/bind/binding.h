@@ -46,7 +46,7 @@ struct InputBinding {
   std::string name;
   std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
-  bool steers = false;              ///< its values change what the kernel touches: always stored
+  bool is_structural = false;       ///< its values change what the kernel touches: always stored
   bool any_dtype = false;           ///< the recorded dtype is not the definition's, on purpose
   bool cast = false;                ///< integers of another width, float32 for bfloat16
   std::optional<Expression> value;  ///< a scalar
@@ -81,7 +81,7 @@ struct Beside {
 /// Inputs that tell the lengths of a batch's sequences, in tokens.
 struct Sequences {
   std::string indptr, last_page;
-  std::int64_t least = 0;  ///< tokens of each one that is traffic; 0: any
+  std::int64_t min = 0;  ///< tokens of each one that is traffic; 0: any
 };
 
 /// Which pages of a pool are used: the values of an index tensor, each covering `per` entries.

@@ -24,7 +24,7 @@ std::string bound_of(const Transform& step) {
 void add_index_values(const Binding& binding, Json& values) {
   for (const InputBinding& input : binding.inputs) {
     const std::size_t dot = input.from.find('.');
-    if (!input.steers || dot == std::string::npos) continue;
+    if (!input.is_structural || dot == std::string::npos) continue;
     const std::string role = input.from.substr(0, dot), parameter = input.from.substr(dot + 1);
     const std::string& function = role == "plan" ? binding.plan_function : binding.function;
     if (function.empty() || role == "init") continue;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "bind/names.h"
+#include "bind/name_resolver.h"
 #include "bind/view.h"
 
 namespace cw {
@@ -21,7 +21,7 @@ Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallI
   std::int64_t page_size = 1;
   for (const auto& [axis, expression] : binding.axes)
     if (axis == "page_size")
-      if (const auto value = expression.evaluate(CallNames(binding, context)))
+      if (const auto value = expression.evaluate(CallNameResolver(binding, context)))
         page_size = std::max<std::int64_t>(as_integer(*value).value_or(1), 1);
 
   CW_TRY(const auto pages, values_of(*indptr));
@@ -40,9 +40,9 @@ Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallI
 }
 
 bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths) {
-  if (!binding.sequences || binding.sequences->least == 0 || lengths.empty()) return false;
+  if (!binding.sequences || binding.sequences->min == 0 || lengths.empty()) return false;
   return std::all_of(lengths.begin(), lengths.end(),
-                     [&binding](std::int64_t length) { return length < binding.sequences->least; });
+                     [&binding](std::int64_t length) { return length < binding.sequences->min; });
 }
 
 }  // namespace cw

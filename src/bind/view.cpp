@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "bind/names.h"
+#include "bind/name_resolver.h"
 
 namespace cw {
 namespace {
@@ -14,7 +14,7 @@ using Loader = std::function<Loaded()>;
 // kv_layout="NHD".
 constexpr std::string_view default_layout = "NHD";
 
-constexpr std::int64_t largest_broadcast = 1 << 24;
+constexpr std::int64_t max_broadcast = 1 << 24;
 
 std::shared_ptr<const DenseTensor> share(DenseTensor tensor) {
   return std::make_shared<const DenseTensor>(std::move(tensor));
@@ -363,7 +363,7 @@ class Builder {
       entry.bytes.assign(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     }
     view_ = InputView{entry.dtype, {count}, [entry, count]() -> Loaded {
-                        if (count > largest_broadcast)
+                        if (count > max_broadcast)
                           return fail("too_large", "a scalar for {} rows", count);
                         DenseTensor tensor{entry.dtype, {count}, {}};
                         for (std::int64_t i = 0; i < count; ++i) tensor.bytes += entry.bytes;
@@ -375,7 +375,7 @@ class Builder {
   const InputBinding& input_;
   const Binding& binding_;
   const CallInContext& context_;
-  CallNames names_;
+  CallNameResolver names_;
   const Value* value_ = nullptr;
   std::optional<InputView> view_;
 };

@@ -8,7 +8,7 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t longest_signature = 1 << 16;
+constexpr std::size_t max_signature_length = 1 << 16;
 
 std::string_view trim(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\n");
@@ -81,7 +81,7 @@ const Parameter* Signature::find(std::string_view name) const {
 
 Result<Signature> parse_signature(std::string_view text) {
   text = trim(text);
-  if (text.size() > longest_signature || text.empty() || text[0] != '(')
+  if (text.size() > max_signature_length || text.empty() || text[0] != '(')
     return fail("signature_malformed", "'{}' is no signature", text.substr(0, 80));
   const std::size_t close = find_outside(text, ")", 1);
   if (close == std::string_view::npos)

@@ -3,7 +3,7 @@
 namespace cw {
 
 // Index tensors are at most some MB; this bounds what a damaged record can ask for.
-constexpr std::uint64_t largest_read = std::uint64_t{4} << 30;
+constexpr std::uint64_t max_read = std::uint64_t{4} << 30;
 
 std::size_t memory_of(const Value& value) {
   constexpr std::size_t extents = 16 * sizeof(std::int64_t);
@@ -29,7 +29,7 @@ bool is_not_kept(std::string_view code) {
 }
 
 Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count) {
-  if (const auto size = byte_count(tensor.dtype, count); !size || *size > largest_read)
+  if (const auto size = byte_count(tensor.dtype, count); !size || *size > max_read)
     return fail("too_large", "a tensor of {} {} is not read into memory", count,
                 trace_name(tensor.dtype));
   CW_TRY(std::string bytes, tensor.store->read(tensor.entry, count));

@@ -33,7 +33,7 @@ class DriveCommand final : public Command {
     TrafficOptions options = traffic_options(request);
     options.url = without_api_path(url_);
     const auto health =
-        http_get(options.url + "/health", std::chrono::seconds(5), largest_health, options.headers);
+        http_get(options.url + "/health", std::chrono::seconds(5), max_health, options.headers);
     if (!health) return print_error(health.error(), "Start the engine first, or give its --url.");
     const bool is_openai_url = url_ != options.url && url_.find("/v1") != std::string::npos;
     auto endpoint = request.endpoint;

@@ -18,11 +18,11 @@ namespace {
 std::string describe(const ShapeRange& range) {
   std::vector<std::string> extents, dtypes;
   constexpr std::size_t shown = 16;
-  for (std::size_t i = 0; i < std::min(range.least.size(), shown); ++i)
-    extents.push_back(range.least[i] == range.most[i]
-                          ? fmt::format("{}", range.least[i])
-                          : fmt::format("{}..{}", range.least[i], range.most[i]));
-  if (range.least.size() > shown) extents.push_back(fmt::format("… {} in all", range.least.size()));
+  for (std::size_t i = 0; i < std::min(range.min.size(), shown); ++i)
+    extents.push_back(range.min[i] == range.max[i]
+                          ? fmt::format("{}", range.min[i])
+                          : fmt::format("{}..{}", range.min[i], range.max[i]));
+  if (range.min.size() > shown) extents.push_back(fmt::format("… {} in all", range.min.size()));
   for (const DType dtype : range.dtypes) dtypes.emplace_back(trace_name(dtype));
   return fmt::format("[{}]{} {}", fmt::join(extents, ", "),
                      range.has_many_ranks ? " and other ranks" : "", fmt::join(dtypes, "|"));

@@ -215,7 +215,7 @@ void TrafficArguments::declare(Options& options) {
           "Length of every answer, or the range that\n"
           "lengths are drawn from (default: the data's)")
       .meta("N|LOW-HIGH");
-  options.value("--max-output-tokens", request_.options.most_output_tokens, "No answer is longer")
+  options.value("--max-output-tokens", request_.options.max_output_tokens, "No answer is longer")
       .positive()
       .shows_default()
       .meta("N");

@@ -157,8 +157,8 @@ class Collector {
 
   Result<void> take_folders() {
     CW_TRY(const fs::path state, state_folder());
-    ledger_ = state / "engines";
-    CW_CHECK(ensure_private_directory(ledger_));
+    pid_folder_ = state / "engines";
+    CW_CHECK(ensure_private_directory(pid_folder_));
     const fs::path path =
         request_.work_dir.empty()
             ? state / "runs" / fmt::format("{}-{}", timestamp(), static_cast<long>(::getpid()))
@@ -170,7 +170,8 @@ class Collector {
       return {};
     }
 
-    for (const std::string& line : end_orphans(ledger_, resume_command(path))) observer_.note(line);
+    for (const std::string& line : end_orphans(pid_folder_, resume_command(path)))
+      observer_.note(line);
     CW_CHECK(Publication::check(request_.capture.trace_dir));
     CW_CHECK(folder.take(request_.words, request_.resumes));
     work_dir_.emplace(std::move(folder));
@@ -256,7 +257,7 @@ class Collector {
     fs::remove(options.engine.log, ignored);
     options.engine.url = options.view.url;
     options.engine.start_limit = std::chrono::seconds(request_.start_limit);
-    options.engine.ledger = ledger_;
+    options.engine.pid_folder = pid_folder_;
     options.engine.dumps = options.view.dumps;
     options.engine.resume = resume();
 
@@ -336,7 +337,7 @@ class Collector {
   CollectObserver& observer_;
   CapturePlan plan_;
   std::string version_;  ///< of the engine
-  fs::path ledger_;
+  fs::path pid_folder_;
   std::optional<WorkDir> work_dir_;
   CollectOutcome outcome_;
 };

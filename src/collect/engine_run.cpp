@@ -189,7 +189,7 @@ class EngineRunner {
     if (options_.information.empty()) return;
     const auto answer =
         http_get(options_.engine.url + options_.information, std::chrono::seconds(5),
-                 largest_information, options_.traffic.headers);
+                 max_information, options_.traffic.headers);
     if (!answer || answer->status != 200) return;
     if (auto json = parse_json(answer->body)) outcome_.server_information = std::move(*json);
   }

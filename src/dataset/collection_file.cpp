@@ -19,7 +19,7 @@ namespace {
 // What is rewritten is in memory whole: some 300,000 workloads.
 constexpr std::uint64_t max_collection = 128 << 20;
 // Of the distributions of a file, in bytes of text: some thousand captures' of twenty definitions.
-constexpr std::size_t longest_distributions = 32 << 20;
+constexpr std::size_t max_distributions_size = 32 << 20;
 
 // Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept
 // too, then by the text.
@@ -87,7 +87,7 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
       return true;
     const bool is_item = around.size() == 6 && around[4].key == "workloads";
     const bool is_distribution = around.size() == 5 && around[4].key == "distribution" &&
-                                 of_distributions < longest_distributions;
+                                 of_distributions < max_distributions_size;
     if (is_item) visit(around[1].index, around[3].key, std::move(object));
     if (is_distribution) {
       std::string& text = distributions[{around[1].index, around[3].key}];

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t largest_blob_tensor = std::uint64_t{4} << 30;
+constexpr std::uint64_t max_blob_tensor = std::uint64_t{4} << 30;
 
 // An input of a stored workload as its line has it.
 struct BlobTensor {
@@ -289,7 +289,7 @@ bool is_inside(const fs::path& root, const fs::path& path) {
 
 Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const fs::path& blob,
                                                            const SafetensorsEntry& entry) {
-  if (entry.end - entry.begin > largest_blob_tensor)
+  if (entry.end - entry.begin > max_blob_tensor)
     return fail("too_large", "{}: tensor {} is too large", blob.string(), entry.name);
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, blob.string()));
   DenseTensor tensor{entry.dtype, entry.shape, std::string(entry.end - entry.begin, '\0')};

@@ -27,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* merge_mark = ".collect-workloads.merge";
-constexpr std::size_t most_conflicts_shown = 10;
+constexpr std::size_t max_conflicts_shown = 10;
 constexpr std::size_t place_size = 3 * number_size;
 
 // Where a line stands.
@@ -189,9 +189,9 @@ class Merger {
   tl::unexpected<Error> conflict() const {
     std::string text = fmt::format(
         "these datasets contradict each other ({} places); nothing was written", conflicts_.size());
-    for (std::size_t i = 0; i < std::min(conflicts_.size(), most_conflicts_shown); ++i)
+    for (std::size_t i = 0; i < std::min(conflicts_.size(), max_conflicts_shown); ++i)
       text += "\n" + conflicts_[i];
-    if (conflicts_.size() > most_conflicts_shown) text += "\n…";
+    if (conflicts_.size() > max_conflicts_shown) text += "\n…";
     return tl::unexpected(Error{"conflict", std::move(text)});
   }
 

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view journal_name = ".collect-workloads.journal";
-constexpr std::uint64_t largest_journal = std::uint64_t{1} << 30;
+constexpr std::uint64_t max_journal = std::uint64_t{1} << 30;
 
 fs::path partial_of(const fs::path& path) {
   return path.string() + std::string(partial_suffix);
@@ -35,7 +35,7 @@ fs::path lines_of_blob(const fs::path& blob) {
 
 std::set<std::string> unfinished_blobs(const fs::path& root) {
   std::set<std::string> blobs;
-  const auto journal = read_file(AT_FDCWD, (root / journal_name).string(), largest_journal);
+  const auto journal = read_file(AT_FDCWD, (root / journal_name).string(), max_journal);
   if (!journal) return blobs;
   std::istringstream lines(*journal);
   for (std::string line; std::getline(lines, line);)

@@ -42,10 +42,10 @@ struct CheckedInput {
   std::optional<TensorOperand> tensor;  ///< shape from axes; values only if stored
 };
 
-class StoredNames final : public Names {
+class StoredNameResolver final : public NameResolver {
  public:
-  StoredNames(const Definition& definition, const std::vector<std::int64_t>& axes,
-              const std::vector<CheckedInput>& inputs)
+  StoredNameResolver(const Definition& definition, const std::vector<std::int64_t>& axes,
+                     const std::vector<CheckedInput>& inputs)
       : definition_(definition), axes_(axes), inputs_(inputs) {}
 
   Result<Operand> value_of(std::string_view name) const override {
@@ -122,8 +122,8 @@ class LineCheck {
   }
   // Errors are told in any case: the first of them decides.
   void add(Severity severity, std::string code, std::string message) {
-    constexpr std::size_t most = 64;
-    if (findings_.size() < most || (severity == Severity::error && !has_error_))
+    constexpr std::size_t max_findings = 64;
+    if (findings_.size() < max_findings || (severity == Severity::error && !has_error_))
       findings_.push_back({severity, std::move(code), where_, std::move(message), line_});
     has_error_ = has_error_ || severity == Severity::error;
   }
@@ -278,7 +278,7 @@ class LineCheck {
 
   void relations(const Definition& definition, const std::vector<std::int64_t>& axes,
                  const std::vector<CheckedInput>& inputs) {
-    const StoredNames names(definition, axes, inputs);
+    const StoredNameResolver names(definition, axes, inputs);
     for (const Expression& constraint : definition.constraints) {
       const auto holds = constraint.evaluate(names);
       if (!holds && holds.error().code == "not_stored")
@@ -361,11 +361,11 @@ class Validator {
 
   // A file can have as many faults as it has bytes.
   void add(Finding finding) {
-    constexpr std::size_t most_alike = 20;
+    constexpr std::size_t max_alike = 20;
     const std::string place = finding.line > 0 ? std::string(file_of(finding))
                                                : fs::path(finding.where).parent_path().string();
     std::vector<std::size_t>& alike = alike_[{place, finding.code}];
-    if (alike.size() < most_alike) {
+    if (alike.size() < max_alike) {
       alike.push_back(report_.findings.size());
       report_.findings.push_back(std::move(finding));
     } else {

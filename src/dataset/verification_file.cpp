@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t longest_device = 200;
-constexpr std::uint64_t largest_file = std::uint64_t{64} << 20;
+constexpr std::size_t max_device_length = 200;
+constexpr std::uint64_t max_file = std::uint64_t{64} << 20;
 
 DefinitionVerification to_definition(const Json& json) {
   DefinitionVerification result;
@@ -26,7 +26,7 @@ DefinitionVerification to_definition(const Json& json) {
   result.reference = reference == "ran"      ? Reference::ran
                      : reference == "absent" ? Reference::absent
                                              : Reference::not_run;
-  result.device = string_member(json, "device").substr(0, longest_device);
+  result.device = string_member(json, "device").substr(0, max_device_length);
   if (json.contains("failures") && json.at("failures").is_array())
     for (const Json& failure : json.at("failures"))
       result.failures.push_back({string_member(failure, "uuid"), string_member(failure, "stage"),
@@ -62,7 +62,7 @@ const DefinitionVerification* Verification::find(const std::string& name,
 Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition) {
   CW_TRY(const std::string text,
          read_file(AT_FDCWD, (dataset.root / dataset.definition_paths.at(definition.name)).string(),
-                   largest_file));
+                   max_file));
   std::vector<std::string> hashes;
   auto lines = LineReader::open(dataset.root / Dataset::workloads_file(dataset.root, definition));
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());
@@ -83,7 +83,7 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
 Result<Verification> read_verification(const fs::path& root) {
   const std::string path = (root / verification_file).string();
   Verification verification;
-  const auto content = read_file(AT_FDCWD, path, largest_file);
+  const auto content = read_file(AT_FDCWD, path, max_file);
   if (!content && content.error().code == "not_found") return verification;
   if (!content) return tl::unexpected(content.error());
   const auto json = parse_json(*content);
@@ -95,7 +95,7 @@ Result<Verification> read_verification(const fs::path& root) {
   for (const auto& [name, definition] : json->at("definitions").items())
     if (auto& known = verification.definitions[name] = to_definition(definition);
         known.device.empty())
-      known.device = string_member(verification.environment, "device").substr(0, longest_device);
+      known.device = string_member(verification.environment, "device").substr(0, max_device_length);
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
     verification.replay = {unsigned_member(*replay, "dumps"),
                            unsigned_member(*replay, "passed"),

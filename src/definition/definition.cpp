@@ -11,7 +11,7 @@
 namespace cw {
 namespace {
 
-constexpr std::uint64_t largest_definition = 16 << 20;
+constexpr std::uint64_t max_definition = 16 << 20;
 
 bool is_path_component(std::string_view name) {
   return name.size() <= 128 && !name.starts_with('.') &&
@@ -222,7 +222,7 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
 }
 
 Result<Definition> load_definition(const std::filesystem::path& path) {
-  CW_TRY(const std::string json, read_file(AT_FDCWD, path.string(), largest_definition));
+  CW_TRY(const std::string json, read_file(AT_FDCWD, path.string(), max_definition));
   return parse_definition(json, path.string());
 }
 

@@ -35,8 +35,8 @@ using NodePtr = std::shared_ptr<const Node>;
 using Kind = Node::Kind;
 
 // Inputs come from files; deeper nesting than this is nobody's constraint.
-constexpr int deepest = 64;
-constexpr std::size_t longest = 4096;
+constexpr int max_depth = 64;
+constexpr std::size_t max_length = 4096;
 
 bool starts_name(char c) {
   return std::isalpha(static_cast<unsigned char>(c)) || c == '_';
@@ -91,7 +91,7 @@ class Parser {
 
   Result<NodePtr> disjunction() {
     const Depth depth(depth_);
-    if (depth_ > deepest) return error("less nesting");
+    if (depth_ > max_depth) return error("less nesting");
     CW_TRY(NodePtr left, conjunction());
     while (word("or")) {
       CW_TRY(NodePtr right, conjunction());
@@ -111,7 +111,7 @@ class Parser {
 
   Result<NodePtr> negation() {
     const Depth depth(depth_);
-    if (depth_ > deepest) return error("less nesting");
+    if (depth_ > max_depth) return error("less nesting");
     if (!word("not")) return comparison();
     CW_TRY(NodePtr operand, negation());
     return make({.kind = Kind::negation, .children = {operand}});
@@ -163,7 +163,7 @@ class Parser {
 
   Result<NodePtr> unary() {
     const Depth depth(depth_);
-    if (depth_ > deepest) return error("less nesting");
+    if (depth_ > max_depth) return error("less nesting");
     if (!symbol("-")) return postfix();
     CW_TRY(NodePtr operand, unary());
     return make({.kind = Kind::minus, .children = {operand}});
@@ -386,7 +386,7 @@ Result<Operand> length_of(const Operand& value) {
 
 class Evaluator {
  public:
-  explicit Evaluator(const Names& names) : names_(names) {}
+  explicit Evaluator(const NameResolver& names) : names_(names) {}
 
   Result<Operand> operator()(const Node& node) const {
     switch (node.kind) {
@@ -453,7 +453,7 @@ class Evaluator {
     return result;
   }
 
-  const Names& names_;
+  const NameResolver& names_;
 };
 
 void collect_names(const Node& node, std::vector<std::string>& names) {
@@ -502,7 +502,7 @@ std::optional<double> as_number(const Operand& value) {
 }
 
 Result<Expression> Expression::parse(std::string_view text) {
-  if (text.size() > longest)
+  if (text.size() > max_length)
     return fail("expression_syntax", "an expression of {} characters is too long", text.size());
   Expression expression;
   expression.text_ = text;
@@ -510,7 +510,7 @@ Result<Expression> Expression::parse(std::string_view text) {
   return expression;
 }
 
-Result<Operand> Expression::evaluate(const Names& names) const {
+Result<Operand> Expression::evaluate(const NameResolver& names) const {
   return Evaluator(names)(*root_);
 }
 

@@ -45,9 +45,9 @@ std::optional<std::int64_t> as_integer(const Operand& value);
 std::optional<double> as_number(const Operand& value);
 
 /// What an expression's names stand for.
-class Names {
+class NameResolver {
  public:
-  virtual ~Names() = default;
+  virtual ~NameResolver() = default;
   /// Value of a dotted name; error "unknown_name" when there is none.
   virtual Result<Operand> value_of(std::string_view name) const = 0;
   /// given(name): whether the caller of the API passed it, rather than leaving it to its default.
@@ -60,7 +60,7 @@ class Expression {
   static Result<Expression> parse(std::string_view text);
 
   /// Error codes: "unknown_name", "expression_type", and whatever loading a tensor's values gives.
-  Result<Operand> evaluate(const Names& names) const;
+  Result<Operand> evaluate(const NameResolver& names) const;
 
   const std::string& text() const { return text_; }
   /// Every dotted name in it, with repeats.

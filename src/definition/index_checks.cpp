@@ -99,7 +99,8 @@ Found violation(IndexCheck::Kind kind, const IndexTensors& tensors) {
   return {};
 }
 
-Result<void> evaluate(const IndexCheck& check, const Definition& definition, const Names& names) {
+Result<void> evaluate(const IndexCheck& check, const Definition& definition,
+                      const NameResolver& names) {
   const auto values_of = [&names](const std::string& name) -> Result<SharedTensor> {
     CW_TRY(const Operand operand, names.value_of(name));
     const auto* tensor = std::get_if<TensorOperand>(&operand);

@@ -47,7 +47,8 @@ std::optional<std::string> violation(IndexCheck::Kind kind, const IndexTensors& 
 /// Evaluates a check of a definition; `names` gives its axes and inputs, and what dotted names
 /// stand for. Error codes: "structure" (it is violated), "input_missing" (a tensor is not given),
 /// and those of names and of loading values.
-Result<void> evaluate(const IndexCheck& check, const Definition& definition, const Names& names);
+Result<void> evaluate(const IndexCheck& check, const Definition& definition,
+                      const NameResolver& names);
 
 /// The checks of a definition. Error code "no_binding": nothing is known of it.
 using IndexChecksOf = std::function<Result<std::span<const IndexCheck>>(const Definition&)>;

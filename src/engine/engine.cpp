@@ -176,10 +176,10 @@ namespace {
 
 // The line around a place, as it is shown.
 std::string line_at(std::string_view text, std::size_t place) {
-  constexpr std::size_t longest = 300;
+  constexpr std::size_t max_length = 300;
   const std::size_t begin = text.rfind('\n', place) + 1;  // npos + 1 is 0
   const std::size_t end = std::min(text.find('\n', place), text.size());
-  return redact(text.substr(begin, std::min(end - begin, longest)));
+  return redact(text.substr(begin, std::min(end - begin, max_length)));
 }
 
 // The line of a log's end in which an engine says that it serves; empty: none.
@@ -244,7 +244,7 @@ Result<Engine> Engine::start(const EngineOptions& options) {
   CW_TRY(ProcessGroup group, ProcessGroup::start(options.command, options.log));
   group.adopt_orphans();
   std::filesystem::path record;
-  if (!options.ledger.empty()) record = options.ledger / fmt::format("{}.json", group.id());
+  if (!options.pid_folder.empty()) record = options.pid_folder / fmt::format("{}.json", group.id());
   Engine engine(std::move(group), options, record);
   if (!record.empty())
     CW_CHECK(write_atomically(record, dump(engine.description_) + "\n", Durability::power_failure,
@@ -270,7 +270,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}",
                   explain_death(options.log, status), options.log.string());
     if (!question && std::chrono::steady_clock::now() >= next_question)
-      question.emplace(options.url + health, answer_limit, largest_health, options.headers);
+      question.emplace(options.url + health, answer_limit, max_health, options.headers);
     if (const auto answer = question ? question->poll() : std::nullopt) {
       if (*answer && (*answer)->status == 200) return {};
       if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
@@ -314,12 +314,12 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
   }
 }
 
-std::vector<std::string> end_orphans(const std::filesystem::path& ledger,
+std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                                      const std::string& resume) {
   std::vector<std::string> lines;
   std::vector<std::filesystem::path> records;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(ledger, error))
+  for (const auto& entry : std::filesystem::directory_iterator(pid_folder, error))
     if (entry.path().extension() == ".json") records.push_back(entry.path());
   std::sort(records.begin(), records.end());
   for (const auto& path : records) {

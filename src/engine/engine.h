@@ -19,7 +19,7 @@ struct EngineOptions {
   std::string url;                         ///< without a path
   HttpHeaders headers;                     ///< that it wants to be asked with
   std::chrono::seconds start_limit{1800};  ///< weights of a large model take their time
-  std::filesystem::path ledger;            ///< folder of records of what runs; see end_orphans()
+  std::filesystem::path pid_folder;        ///< folder of records of what runs; see end_orphans()
   std::filesystem::path dumps;             ///< noted in the record
   std::string resume;                      ///< likewise: the command that goes on with the run
 };
@@ -70,7 +70,7 @@ std::string last_line(const std::filesystem::path& log);
 /// Engines that earlier runs of this program started and, killed themselves, did not end. They are
 /// ended now: the processes that the record names by id and start time, and what has come of these.
 /// Returns what there is to say, but for how to go on when that is `resume`.
-std::vector<std::string> end_orphans(const std::filesystem::path& ledger,
+std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                                      const std::string& resume = {});
 
 /// A TCP port that is free on `host` (an IP address or name) now; `wanted` itself when that is not

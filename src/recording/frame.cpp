@@ -44,7 +44,7 @@ Frame read_frame(std::string_view bytes) {
   std::size_t length = 0;
   for (const char byte : bytes.substr(length_at, 4))
     length = length << 8 | static_cast<unsigned char>(byte);
-  if (length > most_payload) return {Frame::Status::damaged, {}, 0};
+  if (length > max_payload) return {Frame::Status::damaged, {}, 0};
   const std::size_t size = frame_header_size + length;
   if (bytes.size() < size) return {Frame::Status::cut_off, {}, size};
   const std::string_view payload = bytes.substr(frame_header_size, length);

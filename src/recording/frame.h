@@ -18,9 +18,9 @@
 namespace cw::recording {
 
 inline constexpr std::size_t frame_header_size = 17;
-inline constexpr std::size_t most_payload = 64u << 20;  ///< the largest, index tensors, have 16 MB
+inline constexpr std::size_t max_payload = 64u << 20;  ///< the largest, index tensors, have 16 MB
 
-/// The frame of one payload of at most `most_payload` bytes.
+/// The frame of one payload of at most `max_payload` bytes.
 std::string make_frame(std::string_view payload);
 
 struct Frame {

@@ -48,29 +48,29 @@ enum class ValueState : std::uint8_t {
 };
 
 template <typename Enum>
-using Names = std::pair<Enum, std::string_view>;
+using NamedValue = std::pair<Enum, std::string_view>;
 
 inline constexpr std::array record_kinds{
-    Names<RecordKind>{RecordKind::recording, "recording"},
-    Names<RecordKind>{RecordKind::function, "site"},
-    Names<RecordKind>{RecordKind::signature, "form"},
-    Names<RecordKind>{RecordKind::values, "values"},
-    Names<RecordKind>{RecordKind::calls, "calls"},
-    Names<RecordKind>{RecordKind::raised, "raised"},
-    Names<RecordKind>{RecordKind::idle, "idle"},
-    Names<RecordKind>{RecordKind::killed, "killed"},
-    Names<RecordKind>{RecordKind::end, "end"},
+    NamedValue<RecordKind>{RecordKind::recording, "recording"},
+    NamedValue<RecordKind>{RecordKind::function, "site"},
+    NamedValue<RecordKind>{RecordKind::signature, "form"},
+    NamedValue<RecordKind>{RecordKind::values, "values"},
+    NamedValue<RecordKind>{RecordKind::calls, "calls"},
+    NamedValue<RecordKind>{RecordKind::raised, "raised"},
+    NamedValue<RecordKind>{RecordKind::idle, "idle"},
+    NamedValue<RecordKind>{RecordKind::killed, "killed"},
+    NamedValue<RecordKind>{RecordKind::end, "end"},
 };
 inline constexpr std::array roles{
-    Names<Role>{Role::function, "function"},
-    Names<Role>{Role::init, "init"},
-    Names<Role>{Role::plan, "plan"},
-    Names<Role>{Role::method, "method"},
+    NamedValue<Role>{Role::function, "function"},
+    NamedValue<Role>{Role::init, "init"},
+    NamedValue<Role>{Role::plan, "plan"},
+    NamedValue<Role>{Role::method, "method"},
 };
 inline constexpr std::array value_states{
-    Names<ValueState>{ValueState::kept, "kept"},
-    Names<ValueState>{ValueState::sampled_out, "sampled_out"},
-    Names<ValueState>{ValueState::lost, "lost"},
+    NamedValue<ValueState>{ValueState::kept, "kept"},
+    NamedValue<ValueState>{ValueState::sampled_out, "sampled_out"},
+    NamedValue<ValueState>{ValueState::lost, "lost"},
 };
 
 constexpr const auto& names_of(RecordKind) {

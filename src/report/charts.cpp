@@ -17,7 +17,7 @@ namespace {
 constexpr double width = 420, height = 250;
 constexpr double left = 64, right = 14, top = 10, bottom = 40;
 constexpr double plot_width = width - left - right, plot_height = height - top - bottom;
-constexpr std::size_t most_ticks = 7;
+constexpr std::size_t max_ticks = 7;
 
 std::string escaped(const std::string& text) {
   std::string result;
@@ -49,9 +49,9 @@ std::string compact(double value) {
 // Values from 0 up in log2, where 0 has a place of its own before 1.
 class LogScale {
  public:
-  LogScale(std::uint64_t least, std::uint64_t most) {
-    low_ = std::floor(position(least));
-    high_ = std::max(std::ceil(position(most)), low_ + 1);
+  LogScale(std::uint64_t min, std::uint64_t max) {
+    low_ = std::floor(position(min));
+    high_ = std::max(std::ceil(position(max)), low_ + 1);
   }
   // A little away from the edges, so that what lies on them is seen.
   double fraction(std::uint64_t value) const {
@@ -59,7 +59,7 @@ class LogScale {
   }
   std::vector<std::uint64_t> ticks() const {
     const auto count = static_cast<std::size_t>(high_ - low_) + 1;
-    const std::size_t step = (count + most_ticks - 1) / most_ticks;
+    const std::size_t step = (count + max_ticks - 1) / max_ticks;
     std::vector<std::uint64_t> result;
     for (std::size_t i = 0; i < count; i += step) {
       const double exponent = low_ + static_cast<double>(i);
@@ -156,15 +156,15 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
 
 std::string bar_chart(const std::string& name,
                       const std::vector<std::pair<std::string, std::uint64_t>>& bars) {
-  std::uint64_t most = 1;
-  for (const auto& [label, count] : bars) most = std::max(most, count);
+  std::uint64_t max = 1;
+  for (const auto& [label, count] : bars) max = std::max(max, count);
   const double step = plot_width / static_cast<double>(std::max<std::size_t>(bars.size(), 1));
-  std::string content = text(left - 6, top + 10, "end", compact(static_cast<double>(most))) +
+  std::string content = text(left - 6, top + 10, "end", compact(static_cast<double>(max))) +
                         text(left - 6, top + plot_height, "end", "0") +
                         text(left + plot_width / 2, height - 6, "middle", name);
   const std::size_t every = (bars.size() + 9) / 10;
   for (std::size_t i = 0; i < bars.size(); ++i) {
-    const double h = static_cast<double>(bars[i].second) / static_cast<double>(most) * plot_height;
+    const double h = static_cast<double>(bars[i].second) / static_cast<double>(max) * plot_height;
     const double x = left + step * static_cast<double>(i);
     content += fmt::format(
         "<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" "
@@ -205,13 +205,13 @@ std::string rank_chart(std::vector<std::uint64_t> calls) {
 
 std::string funnel_chart(const std::vector<std::pair<std::string, std::uint64_t>>& amounts) {
   constexpr double row = 22, label = 90, number = 80;
-  double most = 1;
+  double max = 1;
   for (const auto& [name, amount] : amounts)
-    most = std::max(most, std::log2(static_cast<double>(amount) + 1));
+    max = std::max(max, std::log2(static_cast<double>(amount) + 1));
   std::string content;
   double y = 2;
   for (const auto& [name, amount] : amounts) {
-    const double w = std::log2(static_cast<double>(amount) + 1) / most * (width - label - number);
+    const double w = std::log2(static_cast<double>(amount) + 1) / max * (width - label - number);
     content +=
         text(label - 6, y + 14, "end", name) +
         fmt::format("<rect class=\"bar\" x=\"{}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\"/>",
@@ -227,17 +227,17 @@ std::string line_chart(const std::string& name, const std::string& unit,
                        const std::vector<std::pair<double, double>>& points) {
   constexpr double h = 130, base = 100, ceiling = 22;
   if (points.size() < 2) return "";
-  double most = 0, end = points.back().first, begin = points.front().first;
-  for (const auto& [x, y] : points) most = std::max(most, y);
+  double max = 0, end = points.back().first, begin = points.front().first;
+  for (const auto& [x, y] : points) max = std::max(max, y);
   if (end <= begin) return "";
-  const double scale = most > 0 ? most : 1;
+  const double scale = max > 0 ? max : 1;
   std::string path;
   for (const auto& [x, y] : points)
     path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L",
                         left + (x - begin) / (end - begin) * plot_width,
                         base - y / scale * (base - ceiling));
   return svg(width, h, name,
-             text(left, 13, "start", fmt::format("{}: at most {}{}", name, compact(most), unit)) +
+             text(left, 13, "start", fmt::format("{}: at most {}{}", name, compact(max), unit)) +
                  fmt::format("<path class=\"frame\" d=\"M{0} {1}V{2}H{3}\"/>", left, ceiling, base,
                              left + plot_width) +
                  text(left, base + 15, "start", fmt::format("{:.0f} s", begin)) +

@@ -9,8 +9,8 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t most_defects = 12;
-constexpr std::size_t longest_value = 500;
+constexpr std::size_t max_defects = 12;
+constexpr std::size_t max_value_length = 500;
 
 std::string row(const std::vector<std::string>& cells) {
   return fmt::format("| {} |\n", fmt::join(cells, " | "));
@@ -41,7 +41,7 @@ std::string capture_details(const CaptureSummary& capture) {
   };
   const SectionRecord& section = capture.section;
   if (const auto& run = section.run) {
-    const auto cut = [](const std::string& text) { return text.substr(0, longest_value); };
+    const auto cut = [](const std::string& text) { return text.substr(0, max_value_length); };
     add("Engine", cut(run->version));
     add("Model", cut(run->model));
     if (run->tensor_parallel > 0) add("Tensor parallelism", std::to_string(run->tensor_parallel));
@@ -87,12 +87,12 @@ std::string definitions(const Summary& summary) {
 
 // Of all calls, by each axis: the most frequent extents and their shares.
 std::string distributions(const Summary& summary) {
-  constexpr std::size_t most_parts = 64, shown = 8;
+  constexpr std::size_t max_parts = 64, shown = 8;
   std::vector<std::vector<std::string>> rows;
   for (const DefinitionSummary& definition : summary.definitions) {
     const Distribution& distribution = definition.distribution;
     for (std::size_t i = 0; i < distribution.var_axes.size(); ++i) {
-      auto parts = parts_of(distribution.of_axes[i], most_parts);
+      auto parts = parts_of(distribution.of_axes[i], max_parts);
       const double all =
           static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
       std::stable_sort(parts.begin(), parts.end(),
@@ -115,20 +115,20 @@ std::string distributions(const Summary& summary) {
 std::string statistics(const Summary& summary) {
   std::vector<std::vector<std::string>> rows;
   for (const DefinitionSummary& definition : summary.definitions) {
-    std::string longest;
+    std::string max_length;
     for (const LengthHistogram& histogram : definition.lengths)
-      longest += fmt::format(
-          "{}{} {}", longest.empty() ? "" : ", ", escape_markdown(histogram.input),
+      max_length += fmt::format(
+          "{}{} {}", max_length.empty() ? "" : ", ", escape_markdown(histogram.input),
           with_separators(
-              static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.longest, 0))));
+              static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.max_length, 0))));
     std::string derived;
     for (const auto& [input, calls] : definition.derived_calls)
       derived += fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input),
                              with_separators(calls));
     rows.push_back({"`" + escape_markdown(definition.name) + "`", with_separators(definition.calls),
                     with_separators(definition.distinct),
-                    with_separators(definition.workloads.size()), longest.empty() ? "-" : longest,
-                    derived.empty() ? "none" : derived});
+                    with_separators(definition.workloads.size()),
+                    max_length.empty() ? "-" : max_length, derived.empty() ? "none" : derived});
   }
   std::string text =
       table({"definition", "calls", "distinct", "kept", "longest sequence", "derived scalars"},
@@ -181,7 +181,7 @@ std::string rejected(const Summary& summary) {
                    [](const auto* a, const auto* b) { return a->count > b->count; });
   std::vector<std::vector<std::string>> rows;
   for (const DefectRecord* defect : sorted)
-    if (rows.size() < most_defects)
+    if (rows.size() < max_defects)
       rows.push_back({escape_markdown(defect->name), escape_markdown(defect->function),
                       with_separators(defect->count), escape_markdown(defect->detail),
                       escape_markdown(defect->example)});
@@ -214,13 +214,13 @@ std::string escape_markdown(std::string_view text) {
 }
 
 std::string axis_range(const DefinitionSummary& definition, std::size_t axis) {
-  std::int64_t least = definition.workloads.empty() ? 0 : definition.workloads[0].axes[axis],
-               most = least;
+  std::int64_t min = definition.workloads.empty() ? 0 : definition.workloads[0].axes[axis],
+               max = min;
   for (const WorkloadSummary& workload : definition.workloads) {
-    least = std::min(least, workload.axes[axis]);
-    most = std::max(most, workload.axes[axis]);
+    min = std::min(min, workload.axes[axis]);
+    max = std::max(max, workload.axes[axis]);
   }
-  return least == most ? std::to_string(least) : fmt::format("{} to {}", least, most);
+  return min == max ? std::to_string(min) : fmt::format("{} to {}", min, max);
 }
 
 std::string engine_command(const CaptureSummary& capture) {
@@ -245,7 +245,7 @@ std::string describe_capture(const CaptureSummary& capture) {
     const std::string model =
         is_path ? std::filesystem::path(run->model).filename().string() : run->model;
     for (const std::string& part : {model, run->version})
-      if (!part.empty()) parts.push_back(part.substr(0, longest_value));
+      if (!part.empty()) parts.push_back(part.substr(0, max_value_length));
     if (run->tensor_parallel > 1) parts.push_back(fmt::format("TP {}", run->tensor_parallel));
   } else {
     for (const std::string& version : section.flashinfer_versions)

@@ -16,7 +16,7 @@ namespace {
 
 using Data = kainjow::mustache::data;
 
-constexpr std::size_t most_failures = 20;
+constexpr std::size_t max_failures = 20;
 
 Data list() {
   return Data(Data::type::list);
@@ -118,9 +118,9 @@ Data axes(const DefinitionSummary& definition) {
                  ? grouped(extents.first)
                  : grouped(extents.first) + "–" + grouped(extents.second);
     };
-    item.set("least", shown(spread.least));
+    item.set("least", shown(spread.min));
     item.set("median", shown(spread.median));
-    item.set("most", shown(spread.most));
+    item.set("most", shown(spread.max));
     rows.push_back(item);
   }
   return rows;
@@ -128,7 +128,7 @@ Data axes(const DefinitionSummary& definition) {
 
 // Of all calls, by the axes that say most.
 Data distributions(const DefinitionSummary& definition) {
-  constexpr std::size_t most_bars = 64;
+  constexpr std::size_t max_bars = 64;
   Data charts = list();
   const Distribution& distribution = definition.distribution;
   if (definition.var_axes.empty() || distribution.var_axes != definition.var_axes) return charts;
@@ -136,7 +136,7 @@ Data distributions(const DefinitionSummary& definition) {
   std::vector<std::size_t> shown = {plane.x};
   if (plane.has_y) shown.push_back(plane.y);
   for (const std::size_t axis : shown) {
-    const auto bars = parts_of(distribution.of_axes[axis], most_bars);
+    const auto bars = parts_of(distribution.of_axes[axis], max_bars);
     // Where all are alike the table says it.
     if (bars.size() > 1)
       charts.push_back(Data(bar_chart("calls by " + definition.var_axes[axis], bars)));
@@ -189,7 +189,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
     LengthHistogram histogram = definition.lengths[i];
     const auto is_alike = [&histogram](const LengthHistogram& other) {
       return other.buckets == histogram.buckets && other.empty == histogram.empty &&
-             other.longest == histogram.longest;
+             other.max_length == histogram.max_length;
     };
     if (std::any_of(definition.lengths.begin(),
                     definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike))
@@ -211,7 +211,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   Data failures = list();
   if (definition.verification)
     for (const VerificationFailure& failure : definition.verification->failures) {
-      if (failures.list_value().size() == most_failures) break;
+      if (failures.list_value().size() == max_failures) break;
       failures.push_back(row(failure.workload + " (" + failure.stage + ")", failure.message));
     }
   data.set("failures", failures);
@@ -313,10 +313,10 @@ Data defects(const Summary& summary) {
       all.count = sum;
     }
   std::vector<const DefectRecord*> sorted;
-  std::uint64_t most = 1;
+  std::uint64_t max = 1;
   for (const auto& [key, defect] : joined) {
     sorted.push_back(&defect);
-    most = std::max(most, defect.count);
+    max = std::max(max, defect.count);
   }
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const auto* a, const auto* b) { return a->count > b->count; });
@@ -330,7 +330,7 @@ Data defects(const Summary& summary) {
     item.set("example", defect->example);
     item.set("has_example", !defect->example.empty());
     item.set("count", with_separators(defect->count));
-    item.set("share", percent(static_cast<double>(defect->count) / static_cast<double>(most)));
+    item.set("share", percent(static_cast<double>(defect->count) / static_cast<double>(max)));
     rows.push_back(item);
   }
   return rows;

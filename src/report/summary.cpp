@@ -46,7 +46,7 @@ std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
 }
 
 void count_length(LengthHistogram& histogram, std::int64_t length, std::uint64_t times) {
-  histogram.longest = std::max(histogram.longest, length);
+  histogram.max_length = std::max(histogram.max_length, length);
   if (length <= 0) {
     histogram.empty += times;
     return;
@@ -244,7 +244,7 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     lengths.push_back({{"input", histogram.input},
                        {"empty", histogram.empty},
                        {"powers_of_two", histogram.buckets},
-                       {"longest", histogram.longest}});
+                       {"longest", histogram.max_length}});
   Json json = {{"name", definition.name},
                {"op_type", definition.op_type},
                {"models", definition.models},
@@ -323,20 +323,19 @@ Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options)
 }
 
 std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis,
-                                                            std::size_t most) {
+                                                            std::size_t max) {
   const auto grouped = [](std::int64_t extent) {
     return with_separators(static_cast<std::uint64_t>(extent));
   };
-  const Histogram coarse = of_axis.coarsened(most);
+  const Histogram coarse = of_axis.coarsened(max);
   std::vector<std::pair<std::string, std::uint64_t>> parts;
   std::uint64_t unknown = 0;
   for (const auto& [extents, calls] : coarse.cells()) {
-    const std::int64_t least = extents[0], greatest = coarse.last_of(least);
-    if (least == unknown_extent)
+    const std::int64_t low = extents[0], high = coarse.last_of(low);
+    if (low == unknown_extent)
       unknown = calls;
     else
-      parts.emplace_back(
-          least == greatest ? grouped(least) : grouped(least) + " to " + grouped(greatest), calls);
+      parts.emplace_back(low == high ? grouped(low) : grouped(low) + " to " + grouped(high), calls);
   }
   if (unknown > 0) parts.emplace_back("not known", unknown);
   return parts;

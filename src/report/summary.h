@@ -36,7 +36,7 @@ struct LengthHistogram {
   std::string input;  ///< the tensor they come from
   std::uint64_t empty = 0;
   std::vector<std::uint64_t> buckets;
-  std::int64_t longest = 0;
+  std::int64_t max_length = 0;
 };
 
 struct DefinitionSummary {
@@ -91,17 +91,17 @@ Result<Summary> summarize(const Dataset& dataset, const SummaryOptions& options)
 
 Json to_json(const Summary& summary);
 
-/// Calls by the extents of one axis, in at most `most` parts, as people read them: ("16", 3840),
+/// Calls by the extents of one axis, in at most `max` parts, as people read them: ("16", 3840),
 /// ("32 to 47", 12). Those whose extent is not known come last, as "not known".
 std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_axis,
-                                                            std::size_t most);
+                                                            std::size_t max);
 
 /// The least, median and greatest extent over all calls; of an axis of which nothing is recorded,
 /// over the workloads. Each as the least and the greatest that it may be: counts of many different
 /// extents are of ranges of them.
 struct AxisSpread {
   using Range = std::pair<std::int64_t, std::int64_t>;
-  Range least, median, most;
+  Range min, median, max;
 };
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis);
 

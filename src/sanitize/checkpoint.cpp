@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int format = 2;
-constexpr std::uint64_t largest_state = std::uint64_t{4} << 30;
+constexpr std::uint64_t max_state = std::uint64_t{4} << 30;
 constexpr const char* state_file = "state.json";
 
 std::string to_text(const Hash128& key) {
@@ -41,7 +41,7 @@ Json counts_json(const DefinitionCounts& counts) {
   return {{"calls", counts.calls},
           {"unseen", counts.unseen},
           {"distribution",
-           counts.distribution.to_json(Distribution::most_counted, Distribution::most_counted)},
+           counts.distribution.to_json(Distribution::max_counted, Distribution::max_counted)},
           {"derived", counts.derived},
           {"padded", counts.padded},
           {"ranges", counts.ranges},
@@ -99,8 +99,7 @@ void read_survey(const Json& json, Survey& survey) {
 }
 
 Result<Json> read_state(const fs::path& folder) {
-  CW_TRY(const std::string text,
-         read_file(AT_FDCWD, (folder / state_file).string(), largest_state));
+  CW_TRY(const std::string text, read_file(AT_FDCWD, (folder / state_file).string(), max_state));
   auto json = parse_json(text, trusted_json);
   if (!json || !json->is_object() || json->value("format", Json()) != format ||
       !json->contains("more"))

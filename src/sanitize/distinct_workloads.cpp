@@ -27,7 +27,7 @@ bool DistinctWorkloads::add(const Target* target, const Workload& workload, cons
     entry.origin = origin;
     entry.notes = notes;
   }
-  if (entry.plans.size() <= DistinctWorkload::most_plans &&
+  if (entry.plans.size() <= DistinctWorkload::max_plans &&
       std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);
   return is_first;
@@ -41,7 +41,7 @@ std::size_t DistinctWorkloads::count(const Target* target) const {
 // Bound to plans that were captured, and to no other: the eager passes before a capture.
 bool DistinctWorkloads::is_warmup(const DistinctWorkload& entry) const {
   const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
-  return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::most_plans &&
+  return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::max_plans &&
          std::all_of(entry.plans.begin(), entry.plans.end(), captured);
 }
 

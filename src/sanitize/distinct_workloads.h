@@ -43,9 +43,9 @@ struct DistinctWorkload {
   std::uint64_t stands_for = 0;        ///< calls that it represents; set by who selects
   Origin origin;                       ///< the first call in the capture's order
   WorkloadNotes notes;                 ///< of that call
-  /// Plans under which it was seen; past `most_plans` no more are noted.
+  /// Plans under which it was seen; past `max_plans` no more are noted.
   std::vector<std::uint32_t> plans;
-  static constexpr std::size_t most_plans = 8;
+  static constexpr std::size_t max_plans = 8;
   /// Seen only under plans that a CUDA graph was captured with; until take(), what an earlier
   /// process found.
   bool is_capture_warmup = true;

@@ -20,7 +20,7 @@ void RetainedWorkloads::add(const Target* target, const Hash128& key, Workload w
   if (!kept.workloads.emplace(key, std::move(workload)).second) return;
   std::vector<Hash128>& keys = kept.cells[cell];
   keys.insert(std::upper_bound(keys.begin(), keys.end(), key), key);
-  if (kept.workloads.size() <= most_) return;
+  if (kept.workloads.size() <= max_) return;
   const auto fullest = std::max_element(
       kept.cells.begin(), kept.cells.end(),
       [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });

@@ -19,7 +19,7 @@ std::vector<int> octaves(const Definition& definition, const std::vector<std::in
 
 class RetainedWorkloads {
  public:
-  explicit RetainedWorkloads(std::size_t most_a_definition) : most_(most_a_definition) {}
+  explicit RetainedWorkloads(std::size_t max_per_definition) : max_(max_per_definition) {}
 
   void add(const Target* target, const Hash128& key, Workload workload);
   /// Null when it was not kept.
@@ -31,7 +31,7 @@ class RetainedWorkloads {
     std::map<Hash128, Workload> workloads;
     std::map<Cell, std::vector<Hash128>> cells;  ///< keys ascending
   };
-  std::size_t most_;
+  std::size_t max_;
   std::map<const Target*, Kept> kept_;
 };
 

@@ -59,7 +59,7 @@ class Sanitizer::Work {
                                            const Hash128& key) {
         for (const Observation& observation : binder_.bind(context).observations) {
           if (observation.target != &target) continue;
-          if (auto workload = make_workload(observation, options_.policy))
+          if (auto workload = build_workload(observation, options_.policy))
             retained_->add(&target, key, std::move(*workload));
         }
       };

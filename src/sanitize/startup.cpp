@@ -12,7 +12,7 @@ namespace {
 std::map<std::string, const Binding*> telling_plans(const BindingSet& bindings) {
   std::map<std::string, const Binding*> plans;
   for (const Binding& binding : bindings.bindings())
-    if (binding.sequences && binding.sequences->least > 0 && !binding.plan_function.empty())
+    if (binding.sequences && binding.sequences->min > 0 && !binding.plan_function.empty())
       plans.emplace(binding.plan_function, &binding);
   return plans;
 }

@@ -38,16 +38,16 @@ std::shared_ptr<const DenseTensor> keep_pages(const DenseTensor& tensor, const K
   return std::make_shared<const DenseTensor>(std::move(kept));
 }
 
-class Maker {
+class WorkloadBuilder {
  public:
-  Maker(const Observation& observation, const StoragePolicy& policy)
+  WorkloadBuilder(const Observation& observation, const StoragePolicy& policy)
       : observation_(observation), definition_(*observation.target->definition), policy_(policy) {
     workload_.definition = &definition_;
     workload_.axes = observation.axes;
   }
 
   Result<Workload> make() {
-    for (const ObservedInput& input : observation_.inputs) steering_.push_back(input.values);
+    for (const ObservedInput& input : observation_.inputs) structural_.push_back(input.values);
     if (policy_.pool_size != PoolSize::pool)
       for (const PoolAxis& pool : observation_.target->binding->pools) CW_CHECK(shrink(pool));
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
@@ -68,7 +68,7 @@ class Maker {
     const auto axis = axis_index(pool.axis);
     const TensorSpec* user = definition_.input(pool.used_by);
     if (!axis || definition_.axes[*axis].constant || user == nullptr) return {};
-    auto& indices = steering_[static_cast<std::size_t>(user - definition_.inputs.data())];
+    auto& indices = structural_[static_cast<std::size_t>(user - definition_.inputs.data())];
     if (!indices) return {};
     std::int64_t per_page = 1;
     if (pool.entries_per_page) {
@@ -102,7 +102,7 @@ class Maker {
     const auto* view = std::get_if<InputView>(&observed.data);
     if (view == nullptr)
       return WorkloadInput(RandomInput{});  // an optional one; the binder has judged it
-    if (steering_[index]) return WorkloadInput(steering_[index]);
+    if (structural_[index]) return WorkloadInput(structural_[index]);
     if (!keeps(spec, *view)) return WorkloadInput(RandomInput{});
     CW_TRY(std::shared_ptr<const DenseTensor> values, view->load());
     auto converted = cast(*values, spec.dtype);
@@ -132,7 +132,7 @@ class Maker {
   const Definition& definition_;
   const StoragePolicy& policy_;
   Workload workload_;
-  std::vector<std::shared_ptr<const DenseTensor>> steering_;
+  std::vector<std::shared_ptr<const DenseTensor>> structural_;
   std::vector<KeptPages> kept_;
 };
 
@@ -148,8 +148,8 @@ std::vector<std::int64_t> known_axes(const Observation& observation, const Stora
   return axes;
 }
 
-Result<Workload> make_workload(const Observation& observation, const StoragePolicy& policy) {
-  return Maker(observation, policy).make();
+Result<Workload> build_workload(const Observation& observation, const StoragePolicy& policy) {
+  return WorkloadBuilder(observation, policy).make();
 }
 
 }  // namespace cw

@@ -32,6 +32,6 @@ struct StoragePolicy {
 std::vector<std::int64_t> known_axes(const Observation& observation, const StoragePolicy& policy);
 
 /// Of an observation with nothing unseen. Error codes are those of reading tensors.
-Result<Workload> make_workload(const Observation& observation, const StoragePolicy& policy);
+Result<Workload> build_workload(const Observation& observation, const StoragePolicy& policy);
 
 }  // namespace cw

@@ -20,7 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t batch_size = 64;
-constexpr std::size_t most_batches = 16;
+constexpr std::size_t max_batches = 16;
 // Where there is a deadline, batches are as small as it takes: those under way are finished after
 // it.
 constexpr std::chrono::milliseconds batch_time{4};
@@ -68,12 +68,12 @@ class OutcomeCache {
 
   void add(const Hash128& key, std::shared_ptr<const Outcome> outcome) {
     const std::unique_lock lock(mutex_);
-    if (outcomes_.size() >= most) outcomes_.clear();
+    if (outcomes_.size() >= max_outcomes) outcomes_.clear();
     outcomes_.insert_or_assign(key, std::move(outcome));
   }
 
  private:
-  static constexpr std::size_t most = 1024;
+  static constexpr std::size_t max_outcomes = 1024;
   mutable std::shared_mutex mutex_;
   std::unordered_map<Hash128, std::shared_ptr<const Outcome>> outcomes_;
 };
@@ -125,7 +125,7 @@ class Surveyor::Run {
     deadline_ = deadline;
     using Mode = tbb::filter_mode;
     tbb::parallel_pipeline(
-        most_batches,
+        max_batches,
         tbb::make_filter<void, BatchPtr>(Mode::serial_in_order, [this](tbb::flow_control& flow) {
           return take(flow);
         }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
@@ -245,11 +245,11 @@ class Surveyor::Run {
   }
 
   BatchPtr bind(BatchPtr batch) const {
-    const bool stores_only_steering =
+    const bool stores_only_structural =
         options_.policy.keep_values.empty() && !options_.policy.random_below;
     for (CallInContext& context : batch->ready) {
       std::shared_ptr<const Outcome> outcome;
-      if (stores_only_steering && binder_.depends_on_shapes_only(context.call->function)) {
+      if (stores_only_structural && binder_.depends_on_shapes_only(context.call->function)) {
         const Hash128 key = shape_key(context);
         outcome = cache_.find(key);
         if (!outcome) cache_.add(key, outcome = bind(context));
@@ -285,7 +285,7 @@ class Surveyor::Run {
                                     std::move(*observation.unseen)});
         continue;
       }
-      auto workload = make_workload(observation, options_.policy);
+      auto workload = build_workload(observation, options_.policy);
       if (!workload) {
         outcome->rejection = Rejection{workload.error().code, workload.error().message};
         continue;
@@ -350,9 +350,9 @@ class Surveyor::Run {
     counts.ranges.resize(extents.size(), {unknown_extent, unknown_extent});
     for (std::size_t i = 0; i < extents.size(); ++i) {
       if (extents[i] == unknown_extent) continue;
-      auto& [least, most] = counts.ranges[i];
-      least = least == unknown_extent ? extents[i] : std::min(least, extents[i]);
-      most = std::max(most, extents[i]);
+      auto& [min, max] = counts.ranges[i];
+      min = min == unknown_extent ? extents[i] : std::min(min, extents[i]);
+      max = std::max(max, extents[i]);
     }
     return counts;
   }
@@ -425,12 +425,12 @@ class Surveyor::Run {
 };
 
 void ShapeRange::add(const Tensor& tensor) {
-  if (dtypes.empty()) least = most = tensor.shape;
+  if (dtypes.empty()) min = max = tensor.shape;
   dtypes.insert(tensor.dtype);
-  has_many_ranks |= tensor.shape.size() != least.size();
-  for (std::size_t i = 0; i < std::min(least.size(), tensor.shape.size()); ++i) {
-    least[i] = std::min(least[i], tensor.shape[i]);
-    most[i] = std::max(most[i], tensor.shape[i]);
+  has_many_ranks |= tensor.shape.size() != min.size();
+  for (std::size_t i = 0; i < std::min(min.size(), tensor.shape.size()); ++i) {
+    min[i] = std::min(min[i], tensor.shape[i]);
+    max[i] = std::max(max[i], tensor.shape[i]);
   }
 }
 
@@ -481,7 +481,7 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
   CW_CHECK(read(entry.origin.init, context.init));
   for (const Observation& observation : binder.bind(context).observations) {
     if (observation.target != &target || observation.unseen) continue;
-    CW_TRY(Workload workload, make_workload(observation, policy));
+    CW_TRY(Workload workload, build_workload(observation, policy));
     if (content_key(workload) == entry.key) return workload;
   }
   return fail(

@@ -33,7 +33,7 @@ struct SurveyOptions {
 /// The extents that an argument's tensors had.
 struct ShapeRange {
   std::set<DType> dtypes;
-  Shape least, most;  ///< per axis; empty for tensors without axes
+  Shape min, max;  ///< per axis; empty for tensors without axes
   bool has_many_ranks = false;
 
   void add(const Tensor& tensor);

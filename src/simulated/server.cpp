@@ -20,13 +20,13 @@ using Tcp = asio::ip::tcp;
 constexpr std::string_view server_name = "collect-workloads (simulated)";
 // What clients may make us hold or wait for. A client that is idle, or takes or sends nothing, for
 // so long is let go.
-constexpr std::size_t largest_body = 8 << 20,
-                      most_bodies = 64 << 20;  ///< of one request; of all that are being read
-constexpr std::size_t most_unsent = 1 << 20;   ///< of an answer, before its reader is too slow
-constexpr std::size_t most_connections = 8192;
+constexpr std::size_t max_body = 8 << 20,
+                      max_bodies = 64 << 20;  ///< of one request; of all that are being read
+constexpr std::size_t max_unsent = 1 << 20;   ///< of an answer, before its reader is too slow
+constexpr std::size_t max_connections = 8192;
 constexpr std::chrono::seconds idle_limit{120}, transfer_limit{30};
 constexpr std::chrono::milliseconds accept_pause{100};  ///< while there are no more descriptors
-constexpr std::int64_t largest_answer = 1 << 20;
+constexpr std::int64_t max_answer = 1 << 20;
 
 // Words and pieces of words of at most four letters: about as many tokens as a real tokenizer makes
 // of English.
@@ -84,7 +84,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void read() {
     parser_.emplace();
-    parser_->body_limit(largest_body);
+    parser_->body_limit(max_body);
     expect_within(idle_limit);
     http::async_read_header(socket_, buffer_, *parser_,
                             [self = shared_from_this()](beast::error_code error, std::size_t) {
@@ -96,9 +96,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void read_body() {
     // A length that is not told is taken for the largest.
     announced_ = static_cast<std::size_t>(std::min<std::uint64_t>(
-        parser_->content_length().value_or(parser_->chunked() ? largest_body : 0), largest_body));
+        parser_->content_length().value_or(parser_->chunked() ? max_body : 0), max_body));
     service_.body_bytes += announced_;
-    if (service_.body_bytes > most_bodies) {
+    if (service_.body_bytes > max_bodies) {
       request_ = {};
       request_.keep_alive(false);
       return answer(503, R"({"error": {"message": "too many large requests at a time"}})");
@@ -228,7 +228,7 @@ class Session : public std::enable_shared_from_this<Session> {
     request.max_new_tokens = std::clamp<std::int64_t>(
         number<std::int64_t>(*parameters, limit,
                              number<std::int64_t>(*parameters, "max_completion_tokens", 128)),
-        1, largest_answer);
+        1, max_answer);
     const auto top_k = number<std::int64_t>(*parameters, "top_k", -1);
     request.top_k = top_k > 0 && top_k < 1 << 30 ? static_cast<std::int32_t>(top_k) : 1 << 30;
     request.top_p = number<float>(*parameters, "top_p", 1);
@@ -317,7 +317,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // Writes what has gathered; what comes meanwhile goes with the next write.
   void write() {
-    if (is_writing_ && pieces_.size() > std::max(most_unsent, 4 * text_.size()))
+    if (is_writing_ && pieces_.size() > std::max(max_unsent, 4 * text_.size()))
       return drop();  // nobody reads
     if (is_writing_ || pieces_.empty()) return;
     is_writing_ = true;
@@ -340,7 +340,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Tcp::socket socket_;
   Service& service_;
   asio::steady_timer timer_, watchdog_;
-  beast::flat_buffer buffer_{largest_body + (64 << 10)};
+  beast::flat_buffer buffer_{max_body + (64 << 10)};
   std::size_t announced_ = 0;  ///< of the body that is being read
   std::optional<http::request_parser<http::string_body>> parser_;
   http::request<http::string_body> request_;
@@ -359,7 +359,7 @@ void accept(Tcp::acceptor& acceptor, Service& service) {
       service.accept_again.async_wait([&](beast::error_code) { accept(acceptor, service); });
       return;
     }
-    if (service.connections < most_connections) {
+    if (service.connections < max_connections) {
       socket.set_option(Tcp::no_delay(true), error);
       std::make_shared<Session>(std::move(socket), service)->read();
     }

@@ -21,9 +21,9 @@ constexpr std::size_t files_a_request = 256;
 constexpr std::size_t paths_a_request = 500;
 constexpr std::size_t sample_size = 512;
 constexpr std::size_t upload_threads = 8;
-constexpr std::uint64_t largest_regular = std::uint64_t{64} << 20;
-constexpr std::size_t most_pages = 1000;            // of 1,000 files
-constexpr std::size_t most_discussion_pages = 200;  // of ten or more
+constexpr std::uint64_t max_regular = std::uint64_t{64} << 20;
+constexpr std::size_t max_pages = 1000;            // of 1,000 files
+constexpr std::size_t max_discussion_pages = 200;  // of ten or more
 constexpr const char* lfs_type = "application/vnd.git-lfs+json";
 
 std::string to_base64(std::string_view bytes) {
@@ -137,10 +137,10 @@ UploadFile UploadFile::of_text(std::string path, std::string content) {
   return UploadFile{std::move(path), std::move(content), {}, size, std::move(hash)};
 }
 
-Result<std::string> UploadFile::head(std::uint64_t most) const {
-  if (source.empty()) return content.substr(0, most);
+Result<std::string> UploadFile::head(std::uint64_t max_size) const {
+  if (source.empty()) return content.substr(0, max_size);
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, source.string()));
-  std::string bytes(static_cast<std::size_t>(std::min(size, most)), '\0');
+  std::string bytes(static_cast<std::size_t>(std::min(size, max_size)), '\0');
   CW_CHECK(read_exactly(file, 0, bytes.size(), bytes.data(), source.string()));
   return bytes;
 }
@@ -245,7 +245,7 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author,
     }
     seen += list->size();
     if (list->empty() || seen >= count->get<std::size_t>()) return found;
-    if (page_number == most_discussion_pages) return malformed(what, "the list does not end");
+    if (page_number == max_discussion_pages) return malformed(what, "the list does not end");
   }
 }
 
@@ -255,7 +255,7 @@ Result<std::vector<std::string>> Hub::tree(const std::string& revision, const st
   std::string url = api(fmt::format("/tree/{}/{}?recursive=true&expand=false",
                                     percent_encoded(revision), percent_encoded(folder, "/")));
   for (std::size_t i = 0; !url.empty(); ++i) {
-    if (i == most_pages) return malformed(what, "the list does not end");
+    if (i == max_pages) return malformed(what, "the list does not end");
     CW_TRY(const WebResponse response, web_.send({.url = url}));
     if (response.status == 404 && response.header("x-error-code") == "EntryNotFound") return paths;
     CW_CHECK(check(response, what));
@@ -340,7 +340,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
       if (upload.mode == UploadMode::lfs) {
         upload.is_unchanged = there == files[i].sha256;
       } else {
-        if (files[i].size > largest_regular)
+        if (files[i].size > max_regular)
           return fail("hub_too_large",
                       "{}: the server wants {} ({} MB) as a regular file, not through LFS", what,
                       files[i].path, files[i].size >> 20);

@@ -28,8 +28,8 @@ struct UploadFile {
   /// Reads the content once, for size and hash.
   static Result<UploadFile> of_file(std::string path, std::filesystem::path source);
   static UploadFile of_text(std::string path, std::string content);
-  /// First `most` bytes.
-  Result<std::string> head(std::uint64_t most) const;
+  /// First `max` bytes.
+  Result<std::string> head(std::uint64_t max_size) const;
 };
 
 enum class UploadMode { regular, lfs };

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t most_attempts = 5;
+constexpr std::size_t max_attempts = 5;
 constexpr std::size_t files_a_commit = 10'000;  // the Hub's limit is 25,000
 
 // What a proposal is sent to: main, where it opens a pull request, or a pull request that is there.
@@ -55,7 +55,7 @@ class HubSubmitter final : public Submitter {
         return plan_.without(outcome.error());
       if (outcome && !outcome->commit.empty()) outcome->bytes_sent = web.sent();
       const bool may_look_again =
-          !outcome && attempt < most_attempts && stop_signal() == 0 &&
+          !outcome && attempt < max_attempts && stop_signal() == 0 &&
           (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");
       if (!may_look_again) return outcome;
       options_.note(outcome.error().message + "; looking again");

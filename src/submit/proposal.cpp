@@ -20,9 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t largest_text = std::uint64_t{1} << 30;
-constexpr std::size_t longest_description = 60'000;
-constexpr std::size_t longest_title = 180;
+constexpr std::uint64_t max_text = std::uint64_t{1} << 30;
+constexpr std::size_t max_description_length = 60'000;
+constexpr std::size_t max_title_length = 180;
 
 std::string definition_file(const Definition& definition) {
   return "definitions/" + definition.op_type + "/" + definition.name + ".json";
@@ -188,13 +188,13 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
                   definition.name);
     if (compared.state == DefinitionState::missing) {
       const fs::path path = dataset.root / dataset.definition_paths.at(definition.name);
-      CW_TRY(std::string text, read_file(AT_FDCWD, path.string(), largest_text));
+      CW_TRY(std::string text, read_file(AT_FDCWD, path.string(), max_text));
       definitions.push_back(UploadFile::of_text(definition_file(definition), std::move(text)));
     }
     CW_TRY(NewLines lines, new_lines(dataset, compared));
     blobs.merge(lines.blobs);
     const std::string path = Dataset::workloads_file(mirror, definition).string();
-    auto there = read_file(AT_FDCWD, (mirror / path).string(), largest_text);
+    auto there = read_file(AT_FDCWD, (mirror / path).string(), max_text);
     if (!there && there.error().code != "not_found") return tl::unexpected(there.error());
     std::string text = there ? std::move(*there) : std::string();
     if (!text.empty() && text.back() != '\n') text += '\n';
@@ -300,8 +300,8 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
                                   with_separators(proposal.added), proposal.added == 1 ? "" : "s",
                                   definitions, definitions == 1 ? "" : "s", in_words(op_types));
   if (models.size() == 1) title += ": " + *models.begin();
-  if (title.size() > longest_title)
-    title = title.substr(0, title.find_last_of(' ', longest_title)) + " …";
+  if (title.size() > max_title_length)
+    title = title.substr(0, title.find_last_of(' ', max_title_length)) + " …";
   return fmt::format("{} [{}]", title, proposal.fingerprint);
 }
 
@@ -320,10 +320,10 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
       op_types.size() == 1 ? "" : "s", in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
-  const std::size_t most =
-      longest_description - std::min(longest_description, text.size() + end.size() + 200);
-  if (details.size() > most) {
-    details.resize(std::min(details.rfind('\n', most), most));
+  const std::size_t max =
+      max_description_length - std::min(max_description_length, text.size() + end.size() + 200);
+  if (details.size() > max) {
+    details.resize(std::min(details.rfind('\n', max), max));
     details +=
         "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of "
         "it.\n\n";

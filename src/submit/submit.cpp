@@ -9,7 +9,7 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t most_findings_shown = 5;
+constexpr std::size_t max_findings_shown = 5;
 
 }  // namespace
 
@@ -70,10 +70,10 @@ Result<void> SubmissionPlan::check_validity(const IndexChecksOf& index_checks) {
   std::string text = fmt::format("{} is not valid:", options_->root.string());
   std::size_t errors = 0;
   for (const Finding& finding : report_.findings)
-    if (finding.severity == Finding::Severity::error && ++errors <= most_findings_shown)
+    if (finding.severity == Finding::Severity::error && ++errors <= max_findings_shown)
       text += fmt::format("\n  {}: {}", finding.where, finding.message);
-  if (errors > most_findings_shown)
-    text += fmt::format("\n  and {} more", errors - most_findings_shown);
+  if (errors > max_findings_shown)
+    text += fmt::format("\n  and {} more", errors - max_findings_shown);
   return fail("not_valid", "{}", text);
 }
 

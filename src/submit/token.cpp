@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* token_variables[] = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"};
-constexpr std::uint64_t largest_token = 64 << 10;
+constexpr std::uint64_t max_token = 64 << 10;
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -91,7 +91,7 @@ constexpr std::chrono::seconds renewal_limit{60};
 
 // When the browser's login that gave this token ends; nothing for a token that was made by hand.
 std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_view token) {
-  auto content = read_file(AT_FDCWD, stored.string(), largest_token);
+  auto content = read_file(AT_FDCWD, stored.string(), max_token);
   if (!content) return std::nullopt;
   std::optional<std::int64_t> end;
   bool is_ours = false, is_renewable = false;
@@ -143,7 +143,7 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   }
   const fs::path path = token_file();
   if (path.empty()) return fail("no_token", "no access token: neither HF_TOKEN nor HOME is set");
-  auto content = read_file(AT_FDCWD, path.string(), largest_token);
+  auto content = read_file(AT_FDCWD, path.string(), max_token);
   if (!content && content.error().code != "not_found") return tl::unexpected(content.error());
   Secret secret = content ? trimmed(*content) : Secret();
   if (secret.is_empty())

@@ -20,10 +20,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t largest_answer = std::size_t{256} << 20;
+constexpr std::size_t max_answer = std::size_t{256} << 20;
 // Of an answer, with what comes behind its last chunk.
-constexpr std::size_t largest_headers = 1 << 20;
-constexpr int most_redirects = 10;
+constexpr std::size_t max_headers = 1 << 20;
+constexpr int max_redirects = 10;
 constexpr const char* user_agent = "collect-workloads/" CW_VERSION;
 
 struct CurlDeleter {
@@ -82,7 +82,7 @@ struct Exchange {
   std::uint64_t offset = 0, size = 0, position = 0;
   WebResponse response;
   std::optional<OutputFile> output;
-  std::uint64_t received = 0, most = 0;
+  std::uint64_t received = 0, max = 0;
   std::size_t headers = 0;  // bytes
   fs::path save_to;
   std::optional<Error> error;
@@ -118,7 +118,7 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   Exchange& exchange = *static_cast<Exchange*>(user);
   const std::string_view line(data, size);
   exchange.headers += size;
-  if (exchange.headers > largest_headers) {
+  if (exchange.headers > max_headers) {
     exchange.error = Error{"too_large", "an answer whose headers have no end"};
     return 0;
   }
@@ -139,9 +139,9 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
   Exchange& exchange = *static_cast<Exchange*>(user);
   if (exchange.output) {
     exchange.received += size;
-    if (exchange.received > exchange.most) {
+    if (exchange.received > exchange.max) {
       exchange.error =
-          Error{"too_large", fmt::format("its answer is larger than {} MB", exchange.most >> 20)};
+          Error{"too_large", fmt::format("its answer is larger than {} MB", exchange.max >> 20)};
       return 0;
     }
     if (auto written = exchange.output->write({data, size}); !written) {
@@ -150,9 +150,9 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
     }
     return size;
   }
-  if (exchange.response.body.size() + size > largest_answer) {
+  if (exchange.response.body.size() + size > max_answer) {
     exchange.error =
-        Error{"too_large", fmt::format("its answer is larger than {} MB", largest_answer >> 20)};
+        Error{"too_large", fmt::format("its answer is larger than {} MB", max_answer >> 20)};
     return 0;
   }
   exchange.response.body.append(data, size);
@@ -214,7 +214,7 @@ struct WebClient::Impl {
   Result<WebResponse> perform(CURL* curl, const WebRequest& request, const std::string& url) {
     Exchange exchange;
     exchange.sent = &sent;
-    exchange.most = request.most;
+    exchange.max = request.max;
     char reason[CURL_ERROR_SIZE] = "";
     HeaderList headers;
     const auto add = [&headers](const std::string& line) {
@@ -321,7 +321,7 @@ struct WebClient::Impl {
   // The answer after redirects.
   Result<WebResponse> follow(WebRequest request) {
     std::string url = request.url;
-    for (int i = 0; i <= most_redirects; ++i) {
+    for (int i = 0; i <= max_redirects; ++i) {
       CW_TRY(auto response, once(request, url));
       if (!is_redirect(response.status)) return response;
       const bool keeps_method =
@@ -342,7 +342,7 @@ struct WebClient::Impl {
       url = next;
     }
     return fail("redirect", "{}: more than {} redirects", printable_url(request.url),
-                most_redirects);
+                max_redirects);
   }
 
   const Secret* token;
@@ -383,7 +383,7 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
       if (const std::string after = response->header("retry-after");
           !after.empty() && after.size() < 9)
         asked = std::chrono::seconds(std::max(std::strtol(after.c_str(), nullptr, 10), 0L));
-    if (asked > options.longest_pause) return response;
+    if (asked > options.max_pause) return response;
     options.note(response
                      ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url),
                                    response->status, static_cast<double>(asked.count()) / 1000)

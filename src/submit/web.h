@@ -30,8 +30,8 @@ struct WebRequest {
   std::optional<FilePart> file{};  ///< instead of `body`
   /// An answer with status 200 goes into this file, whole or not at all.
   std::filesystem::path save_to{};
-  std::uint64_t most = std::uint64_t{1} << 30;  ///< bytes of an answer in a file
-  bool is_repeatable = true;                    ///< doing it twice is as good as once
+  std::uint64_t max = std::uint64_t{1} << 30;  ///< bytes of an answer in a file
+  bool is_repeatable = true;                   ///< doing it twice is as good as once
   bool is_interruptible = true;  ///< whether a signal ends it before its answer has come
 };
 
@@ -45,7 +45,7 @@ struct WebResponse {
 struct WebOptions {
   std::size_t tries = 5;                       ///< of a request that may be repeated
   std::chrono::milliseconds first_pause{500};  ///< doubles with every try
-  std::chrono::seconds longest_pause{300};     ///< a server may ask for, with Retry-After
+  std::chrono::seconds max_pause{300};         ///< a server may ask for, with Retry-After
   std::chrono::seconds stall_limit{60};        ///< without a byte
   std::function<void(const std::string&)> note = [](const std::string&) {
   };  ///< why a request is repeated; any thread

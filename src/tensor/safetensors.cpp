@@ -17,7 +17,7 @@ static_assert(std::endian::native == std::endian::little,
               "safetensors and dumps are little-endian");
 
 constexpr std::uint64_t length_size = 8;
-constexpr std::uint64_t largest_header = 100'000'000;  // as in the reference implementation
+constexpr std::uint64_t max_header = 100'000'000;  // as in the reference implementation
 constexpr std::string_view malformed = "safetensors_malformed";
 
 template <typename... Args>
@@ -94,7 +94,7 @@ Result<std::uint64_t> safetensors_header_size(std::string_view first_bytes,
     return fail_malformed("{} bytes are too few for a safetensors file", file_size);
   std::uint64_t size;
   std::memcpy(&size, first_bytes.data(), length_size);
-  if (size > largest_header) return fail_malformed("the header claims {} bytes", size);
+  if (size > max_header) return fail_malformed("the header claims {} bytes", size);
   if (size > file_size - length_size)
     return fail_malformed("the header claims {} bytes, the file has {}", size, file_size);
   return size;

@@ -7,9 +7,9 @@ namespace {
 
 std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
   const auto found = usage.find(name);
-  constexpr std::uint64_t most = 1u << 30;  // of one request: sums of them do not wrap
+  constexpr std::uint64_t max = 1u << 30;  // of one request: sums of them do not wrap
   const bool is_count =
-      found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= most;
+      found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= max;
   return is_count ? found->get<std::uint64_t>() : otherwise;
 }
 
@@ -23,17 +23,17 @@ void EventStream::take(std::string_view bytes) {
   }
   if (is_plain_ && !is_garbage_) {
     line_ += bytes;
-    if (line_.size() > largest_line) give_up();
+    if (line_.size() > max_line) give_up();
     return;
   }
   while (!is_garbage_) {
     const std::size_t end = bytes.find('\n');
     if (end == std::string_view::npos) {
       line_ += bytes;
-      if (line_.size() > largest_line) give_up();
+      if (line_.size() > max_line) give_up();
       return;
     }
-    if (line_.size() + end > largest_line) return give_up();
+    if (line_.size() + end > max_line) return give_up();
     if (line_.empty()) {
       line(bytes.substr(0, end));
     } else {

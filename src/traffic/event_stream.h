@@ -41,7 +41,7 @@ class EventStream {
   StreamTotals totals() const;
 
  private:
-  static constexpr std::size_t largest_line = 1 << 20;
+  static constexpr std::size_t max_line = 1 << 20;
 
   void line(std::string_view text);
   void give_up();

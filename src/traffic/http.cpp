@@ -20,11 +20,11 @@ namespace {
 namespace http = boost::beast::http;
 
 constexpr std::size_t receive_size = 64 << 10;
-constexpr std::size_t most_rejected = 300;
-constexpr std::uint64_t largest_rejected = 1 << 20;  ///< read of an answer other than 200
-constexpr std::uint32_t largest_header = 256 << 10;
-constexpr std::size_t shortest_end = 5;  ///< 0 CR LF CR LF
-constexpr int most_blocks = 16;          ///< at a time, of one connection
+constexpr std::size_t max_rejected_shown = 300;
+constexpr std::uint64_t max_rejected = 1 << 20;  ///< read of an answer other than 200
+constexpr std::uint32_t max_header = 256 << 10;
+constexpr std::size_t min_end = 5;  ///< 0 CR LF CR LF
+constexpr int max_blocks = 16;      ///< at a time, of one connection
 
 }  // namespace
 
@@ -100,7 +100,7 @@ struct HttpExchange::Impl {
   void begin_answer() {
     parser.emplace();
     parser->eager(true);
-    parser->header_limit(largest_header);
+    parser->header_limit(max_header);
     // Of a stream only its lines are kept. (Without any limit, Beast 1.74 refuses all that says its
     // length.)
     parser->body_limit(std::numeric_limits<std::uint64_t>::max());
@@ -134,7 +134,7 @@ struct HttpExchange::Impl {
 
   State receive(bool has_ended, const std::function<void(std::string_view)>& body) {
     thread_local std::string block(receive_size, '\0');
-    for (int blocks = 0; blocks < most_blocks; ++blocks) {
+    for (int blocks = 0; blocks < max_blocks; ++blocks) {
       const ssize_t count = ::recv(socket.get(), block.data(), block.size(), 0);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0 && errno == EAGAIN) return State::under_way;
@@ -167,13 +167,13 @@ struct HttpExchange::Impl {
   }
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
-    thread_local std::string plain(2 * largest_header,
+    thread_local std::string plain(2 * max_header,
                                    '\0');  // of a body without chunks, until it is handed on
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
       // Less than any last chunk has: Beast does not look for its end in so little a second time.
-      if (rest.size() < shortest_end) return State::under_way;
+      if (rest.size() < min_end) return State::under_way;
       bytes = rest;
     }
     while (!bytes.empty() && !parser->is_done()) {
@@ -191,12 +191,12 @@ struct HttpExchange::Impl {
       if (parser->is_done() && status() / 100 == 1)
         begin_answer();  // 100 Continue: the answer follows
     }
-    if (rejected_bytes > largest_rejected)
+    if (rejected_bytes > max_rejected)
       return fail_with(State::malformed,
-                       fmt::format("HTTP {} with more than {} bytes", status(), largest_rejected));
-    if (!parser->is_done() && bytes.size() > largest_header)
+                       fmt::format("HTTP {} with more than {} bytes", status(), max_rejected));
+    if (!parser->is_done() && bytes.size() > max_header)
       return fail_with(State::malformed,
-                       fmt::format("a header or chunk size of more than {} bytes", largest_header));
+                       fmt::format("a header or chunk size of more than {} bytes", max_header));
     std::string left(bytes);
     rest.swap(left);
     return parser->is_done() ? State::done : State::under_way;
@@ -205,8 +205,8 @@ struct HttpExchange::Impl {
   void take(std::string_view piece) {
     if (status() == 200) return (*sink)(piece);
     rejected_bytes += piece.size();
-    if (rejected.size() < most_rejected)
-      rejected += piece.substr(0, most_rejected - rejected.size());
+    if (rejected.size() < max_rejected_shown)
+      rejected += piece.substr(0, max_rejected_shown - rejected.size());
   }
 
   unsigned status() const { return parser->is_header_done() ? parser->get().result_int() : 0; }

@@ -12,8 +12,8 @@
 //   headers of single requests  256 KB, including trailers
 //   /health                     1 MB; server information 16 MB and a million values (traffic.h)
 //   one turn of a connection    16 blocks of 64 KB; then the others and signals have theirs
-//   a request                   TrafficOptions: `timeout` without an event, `longest` in total,
-//                               `most_extra_events`
+//   a request                   TrafficOptions: `timeout` without an event, `max_length` in total,
+//                               `max_extra_events`
 #pragma once
 
 #include <functional>

@@ -45,10 +45,10 @@ constexpr std::array never_sent{
 
 constexpr std::size_t hashed_block = 512;  // tokens a hash of Mooncake's traces stands for
 // Of all prompts of a record: each has what was said before it.
-constexpr std::size_t most_text = 16 << 20;
+constexpr std::size_t max_text = 16 << 20;
 constexpr std::size_t of_json = 8;  // bytes in memory of one in a text
-constexpr std::int64_t longest_prompt = 1 << 20, longest_answer = 16 << 20;  // tokens
-constexpr std::size_t most_names = 64;                                       // of what is left out
+constexpr std::int64_t max_prompt_length = 1 << 20, max_answer_length = 16 << 20;  // tokens
+constexpr std::size_t max_names = 64;                   // of what is left out
 constexpr std::int64_t vocabulary_of_lengths = 10'000;  // smaller than any model's
 
 // Four letters a token is close enough to choose a length by.
@@ -87,7 +87,7 @@ std::string role_of(std::string_view from) {
   return {};
 }
 
-std::optional<std::int64_t> integer(const Json& value, std::int64_t most) {
+std::optional<std::int64_t> integer(const Json& value, std::int64_t max) {
   double number = -1;
   if (value.is_number()) number = value.get<double>();
   if (value.is_string()) {  // CSV's
@@ -95,7 +95,7 @@ std::optional<std::int64_t> integer(const Json& value, std::int64_t most) {
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
     if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) return std::nullopt;
   }
-  if (!(number >= 0) || number > static_cast<double>(most) || number != std::floor(number))
+  if (!(number >= 0) || number > static_cast<double>(max) || number != std::floor(number))
     return std::nullopt;
   return static_cast<std::int64_t>(number);
 }
@@ -122,10 +122,10 @@ std::optional<double> seconds_of(const Json& value) {
 
 // The first of them that has a number of 1 or more.
 template <typename Names>
-std::int64_t first_length(const Json& object, const Names& names, std::int64_t most) {
+std::int64_t first_length(const Json& object, const Names& names, std::int64_t max) {
   for (const char* name : names)
     if (const Json* const value = member(object, name))
-      if (const auto length = integer(*value, most); length && *length > 0) return *length;
+      if (const auto length = integer(*value, max); length && *length > 0) return *length;
   return 0;
 }
 
@@ -207,7 +207,7 @@ class Reader {
     std::size_t text = 0;
     for (const std::size_t question : questions) {
       text += length_before[question + 1];
-      if (text > most_text && question != questions.front()) {
+      if (text > max_text && question != questions.front()) {
         note("turns of very long conversations");
         continue;
       }
@@ -330,7 +330,7 @@ class Reader {
     std::size_t asked = 0, total = 0;
     for (const Json& question : list) {
       text += (text.empty() ? "" : "\n\n") + question.get<std::string>();
-      if ((total += text.size()) > most_text && asked > 0) break;
+      if ((total += text.size()) > max_text && asked > 0) break;
       const bool is_asked =
           turns_ == Turns::all || (turns_ == Turns::first ? asked == 0 : &question == &list.back());
       if (is_asked) add_text(text);
@@ -352,7 +352,7 @@ class Reader {
   }
 
   bool take_lengths(const Json& object) {
-    const std::int64_t length = first_length(object, input_length_names, longest_prompt);
+    const std::int64_t length = first_length(object, input_length_names, max_prompt_length);
     if (length == 0) return false;
     const auto size = static_cast<std::size_t>(length);
     Prompt prompt;
@@ -380,7 +380,7 @@ class Reader {
     for (const char* place : {"", "sampling_params", "parameters", "generation_config"}) {
       const Json* const asked = *place == '\0' ? &object : member(object, place);
       if (asked == nullptr || !asked->is_object()) continue;
-      if (length == 0) length = first_length(*asked, output_length_names, longest_answer);
+      if (length == 0) length = first_length(*asked, output_length_names, max_answer_length);
       for (const char* name : sampling_names)
         if (const Json* const value = member(*asked, name)) {
           if (value->is_number())
@@ -394,7 +394,7 @@ class Reader {
     }
     // Mooncake's are milliseconds; BurstGPT's, and those beside texts, seconds.
     const bool is_milliseconds = object.contains("timestamp") &&
-                                 first_length(object, input_length_names, longest_prompt) > 0;
+                                 first_length(object, input_length_names, max_prompt_length) > 0;
     const Json* const time = member(object, "timestamp");
     if (const auto arrival = time == nullptr ? std::nullopt : seconds_of(*time))
       result_.prompts.front().arrival = *arrival / (is_milliseconds ? 1000 : 1);
@@ -413,7 +413,7 @@ class Reader {
   bool add_text(std::string text) {
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) return false;
     text_ += system_.size() + text.size();
-    if (text_ > most_text && !result_.prompts.empty()) {
+    if (text_ > max_text && !result_.prompts.empty()) {
       note("prompts of very long records");
       return true;
     }
@@ -441,7 +441,7 @@ class Reader {
   // Names come from the file: there may be any number of them.
   void note(const std::string& what) {
     auto& counts = result_.left_out;
-    ++counts[counts.contains(what) || counts.size() < most_names ? what : std::string("others")];
+    ++counts[counts.contains(what) || counts.size() < max_names ? what : std::string("others")];
   }
 
   void drop_none() {

@@ -12,7 +12,7 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t most_names_told = 16;  // of what is left out, as a user is told
+constexpr std::size_t max_names_shown = 16;  // of what is left out, as a user is told
 
 class FilePrompts final : public PromptSource {
  public:
@@ -118,7 +118,7 @@ class FilePrompts final : public PromptSource {
       ++records_;
       if (found.prompts.empty()) note_without(*record);
       for (const auto& [what, count] : found.left_out)
-        left_out_[left_out_.contains(what) || left_out_.size() < most_names_told
+        left_out_[left_out_.contains(what) || left_out_.size() < max_names_shown
                       ? what
                       : std::string("others")] += count;
     }
@@ -129,11 +129,11 @@ class FilePrompts final : public PromptSource {
 
   void note_without(const Json& record) {
     if (without_++ > 0) return;
-    constexpr std::size_t most = 8;
+    constexpr std::size_t max = 8;
     std::vector<std::string> names;
     if (record.is_object())
       for (const auto& [name, value] : record.items())
-        if (names.size() < most) names.push_back('"' + name.substr(0, 40) + '"');
+        if (names.size() < max) names.push_back('"' + name.substr(0, 40) + '"');
     first_without_ = names.empty() ? brief(record) : fmt::format("{}", fmt::join(names, ", "));
   }
 

@@ -13,8 +13,8 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t largest_record = 8 << 20;
-constexpr std::size_t most_columns = 1000;
+constexpr std::size_t max_record = 8 << 20;
+constexpr std::size_t max_columns = 1000;
 constexpr std::string_view spaces = " \t\r\n";
 
 // Members of an object that hold a file's records, by the habits of those who publish them.
@@ -152,8 +152,8 @@ struct RecordReader::State {
     buffer.erase(0, begin);
     position -= std::min(position, begin);
     begin = 0;
-    if (buffer.size() > largest_record)
-      return fail("prompts_malformed", "{}: a record of more than {} bytes", path, largest_record);
+    if (buffer.size() > max_record)
+      return fail("prompts_malformed", "{}: a record of more than {} bytes", path, max_record);
     return refill();
   }
 
@@ -233,12 +233,12 @@ struct RecordReader::State {
         } else if (c != '\r' || is_quoted) {
           fields.back() += c;
         }
-        if (fields.size() > most_columns)
-          return fail("prompts_malformed", "{}: a row of more than {} columns", path, most_columns);
+        if (fields.size() > max_columns)
+          return fail("prompts_malformed", "{}: a row of more than {} columns", path, max_columns);
       }
       bytes += text->size();
-      if (bytes > largest_record)
-        return fail("prompts_malformed", "{}: a row of more than {} bytes", path, largest_record);
+      if (bytes > max_record)
+        return fail("prompts_malformed", "{}: a row of more than {} bytes", path, max_record);
       if (!is_quoted) return fields;
       fields.back() += '\n';
     }

@@ -10,8 +10,8 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t most_requests = 1'000'000'000;  // as --num-prompts
-constexpr std::uint64_t largest_log = std::uint64_t{16} << 30;
+constexpr std::size_t max_requests = 1'000'000'000;  // as --num-prompts
+constexpr std::uint64_t max_log = std::uint64_t{16} << 30;
 
 }  // namespace
 
@@ -20,7 +20,7 @@ Result<RequestLog> RequestLog::open(const std::filesystem::path& path) {
   log.name_ = path.string();
   CW_CHECK(make_private_directories(path.parent_path()));
   std::string content;
-  if (auto known = read_file(AT_FDCWD, log.name_, largest_log))
+  if (auto known = read_file(AT_FDCWD, log.name_, max_log))
     content = std::move(*known);
   else if (known.error().code != "not_found")
     return tl::unexpected(known.error());
@@ -52,7 +52,7 @@ bool RequestLog::take_line(std::string_view line) {
   if (line.size() < 2) return false;
   const auto parsed = std::from_chars(line.data() + 1, line.data() + line.size(), request);
   if (parsed.ec != std::errc() || parsed.ptr != line.data() + line.size() ||
-      request >= most_requests)
+      request >= max_requests)
     return false;
   if (line[0] != '+' && line[0] != '=') return false;
 

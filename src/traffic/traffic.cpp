@@ -165,13 +165,13 @@ class Driver {
   static constexpr std::chrono::milliseconds first_pause{
       100};  ///< before a request is tried again; then four times that
   /// Of requests; they are kept until they are answered.
-  static constexpr std::size_t most_bytes_under_way = 32 << 20;
-  static constexpr int most_alone = 8;
+  static constexpr std::size_t max_bytes_under_way = 32 << 20;
+  static constexpr int max_alone = 8;
   static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
-  static constexpr std::chrono::milliseconds longest_doze{
+  static constexpr std::chrono::milliseconds max_doze{
       50};  ///< by so much an end may be late that comes sooner than the pace says
-  static constexpr double longest_wait = 1e8;            ///< seconds
-  static constexpr std::int64_t most_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
+  static constexpr double max_wait = 1e8;               ///< seconds
+  static constexpr std::int64_t max_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
 
   // What was sent otherwise than the prompts have it.
   std::string warning() {
@@ -184,7 +184,7 @@ class Driver {
     if (cut_ > 0)
       notes.push_back(
           fmt::format("{} answers are shorter than asked for, by --max-output-tokens {}", cut_,
-                      options_.most_output_tokens));
+                      options_.max_output_tokens));
     if (turned_into_words_ > 0)
       notes.push_back(fmt::format(
           "{} prompts of token ids were sent as words, which this API takes: their lengths are "
@@ -224,12 +224,12 @@ class Driver {
         return !stopping && !control_.is_paused && !lacks_sockets_ &&
                (has_retry() || has_more(end)) &&
                (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
-               (bytes_under_way_ < most_bytes_under_way || under_way_.empty());
+               (bytes_under_way_ < max_bytes_under_way || under_way_.empty());
       };
       // A few at a time: answers, stops and pauses are looked at in between.
-      constexpr std::size_t most_at_once = 64;
-      for (std::size_t sent = 0; sent < most_at_once && may_send() &&
-                                 (schedule.rate == 0 || Clock::now() >= next_arrival);
+      constexpr std::size_t max_at_once = 64;
+      for (std::size_t sent = 0;
+           sent < max_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival);
            ++sent) {
         CW_TRY(auto request, next_request(end));
         if (!request) break;
@@ -265,7 +265,7 @@ class Driver {
       first_arrival_ = *request.arrival;
     }
     const std::chrono::duration<double> after(
-        std::clamp(*request.arrival - first_arrival_, 0.0, longest_wait));
+        std::clamp(*request.arrival - first_arrival_, 0.0, max_wait));
     return *arrivals_begin_ + std::chrono::duration_cast<Clock::duration>(after);
   }
 
@@ -302,8 +302,8 @@ class Driver {
         length =
             log_uniform(lengths_, options_.output_tokens->first, options_.output_tokens->second);
       } else {
-        cut_ += length > options_.most_output_tokens;
-        length = std::clamp<std::int64_t>(length, 1, options_.most_output_tokens);
+        cut_ += length > options_.max_output_tokens;
+        length = std::clamp<std::int64_t>(length, 1, options_.max_output_tokens);
       }
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
@@ -383,7 +383,7 @@ class Driver {
               (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
     // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost
     // one wake-up.
-    if (ready > 0 && ready < most_alone && under_way_.size() >= 2 * most_alone)
+    if (ready > 0 && ready < max_alone && under_way_.size() >= 2 * max_alone)
       std::this_thread::sleep_for(nap);
     const auto now = Clock::now();
     while (!dozing_.empty() && dozing_.begin()->first <= now) advance(*dozing_.begin()->second);
@@ -391,7 +391,7 @@ class Driver {
     swept_ = now;
     for (auto transfer = under_way_.begin(); transfer != under_way_.end();) {
       Transfer& current = *transfer++;
-      if (now - current.heard > options_.timeout || now - current.sent > options_.longest)
+      if (now - current.heard > options_.timeout || now - current.sent > options_.max_duration)
         finish(current, HttpExchange::State::timed_out);
     }
   }
@@ -424,9 +424,9 @@ class Driver {
   bool is_endless(const Transfer& transfer) const {
     const std::size_t asked = transfer.request.expected > 0
                                   ? static_cast<std::size_t>(transfer.request.expected)
-                                  : static_cast<std::size_t>(options_.most_output_tokens);
+                                  : static_cast<std::size_t>(options_.max_output_tokens);
     return transfer.events.is_garbage() ||
-           transfer.events.events() > asked + options_.most_extra_events;
+           transfer.events.events() > asked + options_.max_extra_events;
   }
 
   // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the
@@ -435,9 +435,9 @@ class Driver {
     const std::int64_t left =
         transfer.request.expected - static_cast<std::int64_t>(transfer.events.events());
     const std::int64_t fitting =
-        most_unread / static_cast<std::int64_t>(transfer.events.last().size() + 1);
+        max_unread / static_cast<std::int64_t>(transfer.events.last().size() + 1);
     if (left < 4 || fitting < 4) return {};
-    const auto pause = std::min({left * gap / 2, fitting * gap, Clock::duration(longest_doze)});
+    const auto pause = std::min({left * gap / 2, fitting * gap, Clock::duration(max_doze)});
     return pause > 2 * gap ? pause : Clock::duration();
   }
 
@@ -510,7 +510,7 @@ class Driver {
         per_token_.push_back(seconds_between(transfer.first, transfer.last) /
                              static_cast<double>(totals.output - 1));
       whole_.push_back(now);
-    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.most_retries &&
+    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.max_retries &&
                !is_stopping()) {
       ++report_.retried;
       --report_.sent;
@@ -526,9 +526,9 @@ class Driver {
   }
 
   std::string why_timed_out(const Transfer& transfer) const {
-    const bool is_longest = Clock::now() - transfer.sent > options_.longest;
-    return is_longest ? fmt::format("no end after {} s", options_.longest.count())
-                      : fmt::format("no token for {} s", options_.timeout.count());
+    const bool is_too_long = Clock::now() - transfer.sent > options_.max_duration;
+    return is_too_long ? fmt::format("no end after {} s", options_.max_duration.count())
+                       : fmt::format("no token for {} s", options_.timeout.count());
   }
 
   // Nothing of the request can have been worked on: no connection, or a server that says it is
@@ -630,11 +630,11 @@ std::string without_api_path(std::string url) {
 }
 
 struct PendingGet::State {
-  State(const std::string& address, std::chrono::milliseconds limit, std::size_t most,
+  State(const std::string& address, std::chrono::milliseconds limit, std::size_t max,
         const HttpHeaders& given, std::string posted)
       : url(address),
         body(std::move(posted)),
-        largest(most),
+        max_size(max),
         handle(::curl_easy_init(), ::curl_easy_cleanup),
         multi(::curl_multi_init()) {
     for (const auto& [name, value] : given) {
@@ -670,41 +670,42 @@ struct PendingGet::State {
   static std::size_t count_header(char*, std::size_t size, std::size_t count, void* user) {
     State& state = *static_cast<State*>(user);
     state.headers += size * count;
-    return state.headers > largest_headers ? 0 : size * count;
+    return state.headers > max_headers ? 0 : size * count;
   }
 
   // Less than it was given ends the transfer (CURLE_WRITE_ERROR).
   static std::size_t append(char* data, std::size_t size, std::size_t count, void* user) {
     State& state = *static_cast<State*>(user);
-    state.is_too_large = state.answer.body.size() + size * count > state.largest;
+    state.is_too_large = state.answer.body.size() + size * count > state.max_size;
     if (state.is_too_large) return 0;
     state.answer.body.append(data, size * count);
     return size * count;
   }
 
   Result<HttpAnswer> finished(CURLcode code) {
-    if (is_too_large) return fail("too_large", "{}: an answer of more than {} bytes", url, largest);
+    if (is_too_large)
+      return fail("too_large", "{}: an answer of more than {} bytes", url, max_size);
     // A line past libcurl's own limit it calls a lack of memory.
-    if (headers > largest_headers || code == CURLE_OUT_OF_MEMORY)
+    if (headers > max_headers || code == CURLE_OUT_OF_MEMORY)
       return fail("too_large", "{}: an answer whose headers have no end", url);
     if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
     ::curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &answer.status);
     return std::move(answer);
   }
 
-  static constexpr std::size_t largest_headers = 256 << 10;
+  static constexpr std::size_t max_headers = 256 << 10;
   std::unique_ptr<curl_slist, void (*)(curl_slist*)> list{nullptr, ::curl_slist_free_all};
   std::string url, body;
-  std::size_t largest, headers = 0;
+  std::size_t max_size, headers = 0;
   HttpAnswer answer;
   bool is_too_large = false;
   CurlHandle handle;
   CURLM* multi;
 };
 
-PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit, std::size_t largest,
-                       const HttpHeaders& headers, std::string posted)
-    : state_(std::make_unique<State>(url, limit, largest, headers, std::move(posted))) {}
+PendingGet::PendingGet(const std::string& url, std::chrono::milliseconds limit,
+                       std::size_t max_size, const HttpHeaders& headers, std::string posted)
+    : state_(std::make_unique<State>(url, limit, max_size, headers, std::move(posted))) {}
 PendingGet::PendingGet(PendingGet&&) noexcept = default;
 PendingGet& PendingGet::operator=(PendingGet&&) noexcept = default;
 PendingGet::~PendingGet() = default;
@@ -734,8 +735,8 @@ Result<HttpAnswer> finished(PendingGet& request) {
 }  // namespace
 
 Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds limit,
-                            std::size_t largest, const HttpHeaders& headers) {
-  PendingGet request(url, limit, largest, headers);
+                            std::size_t max_size, const HttpHeaders& headers) {
+  PendingGet request(url, limit, max_size, headers);
   return finished(request);
 }
 
@@ -743,7 +744,7 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
   constexpr auto limit = std::chrono::seconds(5);
   // A route that takes no GET answers with another status than one that is not there.
   const auto ask = [&](const char* path) {
-    return http_get(options.url + path, limit, largest_information, options.headers);
+    return http_get(options.url + path, limit, max_information, options.headers);
   };
   if (given) {
     options.endpoint = *given;
@@ -752,8 +753,7 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
     bool has_generate = !answer || answer->status != 404;
     // Who answers a GET there answers anything: only a request tells.
     if (answer && answer->status == 200) {
-      PendingGet request(options.url + "/generate", limit, largest_information, options.headers,
-                         "{}");
+      PendingGet request(options.url + "/generate", limit, max_information, options.headers, "{}");
       const auto posted = finished(request);
       has_generate = !posted || posted->status != 404;
     }

@@ -45,16 +45,16 @@ struct TrafficOptions {
   /// Instead of what the prompts ask for: log-uniform in [low, high], so that every octave is met.
   std::optional<std::pair<std::int64_t, std::int64_t>> output_tokens;
   std::int64_t default_output_tokens = 128;  ///< where the data say nothing
-  std::int64_t most_output_tokens = 1024;    ///< no answer is asked to be longer
+  std::int64_t max_output_tokens = 1024;     ///< no answer is asked to be longer
   bool ignores_end = true;  ///< answers have the asked length, whatever the model says
   std::optional<double> temperature, top_p;  ///< instead of what the prompts ask for
   std::optional<std::int64_t> top_k;
-  std::uint64_t seed = 1;              ///< of arrivals and lengths
-  std::chrono::seconds timeout{600};   ///< without an event from the server, a request has failed
-  std::chrono::seconds longest{7200};  ///< in all, whatever comes
+  std::uint64_t seed = 1;             ///< of arrivals and lengths
+  std::chrono::seconds timeout{600};  ///< without an event from the server, a request has failed
+  std::chrono::seconds max_duration{7200};  ///< in all, whatever comes
   /// Past the tokens that were asked for, a stream is taken for endless.
-  std::size_t most_extra_events = 4096;
-  std::size_t most_retries = 2;  ///< for requests that the server cannot have seen
+  std::size_t max_extra_events = 4096;
+  std::size_t max_retries = 2;  ///< for requests that the server cannot have seen
 };
 
 /// Seconds: 50th, 90th, 99th percentile and mean.
@@ -103,7 +103,7 @@ Result<TrafficReport> drive(PromptSource& prompts, const TrafficOptions& options
 Json to_json(const TrafficReport& report);
 
 /// How much of an answer is taken; a larger one is an error.
-inline constexpr std::size_t largest_health = 1 << 20, largest_information = 16 << 20;
+inline constexpr std::size_t max_health = 1 << 20, max_information = 16 << 20;
 
 /// "http://host:8000/v1" and "http://host:8000/v1/chat/completions" are "http://host:8000".
 std::string without_api_path(std::string url);
@@ -116,13 +116,13 @@ struct HttpAnswer {
 };
 Result<HttpAnswer> http_get(const std::string& url,
                             std::chrono::milliseconds limit = std::chrono::seconds(5),
-                            std::size_t largest = largest_health, const HttpHeaders& headers = {});
+                            std::size_t max_size = max_health, const HttpHeaders& headers = {});
 /// A GET that is asked how it goes, for who has other things to do meanwhile.
 class PendingGet {
  public:
   /// With `posted`, a POST of that JSON.
   PendingGet(const std::string& url, std::chrono::milliseconds limit,
-             std::size_t largest = largest_health, const HttpHeaders& headers = {},
+             std::size_t max_size = max_health, const HttpHeaders& headers = {},
              std::string posted = {});
   PendingGet(PendingGet&&) noexcept;
   PendingGet& operator=(PendingGet&&) noexcept;

@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t most_crashes = 3;  // of one definition's workloads, one after the other
-constexpr std::size_t most_replay_failures = 20;
+constexpr std::size_t max_crashes = 3;  // of one definition's workloads, one after the other
+constexpr std::size_t max_replay_failures = 20;
 constexpr std::chrono::hours replay_limit{24};
 constexpr std::chrono::seconds lock_limit{60};
 constexpr int start_limit = 300;  // seconds
@@ -104,7 +104,7 @@ class Verifier {
         finish(item, VerificationFailure{item.id, stage_of_crash(), "the process ended: " + end});
         crashes = crashes > 0 && crashed_ == item.definition ? crashes + 1 : 1;
         crashed_ = item.definition;
-        if (crashes >= most_crashes) give_up(crashed_);
+        if (crashes >= max_crashes) give_up(crashed_);
       } else if (pending_.size() == before) {
         return fail("python_failed", "{} ended before it began ({}); its output is in {}",
                     options_.python, end, options_.log.string());
@@ -120,7 +120,7 @@ class Verifier {
       if (item.definition == definition)
         finish(item, VerificationFailure{
                          item.id, "load",
-                         fmt::format("not tried: {} others took the process down", most_crashes)});
+                         fmt::format("not tried: {} others took the process down", max_crashes)});
   }
 
   // One process over all that is pending. Returns how it ended.
@@ -260,10 +260,10 @@ class Verifier {
       all.skipped += one.skipped;
       all.undecided += one.undecided;
       for (const auto& [reason, count] : one.reasons)
-        if (all.reasons.size() < most_replay_failures || all.reasons.contains(reason))
+        if (all.reasons.size() < max_replay_failures || all.reasons.contains(reason))
           all.reasons[reason] += count;
       for (const std::string& failure : one.failures)
-        if (all.failures.size() < most_replay_failures) all.failures.push_back(failure);
+        if (all.failures.size() < max_replay_failures) all.failures.push_back(failure);
     }
     return all;
   }
@@ -346,7 +346,7 @@ Result<ReplayVerification> parse_replay(
       ++result.reasons[reason];
     } else {
       ++result.failed;
-      if (result.failures.size() < most_replay_failures)
+      if (result.failures.size() < max_replay_failures)
         result.failures.push_back(call.name + ": " + call.result);
     }
   }

@@ -8,8 +8,8 @@
 namespace cw {
 namespace {
 
-// Level 1 keeps as many leading bits, level `most_bits` one; from there on octaves are joined.
-constexpr int most_bits = 8, coarsest_level = most_bits + 6;
+// Level 1 keeps as many leading bits, level `max_bits` one; from there on octaves are joined.
+constexpr int max_bits = 8, max_level = max_bits + 6;
 
 int bits_of(std::int64_t extent) {
   return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(extent)));
@@ -17,14 +17,14 @@ int bits_of(std::int64_t extent) {
 
 // Octaves that a level joins, as a power of two.
 int octaves_joined(int level) {
-  return level - most_bits;
+  return level - max_bits;
 }
 
-std::int64_t least_of_bits(int bits) {
+std::int64_t min_of_bits(int bits) {
   return bits == 0 ? 0 : std::int64_t{1} << (bits - 1);
 }
 
-std::int64_t greatest_of_bits(int bits) {
+std::int64_t max_of_bits(int bits) {
   return bits >= 63 ? INT64_MAX : (std::int64_t{1} << bits) - 1;
 }
 
@@ -82,8 +82,8 @@ std::int64_t Histogram::first_of(std::int64_t extent) const {
   if (level_ == 0 || extent <= 0) return extent;
   const int bits = bits_of(extent);
   if (octaves_joined(level_) > 0)
-    return least_of_bits(bits >> octaves_joined(level_) << octaves_joined(level_));
-  const int dropped = bits - (most_bits + 1 - level_);
+    return min_of_bits(bits >> octaves_joined(level_) << octaves_joined(level_));
+  const int dropped = bits - (max_bits + 1 - level_);
   return dropped <= 0 ? extent : extent >> dropped << dropped;
 }
 
@@ -91,8 +91,8 @@ std::int64_t Histogram::last_of(std::int64_t extent) const {
   if (level_ == 0 || extent < 0) return extent;
   const int bits = bits_of(extent);
   const int joined = octaves_joined(level_);
-  if (joined > 0) return greatest_of_bits((((bits >> joined) + 1) << joined) - 1);
-  const int dropped = bits - (most_bits + 1 - level_);
+  if (joined > 0) return max_of_bits((((bits >> joined) + 1) << joined) - 1);
+  const int dropped = bits - (max_bits + 1 - level_);
   return dropped <= 0 ? extent : first_of(extent) + ((std::int64_t{1} << dropped) - 1);
 }
 
@@ -103,7 +103,7 @@ Extents Histogram::cell_of(Extents extents) const {
 
 void Histogram::add(const Extents& extents, std::uint64_t calls) {
   cells_[cell_of(extents)] += calls;
-  while (cells_.size() > most_ && level_ < coarsest_level) coarsen();
+  while (cells_.size() > max_ && level_ < max_level) coarsen();
 }
 
 void Histogram::coarsen() {
@@ -118,10 +118,10 @@ void Histogram::join(const Histogram& other) {
   for (const auto& [extents, calls] : other.cells_) add(extents, calls);
 }
 
-Histogram Histogram::coarsened(std::size_t most) const {
+Histogram Histogram::coarsened(std::size_t max) const {
   Histogram result = *this;
-  result.most_ = most;
-  while (result.cells_.size() > most && result.level_ < coarsest_level) result.coarsen();
+  result.max_ = max;
+  while (result.cells_.size() > max && result.level_ < max_level) result.coarsen();
   return result;
 }
 
@@ -150,21 +150,20 @@ Json Histogram::to_json() const {
   return json;
 }
 
-std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes,
-                                              std::size_t most) {
+std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes, std::size_t max) {
   const auto rows = json.is_object() ? json.find("calls") : json.end();
   if (!json.is_object() || rows == json.end() || !rows->is_array()) return {};
-  Histogram result(most);
+  Histogram result(max);
   result.level_ = static_cast<int>(
-      std::min<std::int64_t>(to_count(json.value("level", Json(0))).value_or(0), coarsest_level));
+      std::min<std::int64_t>(to_count(json.value("level", Json(0))).value_or(0), max_level));
   for (const Json& row : *rows) {
     if (!row.is_array() || row.size() != axes + 1) return {};
     Extents extents;
     for (std::size_t i = 0; i < axes; ++i) {
       const Json& extent = row[i].is_array() && row[i].size() == 2 ? row[i][0] : row[i];
-      const auto least = extent.is_null() ? std::optional(unknown_extent) : to_count(extent);
-      if (!least) return {};
-      extents.push_back(*least);
+      const auto min = extent.is_null() ? std::optional(unknown_extent) : to_count(extent);
+      if (!min) return {};
+      extents.push_back(*min);
     }
     const auto calls = to_count(row.back());
     if (!calls) return {};
@@ -176,7 +175,7 @@ std::optional<Histogram> Histogram::from_json(const Json& json, std::size_t axes
 Distribution::Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes)
     : var_axes(std::move(names)),
       shape(std::move(shape_axes)),
-      of_axes(var_axes.size(), Histogram(most_counted)) {}
+      of_axes(var_axes.size(), Histogram(max_counted)) {}
 
 void Distribution::add(const Extents& extents, std::uint64_t calls) {
   for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].add({extents[i]}, calls);
@@ -199,12 +198,12 @@ void Distribution::join(const Distribution& other) {
   of_shapes.join(other.of_shapes);
 }
 
-Json Distribution::to_json(std::size_t most_shapes, std::size_t most_extents) const {
+Json Distribution::to_json(std::size_t max_shapes, std::size_t max_extents) const {
   Json axes = Json::object(), names = Json::array();
   for (std::size_t i = 0; i < var_axes.size(); ++i)
-    axes[var_axes[i]] = of_axes[i].coarsened(most_extents).to_json();
+    axes[var_axes[i]] = of_axes[i].coarsened(max_extents).to_json();
   for (const std::size_t axis : shape) names.push_back(var_axes[axis]);
-  Json shapes = of_shapes.coarsened(most_shapes).to_json();
+  Json shapes = of_shapes.coarsened(max_shapes).to_json();
   shapes["axes"] = std::move(names);
   return {{"axes", std::move(axes)}, {"shapes", std::move(shapes)}};
 }
@@ -217,7 +216,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
     return {};
   Distribution result;
   for (const auto& [name, histogram] : axes.items()) {
-    auto of_axis = Histogram::from_json(histogram, 1, most_counted);
+    auto of_axis = Histogram::from_json(histogram, 1, max_counted);
     if (!of_axis) return {};
     result.var_axes.push_back(name);
     result.of_axes.push_back(std::move(*of_axis));
@@ -229,7 +228,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
     if (found == result.var_axes.end()) return {};
     result.shape.push_back(static_cast<std::size_t>(found - result.var_axes.begin()));
   }
-  auto of_shapes = Histogram::from_json(shapes, result.shape.size(), most_counted);
+  auto of_shapes = Histogram::from_json(shapes, result.shape.size(), max_counted);
   if (!of_shapes) return {};
   result.of_shapes = std::move(*of_shapes);
   return result;

@@ -26,13 +26,13 @@ using Extents = std::vector<std::int64_t>;
 /// Calls by the extents of one axis or several.
 class Histogram {
  public:
-  /// With more than `most` cells, which are 64 or more, it becomes coarser.
-  explicit Histogram(std::size_t most) : most_(most) {}
+  /// With more than `max` cells, which are 64 or more, it becomes coarser.
+  explicit Histogram(std::size_t max) : max_(max) {}
 
   void add(const Extents& extents, std::uint64_t calls);
   void join(const Histogram& other);
-  /// The same calls in at most `most` cells.
-  Histogram coarsened(std::size_t most) const;
+  /// The same calls in at most `max` cells.
+  Histogram coarsened(std::size_t max) const;
 
   std::uint64_t calls() const;
   /// By the least extents of each cell; those of an exact one are its own.
@@ -46,7 +46,7 @@ class Histogram {
   /// null where it is not known.
   Json to_json() const;
   /// What to_json() made, for so many axes. Nothing when it is something else.
-  static std::optional<Histogram> from_json(const Json& json, std::size_t axes, std::size_t most);
+  static std::optional<Histogram> from_json(const Json& json, std::size_t axes, std::size_t max);
 
   bool operator==(const Histogram& other) const {
     return level_ == other.level_ && cells_ == other.cells_;
@@ -55,7 +55,7 @@ class Histogram {
  private:
   void coarsen();
 
-  std::size_t most_;
+  std::size_t max_;
   int level_ = 0;  ///< 0: exact
   std::map<Extents, std::uint64_t> cells_;
 };
@@ -63,14 +63,14 @@ class Histogram {
 /// The distribution of a definition's calls.
 struct Distribution {
   /// What a collection is counted with, and what is written of it.
-  static constexpr std::size_t most_counted = 16'384, most_written_shapes = 128,
-                               most_written_extents = 256;
+  static constexpr std::size_t max_counted = 16'384, max_written_shapes = 128,
+                               max_written_extents = 256;
 
   std::vector<std::string> var_axes;  ///< in the definition's order
   /// Which of them make a shape: not the sizes of pools, which values tell.
   std::vector<std::size_t> shape;
   std::vector<Histogram> of_axes;  ///< as var_axes
-  Histogram of_shapes{most_counted};
+  Histogram of_shapes{max_counted};
 
   Distribution() = default;
   Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes);
@@ -83,8 +83,8 @@ struct Distribution {
 
   /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most so many
   /// cells.
-  Json to_json(std::size_t most_shapes = most_written_shapes,
-               std::size_t most_extents = most_written_extents) const;
+  Json to_json(std::size_t max_shapes = max_written_shapes,
+               std::size_t max_extents = max_written_extents) const;
   /// What to_json() made. Nothing when it is something else.
   static std::optional<Distribution> from_json(const Json& json);
 };

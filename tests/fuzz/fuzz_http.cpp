@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr std::size_t longest = 32 << 10;  // what a socket holds
+constexpr std::size_t max_length = 32 << 10;  // what a socket holds
 
 struct Answer {
   cw::HttpExchange::State state = cw::HttpExchange::State::under_way;
@@ -60,7 +60,7 @@ Answer exchange(std::string_view bytes, std::size_t step, bool is_closed) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
-  if (size < 2 || size > longest) return 0;
+  if (size < 2 || size > max_length) return 0;
   const std::size_t step = 1 + static_cast<unsigned char>(data[0]);
   const bool is_closed = (data[1] & 1) != 0;
   const std::string_view bytes(data + 2, size - 2);

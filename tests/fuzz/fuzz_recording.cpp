@@ -13,7 +13,7 @@
 #include "capture/recorder/recording_capture.h"
 #include "recording/frame.h"
 
-extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most);
+extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max);
 
 namespace {
 
@@ -59,10 +59,10 @@ std::vector<std::string> payloads_of(std::string_view content) {
 }  // namespace
 
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
-                                               std::size_t most, unsigned seed) {
+                                               std::size_t max, unsigned seed) {
   std::minstd_rand random(seed);
   const auto below = [&random](std::size_t limit) { return random() % limit; };
-  if (below(32) == 0) return LLVMFuzzerMutate(data, size, most);
+  if (below(32) == 0) return LLVMFuzzerMutate(data, size, max);
 
   auto payloads = payloads_of({reinterpret_cast<const char*>(data), size});
   if (payloads.empty()) payloads = payloads_of(small_recording());
@@ -79,17 +79,17 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
       break;
     default: {
       std::string& payload = payloads[which];
-      const std::size_t before = payload.size(), largest = before + 64;
-      payload.resize(largest);
+      const std::size_t before = payload.size(), max_size = before + 64;
+      payload.resize(max_size);
       payload.resize(
-          LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(payload.data()), before, largest));
+          LLVMFuzzerMutate(reinterpret_cast<std::uint8_t*>(payload.data()), before, max_size));
     }
   }
 
   // As many as fit.
   std::size_t end = 0;
   for (const std::string& payload : payloads) {
-    if (end + frame_header_size + payload.size() > most) break;
+    if (end + frame_header_size + payload.size() > max) break;
     const std::string frame = make_frame(payload);
     std::copy(frame.begin(), frame.end(), data + end);
     end += frame.size();

@@ -95,26 +95,28 @@ class RecordedEngine {
                                       .aggregator = options,
                                       .staging_bytes = staging,
                                       .queue_bytes = queue})) {
-    plan_site_ = recorder_->add_site({{"function", "BatchDecodeWithPagedKVCacheWrapper.plan"},
-                                      {"module", "flashinfer.decode"},
-                                      {"signature",
-                                       "(self, indptr, indices, last_page_len, num_qo_heads, "
-                                       "num_kv_heads, head_dim, page_size)"},
-                                      {"role", "plan"},
-                                      {"version", "0.6.15"},
-                                      {"names",
-                                       {"self", "indptr", "indices", "last_page_len",
-                                        "num_qo_heads", "num_kv_heads", "head_dim", "page_size"}}});
-    run_site_ = recorder_->add_site({{"function", "BatchDecodeWithPagedKVCacheWrapper.run"},
-                                     {"module", "flashinfer.decode"},
-                                     {"signature", "(self, q, paged_kv_cache)"},
-                                     {"role", "method"},
-                                     {"names", {"self", "q", "paged_kv_cache", "self._sm_scale"}}});
-    norm_site_ = recorder_->add_site({{"function", "rmsnorm"},
-                                      {"module", "flashinfer.norm"},
-                                      {"signature", "(input, weight, eps = 1e-6)"},
-                                      {"role", "function"},
-                                      {"names", {"input", "weight", "eps"}}});
+    plan_function_ =
+        recorder_->add_function({{"function", "BatchDecodeWithPagedKVCacheWrapper.plan"},
+                                 {"module", "flashinfer.decode"},
+                                 {"signature",
+                                  "(self, indptr, indices, last_page_len, num_qo_heads, "
+                                  "num_kv_heads, head_dim, page_size)"},
+                                 {"role", "plan"},
+                                 {"version", "0.6.15"},
+                                 {"names",
+                                  {"self", "indptr", "indices", "last_page_len", "num_qo_heads",
+                                   "num_kv_heads", "head_dim", "page_size"}}});
+    run_function_ =
+        recorder_->add_function({{"function", "BatchDecodeWithPagedKVCacheWrapper.run"},
+                                 {"module", "flashinfer.decode"},
+                                 {"signature", "(self, q, paged_kv_cache)"},
+                                 {"role", "method"},
+                                 {"names", {"self", "q", "paged_kv_cache", "self._sm_scale"}}});
+    norm_function_ = recorder_->add_function({{"function", "rmsnorm"},
+                                              {"module", "flashinfer.norm"},
+                                              {"signature", "(input, weight, eps = 1e-6)"},
+                                              {"role", "function"},
+                                              {"names", {"input", "weight", "eps"}}});
   }
 
   recorder::Recorder& recorder() { return *recorder_; }
@@ -135,7 +137,7 @@ class RecordedEngine {
     kept_.insert(kept_.end(),
                  {indptr, indices, last});  // device memory, as long as copies may be under way
     indices->resize(indices->size() + 100, 1 << 30);  // unused entries, as in SGLang's buffers
-    recorder_->begin_call(call_, plan_site_, wrapper, flags, graph);
+    recorder_->begin_call(call_, plan_function_, wrapper, flags, graph);
     const recorder::TensorView views[] = {view(*indptr, on_device), view(*indices, on_device),
                                           view(*last, on_device)};
     for (std::uint16_t i = 0; i < 3; ++i) tensor(static_cast<std::uint16_t>(i + 1), views[i]);
@@ -156,7 +158,7 @@ class RecordedEngine {
                     std::uint64_t graph = 0) {
     static const std::int32_t place[2] = {};
     const std::int64_t q[] = {batch, 32, 128}, kv[] = {1 << 20, 8, 128};
-    recorder_->begin_call(call_, run_site_, wrapper, flags, graph);
+    recorder_->begin_call(call_, run_function_, wrapper, flags, graph);
     tensor(1, {recorder::element_type("bfloat16"), q, {}, &place[0], true});
     call_.arguments().name(2);
     call_.arguments().sequence(2, 2);
@@ -169,7 +171,7 @@ class RecordedEngine {
 
   std::uint64_t norm(std::int64_t rows, std::uint8_t flags = 0, std::uint64_t graph = 0) {
     const std::int64_t input[] = {rows, 4096}, weight[] = {4096};
-    recorder_->begin_call(call_, norm_site_, 0, flags, graph);
+    recorder_->begin_call(call_, norm_function_, 0, flags, graph);
     tensor(0, {recorder::element_type("bfloat16"), input, {}, nullptr, true});
     tensor(1, {recorder::element_type("bfloat16"), weight, {}, nullptr, true});
     call_.arguments().name(2);
@@ -177,7 +179,7 @@ class RecordedEngine {
     return recorder_->send(call_);
   }
 
-  void raised(std::uint64_t call) { recorder_->raised(run_site_, call); }
+  void raised(std::uint64_t call) { recorder_->raised(run_function_, call); }
 
  private:
   static recorder::TensorView view(const Indices& values, bool on_device) {
@@ -197,7 +199,7 @@ class RecordedEngine {
   std::vector<std::shared_ptr<Indices>> kept_;  // longer than the recorder, whose device reads it
   std::unique_ptr<recorder::Recorder> recorder_;
   recorder::Recorder::CallBuilder call_;
-  std::uint32_t plan_site_ = 0, run_site_ = 0, norm_site_ = 0;
+  std::uint32_t plan_function_ = 0, run_function_ = 0, norm_function_ = 0;
 };
 
 }  // namespace cw::testing

@@ -78,9 +78,9 @@ TEST(Cbor, WhatTheRecorderNeverWritesIsRefused) {
 
 // Decided by a look at each byte, whatever they promise.
 TEST(Cbor, DepthAndItemsAreBounded) {
-  EXPECT_TRUE(is_plain_cbor(std::string(recording::deepest_record, '\x81') + '\x80'));
-  EXPECT_FALSE(
-      is_plain_cbor(std::string(recording::deepest_record + 1, '\x81') + std::string("\x81\x80")));
+  EXPECT_TRUE(is_plain_cbor(std::string(recording::max_record_depth, '\x81') + '\x80'));
+  EXPECT_FALSE(is_plain_cbor(std::string(recording::max_record_depth + 1, '\x81') +
+                             std::string("\x81\x80")));
   EXPECT_FALSE(is_plain_cbor(std::string(50'000'000, '\x81')));
   EXPECT_FALSE(is_plain_cbor(std::string(50'000'000, '\xa1')));
   std::string many = "\x9a\x00\x20\x00\x00";

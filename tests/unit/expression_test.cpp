@@ -7,7 +7,7 @@
 namespace cw {
 namespace {
 
-class Table : public Names {
+class Table : public NameResolver {
  public:
   Result<Operand> value_of(std::string_view name) const override {
     const auto found = values.find(name);

@@ -58,8 +58,8 @@ TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
   group->adopt_orphans();
   // One whose parent has died before it was adopted is anybody's: four, or five. None is a shell
   // any more.
-  const auto all_sleep = [](const std::set<ProcessIdentity>& processes, std::size_t least) {
-    return processes.size() >= least &&
+  const auto all_sleep = [](const std::set<ProcessIdentity>& processes, std::size_t min) {
+    return processes.size() >= min &&
            std::all_of(processes.begin(), processes.end(), [](const auto& process) {
              return read_pseudo_file(fmt::format("/proc/{}/comm", process.pid)) == "sleep\n";
            });

@@ -438,18 +438,18 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t site = recorder.add_site({{"function", "f"},
-                                                  {"module", "m"},
-                                                  {"signature", "(table)"},
-                                                  {"role", "function"},
-                                                  {"names", {"table"}}});
+    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
+                                                        {"module", "m"},
+                                                        {"signature", "(table)"},
+                                                        {"role", "function"},
+                                                        {"names", {"table"}}});
     const std::vector<std::int32_t> memory{1, 2, 3, 90, 4, 5, 6, 91};
     const std::int64_t shape[] = {2, 3}, gaps[] = {4, 1}, across[] = {1, 4};
     recorder::Recorder::CallBuilder call;
     for (const std::int64_t* strides : {gaps, across}) {
       const recorder::TensorView table{
           recorder::element_type("int32"), shape, {strides, 2}, memory.data(), false};
-      recorder.begin_call(call, site, 0, 0, 0);
+      recorder.begin_call(call, hooked, 0, 0, 0);
       call.arguments().name(0);
       call.arguments().tensor(table.type, shape, false);
       call.address(memory.data());
@@ -470,14 +470,14 @@ TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t site = recorder.add_site({{"function", "f"},
-                                                  {"module", "m"},
-                                                  {"signature", "(a, b, **kw)"},
-                                                  {"role", "function"},
-                                                  {"names", {"a", "b"}}});
+    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
+                                                        {"module", "m"},
+                                                        {"signature", "(a, b, **kw)"},
+                                                        {"role", "function"},
+                                                        {"names", {"a", "b"}}});
     recorder::Recorder::CallBuilder call;
-    recorder.begin_call(call, site, 0, 0, 0);
-    recorder.add_name(site, "late");
+    recorder.begin_call(call, hooked, 0, 0, 0);
+    recorder.add_name(hooked, "late");
     auto& arguments = call.arguments();
     arguments.name(0);
     arguments.sequence(3, 20);
@@ -594,14 +594,14 @@ TEST_F(RecorderTest, WhatIsTakenOrDoesNotMatchIsRefusedAndCounted) {
 
 // Sums of counts do not wrap, whatever a file says.
 TEST_F(RecorderTest, MoreCallsThanCanBeCountedAreRefused) {
-  static constexpr std::uint64_t most_of_one = std::uint64_t{1} << 48;
+  static constexpr std::uint64_t max_of_one = std::uint64_t{1} << 48;
   const Json full = [] {
     Json calls = Json::array();
-    for (int i = 0; i < 20'000; ++i) calls.push_back({{"form", 0}, {"count", most_of_one}});
+    for (int i = 0; i < 20'000; ++i) calls.push_back({{"form", 0}, {"count", max_of_one}});
     return Json{{"record", "calls"}, {"calls", std::move(calls)}};
   }();
   write_text(folder_ / "r.cbor",
-             recording_of({full, full, calls_of(most_of_one + 1), calls_of(~std::uint64_t{0})}));
+             recording_of({full, full, calls_of(max_of_one + 1), calls_of(~std::uint64_t{0})}));
   const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < capture->size(); ++i) sum += capture->count(i);

@@ -48,7 +48,7 @@ class Threads : public DatasetTest {
       result.push_back(shape_key(context));
       const auto bound = binder_->bind(context);
       for (const Observation& observation : bound.observations)
-        if (const auto workload = make_workload(observation, policy))
+        if (const auto workload = build_workload(observation, policy))
           result.push_back(content_key(*workload));
     }
     return result;

@@ -287,7 +287,7 @@ TEST(TrafficLimits, AnAnswerWithoutChunksIsNotKept) {
   ScriptedServer server(
       {{fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
   TrafficOptions options;
-  options.most_extra_events = 1'000'000;
+  options.max_extra_events = 1'000'000;
   const long before = peak_memory();
   EXPECT_EQ(send(server.url, 1, options).completed, 1u);
   EXPECT_LT(peak_memory() - before, 100'000) << "KB; the answer is 64 MB, and the test's own";
@@ -328,7 +328,7 @@ TEST(TrafficLimits, AStreamHasAnEnd) {
 // Comments keep a connection alive; they are no tokens.
 TEST(TrafficLimits, ARequestHasAnEnd) {
   TrafficOptions options;
-  options.longest = std::chrono::seconds(1);
+  options.max_duration = std::chrono::seconds(1);
   ScriptedServer silent(
       {{.bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: a\n\r\n",
         .hangs = true}});
@@ -345,7 +345,7 @@ TEST(TrafficLimits, HealthAndInformationHaveAnEnd) {
        {fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", body.size(), body)}});
   EXPECT_EQ(http_get(server.url + "/health").error().code, "too_large");
   const auto information =
-      http_get(server.url + "/server_info", std::chrono::seconds(5), largest_information);
+      http_get(server.url + "/server_info", std::chrono::seconds(5), max_information);
   ASSERT_TRUE(information) << information.error().message;
   EXPECT_EQ(information->body.size(), body.size());
   EXPECT_FALSE(parse_json("[" + std::string(5'000'000, '[') + "]"));

@@ -21,9 +21,9 @@
 namespace cw::level10 {
 namespace {
 
-constexpr std::size_t padding = 64;                   // what the JSON parser may read past the end
-constexpr std::uint64_t largest_metadata = 64 << 20;  // a captured call's grows with every flush
-constexpr int deepest_folder = 8;
+constexpr std::size_t padding = 64;               // what the JSON parser may read past the end
+constexpr std::uint64_t max_metadata = 64 << 20;  // a captured call's grows with every flush
+constexpr int max_folder_depth = 8;
 
 bool take(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
@@ -45,7 +45,7 @@ bool take_digits(std::string_view& text, std::size_t at_least, Integer& value) {
 Result<std::shared_ptr<const Signature>> shared_signature(const std::string& text) {
   static std::shared_mutex mutex;
   static std::unordered_map<std::string, std::shared_ptr<const Signature>> known;
-  constexpr std::size_t most = 10'000;  // of a damaged capture; a real one has some dozens
+  constexpr std::size_t max_known = 10'000;  // of a damaged capture; a real one has some dozens
   {
     const std::shared_lock lock(mutex);
     if (const auto found = known.find(text); found != known.end()) return found->second;
@@ -53,7 +53,7 @@ Result<std::shared_ptr<const Signature>> shared_signature(const std::string& tex
   CW_TRY(Signature parsed, parse_signature(text));
   auto signature = std::make_shared<const Signature>(std::move(parsed));
   const std::unique_lock lock(mutex);
-  if (known.size() < most) known.emplace(text, signature);
+  if (known.size() < max_known) known.emplace(text, signature);
   return signature;
 }
 
@@ -318,7 +318,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
     defects_.push_back({"unreadable_folder", listed.error().message});
     return {};
   }
-  if (depth == deepest_folder && !below.empty()) {
+  if (depth == max_folder_depth && !below.empty()) {
     defects_.push_back(
         {"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
     return {};
@@ -517,7 +517,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   };
   static thread_local std::string buffer;
   const auto metadata = read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl",
-                                       largest_metadata, padding, buffer);
+                                       max_metadata, padding, buffer);
   if (!metadata) {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
     return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)",

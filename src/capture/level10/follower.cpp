@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint64_t free_every = 256 << 10;
 // Calls nest a few deep. One with more begun after it in its process is not going to return.
-constexpr std::size_t deepest_nesting = 16;
+constexpr std::size_t max_nesting = 16;
 constexpr std::chrono::seconds patience{20};
 
 }  // namespace
@@ -89,7 +89,7 @@ void Follower::take_line(std::string_view line) {
 void Follower::give(bool all) {
   const auto now = Clock::now();
   for (auto& [process, begun] : begun_)
-    while (!begun.empty() && (all || begun.front().is_complete || begun.size() > deepest_nesting ||
+    while (!begun.empty() && (all || begun.front().is_complete || begun.size() > max_nesting ||
                               now - begun.front().since > patience)) {
       const Begun& call = begun.front();
       give(begun, call);

@@ -13,10 +13,10 @@ namespace {
 namespace json = simdjson::ondemand;
 
 // FlashInfer stops at 8 levels of containers; a sequence costs two JSON levels.
-constexpr int deepest = 32;
+constexpr int max_depth = 32;
 // A byte of text can be fifty of memory; a real record has some ten thousand bytes and some hundred
 // values.
-constexpr std::size_t longest_record = 8 << 20, most_values = 100'000;
+constexpr std::size_t max_record_length = 8 << 20, max_values = 100'000;
 thread_local std::size_t values_left = 0;
 
 // Malformed content that simdjson has no error for.
@@ -96,7 +96,7 @@ RecordedValue parse_described(json::object object, int depth) {
 }
 
 RecordedValue parse_value(json::value value, int depth) {
-  if (depth > deepest) throw Malformed{"values are nested too deeply"};
+  if (depth > max_depth) throw Malformed{"values are nested too deeply"};
   if (values_left-- == 0) throw Malformed{"there are too many values"};
   const std::string_view token = token_of(value);
   if (token.empty()) throw Malformed{"a value is missing"};
@@ -184,9 +184,9 @@ void parse_field(std::string_view key, json::value value, Record& record) {
 
 Result<Record> parse_record(std::string_view line) {
   static thread_local json::parser parser;
-  if (line.size() > longest_record)
+  if (line.size() > max_record_length)
     return fail("metadata_malformed", "a record of {} bytes", line.size());
-  values_left = most_values;
+  values_left = max_values;
   Record record;
   record.inputs.reserve(16);
   try {

@@ -34,9 +34,9 @@ struct Item {
   int depth = 0;  ///< of nested tuples
 };
 
-constexpr std::size_t most_items = 1 << 20;
-constexpr std::size_t most_axes = 64;
-constexpr int deepest_tuple = 16;  // freeing nested tuples is recursive
+constexpr std::size_t max_items = 1 << 20;
+constexpr std::size_t max_axes = 64;
+constexpr int max_tuple_depth = 16;  // freeing nested tuples is recursive
 
 std::optional<DType> storage_dtype(std::string_view name) {
   static const std::map<std::string_view, DType> types{
@@ -79,8 +79,8 @@ class Machine {
       CW_TRY(const std::string_view opcode, take(1));
       if (opcode[0] == '.') break;
       CW_CHECK(step(opcode[0]));
-      if (stack_.size() > most_items)
-        return malformed_pickle("the stack grows past {} items", most_items);
+      if (stack_.size() > max_items)
+        return malformed_pickle("the stack grows past {} items", max_items);
     }
     CW_TRY(const auto dict, pop_as<std::shared_ptr<Dict>>("a dict at the end"));
     std::vector<PickledTensor> tensors;
@@ -238,8 +238,8 @@ class Machine {
 
   Result<void> memoize(std::uint64_t slot) {
     if (stack_.empty()) return malformed_pickle("an opcode finds the stack empty");
-    if (memo_.size() >= most_items)
-      return malformed_pickle("the memo grows past {} items", most_items);
+    if (memo_.size() >= max_items)
+      return malformed_pickle("the memo grows past {} items", max_items);
     memo_[slot] = stack_.back();
     return {};
   }
@@ -297,10 +297,10 @@ class Machine {
   Result<void> push_tuple(Items items) {
     int depth = 1;
     for (const ItemPtr& item : items) depth = std::max(depth, item->depth + 1);
-    if (depth > deepest_tuple) return malformed_pickle("tuples are nested {} deep", depth);
+    if (depth > max_tuple_depth) return malformed_pickle("tuples are nested {} deep", depth);
     tuple_items_ += items.size();
-    if (tuple_items_ > most_items)
-      return malformed_pickle("its tuples have more than {} items", most_items);
+    if (tuple_items_ > max_items)
+      return malformed_pickle("its tuples have more than {} items", max_items);
     return push({std::move(items), depth});
   }
 
@@ -361,7 +361,7 @@ class Machine {
   static Result<Shape> extents(const ItemPtr& item) {
     CW_TRY(const auto items, as<Items>(item, "a shape"));
     Shape shape;
-    if (items->size() > most_axes)
+    if (items->size() > max_axes)
       return malformed_pickle("a shape or stride has {} axes", items->size());
     for (const ItemPtr& extent : *items) {
       CW_TRY(const auto value, as<std::int64_t>(extent, "an extent"));
@@ -378,7 +378,7 @@ class Machine {
     for (std::size_t i = 0; i < pairs.size(); i += 2) {
       CW_TRY(const auto name, as<std::string>(pairs[i], "a string as the key"));
       CW_TRY(const auto tensor, as<PickledTensor>(pairs[i + 1], "a tensor as the value"));
-      if ((*dict)->tensors.size() >= most_items / 64)
+      if ((*dict)->tensors.size() >= max_items / 64)
         return malformed_pickle("the dict has too many tensors");
       (*dict)->tensors.emplace_back(*name, *tensor);
     }

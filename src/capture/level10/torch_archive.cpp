@@ -17,8 +17,8 @@ namespace cw::level10 {
 namespace {
 
 // A pickle of tensors is a few hundred bytes a tensor.
-constexpr std::uint64_t largest_pickle = 16 << 20;
-constexpr std::int64_t most_members = 100'000;
+constexpr std::uint64_t max_pickle = 16 << 20;
+constexpr std::int64_t max_members = 100'000;
 
 using Archive = std::unique_ptr<zip_t, void (*)(zip_t*)>;
 using Member = std::unique_ptr<zip_file_t, int (*)(zip_file_t*)>;
@@ -79,7 +79,7 @@ Result<std::map<std::string, StoredMember>> list_members(zip_t* archive,
                                                          const std::string& full_path) {
   std::map<std::string, StoredMember> members;
   const zip_int64_t count = zip_get_num_entries(archive, 0);
-  if (count < 0 || count > most_members)
+  if (count < 0 || count > max_members)
     return malformed_archive("{}: {} members", full_path, count);
   for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
     zip_stat_t status;
@@ -106,7 +106,7 @@ class TorchArchive final : public TensorFile {
     CW_TRY(const auto members, list_members(archive.get(), full_path));
     const auto pickle = members.find("data.pkl");
     if (pickle == members.end()) return malformed_archive("{}: no data.pkl in it", full_path);
-    if (pickle->second.size > largest_pickle)
+    if (pickle->second.size > max_pickle)
       return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path,
                   pickle->second.size);
     if (const auto order = members.find("byteorder"); order != members.end()) {

@@ -65,9 +65,9 @@ double from_half(std::uint64_t bits) {
 
 bool is_plain_cbor(std::string_view bytes) {
   // Items that are still to come, of what is nested.
-  std::array<std::uint64_t, deepest_record> open{};
+  std::array<std::uint64_t, max_record_depth> open{};
   std::size_t depth = 0;
-  for (std::size_t items = 1; items <= most_record_items; ++items) {
+  for (std::size_t items = 1; items <= max_record_items; ++items) {
     const Head head = head_of(bytes);
     if (head.size == 0 || head.major == tag || (head.major == simple && !is_known_simple(head)))
       return false;
@@ -126,8 +126,8 @@ std::optional<std::uint64_t> CborItem::unsigned_integer() const {
 }
 
 std::optional<std::int64_t> CborItem::integer() const {
-  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  if (major() > negative_integer || argument() > most) return {};
+  constexpr auto max = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  if (major() > negative_integer || argument() > max) return {};
   const auto value = static_cast<std::int64_t>(argument());
   return major() == negative_integer ? -1 - value : value;
 }

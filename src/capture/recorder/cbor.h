@@ -17,9 +17,9 @@
 
 namespace cw::recording {
 
-inline constexpr std::size_t deepest_record = 16;  ///< a real one is nested half as deep
+inline constexpr std::size_t max_record_depth = 16;  ///< a real one is nested half as deep
 /// A window of calls has some ten thousand.
-inline constexpr std::size_t most_record_items = 1u << 20;
+inline constexpr std::size_t max_record_items = 1u << 20;
 
 /// Whether the bytes are one whole item, within these limits and of the kinds above.
 bool is_plain_cbor(std::string_view bytes);

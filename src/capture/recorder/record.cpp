@@ -6,12 +6,12 @@ namespace cw::recording {
 namespace {
 
 // Far more than any process makes of anything, and sums of it do not wrap.
-constexpr std::uint64_t most = std::uint64_t{1} << 48;
+constexpr std::uint64_t max_count = std::uint64_t{1} << 48;
 // A call's tensors, and so its addresses and values; the recorder notes 24.
-constexpr std::size_t most_tensors = 256;
+constexpr std::size_t max_tensors = 256;
 // A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in
 // flight has its own.
-constexpr std::size_t most_values = 512, most_extents = 16;
+constexpr std::size_t max_values = 512, max_extents = 16;
 
 // A number of at most `limit`. False when it is something else.
 template <typename Integer>
@@ -43,7 +43,7 @@ std::string text_member(const CborItem& item, std::string_view name) {
 class ArgumentParser {
  public:
   Result<Value> value(const CborItem& item) {
-    if (++values_ > most_values) return malformed("more arguments than the recorder notes");
+    if (++values_ > max_values) return malformed("more arguments than the recorder notes");
     if (item.is_null()) return Value{};
     if (const auto boolean = item.boolean()) return Value{*boolean};
     if (const auto real = item.real()) return Value{*real};
@@ -92,7 +92,7 @@ class ArgumentParser {
     bool is_whole = true;
     shape->for_each([&](const CborItem& extent) {
       const auto length = extent.integer();
-      is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < most_extents;
+      is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < max_extents;
       if (is_whole) tensor.shape.push_back(*length);
     });
     if (!is_whole) return malformed("an extent that is no length");
@@ -112,9 +112,11 @@ std::optional<CallValues> parse_values(const CborItem& item) {
       item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
   item.for_each_member([&](std::string_view name, const CborItem& member) {
     if (name == "tensor")
-      is_well_formed = is_well_formed && take_number(member, most_numbers, values.tensor);
-    if (name == "count") is_well_formed = is_well_formed && take_number(member, most, values.count);
-    if (name == "from") is_well_formed = is_well_formed && take_number(member, most, values.from);
+      is_well_formed = is_well_formed && take_number(member, max_numbers, values.tensor);
+    if (name == "count")
+      is_well_formed = is_well_formed && take_number(member, max_count, values.count);
+    if (name == "from")
+      is_well_formed = is_well_formed && take_number(member, max_count, values.from);
     if (name == "state")
       values.state = from_name<ValueState>(member.text().value_or("")).value_or(ValueState::lost);
     if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16)
@@ -149,23 +151,23 @@ std::optional<ValuesRecord> as_values(std::string_view payload) {
 
 Result<CallGroup> parse_group(const CborItem& item) {
   CallGroup group;
-  bool has_form = false, has_count = false, is_well_formed = item.is_map();
+  bool has_signature = false, has_count = false, is_well_formed = item.is_map();
   const auto number = [&is_well_formed](const CborItem& member, std::uint64_t limit, auto& value) {
     is_well_formed = is_well_formed && take_number(member, limit, value);
     return is_well_formed;
   };
   item.for_each_member([&](std::string_view name, const CborItem& member) {
-    if (name == "form") has_form = number(member, most_numbers, group.form);
-    if (name == "count") has_count = number(member, most, group.count);
-    if (name == "wrapper") number(member, most_numbers, group.wrapper);
-    if (name == "raised") number(member, most, group.raised);
-    if (name == "sequences") number(member, most, group.sequences);
+    if (name == "form") has_signature = number(member, max_numbers, group.signature);
+    if (name == "count") has_count = number(member, max_count, group.count);
+    if (name == "wrapper") number(member, max_numbers, group.wrapper);
+    if (name == "raised") number(member, max_count, group.raised);
+    if (name == "sequences") number(member, max_count, group.sequences);
     if (name == "dummy") group.is_dummy = member.boolean().value_or(false);
     if (name == "nested") group.is_nested = member.boolean().value_or(false);
     if (name == "replayed") group.is_replayed = member.boolean().value_or(false);
     if (name != "addresses" && name != "values") return;
 
-    if (!member.is_array() || member.size() > most_tensors) {
+    if (!member.is_array() || member.size() > max_tensors) {
       is_well_formed = false;
     } else if (name == "addresses") {
       group.addresses.reserve(member.size());
@@ -183,7 +185,7 @@ Result<CallGroup> parse_group(const CborItem& item) {
   });
   if (!is_well_formed)
     return malformed("calls with a member that is not what it should be, or out of its range");
-  if (!has_form || !has_count) return malformed("calls without form or count");
+  if (!has_signature || !has_count) return malformed("calls without form or count");
   group.raised = std::min(group.raised, group.count);
   return group;
 }

@@ -25,7 +25,7 @@ struct ValuesRecord {
 std::optional<ValuesRecord> as_values(std::string_view payload);
 
 /// Sites, forms and wrappers are numbered below this.
-inline constexpr std::uint64_t most_numbers = 0xffffffff;
+inline constexpr std::uint64_t max_numbers = 0xffffffff;
 
 /// Index values that a call was made with.
 struct CallValues {
@@ -39,7 +39,7 @@ struct CallValues {
 
 /// Calls that differ in nothing that matters.
 struct CallGroup {
-  std::uint32_t form = 0;
+  std::uint32_t signature = 0;
   std::uint32_t wrapper = 0;  ///< 0: no wrapper
   std::uint64_t count = 0, raised = 0;
   std::int64_t sequences = -1;  ///< real ones of a padded batch; -1: not padded

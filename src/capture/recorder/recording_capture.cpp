@@ -17,20 +17,20 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::size_t chunk = 8 << 20;
-constexpr std::size_t most_cached_bytes = 32 << 20;  ///< of forms, as they are in memory
-constexpr std::size_t largest_form = 64 << 10;       ///< a call's own have some hundred bytes
-constexpr std::uint64_t most_lost = std::uint64_t{1}
-                                    << 48;  ///< in one file: their sum does not wrap either
-constexpr std::uint64_t most_calls = std::uint64_t{1}
-                                     << 63;  ///< in all files: sums of counts do not wrap
+constexpr std::size_t max_cached_bytes = 32 << 20;    ///< of forms, as they are in memory
+constexpr std::size_t max_signature_size = 64 << 10;  ///< a call's own have some hundred bytes
+constexpr std::uint64_t max_lost = std::uint64_t{1}
+                                   << 48;  ///< in one file: their sum does not wrap either
+constexpr std::uint64_t max_calls = std::uint64_t{1}
+                                    << 63;  ///< in all files: sums of counts do not wrap
 // Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of
 // parameters.
-constexpr std::size_t longest_signature = 16 << 10, most_parameters = 200'000;
+constexpr std::size_t max_signature_length = 16 << 10, max_parameters = 200'000;
 
 // Of a name, what is kept; names of functions are printed in many places.
 std::string printable(std::string_view text) {
-  constexpr std::size_t longest = 512;
-  std::string name = for_terminal(text.substr(0, longest));
+  constexpr std::size_t max_length = 512;
+  std::string name = for_terminal(text.substr(0, max_length));
   std::replace(name.begin(), name.end(), '\n', '?');
   return name;
 }
@@ -49,7 +49,7 @@ std::uint64_t number_of(const CborItem& record, std::string_view name) {
 std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view name) {
   const auto member = record.member(name);
   const auto number = member ? member->unsigned_integer() : std::nullopt;
-  if (!number || *number > most_numbers) return {};
+  if (!number || *number > max_numbers) return {};
   return static_cast<std::uint32_t>(*number);
 }
 
@@ -310,9 +310,9 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
 
   switch (*kind) {
     case RecordKind::function:
-      return take_site(file, record);
+      return take_function(file, record);
     case RecordKind::signature:
-      return take_form(file, record, offset);
+      return take_signature(file, record, offset);
     case RecordKind::calls:
       return take_calls(number, record, offset);
     case RecordKind::end:
@@ -340,38 +340,39 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
 }
 
 // The same text is parsed once; an empty signature where it cannot be.
-std::shared_ptr<const Signature> RecordingCapture::shared_signature(const File& file,
-                                                                    std::string_view text) {
-  if (const auto known = signatures_.find(text); known != signatures_.end()) return known->second;
+std::shared_ptr<const Signature> RecordingCapture::printed_signature(const File& file,
+                                                                     std::string_view text) {
+  if (const auto known = printed_signatures_.find(text); known != printed_signatures_.end())
+    return known->second;
   Result<Signature> parsed =
-      text.size() <= longest_signature && parameters_ < most_parameters
+      text.size() <= max_signature_length && parameters_ < max_parameters
           ? parse_signature(text)
           : fail("signature_malformed", "a signature of {} bytes, or too many", text.size());
   if (!parsed) add_defect(file, parsed.error().code, printable(parsed.error().message));
   auto signature = std::make_shared<const Signature>(parsed ? std::move(*parsed) : Signature{});
   parameters_ += signature->parameters.size() + 1;
-  if (parameters_ < most_parameters) signatures_.emplace(text, signature);
+  if (parameters_ < max_parameters) printed_signatures_.emplace(text, signature);
   return signature;
 }
 
-void RecordingCapture::take_site(File& file, const CborItem& record) {
+void RecordingCapture::take_function(File& file, const CborItem& record) {
   const auto number = own_number(record, "site");
   if (!number) return add_defect(file, "record_malformed", "a site without a number");
-  if (file.sites.contains(*number))
+  if (file.functions.contains(*number))
     return add_defect(file, "record_malformed", "a site whose number is taken");
-  file.sites[*number] = {
+  file.functions[*number] = {
       printable(text_of(record, "function")), printable(text_of(record, "module")),
-      printable(text_of(record, "version")), shared_signature(file, text_of(record, "signature"))};
+      printable(text_of(record, "version")), printed_signature(file, text_of(record, "signature"))};
 }
 
-void RecordingCapture::take_form(File& file, const CborItem& record, std::uint64_t offset) {
-  const auto site = own_number(record, "site"), form = own_number(record, "form");
-  if (!site || !form || !file.sites.contains(*site))
+void RecordingCapture::take_signature(File& file, const CborItem& record, std::uint64_t offset) {
+  const auto hooked = own_number(record, "site"), signature = own_number(record, "form");
+  if (!hooked || !signature || !file.functions.contains(*hooked))
     return add_defect(file, "record_malformed", "a form of a site that is not there");
-  if (record.encoded().size() > largest_form)
+  if (record.encoded().size() > max_signature_size)
     return add_defect(file, "record_malformed", "a form of more than 64 KB");
   const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
-  if (!file.forms.try_emplace(*form, Form{place, *site}).second)
+  if (!file.signatures.try_emplace(*signature, CallSignature{place, *hooked}).second)
     add_defect(file, "record_malformed", "a form whose number is taken");
 }
 
@@ -384,9 +385,9 @@ void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
   calls->for_each([&](const CborItem& item) {
     auto group = parse_group(item);
     if (!group) return add_defect(file, group.error().code, group.error().message);
-    if (!file.forms.contains(group->form))
+    if (!file.signatures.contains(group->signature))
       return add_defect(file, "record_malformed", "calls of a form that is not there");
-    if (group->count > most_calls - calls_)
+    if (group->count > max_calls - calls_)
       return add_defect(file, "record_malformed", "more calls than can be counted");
     calls_ += group->count;
 
@@ -430,7 +431,7 @@ void RecordingCapture::take_killed(File& file, const CborItem& record) {
         std::tuple("replays", "replays_lost",
                    "replays of CUDA graphs that the process made last are missing: it was killed, "
                    "or left by os._exit")})
-    if (const std::uint64_t count = std::min(number_of(record, counter), most_lost); count > 0)
+    if (const std::uint64_t count = std::min(number_of(record, counter), max_lost); count > 0)
       add_defect(file, code, fmt::format("{} {}", count, text), count);
   add_calls_over_budget(file, record);
 }
@@ -439,7 +440,7 @@ const std::string& RecordingCapture::function(std::size_t index) const {
   static const std::string forgotten;
   if (index < forgotten_) return forgotten;
   const File& file = files_[entry(index).file];
-  return file.sites.at(file.forms.at(entry(index).group.form).site).function;
+  return file.functions.at(file.signatures.at(entry(index).group.signature).function).name;
 }
 
 WrapperId RecordingCapture::process(std::size_t index) const {
@@ -450,8 +451,8 @@ WrapperId RecordingCapture::process(std::size_t index) const {
 std::string RecordingCapture::location(std::size_t index) const {
   if (index < forgotten_) return {};
   const Entry& found = entry(index);
-  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(), found.group.form,
-                     found.window);
+  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(),
+                     found.group.signature, found.window);
 }
 
 // The first recording: it stays the first while a run goes on and more processes join.
@@ -467,13 +468,14 @@ Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arg
     std::size_t index) const {
   const Entry& found = entry(index);
   const File& file = files_[found.file];
-  const std::uint64_t key = std::uint64_t{found.file} << 32 | found.group.form;
+  const std::uint64_t key = std::uint64_t{found.file} << 32 | found.group.signature;
   {
     const std::lock_guard lock(shared_->mutex);
-    if (const auto known = shared_->forms.find(key); known != shared_->forms.end())
+    if (const auto known = shared_->arguments.find(key); known != shared_->arguments.end())
       return known->second;
   }
-  CW_TRY(const std::string payload, read_place(file, file.forms.at(found.group.form).place));
+  CW_TRY(const std::string payload,
+         read_place(file, file.signatures.at(found.group.signature).place));
   const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
   if (!member)
     return fail("record_malformed", "{}: the form is not there any more", location(index));
@@ -484,23 +486,23 @@ Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arg
 
   const std::lock_guard lock(shared_->mutex);
   const std::size_t size = memory_of(*arguments);
-  if (shared_->form_bytes + size > most_cached_bytes) {
-    shared_->forms.clear();
-    shared_->form_bytes = 0;
+  if (shared_->cached_bytes + size > max_cached_bytes) {
+    shared_->arguments.clear();
+    shared_->cached_bytes = 0;
   }
-  if (shared_->forms.emplace(key, arguments).second) shared_->form_bytes += size;
+  if (shared_->arguments.emplace(key, arguments).second) shared_->cached_bytes += size;
   return arguments;
 }
 
 Result<Call> RecordingCapture::read(std::size_t index) const {
   const File& file = files_[entry(index).file];
   const CallGroup& group = entry(index).group;
-  const Site& site = file.sites.at(file.forms.at(group.form).site);
+  const HookedFunction& hooked = file.functions.at(file.signatures.at(group.signature).function);
   CW_TRY(const auto arguments, arguments_of(index));
 
   Call call;
-  call.function = site.function;
-  call.module = site.module;
+  call.function = hooked.name;
+  call.module = hooked.module;
   call.status = group.is_dummy     ? CallStatus::dummy
                 : group.raised > 0 ? CallStatus::unfinished
                                    : CallStatus::completed;
@@ -510,8 +512,8 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   call.order = index;
   call.count = group.count;
   if (group.sequences >= 0) call.sequences = group.sequences;
-  call.flashinfer_version = site.module.starts_with("flashinfer") ? site.version : "";
-  call.signature = site.signature;
+  call.flashinfer_version = hooked.module.starts_with("flashinfer") ? hooked.version : "";
+  call.signature = hooked.signature;
   call.arguments = *arguments;
   if (forgets_)
     call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });

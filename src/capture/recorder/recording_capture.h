@@ -64,25 +64,25 @@ class RecordingCapture final : public Capture {
     std::uint64_t offset = 0;  ///< of the payload in the file
     std::uint32_t size = 0;
   };
-  struct Site {
-    std::string function, module, version;
+  struct HookedFunction {
+    std::string name, module, version;
     std::shared_ptr<const Signature> signature;
   };
   struct Header {
     std::string host, boot;
     std::uint64_t process = 0, started = 0;
   };
-  struct Form {
+  struct CallSignature {
     Place place;
-    std::uint32_t site = 0;
+    std::uint32_t function = 0;
   };
   struct File {
     std::filesystem::path path;
     FileDescriptor descriptor;
     std::uint64_t offset = 0;  ///< read up to here
     std::optional<Header> header;
-    std::map<std::uint32_t, Site> sites;
-    std::unordered_map<std::uint32_t, Form> forms;
+    std::map<std::uint32_t, HookedFunction> functions;
+    std::unordered_map<std::uint32_t, CallSignature> signatures;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false, is_finished = false;
     bool has_ended = false;  ///< in order, or what is missing is known
@@ -109,13 +109,13 @@ class RecordingCapture final : public Capture {
                    std::uint64_t offset);
   void take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset);
   void take_header(File& file, const CborItem& record);
-  void take_site(File& file, const CborItem& record);
-  void take_form(File& file, const CborItem& record, std::uint64_t offset);
+  void take_function(File& file, const CborItem& record);
+  void take_signature(File& file, const CborItem& record, std::uint64_t offset);
   void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
   void take_killed(File& file, const CborItem& record);
   void add_calls_over_budget(File& file, const CborItem& record);
-  std::shared_ptr<const Signature> shared_signature(const File& file, std::string_view text);
+  std::shared_ptr<const Signature> printed_signature(const File& file, std::string_view text);
   /// Counted once a file and code; the first message stays.
   void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
   using Arguments = std::vector<std::pair<std::string, Value>>;
@@ -132,14 +132,14 @@ class RecordingCapture final : public Capture {
   std::uint64_t calls_ = 0;  ///< in all entries that there ever were
   std::vector<CaptureDefect> defects_;
   std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
-  std::map<std::string, std::shared_ptr<const Signature>, std::less<>> signatures_;
+  std::map<std::string, std::shared_ptr<const Signature>, std::less<>> printed_signatures_;
   std::size_t parameters_ = 0;  ///< of all signatures
 
   /// Of calls that are read: from several threads.
   struct Shared {
     std::mutex mutex;
-    std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> forms;
-    std::size_t form_bytes = 0;
+    std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> arguments;
+    std::size_t cached_bytes = 0;
     std::vector<std::size_t> released;
   };
   std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();

@@ -18,9 +18,9 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
 
 /// call.NAME, plan.NAME, init.NAME and state.NAME, which is the wrapper's attribute _NAME at the
 /// call. Other names are unknown.
-class CallNames : public Names {
+class CallNameResolver : public NameResolver {
  public:
-  CallNames(const Binding& binding, const CallInContext& context)
+  CallNameResolver(const Binding& binding, const CallInContext& context)
       : binding_(binding), context_(context) {}
   Result<Operand> value_of(std::string_view name) const override;
   bool is_given(std::string_view name) const override;

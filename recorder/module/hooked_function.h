@@ -19,7 +19,7 @@ struct ContentRule {
   std::vector<std::uint16_t> bounds;
 };
 
-struct Site {
+struct HookedFunction {
   Json description;  ///< as Recorder::add_site takes it
   Ref function;
   Ref owner, owners_name;  ///< another module's names, of which this one is called as it is then;

@@ -1,4 +1,4 @@
-#include "bind/names.h"
+#include "bind/name_resolver.h"
 
 #include <algorithm>
 
@@ -47,7 +47,7 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   return argument;
 }
 
-Result<Operand> CallNames::value_of(std::string_view name) const {
+Result<Operand> CallNameResolver::value_of(std::string_view name) const {
   const std::string_view role = name.substr(0, name.find('.'));
   if (role != "call" && role != "plan" && role != "init" && role != "state")
     return fail("unknown_name", "unknown name {}", name);
@@ -58,7 +58,7 @@ Result<Operand> CallNames::value_of(std::string_view name) const {
   return Operand();
 }
 
-bool CallNames::is_given(std::string_view name) const {
+bool CallNameResolver::is_given(std::string_view name) const {
   return resolve(name, binding_, context_).value != nullptr;
 }
 
