@@ -207,6 +207,7 @@ bool Aggregator::is_in_sample(std::uint32_t function, const std::vector<Values>&
 std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& header,
                                                         std::span<const Content> contents,
                                                         bool is_wanted, bool has_room) {
+  // What has arrived of each tensor, cut to the part that is in use.
   std::vector<Values> values;
   std::vector<std::span<const std::byte>> bytes;
   bool is_whole = true, is_left_out = false;
@@ -231,6 +232,8 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
     }
     values.push_back(item);
   }
+
+  // Kept, sampled out or lost: all of the call's tensors together.
   if (!is_wanted || values.empty()) return {};
   const bool has_budget = static_cast<double>(written_bytes_) <
                           share_of_contents * static_cast<double>(options_.budget);
@@ -240,6 +243,8 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
     ++values_lost_;
   else if (!is_kept)
     ++values_sampled_out_;
+
+  // What is kept is written once.
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i].state = is_kept   ? ValueState::kept
                       : is_lost ? ValueState::lost
@@ -278,6 +283,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   }
   ++hooked.calls;
   ++taken_.calls;
+
   // What was made again under the plan before belongs before this one: readers pair runs with plans
   // by their order.
   if (hooked.role == Role::plan || hooked.role == Role::init) take_repeats();
@@ -348,6 +354,8 @@ void Aggregator::take_replay(const EventHeader& header) {
   ++taken_.replays;
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
+
+  // Each captured call as if it were made now, under its wrapper's plan of this moment.
   for (const CapturedCall& call : graph->second) {
     Group group{.signature = call.signature,
                 .function = call.function,
@@ -367,6 +375,8 @@ void Aggregator::take_replay(const EventHeader& header) {
     functions_[call.function].calls += call.count;
     add(std::move(group));
   }
+
+  // The batch was this replay's.
   sequences_ = -1;
 }
 

@@ -118,6 +118,8 @@ class ArgumentReader {
 
   Json value() {
     using Tag = ArgumentWriter::Tag;
+
+    // By tag; what each is followed by is as the writer puts it.
     switch (static_cast<Tag>(raw<std::uint8_t>())) {
       case Tag::none:
         return nullptr;

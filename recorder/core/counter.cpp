@@ -39,6 +39,7 @@ std::uint64_t own_start_time() {
 
 recording::CountsSlot* claim_counts(const std::string& path) {
   using recording::Counts;
+
   // Looked at first: to open what has become another's may do something to it.
   if (path.empty() || link_target(path.c_str()) != recording::counts_target) return nullptr;
   const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -63,6 +64,7 @@ recording::CountsSlot* claim_counts(const std::string& path) {
     ::munmap(memory, sizeof(Counts));
     return nullptr;
   }
+
   // Who we are in the namespace of that /proc, which is the lender's; getpid() knows our own.
   recording::CountsSlot& slot = counts.slots[number];
   slot.started = own_start_time();

@@ -23,6 +23,7 @@ RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* cou
     : path_(path), counts_(counts) {
   const int opened =
       ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
   // Whoever writes to a standard stream on these threads must not find the recording there.
   if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
   if (opened >= 0 && file_ < 0 && errno == EINVAL)  // past what the process may have
@@ -40,6 +41,7 @@ RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* cou
     std::memcpy(counts_->file, name.c_str(), name.size() + 1);
     counts_->state = recording::SlotState::recording;
   }
+
   // Closed where it is open: whoever destroys this may have another table, and something else of
   // that number in it.
   thread_ = quiet_thread([this] {
@@ -103,6 +105,8 @@ void RecordingFile::write_all() {
       part = std::move(waiting_.front());
       waiting_.pop_front();
     }
+
+    // What the file will stand for is announced before it is written.
     announce(part);
     const std::string& frames = part.frames;
     for (std::size_t done = 0; done < frames.size();) {
@@ -111,6 +115,8 @@ void RecordingFile::write_all() {
       if (count < 0) return fail("cannot write", errno);
       done += static_cast<std::size_t>(count);
     }
+
+    // Whoever waits for room or for the end looks again.
     {
       const std::lock_guard lock(mutex_);
       backlog_ -= std::min<std::size_t>(backlog_, frames.size());

@@ -161,6 +161,8 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
     call.contents_.push_back(content);
     return static_cast<std::int16_t>(call.contents_.size() - 1);
   };
+
+  // Layouts that are copied as they are: rows, dense or with gaps between them.
   Rows rows;
   const std::size_t bytes = content.count * element;
   if (element == 0 || bytes > max_copied || !as_rows(tensor, rows)) return add();
@@ -170,12 +172,16 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
   if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_)
     return add();  // one mark is for one stream
+
+  // Room in the ring.
   std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
   if (to == nullptr) return add();
   call.has_reserved_ = true;
   content.job = 1;  // its number is known when the call is sent
   content.data = to;
   if (bytes == 0) return add();
+
+  // From the device on the caller's stream, from the host at once.
   if (tensor.is_on_device) {
     if (!device_->copy(to, tensor.data, rows.length * element, rows.count, rows.pitch * element,
                        stream))
@@ -250,12 +256,16 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     known = new_known(key);
     if (known != nullptr) call.header_.repeats = known->repeats;
   }
+
+  // The copies that were begun are one job from here on.
   std::uint64_t job = 0;
   if (call.has_reserved_)
     job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
   call.has_reserved_ = call.is_on_stream_ = false;
   for (Content& content : call.contents_)
     if (content.job != 0) content.job = job;
+
+  // The event: header, contents, arguments and addresses, one after another.
   const auto arguments = call.arguments_.bytes();
   EventHeader& header = call.header_;
   header.sequence = ++next_call_;
@@ -277,6 +287,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   append(call.contents_.data(), contents_size, contents_size);
   append(arguments.data(), arguments.size(), arguments_size);
   append(call.addresses_.data(), addresses_size, addresses_size);
+
+  // A call that is counted is in the queue, in the file, or lost.
   if (!queue_.push(call.event_)) {
     events_lost_.fetch_add(1, std::memory_order_relaxed);
     if (known != nullptr) {  // nobody would take its counts
@@ -387,6 +399,7 @@ void Recorder::describe_process() {
 void Recorder::run() {
   if (!leave_shared_descriptors(0))
     return fail("this system gives a thread no file descriptors of its own");
+
   try {
     describe_process();
     claim_counts();
@@ -426,6 +439,8 @@ void Recorder::run() {
         flush(aggregator_.idle_frame());
         idle_at = Clock::time_point::max();
       }
+
+      // The file's end is the recorder's.
       if (file_ && !file_->is_open()) fail(file_->error());
       if (has_more) continue;
       if (is_last) break;
@@ -436,6 +451,7 @@ void Recorder::run() {
       }
       std::this_thread::sleep_for(pause);
     }
+
     if (!has_failed_ && (file_ || aggregator_.has_window()))
       flush(aggregator_.end_frames(events_lost_));
   } catch (const std::exception& error) {

@@ -55,7 +55,11 @@ void CallReader::take_values() {
       if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
     return;
   }
+
+  // Streams first, as asking for one may run Python.
   for (Pending& item : pending_) item.stream = stream(item);
+
+  // Of a tensor that another one bounds, no more than it says, where that can be seen.
   for (Pending& item : pending_) {
     if (!item.rule->is_taken) continue;
     std::uint64_t count = ~std::uint64_t{0};
@@ -234,6 +238,7 @@ std::string_view CallReader::dtype_name(PyObject* dtype) {
 }
 
 void CallReader::tensor(PyObject* value, const ContentRule* rule) {
+  // Through DLPack, which costs no Python; by attributes where torch lacks it.
   TensorView view;
   std::int32_t device_id = 0;
   DLTensor raw{};
@@ -252,6 +257,8 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
   } else {
     by_attributes(value, view, device_id, rule != nullptr);
   }
+
+  // Its description, and where its values are if they are wanted.
   arguments_.tensor(view.type, view.shape, view.is_on_device);
   const std::uint16_t index = call_.tensors();
   call_.address(view.data);
@@ -275,6 +282,7 @@ void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& 
     if (text.starts_with("torch.")) text.remove_prefix(6);
     view.type = element_type(text);
   }
+
   view.shape = integers(shape.get());
   if (wants_strides) {
     const Ref strides(in_python([value] { return PyObject_CallMethod(value, "stride", nullptr); }));
@@ -282,12 +290,15 @@ void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& 
     view.strides = integers(strides.get());
     if (view.strides.size() != view.shape.size()) view.strides = {};
   }
+
+  // Where it lies.
   const Ref device = attribute(value, types_.names.device);
   const Ref kind = device ? attribute(device.get(), types_.names.type) : Ref();
   const Ref number = device ? attribute(device.get(), types_.names.index) : Ref();
   view.is_on_device = kind && PyUnicode_Check(kind.get()) && utf8(kind.get()) != "cpu";
   if (number && PyLong_Check(number.get()))
     device_id = static_cast<std::int32_t>(PyLong_AsLong(number.get()));
+
   const Ref method = attribute(value, types_.names.data_ptr);
   const Ref address(method ? in_python([&] { return PyObject_CallObject(method.get(), nullptr); })
                            : nullptr);

@@ -177,6 +177,8 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
   try {
     Recorder* recorder = module.on();
     if (recorder == nullptr) return {};
+
+    // Who calls, and in what.
     PyObject* self = hooked.has_self ? arguments.self() : nullptr;
     const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) |
                                                  (thread.call_depth > 1 ? flag::nested : 0));
@@ -184,6 +186,8 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
     auto& call = lease.get();
     recorder->begin_call(call, hooked.number, reinterpret_cast<std::uint64_t>(self), flags,
                          thread.captured_graph);
+
+    // What it is given.
     const bool has_values =
         thread.dummy_depth == 0 && thread.captured_graph == 0 && !hooked.rules.empty();
     CallReader reader(module.types, *recorder, hooked, call, {has_values, module.keeps_values});
@@ -214,6 +218,7 @@ PyObject* call_hooked(HookedFunction& hooked, const Arguments& arguments) {
   const Ref replacement = hooked.owner ? hooked.replacement() : Ref();
   PyObject* result = arguments.call(replacement ? replacement.get() : hooked.function.get());
   --thread.call_depth;
+
   // Not in the child of a fork that the call made.
   if (result == nullptr && noted.recorder != nullptr &&
       module_state->recorder.get() == noted.recorder) {
@@ -256,6 +261,7 @@ PyObject* hook(PyObject*, PyObject* arguments) {
       0)
     return nullptr;
   try {
+    // The function, and where it has to be looked up at each call if others may replace it.
     const Json rules = Json::parse(text);
     auto hooked = std::make_unique<HookedFunction>();
     hooked->function = Ref::borrowed(function);
@@ -263,6 +269,8 @@ PyObject* hook(PyObject*, PyObject* arguments) {
       hooked->owner = Ref::borrowed(owner);
       hooked->owners_name = Ref::borrowed(owners_name);
     }
+
+    // Its parameters and what is read of the wrapper, under the names that are recorded.
     Json names = Json::array();  // as recorded
     const Json renamed = rules.value("rename", Json::object());
     hooked->parameters = rules.at("positional").get<std::size_t>();
@@ -285,6 +293,8 @@ PyObject* hook(PyObject*, PyObject* arguments) {
       names.push_back("self." + name);
       intern("self." + name);
     }
+
+    // Whose values are taken, and what bounds them.
     const auto index = [&](const std::string& name) {
       const auto found = std::find(names.begin(), names.end(), name);
       if (found == names.end()) {
@@ -304,6 +314,8 @@ PyObject* hook(PyObject*, PyObject* arguments) {
       for (const std::uint16_t bound : std::vector(hooked->rules[i].bounds))
         if (hooked->rule(bound) == nullptr)
           hooked->rules.push_back({.name = bound, .is_taken = false});
+
+    // How the recorder knows it.
     hooked->description = {{"function", rules.at("function")},
                            {"module", rules.at("module")},
                            {"signature", rules.at("signature")},
@@ -312,6 +324,7 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     if (rules.contains("version")) hooked->description["version"] = rules.at("version");
     if (module_state->recorder)
       hooked->number = module_state->recorder->add_function(hooked->description);
+
     const Ref capsule(PyCapsule_New(hooked.get(), function_capsule, nullptr));
     if (!capsule) return nullptr;
     PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
@@ -355,6 +368,7 @@ bool is_main_interpreter() {
 PyObject* configure(PyObject*, PyObject* arguments) {
   const char *folder = nullptr, *text = nullptr;
   if (PyArg_ParseTuple(arguments, "ys", &folder, &text) == 0) return nullptr;
+
   // The module's own beginning is not run again for an interpreter that shares it.
   if (!is_main_interpreter()) return nullptr;
   try {

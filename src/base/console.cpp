@@ -202,6 +202,8 @@ std::string for_terminal(std::string_view text) {
     const auto byte = [&](std::size_t i) {
       return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
     };
+
+    // How long the character is, by its first byte; 0: it is none.
     const unsigned first = byte(0), second = byte(1);
     const std::size_t length = first < 0x80                    ? 1
                                : first >= 0xc2 && first < 0xe0 ? 2
@@ -214,6 +216,7 @@ std::string for_terminal(std::string_view text) {
     if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
         (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90))
       is_shown = false;
+
     if (is_shown)
       result += text.substr(at, length);
     else

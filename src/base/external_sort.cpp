@@ -53,6 +53,7 @@ Result<void> ExternalSort::spill() {
     block.clear();
     return {};
   };
+
   for (const Place& place : places_) {
     const auto length = static_cast<Length>(place.size);
     block.append(reinterpret_cast<const char*>(&length), sizeof length);
@@ -60,6 +61,7 @@ Result<void> ExternalSort::spill() {
     if (block.size() >= read_size) CW_CHECK(flush());
   }
   CW_CHECK(flush());
+
   runs_.push_back({.file = std::move(file), .end = size, .buffer = {}, .record = {}});
   buffer_.clear();
   places_.clear();
@@ -83,11 +85,13 @@ Result<bool> ExternalSort::advance(Run& run) {
     run.position += more;
     return true;
   };
+
   CW_TRY(const bool has_length, have(sizeof(Length)));
   if (!has_length) return false;
   Length length;
   std::memcpy(&length, run.buffer.data() + run.used, sizeof length);
   run.used += sizeof length;
+
   CW_TRY(const bool has_record, have(length));
   if (!has_record) return fail("truncated", "a temporary file of a sort is damaged");
   run.record.assign(run.buffer, run.used, length);
@@ -115,6 +119,8 @@ Result<std::optional<std::string_view>> ExternalSort::next() {
   const auto is_later = [this](std::size_t a, std::size_t b) {
     return runs_[b].record < runs_[a].record;
   };
+
+  // The next record of the run that gave the last one.
   if (!is_reading_) {
     CW_CHECK(begin_reading());
     std::make_heap(heap_.begin(), heap_.end(), is_later);
@@ -127,6 +133,8 @@ Result<std::optional<std::string_view>> ExternalSort::next() {
     else
       heap_.pop_back();
   }
+
+  // All that there is fits into memory, or the least of all runs.
   if (runs_.empty()) {
     if (next_ == places_.size()) return std::optional<std::string_view>();
     const Place& place = places_[next_++];

@@ -263,6 +263,7 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
 Result<std::filesystem::path> state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
+
   // A relative one is to be ignored (XDG's specification)
   const bool is_chosen = state != nullptr && *state == '/';
   std::filesystem::path folder = is_chosen ? std::filesystem::path(state)
@@ -274,6 +275,7 @@ Result<std::filesystem::path> state_folder() {
     if (made) return folder / "collect-workloads";
     if (is_chosen) return fail("state_unusable", "{}", made.error().message);
   }
+
   // Where there is no home, or none to write into, the name in the common folder (TMPDIR) says
   // whose it is.
   std::error_code error;

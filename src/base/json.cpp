@@ -162,11 +162,13 @@ std::string without_python_numbers(std::string_view text) {
       i += 2;
       continue;
     }
+
     if (c == '"') is_in_string = !is_in_string;
     std::size_t length = 0;
     for (const std::string_view number : {"NaN", "-Infinity", "Infinity"})
       if (!is_in_string && length == 0 && text.substr(i).starts_with(number))
         length = number.size();
+
     if (length > 0) {
       out += "null";
       i += length;

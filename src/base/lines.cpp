@@ -24,6 +24,8 @@ Result<std::optional<Line>> LineReader::next() {
   for (std::size_t searched = used_;;) {
     const std::size_t end = buffer_.find('\n', searched);
     const bool is_last = position_ == size_;
+
+    // The rest of the line is in the next block.
     if (end == std::string::npos && !is_last) {
       buffer_.erase(0, used_);
       searched = buffer_.size();
@@ -37,6 +39,7 @@ Result<std::optional<Line>> LineReader::next() {
       position_ += more;
       continue;
     }
+
     if (end == std::string::npos && used_ == buffer_.size()) return std::optional<Line>();
     const std::size_t stop = std::min(end, buffer_.size());
     const std::string_view text = std::string_view(buffer_).substr(used_, stop - used_);
@@ -44,6 +47,7 @@ Result<std::optional<Line>> LineReader::next() {
     used_ = std::min(stop + 1, buffer_.size());
     searched = used_;
     ++number_;
+
     if (text.find_first_not_of(" \t\r") != std::string_view::npos)
       return std::optional(Line{text, offset, number_});
   }

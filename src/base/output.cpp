@@ -71,11 +71,15 @@ Result<Duplication> duplicate_file(const std::filesystem::path& from,
   auto opened = open_for_writing(to, O_EXCL);
   if (!opened && opened.error().code == "exists") return Duplication::exists;
   if (!opened) return tl::unexpected(opened.error());
+
+  // A clone, else a hard link.
   if (::ioctl(opened->get(), FICLONE, source.get()) == 0) return Duplication::linked;
   ::unlink(to.c_str());
   const std::string real = "/proc/self/fd/" + std::to_string(source.get());
   if (::linkat(AT_FDCWD, real.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0)
     return Duplication::linked;
+
+  // Else a copy.
   CW_TRY(std::uint64_t left, file_size(source, from.string()));
   CW_TRY(const FileDescriptor target, open_for_writing(to, O_EXCL));
   std::string buffer;

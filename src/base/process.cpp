@@ -73,11 +73,15 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawnattr_init(&attributes);
+
+  // Standard streams.
   ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, out, 1);
   ::posix_spawn_file_actions_adddup2(&actions, err, 2);
   if (!command.directory.empty())
     ::posix_spawn_file_actions_addchdir_np(&actions, command.directory.c_str());
+
+  // No signal is blocked or ignored, and it leads a group of its own.
   sigset_t none, defaults;
   sigemptyset(&none);
   sigemptyset(&defaults);
@@ -87,6 +91,8 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawnattr_setpgroup(&attributes, 0);
   ::posix_spawnattr_setflags(
       &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  // Started where the process tree learns of it at once.
   const auto environment = merged_environment(command);
   int error = 0;
   const pid_t pid = note_started([&] {
@@ -95,6 +101,7 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
                            pointers(command.arguments).data(), pointers(environment).data());
     return error == 0 ? child : 0;
   });
+
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0)
@@ -135,6 +142,7 @@ std::string to_shell(const Command& command) {
     for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
     return quoted + "'";
   };
+
   std::string text;
   for (const auto& [name, value] : command.environment) text += name + "=" + quote(value) + " ";
   for (const std::string& argument : command.arguments) text += quote(argument) + " ";
@@ -226,6 +234,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   pollfd polled[2] = {{out_end.get(), POLLIN, 0}, {err_end.get(), POLLIN, 0}};
   const auto deadline = std::chrono::steady_clock::now() + limit;
   std::string failure;
+
   // What it leaves running may keep its output open: that is waited for no longer than a moment.
   constexpr std::chrono::seconds moment{1};
   std::optional<std::chrono::steady_clock::time_point> ended_at;

@@ -106,6 +106,7 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
     for (const auto& [pid, status] : all)
       if (is_orphan(status) && !strange.contains(pid)) inside.insert(pid);
   }
+
   // Children of what is inside are, too, until there is nothing new. A zombie still has its number,
   // and so its children.
   for (bool has_news = true; has_news;) {

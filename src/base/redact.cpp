@@ -216,6 +216,7 @@ class Redactor {
     const std::string_view name = text_.substr(begin, end - begin);
     const char before = begin > 0 ? text_[begin - 1] : '\0';
     copy(end);
+
     // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
     if ((name == "Bearer" || name == "bearer" || name == "Basic") && at_ < text_.size() &&
         is_space(text_[at_])) {
@@ -241,6 +242,7 @@ class Redactor {
     const std::size_t quote = length_of_quote(next);
     const std::size_t after_quote = next += quote;
     if ((quote > 0 || is_value_itself(begin)) && take_value_beside(name, next)) return;
+
     // <entry key="token" a="b">…</entry>
     if (quote > 0 && begin > 1 && text_[begin - 2] == '=' && (at(next) == '>' || at(next) == ' ') &&
         take_element())
@@ -281,6 +283,7 @@ class Redactor {
     }
     copy(next);
     take_value(name);
+
     // vLLM's --api-key takes several.
     const bool takes_several = is_flag && sign == 0 && words_of(name).front() == "api";
     for (std::size_t word = after_spaces(at_);
@@ -541,6 +544,7 @@ class Redactor {
   void take_value(std::string_view name) {
     // YAML's !!str …
     if (at(at_) == '!') copy(after_spaces(at_ + length_of_value(at_, true)));
+
     // SecretStr('…'), b'…', ('…', '…'), {'…'}
     std::size_t opening = at_;
     while (opening < text_.size() && (is_letter(text_[opening]) || text_[opening] == '_'))
@@ -577,6 +581,7 @@ class Redactor {
     const auto words = words_of(name);
     const bool is_cookie =
         !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
+
     // All of a cookie's parts, and of Digest's, which are quoted themselves.
     const bool is_digest = text_.substr(0, at_).ends_with("Digest ");
     if (is_cookie || is_digest)
@@ -650,6 +655,7 @@ class Redactor {
 
 bool is_secret_name(std::string_view name) {
   auto words = words_of(name);
+
   // What a thing holds is what it is: "token value", "token file content".
   if (words.size() > 1 && contains(contents, words.back())) {
     words.pop_back();
@@ -689,6 +695,7 @@ std::string redact(std::string_view text) {
 std::vector<std::string> redact(std::vector<std::string> words) {
   bool is_secret = false;  // what follows a secret's flag, up to the next: some take several
   std::string flag;        // the word before, if it is one
+
   for (std::string& word : words) {
     const std::string before = std::exchange(flag, word.starts_with('-') ? word + " " : "");
     const std::size_t sign = word.find('=');
@@ -696,12 +703,16 @@ std::vector<std::string> redact(std::vector<std::string> words) {
         sign != std::string::npos && is_secret_name(std::string_view(word).substr(0, sign)) &&
         std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign),
                     is_name_character);
+
+    // A value behind a secret's flag.
     if (word.starts_with('-'))
       is_secret = sign == std::string::npos && is_secret_name(word);
     else if (is_secret && !is_no_secret(word)) {
       word = redacted;
       continue;
     }
+
+    // NAME=value, or text that has a secret in it.
     if (is_whole && !is_no_secret(std::string_view(word).substr(sign + 1)))
       word = word.substr(0, sign + 1) + std::string(redacted);
     else if (word.starts_with('-'))
@@ -728,12 +739,15 @@ Json hidden(Json json) {
 
 Json redact(Json json) {
   if (json.is_string()) return redact(std::string_view(json.get_ref<const std::string&>()));
+
   if (json.is_object()) {
     // {"name": "HF_TOKEN", "value": "…"}
     const bool is_named = is_secret_name(string_member(json, "name")) ||
                           is_secret_name(string_member(json, "key")) ||
                           is_secret_name(string_member(json, "Name"));
     std::vector<std::pair<std::string, std::string>> renamed;
+
+    // Values of secrets, and names that are secrets.
     for (auto& [name, value] : json.get_ref<Json::object_t&>()) {
       const bool is_secret =
           is_secret_name(name) || (is_named && (name == "value" || name == "Value"));

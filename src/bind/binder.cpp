@@ -104,8 +104,11 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
                         [axis](const Mismatch& m) { return m.axis == axis; });
   };
   const auto none = mismatches.end();
+
   if (of("page_size") != none && mismatches.size() == 1)
     return "the engine runs with another page size";
+
+  // Heads in the same proportion: the ranks divide them.
   const auto heads = of("num_qo_heads"), kv = of("num_kv_heads");
   const auto multiple = [](std::int64_t seen, std::int64_t expected) {
     return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0);
@@ -116,6 +119,7 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
     return fmt::format("another tensor parallel size{}, or another model",
                        tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
   }
+
   if (std::all_of(mismatches.begin(), mismatches.end(),
                   [](const Mismatch& m) { return m.kind == Mismatch::Kind::dtype; }))
     return "the engine runs with another data type or quantization";
@@ -144,6 +148,7 @@ class Match {
   /// Compares every const axis and dtype with every tensor; collects var axes and their
   /// disagreements.
   void compare() {
+    // Every tensor against its specification.
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
       const InputBinding* binding = target_.inputs[i];
@@ -162,6 +167,8 @@ class Match {
       if (view->is_derived) derive("kv_layout");
       observation_.inputs[i].data = *view;
     }
+
+    // And what scalars say of axes, or of constants in the definition's name.
     const TargetNameResolver names(target_, context_);
     for (const auto& [axis, expression] : target_.binding->axes) {
       const auto value = expression.evaluate(names);
@@ -259,6 +266,8 @@ class Match {
     }
     for (std::size_t i = 0; i < spec.axes.size(); ++i)
       set_axis(spec.axes[i], view.shape[i], spec.name);
+
+    // Types that the binding converts.
     const bool convertible =
         binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
         (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
@@ -310,9 +319,12 @@ class Match {
         derive(binding->name);
       }
       if (!value && is_open(value.error())) continue;
+
       if (!value)
         return Rejection{"scalar_unknown",
                          fmt::format("input {}: {}", binding->name, value.error().message)};
+
+      // A number that can be stored.
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) ||
           (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
@@ -328,6 +340,7 @@ class Match {
   // to be named.
   std::optional<Rejection> find_optional() {
     const CallNameResolver names(*target_.binding, context_);
+
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
       ObservedInput& observed = observation_.inputs[i];
@@ -350,6 +363,8 @@ class Match {
           continue;
         }
       }
+
+      // Floats may be anything; for the rest nobody knows what would be right.
       const bool is_any = !spec.is_scalar && !is_integer(spec.dtype) &&
                           spec.dtype != DType::boolean && spec.dtype != DType::float4_e2m1;
       if (!is_any)
@@ -484,6 +499,7 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
 
 Hash128 shape_key(const CallInContext& context) {
   static thread_local std::string text;
+
   text.clear();
   const auto append = [](const void* data, std::size_t size) {
     text.append(static_cast<const char*>(data), size);
@@ -510,6 +526,8 @@ Hash128 shape_key(const CallInContext& context) {
     }
     text += '\n';
   };
+
+  // What the call is, and what it depends on.
   const Call& call = *context.call;
   constexpr std::size_t none = ~std::size_t{0};
   const std::size_t owners[] = {context.plan ? context.plan->order : none,
@@ -522,6 +540,8 @@ Hash128 shape_key(const CallInContext& context) {
            static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.has_neighbour),
            static_cast<char>(context.is_before_traffic)};
   text += call.function + "\n" + call.module + "\n";
+
+  // And what it was given, without tensors' values.
   for (const auto& [name, value] : call.arguments) {
     text += name;
     append_value(append_value, value);
@@ -541,6 +561,8 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
       target.inputs.push_back((*binding)->input(input.name));
     targets_.push_back(std::move(target));
   }
+
+  // Grouped by function and, within it, by binding.
   for (const Target& target : targets_) {
     FunctionTargets& group = by_function_[target.binding->function];
     group.targets.push_back(&target);
@@ -562,6 +584,7 @@ bool Binder::depends_on_shapes_only(const std::string& function) const {
 }
 
 BindResult Binder::bind(const CallInContext& context) const {
+  // What is no traffic, or not what was run.
   const Call& call = *context.call;
   if (call.status == CallStatus::captured)
     return {{},
@@ -588,6 +611,7 @@ BindResult Binder::bind(const CallInContext& context) const {
             Rejection{"no_definition",
                       fmt::format("no definition for {} in the dataset", call.function)}};
 
+  // Every binding of the function, with all its definitions.
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
   std::size_t min_mismatches = std::numeric_limits<std::size_t>::max();
@@ -631,6 +655,7 @@ BindResult Binder::bind(const CallInContext& context) const {
               binding.sequences->min)};
       continue;
     }
+
     Inputs inputs;
     for (const InputBinding& input : binding.inputs)
       if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
@@ -653,6 +678,8 @@ BindResult Binder::bind(const CallInContext& context) const {
       observation.sequences = real_sequences(call, lengths);
     }
   }
+
+  // Why there is none: what came closest.
   if (result.observations.empty()) {
     if (rejected)
       result.rejection = std::move(rejected);

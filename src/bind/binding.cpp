@@ -62,10 +62,13 @@ Transform parse_transform(const std::string& text) {
       {"expert_ids", Kind::expert_ids},
       {"broadcast", Kind::broadcast},
   };
+
   const std::size_t space = text.find(' ');
   const auto kind = kinds.find(text.substr(0, space));
   if (kind == kinds.end()) throw Invalid{"unknown transform '" + text + "'"};
   const std::string argument = space == std::string::npos ? "" : text.substr(space + 1);
+
+  // What it takes.
   Transform transform{.kind = kind->second};
   switch (transform.kind) {
     case Kind::kv_half:
@@ -106,6 +109,7 @@ Transform parse_transform(const std::string& text) {
 InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   allow_only(node, {"from", "via", "steers", "dtype", "value", "default", "cite"});
   InputBinding input{.name = name};
+
   if (node["from"]) input.from = node["from"].as<std::string>();
   for (const std::string& step : strings(node["via"]))
     input.transforms.push_back(parse_transform(step));
@@ -115,12 +119,14 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
     throw Invalid{"dtype is 'any' or 'cast'"};
   input.any_dtype = dtype == "any";
   input.cast = dtype == "cast";
+
   if (node["value"]) input.value = parse_expression(node["value"].as<std::string>());
   if (node["default"]) {
     input.default_value = parse_expression(node["default"].as<std::string>());
     if (!node["cite"]) throw Invalid{"a default needs 'cite': the documentation that says so"};
     input.cite = node["cite"].as<std::string>();
   }
+
   if (input.from.empty() == !input.value.has_value())
     throw Invalid{"needs one of 'from' and 'value'"};
   return input;
@@ -137,16 +143,20 @@ IndexCheck parse_check(const YAML::Node& node) {
       {"lengths", Kind::lengths},
       {"causal_lengths", Kind::causal_lengths},
   };
+
   if (!node.IsMap() || node.size() == 0) throw Invalid{"a check is a mapping, {indptr: kv_indptr}"};
   const auto name = node.begin()->first.as<std::string>();
   const auto kind = kinds.find(name);
   if (kind == kinds.end()) throw Invalid{"unknown check '" + name + "'"};
   allow_only(node, {name, "of", "last_page", "below", "up_to"});
+
   IndexCheck check{.kind = kind->second, .subject = node.begin()->second.as<std::string>()};
   check.other = node["of"].as<std::string>("");
   check.last_page = node["last_page"].as<std::string>("");
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
+
+  // What a kind needs, and nothing else.
   const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths ||
                            check.kind == Kind::last_page_len;
   const bool wants_limit = check.kind == Kind::indices || check.kind == Kind::indices_or_pad ||
@@ -164,6 +174,8 @@ Binding parse_binding(const YAML::Node& node) {
                     "note",   "function", "plan",      "init",     "module", "positional",
                     "inputs", "axes",     "constants", "only_if",  "reject", "checks",
                     "assume", "pools",    "beside",    "sequences"});
+
+  // What it is for, and which calls it reads.
   Binding binding;
   binding.id = node["id"].as<std::string>();
   binding.op_type = node["op_type"].as<std::string>();
@@ -178,6 +190,8 @@ Binding parse_binding(const YAML::Node& node) {
   binding.module_contains = node["module"].as<std::string>("");
   if (binding.function.empty() == binding.unbindable.empty())
     throw Invalid{"needs one of 'function' and 'unbindable'"};
+
+  // Where inputs and axes come from.
   for (const auto& role : node["positional"])
     binding.positional[role.first.as<std::string>()] = strings(role.second);
   for (const auto& input : node["inputs"]) {
@@ -198,6 +212,8 @@ Binding parse_binding(const YAML::Node& node) {
         {constant.first.as<std::string>(), in_reference,
          constant.second[in_reference ? "reference" : "name"].as<std::string>()});
   }
+
+  // When it applies, and when a call is rejected.
   if (node["only_if"]) binding.only_if = parse_expression(node["only_if"].as<std::string>());
   for (const auto& rule : node["reject"]) {
     allow_only(rule, {"when", "reason"});
@@ -210,6 +226,8 @@ Binding parse_binding(const YAML::Node& node) {
         Sequences{sequences["indptr"].as<std::string>(), sequences["last_page"].as<std::string>(""),
                   sequences["least"].as<std::int64_t>(0)};
   }
+
+  // What must hold, what is assumed, and what may be cut.
   for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
   for (const auto& assumption : node["assume"]) {
     allow_only(assumption.second, {"unless", "cite"});
@@ -226,6 +244,7 @@ Binding parse_binding(const YAML::Node& node) {
       axis.entries_per_page = parse_expression(pool.second["entries_per_page"].as<std::string>());
     binding.pools.push_back(std::move(axis));
   }
+
   if (const YAML::Node beside = node["beside"]) {
     allow_only(beside, {"function", "same", "when", "neighbour", "reason", "nested"});
     binding.beside = Beside{beside["function"].as<std::string>(),
@@ -267,6 +286,7 @@ const InputBinding* Binding::input(std::string_view name) const {
 
 Result<BindingSet> BindingSet::parse(const std::string& yaml) {
   BindingSet set;
+
   std::string where = "bindings";
   try {
     const YAML::Node root = YAML::Load(yaml);
@@ -274,6 +294,7 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
     if (root["format"].as<int>(0) != 1) return fail("bindings_invalid", "format: expected 1");
     for (const auto& reason : root["reasons"])
       set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();
+
     for (const auto& entry : root["bindings"]) {
       where = "binding " + entry["id"].as<std::string>("without id");
       Binding binding = parse_binding(entry);

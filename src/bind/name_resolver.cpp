@@ -26,11 +26,14 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   const std::string role(reference.substr(0, dot));
   const std::string_view name = reference.substr(dot + 1);
   Argument argument;
+
+  // An attribute of the wrapper at the call.
   if (role == "state") {
     argument.owner = context.call.get();
     argument.value = argument.owner->given(fmt::format("self._{}", name));
     return argument;
   }
+
   argument.owner = role == "call"   ? context.call.get()
                    : role == "plan" ? context.plan.get()
                    : role == "init" ? context.init.get()
@@ -39,6 +42,8 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   argument.value = argument.owner->given(name);
   argument.parameter = argument.owner->signature->find(name);
   if (argument.value != nullptr || argument.parameter != nullptr) return argument;
+
+  // One of *args, by the name that the binding gives it.
   const auto names = binding.positional.find(role);
   if (names == binding.positional.end()) return argument;
   const auto position = std::find(names->second.begin(), names->second.end(), name);

@@ -80,6 +80,7 @@ class Builder {
     if (!view_)
       return fail("input_missing", "input {} comes from {}, which is no tensor in this call",
                   input_.name, input_.from);
+
     // The runs of a plan share what they take from it.
     if (argument.owner == context_.plan.get())
       view_->load = [load = std::move(view_->load), plan = context_.plan,
@@ -95,12 +96,16 @@ class Builder {
  private:
   Result<void> apply(const Transform& step) {
     using Kind = Transform::Kind;
+
+    // Of something that may be no tensor.
     if (step.kind == Kind::kv_half) return kv_half(step.first_number);
     if (step.kind == Kind::expert_ids) return expert_ids();
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
     if (!view_)
       return fail("input_missing", "input {}: {} is no tensor in this call", input_.name,
                   input_.from);
+
+    // Of a tensor.
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
@@ -155,6 +160,7 @@ class Builder {
                            input_.from);
       view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
     }
+
     // A copy: in which order a call's arguments are made, the view that moves among them, is the
     // compiler's choice.
     const Shape shape = view_->shape;
@@ -203,9 +209,12 @@ class Builder {
     if (view_->shape.empty() || count > view_->shape[0])
       return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(),
                          count, to_string(view_->shape));
+
     if (count == view_->shape[0]) return {};
     Shape shape = view_->shape;
     shape[0] = count;
+
+    // The front of a long buffer: no more than that is read.
     const Tensor* tensor = value_->tensor();
     if (tensor != nullptr &&
         tensor->shape == view_->shape) {  // the front of a long buffer: read no more than that
@@ -355,6 +364,7 @@ class Builder {
     const auto* real = std::get_if<double>(&value_->data);
     if (integer == nullptr && real == nullptr)
       return shape_error("input {}: {} is neither a tensor nor a number", input_.name, input_.from);
+
     DenseTensor entry{DType::float32, {}, {}};
     if (integer != nullptr) {
       entry = from_integers(DType::int64, {}, std::span(integer, 1));
@@ -362,6 +372,8 @@ class Builder {
       const auto narrow = static_cast<float>(*real);
       entry.bytes.assign(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     }
+
+    // Made when it is asked for.
     view_ = InputView{entry.dtype, {count}, [entry, count]() -> Loaded {
                         if (count > max_broadcast)
                           return fail("too_large", "a scalar for {} rows", count);

@@ -94,6 +94,7 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   for (const char* log : {"verify.log"})
     if (std::error_code error; fs::exists(state / log, error))
       found.push_back({"log", state / log, "", {}, 0});
+
   // (The cache may be the same folder.) What env has printed names one that nobody uses yet.
   for (const fs::path& entry : entries_of(cache)) {
     const bool is_recorder = entry.filename().string().starts_with("recorder-");

@@ -57,6 +57,7 @@ std::string bash_script(const ProgramView& program) {
   text += fmt::format(
       "    mapfile -t COMPREPLY < <(compgen -W '{} {}' -- \"$word\")\n    return\n  fi\n",
       names_of(program.commands), names_of(program.program.options));
+
   // What comes after "--" is another command.
   text +=
       "  for ((i = 2; i < COMP_CWORD; ++i)); do\n"
@@ -138,6 +139,8 @@ std::string zsh_script(const ProgramView& program) {
       "  local command=$words[2]\n"
       "  shift words; (( CURRENT-- ))\n"
       "  case $command in\n";
+
+  // One branch per command: its options, and its arguments without a name.
   for (const CommandView& command : program.commands) {
     text += fmt::format("    {}) _arguments", command.name);
     for (const OptionView& option : command.options) {
@@ -169,6 +172,8 @@ std::string fish_script(const ProgramView& program) {
     text += fmt::format(
         "complete -c collect-workloads -n 'not __fish_seen_subcommand_from {}' -f -a {} -d '{}'\n",
         names, command.name, fish(command.description));
+
+  // The options of each command; path options complete files, choices their values.
   for (const CommandView& command : program.commands) {
     for (const OptionView& option : command.options) {
       if (option.names.empty()) continue;
@@ -176,6 +181,7 @@ std::string fish_script(const ProgramView& program) {
                           command.name);
       for (const std::string& name : option.names)
         text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
+
       const auto choices = choices_of(option);
       if (!choices.empty())
         text += fmt::format(" -x -a '{}'", fmt::join(choices, " "));

@@ -75,6 +75,8 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
                 {"arguments", arguments}});
     return exit_success;
   }
+
+  // For people: one line per argument.
   std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function,
                                  call.module, name(call.status), call.wrapper.process);
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
@@ -110,9 +112,12 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
       survey.flashinfer_versions.empty()
           ? ""
           : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", ")));
+
   if (survey.graph_flushes > 0)
     text += fmt::format("{} flushes of calls captured in CUDA graphs\n",
                         with_separators(survey.graph_flushes));
+
+  // Each function with the shapes it was called with and the definitions that these fit.
   for (const auto& [function, counts] : survey.functions) {
     text += fmt::format("\n{}: {} calls", function, with_separators(counts.calls));
     if (!counts.wrappers.empty())
@@ -125,6 +130,7 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
       text += fmt::format(", {} do not", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", in no binding";
     text += "\n";
+
     for (const auto& [argument, range] : counts.shapes)
       text += fmt::format("    {:<24} {}\n", argument, describe(range));
     for (const Target& target : binder.targets()) {
@@ -135,12 +141,16 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
       for (const auto& [name, count] : found->second.derived)
         text += fmt::format("    {} is derived in {} of them\n", name, with_separators(count));
     }
+
+    // What was wrong with its calls.
     Tally own;
     for (const auto& [key, item] : survey.tally.items())
       if (key.function == function && (has_dataset || key.code != "no_definition"))
         own.items()[key] = item;
     text += describe_tally(own, true);
   }
+
+  // What concerns no single function.
   Tally rest;
   for (const auto& [key, item] : survey.tally.items())
     if (key.function.empty()) rest.items()[key] = item;
@@ -160,6 +170,7 @@ Json to_json(const Survey& survey, const Binder& binder) {
                          {"example", item.example}});
     return items;
   };
+
   Json functions = Json::object();
   for (const auto& [function, counts] : survey.functions) {
     Json shapes = Json::object(), fits = Json::object();
@@ -179,6 +190,7 @@ Json to_json(const Survey& survey, const Binder& binder) {
                            {"fits", fits},
                            {"rejections", items_of(function)}};
   }
+
   return {{"calls", survey.calls},
           {"processes", survey.processes.size()},
           {"flashinfer_versions", survey.flashinfer_versions},

@@ -123,6 +123,8 @@ class ServeCommand final : public Command {
     options.value("--tp,--tp-size", tensor_parallel_, "Tensor parallel size")
         .shows_default()
         .meta("N");
+
+    // The KV pool and how it is shared.
     options.value("--max-total-tokens", scheduler.max_total_tokens, "Size of the KV pool")
         .range(64, 100'000'000)
         .shows_default()
@@ -141,6 +143,8 @@ class ServeCommand final : public Command {
     options.flag("!--disable-radix-cache", scheduler.has_prefix_cache, "No prefix cache");
     options.flag("!--flashinfer-mla-disable-ragged", scheduler.uses_ragged_mla,
                  "MLA prefill over the pool");
+
+    // The time that a step takes.
     options.value("--decode-step-ms", scheduler.decode_step_ms, "How long a decode step takes")
         .shows_default()
         .meta("MS");

@@ -64,6 +64,8 @@ void add_selection(Options& options, SanitizeOptions& sanitize) {
       .range(1, max_samples)
       .shows_default()
       .meta("N");
+
+  // What is stored of each workload.
   options
       .choice<PoolSize>(
           "--num-pages", sanitize.policy.pool_size,
@@ -71,6 +73,7 @@ void add_selection(Options& options, SanitizeOptions& sanitize) {
           "Page pool: highest page used + 1, the engine's,\n"
           "or only pages in use, renumbered")
       .shows("used");
+
   options.flag("--include-suspicious", sanitize.includes_suspicious,
                "Also calls that look like an engine's\nwarm-up; they are marked");
   options.value("--keep-values", sanitize.policy.keep_values, "Store these inputs' values too")

@@ -95,17 +95,21 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
     return fmt::format(
         "The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
         to_shell({{failure.kept.string()}}), to_shell({{failure.planned->branch}}));
+
+  // A Hub submission: what was to be offered is written out, with the command that offers it.
   if (!failure.planned || options.is_dry_run || !options.remote.empty()) return "";
   const SubmitOutcome& planned = *failure.planned;
   if (!planned.commit.empty()) return "The pull request:\n  " + planned.url + "\n";
   const auto state = state_folder();
   if (!state) return "";
+
   const fs::path folder = *state / "submit" / planned.proposal.fingerprint;
   const fs::path description = folder.string() + ".md";
   if (const auto written = write_files(planned.proposal, folder); !written) return "";
   if (const auto written = write_atomically(description, planned.description, Durability::process);
       !written)
     return "";
+
   cw::Command command{{"hf", "upload", options.repo, folder.string(), ".", "--repo-type", "dataset",
                        "--commit-message", planned.title}};
   if (options.pull_request)
@@ -118,6 +122,7 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
 }
 
 Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
+  // What is offered, by definition and by file.
   Json definitions = Json::object(), files = Json::array();
   for (const DefinitionComparison& compared : outcome.proposal.definitions)
     definitions[compared.name] = {{"new", compared.added.size()},
@@ -125,6 +130,7 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
                                   {"undecided", compared.undecided}};
   for (const UploadFile& file : outcome.proposal.files)
     files.push_back({{"path", file.path}, {"size", file.size}, {"sha256", file.sha256}});
+
   Json json = {{"compared_with", outcome.not_compared.empty() ? outcome.base : ""},
                {"not_compared", outcome.not_compared},
                {"dry_run", options.is_dry_run},
@@ -136,6 +142,8 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
                {"bytes_sent", outcome.bytes_sent},
                {"definitions", std::move(definitions)},
                {"files", std::move(files)}};
+
+  // Only what there is.
   if (outcome.pull_request) json["pull_request"] = *outcome.pull_request;
   if (!outcome.url.empty()) json["url"] = outcome.url;
   if (!outcome.would_be_refused.empty()) json["would_be_refused"] = outcome.would_be_refused;
@@ -182,6 +190,8 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
     return text + fmt::format("Nothing was sent: {} offers these workloads already.\n",
                               outcome.branch.empty() ? outcome.url : "branch " + outcome.branch);
   }
+
+  // A dry run shows the whole proposal.
   if (options.is_dry_run) {
     text += fmt::format("\n{}\n\n{}\n", outcome.title, outcome.description);
     text += fmt::format("{} files:\n", with_separators(outcome.proposal.files.size())) +
@@ -197,6 +207,8 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
                    80, "");
     return text + "Nothing was sent (--dry-run).\n";
   }
+
+  // What was sent, and where it can be looked at.
   text += fmt::format("{}\n{} files, {} bytes sent\n", outcome.title,
                       with_separators(outcome.proposal.files.size()),
                       with_separators(outcome.bytes_sent));

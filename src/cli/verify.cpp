@@ -54,6 +54,8 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
                                  "loaded", "executed", "failed");
   std::string failures;
   std::size_t shown = 0, all = 0;
+
+  // One row per definition, and the first failures in full.
   for (const auto& [name, definition] : chosen(verification, options)) {
     const std::string executed = definition->reference == Reference::ran
                                      ? with_separators(definition->executed)
@@ -70,9 +72,12 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
             80, "  ");
       }
   }
+
   if (all > shown)
     failures += fmt::format("  and {} more, in {}\n", all - shown, verification_file);
   if (!failures.empty()) text += "\nfailed:\n" + failures;
+
+  // What `flashinfer replay` said of the recorded calls.
   if (const auto& replay = verification.replay; replay && !options.dumps.empty()) {
     text += fmt::format(
         "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
@@ -87,6 +92,8 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
       text += wrap(fmt::format("{} × {}", with_separators(count), reason), 80, "  ");
     for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
   }
+
+  // The sum over all definitions.
   const std::string device = string_member(verification.environment, "device");
   std::size_t workloads = 0, loaded = 0, executed = 0;
   bool has_none = true;  // no reference
@@ -96,6 +103,7 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
     executed += definition->executed;
     has_none &= definition->reference == Reference::absent;
   }
+
   text += '\n';
   text +=
       wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
@@ -114,6 +122,8 @@ class VerifyCommand final : public Command {
   void declare(Options& options) override {
     add_dataset(options, options_.root, "The dataset; gets a verification.json");
     add_definitions(options, options_.definition_names, options_.op_types);
+
+    // Which Python, and what it runs.
     options.value("--python", options_.python, "Has flashinfer-bench and PyTorch")
         .shows_default()
         .meta("PATH");
@@ -125,10 +135,13 @@ class VerifyCommand final : public Command {
     options.value("--device", options_.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
         .shows_default()
         .meta("NAME");
+
     options.value("--limit", options_.limit_seconds, "Seconds that one workload may take")
         .range(1, 1'000'000)
         .shows_default()
         .meta("N");
+
+    // Recorded calls that are run again.
     options
         .value("--dumps", options_.dumps,
                "Run these dumps again with flashinfer replay,\nand compare the outputs")

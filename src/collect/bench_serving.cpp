@@ -5,6 +5,7 @@ namespace cw {
 Command bench_serving_command(const std::string& python, const std::string& host, int port,
                               const std::string& model, const TrafficRequest& traffic) {
   Command command{{python, "-m", "sglang.bench_serving", "--disable-tqdm"}};
+
   // In one word with its flag no value is taken for another flag.
   const auto add = [&command](const std::string& flag, const std::string& value) {
     command.arguments.push_back(flag + "=" + value);

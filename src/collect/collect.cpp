@@ -312,6 +312,8 @@ class Collector {
     const bool has_random_prompts = request_.traffic.uses_random_prompts ||
                                     (plan_.is_simulated() && request_.traffic.prompts.empty());
     RunRecord record;
+
+    // What ran.
     record.engine = plan_.recipe != nullptr ? request_.capture.engine.engine : "command";
     record.is_simulated = plan_.is_simulated();
     record.version = version_;
@@ -322,12 +324,17 @@ class Collector {
       record.command.push_back(without_local_folders(word));
     for (const auto& [name, value] : run.command.environment)
       record.environment.emplace_back(name, without_local_folders(value));
+
+    // How it was captured.
     record.capture = plan_.method->name();
     record.started = timestamp();
+
+    // What was sent to it.
     record.prompts = has_random_prompts ? "random" : request_.traffic.prompts.filename().string();
     for (const Schedule& schedule : options.traffic.schedules)
       record.schedules.push_back({schedule.concurrency, schedule.rate, schedule.follows_arrivals,
                                   schedule.requests, std::nullopt});
+
     record.disk_budget = request_.disk_budget;
     record.capture_settings = plan_.method->provenance(plan_.needs_of(run), plan_.capture);
     return record;

@@ -425,6 +425,7 @@ class EngineRunner {
   // How it went.
   void complete_record(RunRecord& run) {
     run.traffic = to_json(outcome_.traffic);
+
     // What of each schedule was not come to: prompts ran out, or the run ended.
     const auto& reached = outcome_.traffic.reached;
     for (std::size_t i = 0; i < std::min(run.schedules.size(), reached.size()); ++i)
@@ -440,6 +441,7 @@ class EngineRunner {
     run.is_saturated = outcome_.is_saturated;
     run.is_interrupted = outcome_.is_interrupted;
     if (options_.resumes) run.resumed_after = resumed_from_;
+
     // Which calls were theirs no capture says: batches are shared. So they count, and it is said
     // how many there are.
     run.sent_twice = outcome_.position.sent_twice;

@@ -93,6 +93,8 @@ class DefinitionComparer {
     Index index;
     std::vector<const StoredWorkload*> alike;
     std::set<std::string> blobs;
+
+    // Only workloads with the same axes as one of ours can be equal to it.
     for (const StoredWorkload& workload : theirs) {
       if (our_ids.contains(workload.id) || !axes.contains(axes_text(workload.json))) continue;
       alike.push_back(&workload);
@@ -100,6 +102,8 @@ class DefinitionComparer {
            blob_paths(workload.json))  // what leaves the dataset cannot be looked at
         if (!fs::path(path).is_absolute() && *fs::path(path).begin() != "..") blobs.insert(path);
     }
+
+    // Their content decides; where a blob cannot be read, the axes have to do.
     if (!blobs.empty()) CW_CHECK(fetch_({blobs.begin(), blobs.end()}));
     for (const StoredWorkload* workload : alike) {
       const std::string text = axes_text(workload->json);

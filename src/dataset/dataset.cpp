@@ -48,10 +48,12 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
   std::vector<LineInput> result;
   const auto inputs = workload.find("inputs");
   const bool has_inputs = inputs != workload.end() && inputs->is_object();
+
   for (const TensorSpec& spec : definition.inputs) {
     const auto found = has_inputs ? inputs->find(spec.name) : workload.end();
     const bool given = has_inputs && found != inputs->end() && found->is_object();
     const std::string type = given ? string_member(*found, "type") : "";
+
     if (!given) {
       result.emplace_back(AbsentInput{});
     } else if (type == "scalar" && found->contains("value") &&
@@ -142,6 +144,8 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     return fail("not_found",
                 "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset",
                 root.string());
+
+  // Every definition file, whatever its folder.
   std::vector<fs::path> paths;
   for (fs::recursive_directory_iterator
            it(folder, fs::directory_options::skip_permission_denied, error),
@@ -150,6 +154,8 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     if (it->path().extension() == ".json" && !is_litter(it->path()) && !it->is_directory(error))
       paths.push_back(it->path());
   std::sort(paths.begin(), paths.end());
+
+  // A file that cannot be used does not stop the others.
   for (const fs::path& path : paths) {
     const std::string relative = path.lexically_relative(root).string();
     auto definition = load_definition(path);
@@ -163,11 +169,13 @@ Result<Dataset> Dataset::open(const fs::path& root) {
     dataset.definition_paths[definition->name] = relative;
     dataset.definitions.push_back(std::move(*definition));
   }
+
   if (dataset.definitions.empty())
     return fail("no_definitions", "{}: no usable definition in it{}", folder.string(),
                 dataset.bad_definitions.empty()
                     ? ""
                     : "; the first problem: " + dataset.bad_definitions[0].error.message);
+
   std::sort(dataset.definitions.begin(), dataset.definitions.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   return dataset;
@@ -206,6 +214,7 @@ Result<void> Dataset::check_places() const {
 Result<std::vector<const Definition*>> choose_definitions(
     const Dataset& dataset, const std::vector<std::string>& names,
     const std::vector<std::string>& op_types) {
+  // Every name has to exist; a wrong one gets the nearest as a hint.
   for (const std::string& name : names) {
     if (dataset.find(name) != nullptr) continue;
     for (const BadDefinition& bad : dataset.bad_definitions)
@@ -216,6 +225,7 @@ Result<std::vector<const Definition*>> choose_definitions(
         candidates.empty() ? std::string()
                            : fmt::format("; did you mean {}?", fmt::join(candidates, ", ")));
   }
+
   const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
     return std::find(list.begin(), list.end(), item) != list.end();
   };
@@ -227,6 +237,7 @@ Result<std::vector<const Definition*>> choose_definitions(
         contains(op_types, definition.op_type))
       chosen.push_back(&definition);
   }
+
   for (const std::string& op_type : op_types)
     if (!known.contains(op_type))
       return fail("definition_unknown", "no definition has op type {}; there are {}", op_type,
@@ -354,6 +365,7 @@ Result<Workload> load_workload(const fs::path& root, const Definition& definitio
   auto axes = axes_of(definition, workload);
   if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
   CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
+
   Workload result{&definition, std::move(*axes), {}};
   for (const LineInput& input : inputs) {
     if (const auto* blob = std::get_if<BlobTensor>(&input)) {
@@ -378,14 +390,18 @@ Result<Identified> identify(const fs::path& root, const Definition& definition,
   auto axes = axes_of(definition, workload);
   if (!axes) return fail("workloads_invalid", "its axes are not those of {}", definition.name);
   CW_TRY(const std::vector<LineInput> inputs, inputs_of(definition, workload));
+
   Identified result{std::move(*axes), {}, {}};
   std::vector<IdentityInput> identity;
+
+  // A blob is opened once, however many inputs lie in it.
   struct Blob {
     fs::path path;
     std::vector<SafetensorsEntry> entries;
     FileDescriptor file;
   };
   std::map<std::string, Blob> blobs;
+
   for (const LineInput& input : inputs) {
     identity.emplace_back();
     if (const auto* scalar = std::get_if<Operand>(&input)) identity.back() = *scalar;
@@ -399,6 +415,7 @@ Result<Identified> identify(const fs::path& root, const Definition& definition,
       result.blobs.insert(fs::path(blob->path).lexically_normal().string());
     }
     const auto& [path, entries, file] = blobs.at(blob->path);
+
     CW_TRY(const SafetensorsEntry entry, entry_of(entries, path, blob->key));
     CW_TRY(std::string hash, digest(file, path, entry));
     identity.back() = TensorDigest{entry.dtype, entry.shape, std::move(hash)};

@@ -143,6 +143,7 @@ class Merger {
       if (is_inside(partial_, fs::absolute(input, error)))
         return fail("exists", "{} lies in {}, which merge makes and removes; move it",
                     input.string(), partial_.string());
+
     // What a killed merge left is taken away; what is not ours is not touched.
     const fs::path mark = partial_ / merge_mark;
     if (fs::exists(fs::symlink_status(partial_, error)) &&
@@ -205,6 +206,7 @@ class Merger {
     // By name: meaning, and who says so.
     std::map<std::string, std::pair<std::string, std::size_t>> meanings;
     std::map<std::string, std::string> files;
+
     // By name and text: who has it.
     std::map<std::string, std::map<std::string, std::vector<std::string>>> references;
     for (std::size_t i = 0; i < datasets_.size(); ++i) {
@@ -249,6 +251,7 @@ class Merger {
     std::map<std::string, CollectionSection> joined;
     std::vector<std::vector<std::string>> ids;
     Result<void> outcome;
+
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       CW_TRY(const auto sections,
              read_collection(inputs_[i],
@@ -263,6 +266,8 @@ class Merger {
                                  outcome = added;
                              }));
       CW_CHECK(outcome);
+
+      // Sections of the same capture become one; each input's lists are kept for the calls' shares.
       std::vector<SectionLists>& lists = section_lists_.emplace_back();
       for (const CollectionSection& section : sections) {
         SectionLists& of_section = lists.emplace_back(SectionLists{section.id(), {}});
@@ -272,6 +277,7 @@ class Merger {
         if (!is_new) join(known->second, section);
       }
     }
+
     sections_ = std::move(joined);
     outcome_.captures = sections_.size();
     for (const auto& [id, section] : sections_) outcome_.simulated += section.is_simulated;
@@ -327,12 +333,15 @@ class Merger {
     auto lines = LineReader::open(path);
     if (!lines && lines.error().code == "not_found") return {};
     if (!lines) return tl::unexpected(lines.error());
+
     struct Item {
       std::string text, record;
       std::uint64_t offset;
       std::size_t number;
     };
     std::vector<Item> batch;
+
+    // Batches bound the memory; the order of the file is kept.
     for (bool is_more = true; is_more;) {
       batch.clear();
       std::size_t bytes = 0;
@@ -343,6 +352,8 @@ class Merger {
         batch.push_back({std::string(line->text), {}, line->offset, line->number});
         bytes += line->text.size();
       }
+
+      // Identifying hashes blobs, so a batch is done in parallel.
       std::mutex mutex;
       std::optional<std::pair<std::size_t, Error>> failed;  // the first in the file
       tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
@@ -357,6 +368,7 @@ class Merger {
           failed = {item.number, record.error()};
       });
       if (failed) return tl::unexpected(failed->second);
+
       for (const Item& item : batch) CW_CHECK(by_content.add(item.record));
       counts.given += batch.size();
       workloads_ += batch.size();
@@ -372,17 +384,21 @@ class Merger {
     if (stored.definition != definition.name)
       return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where,
                   stored.definition, definition.name);
+
     const auto identified = identify(inputs_[input], definition, stored.json);
     if (!identified)
       return fail(identified.error().code, "{}: {}", where, identified.error().message);
     if (stored.id.find('\0') != std::string::npos)
       return fail("workloads_invalid", "{}: a zero byte in its id", where);
+
+    // Blobs are compared by their bytes, not by their names.
     std::string hashes;
     for (const std::string& blob : identified->blobs) {
       CW_TRY(const Hash128 hash, file_hash(inputs_[input] / blob));
       put(hashes, hash.high);
       put(hashes, hash.low);
     }
+
     std::string record;
     put(record, identified->id);
     put(record, stored.id);
@@ -459,6 +475,8 @@ class Merger {
       std::uint64_t calls = 0;
     };
     Bequest last;  // several inputs may have the same item; it counts once
+
+    // Calls of a workload that was not kept go to the one nearest to it.
     const auto hand_over = [&]() -> Result<void> {
       if (last.calls == 0) return {};
       const std::string& heir = heirs.at(last.id);
@@ -469,6 +487,7 @@ class Merger {
       record += dump(Json{{"uuid", heir}, {"inherited", last.calls}});
       return listed_.add(record);
     };
+
     for (;;) {
       CW_TRY(const auto next, joined.next());
       if (!next) return hand_over();
@@ -479,6 +498,7 @@ class Merger {
         CW_CHECK(listed_.add(*next));
         continue;
       }
+
       item.calls = unsigned_member(parse_json(record).value_or(Json::object()), "stands_for");
       selected_.emplace(item.capture, item.name);
       if (std::tie(item.capture, item.name, item.id) ==
@@ -495,6 +515,8 @@ class Merger {
                               std::optional<OutputFile>& output) {
     take_text(record);
     const LinePlace place = take_place(record);
+
+    // The line as it is in its input.
     if (!output) return {};
     const fs::path& root = inputs_[place.input];
     const fs::path path =
@@ -504,9 +526,12 @@ class Merger {
       CW_TRY(line_file_, open_for_reading(AT_FDCWD, path.string()));
       line_file_name_ = path;
     }
+
     CW_CHECK(read_exactly(line_file_, place.offset, line.size(), line.data(), path.string()));
     CW_CHECK(output->write(line));
     CW_CHECK(output->write("\n"));
+
+    // And the blobs that it names, once each.
     CW_TRY(const StoredWorkload stored, parse_stored_workload(line, path.string()));
     if (!stored.json.contains("inputs")) return {};
     std::set<std::string> blobs;
@@ -544,11 +569,14 @@ class Merger {
   Result<void> join_frequencies(const std::string& name, ExternalSort& by_id, ExternalSort& joined,
                                 Frequencies& calls) {
     CW_CHECK(skip_seen_before(name));
+
+    // Both lists are sorted by id: a merge join.
     for (;;) {
       CW_TRY(const auto next, by_id.next());
       if (!next) break;
       std::string_view renamed = *next;
       const std::string id(take_text(renamed)), chosen(take_text(renamed));
+
       while (seen_now_) {
         std::string_view record = *seen_now_;
         if (take_text(record) != name) break;
@@ -559,6 +587,7 @@ class Merger {
           const SectionLists& of_section = section_lists_[input][section];
           const std::string& capture = of_section.capture;
           auto item = parse_json(record);
+
           if (item && item->is_object()) {
             (*item)["uuid"] = chosen;
             // As this program writes it, whoever wrote this one: last, and a count.
@@ -566,18 +595,21 @@ class Merger {
             if (const std::uint64_t shared = unsigned_member(*item, "stands_for");
                 item->erase("stands_for") > 0)
               (*item)["stands_for"] = shared;
+
             // Calls are shared out among the workloads of one list; of another list of the same
             // capture, not again.
             const auto list = of_section.lists.find(name);
             if (item->contains("stands_for") && list != of_section.lists.end() &&
                 list->second != sections_.at(capture).definitions.at(name).list())
               (*item)["stands_for"] = 0;
+
             if (options_.num_samples > 0) {
               Frequency& frequency = calls[chosen][capture];
               frequency.seen = std::max(frequency.seen, unsigned_member(*item, "seen"));
               frequency.stands_for =
                   std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
             }
+
             std::string out;
             put(out, capture);
             put(out, name);

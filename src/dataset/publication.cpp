@@ -88,10 +88,13 @@ Result<void> Publication::recover() {
         ::unlink(partial_of(root_ / file).c_str());
       }
     }
+
+    // A blob that no line names was written for a line that never came.
     ::unlink(partial_of(root_ / blob).c_str());
     if (lines[path].find(fs::path(blob).filename().string()) != std::string::npos) continue;
     if (::unlink((root_ / blob).c_str()) == 0) ++recovered_;
   }
+
   ::unlink(partial_of(root_ / journal_name).c_str());
   ::unlink((root_ / journal_name).c_str());
   return {};
@@ -130,6 +133,7 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
                   folder.string());
     CW_CHECK(make_directories(folder));
   }
+
   // In parallel for the disk's sake: it flushes many files in the time of one.
   tbb::parallel_for(std::size_t{0}, addition.workloads.size(), [&](std::size_t i) {
     const NewWorkload& workload = addition.workloads[i];

@@ -80,12 +80,15 @@ class LineCheck {
     if (line.starts_with(byte_order_mark))
       return error("workload_invalid",
                    "begins with a byte order mark, which flashinfer-bench does not read");
+
     const auto parsed = parse_json(line);
     if (!parsed && parse_json(without_python_numbers(line)))
       return error("workload_invalid",
                    "NaN and Infinity are no JSON: flashinfer-bench writes them back as null, and "
                    "cannot read that");
     if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
+
+    // The shape of a line.
     const Json& json = *parsed;
     const auto is = [&json](const char* field, bool (Json::*test)() const) {
       return json.contains(field) && (json.at(field).*test)();
@@ -95,7 +98,10 @@ class LineCheck {
     for (const char* field : {"solution", "evaluation"})
       if (json.contains(field) && !json.at(field).is_null())
         error("workload_invalid", fmt::format("{}: expected null in a workloads file", field));
+
     note_references(json.at("workload"));
+
+    // Its definition, and whether the line is in that definition's file.
     const std::string name = json.at("definition").get<std::string>();
     const Definition* definition = dataset_.find(name);
     if (definition == nullptr)
@@ -183,6 +189,7 @@ class LineCheck {
   Result<CheckedInput> input(const Definition& definition, const std::vector<std::int64_t>& axes,
                              std::size_t index, const Json& inputs) {
     const TensorSpec& spec = definition.inputs[index];
+
     CheckedInput checked;
     Shape shape;
     for (const std::size_t axis : spec.axes) shape.push_back(axes[axis]);
@@ -190,11 +197,14 @@ class LineCheck {
       return fail("not_stored", "the values of input {} are not stored", name);
     };
     if (!spec.is_scalar) checked.tensor = TensorOperand{spec.dtype, shape, missing};
+
     const auto found = inputs.find(spec.name);
     if (found == inputs.end())
       return fail("input_missing", "{}input {} is missing; flashinfer-bench wants each to be named",
                   spec.optional ? "optional " : "", spec.name);
     const std::string type = string_member(*found, "type");
+
+    // Values that flashinfer-bench makes up.
     if (type == "random") {
       if (spec.dtype == DType::float4_e2m1)
         return fail("random_float4",
@@ -208,10 +218,14 @@ class LineCheck {
                         spec.name));
       return checked;
     }
+
+    // Values in the line.
     if (type == "scalar") {
       if (!found->contains("value")) return fail("scalar_invalid", "input {}: no value", spec.name);
       return scalar(spec, found->at("value"));
     }
+
+    // Values in a blob.
     if (type != "safetensors")
       return fail("input_invalid", "input {}: type is none of random, scalar, safetensors",
                   spec.name);
@@ -252,6 +266,7 @@ class LineCheck {
       known = headers_.emplace(path, Header{resolved, read_safetensors_header(resolved.string())})
                   .first;
     }
+
     const auto& [file, entries] = known->second;
     if (!entries) {
       const Error& error = entries.error();
@@ -261,6 +276,8 @@ class LineCheck {
       return fail(error.code == "not_found" ? "blob_missing" : error.code, "input {}: {}",
                   spec.name, error.message);
     }
+
+    // The tensor has to be what definition and axes say.
     const auto& list = *entries;
     const auto entry = std::find_if(list.begin(), list.end(),
                                     [&key](const SafetensorsEntry& e) { return e.name == key; });
@@ -320,9 +337,12 @@ class Validator {
 
   Result<ValidationReport> run() {
     CW_TRY(dataset_, Dataset::open(root_));
+
     report_.definitions = dataset_.definitions.size();
     for (const BadDefinition& bad : dataset_.bad_definitions)
       add(Severity::error, bad.error.code, bad.path, bad.error.message);
+
+    // Definitions: place, dtypes, and whether calls can be bound to them.
     for (const auto& [name, path] : dataset_.definition_paths) {
       const Definition& definition = *dataset_.find(name);
       const fs::path expected = fs::path("definitions") / definition.op_type / (name + ".json");
@@ -335,17 +355,21 @@ class Validator {
             add(Severity::error, "dtype_unsupported", path.string(),
                 fmt::format("{} is {}, which flashinfer-bench does not know; it reads {}",
                             spec.name, trace_name(spec.dtype), fmt::join(loadable_names(), ", ")));
+
       if (const auto checks = checks_of_(definition); !checks)
         add(Severity::warning, "no_binding", path.string(),
             fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
                         checks.error().message));
     }
+
+    // Workloads, and everything else that lies there.
     links();
     folders();
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
     orphans();
     files_beside();
     count_the_rest();
+
     std::stable_sort(report_.findings.begin(), report_.findings.end(),
                      [](const Finding& a, const Finding& b) {
                        return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
@@ -437,15 +461,19 @@ class Validator {
   void workloads_file(const fs::path& path) {
     if (!workloads_paths_.contains(path))
       add(Severity::error, "workloads_misplaced", path.string(), dataset_.place_of(path));
+
     auto lines = LineReader::open(root_ / path);
     if (!lines)
       return add(Severity::error, lines.error().code, path.string(), lines.error().message);
     std::vector<std::string> texts;
     std::vector<LineCheck> checks;
+
+    // Lines are checked in parallel, batch by batch, and reported in order.
     for (bool is_more = true; is_more;) {
       texts.clear();
       checks.clear();
       std::size_t bytes = 0;
+
       while (texts.size() < batch_lines && bytes < batch_bytes) {
         const auto line = lines->next();
         is_more = line && *line;
@@ -455,6 +483,7 @@ class Validator {
         bytes += texts.back().size();
         checks.emplace_back(dataset_, checks_of_, path, (*line)->number);
       }
+
       tbb::parallel_for(std::size_t{0}, checks.size(),
                         [&](std::size_t i) { checks[i].run(path, texts[i]); });
       for (LineCheck& check : checks) take(check);

@@ -87,15 +87,19 @@ Result<Verification> read_verification(const fs::path& root) {
   if (!content && content.error().code == "not_found") return verification;
   if (!content) return tl::unexpected(content.error());
   const auto json = parse_json(*content);
+
   if (!json || !json->is_object() || !json->contains("definitions") ||
       !json->at("definitions").is_object())
     return fail("verification_invalid",
                 "{}: not a verification.json of this tool; run verify again", path);
+
+  // Files of older versions name the device once for all definitions.
   if (json->contains("environment")) verification.environment = json->at("environment");
   for (const auto& [name, definition] : json->at("definitions").items())
     if (auto& known = verification.definitions[name] = to_definition(definition);
         known.device.empty())
       known.device = string_member(verification.environment, "device").substr(0, max_device_length);
+
   if (const auto replay = json->find("replay"); replay != json->end() && replay->is_object()) {
     verification.replay = {unsigned_member(*replay, "dumps"),
                            unsigned_member(*replay, "passed"),

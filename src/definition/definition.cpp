@@ -99,6 +99,7 @@ class Reader {
     if (!spec.is_object()) return error(field, "expected an object, got {}", brief(spec));
     if (name.empty()) return error(field, "expected a non-empty name");
     TensorSpec tensor{.name = name, .dtype = DType::float32};
+
     const auto dtype = spec.find("dtype");
     const auto known = dtype != spec.end() && dtype->is_string()
                            ? dtype_from_trace(dtype->get_ref<const std::string&>())
@@ -107,10 +108,13 @@ class Reader {
       return error(field + ".dtype", "expected a dtype such as \"bfloat16\", got {}",
                    dtype == spec.end() ? "nothing" : brief(*dtype));
     tensor.dtype = *known;
+
     if (const auto optional = spec.find("optional"); optional != spec.end()) {
       if (!optional->is_boolean()) return error(field + ".optional", "expected true or false");
       tensor.optional = optional->get<bool>();
     }
+
+    // A scalar has no shape; the axes of a tensor are the definition's.
     const auto shape = spec.find("shape");
     if (shape == spec.end())
       return error(field + ".shape", "missing; expected a list of axes or null");
@@ -118,6 +122,7 @@ class Reader {
     if (tensor.is_scalar) return tensor;
     if (!shape->is_array())
       return error(field + ".shape", "expected a list of axes or null, got {}", brief(*shape));
+
     for (const Json& axis : *shape) {
       const auto found = std::find_if(axes.begin(), axes.end(), [&axis](const Axis& a) {
         return axis.is_string() && a.name == axis.get_ref<const std::string&>();
@@ -190,10 +195,13 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
     return reader.error(
         "file",
         "begins with a byte order mark, which flashinfer-bench does not read; take it away");
+
   const auto parsed = parse_json(json);
   if (!parsed) return reader.error("file", "not valid JSON");
   const Json& root = *parsed;
   if (!root.is_object()) return reader.error("file", "expected a JSON object");
+
+  // Name and op type name files and folders.
   Definition definition;
   CW_TRY(definition.name, reader.text(root, "name"));
   CW_TRY(definition.op_type, reader.text(root, "op_type"));
@@ -204,14 +212,18 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
           field,
           "'{}' becomes part of a path: letters, digits and . _ + - are possible, at most 128",
           *value);
+
   CW_TRY(definition.reference, reader.text(root, "reference"));
   CW_TRY(definition.tags, reader.texts(root, "tags"));
   CW_TRY(definition.axes, reader.axes(root));
   CW_TRY(definition.inputs, reader.tensors(root, "inputs", definition.axes));
   CW_TRY(definition.outputs, reader.tensors(root, "outputs", definition.axes));
+
+  // Outputs are returned beside the inputs, under names of their own.
   for (const TensorSpec& output : definition.outputs)
     if (definition.input(output.name) != nullptr)
       return reader.error("outputs." + output.name, "an input has the same name");
+
   CW_TRY(const std::vector<std::string> constraints, reader.texts(root, "constraints"));
   for (const std::string& text : constraints) {
     auto constraint = Expression::parse(text);

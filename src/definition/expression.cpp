@@ -344,16 +344,21 @@ Result<Operand> element_of(const Operand& value, std::int64_t index) {
     if (at < 0 || at >= static_cast<std::int64_t>(size)) return std::nullopt;
     return static_cast<std::size_t>(at);
   };
+
+  // Of a shape: an axis's extent.
   if (const auto* shape = std::get_if<Shape>(&value)) {
     const auto at = position(shape->size());
     if (!at) return type_error("a shape of {} axes has no axis {}", shape->size(), index);
     return Operand((*shape)[*at]);
   }
+
+  // Of a tensor: a value, which has to be read.
   const auto* tensor = std::get_if<TensorOperand>(&value);
   if (tensor == nullptr || tensor->shape.size() != 1)
     return type_error("{} has no single element [{}]", describe(value), index);
   const auto at = position(static_cast<std::size_t>(tensor->shape[0]));
   if (!at) return type_error("{} has no element [{}]", describe(value), index);
+
   CW_TRY(const auto values, tensor->values());
   if (is_integer(values->dtype)) return Operand(integer_at(values->dtype, values->bytes, *at));
   const auto number = number_at(values->dtype, values->bytes, *at);
@@ -428,6 +433,7 @@ class Evaluator {
       case Kind::arithmetic:
         break;
     }
+
     CW_TRY(const Operand left, (*this)(*node.children[0]));
     CW_TRY(const Operand right, (*this)(*node.children[1]));
     return node.kind == Kind::comparison ? compare(node.text, left, right)

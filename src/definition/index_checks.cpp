@@ -75,9 +75,11 @@ Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& 
 
 Found violation(IndexCheck::Kind kind, const IndexTensors& tensors) {
   using Kind = IndexCheck::Kind;
+
   for (const DenseTensor* tensor : {&tensors.subject, tensors.other, tensors.last_page_len})
     if (tensor != nullptr && !is_integer(tensor->dtype))
       return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
+
   switch (kind) {
     case Kind::indptr:
       return bad_indptr(integers(tensors.subject));

@@ -259,16 +259,20 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
   constexpr auto answer_limit = std::chrono::seconds(60);
   constexpr auto between_questions = std::chrono::milliseconds(200);
   const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
+
   constexpr auto between_looks = std::chrono::seconds(1);
   constexpr auto silence_limit = std::chrono::seconds(8);
   auto next_question = std::chrono::steady_clock::now(), next_look = next_question,
        silent_since = next_question;
   std::optional<PendingGet> question;
   std::string last_answer = "nothing", health = "/health";
+
   for (;;) {
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}",
                   explain_death(options.log, status), options.log.string());
+
+    // Is it ready? One question at a time.
     if (!question && std::chrono::steady_clock::now() >= next_question)
       question.emplace(options.url + health, answer_limit, max_health, options.headers);
     if (const auto answer = question ? question->poll() : std::nullopt) {
@@ -287,6 +291,8 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
       question.reset();
       next_question = std::chrono::steady_clock::now() + between_questions;
     }
+
+    // Has it died, or does it serve somewhere else?
     if (std::chrono::steady_clock::now() >= next_look) {
       next_look = std::chrono::steady_clock::now() + between_looks;
       note_processes();
@@ -302,6 +308,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
                     "--port\nIts log: {}",
                     options.url, claim, options.log.string());
     }
+
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
     if (std::chrono::steady_clock::now() > deadline)
       return fail("engine_slow",
@@ -309,6 +316,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
                   "{}\nIts log: {}",
                   options.start_limit.count(), last_answer, last_line(options.log),
                   options.log.string());
+
     CW_CHECK(meanwhile());
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -322,10 +330,13 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
   for (const auto& entry : std::filesystem::directory_iterator(pid_folder, error))
     if (entry.path().extension() == ".json") records.push_back(entry.path());
   std::sort(records.begin(), records.end());
+
   for (const auto& path : records) {
     const auto content = read_file(AT_FDCWD, path.string(), 1 << 20);
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
+
+    // What still runs of it is ended.
     if (record && record->is_object()) {
       ProcessTree left(string_member(*record, "boot") == boot_id()
                            ? processes_of(*record)
@@ -336,6 +347,8 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
             fmt::format("ended an engine that an interrupted run had left (process group {})",
                         unsigned_member(*record, "group")));
       }
+
+      // What it left on disk can be used.
       const std::string dumps = string_member(*record, "dumps");
       const std::string command = string_member(*record, "resume");
       if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error)
@@ -347,6 +360,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                               dumps, dumps)
                 : "a run was killed; go on with it by\n  " + command);
     }
+
     std::filesystem::remove(path, error);
   }
   return lines;
@@ -361,11 +375,13 @@ Result<int> free_port(const std::string& host, int wanted) {
       error != 0)
     return fail("no_port", "'{}' is no address of this machine: {}", host, ::gai_strerror(error));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+
   const FileDescriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int reuse = 1;  // a server that has just ended is no reason
   if (socket) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   sockaddr_storage address{};
   socklen_t size = sizeof address;
+
   if (!socket || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0 ||
       ::listen(socket.get(), 1) != 0 ||
       ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {

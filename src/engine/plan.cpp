@@ -104,10 +104,13 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
       return word == flag || word.starts_with(flag + "=");
     });
   };
+
   for (const FlagChoice& choice : choices) {
     if (std::any_of(choice.alternatives.begin(), choice.alternatives.end(),
                     [&](const auto& alternative) { return is_given(alternative[0]); }))
       continue;
+
+    // The first alternative that the installed version knows.
     const auto found = std::find_if(
         choice.alternatives.begin(), choice.alternatives.end(),
         [&](const auto& alternative) { return known.empty() || known.contains(alternative[0]); });
@@ -116,6 +119,7 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
       fitted.notes.push_back(first + ": not known to the installed version, dropped");
       continue;
     }
+
     if (found != choice.alternatives.begin())
       fitted.notes.push_back(fmt::format("{}: not known to the installed version, {} instead",
                                          first, fmt::join(*found, " ")));
@@ -134,6 +138,7 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
     return fail("engine_unknown", "no engine is called {}; there are {}", options.engine,
                 fmt::join(names, ", "));
   }
+
   // It stands where options do: no command may take it for one.
   if (options.model_name.starts_with('-'))
     return fail("model_unknown", "'{}' is no model", options.model_name);

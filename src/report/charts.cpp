@@ -115,9 +115,11 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
     std::size_t count = 0;
     ScatterPoint example;
   };
+
   const auto at_least_0 = [](std::int64_t value) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(value, 0));
   };
+
   std::uint64_t x_low = ~std::uint64_t{0}, x_high = 0, y_low = x_low, y_high = 0;
   for (const ScatterPoint& point : points) {
     x_low = std::min(x_low, at_least_0(point.x));
@@ -126,6 +128,8 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
     y_high = std::max(y_high, at_least_0(point.y));
   }
   if (points.empty()) return "";
+
+  // Points at the same pixel are drawn as one.
   const LogScale x_scale(x_low, x_high), y_scale(y_low, y_high);
   std::map<std::tuple<bool, int, int>, Spot> spots;  // known ones first, so that new ones lie above
   for (const ScatterPoint& point : points) {
@@ -138,6 +142,8 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
     if (spot.count++ == 0) spot.example = point;
     spot.example.calls = calls;
   }
+
+  // The more calls, the larger the circle.
   std::string content = x_ticks(x_scale, x_name) + y_ticks(y_scale) + y_name(y_label) + frame();
   for (const auto& [key, spot] : spots) {
     const auto& [is_new, x, y] = key;
@@ -159,9 +165,12 @@ std::string bar_chart(const std::string& name,
   std::uint64_t max = 1;
   for (const auto& [label, count] : bars) max = std::max(max, count);
   const double step = plot_width / static_cast<double>(std::max<std::size_t>(bars.size(), 1));
+
   std::string content = text(left - 6, top + 10, "end", compact(static_cast<double>(max))) +
                         text(left - 6, top + plot_height, "end", "0") +
                         text(left + plot_width / 2, height - 6, "middle", name);
+
+  // At most ten labels.
   const std::size_t every = (bars.size() + 9) / 10;
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const double h = static_cast<double>(bars[i].second) / static_cast<double>(max) * plot_height;
@@ -181,6 +190,8 @@ std::string bar_chart(const std::string& name,
 std::string rank_chart(std::vector<std::uint64_t> calls) {
   if (calls.empty()) return "";
   std::sort(calls.begin(), calls.end(), std::greater<>());
+
+  // At most 400 steps, however many workloads.
   const LogScale scale(std::max<std::uint64_t>(calls.back(), 1),
                        std::max<std::uint64_t>(calls.front(), 1));
   std::string path;
@@ -192,6 +203,7 @@ std::string rank_chart(std::vector<std::uint64_t> calls) {
                         left + step * static_cast<double>(i), y,
                         left + step * static_cast<double>(std::min(i + stride, calls.size())));
   }
+
   return svg(
       width, height, "frequency of the workloads",
       y_ticks(scale) + y_name("calls") +

@@ -93,10 +93,13 @@ std::string distributions(const Summary& summary) {
     const Distribution& distribution = definition.distribution;
     for (std::size_t i = 0; i < distribution.var_axes.size(); ++i) {
       auto parts = parts_of(distribution.of_axes[i], max_parts);
+
       const double all =
           static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
       std::stable_sort(parts.begin(), parts.end(),
                        [](const auto& a, const auto& b) { return a.second > b.second; });
+
+      // The most frequent parts, in percent.
       std::string text;
       for (std::size_t k = 0; k < std::min(parts.size(), shown); ++k)
         text += fmt::format("{}{}: {:.1f} %", k == 0 ? "" : ", ", parts[k].first,
@@ -121,6 +124,7 @@ std::string statistics(const Summary& summary) {
           "{}{} {}", max_length.empty() ? "" : ", ", escape_markdown(histogram.input),
           with_separators(
               static_cast<std::uint64_t>(std::max<std::int64_t>(histogram.max_length, 0))));
+
     std::string derived;
     for (const auto& [input, calls] : definition.derived_calls)
       derived += fmt::format("{}{} ({} calls)", derived.empty() ? "" : ", ", escape_markdown(input),
@@ -130,10 +134,13 @@ std::string statistics(const Summary& summary) {
                     with_separators(definition.workloads.size()),
                     max_length.empty() ? "-" : max_length, derived.empty() ? "none" : derived});
   }
+
   std::string text =
       table({"definition", "calls", "distinct", "kept", "longest sequence", "derived scalars"},
             rows) +
       distributions(summary);
+
+  // Why scalars had to be derived, each reason once.
   std::map<std::string, std::string> reasons;
   for (const DefinitionSummary& definition : summary.definitions)
     for (const auto& [input, because] : definition.derived_because)
@@ -144,6 +151,7 @@ std::string statistics(const Summary& summary) {
 
 std::string verification(const Summary& summary) {
   if (summary.environment.empty()) return "";
+
   std::size_t workloads = 0, loaded = 0, executed = 0;
   std::string unverified, failures;
   for (const DefinitionSummary& definition : summary.definitions) {
@@ -158,6 +166,7 @@ std::string verification(const Summary& summary) {
                               escape_markdown(failure.workload), escape_markdown(failure.stage),
                               escape_markdown(failure.message));
   }
+
   std::string text = fmt::format(
       "## Verification\n\n{} of {} workloads loaded, {} run through their reference{}.\n",
       with_separators(loaded), with_separators(workloads), with_separators(executed),
@@ -175,10 +184,13 @@ std::string rejected(const Summary& summary) {
       if (all.count < defect.count) all = defect;
       all.count = sum;
     }
+
+  // The most frequent first.
   std::vector<const DefectRecord*> sorted;
   for (const auto& [key, defect] : joined) sorted.push_back(&defect);
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const auto* a, const auto* b) { return a->count > b->count; });
+
   std::vector<std::vector<std::string>> rows;
   for (const DefectRecord* defect : sorted)
     if (rows.size() < max_defects)

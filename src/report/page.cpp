@@ -52,9 +52,12 @@ struct Plane {
 
 Plane plane_of(const std::vector<std::string>& axes) {
   Plane plane;
+
   const auto place = [&axes](std::string_view name) {
     return static_cast<std::size_t>(std::find(axes.begin(), axes.end(), name) - axes.begin());
   };
+
+  // x is the batch size, in whichever form the definition has it.
   if (place("batch_size") < axes.size()) {
     plane.x = place("batch_size");
   } else if (place("len_indptr") < axes.size()) {
@@ -62,6 +65,8 @@ Plane plane_of(const std::vector<std::string>& axes) {
     plane.x_less = 1;
   }
   plane.x_name = plane.x_less == 1 ? "batch size (len_indptr − 1)" : axes[plane.x];
+
+  // y is the axis that tells most of the rest.
   std::size_t best_rank = 0;
   for (std::size_t i = 0; i < axes.size(); ++i) {
     if (i == plane.x) continue;
@@ -175,6 +180,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   std::set<std::uint64_t> distinct;
   for (const WorkloadSummary& workload : definition.workloads)
     distinct.insert(stand_for.emplace_back(workload.stands_for));
+
   // Where all stand for equally many there is nothing to draw.
   data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "");
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
@@ -183,6 +189,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   amounts.emplace_back("kept", definition.workloads.size());
   if (is_compared) amounts.emplace_back("new", definition.added);
   data.set("funnel", funnel_chart(amounts));
+
   Data charts = list();
   for (std::size_t i = 0; i < definition.lengths.size(); ++i) {
     // Of several inputs with the same lengths one chart.
@@ -208,6 +215,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   }
   data.set("derived", derived);
   data.set("has_derived", !definition.derived_calls.empty());
+
   Data failures = list();
   if (definition.verification)
     for (const VerificationFailure& failure : definition.verification->failures) {
@@ -248,6 +256,7 @@ Data details(const CaptureSummary& capture) {
   const auto add = [&rows](const char* name, const std::string& value) {
     if (!value.empty()) rows.push_back(row(name, value));
   };
+
   const SectionRecord& section = capture.section;
   const RunRecord run = section.run.value_or(RunRecord());
   add("engine", run.version);
@@ -256,6 +265,8 @@ Data details(const CaptureSummary& capture) {
   add("started (UTC)", run.started);
   add("prompts", run.prompts);
   add("FlashInfer", fmt::format("{}", fmt::join(section.flashinfer_versions, ", ")));
+
+  // What was sent to it.
   if (run.traffic.is_object()) {
     const auto traffic = TrafficRecord::from_json(run.traffic);
     add("traffic",
@@ -264,6 +275,7 @@ Data details(const CaptureSummary& capture) {
                     traffic.completed, traffic.sent, traffic.seconds, traffic.input_tokens,
                     traffic.output_tokens));
   }
+
   if (run.ready_seconds) add("ready after", fmt::format("{:.1f} s", *run.ready_seconds));
   if (run.peak_disk)
     add("disk", fmt::format("at most {} of {}", bytes(static_cast<double>(*run.peak_disk)),
@@ -352,6 +364,7 @@ std::pair<std::string, bool> verified_in_words(const Summary& summary) {
   std::string text = fmt::format("{} of {} definitions are verified as they are now", passed,
                                  summary.definitions.size());
   if (failures > 0) text += fmt::format("; {} workloads failed", with_separators(failures));
+
   return {text + fmt::format(" (on {}).", device), failures == 0};
 }
 
@@ -368,11 +381,13 @@ std::string to_html(const Summary& summary, const std::string& title) {
     captures.push_back(to_data(capture));
     all_calls += capture.section.calls;
   }
+
   tiles.push_back(row("definitions", with_separators(summary.definitions.size())));
   tiles.push_back(row("workloads", with_separators(summary.workloads())));
   if (summary.is_compared) tiles.push_back(row("new", with_separators(summary.added())));
   tiles.push_back(row("calls captured", with_separators(all_calls)));
   tiles.push_back(row("calls bound", with_separators(calls)));
+
   data.set("title", title);
   data.set("tiles", tiles);
   data.set("is_compared", summary.is_compared);
@@ -382,11 +397,13 @@ std::string to_html(const Summary& summary, const std::string& title) {
   const Data rejected = defects(summary);
   data.set("has_defects", !rejected.list_value().empty());
   data.set("defects", rejected);
+
   const auto [verified, is_good] = verified_in_words(summary);
   data.set("verified", verified);
   data.set("verified_class", is_good ? "soft" : "alarm");
   data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(),
                                         [](const auto& c) { return c.section.is_simulated; }));
+
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)
     data.set(
@@ -400,6 +417,7 @@ std::string to_html(const Summary& summary, const std::string& title) {
             replay->undecided == 0 ? ""
                                    : fmt::format(", {} are of a kind that replay cannot compare",
                                                  with_separators(replay->undecided))));
+
   data.set("version", CW_VERSION);
   kainjow::mustache::mustache page{std::string(built_in_page())};
   return page.render(data);

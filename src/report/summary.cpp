@@ -66,6 +66,8 @@ class Summarizer {
     // Of the workloads that there are: a file may list any number of others.
     const std::vector<const Definition*> wanted = wanted_definitions();
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
+
+    // How often each was seen, over all captures.
     CW_TRY(const auto sections,
            read_collection(dataset_.root, [this](std::size_t, const std::string& definition,
                                                  Json item) {
@@ -75,12 +77,15 @@ class Summarizer {
              found->second.stands_for +=
                  unsigned_member(item, item.contains("stands_for") ? "stands_for" : "seen");
            }));
+
     for (const CollectionSection& section : sections)
       summary_.captures.push_back(to_capture(section));
+
     CW_TRY(verification_, read_verification(dataset_.root));
     summary_.environment = verification_.environment;
     summary_.replay = verification_.replay;
     summary_.is_compared = options_.comparison != nullptr;
+
     for (const Definition* definition : wanted) CW_CHECK(add(*definition, sections));
     std::stable_sort(summary_.definitions.begin(), summary_.definitions.end(),
                      [](const auto& a, const auto& b) { return a.op_type < b.op_type; });
@@ -111,22 +116,27 @@ class Summarizer {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (stored.empty()) return {};
     DefinitionSummary result;
+
     result.name = definition.name;
     result.op_type = definition.op_type;
     for (const std::string_view model : definition.tag_values("model"))
       result.models.emplace_back(model);
     for (const Axis& axis : definition.axes)
       if (!axis.constant) result.var_axes.push_back(axis.name);
+
+    // What is new, how often it was called, and whether it was verified.
     compared(definition, stored, result);
     for (const CollectionSection& section : sections)
       if (const auto found = section.definitions.find(definition.name);
           found != section.definitions.end())
         count_calls(found->second, result);
+
     if (verification_.definitions.contains(definition.name)) {
       CW_TRY(const std::string print, fingerprint(dataset_, definition));
       if (const auto* found = verification_.find(definition.name, print))
         result.verification = *found;
     }
+
     if (options_.has_lengths) add_lengths(definition, stored, result);
     summary_.definitions.push_back(std::move(result));
     return {};
@@ -138,6 +148,7 @@ class Summarizer {
     if (options_.comparison != nullptr)
       for (const DefinitionComparison& item : *options_.comparison)
         if (item.name == definition.name) comparison = &item;
+
     std::set<std::string> added;
     if (comparison != nullptr) {
       added.insert(comparison->added.begin(), comparison->added.end());
@@ -145,6 +156,7 @@ class Summarizer {
       result.undecided = comparison->undecided;
       result.state = comparison->state;
     }
+
     for (const StoredWorkload& workload : stored) {
       WorkloadSummary item{
           workload.id, {}, 0, 0, options_.comparison == nullptr || added.contains(workload.id)};
@@ -154,11 +166,13 @@ class Summarizer {
                               axes->at(name).is_number_integer();
         item.axes.push_back(is_given ? axes->at(name).get<std::int64_t>() : 0);
       }
+
       if (const auto found = frequencies_.find(key_of(definition.name, workload.id));
           found != frequencies_.end()) {
         item.seen = found->second.seen;
         item.stands_for = found->second.stands_for;
       }
+
       result.added += item.is_new;
       result.workloads.push_back(std::move(item));
     }
@@ -240,11 +254,13 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
     if (is_compared) item["new"] = workload.is_new;
     workloads.push_back(std::move(item));
   }
+
   for (const LengthHistogram& histogram : definition.lengths)
     lengths.push_back({{"input", histogram.input},
                        {"empty", histogram.empty},
                        {"powers_of_two", histogram.buckets},
                        {"longest", histogram.max_length}});
+
   Json json = {{"name", definition.name},
                {"op_type", definition.op_type},
                {"models", definition.models},
@@ -257,6 +273,8 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
                {"derived_calls", definition.derived_calls},
                {"derived_because", definition.derived_because},
                {"lengths", std::move(lengths)}};
+
+  // Only of what was compared or verified.
   if (is_compared) {
     json["definition"] = name(definition.state);
     json["new"] = definition.added;
@@ -353,9 +371,12 @@ AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
       calls[{extents[0], of_axis.last_of(extents[0])}] += count;
     }
   }
+
   if (calls.empty())
     for (const WorkloadSummary& workload : definition.workloads)
       ++calls[{workload.axes[axis], workload.axes[axis]}];
+
+  // The median is where half of all calls are passed.
   std::uint64_t all = 0, before = 0;
   for (const auto& [extents, count] : calls) all += count;
   for (const auto& [extents, count] : calls) {

@@ -175,6 +175,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                       {"definitions", std::move(definitions)},
                       {"more", more}};
   CW_CHECK(write_atomically(folder_ / state_file, dump(state), Durability::process, Access::owner));
+
   // What the retained has given up since, now that no state names it.
   std::error_code ignored;
   std::erase_if(stored_, [&](const auto& item) {
@@ -189,12 +190,15 @@ Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, RetainedWork
   CW_TRY(const Json state, read_state(folder_));
   try {
     read_survey(state, survey);
+
     for (const Target& target : binder.targets()) {
       const auto found = state.at("definitions").find(target.definition->name);
       if (found == state.at("definitions").end()) continue;
       survey.definitions[&target] = to_counts(*found);
       for (const Json& item : found->at("workloads")) {
         DistinctWorkload entry = to_entry(item, *target.definition);
+
+        // A workload whose stored values no longer give its key is not taken over.
         if (const auto line = item.find("workload"); line != item.end()) {
           auto workload = load_workload(folder_, *target.definition, *line);
           if (workload && content_key(*workload) == entry.key) {
@@ -203,6 +207,7 @@ Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, RetainedWork
             retained.add(&target, entry.key, std::move(*workload));
           }
         }
+
         survey.distinct.restore(&target, std::move(entry));
       }
     }

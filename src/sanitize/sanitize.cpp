@@ -45,15 +45,19 @@ class Sanitizer::Work {
 
   Result<void> begin() {
     CW_TRY(chosen_, choose_definitions(dataset_, options_.definition_names, options_.op_types));
+
     for (const std::string& input : options_.policy.keep_values)
       if (std::none_of(chosen_.begin(), chosen_.end(),
                        [&input](const Definition* d) { return d->input(input) != nullptr; }))
         return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
+
     survey_options_ = {.policy = options_.policy,
                        .selected = {chosen_.begin(), chosen_.end()},
                        .progress = options_.progress,
                        .slowness = options_.slowness,
                        .is_whole = !retained_};
+
+    // A capture that goes away has its workloads built at once, while it can be read.
     if (retained_)
       survey_options_.on_distinct = [this](const CallInContext& context, const Target& target,
                                            const Hash128& key) {
@@ -63,6 +67,7 @@ class Sanitizer::Work {
             retained_->add(&target, key, std::move(*workload));
         }
       };
+
     surveyor_.emplace(capture_, bindings_, binder_, survey_options_);
     return {};
   }
@@ -140,6 +145,7 @@ class Sanitizer::Work {
     outcome.is_asked_for = !options_.definition_names.empty() || !options_.op_types.empty();
     NewWorkloads addition{&definition, {}};
     const Target* target = target_of(definition);
+
     if (target == nullptr) {
       const auto binding = bindings_.find(definition);
       outcome.status = binding ? (*binding)->unbindable : binding.error().message;
@@ -147,6 +153,8 @@ class Sanitizer::Work {
       outcome_.definitions.push_back(std::move(outcome));
       return addition;
     }
+
+    // What was called.
     if (const auto counts = outcome_.survey.definitions.find(target);
         counts != outcome_.survey.definitions.end()) {
       outcome.calls = counts->second.calls;
@@ -156,11 +164,15 @@ class Sanitizer::Work {
       outcome.derived = counts->second.derived;
       outcome.ranges = counts->second.ranges;
     }
+
+    // Where its scalars come from.
     outcome.status = outcome.calls == 0 ? target->binding->note : "";
     for (const InputBinding& input : target->binding->inputs)
       if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
     for (const Assumption& assumption : target->binding->assumptions)
       outcome.cites[assumption.name] = assumption.cite;
+
+    // What is kept of it.
     std::vector<DistinctWorkload> entries = outcome_.survey.distinct.take(target);
     outcome.distinct = entries.size();
     if (retained_)
@@ -168,6 +180,7 @@ class Sanitizer::Work {
         return retained_->find(target, entry.key) == nullptr;
       });
     share_out(outcome.distribution, entries);
+
     std::vector<std::size_t> selected(entries.size());
     std::iota(selected.begin(), selected.end(), 0);
     if (options_.selection == Selection::diverse) {
@@ -176,6 +189,7 @@ class Sanitizer::Work {
         candidates.push_back({entry.var_axes, entry.stands_for});
       selected = select_diverse(candidates, options_.num_samples);
     }
+
     if (!outcome_.survey.continues.empty()) CW_CHECK(add_published(*target, entries, selected));
     share_out(outcome.distribution, entries, selected);
     if (!selected.empty()) CW_CHECK(prepare(*target, entries, selected, outcome, addition));

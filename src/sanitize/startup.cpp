@@ -30,6 +30,7 @@ std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
   const auto plans = telling_plans(bindings);
   std::map<WrapperId, std::size_t> ends;
   std::set<WrapperId> serving;
+
   for (std::size_t i = 0; i < capture.size(); ++i) {
     const auto plan = plans.find(capture.function(i));
     if (plan == plans.end()) continue;
@@ -37,10 +38,12 @@ std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
     if (serving.contains(process)) continue;
     auto read = capture.read(i);
     if (!read || read->status == CallStatus::dummy) continue;  // those are left out in any case
+
     CallInContext context;
     context.call = context.plan = std::make_shared<const Call>(std::move(*read));
     const auto lengths = lengths_of(*plan->second, context);
     if (!lengths) continue;
+
     if (is_certain_traffic(*lengths))
       serving.insert(process);
     else if (is_dummy_batch(*plan->second, *lengths))

@@ -70,11 +70,14 @@ class WorkloadBuilder {
     if (!axis || definition_.axes[*axis].constant || user == nullptr) return {};
     auto& indices = structural_[static_cast<std::size_t>(user - definition_.inputs.data())];
     if (!indices) return {};
+
     std::int64_t per_page = 1;
     if (pool.entries_per_page) {
       const auto constant = axis_index(pool.entries_per_page->text());
       if (constant) per_page = std::max<std::int64_t>(1, workload_.axes[*constant]);
     }
+
+    // Either up to the highest page used, or only the pages in use, renumbered.
     KeptPages kept{.axis = *axis, .listed = {}};
     if (policy_.pool_size == PoolSize::used) {
       const auto range = integer_range(*indices);  // negative entries are padding
@@ -90,6 +93,7 @@ class WorkloadBuilder {
       indices = renumber(*indices, pages, per_page);
       kept.listed = std::move(pages);
     }
+
     workload_.axes[*axis] = kept.count;
     kept_.push_back(std::move(kept));
     return {};

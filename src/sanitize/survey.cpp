@@ -273,23 +273,28 @@ class Surveyor::Run {
     auto outcome = std::make_shared<Outcome>();
     BindResult result = binder_.bind(context);
     outcome->rejection = std::move(result.rejection);
+
+    // One call can fit several definitions.
     for (Observation& observation : result.observations) {
       const Definition& definition = *observation.target->definition;
       if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
         outcome->rejection = Rejection{"not_selected", definition.name};
         continue;
       }
+
       if (observation.unseen) {
         outcome->fitting.push_back({observation.target, observation.sequences,
                                     known_axes(observation, options_.policy),
                                     std::move(*observation.unseen)});
         continue;
       }
+
       auto workload = build_workload(observation, options_.policy);
       if (!workload) {
         outcome->rejection = Rejection{workload.error().code, workload.error().message};
         continue;
       }
+
       const Hash128 key = content_key(*workload);
       workload->inputs.clear();  // values are read again for what is selected
       outcome->workloads.push_back(
@@ -309,6 +314,7 @@ class Surveyor::Run {
       FunctionCounts& counts = survey_.functions[function];
       counts.calls += calls;
       survey_.processes.insert(capture_.process(i));
+
       const auto& call = batch.calls[i - batch.begin];
       if (!call) {
         counts.rejected += calls;
@@ -316,11 +322,13 @@ class Surveyor::Run {
       } else if (*call == nullptr || !association_.is_relevant(function)) {
         counts.skipped += calls;
       }
+
       if (call && *call && options_.reads_everything) describe(**call, counts);
       survey_.is_simulated = survey_.is_simulated || (call && *call && (*call)->is_simulated);
       if (call && *call && !(*call)->flashinfer_version.empty())
         survey_.flashinfer_versions.insert((*call)->flashinfer_version);
     }
+
     for (const BoundCall& bound : batch.bound) count(bound);
     batch = Batch{};
     options_.progress(survey_.calls);
@@ -370,19 +378,24 @@ class Surveyor::Run {
     const Call& call = *bound.context.call;
     const Outcome& outcome = *bound.outcome;
     FunctionCounts& counts = survey_.functions[call.function];
+
     if (call.status == CallStatus::unfinished)
       survey_.tally.add("call_unfinished", call.function,
                         "the call never returned: it raised, the process died in it, or it still "
                         "runs; what it was "
                         "given counts all the same",
                         call.order, call.count);
+
+    // Each replay of a CUDA graph calls what was captured in it.
     if (call.status == CallStatus::captured) {
       survey_.graph_flushes += call.flushes;
       if (bound.context.plan) survey_.distinct.add_captured_plan(bound.context.plan->order);
     }
+
     (outcome.is_sampled()        ? counts.sampled
      : outcome.workloads.empty() ? counts.rejected
                                  : counts.bound) += call.count;
+
     for (const BoundWorkload& workload : outcome.workloads) {
       const std::vector<std::int64_t>& axes = workload.workload.axes;
       DefinitionCounts& definition =
@@ -390,12 +403,14 @@ class Surveyor::Run {
       for (const std::string& name : workload.notes.derived) definition.derived[name] += call.count;
       if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
         definition.calls_at_last_cell = definition.calls;
+
       const bool is_first =
           survey_.distinct.add(workload.target, workload.workload, workload.key, workload.notes,
                                origin_of(bound.context), call.count);
       if (is_first && options_.on_distinct)
         options_.on_distinct(bound.context, *workload.target, workload.key);
     }
+
     for (const FittingCall& fitting : outcome.fitting)
       count_fitting(*fitting.target, fitting.axes, fitting.sequences, call)
           .unseen[fitting.unseen.reason] += call.count;
@@ -469,6 +484,7 @@ Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& 
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
                             const DistinctWorkload& entry, const StoragePolicy& policy) {
   CallInContext context;
+
   const auto read = [&capture](std::uint32_t position,
                                std::shared_ptr<const Call>& call) -> Result<void> {
     if (position == Origin::none) return {};
@@ -476,9 +492,11 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
     call = std::make_shared<const Call>(std::move(again));
     return {};
   };
+
   CW_CHECK(read(entry.origin.call, context.call));
   CW_CHECK(read(entry.origin.plan, context.plan));
   CW_CHECK(read(entry.origin.init, context.init));
+
   for (const Observation& observation : binder.bind(context).observations) {
     if (observation.target != &target || observation.unseen) continue;
     CW_TRY(Workload workload, build_workload(observation, policy));

@@ -35,6 +35,7 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
       CW_CHECK(sanitizer.save(checkpoint, more));
     }
   }
+
   // At once out of the way: half a folder would be another capture.
   std::error_code error;
   const std::filesystem::path done = watched.folder.string() + ".absorbed";

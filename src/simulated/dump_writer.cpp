@@ -174,6 +174,8 @@ void write_tensors(const std::filesystem::path& path,
                    const std::vector<std::pair<std::string, const DumpTensor*>>& tensors) {
   std::string header = "{";
   std::uint64_t position = 0;
+
+  // The header, padded to eight bytes.
   for (const auto& [name, tensor] : tensors) {
     Shape shape = tensor->shape;
     if (tensor->dtype == DType::float4_e2m1) shape.back() *= 2;  // as safetensors counts
@@ -185,6 +187,8 @@ void write_tensors(const std::filesystem::path& path,
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = header.size();
+
+  // The values, one after the other. Bytes that are not given stay a hole.
   std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(&length), sizeof length);
   file << header;
@@ -194,6 +198,7 @@ void write_tensors(const std::filesystem::path& path,
     file << tensor->bytes;
     at += size_of(*tensor);
   }
+
   file.close();
   std::filesystem::resize_file(path, at);
 }

@@ -33,6 +33,7 @@ double mla_scale(const Json& config, std::int64_t head_dim) {
 Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_parallel) {
   if (!config.is_object()) return fail("model_unsupported", "the model's config is not an object");
   ModelShape shape;
+
   const std::int64_t heads = integer(config, "num_attention_heads", 0);
   const std::int64_t kv_heads = integer(config, "num_key_value_heads", heads);
   shape.layers = integer(config, "num_hidden_layers", 0);
@@ -43,12 +44,16 @@ Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_par
     return fail("model_unsupported",
                 "the model's config lacks one of num_attention_heads, num_hidden_layers, "
                 "hidden_size, vocab_size");
+
+  // Heads are divided among the ranks.
   if (tensor_parallel < 1 || heads % tensor_parallel != 0)
     return fail("model_unsupported", "{} heads do not divide among {} tensor parallel ranks", heads,
                 tensor_parallel);
   shape.qo_heads = heads / tensor_parallel;
   shape.kv_heads = std::max<std::int64_t>(1, kv_heads / tensor_parallel);
   shape.head_dim = integer(config, "head_dim", shape.hidden / heads);
+
+  // MLA has one latent head, and dimensions of its own.
   if (config.contains("kv_lora_rank")) {
     shape.attention = ModelShape::Attention::mla;
     shape.kv_lora_rank = integer(config, "kv_lora_rank", 512);
@@ -59,6 +64,7 @@ Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_par
     if (shape.kv_lora_rank != 512 || shape.qk_rope != 64)
       return fail("model_unsupported", "only MLA of rank 512 with 64 rope dimensions is simulated");
   }
+
   return shape;
 }
 

@@ -60,23 +60,29 @@ void PagePool::release(const std::vector<std::int32_t>& tokens,
   std::size_t i = 0;
   for (; has_prefix_cache_ && i + block <= std::min(tokens.size(), slots.size()); i += block) {
     hash = extend(hash, tokens.data() + i);
+
     const auto known = blocks_.find(hash);
     if (i < cached) {  // ours came from here; the last user makes it evictable
       if (known != blocks_.end() && --known->second.users == 0)
         known->second.place = unused_.insert(unused_.end(), hash);
       continue;
     }
+
     if (known != blocks_.end()) {  // another sequence was first: its slots stay, ours are free
       free_.insert(free_.end(), slots.begin() + static_cast<std::ptrdiff_t>(i),
                    slots.begin() + static_cast<std::ptrdiff_t>(i + block));
       continue;
     }
+
+    // A new block, at first without users: it can be evicted.
     Block added{.slots = {slots.begin() + static_cast<std::ptrdiff_t>(i),
                           slots.begin() + static_cast<std::ptrdiff_t>(i + block)},
                 .users = 0,
                 .place = unused_.insert(unused_.end(), hash)};
     blocks_.emplace(hash, std::move(added));
   }
+
+  // What does not fill a block is not cached.
   free_.insert(free_.end(), slots.begin() + static_cast<std::ptrdiff_t>(i), slots.end());
 }
 

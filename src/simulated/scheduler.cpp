@@ -114,6 +114,8 @@ void Scheduler::loop() {
       arrived_ids_.clear();
       cancelled.swap(cancelled_);
     }
+
+    // What clients have gone away from.
     for (const std::uint64_t id : cancelled)
       for (auto* list : {&waiting_, &running_})
         list->remove_if([&](Sequence& sequence) {
@@ -121,6 +123,8 @@ void Scheduler::loop() {
           pool_.release(sequence.tokens, sequence.slots, sequence.cached);
           return true;
         });
+
+    // One step: a prefill if anything waits and fits, otherwise a decode.
     const auto begin = std::chrono::steady_clock::now();
     std::int64_t prefilled = 0;
     if (const auto batch = next_prefill(); !batch.empty()) {
@@ -131,6 +135,8 @@ void Scheduler::loop() {
     } else {
       continue;
     }
+
+    // A step takes the time that the options give it.
     running_count_ = running_.size();
     if (++steps_ == misbehaviour_.after) misbehave();
     const double ms = prefilled > 0
@@ -149,10 +155,12 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
     if (static_cast<std::int64_t>(running_.size() + batch.size()) >= options_.max_running ||
         budget == 0)
       break;
+
     if (sequence.slots.empty()) {
       sequence.slots = pool_.match(sequence.tokens);
       sequence.cached = sequence.slots.size();
     }
+
     const auto prefix = static_cast<std::int64_t>(sequence.slots.size());
     const std::int64_t rest = static_cast<std::int64_t>(sequence.tokens.size()) - prefix;
     const std::int64_t length = std::min(rest, budget);
@@ -163,6 +171,7 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
         give_back(sequence);  // found in the cache, not begun
       break;
     }
+
     budget -= length;
     batch.push_back({&sequence, prefix, length, length == rest});
   }
@@ -287,6 +296,8 @@ void Scheduler::write_prefill(const std::vector<Extension>& batch) {
   const ModelShape& shape = options_.shape;
   const Heads heads{
       .qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
+
+  // Queries, and the slots of what they attend to.
   std::vector<std::int64_t> qo{0}, prefixes{0}, indices;
   for (const Extension& part : batch) {
     qo.push_back(qo.back() + part.length);
@@ -297,6 +308,7 @@ void Scheduler::write_prefill(const std::vector<Extension>& batch) {
                    part.sequence->slots.begin() + cached);
   }
   indices.resize(indices.size() + unused_indices, 0);
+
   const bool has_prefix = prefixes.back() > 0 && !options_.uses_paged_prefill;
   if (!options_.uses_paged_prefill) write(ragged_plan(ragged_wrapper, qo, heads));
   write(paged_plan(paged_wrapper, qo, prefixes, indices, heads));
@@ -320,6 +332,7 @@ void Scheduler::write_mla_prefill(const std::vector<Extension>& batch) {
                    part.sequence->slots.begin() + lengths.back());
     has_prefix |= part.prefix > 0;
   }
+
   // Without a prefix over the heads themselves; with one, absorbed, over the compressed cache.
   if (!has_prefix && options_.uses_ragged_mla) {
     const Heads heads{.qo = shape.qo_heads,
@@ -339,12 +352,14 @@ void Scheduler::write_mla_prefill(const std::vector<Extension>& batch) {
 void Scheduler::write_decode() {
   const ModelShape& shape = options_.shape;
   const auto count = static_cast<std::int64_t>(running_.size());
+
   std::vector<std::int64_t> indptr{0}, indices, lengths;
   for (const Sequence& sequence : running_) {
     lengths.push_back(static_cast<std::int64_t>(sequence.slots.size()));
     indptr.push_back(indptr.back() + lengths.back());
     indices.insert(indices.end(), sequence.slots.begin(), sequence.slots.end());
   }
+
   if (shape.attention == ModelShape::Attention::mla) {
     std::vector<std::int64_t> qo(running_.size() + 1);
     std::iota(qo.begin(), qo.end(), 0);
@@ -355,6 +370,7 @@ void Scheduler::write_decode() {
     });
     return;
   }
+
   const Heads heads{
       .qo = shape.qo_heads, .kv = shape.kv_heads, .dim = shape.head_dim, .pool = pool_.size() + 1};
   write(decode_plan(decode_wrapper, indptr, indices, heads));

@@ -197,11 +197,14 @@ class Session : public std::enable_shared_from_this<Session> {
       return answer(500, R"({"error": {"message": "internal"}})");
     const auto body = parse_json(content);
     if (!body || !body->is_object()) return bad_request("the body is not a JSON object");
+
     GenerateRequest request;
     format_ = format;
     is_streaming_ = bool_member(*body, "stream");
     has_usage_ = body->contains("stream_options");
     const Json* parameters = &*body;
+
+    // Each format has its own place for the prompt.
     if (format == Format::generate) {
       if (body->contains("sampling_params") && (*body)["sampling_params"].is_object())
         parameters = &(*body)["sampling_params"];
@@ -224,6 +227,8 @@ class Session : public std::enable_shared_from_this<Session> {
       request.prompt = tokenize(text);
     }
     if (request.prompt.empty()) return bad_request("no prompt");
+
+    // How the answer is sampled, and how long it becomes.
     const char* const limit = format == Format::generate ? "max_new_tokens" : "max_tokens";
     request.max_new_tokens = std::clamp<std::int64_t>(
         number<std::int64_t>(*parameters, limit,
@@ -233,12 +238,14 @@ class Session : public std::enable_shared_from_this<Session> {
     request.top_k = top_k > 0 && top_k < 1 << 30 ? static_cast<std::int32_t>(top_k) : 1 << 30;
     request.top_p = number<float>(*parameters, "top_p", 1);
     request.is_greedy = number<double>(*parameters, "temperature", 1) == 0 || top_k == 1;
+
     prompt_tokens_ = static_cast<std::int64_t>(request.prompt.size());
     if (prompt_tokens_ + request.max_new_tokens > service_.options.scheduler.max_total_tokens)
       return bad_request("the request is longer than the KV pool");
     pieces_.clear();
     is_writing_ = is_done_ = false;
     text_.clear();
+
     request.on_token = [self = shared_from_this()](const TokenEvent& event) {
       asio::post(self->service_.context, [self, event] { self->take(event); });
     };

@@ -94,6 +94,7 @@ class GitSubmitter final : public Submitter {
     if (!cloned && options_.is_dry_run && cloned.error().code == "git_failed")
       return plan_.without(cloned.error());
     if (!cloned) return tl::unexpected(cloned.error());
+
     // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote
     // stays a text.
     CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
@@ -165,6 +166,7 @@ class GitSubmitter final : public Submitter {
       op_type = op_type.empty() || op_type == compared.op_type ? compared.op_type : "mixed";
       if (op_type == "mixed") break;
     }
+
     // Whoever may push there chooses the names: only those of our own form are looked at.
     CW_TRY(const std::string listed,
            git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
@@ -202,6 +204,8 @@ class GitSubmitter final : public Submitter {
   Result<void> commit(SubmitOutcome& outcome) {
     options_.progress("committing");
     CW_CHECK(git({"checkout", "--quiet", "-b", outcome.branch}));
+
+    // Blobs go through LFS; a repository that does not track them yet is told to.
     std::string paths;
     for (const UploadFile& file : outcome.proposal.files)
       if (!file.source.empty() && !tracks_blobs_) {
@@ -212,6 +216,8 @@ class GitSubmitter final : public Submitter {
         }
         tracks_blobs_ = true;
       }
+
+    // Names and message go through files: a command line has a limit.
     CW_CHECK(write_files(outcome.proposal, clone_));
     for (const UploadFile& file : outcome.proposal.files) paths += file.path + "\n";
     const fs::path list = clone_ / ".git/collect-workloads.paths",
@@ -219,6 +225,7 @@ class GitSubmitter final : public Submitter {
     CW_CHECK(write_atomically(list, paths, Durability::process));
     CW_CHECK(write_atomically(message, outcome.title + "\n\n" + outcome.description,
                               Durability::process));
+
     CW_CHECK(
         git({"--literal-pathspecs", "add", "--sparse", "--pathspec-from-file=" + list.string()}));
     CW_CHECK(git({"commit", "--quiet", "--cleanup=verbatim", "-F", message.string()}));

@@ -164,6 +164,7 @@ Result<void> Hub::check(const WebResponse& response, std::string_view what) cons
   if (response.status / 100 == 2) return {};
   const std::string reason = reason_of(response), kind = response.header("x-error-code");
   const std::string said = reason.empty() ? "" : fmt::format(" The server says: {}", reason);
+
   switch (response.status) {
     case 401:
       // The Hub answers so for repositories that do not exist, too.
@@ -231,6 +232,7 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author,
                 what));
     const Json* list = member(json, "discussions");
     const Json* count = member(json, "count");
+
     if (list == nullptr || !list->is_array() || count == nullptr || !count->is_number_unsigned())
       return malformed(what, "it has no list");
     for (const Json& item : *list) {
@@ -243,6 +245,7 @@ Result<std::vector<PullRequest>> Hub::pull_requests(const std::string& author,
         found.push_back({id, title, page(id)});
       }
     }
+
     seen += list->size();
     if (list->empty() || seen >= count->get<std::size_t>()) return found;
     if (page_number == max_discussion_pages) return malformed(what, "the list does not end");
@@ -276,11 +279,13 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
     std::string form = "expand=false";
     for (std::size_t i = begin; i < std::min(paths.size(), begin + paths_a_request); ++i)
       form += "&paths=" + percent_encoded(paths[i]);
+
     CW_TRY(const Json json, call({.method = "POST",
                                   .url = api("/paths-info/" + percent_encoded(revision)),
                                   .headers = {"Content-Type: application/x-www-form-urlencoded"},
                                   .body = std::move(form)},
                                  what));
+
     if (!json.is_array()) return malformed(what, "it is no list");
     const std::set<std::string> asked(paths.begin(), paths.end());
     for (const Json& item : json) {
@@ -311,6 +316,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
   const std::string what = "asking how files are to be sent";
   std::vector<Upload> uploads;
   for (std::size_t begin = 0; begin < files.size(); begin += files_a_request) {
+    // The start of each file, by which the server decides how it is to be sent.
     Json list = Json::array();
     const std::size_t end = std::min(files.size(), begin + files_a_request);
     for (std::size_t i = begin; i < end; ++i) {
@@ -318,6 +324,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
       list.push_back(
           {{"path", files[i].path}, {"sample", to_base64(sample)}, {"size", files[i].size}});
     }
+
     CW_TRY(const Json json, call(post_json(api("/preupload/" + percent_encoded(revision) +
                                                (opens_pull_request ? "?create_pr=1" : "")),
                                            {{"files", std::move(list)}}),
@@ -325,6 +332,8 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
     std::map<std::string, const Json*> answers;
     if (const Json* answered = member(json, "files"); answered != nullptr && answered->is_array())
       for (const Json& item : *answered) answers[string_member(item, "path")] = &item;
+
+    // Each answer, checked: which way, and whether the bytes are there already.
     for (std::size_t i = begin; i < end; ++i) {
       const auto found = answers.find(files[i].path);
       if (found == answers.end()) return malformed(what, "it lacks " + files[i].path);
@@ -336,6 +345,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
       Upload upload{&files[i],
                     mode == "lfs" && files[i].size > 0 ? UploadMode::lfs : UploadMode::regular,
                     false};
+
       const std::string there = string_member(*found->second, "oid");
       if (upload.mode == UploadMode::lfs) {
         upload.is_unchanged = there == files[i].sha256;
@@ -362,10 +372,13 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
       by_hash.emplace(upload.file->sha256, upload.file);
   std::vector<const UploadFile*> all;
   for (const auto& [hash, file] : by_hash) all.push_back(file);
+
   std::size_t done = 0;
   std::mutex mutex;  // of `done` and `progress`
   for (std::size_t begin = 0; begin < all.size(); begin += files_a_request) {
     const std::size_t end = std::min(all.size(), begin + files_a_request);
+
+    // Where to?
     Json objects = Json::array();
     for (std::size_t i = begin; i < end; ++i)
       objects.push_back({{"oid", all[i]->sha256}, {"size", all[i]->size}});
@@ -376,11 +389,14 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
     if (!revision.empty()) asked["ref"] = {{"name", revision}};
     WebRequest request = post_json(page() + ".git/info/lfs/objects/batch", asked, lfs_type);
     request.headers.push_back(std::string("Accept: ") + lfs_type);
+
     CW_TRY(const Json json, call(request, what));
     const Json* answered = member(json, "objects");
     if (answered == nullptr || !answered->is_array()) return malformed(what, "it has no objects");
     std::map<std::string, const Json*> answers;
     for (const Json& item : *answered) answers[string_member(item, "oid")] = &item;
+
+    // Several at once, each to the place that it was given.
     const auto send = [&](std::size_t i) -> Result<void> {
       const UploadFile& file = *all[begin + i];
       const auto found = answers.find(file.sha256);
@@ -396,6 +412,7 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
       progress(++done, all.size());
       return {};
     };
+
     CW_CHECK(in_parallel(end - begin, send));
   }
   return {};
@@ -407,6 +424,8 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   if (target.empty()) return malformed("sending " + file.path, "the upload has no URL");
   const Json* header = member(upload, "header");
   const Json* part_size = header == nullptr ? nullptr : member(*header, "chunk_size");
+
+  // Large files are sent in parts, of a size that the server sets.
   if (part_size != nullptr) {
     const std::string text =
         part_size->is_string() ? part_size->get<std::string>() : dump(*part_size);
@@ -429,8 +448,10 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
     CW_TRY(const WebResponse response, web_.send(request));
     CW_CHECK(check(response, "sending " + file.path));
   }
+
   const Json* verify = member(actions, "verify");
   if (verify == nullptr) return {};
+
   CW_TRY(const WebResponse response,
          web_.send(post_json(string_member(*verify, "href"),
                              {{"oid", file.sha256}, {"size", file.size}}, lfs_type)));
@@ -445,6 +466,7 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
   Json parts = Json::array();
   const Json& header = upload.at("header");
   const std::uint64_t count = (file.size + part_size - 1) / part_size;
+
   for (std::uint64_t i = 0; i < count; ++i) {
     std::string url = string_member(header, std::to_string(i + 1).c_str());
     // Parts may be numbered 01, 00001.
@@ -452,6 +474,7 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
       url = string_member(header, fmt::format("{:0{}}", i + 1, digits).c_str());
     if (url.empty())
       return malformed(what, fmt::format("there is no URL for part {} of {}", i + 1, count));
+
     const std::uint64_t offset = i * part_size, size = std::min(part_size, file.size - offset);
     WebRequest request{.method = "PUT", .url = url};
     if (file.source.empty())
@@ -460,11 +483,14 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
       request.file = FilePart{file.source, offset, size};
     CW_TRY(const WebResponse response, web_.send(request));
     CW_CHECK(check(response, what));
+
     const std::string tag = response.header("etag");
     if (tag.empty())
       return malformed(what, fmt::format("part {} was answered without an ETag", i + 1));
     parts.push_back({{"partNumber", i + 1}, {"etag", tag}});
   }
+
+  // The parts are put together.
   WebRequest request = post_json(string_member(upload, "href"),
                                  {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
   request.headers.push_back(std::string("Accept: ") + lfs_type);
@@ -477,9 +503,12 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
                               const std::string& parent, bool opens_pull_request) {
   const std::string what =
       opens_pull_request ? "opening the pull request" : "committing to " + revision;
+
+  // The header, then one line per file: blobs by their hash, texts as they are.
   Json header = {{"summary", title}, {"description", description}};
   if (!parent.empty()) header["parentCommit"] = parent;
   std::string body = dump({{"key", "header"}, {"value", std::move(header)}}) + "\n";
+
   for (const Upload& upload : uploads) {
     if (upload.is_unchanged) continue;
     const UploadFile& file = *upload.file;
@@ -494,6 +523,7 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
                   {"value", std::move(value)}}) +
             "\n";
   }
+
   CW_TRY(const Json json, call({.method = "POST",
                                 .url = api("/commit/" + percent_encoded(revision) +
                                            (opens_pull_request ? "?create_pr=1" : "")),
@@ -502,6 +532,7 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
                                 .is_repeatable = false,
                                 .is_interruptible = false},
                                what));
+
   HubCommit result{string_member(json, "commitOid"), string_member(json, "commitUrl"),
                    std::nullopt};
   if (result.id.empty()) return malformed(what, "it names no commit");

@@ -38,6 +38,8 @@ class HubSubmitter final : public Submitter {
     if (options_.is_dry_run) web_options.tries = 2;
     WebClient web(token_ != nullptr ? &token_->secret : nullptr, options_.endpoint, web_options);
     Hub hub(web, options_.endpoint, options_.repo);
+
+    // Who is it, and may they write?
     HubUser user;
     if (token_ != nullptr) {
       auto found = hub.whoami();
@@ -49,11 +51,14 @@ class HubSubmitter final : public Submitter {
                     "the token ({}) may only read; a pull request needs one that may write",
                     token_->origin);
     }
+
+    // Others may commit in between; then it is tried again upon theirs.
     for (std::size_t attempt = 1;; ++attempt) {
       auto outcome = try_once(hub, user);
       if (!outcome && options_.is_dry_run && outcome.error().code == "connection")
         return plan_.without(outcome.error());
       if (outcome && !outcome->commit.empty()) outcome->bytes_sent = web.sent();
+
       const bool may_look_again =
           !outcome && attempt < max_attempts && stop_signal() == 0 &&
           (outcome.error().code == "hub_moved" || outcome.error().code == "answer_lost");
@@ -87,6 +92,7 @@ class HubSubmitter final : public Submitter {
       CW_CHECK(check_places(plan_.dataset(), paths));
       listed.insert(paths.begin(), paths.end());
     }
+
     // Many are not there: asked about together.
     const std::vector<std::string> compared = compared_files(plan_.dataset());
     CW_TRY(const auto there, hub.files(commit, compared));
@@ -100,6 +106,7 @@ class HubSubmitter final : public Submitter {
   }
 
   Result<SubmitOutcome> try_once(Hub& hub, const HubUser& user) {
+    // What is new to the main branch?
     Target target{std::nullopt, "main", {}};
     CW_TRY(target.head, hub.head(target.revision));
     CW_TRY(SubmitOutcome outcome,
@@ -108,6 +115,8 @@ class HubSubmitter final : public Submitter {
     outcome.was_there = outcome.proposal.added == 0;
     if (outcome.was_there) return outcome;
     planned = outcome;
+
+    // Is there a pull request with it already?
     CW_TRY(target.pull_request, find_pull_request(hub, user, outcome.proposal.fingerprint));
     if (target.pull_request) {
       target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
@@ -126,6 +135,7 @@ class HubSubmitter final : public Submitter {
       outcome.pull_request = target.pull_request->number;
       outcome.url = target.pull_request->url;
     }
+
     if (options_.is_dry_run) return outcome;
     return send(hub, std::move(outcome), std::move(target));
   }
@@ -154,13 +164,17 @@ class HubSubmitter final : public Submitter {
     std::erase_if(uploads, [](const Upload& upload) { return upload.is_unchanged; });
     outcome.was_there = uploads.empty();
     if (outcome.was_there) return outcome;
+
+    // Blobs first: nothing can be seen of them before the commit.
     CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "",
                         [this](std::size_t done, std::size_t all) {
-                          options_.progress(fmt::format("sending blobs: {} of {}",
-                                                        with_separators(done),
-                                                        with_separators(all)));
+                          options_.progress(
+                              fmt::format("sending blobs: {} of {}", with_separators(done),
+                                          with_separators(all)));
                         }));
     if (stop_signal() != 0) return fail("interrupted", "interrupted before the commit");
+
+    // Then the commits, each with a limited number of files.
     for (std::size_t begin = 0; begin < uploads.size(); begin += files_a_commit) {
       const std::size_t end = std::min(uploads.size(), begin + files_a_commit);
       const std::vector<Upload> part(uploads.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -190,6 +204,7 @@ class HubSubmitter final : public Submitter {
     std::vector<std::string> paths;
     for (const Upload& upload : uploads) paths.push_back(upload.file->path);
     CW_TRY(const auto there, hub.files(commit, paths));
+
     for (const Upload& upload : uploads) {
       const UploadFile& file = *upload.file;
       const auto found = there.find(file.path);
@@ -200,6 +215,7 @@ class HubSubmitter final : public Submitter {
         CW_TRY(const std::string content, file.head(file.size));
         is_equal = found->second.git_id == git_blob_id(content);
       }
+
       if (!is_equal)
         return fail(
             "hub_lied",

@@ -74,6 +74,7 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
           fmt::format("`collect-workloads validate`: {} workloads, {} blobs, {} warnings",
                       with_separators(checks.validated_workloads),
                       with_separators(checks.validated_blobs), with_separators(checks.warnings)));
+
   if (base.empty())
     text += box(false, "Compared with what is there already");
   else
@@ -87,14 +88,18 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
                     : fmt::format(
                           "; of {} it could not be decided, because blobs there could not be read",
                           with_separators(proposal.undecided))));
+
   text += box(checks.has_provenance && !checks.is_simulated,
               checks.has_provenance || checks.is_simulated
                   ? "Collected from a real engine under traffic"
                   : "Which engine and traffic they come from is recorded");
+
+  // What flashinfer-bench did with them.
   const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
   text +=
       box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
                                   with_separators(checks.loaded), with_separators(checks.to_load)));
+
   const std::string device = summary.devices();
   if (all_loaded && checks.with_reference == 0)
     text += "- Not run: none of these definitions has a reference here\n";
@@ -108,6 +113,8 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
                 (checks.unverified.empty()
                      ? ""
                      : fmt::format("; not verified: {}", fmt::join(checks.unverified, ", "))));
+
+  // What FlashInfer's own replay said.
   const auto& replay = summary.replay;
   text += box(replay && replay->failed == 0 && replay->compared > 0,
               replay ? fmt::format("`flashinfer replay`: {} of {} recorded calls pass, {} of them "
@@ -140,11 +147,13 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
   std::map<std::string, std::set<std::string>> expected, found;
   for (const std::string& path : compared_files(dataset))
     expected[fs::path(path).filename().string()].insert(path);
+
   for (const std::string& path : there) {
     const std::string name = fs::path(path).filename().string();
     const auto places = expected.find(name);
     if (places == expected.end()) continue;
     found[name].insert(path);
+
     if (!places->second.contains(path) || found[name].size() > 1)
       return fail("conflict",
                   "on the other side {} lies at {}, and should lie at {} alone: it has to be moved "
@@ -163,6 +172,7 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
                          const Proposal* among) {
   Proposal proposal;
   CW_TRY(proposal.definitions, compare(dataset, mirror, fetch));
+
   if (among != nullptr) {
     std::set<std::pair<std::string, std::string>> wanted;
     for (const DefinitionComparison& compared : among->definitions)
@@ -174,6 +184,8 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
   }
   std::vector<UploadFile> definitions, workloads;
   std::set<std::string> blobs, ids;
+
+  // Definitions and workloads, each with what is there already.
   for (const DefinitionComparison& compared : proposal.definitions) {
     const Definition& definition = *dataset.find(compared.name);
     proposal.added += compared.added.size();
@@ -186,19 +198,23 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
                   "differ): give "
                   "yours another name, or take theirs",
                   definition.name);
+
     if (compared.state == DefinitionState::missing) {
       const fs::path path = dataset.root / dataset.definition_paths.at(definition.name);
       CW_TRY(std::string text, read_file(AT_FDCWD, path.string(), max_text));
       definitions.push_back(UploadFile::of_text(definition_file(definition), std::move(text)));
     }
+
     CW_TRY(NewLines lines, new_lines(dataset, compared));
     blobs.merge(lines.blobs);
     const std::string path = Dataset::workloads_file(mirror, definition).string();
     auto there = read_file(AT_FDCWD, (mirror / path).string(), max_text);
+
     if (!there && there.error().code != "not_found") return tl::unexpected(there.error());
     std::string text = there ? std::move(*there) : std::string();
     if (!text.empty() && text.back() != '\n') text += '\n';
     workloads.push_back(UploadFile::of_text(path, text + lines.text));
+
     for (const std::string& id : compared.added) ids.insert(definition.name + " " + id);
   }
   proposal.fingerprint = sha256_hex(fmt::format("{}", fmt::join(ids, "\n"))).substr(0, 12);
@@ -244,6 +260,7 @@ Checks checks_of(const Summary& summary) {
   std::set<std::string> added;
   for (const DefinitionSummary& definition : summary.definitions)
     if (definition.added > 0) added.insert(definition.name);
+
   std::set<std::string> unknown;  // of which some capture does not say engine, model and traffic
   for (const std::string& name : added)
     if (std::none_of(summary.captures.begin(), summary.captures.end(),
@@ -252,6 +269,7 @@ Checks checks_of(const Summary& summary) {
                                         name) != capture.definitions.end();
                      }))
       unknown.insert(name);
+
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
     if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
@@ -259,6 +277,7 @@ Checks checks_of(const Summary& summary) {
     const bool is_known =
         run && !run->engine.empty() && !run->model.empty() && !run->traffic.is_null();
     if (!is_known) unknown.insert(capture.definitions.begin(), capture.definitions.end());
+
     checks.is_simulated |= capture.section.is_simulated;
     if (capture.section.is_simulated)
       for (const std::string& name : capture.definitions)
@@ -266,8 +285,11 @@ Checks checks_of(const Summary& summary) {
                                               name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
+
   checks.has_provenance = std::none_of(added.begin(), added.end(),
                                        [&](const auto& name) { return unknown.contains(name); });
+
+  // What verify says of them.
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();
@@ -290,12 +312,14 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
     ++definitions;
     op_types.insert(compared.op_type);
   }
+
   for (const CaptureSummary& capture : summary.captures) {
     std::string text = describe_capture(capture);
     std::replace_if(
         text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
     if (!text.empty()) models.insert(std::move(text));
   }
+
   std::string title = fmt::format("Add {} workload{} for {} definition{} ({})",
                                   with_separators(proposal.added), proposal.added == 1 ? "" : "s",
                                   definitions, definitions == 1 ? "" : "s", in_words(op_types));
@@ -310,6 +334,7 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
   std::set<std::string> op_types;
   for (const DefinitionComparison& compared : proposal.definitions)
     if (!compared.added.empty()) op_types.insert(compared.op_type);
+
   std::string text = fmt::format(
       "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's "
       "kernels were "
@@ -320,6 +345,8 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
       op_types.size() == 1 ? "" : "s", in_words(op_types), CW_VERSION);
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
+
+  // The details get what space is left.
   const std::size_t max =
       max_description_length - std::min(max_description_length, text.size() + end.size() + 200);
   if (details.size() > max) {

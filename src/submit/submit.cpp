@@ -141,6 +141,7 @@ tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
     token = find_token(options.note);
   else
     hide_token();  // git has credentials of its own
+
   // What is wrong here comes before what is missing elsewhere.
   const auto plan = SubmissionPlan::open(options, index_checks);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});

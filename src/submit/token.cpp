@@ -95,6 +95,7 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
   if (!content) return std::nullopt;
   std::optional<std::int64_t> end;
   bool is_ours = false, is_renewable = false;
+
   // An INI file; a section is a login.
   for (std::string_view rest = *content; !rest.empty();) {
     std::string_view line = rest.substr(0, rest.find('\n'));
@@ -132,6 +133,8 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
                   token.origin);
     return token;
   };
+
+  // The environment first. The variable is cleared, so that child processes do not inherit it.
   for (const char* name : token_variables) {
     char* value = std::getenv(name);
     if (value == nullptr) continue;
@@ -141,6 +144,8 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
     if (Secret secret = trimmed(copy); !secret.is_empty())
       return checked({std::move(secret), name});
   }
+
+  // Then the file that `hf auth login` writes.
   const fs::path path = token_file();
   if (path.empty()) return fail("no_token", "no access token: neither HF_TOKEN nor HOME is set");
   auto content = read_file(AT_FDCWD, path.string(), max_token);
@@ -149,11 +154,14 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   if (secret.is_empty())
     return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there",
                 path.string());
+
   CW_TRY(Token token, checked({std::move(secret), path.string()}));
   const auto end = end_of_login(path.parent_path() / "stored_tokens", token.secret.reveal());
   const auto left = end ? std::chrono::seconds(std::max<std::int64_t>(*end, 0) - std::time(nullptr))
                         : std::chrono::seconds::max();
   if (left >= renewed_within) return token;
+
+  // A login through the browser ends after some hours; the Hub's own client can renew it.
   auto renewed = run({{"hf", "auth", "token"}}, renewal_limit);
   if (renewed) {
     // The first line; a hint may follow.
@@ -161,6 +169,7 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
     if (Secret fresh = trimmed(*renewed); !fresh.is_empty())
       return checked({std::move(fresh), "hf auth"});
   }
+
   const std::string why = renewed ? "it printed none" : renewed.error().message;
   if (left.count() <= 0)
     return fail(

@@ -150,11 +150,13 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
     }
     return size;
   }
+
   if (exchange.response.body.size() + size > max_answer) {
     exchange.error =
         Error{"too_large", fmt::format("its answer is larger than {} MB", max_answer >> 20)};
     return 0;
   }
+
   exchange.response.body.append(data, size);
   return size;
 }
@@ -216,6 +218,7 @@ struct WebClient::Impl {
     exchange.sent = &sent;
     exchange.max = request.max;
     char reason[CURL_ERROR_SIZE] = "";
+
     HeaderList headers;
     const auto add = [&headers](const std::string& line) {
       curl_slist* list = ::curl_slist_append(headers.get(), line.c_str());
@@ -226,6 +229,8 @@ struct WebClient::Impl {
     };
     for (const std::string& header : request.headers) add(header);
     add("Expect:");
+
+    // What is sent.
     const bool has_body = request.file || !request.body.empty() || request.method == "POST" ||
                           request.method == "PUT";
     if (has_body) {
@@ -243,10 +248,14 @@ struct WebClient::Impl {
       ::curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
       ::curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
     }
+
+    // Where the answer goes.
     if (!request.save_to.empty()) {
       CW_TRY(exchange.output,
              OutputFile::create(request.save_to.string() + std::string(partial_suffix)));
     }
+
+    // The token goes to its own server only.
     if (token != nullptr && !token_origin.empty() && origin(url) == token_origin) {
       Secret line(std::string("Authorization: Bearer ").append(token->reveal()));
       add(std::string(line.reveal()));
@@ -270,6 +279,7 @@ struct WebClient::Impl {
     ::curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     ::curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request);
     ::curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+
     // libcurl repeats by itself what it sent on a kept connection that turns out to be closed.
     if (!request.is_repeatable) ::curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
     if (const char* file = certificates()) ::curl_easy_setopt(curl, CURLOPT_CAINFO, file);
@@ -285,8 +295,10 @@ struct WebClient::Impl {
     if (code != CURLE_OK || exchange.response.status != 200) {
       if (!request.save_to.empty()) fs::remove(partial, ignored);
     }
+
     if (exchange.error)
       return fail(exchange.error->code, "{}: {}", printable_url(url), exchange.error->message);
+
     const std::string text = *reason != '\0' ? reason : ::curl_easy_strerror(code);
     switch (code) {
       case CURLE_OK:
@@ -308,6 +320,7 @@ struct WebClient::Impl {
       default:
         return fail("answer_lost", "{}: {}", printable_url(url), text);
     }
+
     if (exchange.output && exchange.response.status == 200) {
       CW_CHECK(exchange.output->flush());
       fs::rename(partial, request.save_to, ignored);
@@ -324,6 +337,7 @@ struct WebClient::Impl {
     for (int i = 0; i <= max_redirects; ++i) {
       CW_TRY(auto response, once(request, url));
       if (!is_redirect(response.status)) return response;
+
       const bool keeps_method =
           response.status == 307 || response.status == 308 || request.method == "GET";
       const std::string next = resolved(url, response.header("location"));
@@ -331,6 +345,7 @@ struct WebClient::Impl {
         return fail("redirect", "{} answered {} with a redirect that cannot be followed ({})",
                     printable_url(url), response.status,
                     next.empty() ? "no target" : printable_url(next));
+
       if (origin(url).starts_with("https:") && !origin(next).starts_with("https:"))
         return fail("redirect", "{} redirects from https to {}; that is not followed",
                     printable_url(url), printable_url(next));
@@ -371,6 +386,8 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
   std::chrono::milliseconds wait = options.first_pause;
   for (std::size_t attempt = 1;; ++attempt) {
     auto response = impl_->follow(request);
+
+    // Is it worth another try, and may it be repeated?
     const bool was_not_done =
         response ? response->status == 429 : response.error().code == "connection";
     const bool may_repeat = request.is_repeatable || was_not_done;
@@ -378,12 +395,15 @@ Result<WebResponse> WebClient::send(const WebRequest& request) {
         response ? is_transient(response->status)
                  : response.error().code == "connection" || response.error().code == "answer_lost";
     if (!may_repeat || !is_worth_it || attempt >= options.tries) return response;
+
+    // The server may say how long to wait.
     std::chrono::milliseconds asked = wait;
     if (response)
       if (const std::string after = response->header("retry-after");
           !after.empty() && after.size() < 9)
         asked = std::chrono::seconds(std::max(std::strtol(after.c_str(), nullptr, 10), 0L));
     if (asked > options.max_pause) return response;
+
     options.note(response
                      ? fmt::format("{}: status {}; again in {:.1f} s", printable_url(request.url),
                                    response->status, static_cast<double>(asked.count()) / 1000)

@@ -29,6 +29,7 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
                                      std::uint64_t data_begin, std::uint64_t data_size) {
   SafetensorsEntry entry{std::string(name), DType::uint8, {}, 0, 0};
   bool has_dtype = false, has_shape = false, has_offsets = false;
+
   for (auto field : object) {
     const std::string_view key = field.unescaped_key();
     if (key == "dtype") {
@@ -52,14 +53,18 @@ Result<SafetensorsEntry> parse_entry(std::string_view name, simdjson::ondemand::
       has_offsets = true;
     }
   }
+
   if (!has_dtype || !has_shape || !has_offsets)
     return fail_malformed("tensor {} lacks one of dtype, shape, data_offsets", name);
+
+  // Two float4 values share a byte; shapes here count bytes, as PyTorch does.
   if (entry.dtype == DType::float4_e2m1) {
     if (entry.shape.empty() || entry.shape.back() % 2 != 0)
       return fail_malformed("tensor {}: shape {} of float4 does not fill whole bytes", name,
                             to_string(entry.shape));
     entry.shape.back() /= 2;
   }
+
   const auto count = element_count(entry.shape);
   const auto bytes = count ? byte_count(entry.dtype, *count) : std::nullopt;
   if (!bytes || *bytes != entry.end - entry.begin)
@@ -105,6 +110,8 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
   static thread_local simdjson::ondemand::parser parser;
   const std::uint64_t data_begin = length_size + header.size();
   std::vector<SafetensorsEntry> entries;
+
+  // Each tensor's entry.
   try {
     auto document =
         parser.iterate(header.data(), header.size(), header.size() + simdjson::SIMDJSON_PADDING);
@@ -120,12 +127,15 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
   } catch (const simdjson::simdjson_error& error) {
     return fail_malformed("the header is not the JSON it should be: {}", error.what());
   }
+
+  // Names are unique, and the data has neither gaps nor overlaps.
   boost::container::small_vector<std::string_view, 8> names;
   names.reserve(entries.size());
   for (const auto& entry : entries) names.push_back(entry.name);
   std::sort(names.begin(), names.end());
   if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
     return fail_malformed("two tensors are called {}", *twice);
+
   CW_CHECK(check_layout(entries, data_begin, file_size));
   return entries;
 }

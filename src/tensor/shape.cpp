@@ -177,11 +177,13 @@ DenseTensor from_integers(DType dtype, Shape shape, std::span<const std::int64_t
 std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to) {
   if (tensor.dtype == to) return tensor;
   DenseTensor result{to, tensor.shape, {}};
+
   if (is_integer(tensor.dtype) && is_integer(to)) {
     for (const std::int64_t value : integers(tensor))
       if (!append_integer(to, value, result.bytes)) return std::nullopt;
     return result;
   }
+
   if (is_integer(tensor.dtype) && to == DType::float32) {
     for (const std::int64_t value : integers(tensor)) {
       const auto real = static_cast<float>(value);
@@ -190,6 +192,7 @@ std::optional<DenseTensor> cast(const DenseTensor& tensor, DType to) {
     }
     return result;
   }
+
   if (tensor.dtype == DType::float32 && to == DType::bfloat16) {
     for (std::size_t i = 0; i < tensor.bytes.size() / 4; ++i) {
       const std::uint16_t raw = to_bfloat16(load<float>(tensor.bytes, i));

@@ -21,11 +21,15 @@ void EventStream::take(std::string_view bytes) {
     has_begun_ = !bytes.empty();
     is_plain_ = bytes.starts_with('{');
   }
+
+  // One JSON object: it has no lines to wait for.
   if (is_plain_ && !is_garbage_) {
     line_ += bytes;
     if (line_.size() > max_line) give_up();
     return;
   }
+
+  // Whole lines are taken from the buffer without a copy; only the rest is kept.
   while (!is_garbage_) {
     const std::size_t end = bytes.find('\n');
     if (end == std::string_view::npos) {

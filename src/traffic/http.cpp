@@ -169,6 +169,7 @@ struct HttpExchange::Impl {
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
     thread_local std::string plain(2 * max_header,
                                    '\0');  // of a body without chunks, until it is handed on
+
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
@@ -176,6 +177,7 @@ struct HttpExchange::Impl {
       if (rest.size() < min_end) return State::under_way;
       bytes = rest;
     }
+
     while (!bytes.empty() && !parser->is_done()) {
       boost::system::error_code code;
       parser->get().body() = {plain.data(), plain.size(), true};
@@ -183,6 +185,7 @@ struct HttpExchange::Impl {
       const std::size_t used = parser->put(boost::asio::buffer(bytes.data(), given), code);
       if (const std::size_t taken = plain.size() - parser->get().body().size; taken > 0)
         take({plain.data(), taken});
+
       bytes.remove_prefix(used);
       const bool needs_more = code == http::error::need_more && given == bytes.size() + used;
       if (code == http::error::need_more || code == http::error::need_buffer) code = {};
@@ -191,12 +194,14 @@ struct HttpExchange::Impl {
       if (parser->is_done() && status() / 100 == 1)
         begin_answer();  // 100 Continue: the answer follows
     }
+
     if (rejected_bytes > max_rejected)
       return fail_with(State::malformed,
                        fmt::format("HTTP {} with more than {} bytes", status(), max_rejected));
     if (!parser->is_done() && bytes.size() > max_header)
       return fail_with(State::malformed,
                        fmt::format("a header or chunk size of more than {} bytes", max_header));
+
     std::string left(bytes);
     rest.swap(left);
     return parser->is_done() ? State::done : State::under_way;

@@ -173,6 +173,7 @@ class Reader {
       if (!item.is_object()) return false;
       if (auto message = to_message(item)) messages.push_back(std::move(*message));
     }
+
     // Conversations that begin with an answer.
     const auto is_question = [](const Message& m) { return m.role == "user" || m.role == "tool"; };
     const auto begin = std::find_if(messages.begin(), messages.end(), is_question);
@@ -224,25 +225,31 @@ class Reader {
 
   std::optional<Message> to_message(const Json& item) {
     Message message;
+
+    // Every dataset has its own names for who speaks and what is said.
     for (const char* name : {"role", "from", "speaker"})
       if (message.role.empty()) message.role = role_of(string_member(item, name));
     for (const char* name : {"content", "value", "text"})
       if (const Json* const content = member(item, name);
           content != nullptr && message.content.empty())
         message.content = text_of(*content);
+
     Json beside = Json::object();
     for (const char* name : {"tool_calls", "tool_call_id", "name"})
       if (const Json* const value = member(item, name)) beside[name] = *value;
+
     if (message.role.empty()) {
       note("messages of no known role");
       return std::nullopt;
     }
+
     if (!beside.empty()) message.beside = std::move(beside);
     if (message.content.empty() &&
         (message.beside.is_null() || !message.beside.contains("tool_calls"))) {
       note("messages without text");
       return std::nullopt;
     }
+
     return message;
   }
 
@@ -291,10 +298,12 @@ class Reader {
     if (const Json* const turns = member(object, "turns");
         turns != nullptr && take_questions(*turns))
       return true;
+
     // Texts by turns, a question first.
     for (const char* name : {"conversation", "conversations", "dialog", "dialogue", "data"})
       if (const Json* const texts = member(object, name); texts != nullptr && take_by_turns(*texts))
         return true;
+
     // A batch of one request.
     for (const char* name : {"prompt", "text", "inputs"})
       if (const Json* const texts = member(object, name); texts != nullptr && is_texts(*texts)) {
@@ -392,6 +401,7 @@ class Reader {
         if (const auto value = asked->find(name); value != asked->end() && says_something(*value))
           note(fmt::format("\"{}\"", name));
     }
+
     // Mooncake's are milliseconds; BurstGPT's, and those beside texts, seconds.
     const bool is_milliseconds = object.contains("timestamp") &&
                                  first_length(object, input_length_names, max_prompt_length) > 0;

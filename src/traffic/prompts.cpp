@@ -42,6 +42,7 @@ class FilePrompts final : public PromptSource {
   // A file without any prompt, and one that is none, is found before anything is done with them.
   Result<void> find_first() {
     std::optional<Error> first_error;
+
     std::erase_if(files_, [&](const std::filesystem::path& file) {
       const auto opened = RecordReader::open(file);
       if (opened) return false;
@@ -50,10 +51,12 @@ class FilePrompts final : public PromptSource {
       return true;
     });
     if (files_.empty()) return tl::unexpected(*first_error);
+
     while (waiting_.empty()) {
       CW_TRY(const bool has_more, read_record());
       if (!waiting_.empty()) has_text_ = !waiting_.front().messages.empty();
       if (has_more) continue;
+
       constexpr std::string_view expected =
           "expected \"conversations\", \"messages\", \"conversation\" or \"turns\", "
           "\"instruction\" (Alpaca), "
@@ -97,6 +100,7 @@ class FilePrompts final : public PromptSource {
       CW_TRY(reader_, RecordReader::open(files_[file_]));
     }
     auto read = reader_->next();
+
     // Longer than any: the rest of that file is not read.
     if (!read && read.error().code == "prompts_malformed" && (files_.size() > 1 || records_ > 0)) {
       if (is_first_pass_)

@@ -81,6 +81,7 @@ std::optional<std::size_t> wrapped_list(std::string_view text, std::size_t first
     while (at < text.size() && !key.take(text[at])) ++at;
     if (at >= text.size()) return std::nullopt;
     const std::string_view name = text.substr(begin, at - begin);
+
     at = skip_spaces(text, at + 1);
     if (at >= text.size() || text[at] != ':') return std::nullopt;
     at = skip_spaces(text, at + 1);
@@ -180,6 +181,7 @@ struct RecordReader::State {
   Result<std::optional<std::string>> value() {
     std::size_t begin = position;
     Scanner scanner;
+
     for (std::size_t i = position;; ++i) {
       if (i == buffer.size()) {
         const bool has_begun = scanner.has_begun();
@@ -192,6 +194,7 @@ struct RecordReader::State {
           return std::nullopt;
         }
       }
+
       const char c = buffer[i];
       if (!scanner.has_begun()) {
         begin = i;
@@ -202,6 +205,7 @@ struct RecordReader::State {
           return std::nullopt;
         }
       }
+
       if (scanner.take(c)) {
         position = i + 1;
         return buffer.substr(begin, i + 1 - begin);
@@ -214,12 +218,14 @@ struct RecordReader::State {
     std::vector<std::string> fields(1);
     std::size_t bytes = 0;
     bool is_quoted = false;
+
     for (;;) {
       CW_TRY(const auto text, line());
       if (!text) {
         is_cut_off = is_cut_off || is_quoted;
         return std::nullopt;
       }
+
       for (std::size_t i = 0; i < text->size(); ++i) {
         const char c = (*text)[i];
         const bool is_pair = is_quoted && c == '"' && i + 1 < text->size() && (*text)[i + 1] == '"';
@@ -236,6 +242,7 @@ struct RecordReader::State {
         if (fields.size() > max_columns)
           return fail("prompts_malformed", "{}: a row of more than {} columns", path, max_columns);
       }
+
       bytes += text->size();
       if (bytes > max_record)
         return fail("prompts_malformed", "{}: a row of more than {} bytes", path, max_record);
@@ -310,10 +317,12 @@ Result<std::optional<Json>> RecordReader::next() {
         if (!record.contains(s.header[i])) record[s.header[i]] = (*row)[i];
       return record;
     }
+
     const bool is_lines = s.form == State::Form::lines;
     CW_TRY(const auto text, is_lines ? s.line() : s.value());
     if (!text) return std::nullopt;
     if (text->find_first_not_of(spaces) == std::string::npos) continue;
+
     if (auto json = s.parsed(*text)) return json;
     if (is_lines && s.has_ended)
       s.is_cut_off = true;

@@ -63,6 +63,8 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens,
   if (options.top_p) parameters["top_p"] = *options.top_p;
   if (options.top_k) parameters["top_k"] = *options.top_k;
   parameters["ignore_eos"] = options.ignores_end;
+
+  // SGLang's own API.
   if (options.endpoint == Endpoint::generate) {
     parameters["max_new_tokens"] = output_tokens;
     Json body = Json::object();
@@ -74,6 +76,8 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens,
     body["stream"] = true;
     return dump(body);
   }
+
+  // OpenAI's two.
   Json body = {{"model", options.model.empty() ? "default" : options.model}};
   if (options.endpoint == Endpoint::completions) {
     body["prompt"] =
@@ -89,6 +93,7 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens,
     if (prompt.messages.empty())
       body["messages"].push_back({{"role", "user"}, {"content", words_for(prompt.token_ids)}});
   }
+
   body["max_tokens"] = output_tokens;
   body["stream"] = true;
   body["stream_options"] = {{"include_usage", true}};
@@ -132,10 +137,13 @@ class Driver {
     poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
     if (!poll_) return fail("connection", "no epoll: {}", std::strerror(errno));
     allow_many_files();
+
     const auto begin = Clock::now();
     std::size_t end = 0, total = 0;
     for (const Schedule& schedule : options_.schedules) total += schedule.requests;
     control_.total = total;
+
+    // Each schedule sends its requests, and the next one goes on where it ended.
     for (const Schedule& schedule : options_.schedules) {
       const std::size_t begun = next_number_;
       end += schedule.requests;
@@ -145,11 +153,13 @@ class Driver {
       if (is_exhausted_ || is_stopping()) break;
     }
     report_.reached.resize(options_.schedules.size());
+
     const bool has_earlier = options_.log != nullptr && options_.log->done() > 0;
     if (report_.sent == 0 && !has_earlier && !is_stopping()) {
       const std::string why = prompts_.warning();
       return fail("no_prompts", "the source holds no prompts{}{}", why.empty() ? "" : ": ", why);
     }
+
     report_.seconds = seconds_between(begin, Clock::now());
     report_.first_token = percentiles(std::move(first_token_));
     report_.per_token = percentiles(std::move(per_token_));
@@ -190,12 +200,14 @@ class Driver {
           "{} prompts of token ids were sent as words, which this API takes: their lengths are "
           "near what was asked for, not it",
           turned_into_words_));
+
     if (untimed_ > 0 && follows_arrivals_)
       notes.push_back(
           fmt::format("{} prompts do not say when they come, and were sent at once", untimed_));
     if (untimed_ > 0 && !follows_arrivals_)
       notes.push_back(fmt::format(
           "{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
+
     if (has_plain_)
       notes.push_back("this server does not stream: first tokens are told by whole answers");
     if (!is_exhausted_ && !is_stopping() && passes_ == 1 && !options_.schedules.empty()) {
@@ -220,6 +232,7 @@ class Driver {
         while (!under_way_.empty()) give_up(under_way_.front());
         return {};
       }
+
       const auto may_send = [&] {
         return !stopping && !control_.is_paused && !lacks_sockets_ &&
                (has_retry() || has_more(end)) &&
@@ -243,6 +256,7 @@ class Driver {
         send(std::move(*request));
         if (schedule.rate > 0) next_arrival += interval(schedule.rate);
       }
+
       if (under_way_.empty() && retries_.empty() && !has_more(end)) return {};
       const bool is_timed = schedule.rate > 0 || prepared_.has_value();
       wait(may_send() && !is_timed     ? Clock::now()
@@ -295,6 +309,8 @@ class Driver {
         control_.total = next_number_;
         break;
       }
+
+      // How long its answer becomes.
       const std::size_t number = next_number_++;
       std::int64_t length =
           prompt->output_tokens > 0 ? prompt->output_tokens : options_.default_output_tokens;
@@ -305,6 +321,7 @@ class Driver {
         cut_ += length > options_.max_output_tokens;
         length = std::clamp<std::int64_t>(length, 1, options_.max_output_tokens);
       }
+
       if (options_.log != nullptr && options_.log->is_done(number)) continue;
       turned_into_words_ += options_.endpoint == Endpoint::chat && prompt->messages.empty();
       untimed_ += prompt->arrival.has_value() != follows_arrivals_;
@@ -381,6 +398,7 @@ class Driver {
     for (int i = 0; i < ready; ++i)
       advance(*static_cast<Transfer*>(events[i].data.ptr),
               (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+
     // The tokens of a step come one after the other: a nap lets the rest arrive, so that they cost
     // one wake-up.
     if (ready > 0 && ready < max_alone && under_way_.size() >= 2 * max_alone)
@@ -467,6 +485,8 @@ class Driver {
         server_->try_other_address(transfer.address))
       return reconnect(transfer);
     if (status != 0) server_->note_reached();
+
+    // What went wrong, if anything did.
     if (state != State::done) {
       kind = state == State::timed_out   ? "timeout"
              : state == State::malformed ? "garbage"
@@ -505,6 +525,7 @@ class Driver {
       if (options_.log != nullptr) options_.log->note_done(transfer.request.number);
       report_.input_tokens += totals.input;
       report_.output_tokens += totals.output;
+
       first_token_.push_back(seconds_between(transfer.sent, transfer.first));
       if (totals.output > 1 && !events.is_plain())
         per_token_.push_back(seconds_between(transfer.first, transfer.last) /
@@ -656,6 +677,7 @@ struct PendingGet::State {
     ::curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, this);
     ::curl_easy_setopt(handle.get(), CURLOPT_HEADERFUNCTION, &State::count_header);
     ::curl_easy_setopt(handle.get(), CURLOPT_HEADERDATA, this);
+
     ::curl_multi_add_handle(multi, handle.get());
   }
   ~State() {
@@ -742,6 +764,7 @@ Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds li
 
 void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has_text) {
   constexpr auto limit = std::chrono::seconds(5);
+
   // A route that takes no GET answers with another status than one that is not there.
   const auto ask = [&](const char* path) {
     return http_get(options.url + path, limit, max_information, options.headers);

@@ -134,6 +134,7 @@ class Verifier {
                       {"results", results().string()},
                       {"items", std::move(items)}};
     const fs::path path = folder_->path() / "job.json";
+
     CW_CHECK(write_atomically(path, dump(job), Durability::process));
     std::error_code ignored;
     fs::remove(results(), ignored);
@@ -141,12 +142,14 @@ class Verifier {
            ProcessGroup::start({{options_.python, script().string(), path.string()},
                                 {{"PYTHONUNBUFFERED", "1"}, {"FLASHINFER_LOGLEVEL", "0"}}},
                                options_.log));
+
     std::uint64_t position = 0;
     auto last = std::chrono::steady_clock::now();
     for (;;) {
       const auto status = process.status();
       CW_TRY(const bool has_more, read_results(position));
       if (has_more) last = std::chrono::steady_clock::now();
+
       if (status) return to_string(*status);
       if (stop_signal() != 0) {
         process.stop(std::chrono::seconds(1));
@@ -185,6 +188,7 @@ class Verifier {
   Result<void> take(const Json& line) {
     const std::string event = string_member(line, "event");
     const Item item{string_member(line, "definition"), string_member(line, "uuid")};
+
     if (event == "environment") {
       result_.environment = line;
       result_.environment.erase("event");
@@ -226,6 +230,7 @@ class Verifier {
     ReplayVerification all;
     const std::string python =
         options_.engine_python.empty() ? options_.python : options_.engine_python;
+
     for (const fs::path& dumps : options_.dumps) {
       options_.progress(all_, all_, "replaying " + dumps.string());
       const auto output =
@@ -235,6 +240,7 @@ class Verifier {
       if (!output)
         return fail(output.error().code == "interrupted" ? "interrupted" : "replay_failed", "{}",
                     output.error().message);
+
       const auto has_outputs = [&dumps](const std::string& name) {
         std::error_code ignored;
         return fs::exists(dumps / name / "outputs.safetensors", ignored) ||
@@ -249,10 +255,12 @@ class Verifier {
       if (!names.empty()) {
         CW_TRY(reasons, reasons_of(dumps, std::move(names)));
       }
+
       CW_TRY(const ReplayVerification one,
              parse_replay(*output, has_outputs, [&reasons](const std::string& name) {
                return string_member(reasons, name.c_str());
              }));
+
       all.dumps += one.dumps;
       all.passed += one.passed;
       all.compared += one.compared;
@@ -307,16 +315,20 @@ Result<ReplayVerification> parse_replay(
   std::set<std::string> constructed;  // classes whose constructor was run again
   std::string last;
   bool has_summary = false;
+
+  // Each line about a call, and whether there is a summary at the end.
   for (std::size_t at = 0; at < output.size();) {
     const std::size_t end = std::min(output.find('\n', at), output.size());
     const std::string_view line = output.substr(at, end - at);
     at = end + 1;
     if (!line.empty()) last = line;
+
     has_summary |= line.starts_with("Summary: ");
     const std::size_t close = line.find("] "), colon = line.find("): ");
     if (!line.starts_with('[') || close == std::string_view::npos ||
         colon == std::string_view::npos || colon < close)
       continue;
+
     ReplayedCall item{std::string(line.substr(close + 2, colon - close - 1)),
                       std::string(line.substr(colon + 3))};
     if (const std::size_t init = item.name.find(".__init__ ");
@@ -327,10 +339,13 @@ Result<ReplayVerification> parse_replay(
   if (!has_summary)
     return fail("replay_failed", "flashinfer replay did not come to its end: {}",
                 last.empty() ? "it printed nothing" : last);
+
   ReplayVerification result;
   for (const ReplayedCall& call : calls) {
     ++result.dumps;
     const std::size_t dot = call.name.substr(0, call.name.find(' ')).rfind('.');
+
+    // Methods of an object whose constructor was not dumped cannot be run again.
     const bool is_method = dot != std::string::npos && dot > 0;
     const std::size_t open = call.name.find(" (");
     const std::string folder = open == std::string::npos

@@ -214,6 +214,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
   if (!axes.is_object() || !shapes.is_object() || !shapes.contains("axes") ||
       !shapes.at("axes").is_array())
     return {};
+
   Distribution result;
   for (const auto& [name, histogram] : axes.items()) {
     auto of_axis = Histogram::from_json(histogram, 1, max_counted);
@@ -221,6 +222,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
     result.var_axes.push_back(name);
     result.of_axes.push_back(std::move(*of_axis));
   }
+
   for (const Json& name : shapes.at("axes")) {
     if (!name.is_string()) return {};
     const auto found = std::find(result.var_axes.begin(), result.var_axes.end(),
@@ -228,6 +230,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
     if (found == result.var_axes.end()) return {};
     result.shape.push_back(static_cast<std::size_t>(found - result.var_axes.begin()));
   }
+
   auto of_shapes = Histogram::from_json(shapes, result.shape.size(), max_counted);
   if (!of_shapes) return {};
   result.of_shapes = std::move(*of_shapes);
@@ -238,12 +241,15 @@ std::vector<std::uint64_t> share_calls(const Histogram& shapes,
                                        const std::vector<Representative>& representatives) {
   std::vector<std::uint64_t> shares(representatives.size());
   if (representatives.empty()) return shares;
+
   std::map<Extents, std::vector<std::size_t>> of_cell;
   std::map<std::vector<int>, std::vector<std::size_t>> of_octaves;
   for (std::size_t i = 0; i < representatives.size(); ++i) {
     of_cell[shapes.cell_of(representatives[i].shape)].push_back(i);
     of_octaves[octaves_of(representatives[i].shape)].push_back(i);
   }
+
+  // Calls of a cell without a representative go to the nearest one.
   for (const auto& [cell, calls] : shapes.cells()) {
     if (const auto own = of_cell.find(cell); own != of_cell.end()) {
       share(calls, own->second, representatives, shares);

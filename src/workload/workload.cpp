@@ -82,9 +82,11 @@ std::string blob_content(const Workload& workload) {
 std::string workload_line(const Workload& workload, const std::string& id) {
   const Definition& definition = *workload.definition;
   const std::string path = blob_path(workload, id);
+
   Json axes = Json::object(), inputs = Json::object();
   for (std::size_t i = 0; i < definition.axes.size(); ++i)
     if (!definition.axes[i].constant) axes[definition.axes[i].name] = workload.axes[i];
+
   for (std::size_t i = 0; i < definition.inputs.size(); ++i) {
     const std::string& name = definition.inputs[i].name;
     if (std::holds_alternative<RandomInput>(workload.inputs[i]))
@@ -94,6 +96,7 @@ std::string workload_line(const Workload& workload, const std::string& id) {
     if (std::holds_alternative<StoredInput>(workload.inputs[i]))
       inputs[name] = {{"type", "safetensors"}, {"path", "./" + path}, {"tensor_key", name}};
   }
+
   const Json line = {
       {"definition", definition.name},
       {"solution", nullptr},

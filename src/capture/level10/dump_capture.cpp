@@ -114,6 +114,7 @@ class Assembler {
       CW_TRY(Tensor tensor, this->tensor(key->key));
       return Value{std::move(tensor)};
     }
+
     if (auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
       Sequence items{.items = {}, .truncated = sequence->truncated};
       items.items.reserve(sequence->items.size());
@@ -123,10 +124,12 @@ class Assembler {
       }
       return Value{std::move(items)};
     }
+
     if (auto* number = std::get_if<RecordedEnum>(&recorded.data))
       return Value{Enumerator{std::move(number->name), number->value}};
     if (auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
       return Value{Opaque{std::move(opaque->type), std::move(opaque->text)}};
+
     if (const auto* flag = std::get_if<bool>(&recorded.data)) return Value{*flag};
     if (const auto* integer = std::get_if<std::int64_t>(&recorded.data)) return Value{*integer};
     if (const auto* real = std::get_if<double>(&recorded.data)) return Value{*real};
@@ -150,6 +153,7 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
   DumpCapture capture;
   std::set<std::filesystem::path> folders;
   std::map<std::filesystem::path, std::vector<std::string>> single_calls;  // by dump folder
+
   for (const auto& root : roots) {
     std::error_code error;
     const auto path = std::filesystem::canonical(root, error);
@@ -161,6 +165,8 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
     else if (name != "session.jsonl")
       folders.insert(path);  // DIR/* names it too
   }
+
+  // Folders with all that is in them, and calls that were named one by one.
   for (const auto& folder : folders) CW_CHECK(capture.list(folder, 0));
   for (const auto& [folder, calls] : single_calls)
     if (capture.listed_.insert(folder).second)
@@ -170,11 +176,13 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
           if (const auto entry = parse_name(call, function))
             capture.add_call(*entry, function, *number);
         }
+
   if (capture.entries_.empty())
     return fail("no_dumps",
                 "{}: no call folders (names like 20260101_120000_000_pid42_rmsnorm_call0001) in it "
                 "or below",
                 roots.front().string());
+
   capture.sort();
   capture.find_missing();
   capture.settle_ties();
@@ -302,6 +310,7 @@ std::optional<std::uint16_t> DumpCapture::add_folder(const std::filesystem::path
 Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
   std::error_code error;
   if (!listed_.insert(std::filesystem::canonical(path, error)).second) return {};
+
   bool has_calls = false;
   std::optional<std::uint16_t> folder;
   std::vector<std::string> below;
@@ -313,6 +322,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
     if (!std::exchange(has_calls, true)) folder = add_folder(path, true);
     if (folder) add_call(*entry, function, *folder);
   });
+
   if (!listed) {
     if (depth == 0) return listed;
     defects_.push_back({"unreadable_folder", listed.error().message});
@@ -323,6 +333,8 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
         {"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
     return {};
   }
+
+  // Those below in order, so that the result does not depend on the folder's.
   std::sort(below.begin(), below.end());
   for (const std::string& name : below) CW_CHECK(list(path / name, depth + 1));
   return {};
@@ -376,6 +388,8 @@ void DumpCapture::for_each_group(Visit visit) const {
 // summer time ended: the names hold local time).
 std::vector<bool> DumpCapture::ambiguous_entries() const {
   std::vector<bool> ambiguous(entries_.size(), false);
+
+  // Different functions of one process within a millisecond.
   for_each_group([&](std::size_t begin, std::size_t end) {
     const bool mixed =
         std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -385,6 +399,8 @@ std::vector<bool> DumpCapture::ambiguous_entries() const {
       std::fill(ambiguous.begin() + static_cast<std::ptrdiff_t>(begin),
                 ambiguous.begin() + static_cast<std::ptrdiff_t>(end), true);
   });
+
+  // Processes whose clock was set back.
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::uint32_t> last_sequence;
   std::set<std::pair<std::uint16_t, std::int32_t>> backwards;
   for (const Entry& entry : entries_) {
@@ -442,6 +458,7 @@ void DumpCapture::settle_ties() {
                "plan this leaves open are left out",
                folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
   }
+
   // One unknown place leaves its whole millisecond open.
   std::vector<std::pair<std::size_t, std::size_t>> open;
   for_each_group([&](std::size_t begin, std::size_t end) {
@@ -459,6 +476,8 @@ void DumpCapture::find_missing() {
   constexpr std::uint64_t session_tail = 1 << 20;
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::size_t> last;
   std::uint64_t missing = 0;
+
+  // A gap in a function's numbers.
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
     const auto [before, first] = last.try_emplace({entry.folder, entry.process, entry.function}, i);
@@ -468,6 +487,8 @@ void DumpCapture::find_missing() {
     }
     if (first || entry.sequence > entries_[before->second].sequence) before->second = i;
   }
+
+  // Calls that a session tells of and that have no folder.
   for (std::uint16_t folder = 0; folder < folders_.size(); ++folder) {
     if (!folders_[folder].has_session || !folders_[folder].is_whole) continue;
     std::set<std::tuple<std::int32_t, std::string, std::uint32_t>> gone;
@@ -486,6 +507,7 @@ void DumpCapture::find_missing() {
     if (!read_session_order(folders_[folder].path / "session.jsonl", visit, session_tail)) continue;
     missing += gone.size();
   }
+
   note_missing(missing);
 }
 
@@ -543,6 +565,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
   call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
+
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer
   // writes its record after its inputs.
   const bool has_tensors =

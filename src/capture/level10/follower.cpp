@@ -45,6 +45,8 @@ Result<bool> Follower::read_session(Deadline deadline) {
     if (!opened) return tl::unexpected(opened.error());
     session_ = std::move(*opened);
   }
+
+  // All whole lines that have come since.
   CW_TRY(const std::uint64_t size, file_size(session_, path));
   while (offset_ < size && Clock::now() < deadline) {
     const std::size_t kept = rest_.size();
@@ -60,6 +62,8 @@ Result<bool> Follower::read_session(Deadline deadline) {
     }
     rest_.erase(0, rest_.size() - lines.size());
   }
+
+  // What was read is given back to the file system.
   if (frees_ && offset_ - freed_ >= free_every) {
     const std::uint64_t whole = offset_ / 4096 * 4096;
     ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
@@ -140,6 +144,7 @@ Result<void> Follower::finish() {
   CW_CHECK(read_session(Deadline::max()));
   give(true);
   capture_.visit_names([this](const std::string& name) { known_.insert(xxh3_64(name)); });
+
   // Folders whose lines were garbled by other processes' or never written.
   std::vector<std::string> names;
   CW_CHECK(visit_directory(folder_, [&](std::string_view name, bool is_directory) {

@@ -64,6 +64,7 @@ RecordedValue parse_described(json::object object, int depth) {
   std::string type, tensor_key, name, text;
   RecordedValue value, items;
   bool has_items = false, truncated = false;
+
   for (auto field : object) {
     const std::string_view key = field.unescaped_key();
     if (key == "type")
@@ -81,6 +82,8 @@ RecordedValue parse_described(json::object object, int depth) {
     else if (key == "items" && type != "dict")
       items = parse_items(field.value().get_array(), depth), has_items = true;
   }
+
+  // What it is, by what it has.
   if (!tensor_key.empty()) return {TensorKey{std::move(tensor_key)}};
   if (has_items || (truncated && type != "dict")) {
     RecordedSequence sequence =
@@ -88,6 +91,7 @@ RecordedValue parse_described(json::object object, int depth) {
     sequence.truncated = truncated;
     return {std::move(sequence)};
   }
+
   if (type == "enum")
     if (const auto* number = std::get_if<std::int64_t>(&value.data))
       return {RecordedEnum{std::move(name), *number}};
@@ -98,6 +102,7 @@ RecordedValue parse_described(json::object object, int depth) {
 RecordedValue parse_value(json::value value, int depth) {
   if (depth > max_depth) throw Malformed{"values are nested too deeply"};
   if (values_left-- == 0) throw Malformed{"there are too many values"};
+
   const std::string_view token = token_of(value);
   if (token.empty()) throw Malformed{"a value is missing"};
   switch (token[0]) {
@@ -168,6 +173,7 @@ void parse_field(std::string_view key, json::value value, Record& record) {
     record.flush_index = static_cast<unsigned>(std::uint64_t(value.get_uint64()));
   else if (key == "tensor_details")
     record.tensors = parse_tensors(value.get_object());
+
   else if (key == "input_metadata") {
     for (auto input : value.get_object()) {
       std::string name(std::string_view(input.unescaped_key()));
@@ -186,6 +192,7 @@ Result<Record> parse_record(std::string_view line) {
   static thread_local json::parser parser;
   if (line.size() > max_record_length)
     return fail("metadata_malformed", "a record of {} bytes", line.size());
+
   values_left = max_values;
   Record record;
   record.inputs.reserve(16);
@@ -204,6 +211,7 @@ Result<Record> parse_record(std::string_view line) {
   } catch (const Malformed& error) {
     return fail("metadata_malformed", "a record is not the JSON it should be: {}", error.why);
   }
+
   if (record.function.empty() || record.status.empty())
     return fail("metadata_malformed", "a record has no function_name or execution_status");
   return record;

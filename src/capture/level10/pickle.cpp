@@ -336,6 +336,8 @@ class Machine {
   static Result<PickledTensor> rebuild(const Items& arguments, bool has_dtype) {
     if (arguments.size() < (has_dtype ? 7u : 6u))
       return malformed_pickle("a tensor has {} arguments", arguments.size());
+
+    // _rebuild_tensor_v2(storage, offset, shape, stride, …)
     CW_TRY(const auto storage, as<Storage>(arguments[0], "a tensor's storage"));
     CW_TRY(const auto offset, as<std::int64_t>(arguments[1], "a tensor's storage offset"));
     PickledTensor tensor{.name = {},
@@ -346,6 +348,8 @@ class Machine {
                          .storage = storage->file};
     CW_TRY(tensor.shape, extents(arguments[2]));
     CW_TRY(tensor.stride, extents(arguments[3]));
+
+    // Type and shape must make a tensor.
     std::optional<DType> dtype = storage->dtype;
     if (has_dtype) {
       CW_TRY(const auto name, as<Global>(arguments[6], "a tensor's dtype"));

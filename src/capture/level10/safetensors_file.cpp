@@ -67,6 +67,7 @@ Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory,
   CW_TRY(auto entries,
          parse_safetensors_header(std::string_view(front).substr(8, header_size), size)
              .map_error(in_file));
+
   // Small files are plans: their index tensors will be wanted, and are here already.
   std::string kept = size <= have ? front.substr(0, have) : std::string();
   return std::make_shared<const SafetensorsFile>(full_path, std::move(kept), std::move(entries));

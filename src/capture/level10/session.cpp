@@ -42,12 +42,15 @@ Result<void> read_session_order(const std::filesystem::path& path,
   CW_TRY(const std::uint64_t size, file_size(file, path.string()));
   std::string buffer;
   bool is_in_line = last_bytes < size;  // the first line is cut off
+
   for (std::uint64_t offset = is_in_line ? size - last_bytes : 0; offset < size;) {
     const std::size_t kept = buffer.size();
     const std::size_t more = std::min<std::uint64_t>(block_size, size - offset);
     buffer.resize(kept + more);
     CW_CHECK(read_exactly(file, offset, more, buffer.data() + kept, path.string()));
     offset += more;
+
+    // Whole lines; what is left of one stays for the next block.
     std::string_view rest = buffer;
     for (std::size_t end = rest.find('\n', kept); end != std::string_view::npos;
          end = rest.find('\n')) {

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 // What the recorder goes by within the engine, where nobody looks, is looked at here.
 Result<void> check_rules(const Json& config) {
   const auto is_text = [](const Json& item) { return item.is_string(); };
+
   for (const char* name : {"decorators", "functions", "scopes", "batches", "state"}) {
     const auto found = config.find(name);
     if (found == config.end())
@@ -27,6 +28,7 @@ Result<void> check_rules(const Json& config) {
     if (is_map ? !found->is_object() : !found->is_array())
       return fail("rules_invalid", "the recorder's rules: `{}` is no {}", name,
                   is_map ? "map of modules to names" : "list");
+
     for (const auto& [key, item] : found->items()) {
       const bool is_right = is_map
                                 ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
@@ -98,6 +100,7 @@ Result<fs::path> unpack_bundle(const Json& config) {
     fs::last_write_time(folder, fs::file_time_type::clock::now(), error);  // for `clean`
     return folder;
   }
+
   // Made beside and renamed: others may be unpacking the same, and processes may be using what is
   // there.
   CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
@@ -106,6 +109,7 @@ Result<fs::path> unpack_bundle(const Json& config) {
                               Access::owner));
   fs::rename(beside.path(), folder, error);
   if (!error || is_whole()) return folder;
+
   // What is there is damaged: file by file.
   for (const BuiltInFile& file : files) {
     fs::rename(beside.path() / file.name, folder / file.name, error);

@@ -84,6 +84,7 @@ class ArgumentParser {
     tensor.entry = tensors_++;
     const std::string name = text_member(item, "dtype");
     const auto dtype = name == "float4_e2m1fn_x2" ? DType::float4_e2m1 : dtype_from_torch(name);
+
     // Of a type that nobody binds only the name is of use.
     if (!dtype) return Value{Opaque{"torch.Tensor", name}};
 
@@ -195,12 +196,14 @@ Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborIte
   std::vector<std::pair<std::string, Value>> arguments;
   std::optional<Error> wrong;
   ArgumentParser parser;
+
   item.for_each([&](const CborItem& argument) {
     if (wrong) return;
     std::vector<CborItem> pair;
     if (argument.size() == 2)
       argument.for_each([&pair](const CborItem& part) { pair.push_back(part); });
     const auto name = pair.size() == 2 ? pair[0].text() : std::nullopt;
+
     if (!name) {
       wrong = malformed("an argument without name or value").value();
       return;
@@ -211,6 +214,7 @@ Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborIte
     else
       wrong = std::move(value.error());
   });
+
   if (wrong) return tl::unexpected(std::move(*wrong));
   return arguments;
 }

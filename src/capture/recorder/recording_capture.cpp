@@ -66,6 +66,8 @@ class RecordingCapture::Values final : public TensorStore {
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
     const auto values = std::find_if(values_.begin(), values_.end(),
                                      [entry](const CallValues& v) { return v.tensor == entry; });
+
+    // Where there are none, why.
     if (values == values_.end() && is_replayed_)
       return fail("values_in_graph",
                   "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
@@ -83,6 +85,7 @@ class RecordingCapture::Values final : public TensorStore {
       return fail("values_lost",
                   "the values were not taken: the recorder was behind, out of its budget, or in a "
                   "CUDA graph");
+
     const auto size = byte_count(dtypes_.at(entry), count),
                whole = byte_count(dtypes_.at(entry), values->count);
     if (!whole || *whole != place->second.size)
@@ -91,6 +94,7 @@ class RecordingCapture::Values final : public TensorStore {
     if (count > values->count || !size)
       return fail("values_too_short", "{} values are asked for and {} were recorded", count,
                   values->count);
+
     return read_place(file_, {place->second.offset, static_cast<std::uint32_t>(*size)});
   }
 
@@ -193,12 +197,14 @@ Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) 
   File& file = files_[number];
   if (file.is_given_up) return true;
   CW_TRY(const std::uint64_t size, file_size(file.descriptor, file.path.string()));
+
   std::string buffer;
   std::size_t wanted = chunk;
   while (file.offset < size) {
     buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, size - file.offset)));
     CW_CHECK(read_exactly(file.descriptor, file.offset, buffer.size(), buffer.data(),
                           file.path.string()));
+
     std::size_t done = 0;
     Frame frame = read_frame(buffer);
     for (; frame.status != Frame::Status::cut_off;
