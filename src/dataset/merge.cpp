@@ -4,21 +4,21 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <mutex>
 #include <set>
 #include <tuple>
 #include <unordered_map>
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <tbb/parallel_for.h>
 #include <unistd.h>
 
 #include "base/external_sort.h"
 #include "base/hash.h"
 #include "base/lines.h"
 #include "base/output.h"
+#include "base/parallel.h"
 #include "dataset/collection_file.h"
+#include "dataset/merge_records.h"
 #include "workload/selection.h"
 
 namespace cw {
@@ -27,25 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* merge_mark = ".collect-workloads.merge";
-constexpr std::size_t max_conflicts_shown = 10;
-constexpr std::size_t place_size = 3 * number_size;
-
-// Where a line stands.
-struct LinePlace {
-  std::uint64_t input, offset, size;
-};
-void put_place(std::string& record, const LinePlace& place) {
-  put(record, place.input);
-  put(record, place.offset);
-  put(record, place.size);
-}
-LinePlace take_place(std::string_view& record) {
-  LinePlace place;
-  place.input = take_number(record);
-  place.offset = take_number(record);
-  place.size = take_number(record);
-  return place;
-}
+constexpr std::size_t max_conflicts = 1'000'000, max_conflicts_shown = 10;
 
 Result<Hash128> file_hash(const fs::path& path) {
   static thread_local std::string buffer;
@@ -254,17 +236,11 @@ class Merger {
 
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       CW_TRY(const auto sections,
-             read_collection(inputs_[i],
-                             [&](std::size_t section, const std::string& definition, Json item) {
-                               std::string record;
-                               put(record, definition);
-                               put(record, string_member(item, "uuid"));
-                               put(record, i);
-                               put(record, section);
-                               record += dump(item);
-                               if (auto added = seen_.add(record); !added && outcome)
-                                 outcome = added;
-                             }));
+             read_collection(inputs_[i], [&](std::size_t section, const std::string& definition,
+                                             Json item) {
+               const SeenItem seen{definition, string_member(item, "uuid"), i, section, dump(item)};
+               if (auto added = seen_.add(seen.encode()); !added && outcome) outcome = added;
+             }));
       CW_CHECK(outcome);
 
       // Sections of the same capture become one; each input's lists are kept for the calls' shares.
@@ -293,34 +269,20 @@ class Merger {
         CW_CHECK(read_lines(i, *datasets_[i].find(definition.name), by_content, counts));
     if (counts.given == 0) return skip_seen(definition.name);
 
+    // The first line of a content gives the workload, and the id that all others get.
     std::string content, chosen;
     for (;;) {
-      CW_TRY(const auto next, by_content.next());
-      if (!next) break;
-      std::string_view record = *next;
-      const std::string_view this_content = take_text(record), id = take_text(record);
-      const bool is_first = content != this_content;
-      if (is_first) {
-        content = this_content;
-        chosen = id;
+      CW_TRY(auto line, next_of<InputLine>(by_content));
+      if (!line) break;
+      CW_CHECK(ids_.add(UsedId{line->id, definition.name, line->content}.encode()));
+      if (content != line->content) {
+        content = line->content;
+        chosen = line->id;
         ++counts.distinct;
-        record.remove_prefix(2 * number_size);  // hashes of line and blob, which settle ties
-        const std::string_view place = record.substr(0, place_size);
-        std::string sorted(record.substr(place_size));  // var axes
-        put(sorted, content);
-        sorted += place;
-        put(sorted, chosen);
-        CW_CHECK(in_order.add(sorted));
+        CW_CHECK(in_order.add(
+            DistinctLine{std::move(line->var_axes), content, line->place, chosen}.encode()));
       }
-      std::string renamed;
-      put(renamed, id);
-      put(renamed, chosen);
-      CW_CHECK(by_id.add(renamed));
-      std::string used;
-      put(used, id);
-      put(used, definition.name);
-      put(used, content);
-      CW_CHECK(ids_.add(used));
+      CW_CHECK(by_id.add(RenamedId{std::move(line->id), chosen}.encode()));
     }
     CW_CHECK(write_definition(definition, by_id, in_order, counts));
     outcome_.definitions.push_back(std::move(counts));
@@ -354,21 +316,13 @@ class Merger {
       }
 
       // Identifying hashes blobs, so a batch is done in parallel.
-      std::mutex mutex;
-      std::optional<std::pair<std::size_t, Error>> failed;  // the first in the file
-      tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
+      CW_CHECK(run_in_parallel(batch.size(), [&](std::size_t i) -> Result<void> {
         Item& item = batch[i];
-        auto record =
-            record_of(input, definition, fmt::format("{}, line {}", path.string(), item.number),
-                      item.text, item.offset);
-        const std::lock_guard lock(mutex);
-        if (record)
-          item.record = std::move(*record);
-        else if (!failed || item.number < failed->first)
-          failed = {item.number, record.error()};
-      });
-      if (failed) return tl::unexpected(failed->second);
-
+        const std::string where = fmt::format("{}, line {}", path.string(), item.number);
+        CW_TRY(const InputLine line, line_of(input, definition, where, item.text, item.offset));
+        item.record = line.encode();
+        return {};
+      }));
       for (const Item& item : batch) CW_CHECK(by_content.add(item.record));
       counts.given += batch.size();
       workloads_ += batch.size();
@@ -377,9 +331,9 @@ class Merger {
     return {};
   }
 
-  Result<std::string> record_of(std::size_t input, const Definition& definition,
-                                const std::string& where, const std::string& line,
-                                std::uint64_t offset) const {
+  Result<InputLine> line_of(std::size_t input, const Definition& definition,
+                            const std::string& where, const std::string& line,
+                            std::uint64_t offset) const {
     CW_TRY(const StoredWorkload stored, parse_stored_workload(line, where));
     if (stored.definition != definition.name)
       return fail("misplaced", "{}: a workload of {} in the file of {}; run validate", where,
@@ -399,16 +353,15 @@ class Merger {
       put(hashes, hash.low);
     }
 
-    std::string record;
-    put(record, identified->id);
-    put(record, stored.id);
-    put(record, xxh3_64(line));
-    put(record, xxh3_64(hashes));
-    put_place(record, {input, offset, line.size()});
+    InputLine result{.content = identified->id,
+                     .id = stored.id,
+                     .line_hash = xxh3_64(line),
+                     .blobs_hash = xxh3_64(hashes),
+                     .place = {input, offset, line.size()},
+                     .var_axes = {}};
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
-      if (!definition.axes[i].constant)
-        put(record, static_cast<std::uint64_t>(identified->axes[i]));
-    return record;
+      if (!definition.axes[i].constant) result.var_axes.push_back(identified->axes[i]);
+    return result;
   }
 
   // `by_id` has what each id became; `in_order` the distinct workloads in the order of the file.
@@ -422,102 +375,84 @@ class Merger {
     const auto axes = static_cast<std::size_t>(
         std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
     const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
-    std::unordered_map<std::string, std::string> heirs;  // of workloads that are left out
     std::optional<OutputFile> output;
     if (!options_.is_dry_run) {
       CW_TRY(output, OutputFile::create(partial_ / Dataset::workloads_path(definition)));
     }
-    std::vector<Candidate> candidates;
-    std::vector<std::string> records;
+    std::vector<DistinctLine> lines;  // only for a selection
     for (;;) {
-      CW_TRY(const auto next, in_order.next());
-      if (!next) break;
-      if (!selects) {
-        CW_CHECK(write_workload(definition, next->substr(axes * number_size), output));
+      CW_TRY(auto line, next_of<DistinctLine>(in_order, axes));
+      if (!line) break;
+      if (selects) {
+        lines.push_back(std::move(*line));
+      } else {
+        CW_CHECK(write_workload(definition, *line, output));
         ++counts.kept;
-        continue;
       }
-      std::string_view record = *next;
-      Candidate candidate;
-      for (std::size_t i = 0; i < axes; ++i)
-        candidate.var_axes.push_back(static_cast<std::int64_t>(take_number(record)));
-      records.emplace_back(record);
-      for (const auto& [capture, frequency] : calls[id_of(record)])
-        candidate.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
-      candidates.push_back(std::move(candidate));
     }
+
+    std::unordered_map<std::string, std::string> heirs;  // of workloads that are left out
     if (selects) {
+      std::vector<Candidate> candidates;
+      for (const DistinctLine& line : lines) {
+        Candidate& candidate = candidates.emplace_back(Candidate{line.var_axes, 0});
+        for (const auto& [capture, frequency] : calls[line.id])
+          candidate.stands_for += frequency.stands_for > 0 ? frequency.stands_for : frequency.seen;
+      }
       const std::vector<std::size_t> kept = select_diverse(candidates, options_.num_samples);
-      for (const std::size_t i : kept) CW_CHECK(write_workload(definition, records[i], output));
+      for (const std::size_t i : kept) CW_CHECK(write_workload(definition, lines[i], output));
       counts.kept = kept.size();
-      for (std::size_t i = 0; i < candidates.size(); ++i)
+      for (std::size_t i = 0; i < lines.size(); ++i)
         if (!std::binary_search(kept.begin(), kept.end(), i))
-          heirs.emplace(id_of(records[i]),
-                        id_of(records[heir_of(candidates[i].var_axes, candidates, kept)]));
+          heirs.emplace(lines[i].id, lines[heir_of(lines[i].var_axes, candidates, kept)].id);
     }
     if (output) CW_CHECK(output->flush());
     return list_frequencies(joined, heirs);
-  }
-
-  // The workload's id in a record of content, place and id.
-  static std::string id_of(std::string_view record) {
-    take_text(record);
-    take_place(record);
-    return std::string(take_text(record));
   }
 
   // Items of capture, definition and id, in this order. What a workload that is left out stood for,
   // its heir does.
   Result<void> list_frequencies(ExternalSort& joined,
                                 const std::unordered_map<std::string, std::string>& heirs) {
-    struct Bequest {
-      std::string capture, name, id;
-      std::uint64_t calls = 0;
-    };
-    Bequest last;  // several inputs may have the same item; it counts once
+    ListedItem last;  // several inputs may have the same item; it counts once
+    std::uint64_t calls = 0;
 
     // Calls of a workload that was not kept go to the one nearest to it.
     const auto hand_over = [&]() -> Result<void> {
-      if (last.calls == 0) return {};
-      const std::string& heir = heirs.at(last.id);
-      std::string record;
-      put(record, last.capture);
-      put(record, last.name);
-      put(record, heir);
-      record += dump(Json{{"uuid", heir}, {"inherited", last.calls}});
-      return listed_.add(record);
+      if (calls == 0) return {};
+      last.id = heirs.at(last.id);
+      last.json = dump(Json{{"uuid", last.id}, {"inherited", calls}});
+      return listed_.add(last.encode());
     };
 
     for (;;) {
-      CW_TRY(const auto next, joined.next());
-      if (!next) return hand_over();
-      std::string_view record = *next;
-      Bequest item{std::string(take_text(record)), std::string(take_text(record)),
-                   std::string(take_text(record))};
-      if (!heirs.contains(item.id)) {
-        CW_CHECK(listed_.add(*next));
+      CW_TRY(auto item, next_of<ListedItem>(joined));
+      if (!item) return hand_over();
+      if (!heirs.contains(item->id)) {
+        CW_CHECK(listed_.add(item->encode()));
         continue;
       }
 
-      item.calls = unsigned_member(parse_json(record).value_or(Json::object()), "stands_for");
-      selected_.emplace(item.capture, item.name);
-      if (std::tie(item.capture, item.name, item.id) ==
-          std::tie(last.capture, last.name, last.id)) {
-        last.calls = std::max(last.calls, item.calls);
+      selected_.emplace(item->capture, item->definition);
+      const std::uint64_t stands_for =
+          unsigned_member(parse_json(item->json).value_or(Json::object()), "stands_for");
+      if (std::tie(item->capture, item->definition, item->id) ==
+          std::tie(last.capture, last.definition, last.id)) {
+        calls = std::max(calls, stands_for);
       } else {
         CW_CHECK(hand_over());
-        last = std::move(item);
+        last = std::move(*item);
+        calls = stands_for;
       }
     }
   }
 
-  Result<void> write_workload(const Definition& definition, std::string_view record,
+  Result<void> write_workload(const Definition& definition, const DistinctLine& distinct,
                               std::optional<OutputFile>& output) {
-    take_text(record);
-    const LinePlace place = take_place(record);
+    if (!output) return {};
 
     // The line as it is in its input.
-    if (!output) return {};
+    const LinePlace& place = distinct.place;
     const fs::path& root = inputs_[place.input];
     const fs::path path =
         root / Dataset::workloads_file(root, *datasets_[place.input].find(definition.name));
@@ -572,106 +507,82 @@ class Merger {
 
     // Both lists are sorted by id: a merge join.
     for (;;) {
-      CW_TRY(const auto next, by_id.next());
-      if (!next) break;
-      std::string_view renamed = *next;
-      const std::string id(take_text(renamed)), chosen(take_text(renamed));
-
-      while (seen_now_) {
-        std::string_view record = *seen_now_;
-        if (take_text(record) != name) break;
-        const std::string_view seen_id = take_text(record);
-        if (seen_id > id) break;
-        if (seen_id == id) {
-          const std::uint64_t input = take_number(record), section = take_number(record);
-          const SectionLists& of_section = section_lists_[input][section];
-          const std::string& capture = of_section.capture;
-          auto item = parse_json(record);
-
-          if (item && item->is_object()) {
-            (*item)["uuid"] = chosen;
-            // As this program writes it, whoever wrote this one: last, and a count.
-            item->erase("inherited");
-            if (const std::uint64_t shared = unsigned_member(*item, "stands_for");
-                item->erase("stands_for") > 0)
-              (*item)["stands_for"] = shared;
-
-            // Calls are shared out among the workloads of one list; of another list of the same
-            // capture, not again.
-            const auto list = of_section.lists.find(name);
-            if (item->contains("stands_for") && list != of_section.lists.end() &&
-                list->second != sections_.at(capture).definitions.at(name).list())
-              (*item)["stands_for"] = 0;
-
-            if (options_.num_samples > 0) {
-              Frequency& frequency = calls[chosen][capture];
-              frequency.seen = std::max(frequency.seen, unsigned_member(*item, "seen"));
-              frequency.stands_for =
-                  std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
-            }
-
-            std::string out;
-            put(out, capture);
-            put(out, name);
-            put(out, chosen);
-            out += dump(*item);
-            CW_CHECK(joined.add(out));
-          }
-        }
+      CW_TRY(const auto renamed, next_of<RenamedId>(by_id));
+      if (!renamed) return skip_seen(name);
+      while (seen_now_ && seen_now_->definition == name && seen_now_->id <= renamed->id) {
+        if (seen_now_->id == renamed->id)
+          CW_CHECK(join_item(*seen_now_, renamed->chosen, joined, calls));
         CW_CHECK(advance_seen());
       }
     }
-    return skip_seen(name);
+  }
+
+  // An item under the id that its workload has now.
+  Result<void> join_item(const SeenItem& seen, const std::string& id, ExternalSort& joined,
+                         Frequencies& calls) {
+    const SectionLists& of_section = section_lists_[seen.input][seen.section];
+    auto item = parse_json(seen.json);
+    if (!item || !item->is_object()) return {};
+
+    // As this program writes it, whoever wrote this one: last, and a count.
+    (*item)["uuid"] = id;
+    item->erase("inherited");
+    if (const std::uint64_t shared = unsigned_member(*item, "stands_for");
+        item->erase("stands_for") > 0)
+      (*item)["stands_for"] = shared;
+
+    // Calls are shared out among the workloads of one list; of another list of the same capture,
+    // not again.
+    const CollectionSection& section = sections_.at(of_section.capture);
+    const auto list = of_section.lists.find(seen.definition);
+    if (item->contains("stands_for") && list != of_section.lists.end() &&
+        list->second != section.definitions.at(seen.definition).list())
+      (*item)["stands_for"] = 0;
+
+    if (options_.num_samples > 0) {
+      Frequency& frequency = calls[id][of_section.capture];
+      frequency.seen = std::max(frequency.seen, unsigned_member(*item, "seen"));
+      frequency.stands_for = std::max(frequency.stands_for, unsigned_member(*item, "stands_for"));
+    }
+    return joined.add(ListedItem{of_section.capture, seen.definition, id, dump(*item)}.encode());
   }
 
   Result<void> advance_seen() {
-    CW_TRY(const auto next, seen_.next());
-    seen_now_ = next ? std::optional<std::string>(*next) : std::nullopt;
+    CW_TRY(seen_now_, next_of<SeenItem>(seen_));
     return {};
-  }
-  std::string_view seen_definition() const {
-    std::string_view record = *seen_now_;
-    return take_text(record);
   }
   Result<void> skip_seen_before(const std::string& name) {
     if (!has_begun_seen_) CW_CHECK(advance_seen());
     has_begun_seen_ = true;
-    while (seen_now_ && seen_definition() < name) CW_CHECK(advance_seen());
+    while (seen_now_ && seen_now_->definition < name) CW_CHECK(advance_seen());
     return {};
   }
   // Items of workloads that are not there.
   Result<void> skip_seen(const std::string& name) {
     CW_CHECK(skip_seen_before(name));
-    while (seen_now_ && seen_definition() == name) CW_CHECK(advance_seen());
+    while (seen_now_ && seen_now_->definition == name) CW_CHECK(advance_seen());
     return {};
   }
 
   Result<void> find_ids_used_twice() {
-    std::string last_id, last;
+    UsedId last;
     for (;;) {
-      CW_TRY(const auto next, ids_.next());
-      if (!next) return {};
-      std::string_view record = *next;
-      const std::string_view id = take_text(record);
-      if (id == last_id && record != last && conflicts_.size() < 1'000'000) {
-        const std::string_view definition = take_text(record);
-        conflicts_.push_back(fmt::format("id {} of {} has several contents", id, definition));
-      }
-      last_id = id;
-      last = std::string_view(*next).substr(id.size() + 1);
+      CW_TRY(auto used, next_of<UsedId>(ids_));
+      if (!used) return {};
+      const bool is_same =
+          std::tie(used->definition, used->content) == std::tie(last.definition, last.content);
+      if (used->id == last.id && !is_same && conflicts_.size() < max_conflicts)
+        conflicts_.push_back(
+            fmt::format("id {} of {} has several contents", used->id, used->definition));
+      last = std::move(*used);
     }
   }
 
+  // collection.json, item by item: neither a section nor a list need fit into memory.
   Result<void> write_collection() {
     if (sections_.empty() || options_.is_dry_run) return {};
     CW_TRY(OutputFile output, OutputFile::create(partial_ / collection_file));
-    std::optional<std::string> item;
-    const auto advance = [&]() -> Result<void> {
-      CW_TRY(const auto next, listed_.next());
-      item = next ? std::optional<std::string>(*next) : std::nullopt;
-      return {};
-    };
-    CW_CHECK(advance());
+    CW_CHECK(advance_listed());
     CW_CHECK(output.write("{\n \"format\": 1,\n \"captures\": ["));
     const char* separator = "\n";
     for (const auto& [id, section] : sections_) {
@@ -679,60 +590,75 @@ class Merger {
       head.pop_back();
       CW_CHECK(output.write(separator + head + ",\n   \"definitions\": {"));
       separator = ",\n";
-      const char* definition_separator = "\n";
-      for (const auto& [name, definition] : section.definitions) {
-        Json marked = definition.head;
-        // What is left of a list is another list.
-        if (selected_.contains({id, name}) && !definition.list().empty()) {
-          marked["kept"] = options_.num_samples;
-          marked["list"] = uuid_v5(fmt::format("{}\n{}", definition.list(), options_.num_samples));
-        }
-        std::string text = dump(marked);
-        text.pop_back();
-        const char* comma = definition.head.empty() ? "" : ", ";
-        if (!definition.distribution.empty()) {
-          text += fmt::format("{}\"distribution\": {}", comma, definition.distribution);
-          comma = ", ";
-        }
-        CW_CHECK(output.write(fmt::format("{}    {}: {}{}\"workloads\": [", definition_separator,
-                                          dump(Json(name)), text, comma)));
-        definition_separator = ",\n";
-        const char* item_separator = "\n     ";
-        std::string prefix;
-        put(prefix, id);
-        put(prefix, name);
-        // Sorted by capture, definition and id; items of sections that do not list the definition
-        // fall between.
-        while (item && std::string_view(*item).substr(0, prefix.size()) < prefix)
-          CW_CHECK(advance());
-        while (item && item->starts_with(prefix)) {
-          std::string_view record = std::string_view(*item).substr(prefix.size());
-          const std::string uuid(take_text(record));
-          Json joined;
-          std::uint64_t inherited = 0;
-          for (;;) {
-            Json other = parse_json(record).value_or(Json::object());
-            inherited += unsigned_member(other, "inherited");
-            if (!other.contains("inherited"))
-              joined = joined.is_null() ? std::move(other)
-                                        : join_seen(std::move(joined), std::move(other));
-            CW_CHECK(advance());
-            if (!item || !item->starts_with(prefix)) break;
-            record = std::string_view(*item).substr(prefix.size());
-            if (take_text(record) != uuid) break;
-          }
-          if (joined.is_null()) joined = {{"uuid", uuid}, {"seen", 0}};
-          if (inherited > 0)
-            joined["stands_for"] = unsigned_member(joined, "stands_for") + inherited;
-          CW_CHECK(output.write(item_separator + dump(joined)));
-          item_separator = ",\n     ";
-        }
-        CW_CHECK(output.write("]}"));
-      }
+      CW_CHECK(write_definitions(id, section, output));
       CW_CHECK(output.write("}}"));
     }
     CW_CHECK(output.write("\n ]\n}\n"));
     return output.flush();
+  }
+
+  Result<void> write_definitions(const std::string& capture, const CollectionSection& section,
+                                 OutputFile& output) {
+    const char* separator = "\n";
+    for (const auto& [name, definition] : section.definitions) {
+      Json head = definition.head;
+
+      // What is left of a list is another list.
+      if (selected_.contains({capture, name}) && !definition.list().empty()) {
+        head["kept"] = options_.num_samples;
+        head["list"] = uuid_v5(fmt::format("{}\n{}", definition.list(), options_.num_samples));
+      }
+      std::string text = dump(head);
+      text.pop_back();
+
+      const char* comma = definition.head.empty() ? "" : ", ";
+      if (!definition.distribution.empty()) {
+        text += fmt::format("{}\"distribution\": {}", comma, definition.distribution);
+        comma = ", ";
+      }
+      CW_CHECK(output.write(
+          fmt::format("{}    {}: {}{}\"workloads\": [", separator, dump(Json(name)), text, comma)));
+      separator = ",\n";
+      CW_CHECK(write_list(capture, name, output));
+      CW_CHECK(output.write("]}"));
+    }
+    return {};
+  }
+
+  Result<void> write_list(const std::string& capture, const std::string& name, OutputFile& output) {
+    // Items of sections that do not list the definition fall between.
+    const auto wanted = std::tie(capture, name);
+    const auto list_of = [](const ListedItem& item) {
+      return std::tie(item.capture, item.definition);
+    };
+    while (listed_now_ && list_of(*listed_now_) < wanted) CW_CHECK(advance_listed());
+
+    const char* separator = "\n     ";
+    while (listed_now_ && list_of(*listed_now_) == wanted) {
+      // All that the inputs say of one workload, and what it took over from others.
+      const std::string id = listed_now_->id;
+      Json joined;
+      std::uint64_t inherited = 0;
+      while (listed_now_ && list_of(*listed_now_) == wanted && listed_now_->id == id) {
+        Json item = parse_json(listed_now_->json).value_or(Json::object());
+        inherited += unsigned_member(item, "inherited");
+        if (!item.contains("inherited"))
+          joined =
+              joined.is_null() ? std::move(item) : join_seen(std::move(joined), std::move(item));
+        CW_CHECK(advance_listed());
+      }
+
+      if (joined.is_null()) joined = {{"uuid", id}, {"seen", 0}};
+      if (inherited > 0) joined["stands_for"] = unsigned_member(joined, "stands_for") + inherited;
+      CW_CHECK(output.write(separator + dump(joined)));
+      separator = ",\n     ";
+    }
+    return {};
+  }
+
+  Result<void> advance_listed() {
+    CW_TRY(listed_now_, next_of<ListedItem>(listed_));
+    return {};
   }
 
   const std::vector<fs::path>& inputs_;
@@ -744,10 +670,11 @@ class Merger {
   std::map<std::string, const Definition*> definitions_;
   std::map<std::string, CollectionSection> sections_;
   std::vector<std::vector<SectionLists>> section_lists_;  ///< by input and place
-  ExternalSort seen_{partial_};    ///< definition, id, input, section; the item
-  ExternalSort ids_{partial_};     ///< id, definition, content
-  ExternalSort listed_{partial_};  ///< capture, definition, id; the item
-  std::optional<std::string> seen_now_;
+  ExternalSort seen_{partial_};                           ///< of SeenItem
+  ExternalSort ids_{partial_};                            ///< of UsedId
+  ExternalSort listed_{partial_};                         ///< of ListedItem
+  std::optional<SeenItem> seen_now_;
+  std::optional<ListedItem> listed_now_;
   /// Captures and definitions of which workloads are left out.
   std::set<std::pair<std::string, std::string>> selected_;
   bool has_begun_seen_ = false;

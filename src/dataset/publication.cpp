@@ -2,14 +2,14 @@
 
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <sstream>
 #include <thread>
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <tbb/parallel_for.h>
 #include <unistd.h>
+
+#include "base/parallel.h"
 
 namespace cw {
 namespace {
@@ -119,8 +119,6 @@ Result<void> Publication::publish(const std::vector<NewWorkloads>& additions) {
 
 Result<void> Publication::publish_one(const NewWorkloads& addition) {
   if (addition.workloads.empty()) return {};
-  std::mutex mutex;
-  Result<void> outcome;
   std::set<fs::path> folders;
   for (const NewWorkload& workload : addition.workloads)
     if (!workload.blob.empty()) folders.insert((root_ / workload.blob).parent_path());
@@ -135,20 +133,12 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
   }
 
   // In parallel for the disk's sake: it flushes many files in the time of one.
-  tbb::parallel_for(std::size_t{0}, addition.workloads.size(), [&](std::size_t i) {
+  CW_CHECK(run_in_parallel(addition.workloads.size(), [&](std::size_t i) -> Result<void> {
     const NewWorkload& workload = addition.workloads[i];
-    if (workload.blob.empty()) return;
-    {
-      const std::lock_guard lock(mutex);
-      if (!outcome) return;
-    }
-    auto content = workload.content();
-    auto written = content ? write_atomically(root_ / workload.blob, *content)
-                           : Result<void>(tl::unexpected(content.error()));
-    const std::lock_guard lock(mutex);
-    if (!written && outcome) outcome = std::move(written);
-  });
-  if (!outcome) return outcome;
+    if (workload.blob.empty()) return {};
+    CW_TRY(const std::string content, workload.content());
+    return write_atomically(root_ / workload.blob, content);
+  }));
 
   auto lines = read_file(AT_FDCWD, path.string(), std::uint64_t{4} << 30);
   if (!lines && lines.error().code != "not_found") return tl::unexpected(lines.error());

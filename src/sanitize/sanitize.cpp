@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <mutex>
 #include <numeric>
 
 #include <fmt/ranges.h>
-#include <tbb/parallel_for.h>
 
 #include "base/file.h"
+#include "base/parallel.h"
 #include "dataset/publication.h"
 #include "sanitize/retained_workloads.h"
 #include "sanitize/section.h"
@@ -241,21 +240,14 @@ class Sanitizer::Work {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     std::vector<std::vector<std::int64_t>> axes(selected.size());
     std::vector<std::string> ids(selected.size()), lines(selected.size()), blobs(selected.size());
-    std::mutex mutex;
-    std::optional<Error> failed;
-    tbb::parallel_for(std::size_t{0}, selected.size(), [&](std::size_t i) {
-      auto workload = workload_of(target, entries[selected[i]]);
-      if (!workload) {
-        const std::lock_guard lock(mutex);
-        if (!failed) failed = workload.error();
-        return;
-      }
-      ids[i] = workload_id(*workload);
-      lines[i] = workload_line(*workload, ids[i]);
-      blobs[i] = blob_path(*workload, ids[i]);
-      axes[i] = std::move(workload->axes);
-    });
-    if (failed) return tl::unexpected(*failed);
+    CW_CHECK(run_in_parallel(selected.size(), [&](std::size_t i) -> Result<void> {
+      CW_TRY(Workload workload, workload_of(target, entries[selected[i]]));
+      ids[i] = workload_id(workload);
+      lines[i] = workload_line(workload, ids[i]);
+      blobs[i] = blob_path(workload, ids[i]);
+      axes[i] = std::move(workload.axes);
+      return {};
+    }));
 
     std::set<std::string> stored_ids;
     for (const StoredWorkload& workload : stored) stored_ids.insert(workload.id);

@@ -1,16 +1,15 @@
 #include "submit/hub.h"
 
 #include <algorithm>
-#include <atomic>
 #include <mutex>
 #include <set>
-#include <thread>
 
 #include <fcntl.h>
 #include <openssl/evp.h>
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 
 namespace cw {
 namespace {
@@ -78,28 +77,6 @@ std::string reason_of(const WebResponse& response) {
   if (text.empty()) text = response.body.substr(0, response.body.find('\n'));
   std::erase_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
   return text.size() > 300 ? text.substr(0, 300) + "…" : text;
-}
-
-// Runs jobs 0 to count - 1 on a few threads; the first error ends it.
-Result<void> in_parallel(std::size_t count, const std::function<Result<void>(std::size_t)>& job) {
-  std::atomic<std::size_t> next = 0;
-  std::mutex mutex;
-  std::optional<Error> error;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < count; i = next++) {
-      auto done = job(i);
-      if (done) continue;
-      const std::lock_guard lock(mutex);
-      if (!error) error = done.error();
-      next = count;
-    }
-  };
-  std::vector<std::thread> threads;
-  for (std::size_t i = 1; i < std::min(upload_threads, count); ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  if (error) return tl::unexpected(*error);
-  return {};
 }
 
 }  // namespace
@@ -413,7 +390,7 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
       return {};
     };
 
-    CW_CHECK(in_parallel(end - begin, send));
+    CW_CHECK(run_on_threads(end - begin, upload_threads, send));
   }
   return {};
 }

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <map>
-#include <mutex>
 #include <set>
 
 #include <fcntl.h>
-#include <tbb/parallel_for.h>
 
 #include "base/console.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/lines.h"
 #include "base/output.h"
+#include "base/parallel.h"
 #include "report/markdown.h"
 
 namespace cw {
@@ -168,20 +167,36 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
   return {};
 }
 
+namespace {
+
+// Of what is new, only what is new in the other comparison too.
+void keep_common(std::vector<DefinitionComparison>& definitions,
+                 const std::vector<DefinitionComparison>& others) {
+  std::set<std::pair<std::string, std::string>> wanted;
+  for (const DefinitionComparison& compared : others)
+    for (const std::string& id : compared.added) wanted.emplace(compared.name, id);
+  for (DefinitionComparison& compared : definitions)
+    std::erase_if(compared.added, [&](const std::string& id) {
+      return !wanted.contains({compared.name, id});
+    });
+}
+
+// The lines of a file that may not be there, ready to be added to.
+Result<std::string> lines_there(const fs::path& path) {
+  auto text = read_file(AT_FDCWD, path.string(), max_text);
+  if (!text && text.error().code == "not_found") return std::string();
+  if (text && !text->empty() && text->back() != '\n') *text += '\n';
+  return text;
+}
+
+}  // namespace
+
 Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const FetchBlobs& fetch,
                          const Proposal* among) {
   Proposal proposal;
   CW_TRY(proposal.definitions, compare(dataset, mirror, fetch));
 
-  if (among != nullptr) {
-    std::set<std::pair<std::string, std::string>> wanted;
-    for (const DefinitionComparison& compared : among->definitions)
-      for (const std::string& id : compared.added) wanted.emplace(compared.name, id);
-    for (DefinitionComparison& compared : proposal.definitions)
-      std::erase_if(compared.added, [&](const std::string& id) {
-        return !wanted.contains({compared.name, id});
-      });
-  }
+  if (among != nullptr) keep_common(proposal.definitions, among->definitions);
   std::vector<UploadFile> definitions, workloads;
   std::set<std::string> blobs, ids;
 
@@ -195,8 +210,7 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     if (compared.state == DefinitionState::differs)
       return fail("conflict",
                   "definition {} means something else there (axes, inputs, outputs or constraints "
-                  "differ): give "
-                  "yours another name, or take theirs",
+                  "differ): give yours another name, or take theirs",
                   definition.name);
 
     if (compared.state == DefinitionState::missing) {
@@ -208,13 +222,8 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
     CW_TRY(NewLines lines, new_lines(dataset, compared));
     blobs.merge(lines.blobs);
     const std::string path = Dataset::workloads_file(mirror, definition).string();
-    auto there = read_file(AT_FDCWD, (mirror / path).string(), max_text);
-
-    if (!there && there.error().code != "not_found") return tl::unexpected(there.error());
-    std::string text = there ? std::move(*there) : std::string();
-    if (!text.empty() && text.back() != '\n') text += '\n';
-    workloads.push_back(UploadFile::of_text(path, text + lines.text));
-
+    CW_TRY(const std::string there, lines_there(mirror / path));
+    workloads.push_back(UploadFile::of_text(path, there + lines.text));
     for (const std::string& id : compared.added) ids.insert(definition.name + " " + id);
   }
   proposal.fingerprint = sha256_hex(fmt::format("{}", fmt::join(ids, "\n"))).substr(0, 12);
@@ -222,19 +231,11 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
   // Hashing is most of the time where blobs are large.
   const std::vector<std::string> paths(blobs.begin(), blobs.end());
   proposal.files.resize(paths.size());
-  std::mutex mutex;
-  std::optional<Error> error;
-  tbb::parallel_for(std::size_t{0}, paths.size(), [&](std::size_t i) {
-    const auto source = resolve_blob(dataset.root, paths[i]);
-    auto file = source ? UploadFile::of_file(paths[i], *source) : tl::unexpected(source.error());
-    if (file) {
-      proposal.files[i] = std::move(*file);
-    } else {
-      const std::lock_guard lock(mutex);
-      error = file.error();
-    }
-  });
-  if (error) return tl::unexpected(*error);
+  CW_CHECK(run_in_parallel(paths.size(), [&](std::size_t i) -> Result<void> {
+    CW_TRY(const fs::path source, resolve_blob(dataset.root, paths[i]));
+    CW_TRY(proposal.files[i], UploadFile::of_file(paths[i], source));
+    return {};
+  }));
   for (auto* texts : {&definitions, &workloads})
     std::move(texts->begin(), texts->end(), std::back_inserter(proposal.files));
   return proposal;
@@ -337,8 +338,7 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
 
   std::string text = fmt::format(
       "## Summary\n\n{} workload{} {}, of op type{} {}: shapes and index tensors as FlashInfer's "
-      "kernels were "
-      "called with them. Made with collect-workloads {}.\n\n",
+      "kernels were called with them. Made with collect-workloads {}.\n\n",
       with_separators(proposal.added), proposal.added == 1 ? "" : "s",
       base.empty() ? "that could not be compared"
                    : fmt::format("that {} not in {}", proposal.added == 1 ? "is" : "are", base),
