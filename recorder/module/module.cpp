@@ -254,6 +254,78 @@ PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t
 
 // ---- what Python may call
 
+// Makes a hooked function of the rules that the Python side gives for it.
+class HookBuilder {
+ public:
+  explicit HookBuilder(const Json& rules) : rules_(rules) {}
+
+  std::unique_ptr<HookedFunction> build() {
+    const std::string role = rules_.at("role").get<std::string>();
+    hooked_->parameters = rules_.at("positional").get<std::size_t>();
+    hooked_->has_self = role != "function";
+    hooked_->is_plan = role == "plan";
+    add_names();
+    add_content_rules();
+
+    // How the recorder knows it.
+    hooked_->description = {{"function", rules_.at("function")},
+                            {"module", rules_.at("module")},
+                            {"signature", rules_.at("signature")},
+                            {"role", role},
+                            {"names", std::move(names_)}};
+    if (rules_.contains("version")) hooked_->description["version"] = rules_.at("version");
+    return std::move(hooked_);
+  }
+
+ private:
+  static constexpr std::size_t max_state = 64;
+
+  void add(const std::string& recorded, const std::string& name) {
+    names_.push_back(recorded);
+    hooked_->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
+  }
+
+  // Its parameters and what is read of the wrapper, under the names that are recorded.
+  void add_names() {
+    const Json renamed = rules_.value("rename", Json::object());
+    for (const Json& parameter : rules_.at("parameters")) {
+      const auto name = parameter.get<std::string>();
+      add(renamed.value(name, name), name);
+    }
+    for (const Json& attribute : rules_.at("state")) {
+      const auto name = attribute.get<std::string>();
+      if (hooked_->state.size() == max_state) break;
+      hooked_->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())),
+                                  static_cast<std::uint16_t>(names_.size()));
+      add("self." + name, "self." + name);
+    }
+  }
+
+  std::uint16_t index_of(const std::string& name) {
+    const auto found = std::find(names_.begin(), names_.end(), name);
+    const auto index = static_cast<std::uint16_t>(found - names_.begin());
+    if (found == names_.end()) add(name, name);
+    return index;
+  }
+
+  // Whose values are taken. What bounds others is read before what it bounds.
+  void add_content_rules() {
+    for (const auto& [name, bounds] : rules_.at("values").items()) {
+      ContentRule rule{.name = index_of(name)};
+      for (const Json& bound : bounds) rule.bounds.push_back(index_of(bound.get<std::string>()));
+      hooked_->rules.push_back(std::move(rule));
+    }
+    for (std::size_t i = 0, count = hooked_->rules.size(); i < count; ++i)
+      for (const std::uint16_t bound : std::vector(hooked_->rules[i].bounds))
+        if (hooked_->rule(bound) == nullptr)
+          hooked_->rules.push_back({.name = bound, .is_taken = false});
+  }
+
+  const Json& rules_;
+  std::unique_ptr<HookedFunction> hooked_ = std::make_unique<HookedFunction>();
+  Json names_ = Json::array();  // as recorded
+};
+
 PyObject* hook(PyObject*, PyObject* arguments) {
   PyObject *function = nullptr, *owner = nullptr, *owners_name = nullptr;
   const char* text = nullptr;
@@ -261,75 +333,24 @@ PyObject* hook(PyObject*, PyObject* arguments) {
       0)
     return nullptr;
   try {
-    // The function, and where it has to be looked up at each call if others may replace it.
     const Json rules = Json::parse(text);
-    auto hooked = std::make_unique<HookedFunction>();
+    std::unique_ptr<HookedFunction> hooked = HookBuilder(rules).build();
+
+    // The function, and where it has to be looked up at each call if others may replace it.
     hooked->function = Ref::borrowed(function);
     if (owners_name != nullptr) {
       hooked->owner = Ref::borrowed(owner);
       hooked->owners_name = Ref::borrowed(owners_name);
     }
-
-    // Its parameters and what is read of the wrapper, under the names that are recorded.
-    Json names = Json::array();  // as recorded
-    const Json renamed = rules.value("rename", Json::object());
-    hooked->parameters = rules.at("positional").get<std::size_t>();
-    const std::string role = rules.at("role").get<std::string>();
-    hooked->has_self = role != "function";
-    hooked->is_plan = role == "plan";
-    const auto intern = [&](const std::string& name) {
-      hooked->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
-    };
-    for (const Json& parameter : rules.at("parameters")) {
-      const auto name = parameter.get<std::string>();
-      intern(name);
-      names.push_back(renamed.value(name, name));
-    }
-    for (const Json& attribute : rules.at("state")) {
-      const auto name = attribute.get<std::string>();
-      if (hooked->state.size() == 64) break;
-      hooked->state.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())),
-                                 static_cast<std::uint16_t>(names.size()));
-      names.push_back("self." + name);
-      intern("self." + name);
-    }
-
-    // Whose values are taken, and what bounds them.
-    const auto index = [&](const std::string& name) {
-      const auto found = std::find(names.begin(), names.end(), name);
-      if (found == names.end()) {
-        names.push_back(name);
-        intern(name);
-        return static_cast<std::uint16_t>(names.size() - 1);
-      }
-      return static_cast<std::uint16_t>(found - names.begin());
-    };
-    // What bounds others is read before what it bounds.
-    for (const auto& [name, bounds] : rules.at("values").items()) {
-      ContentRule rule{.name = index(name)};
-      for (const Json& bound : bounds) rule.bounds.push_back(index(bound.get<std::string>()));
-      hooked->rules.push_back(std::move(rule));
-    }
-    for (std::size_t i = 0, count = hooked->rules.size(); i < count; ++i)
-      for (const std::uint16_t bound : std::vector(hooked->rules[i].bounds))
-        if (hooked->rule(bound) == nullptr)
-          hooked->rules.push_back({.name = bound, .is_taken = false});
-
-    // How the recorder knows it.
-    hooked->description = {{"function", rules.at("function")},
-                           {"module", rules.at("module")},
-                           {"signature", rules.at("signature")},
-                           {"role", role},
-                           {"names", std::move(names)}};
-    if (rules.contains("version")) hooked->description["version"] = rules.at("version");
     if (module_state->recorder)
       hooked->number = module_state->recorder->add_function(hooked->description);
 
     const Ref capsule(PyCapsule_New(hooked.get(), function_capsule, nullptr));
     if (!capsule) return nullptr;
     PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
-    module_state->functions.push_back(
-        std::move(hooked));  // for as long as the process: functions are never unhooked
+
+    // For as long as the process: functions are never unhooked.
+    module_state->functions.push_back(std::move(hooked));
     return callable;
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
@@ -527,13 +548,11 @@ PyMethodDef methods[] = {
      "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
     {"hook", hook, METH_VARARGS,
      "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and "
-     "makes it; with `names`, "
-     "a dict,\n"
+     "makes it; with `names`, a dict,\n"
      "to what `name` is there at that time."},
     {"enter_directly", enter_directly, METH_VARARGS,
      "enter_directly(function, callable): calls of this Python function go to hook()'s callable "
-     "without running its "
-     "body; False\n"
+     "without running its body; False\n"
      "where this Python has no way to do so (before 3.12)."},
     {"begin_dummy", begin_dummy, METH_NOARGS,
      "What this thread calls until end_dummy() is no traffic."},

@@ -217,26 +217,31 @@ class Redactor {
     const char before = begin > 0 ? text_[begin - 1] : '\0';
     copy(end);
 
-    // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
-    if ((name == "Bearer" || name == "bearer" || name == "Basic") && at_ < text_.size() &&
-        is_space(text_[at_])) {
-      const std::size_t value = after_spaces(at_);
-      if (length_of_value(value, false) >= 8) {
-        copy(value);
-        take_value(name);
-      }
-      return;
-    }
+    // Names that say by themselves where the secret is.
+    if (name == "Bearer" || name == "bearer" || name == "Basic")
+      if (at_ < text_.size() && is_space(text_[at_])) return take_after_scheme(name);
     if (take_user_and_password(name)) return;
     if (is_beside(name) && take_value_before()) return;
+
+    // Names of secrets.
     const bool is_pass = (name == "pass" || name == "Pass") &&
                          length_of_sign(after_spaces(at_ + length_of_quote(at_))) > 0;
     const bool is_in_query = (before == '?' || before == '&') && name == "key";
     if (!is_secret_name(name) && !is_in_query && !is_pass) return;
-
     if (before == '<' && take_element()) return;
+    take_named(name, begin, before);
+  }
 
-    // name=, name:, "name":, 'name' =>, --name value, '--name', 'value'
+  // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
+  void take_after_scheme(std::string_view name) {
+    const std::size_t value = after_spaces(at_);
+    if (length_of_value(value, false) < 8) return;
+    copy(value);
+    take_value(name);
+  }
+
+  // name=, name:, "name":, 'name' =>, --name value, '--name', 'value': the name is copied already.
+  void take_named(std::string_view name, std::size_t begin, char before) {
     std::size_t next = after_colour(at_);
     const bool is_flag = name.starts_with('-') && !name.starts_with("-D");
     const std::size_t quote = length_of_quote(next);
@@ -252,28 +257,18 @@ class Redactor {
     const std::size_t sign = length_of_sign(next);
     const bool is_path = before == '/' && !text_.substr(next).starts_with('=');
     if (is_path) return;  // "/etc/passwd: no such file"
+
+    // What stands between the name and its value.
     if (sign > 0) {
       next = after_spaces(next + sign);
       if (take_lines_below(begin, next)) return;
-      // A quoted value in the next line; Python's name: str = '…
-      if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0)
-        next = below;
-      const std::size_t type = end_of_name(next), assigned = after_spaces(type);
-      if (sign == 1 && text_[next - 1] != '=' && type > next && assigned > type &&
-          at(assigned) == '=')
-        next = after_spaces(assigned + 1);
+      next = begin_of_quoted(next, sign);
       if (take_rest_of_line(begin, next)) return;
     } else if ((is_flag || (quote > 0 && is_quote(before))) && begins_next_item(next)) {
-      // All items up to the next flag: some take several.
-      do {
-        copy(after_lines(next + 1));
-        take_value(name);
-        next = after_spaces(std::min(at_ + length_of_quote(at_), text_.size()));
-      } while (is_flag && begins_next_item(next));
-      return;
+      return take_next_items(name, next, is_flag);
     } else if (is_flag && quote == 0 && at(next) == '\n' &&
                is_name_character(at(after_lines(next)))) {
-      next = after_lines(next);  // an argument a line
+      next = after_lines(next);  // one argument per line
       if (at(next) == '-') return;
     } else if (before == ' ' && is_variable(name) && text_.substr(0, begin).ends_with("ENV ") &&
                next > after_quote) {
@@ -283,11 +278,32 @@ class Redactor {
     }
     copy(next);
     take_value(name);
+    if (is_flag && sign == 0 && words_of(name).front() == "api") take_more_values();
+  }
 
-    // vLLM's --api-key takes several.
-    const bool takes_several = is_flag && sign == 0 && words_of(name).front() == "api";
-    for (std::size_t word = after_spaces(at_);
-         takes_several && word > at_ && is_name_character(at(word)); word = after_spaces(at_)) {
+  // A quoted value in the next line; Python's name: str = '…
+  std::size_t begin_of_quoted(std::size_t next, std::size_t sign) const {
+    if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0)
+      next = below;
+    const std::size_t type = end_of_name(next), assigned = after_spaces(type);
+    const bool is_typed = sign == 1 && text_[next - 1] != '=' && type > next && assigned > type &&
+                          at(assigned) == '=';
+    return is_typed ? after_spaces(assigned + 1) : next;
+  }
+
+  // All items up to the next flag: some take several.
+  void take_next_items(std::string_view name, std::size_t next, bool is_flag) {
+    do {
+      copy(after_lines(next + 1));
+      take_value(name);
+      next = after_spaces(std::min(at_ + length_of_quote(at_), text_.size()));
+    } while (is_flag && begins_next_item(next));
+  }
+
+  // vLLM's --api-key takes several.
+  void take_more_values() {
+    for (std::size_t word = after_spaces(at_); word > at_ && is_name_character(at(word));
+         word = after_spaces(at_)) {
       if (at(word) == '-') return;
       copy(word);
       skip(length_of_value(word, true));

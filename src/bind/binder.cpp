@@ -583,115 +583,138 @@ bool Binder::depends_on_shapes_only(const std::string& function) const {
   return found == by_function_.end() || found->second.depends_on_shapes_only;
 }
 
-BindResult Binder::bind(const CallInContext& context) const {
-  // What is no traffic, or not what was run.
-  const Call& call = *context.call;
-  if (call.status == CallStatus::captured)
-    return {{},
-            Rejection{"captured_in_cuda_graph",
-                      "recorded while a CUDA graph was captured; level 10 does not see what its "
-                      "replays were given"}};
-  if (call.status == CallStatus::dummy)
-    return {{},
-            Rejection{"not_traffic",
-                      "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
-  if (context.plan && context.plan->status == CallStatus::dummy)
-    return {
-        {},
-        Rejection{"not_traffic",
-                  "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"}};
-  if (context.is_before_traffic && !options_.includes_suspicious)
-    return {{},
-            Rejection{"before_traffic",
-                      "made while the engine started, before its first request; "
-                      "--include-suspicious takes them"}};
-  const auto found = by_function_.find(call.function);
-  if (found == by_function_.end())
-    return {{},
-            Rejection{"no_definition",
-                      fmt::format("no definition for {} in the dataset", call.function)}};
+namespace {
 
-  // Every binding of the function, with all its definitions.
+// Why a call is no traffic, whatever it was given.
+std::optional<Rejection> not_traffic(const CallInContext& context, const BinderOptions& options) {
+  if (context.call->status == CallStatus::captured)
+    return Rejection{"captured_in_cuda_graph",
+                     "recorded while a CUDA graph was captured; level 10 does not see what its "
+                     "replays were given"};
+  if (context.call->status == CallStatus::dummy)
+    return Rejection{"not_traffic",
+                     "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"};
+  if (context.plan && context.plan->status == CallStatus::dummy)
+    return Rejection{"not_traffic",
+                     "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"};
+  if (context.is_before_traffic && !options.includes_suspicious)
+    return Rejection{"before_traffic",
+                     "made while the engine started, before its first request; "
+                     "--include-suspicious takes them"};
+  return {};
+}
+
+// Whether a binding reads a call at all.
+bool applies(const Binding& binding, const CallInContext& context) {
+  return binding.module_contains.empty() ||
+         context.call->module.find(binding.module_contains) != std::string::npos;
+}
+
+// Why a call that a binding reads cannot be bound by it.
+std::optional<Rejection> not_bindable(const Binding& binding, const CallInContext& context) {
+  if (!binding.plan_function.empty() && !context.plan)
+    return context.has_plan_in_doubt
+               ? Rejection{"plan_in_doubt",
+                           "a plan of this process was not kept or cannot be read, so the last one "
+                           "known may not be this run's"}
+               : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
+  if (has_unnamed_arguments(binding, context))
+    return Rejection{
+        "unnamed_arguments",
+        "positional arguments whose names neither the signature nor the binding knows"};
+  return {};
+}
+
+Rejection dummy_batch(const Binding& binding) {
+  return {"suspicious_dummy",
+          fmt::format("no sequence has the {} tokens that each has which an engine decodes: a "
+                      "dummy of a warm-up or a capture; --include-suspicious takes them",
+                      binding.sequences->min)};
+}
+
+}  // namespace
+
+// What one call has given so far, and why nothing where there is nothing.
+struct Binder::Attempt {
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
   std::size_t min_mismatches = std::numeric_limits<std::size_t>::max();
+
+  // The rejection that came closest.
+  Rejection rejection(const std::string& function) {
+    if (rejected) return std::move(*rejected);
+    if (mismatched) return std::move(*mismatched);
+    return {"other_stage",
+            fmt::format("{} was called in a way that no definition in the dataset describes",
+                        function)};
+  }
+};
+
+BindResult Binder::bind(const CallInContext& context) const {
+  const std::string& function = context.call->function;
+  if (auto why = not_traffic(context, options_)) return {{}, std::move(why)};
+  const auto found = by_function_.find(function);
+  if (found == by_function_.end())
+    return {
+        {},
+        Rejection{"no_definition", fmt::format("no definition for {} in the dataset", function)}};
+
+  // Every binding of the function, with all its definitions.
+  Attempt attempt;
   const std::vector<const Target*>& targets = found->second.targets;
   for (std::size_t begin = 0; begin < targets.size();) {
     const Binding& binding = *targets[begin]->binding;
     std::size_t end = begin;
     while (end < targets.size() && targets[end]->binding == &binding) ++end;
-    const std::span group(targets.data() + begin, end - begin);
+    if (applies(binding, context))
+      try_binding(context, binding, {targets.data() + begin, end - begin}, attempt);
     begin = end;
-
-    if (!binding.module_contains.empty() &&
-        call.module.find(binding.module_contains) == std::string::npos)
-      continue;
-    if (!binding.plan_function.empty() && !context.plan) {
-      rejected = context.has_plan_in_doubt
-                     ? Rejection{"plan_in_doubt",
-                                 "a plan of this process was not kept or cannot be read, so the "
-                                 "last one known may not be this run's"}
-                     : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
-      continue;
-    }
-    if (has_unnamed_arguments(binding, context)) {
-      rejected =
-          Rejection{"unnamed_arguments",
-                    "positional arguments whose names neither the signature nor the binding knows"};
-      continue;
-    }
-    if (binding.only_if) {
-      const auto applies = binding.only_if->evaluate(CallNameResolver(binding, context));
-      if (!applies || !truth(*applies)) continue;
-    }
-    const auto lengths = lengths_of(binding, context);
-    const bool is_dummy = lengths && is_dummy_batch(binding, *lengths);
-    if (is_dummy && !options_.includes_suspicious) {
-      rejected = Rejection{
-          "suspicious_dummy",
-          fmt::format(
-              "no sequence has the {} tokens that each has which an engine decodes: a dummy "
-              "of a warm-up or a capture; --include-suspicious takes them",
-              binding.sequences->min)};
-      continue;
-    }
-
-    Inputs inputs;
-    for (const InputBinding& input : binding.inputs)
-      if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
-    for (const Target* target : group) {
-      Match match(*target, bindings_, context, inputs);
-      match.compare();
-      if (!match.mismatches().empty()) {
-        if (match.mismatches().size() < min_mismatches) {
-          min_mismatches = match.mismatches().size();
-          mismatched = match.mismatch_rejection();
-        }
-        continue;
-      }
-      if (auto failed = match.finish()) {
-        rejected = std::move(failed);
-        continue;
-      }
-      Observation& observation = result.observations.emplace_back(match.take());
-      observation.is_suspicious = is_dummy || context.is_before_traffic;
-      observation.sequences = real_sequences(call, lengths);
-    }
   }
 
-  // Why there is none: what came closest.
-  if (result.observations.empty()) {
-    if (rejected)
-      result.rejection = std::move(rejected);
-    else if (mismatched)
-      result.rejection = std::move(mismatched);
-    else
-      result.rejection = Rejection{
-          "other_stage",
-          fmt::format("{} was called in a way that no definition in the dataset describes",
-                      call.function)};
+  if (attempt.result.observations.empty()) attempt.result.rejection = attempt.rejection(function);
+  return std::move(attempt.result);
+}
+
+void Binder::try_binding(const CallInContext& context, const Binding& binding,
+                         std::span<const Target* const> targets, Attempt& attempt) const {
+  if (auto why = not_bindable(binding, context)) {
+    attempt.rejected = std::move(why);
+    return;
   }
-  return result;
+  if (binding.only_if) {
+    const auto holds = binding.only_if->evaluate(CallNameResolver(binding, context));
+    if (!holds || !truth(*holds)) return;
+  }
+  const auto lengths = lengths_of(binding, context);
+  const bool is_dummy = lengths && is_dummy_batch(binding, *lengths);
+  if (is_dummy && !options_.includes_suspicious) {
+    attempt.rejected = dummy_batch(binding);
+    return;
+  }
+
+  // Inputs are looked at once for all definitions.
+  Inputs inputs;
+  for (const InputBinding& input : binding.inputs)
+    if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
+
+  for (const Target* target : targets) {
+    Match match(*target, bindings_, context, inputs);
+    match.compare();
+    if (!match.mismatches().empty()) {
+      if (match.mismatches().size() < attempt.min_mismatches) {
+        attempt.min_mismatches = match.mismatches().size();
+        attempt.mismatched = match.mismatch_rejection();
+      }
+      continue;
+    }
+    if (auto failed = match.finish()) {
+      attempt.rejected = std::move(failed);
+      continue;
+    }
+    Observation& observation = attempt.result.observations.emplace_back(match.take());
+    observation.is_suspicious = is_dummy || context.is_before_traffic;
+    observation.sequences = real_sequences(*context.call, lengths);
+  }
 }
 
 }  // namespace cw

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -93,6 +94,10 @@ class Binder {
   const std::vector<Target>& targets() const { return targets_; }
 
  private:
+  struct Attempt;
+  void try_binding(const CallInContext& context, const Binding& binding,
+                   std::span<const Target* const> targets, Attempt& attempt) const;
+
   const BindingSet& bindings_;
   const BinderOptions options_;
   std::vector<Target> targets_;

@@ -169,14 +169,8 @@ IndexCheck parse_check(const YAML::Node& node) {
   return check;
 }
 
-Binding parse_binding(const YAML::Node& node) {
-  allow_only(node, {"id",     "op_type",  "needs",     "lacks",    "apis",   "unbindable",
-                    "note",   "function", "plan",      "init",     "module", "positional",
-                    "inputs", "axes",     "constants", "only_if",  "reject", "checks",
-                    "assume", "pools",    "beside",    "sequences"});
-
-  // What it is for, and which calls it reads.
-  Binding binding;
+// What it is for, and which calls it reads.
+void parse_purpose(const YAML::Node& node, Binding& binding) {
   binding.id = node["id"].as<std::string>();
   binding.op_type = node["op_type"].as<std::string>();
   binding.needs = strings(node["needs"]);
@@ -190,8 +184,10 @@ Binding parse_binding(const YAML::Node& node) {
   binding.module_contains = node["module"].as<std::string>("");
   if (binding.function.empty() == binding.unbindable.empty())
     throw Invalid{"needs one of 'function' and 'unbindable'"};
+}
 
-  // Where inputs and axes come from.
+// Where inputs and axes come from.
+void parse_sources(const YAML::Node& node, Binding& binding) {
   for (const auto& role : node["positional"])
     binding.positional[role.first.as<std::string>()] = strings(role.second);
   for (const auto& input : node["inputs"]) {
@@ -202,6 +198,7 @@ Binding parse_binding(const YAML::Node& node) {
       throw Invalid{"input " + name + ": " + error.message};
     }
   }
+
   for (const auto& axis : node["axes"])
     for (const std::string& expression : strings(axis.second))
       binding.axes.emplace_back(axis.first.as<std::string>(), parse_expression(expression));
@@ -212,22 +209,40 @@ Binding parse_binding(const YAML::Node& node) {
         {constant.first.as<std::string>(), in_reference,
          constant.second[in_reference ? "reference" : "name"].as<std::string>()});
   }
+}
 
-  // When it applies, and when a call is rejected.
+Beside parse_beside(const YAML::Node& node) {
+  allow_only(node, {"function", "same", "when", "neighbour", "reason", "nested"});
+  Beside beside{node["function"].as<std::string>(),
+                node["same"].as<std::string>(),
+                parse_expression(node["when"].as<std::string>()),
+                {},
+                node["reason"].as<std::string>()};
+  if (node["nested"]) beside.is_nested = node["nested"].as<bool>();
+  if (node["neighbour"]) beside.neighbour = parse_expression(node["neighbour"].as<std::string>());
+  return beside;
+}
+
+// When it applies, and when a call is rejected.
+void parse_conditions(const YAML::Node& node, Binding& binding) {
   if (node["only_if"]) binding.only_if = parse_expression(node["only_if"].as<std::string>());
   for (const auto& rule : node["reject"]) {
     allow_only(rule, {"when", "reason"});
     binding.exclusions.push_back(
         {parse_expression(rule["when"].as<std::string>()), rule["reason"].as<std::string>()});
   }
+
   if (const YAML::Node sequences = node["sequences"]) {
     allow_only(sequences, {"indptr", "last_page", "least"});
     binding.sequences =
         Sequences{sequences["indptr"].as<std::string>(), sequences["last_page"].as<std::string>(""),
                   sequences["least"].as<std::int64_t>(0)};
   }
+  if (const YAML::Node beside = node["beside"]) binding.beside = parse_beside(beside);
+}
 
-  // What must hold, what is assumed, and what may be cut.
+// What must hold, what is assumed, and what may be cut.
+void parse_values(const YAML::Node& node, Binding& binding) {
   for (const auto& check : node["checks"]) binding.checks.push_back(parse_check(check));
   for (const auto& assumption : node["assume"]) {
     allow_only(assumption.second, {"unless", "cite"});
@@ -235,6 +250,7 @@ Binding parse_binding(const YAML::Node& node) {
                                    parse_expression(assumption.second["unless"].as<std::string>()),
                                    assumption.second["cite"].as<std::string>()});
   }
+
   for (const auto& pool : node["pools"]) {
     allow_only(pool.second, {"used_by", "entries_per_page"});
     PoolAxis axis{.axis = pool.first.as<std::string>(),
@@ -244,18 +260,18 @@ Binding parse_binding(const YAML::Node& node) {
       axis.entries_per_page = parse_expression(pool.second["entries_per_page"].as<std::string>());
     binding.pools.push_back(std::move(axis));
   }
+}
 
-  if (const YAML::Node beside = node["beside"]) {
-    allow_only(beside, {"function", "same", "when", "neighbour", "reason", "nested"});
-    binding.beside = Beside{beside["function"].as<std::string>(),
-                            beside["same"].as<std::string>(),
-                            parse_expression(beside["when"].as<std::string>()),
-                            {},
-                            beside["reason"].as<std::string>()};
-    if (beside["nested"]) binding.beside->is_nested = beside["nested"].as<bool>();
-    if (beside["neighbour"])
-      binding.beside->neighbour = parse_expression(beside["neighbour"].as<std::string>());
-  }
+Binding parse_binding(const YAML::Node& node) {
+  allow_only(node, {"id",     "op_type",  "needs",     "lacks",    "apis",   "unbindable",
+                    "note",   "function", "plan",      "init",     "module", "positional",
+                    "inputs", "axes",     "constants", "only_if",  "reject", "checks",
+                    "assume", "pools",    "beside",    "sequences"});
+  Binding binding;
+  parse_purpose(node, binding);
+  parse_sources(node, binding);
+  parse_conditions(node, binding);
+  parse_values(node, binding);
   return binding;
 }
 

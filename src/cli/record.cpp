@@ -193,13 +193,13 @@ class RecordCommand final : public Command {
   std::string why_nothing(const std::string& without_recorder) const {
     if (!only_.empty())
       return fmt::format(
-          "nothing was recorded: no process called {}, which --only names; names are "
-          "as inspect shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
+          "nothing was recorded: no process called {}, which --only names; names are as inspect "
+          "shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
           fmt::join(only_, ", "));
     if (!without_recorder.empty())
       return fmt::format(
-          "nothing was recorded: the recorder is loaded by PYTHONPATH, and {} has "
-          "another: a script sets it anew. Let it keep what is there: "
+          "nothing was recorded: the recorder is loaded by PYTHONPATH, and {} has another: a "
+          "script sets it anew. Let it keep what is there: "
           "export PYTHONPATH=…:$PYTHONPATH",
           without_recorder);
     return std::string(recording::nothing_recorded);

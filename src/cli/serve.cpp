@@ -39,8 +39,7 @@ Result<Json> config_of(const std::string& model, const Recipes& recipes) {
   }
   return fail(
       "model_unsupported",
-      "the simulated engine does not know {}; give a folder with its config.json, or one of "
-      "{}",
+      "the simulated engine does not know {}; give a folder with its config.json, or one of {}",
       model, known);
 }
 

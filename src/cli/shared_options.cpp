@@ -155,7 +155,15 @@ void add_engine(Options& options, CaptureRequest& request, std::filesystem::path
 }
 
 void TrafficArguments::declare(Options& options) {
-  // What is sent.
+  declare_prompts(options);
+  declare_schedules(options);
+  declare_lengths(options);
+  declare_server(options);
+  declare_sampling(options);
+}
+
+// What is sent.
+void TrafficArguments::declare_prompts(Options& options) {
   options
       .value("--prompts", request_.prompts,
              "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\n"
@@ -181,8 +189,10 @@ void TrafficArguments::declare(Options& options) {
           "Random prompts: the length of all, or the range\n"
           "that lengths are drawn from (default: 16-2048)")
       .meta("N|LOW-HIGH");
+}
 
-  // How much, and how fast.
+// How much, and how fast.
+void TrafficArguments::declare_schedules(Options& options) {
   options
       .value("--num-prompts", request_.num_prompts,
              "How many requests; a file with fewer is sent\n"
@@ -204,8 +214,10 @@ void TrafficArguments::declare(Options& options) {
   options.value("--sweep-rounds", request_.sweep_rounds, "Sweep: requests per place and size")
       .shows_default()
       .meta("N");
+}
 
-  // How long answers are.
+// How long answers are.
+void TrafficArguments::declare_lengths(Options& options) {
   options
       .parsed(
           "--output-tokens",
@@ -222,8 +234,10 @@ void TrafficArguments::declare(Options& options) {
       .positive()
       .shows_default()
       .meta("N");
+}
 
-  // How the server is spoken to.
+// How the server is spoken to.
+void TrafficArguments::declare_server(Options& options) {
   options.choice<std::optional<Endpoint>>("--endpoint", request_.endpoint,
                                           {{"generate", Endpoint::generate},
                                            {"completions", Endpoint::completions},
@@ -245,8 +259,10 @@ void TrafficArguments::declare(Options& options) {
           },
           "Of every request; may be repeated")
       .meta("'NAME: VALUE'");
+}
 
-  // How answers are sampled.
+// How answers are sampled.
+void TrafficArguments::declare_sampling(Options& options) {
   options.flag("!--no-ignore-eos", request_.options.ignores_end,
                "Answers end where the model ends them");
   options.value("--temperature", request_.options.temperature, "Of every request").meta("T");

@@ -42,6 +42,12 @@ class TrafficArguments {
   std::string& model() { return request_.options.model; }
 
  private:
+  void declare_prompts(Options& options);
+  void declare_schedules(Options& options);
+  void declare_lengths(Options& options);
+  void declare_server(Options& options);
+  void declare_sampling(Options& options);
+
   TrafficRequest request_;
   std::optional<std::size_t> seed_;
 };

@@ -1,5 +1,7 @@
 #include "submit/submit.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 
@@ -22,71 +24,76 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What to do about an error, by its code. Names in braces are filled in.
+struct Advice {
+  std::string_view code, text;
+};
+
+constexpr std::string_view log_in =
+    "Make a token that may write at {endpoint}/settings/tokens, and log in with it:\n"
+    "  hf auth login\n"
+    "or export it as HF_TOKEN.";
+constexpr std::string_view try_later =
+    "Run the same command again, later perhaps: what has arrived is not sent again, and no second "
+    "pull request is opened.";
+
+constexpr std::array advices{
+    Advice{"login_ended", "Log in again:\n  hf auth login --force"},
+    Advice{"no_token", log_in},
+    Advice{"hub_token", log_in},
+    Advice{"hub_read_only", log_in},
+    Advice{"hub_forbidden",
+           "Look at the token's rights ({endpoint}/settings/tokens): a fine-grained one needs the "
+           "right to open pull requests and to write to {repo}. Pull requests may also be switched "
+           "off there."},
+    Advice{"hub_gated", "Ask for access, and run this again when it is given:\n  {page}"},
+    Advice{"hub_not_found", "Check --repo{or_pr}, and that this opens:\n  {page}"},
+    Advice{"hub_moved", "Run the same command again: it looks anew at what is there."},
+    Advice{"connection",
+           "Check the network, https_proxy and HF_ENDPOINT, then run the same command again."},
+    Advice{"hub_busy", try_later},
+    Advice{"hub_failed", try_later},
+    Advice{"hub_lfs", try_later},
+    Advice{"answer_lost", try_later},
+    Advice{"hub_too_large", "Offer less at a time, with --definition-name or --op-type."},
+    Advice{"hub_lied",
+           "Do not merge it. Close the pull request, and tell the server's people:\n  {page}"},
+    Advice{"tls",
+           "The server's certificate is not trusted here. Behind a proxy with an authority of its "
+           "own, name its certificates:\n"
+           "  export SSL_CERT_FILE=/path/to/certificates.pem"},
+    Advice{"unverified",
+           "Check them first, on the GPU if there is one:\n"
+           "  collect-workloads verify{trace}\n"
+           "or offer them as they are, with --allow-unverified."},
+    Advice{"remote_invalid", "That file is the other side's: tell its people."},
+    Advice{"not_valid", "All that is wrong:\n  collect-workloads validate{trace}"},
+    Advice{"simulated",
+           "They only try the tool out. Collect with a real engine, and leave the others out with "
+           "--definition-name."},
+    Advice{"git_identity",
+           "Tell git who you are, and run the same command again:\n"
+           "  git config --global user.name NAME\n"
+           "  git config --global user.email ADDRESS"},
+    Advice{"no_pull_request", "Look which ones are open:\n  {page}/discussions"},
+    Advice{"empty", "Check --trace-dir, --definition-name and --op-type."},
+    Advice{"definition_unknown", "Check --trace-dir, --definition-name and --op-type."},
+    Advice{"git_missing", "Install git and git-lfs:\n  apt-get install git git-lfs"},
+    Advice{"git_failed",
+           "The last lines are git's own. This must work by hand, with your credentials:\n"
+           "  git ls-remote {remote}"},
+    Advice{"interrupted", "Run the same command again: what has arrived is not sent again."},
+};
+
 std::string advice(const Error& error, const SubmitOptions& options) {
-  const std::string& code = error.code;
-  const std::string page = options.endpoint + "/datasets/" + options.repo;
-  const std::string trace = " --trace-dir " + to_shell({{options.root.string()}});
-  const std::string log_in = fmt::format(
-      "Make a token that may write at {}/settings/tokens, and log in with it:\n  hf auth login\nor "
-      "export it as "
-      "HF_TOKEN.",
-      options.endpoint);
-  if (code == "login_ended") return "Log in again:\n  hf auth login --force";
-  if (code == "no_token" || code == "hub_token" || code == "hub_read_only") return log_in;
-  if (code == "hub_forbidden")
-    return fmt::format(
-        "Look at the token's rights ({}/settings/tokens): a fine-grained one needs the right to "
-        "open pull "
-        "requests and to write to {}. Pull requests may also be switched off there.",
-        options.endpoint, options.repo);
-  if (code == "hub_gated")
-    return fmt::format("Ask for access, and run this again when it is given:\n  {}", page);
-  if (code == "hub_not_found")
-    return fmt::format("Check --repo{}, and that this opens:\n  {}",
-                       options.pull_request ? ", --pr" : "", page);
-  if (code == "hub_moved") return "Run the same command again: it looks anew at what is there.";
-  if (code == "connection")
-    return "Check the network, https_proxy and HF_ENDPOINT, then run the same command again.";
-  if (code == "hub_busy" || code == "hub_failed" || code == "hub_lfs" || code == "answer_lost")
-    return "Run the same command again, later perhaps: what has arrived is not sent again, and no "
-           "second pull request "
-           "is opened.";
-  if (code == "hub_too_large") return "Offer less at a time, with --definition-name or --op-type.";
-  if (code == "hub_lied")
-    return fmt::format(
-        "Do not merge it. Close the pull request, and tell the server's people:\n  {}", page);
-  if (code == "tls")
-    return "The server's certificate is not trusted here. Behind a proxy with an authority of its "
-           "own, name its "
-           "certificates:\n"
-           "  export SSL_CERT_FILE=/path/to/certificates.pem";
-  if (code == "unverified")
-    return fmt::format(
-        "Check them first, on the GPU if there is one:\n  collect-workloads verify{}\nor offer "
-        "them as they "
-        "are, with --allow-unverified.",
-        trace);
-  if (code == "remote_invalid") return "That file is the other side's: tell its people.";
-  if (code == "not_valid")
-    return fmt::format("All that is wrong:\n  collect-workloads validate{}", trace);
-  if (code == "simulated")
-    return "They only try the tool out. Collect with a real engine, and leave the others out with "
-           "--definition-name.";
-  if (code == "git_identity")
-    return "Tell git who you are, and run the same command again:\n  git config --global user.name "
-           "NAME\n  git config "
-           "--global user.email ADDRESS";
-  if (code == "no_pull_request") return "Look which ones are open:\n  " + page + "/discussions";
-  if (code == "empty" || code == "definition_unknown")
-    return "Check --trace-dir, --definition-name and --op-type.";
-  if (code == "git_missing") return "Install git and git-lfs:\n  apt-get install git git-lfs";
-  if (code == "git_failed")
-    return "The last lines are git's own. This must work by hand, with your credentials:\n  git "
-           "ls-remote " +
-           to_shell({{printable_remote(options.remote)}});
-  if (code == "interrupted")
-    return "Run the same command again: what has arrived is not sent again.";
-  return std::string(advice_for(code));
+  const auto found = std::ranges::find(advices, error.code, &Advice::code);
+  if (found == advices.end()) return std::string(advice_for(error.code));
+  return fmt::format(fmt::runtime(found->text), fmt::arg("endpoint", options.endpoint),
+                     fmt::arg("repo", options.repo),
+                     fmt::arg("page", options.endpoint + "/datasets/" + options.repo),
+                     fmt::arg("or_pr", options.pull_request ? ", --pr" : ""),
+                     fmt::arg("trace", " --trace-dir " + to_shell({{options.root.string()}})),
+                     fmt::arg("remote", to_shell({{printable_remote(options.remote)}})));
 }
 
 // What could not be offered, laid out for other tools.

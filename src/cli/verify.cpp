@@ -29,9 +29,7 @@ std::string advice(const Error& error, const VerifyOptions& options) {
     return "What Python printed:\n  tail " + to_shell({{options.log.string()}});
   if (error.code == "replay_failed")
     return "The workloads are verified; the dumps are not. They run in the engine's environment, "
-           "on its GPU: name that "
-           "Python "
-           "with --engine-python.";
+           "on its GPU: name that Python with --engine-python.";
   if (error.code == "no_workloads" || error.code == "definition_unknown")
     return "Check --trace-dir, --definition-name and --op-type.";
   return {};
@@ -49,6 +47,36 @@ std::vector<std::pair<std::string, const DefinitionVerification*>> chosen(
   return result;
 }
 
+// How many were run through their reference, or why none was.
+std::string executed(const DefinitionVerification& definition) {
+  switch (definition.reference) {
+    case Reference::ran:
+      return with_separators(definition.executed);
+    case Reference::absent:
+      return "no ref.";
+    case Reference::not_run:
+      return "not run";
+  }
+  return "";
+}
+
+// What `flashinfer replay` said of the recorded calls.
+std::string describe(const ReplayVerification& replay) {
+  std::string text = fmt::format(
+      "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
+      "        {} failed, {} cannot be run again (their constructor was not dumped){}\n",
+      with_separators(replay.passed), with_separators(replay.dumps),
+      with_separators(replay.compared), with_separators(replay.failed),
+      with_separators(replay.skipped),
+      replay.undecided == 0 ? ""
+                            : fmt::format("\n        {} undecided: replay cannot compare them",
+                                          with_separators(replay.undecided)));
+  for (const auto& [reason, count] : replay.reasons)
+    text += wrap(fmt::format("{} × {}", with_separators(count), reason), 80, "  ");
+  for (const std::string& failure : replay.failures) text += wrap(failure, 80, "  ");
+  return text;
+}
+
 std::string describe(const Verification& verification, const VerifyOptions& options) {
   std::string text = fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", "definition", "workloads",
                                  "loaded", "executed", "failed");
@@ -57,13 +85,9 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
 
   // One row per definition, and the first failures in full.
   for (const auto& [name, definition] : chosen(verification, options)) {
-    const std::string executed = definition->reference == Reference::ran
-                                     ? with_separators(definition->executed)
-                                 : definition->reference == Reference::absent ? "no ref."
-                                                                              : "not run";
     text += fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", name,
                         with_separators(definition->workloads), with_separators(definition->loaded),
-                        executed, with_separators(definition->failures.size()));
+                        executed(*definition), with_separators(definition->failures.size()));
     for (const VerificationFailure& failure : definition->failures)
       if (++all; shown < max_failures_shown) {
         ++shown;
@@ -77,38 +101,24 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
     failures += fmt::format("  and {} more, in {}\n", all - shown, verification_file);
   if (!failures.empty()) text += "\nfailed:\n" + failures;
 
-  // What `flashinfer replay` said of the recorded calls.
-  if (const auto& replay = verification.replay; replay && !options.dumps.empty()) {
-    text += fmt::format(
-        "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
-        "        {} failed, {} cannot be run again (their constructor was not dumped){}\n",
-        with_separators(replay->passed), with_separators(replay->dumps),
-        with_separators(replay->compared), with_separators(replay->failed),
-        with_separators(replay->skipped),
-        replay->undecided == 0 ? ""
-                               : fmt::format("\n        {} undecided: replay cannot compare them",
-                                             with_separators(replay->undecided)));
-    for (const auto& [reason, count] : replay->reasons)
-      text += wrap(fmt::format("{} × {}", with_separators(count), reason), 80, "  ");
-    for (const std::string& failure : replay->failures) text += wrap(failure, 80, "  ");
-  }
+  if (verification.replay && !options.dumps.empty()) text += describe(*verification.replay);
 
   // The sum over all definitions.
   const std::string device = string_member(verification.environment, "device");
-  std::size_t workloads = 0, loaded = 0, executed = 0;
+  std::size_t workloads = 0, loaded = 0, run = 0;
   bool has_none = true;  // no reference
   for (const auto& [name, definition] : chosen(verification, options)) {
     workloads += definition->workloads;
     loaded += definition->loaded;
-    executed += definition->executed;
+    run += definition->executed;
     has_none &= definition->reference == Reference::absent;
   }
 
   text += '\n';
   text +=
       wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
-                       with_separators(loaded), with_separators(workloads),
-                       with_separators(executed), has_none ? " (no definition here has one)" : "",
+                       with_separators(loaded), with_separators(workloads), with_separators(run),
+                       has_none ? " (no definition here has one)" : "",
                        device.empty() ? "?" : device, (options.root / verification_file).string()),
            80, "");
   return text;

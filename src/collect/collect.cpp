@@ -148,10 +148,10 @@ class Collector {
     if (can_ask && observer_.confirms(fmt::format("Bring {} up to date and install it into {}?",
                                                   usual, plan_.python)))
       return usual;
-    observer_.note(fmt::format(
-        "{0} is left alone: SGLang is used as it is installed. To have it brought up to "
-        "date and installed, give\n  --sglang-path {0}",
-        usual));
+    observer_.note(
+        fmt::format("{0} is left alone: SGLang is used as it is installed. To have it brought up "
+                    "to date and installed, give\n  --sglang-path {0}",
+                    usual));
     return {};
   }
 

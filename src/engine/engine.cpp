@@ -65,8 +65,7 @@ constexpr std::array symptoms{
             "the engine."},
     Symptom{"No module named",
             "A Python module is missing in the engine's environment: install it, or choose another "
-            "with --python, "
-            "--venv or --conda-env."},
+            "with --python, --venv or --conda-env."},
     Symptom{"CUDA driver version is insufficient",
             "The driver is older than PyTorch's CUDA: update it, or install a PyTorch for it."},
     Symptom{"no kernel image is available",
@@ -252,71 +251,96 @@ Result<Engine> Engine::start(const EngineOptions& options) {
   return engine;
 }
 
-Result<void> Engine::wait_until_ready(const EngineOptions& options,
-                                      const std::function<Result<void>()>& meanwhile) {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// Asks a server whether it is ready, one question at a time.
+class ReadyQuestions {
+ public:
+  explicit ReadyQuestions(const EngineOptions& options) : options_(options) {}
+
+  // Whether it is. Error code: "engine_refuses".
+  Result<bool> look() {
+    if (!question_ && SteadyClock::now() >= next_)
+      question_.emplace(options_.url + route_, answer_limit, max_health, options_.headers);
+    const auto answer = question_ ? question_->poll() : std::nullopt;
+    if (!answer) return false;
+
+    question_.reset();
+    next_ = SteadyClock::now() + pause;
+    if (!*answer) {
+      last_answer_ = redact(std::string_view(answer->error().message));
+      return false;
+    }
+    const int status = static_cast<int>((*answer)->status);
+    last_answer_ = fmt::format("HTTP {}", status);
+    heard_ = SteadyClock::now();
+    if (status == 401 || status == 403)
+      return fail("engine_refuses",
+                  "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or "
+                  "--header",
+                  status, options_.url, route_);
+
+    // Servers of OpenAI's routes only say by these that they are ready.
+    if (status == 404) route_ = route_ == "/health" ? "/v1/models" : "/health";
+    return status == 200;
+  }
+
+  const std::string& last_answer() const { return last_answer_; }
+  SteadyClock::time_point heard() const { return heard_; }
+
+ private:
   // SGLang answers by generating a token, which takes it a second and more while every call is
   // dumped.
-  constexpr auto answer_limit = std::chrono::seconds(60);
-  constexpr auto between_questions = std::chrono::milliseconds(200);
-  const auto deadline = std::chrono::steady_clock::now() + options.start_limit;
+  static constexpr auto answer_limit = std::chrono::seconds(60);
+  static constexpr auto pause = std::chrono::milliseconds(200);
 
+  const EngineOptions& options_;
+  std::optional<PendingGet> question_;
+  std::string route_ = "/health", last_answer_ = "nothing";
+  SteadyClock::time_point next_ = SteadyClock::now(), heard_ = next_;
+};
+
+}  // namespace
+
+Result<void> Engine::wait_until_ready(const EngineOptions& options,
+                                      const std::function<Result<void>()>& meanwhile) {
   constexpr auto between_looks = std::chrono::seconds(1);
   constexpr auto silence_limit = std::chrono::seconds(8);
-  auto next_question = std::chrono::steady_clock::now(), next_look = next_question,
-       silent_since = next_question;
-  std::optional<PendingGet> question;
-  std::string last_answer = "nothing", health = "/health";
-
+  const auto deadline = SteadyClock::now() + options.start_limit;
+  auto next_look = SteadyClock::now(), unclaimed = next_look;
+  ReadyQuestions questions(options);
   for (;;) {
+    // Does it live, and is it ready?
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}",
                   explain_death(options.log, status), options.log.string());
+    CW_TRY(const bool is_ready, questions.look());
+    if (is_ready) return {};
 
-    // Is it ready? One question at a time.
-    if (!question && std::chrono::steady_clock::now() >= next_question)
-      question.emplace(options.url + health, answer_limit, max_health, options.headers);
-    if (const auto answer = question ? question->poll() : std::nullopt) {
-      if (*answer && (*answer)->status == 200) return {};
-      if (*answer) silent_since = std::chrono::steady_clock::now();  // somebody is there
-      if (*answer && ((*answer)->status == 401 || (*answer)->status == 403))
-        return fail("engine_refuses",
-                    "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or "
-                    "--header",
-                    (*answer)->status, options.url, health);
-      // Servers of OpenAI's routes only say by these that they are ready.
-      if (*answer && (*answer)->status == 404)
-        health = health == "/health" ? "/v1/models" : "/health";
-      last_answer = *answer ? fmt::format("HTTP {}", (*answer)->status)
-                            : redact(std::string_view(answer->error().message));
-      question.reset();
-      next_question = std::chrono::steady_clock::now() + between_questions;
-    }
-
-    // Has it died, or does it serve somewhere else?
-    if (std::chrono::steady_clock::now() >= next_look) {
-      next_look = std::chrono::steady_clock::now() + between_looks;
+    // Does it say that it serves, while nothing answers here?
+    if (SteadyClock::now() >= next_look) {
+      next_look = SteadyClock::now() + between_looks;
       note_processes();
       const std::string claim = claim_to_serve(options.log);
-      if (claim.empty()) silent_since = std::chrono::steady_clock::now();
-      if (std::chrono::steady_clock::now() - silent_since > silence_limit)
+      if (claim.empty()) unclaimed = SteadyClock::now();
+      if (SteadyClock::now() - std::max(unclaimed, questions.heard()) > silence_limit)
         return fail("engine_elsewhere",
-                    "the engine says that it serves, and nothing answers at {}\n    {}\nIt may "
-                    "listen on another port "
-                    "or host: write "
-                    "{{host}} and {{port}} where the launch command names its own, or give these "
-                    "with --host and "
-                    "--port\nIts log: {}",
+                    "the engine says that it serves, and nothing answers at {}\n    {}\n"
+                    "It may listen on another port or host: write {{host}} and {{port}} where the "
+                    "launch command names its own, or give these with --host and --port\n"
+                    "Its log: {}",
                     options.url, claim, options.log.string());
     }
 
     if (stop_signal() != 0) return fail("interrupted", "interrupted while the engine was starting");
-    if (std::chrono::steady_clock::now() > deadline)
+    if (SteadyClock::now() > deadline)
       return fail("engine_slow",
                   "the engine is not ready after {} s; /health answers: {}; its log's last line: "
                   "{}\nIts log: {}",
-                  options.start_limit.count(), last_answer, last_line(options.log),
+                  options.start_limit.count(), questions.last_answer(), last_line(options.log),
                   options.log.string());
-
     CW_CHECK(meanwhile());
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

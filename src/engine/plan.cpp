@@ -70,6 +70,127 @@ void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
   if (std::find(list.begin(), list.end(), binding) == list.end()) list.push_back(binding);
 }
 
+// Gives each definition a run that reaches it; definitions share a run where they can.
+class RunPlanner {
+ public:
+  /// Without an engine, all is reached by the options' launch command.
+  RunPlanner(const BindingSet& bindings, const Recipes& recipes, const EnginePlanOptions& options,
+             const EngineRecipe* engine)
+      : bindings_(bindings),
+        recipes_(recipes),
+        options_(options),
+        engine_(engine),
+        names_page_size_(engine != nullptr && mentions(engine->flags, "{page_size}")),
+        has_own_model_(!options.model_name.empty() || engine == nullptr) {}
+
+  void add(const Definition& definition) {
+    const auto binding = bindings_.find(definition);
+    if (!binding) return give_up({&definition, binding.error().message, ""});
+    if (!(*binding)->unbindable.empty()) return give_up({&definition, (*binding)->unbindable, ""});
+
+    auto needs = needs_of(definition, **binding);
+    if (!needs) return give_up(std::move(needs.error()));
+    EngineRun& run = run_for(*needs);
+    run.definitions.push_back(&definition);
+    add_unique(run.bindings, *binding);
+  }
+
+  EnginePlan take() { return std::move(plan_); }
+
+ private:
+  // What a run has to be for a definition.
+  struct Needs {
+    std::string profile = "command", model;
+    std::int64_t page_size = 1;
+    int tensor_parallel = 1;
+    const ModelRecipe* recipe = nullptr;  // of the model; null: the user names it
+  };
+
+  void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
+
+  tl::expected<Needs, Unreachable> needs_of(const Definition& definition,
+                                            const Binding& binding) const {
+    Needs needs;
+
+    // The stage of the engine that calls it.
+    if (engine_ != nullptr) {
+      const auto stage = engine_->stages.find(binding.id);
+      if (stage == engine_->stages.end())
+        return tl::unexpected(
+            Unreachable{&definition, fmt::format("no recipe brings {} to it", options_.engine),
+                        "--launch-command with an engine that calls " + binding.function});
+      if (auto why = obstacle(definition, stage->second, options_))
+        return tl::unexpected(std::move(*why));
+      needs.profile = stage->second.profile;
+      needs.page_size = page_size_of(definition);
+    }
+
+    // The model, and over how many GPUs it is spread.
+    if (!has_own_model_) needs.model = model_for(definition, recipes_);
+    needs.recipe = find_model(recipes_, needs.model);
+    if (!has_own_model_ && needs.recipe == nullptr)
+      return tl::unexpected(
+          Unreachable{&definition, "no recipe names a model for it", "--model-name"});
+    if (!has_own_model_ && engine_->is_simulated && needs.recipe->config.is_null())
+      return tl::unexpected(Unreachable{
+          &definition,
+          fmt::format("the simulated engine does not know the shapes of {}", needs.model),
+          "--model-name with a folder that holds the model's config.json"});
+    needs.tensor_parallel = options_.tensor_parallel > 0
+                                ? options_.tensor_parallel
+                                : tensor_parallel_for(definition, needs.recipe);
+    return needs;
+  }
+
+  EngineRun& run_for(const Needs& needs) {
+    const auto known = std::ranges::find_if(plan_.runs, [&](const EngineRun& run) {
+      return run.profile == needs.profile && run.model == needs.model &&
+             run.tensor_parallel == needs.tensor_parallel &&
+             (run.page_size == needs.page_size || !names_page_size_);
+    });
+    return known != plan_.runs.end() ? *known : plan_.runs.emplace_back(new_run(needs));
+  }
+
+  EngineRun new_run(const Needs& needs) const {
+    EngineRun run{.profile = needs.profile,
+                  .model = needs.model,
+                  .tensor_parallel = needs.tensor_parallel,
+                  .page_size = needs.page_size};
+    run.model_path = has_own_model_ ? options_.model_name : needs.recipe->path;
+    if (needs.recipe != nullptr) run.model_config = needs.recipe->config;
+    const std::map<std::string, std::string> values{{"python", options_.python},
+                                                    {"self", options_.self},
+                                                    {"model", run.model_path},
+                                                    {"page_size", std::to_string(run.page_size)},
+                                                    {"tp", std::to_string(run.tensor_parallel)}};
+    if (engine_ == nullptr) {
+      run.command.arguments = fill_in(options_.launch_command, values);
+      run.command.environment = options_.launch_environment;
+      return run;
+    }
+
+    // Flags of the engine, then of the capture method, then of the profile.
+    const Profile& profile = engine_->profiles.at(needs.profile);
+    run.command.arguments = fill_in(engine_->command, values);
+    run.command.environment = profile.environment;
+    run.flags = engine_->flags;
+    if (const auto more = engine_->method_flags.find(options_.capture->name());
+        more != engine_->method_flags.end())
+      run.flags.insert(run.flags.end(), more->second.begin(), more->second.end());
+    run.flags.insert(run.flags.end(), profile.flags.begin(), profile.flags.end());
+    for (FlagChoice& choice : run.flags)
+      for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);
+    return run;
+  }
+
+  const BindingSet& bindings_;
+  const Recipes& recipes_;
+  const EnginePlanOptions& options_;
+  const EngineRecipe* engine_;
+  const bool names_page_size_, has_own_model_;
+  EnginePlan plan_;
+};
+
 }  // namespace
 
 std::vector<std::string> fill_in(std::vector<std::string> words,
@@ -142,88 +263,11 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
   // It stands where options do: no command may take it for one.
   if (options.model_name.starts_with('-'))
     return fail("model_unknown", "'{}' is no model", options.model_name);
-  const bool names_page_size =
-      options.launch_command.empty() && mentions(engine->second.flags, "{page_size}");
-  EnginePlan plan;
-  for (const Definition* definition : definitions) {
-    const auto binding = bindings.find(*definition);
-    if (!binding || !(*binding)->unbindable.empty()) {
-      plan.unreachable.push_back(
-          {definition, binding ? (*binding)->unbindable : binding.error().message, ""});
-      continue;
-    }
-    std::string profile = "command";
-    std::int64_t page_size = 1;
-    if (options.launch_command.empty()) {
-      const auto stage = engine->second.stages.find((*binding)->id);
-      if (stage == engine->second.stages.end()) {
-        plan.unreachable.push_back(
-            {definition, fmt::format("no recipe brings {} to it", options.engine),
-             "--launch-command with an engine that calls " + (*binding)->function});
-        continue;
-      }
-      if (auto why = obstacle(*definition, stage->second, options)) {
-        plan.unreachable.push_back(std::move(*why));
-        continue;
-      }
-      profile = stage->second.profile;
-      page_size = page_size_of(*definition);
-    }
-    const bool has_own_model = !options.model_name.empty() || !options.launch_command.empty();
-    const std::string model = has_own_model ? "" : model_for(*definition, recipes);
-    const ModelRecipe* recipe = find_model(recipes, model);
-    if (!has_own_model && recipe == nullptr) {
-      plan.unreachable.push_back({definition, "no recipe names a model for it", "--model-name"});
-      continue;
-    }
-    const bool needs_config = options.launch_command.empty() && engine->second.is_simulated;
-    if (needs_config && !has_own_model && recipe->config.is_null()) {
-      plan.unreachable.push_back(
-          {definition, fmt::format("the simulated engine does not know the shapes of {}", model),
-           "--model-name with a folder that holds the model's config.json"});
-      continue;
-    }
-    const int tensor_parallel = options.tensor_parallel > 0
-                                    ? options.tensor_parallel
-                                    : tensor_parallel_for(*definition, recipe);
-    auto run = std::find_if(plan.runs.begin(), plan.runs.end(), [&](const EngineRun& known) {
-      return known.profile == profile && known.model == model &&
-             known.tensor_parallel == tensor_parallel &&
-             (known.page_size == page_size || !names_page_size);
-    });
-    if (run == plan.runs.end()) {
-      EngineRun added{.profile = profile,
-                      .model = model,
-                      .tensor_parallel = tensor_parallel,
-                      .page_size = page_size};
-      added.model_path = has_own_model ? options.model_name : recipe->path;
-      if (recipe != nullptr) added.model_config = recipe->config;
-      const std::map<std::string, std::string> values{{"python", options.python},
-                                                      {"self", options.self},
-                                                      {"model", added.model_path},
-                                                      {"page_size", std::to_string(page_size)},
-                                                      {"tp", std::to_string(tensor_parallel)}};
-      if (options.launch_command.empty()) {
-        const Profile& with = engine->second.profiles.at(profile);
-        added.command.arguments = fill_in(engine->second.command, values);
-        added.command.environment = with.environment;
-        added.flags = engine->second.flags;
-        if (const auto more = engine->second.method_flags.find(options.capture->name());
-            more != engine->second.method_flags.end())
-          added.flags.insert(added.flags.end(), more->second.begin(), more->second.end());
-        added.flags.insert(added.flags.end(), with.flags.begin(), with.flags.end());
-        for (FlagChoice& choice : added.flags)
-          for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);
-      } else {
-        added.command.arguments = fill_in(options.launch_command, values);
-        added.command.environment = options.launch_environment;
-      }
-      run = plan.runs.insert(plan.runs.end(), std::move(added));
-    }
-    run->definitions.push_back(definition);
-    add_unique(run->bindings, *binding);
-  }
-  return plan;
+
+  RunPlanner planner(bindings, recipes, options,
+                     options.launch_command.empty() ? &engine->second : nullptr);
+  for (const Definition* definition : definitions) planner.add(*definition);
+  return planner.take();
 }
 
 }  // namespace cw

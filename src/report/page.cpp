@@ -158,70 +158,104 @@ std::string verified(const DefinitionSummary& definition) {
   return verification.reference == Reference::ran ? "runs" : "loads";
 }
 
+// How many calls each workload stands for; where all stand for equally many there is nothing to
+// draw.
+std::string frequency(const DefinitionSummary& definition) {
+  std::vector<std::uint64_t> stand_for;
+  std::set<std::uint64_t> distinct;
+  for (const WorkloadSummary& workload : definition.workloads)
+    distinct.insert(stand_for.emplace_back(workload.stands_for));
+  return distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "";
+}
+
+// From all calls to what was kept of them.
+std::string funnel(const DefinitionSummary& definition, bool is_compared) {
+  std::vector<std::pair<std::string, std::uint64_t>> amounts;
+  if (definition.calls > 0)
+    amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
+  amounts.emplace_back("kept", definition.workloads.size());
+  if (is_compared) amounts.emplace_back("new", definition.added);
+  return funnel_chart(amounts);
+}
+
+// Inputs with the same lengths share a chart.
+Data length_charts(const std::vector<LengthHistogram>& all) {
+  std::vector<LengthHistogram> different;
+  for (const LengthHistogram& histogram : all) {
+    const auto like = std::ranges::find_if(different, [&](const LengthHistogram& other) {
+      return other.buckets == histogram.buckets && other.empty == histogram.empty &&
+             other.max_length == histogram.max_length;
+    });
+    if (like == different.end())
+      different.push_back(histogram);
+    else
+      like->input += ", " + histogram.input;
+  }
+
+  Data charts = list();
+  for (const LengthHistogram& histogram : different) charts.push_back(Data(lengths(histogram)));
+  return charts;
+}
+
+Data derived_scalars(const DefinitionSummary& definition) {
+  Data rows = list();
+  for (const auto& [input, calls] : definition.derived_calls) {
+    const auto because = definition.derived_because.find(input);
+    rows.push_back(row(fmt::format("{} of {} calls", input, with_separators(calls)),
+                       because == definition.derived_because.end() ? "" : because->second));
+  }
+  return rows;
+}
+
+Data first_failures(const DefinitionSummary& definition) {
+  Data rows = list();
+  if (!definition.verification) return rows;
+  for (const VerificationFailure& failure : definition.verification->failures) {
+    if (rows.list_value().size() == max_failures) break;
+    rows.push_back(row(failure.workload + " (" + failure.stage + ")", failure.message));
+  }
+  return rows;
+}
+
+// What the dataset that was compared with has of it.
+std::string there(const DefinitionSummary& definition) {
+  switch (definition.state) {
+    case DefinitionState::missing:
+      return "new definition";
+    case DefinitionState::differs:
+      return "differs there";
+    case DefinitionState::same:
+      return with_separators(definition.others);
+  }
+  return "";
+}
+
 Data to_data(const DefinitionSummary& definition, bool is_compared) {
   Data data;
   data.set("name", definition.name);
   data.set("op_type", definition.op_type);
   data.set("models", fmt::format("{}", fmt::join(definition.models, ", ")));
   data.set("has_models", !definition.models.empty());
+
+  // The numbers of the table.
   data.set("kept", with_separators(definition.workloads.size()));
   data.set("new", with_separators(definition.added));
-  data.set("there", definition.state == DefinitionState::missing ? "new definition"
-                    : definition.state == DefinitionState::differs
-                        ? "differs there"
-                        : with_separators(definition.others));
+  data.set("there", there(definition));
   data.set("calls", with_separators(definition.calls));
   data.set("verified", verified(definition));
   data.set("axes", axes(definition));
+
+  // The charts.
   data.set("distributions", distributions(definition));
   data.set("spread", definition.var_axes.empty() ? "" : spread(definition));
+  data.set("frequency", frequency(definition));
+  data.set("funnel", funnel(definition, is_compared));
+  data.set("lengths", length_charts(definition.lengths));
 
-  std::vector<std::uint64_t> stand_for;
-  std::set<std::uint64_t> distinct;
-  for (const WorkloadSummary& workload : definition.workloads)
-    distinct.insert(stand_for.emplace_back(workload.stands_for));
-
-  // Where all stand for equally many there is nothing to draw.
-  data.set("frequency", distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "");
-  std::vector<std::pair<std::string, std::uint64_t>> amounts;
-  if (definition.calls > 0)
-    amounts = {{"calls", definition.calls}, {"distinct", definition.distinct}};
-  amounts.emplace_back("kept", definition.workloads.size());
-  if (is_compared) amounts.emplace_back("new", definition.added);
-  data.set("funnel", funnel_chart(amounts));
-
-  Data charts = list();
-  for (std::size_t i = 0; i < definition.lengths.size(); ++i) {
-    // Of several inputs with the same lengths one chart.
-    LengthHistogram histogram = definition.lengths[i];
-    const auto is_alike = [&histogram](const LengthHistogram& other) {
-      return other.buckets == histogram.buckets && other.empty == histogram.empty &&
-             other.max_length == histogram.max_length;
-    };
-    if (std::any_of(definition.lengths.begin(),
-                    definition.lengths.begin() + static_cast<std::ptrdiff_t>(i), is_alike))
-      continue;
-    for (std::size_t k = i + 1; k < definition.lengths.size(); ++k)
-      if (is_alike(definition.lengths[k])) histogram.input += ", " + definition.lengths[k].input;
-    charts.push_back(Data(lengths(histogram)));
-  }
-  data.set("lengths", charts);
-
-  Data derived = list();
-  for (const auto& [input, calls] : definition.derived_calls) {
-    const auto because = definition.derived_because.find(input);
-    derived.push_back(row(fmt::format("{} of {} calls", input, with_separators(calls)),
-                          because == definition.derived_because.end() ? "" : because->second));
-  }
-  data.set("derived", derived);
+  // What is to be known about them.
+  data.set("derived", derived_scalars(definition));
   data.set("has_derived", !definition.derived_calls.empty());
-
-  Data failures = list();
-  if (definition.verification)
-    for (const VerificationFailure& failure : definition.verification->failures) {
-      if (failures.list_value().size() == max_failures) break;
-      failures.push_back(row(failure.workload + " (" + failure.stage + ")", failure.message));
-    }
+  const Data failures = first_failures(definition);
   data.set("failures", failures);
   data.set("has_failures", !failures.list_value().empty());
   return data;

@@ -140,10 +140,9 @@ std::string defects_page() {
       "# Defects\n\n"
       "What `sanitize`, `watch`, `collect` and `inspect` count when a call gives no workload or a "
       "capture is damaged,\nby the names that `collection.json` has. *info* is in the nature of "
-      "the "
-      "capture, *warning* may be worth a look,\n*error* is damage. Reasons that a binding gives "
-      "are "
-      "explained in `data/bindings.yaml`.\n\n"
+      "the capture, *warning* may be worth a look,\n*error* is damage. Reasons that a binding "
+      "gives "
+      "are explained in `data/bindings.yaml`.\n\n"
       "This page is made from `src/sanitize/defects.cpp`.\n\n"
       "| name | severity | meaning |\n|---|---|---|\n";
   for (const Defect& defect : table)

@@ -382,8 +382,7 @@ class Surveyor::Run {
     if (call.status == CallStatus::unfinished)
       survey_.tally.add("call_unfinished", call.function,
                         "the call never returned: it raised, the process died in it, or it still "
-                        "runs; what it was "
-                        "given counts all the same",
+                        "runs; what it was given counts all the same",
                         call.order, call.count);
 
     // Each replay of a CUDA graph calls what was captured in it.

@@ -17,124 +17,118 @@ namespace {
 // As Python prints them for FlashInfer 0.6.15.post1.
 constexpr const char* decode_plan_signature =
     "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, "
-    "num_qo_heads: int, "
-    "num_kv_heads: int, head_dim: int, page_size: int, *deprecated_positional_args: Any, **kwargs: "
+    "num_qo_heads: int, num_kv_heads: int, head_dim: int, page_size: int, "
+    "*deprecated_positional_args: Any, **kwargs: "
     "Any) -> None";
 constexpr const char* decode_run_signature =
     "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
-    "torch.Tensor]], *args, "
-    "q_scale: Optional[float] = None, k_scale: Optional[float] = None, v_scale: Optional[float] = "
-    "None, out: "
-    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
-    "enable_pdl: "
-    "Optional[bool] = None, window_left: Optional[int] = None, sinks: Optional[torch.Tensor] = "
-    "None, "
-    "q_len_per_req: Optional[int] = None, skip_softmax_threshold_scale_factor: Optional[float] = "
-    "None, "
-    "kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], NoneType] = None) -> "
+    "torch.Tensor]], *args, q_scale: Optional[float] = None, k_scale: Optional[float] = None, "
+    "v_scale: Optional[float] = "
+    "None, out: Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: "
+    "bool = False, "
+    "enable_pdl: Optional[bool] = None, window_left: Optional[int] = None, sinks: "
+    "Optional[torch.Tensor] = "
+    "None, q_len_per_req: Optional[int] = None, skip_softmax_threshold_scale_factor: "
+    "Optional[float] = "
+    "None, kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], NoneType] = None) "
+    "-> "
     "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* paged_plan_signature =
     "(self, qo_indptr: torch.Tensor, paged_kv_indptr: torch.Tensor, paged_kv_indices: "
-    "torch.Tensor, "
-    "paged_kv_last_page_len: torch.Tensor, num_qo_heads: int, num_kv_heads: int, head_dim_qk: int, "
-    "page_size: "
-    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, "
-    "packed_custom_mask: "
-    "Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: str = 'NONE', "
+    "torch.Tensor, paged_kv_last_page_len: torch.Tensor, num_qo_heads: int, num_kv_heads: int, "
+    "head_dim_qk: int, "
+    "page_size: int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = "
+    "None, "
+    "packed_custom_mask: Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: "
+    "str = 'NONE', "
     "use_fp16_qk_reduction: bool = False, sm_scale: Optional[float] = None, window_left: int = -1, "
     "logits_soft_cap: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: "
-    "Optional[float] = "
-    "None, q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, "
-    "NoneType] = "
-    "None, o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, "
-    "prefix_len_ptr: "
-    "Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] = None, "
+    "Optional[float] = None, q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: "
+    "Union[str, torch.dtype, "
+    "NoneType] = None, o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = "
+    "True, "
+    "prefix_len_ptr: Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] "
+    "= None, "
     "token_pos_in_items_len: int = 0, max_item_len_ptr: Optional[torch.Tensor] = None, seq_lens: "
     "Optional[torch.Tensor] = None, seq_lens_q: Optional[torch.Tensor] = None, block_tables: "
     "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: "
-    "Optional[int] "
-    "= None, fixed_split_size: Optional[int] = None, disable_split_kv: bool = False) -> None";
+    "Optional[int] = None, fixed_split_size: Optional[int] = None, disable_split_kv: bool = False) "
+    "-> None";
 constexpr const char* paged_run_signature =
     "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
-    "torch.Tensor]], *args, "
-    "q_scale: Union[float, torch.Tensor, NoneType] = None, k_scale: Union[float, torch.Tensor, "
-    "NoneType] = None, "
-    "v_scale: Union[float, torch.Tensor, NoneType] = None, out: Optional[torch.Tensor] = None, "
-    "lse: "
-    "Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: Optional[bool] = None, "
-    "window_left: "
-    "Optional[int] = None, sinks: Optional[torch.Tensor] = None, kv_cache_sf: Union[torch.Tensor, "
+    "torch.Tensor]], *args, q_scale: Union[float, torch.Tensor, NoneType] = None, k_scale: "
+    "Union[float, torch.Tensor, "
+    "NoneType] = None, v_scale: Union[float, torch.Tensor, NoneType] = None, out: "
+    "Optional[torch.Tensor] = None, "
+    "lse: Optional[torch.Tensor] = None, return_lse: bool = False, enable_pdl: Optional[bool] = "
+    "None, "
+    "window_left: Optional[int] = None, sinks: Optional[torch.Tensor] = None, kv_cache_sf: "
+    "Union[torch.Tensor, "
     "Tuple[torch.Tensor, torch.Tensor], NoneType] = None, skip_softmax_threshold_scale_factor: "
-    "Optional[float] = "
-    "None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
+    "Optional[float] = None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* ragged_plan_signature =
     "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, num_qo_heads: int, num_kv_heads: "
-    "int, head_dim_qk: "
-    "int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] = None, "
-    "packed_custom_mask: "
-    "Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: str = 'NONE', "
-    "use_fp16_qk_reduction: bool = False, window_left: int = -1, logits_soft_cap: Optional[float] "
+    "int, head_dim_qk: int, head_dim_vo: Optional[int] = None, custom_mask: Optional[torch.Tensor] "
     "= None, "
-    "sm_scale: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: "
-    "Optional[float] = None, "
-    "q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: Union[str, torch.dtype, "
-    "NoneType] = None, "
-    "o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = True, "
-    "prefix_len_ptr: "
-    "Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] = None, "
+    "packed_custom_mask: Optional[torch.Tensor] = None, causal: bool = False, pos_encoding_mode: "
+    "str = 'NONE', "
+    "use_fp16_qk_reduction: bool = False, window_left: int = -1, logits_soft_cap: Optional[float] "
+    "= None, sm_scale: Optional[float] = None, rope_scale: Optional[float] = None, rope_theta: "
+    "Optional[float] = None, q_data_type: Union[str, torch.dtype] = 'float16', kv_data_type: "
+    "Union[str, torch.dtype, "
+    "NoneType] = None, o_data_type: Union[str, torch.dtype, NoneType] = None, non_blocking: bool = "
+    "True, "
+    "prefix_len_ptr: Optional[torch.Tensor] = None, token_pos_in_items_ptr: Optional[torch.Tensor] "
+    "= None, "
     "token_pos_in_items_len: int = 0, max_item_len_ptr: Optional[torch.Tensor] = None, "
-    "fixed_split_size: "
-    "Optional[int] = None, disable_split_kv: bool = False, seq_lens: Optional[torch.Tensor] = "
-    "None, seq_lens_q: "
-    "Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = None, max_sequence_kv: "
-    "Optional[int] "
-    "= None, v_indptr: Optional[torch.Tensor] = None, o_indptr: Optional[torch.Tensor] = None) -> "
+    "fixed_split_size: Optional[int] = None, disable_split_kv: bool = False, seq_lens: "
+    "Optional[torch.Tensor] = "
+    "None, seq_lens_q: Optional[torch.Tensor] = None, max_token_per_sequence: Optional[int] = "
+    "None, max_sequence_kv: "
+    "Optional[int] = None, v_indptr: Optional[torch.Tensor] = None, o_indptr: "
+    "Optional[torch.Tensor] = None) -> "
     "None";
 constexpr const char* ragged_run_signature =
     "(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args, q_scale: Optional[float] = "
-    "None, k_scale: "
-    "Optional[float] = None, v_scale: Optional[float] = None, o_scale: Optional[float] = None, "
-    "out: "
-    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
-    "enable_pdl: "
-    "Optional[bool] = None, kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor], "
-    "NoneType] = "
-    "None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
+    "None, k_scale: Optional[float] = None, v_scale: Optional[float] = None, o_scale: "
+    "Optional[float] = None, "
+    "out: Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = "
+    "False, "
+    "enable_pdl: Optional[bool] = None, kv_cache_sf: Union[torch.Tensor, Tuple[torch.Tensor, "
+    "torch.Tensor], "
+    "NoneType] = None) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* mla_plan_signature =
     "(self, qo_indptr: torch.Tensor, kv_indptr: torch.Tensor, kv_indices: torch.Tensor, "
-    "kv_len_arr: "
-    "torch.Tensor, num_heads: int, head_dim_ckv: int, head_dim_kpe: int, page_size: int, causal: "
-    "bool, sm_scale: "
-    "float, q_data_type: torch.dtype, kv_data_type: torch.dtype, use_profiler: bool = False) -> "
+    "kv_len_arr: torch.Tensor, num_heads: int, head_dim_ckv: int, head_dim_kpe: int, page_size: "
+    "int, causal: "
+    "bool, sm_scale: float, q_data_type: torch.dtype, kv_data_type: torch.dtype, use_profiler: "
+    "bool = False) -> "
     "None";
 constexpr const char* mla_run_signature =
     "(self, q_nope: torch.Tensor, q_pe: torch.Tensor, ckv_cache: torch.Tensor, kpe_cache: "
-    "torch.Tensor, out: "
-    "Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, return_lse: bool = False, "
+    "torch.Tensor, out: Optional[torch.Tensor] = None, lse: Optional[torch.Tensor] = None, "
+    "return_lse: bool = False, "
     "profiler_buffer: Optional[torch.Tensor] = None, kv_len: Optional[torch.Tensor] = None, "
-    "page_table: "
-    "Optional[torch.Tensor] = None, return_lse_base_on_e: bool = False, o_scale: Optional[float] = "
-    "None, *, "
-    "ckv_scale: Optional[float] = None, kpe_scale: Optional[float] = None) -> Union[torch.Tensor, "
+    "page_table: Optional[torch.Tensor] = None, return_lse_base_on_e: bool = False, o_scale: "
+    "Optional[float] = "
+    "None, *, ckv_scale: Optional[float] = None, kpe_scale: Optional[float] = None) -> "
+    "Union[torch.Tensor, "
     "Tuple[torch.Tensor, torch.Tensor]]";
 constexpr const char* rmsnorm_signature =
     "(input: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, out: Optional[torch.Tensor] = "
-    "None, "
-    "enable_pdl: Optional[bool] = None) -> torch.Tensor";
+    "None, enable_pdl: Optional[bool] = None) -> torch.Tensor";
 constexpr const char* fused_add_rmsnorm_signature =
     "(input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float = 1e-06, "
-    "enable_pdl: "
-    "Optional[bool] = None) -> None";
+    "enable_pdl: Optional[bool] = None) -> None";
 constexpr const char* sampling_signature =
     "(probs: torch.Tensor, top_k: Union[torch.Tensor, int], top_p: Union[torch.Tensor, float], "
-    "indices: "
-    "Optional[torch.Tensor] = None, filter_apply_order: str = 'top_k_first', deterministic: bool = "
-    "True, "
-    "generator: Optional[torch._C.Generator] = None, check_nan: bool = False, seed: Union[int, "
-    "torch.Tensor, "
-    "NoneType] = None, offset: Union[int, torch.Tensor, NoneType] = None, return_valid: bool = "
-    "False) -> "
-    "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
+    "indices: Optional[torch.Tensor] = None, filter_apply_order: str = 'top_k_first', "
+    "deterministic: bool = "
+    "True, generator: Optional[torch._C.Generator] = None, check_nan: bool = False, seed: "
+    "Union[int, "
+    "torch.Tensor, NoneType] = None, offset: Union[int, torch.Tensor, NoneType] = None, "
+    "return_valid: bool = "
+    "False) -> Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]";
 
 // A string as Python's json writes it: ASCII only.
 std::string python_json(const std::string& text) {
@@ -248,79 +242,104 @@ std::string DumpWriter::timestamp() const {
                      now.tv_nsec / 1'000'000);
 }
 
-std::string DumpWriter::write(const DumpCall& call) {
-  const int sequence = ++sequences_[call.function];
-  const std::string time = timestamp();
-  const std::string name =
-      fmt::format("{}_pid{}_{}_call{:04}", time, process_, call.function, sequence);
-  const std::filesystem::path folder = folder_ / name;
-  std::filesystem::create_directory(folder);
-
-  std::vector<std::string> metadata, details, keys;
-  std::vector<std::pair<std::string, const DumpTensor*>> tensors;
-  std::uint64_t input_bytes = 0;
-  const auto add = [&](const std::string& key, const DumpTensor& tensor) {
-    tensors.emplace_back(key, &tensor);
-    details.push_back(fmt::format(R"("{}": {{{}}})", key, detail(tensor)));
-    keys.push_back(fmt::format("\"{}\"", key));
-    input_bytes += size_of(tensor);
-  };
-  if (call.self != 0)
-    metadata.push_back(
-        fmt::format(R"("arg_0": {{"type": "{0}", "repr": "<{1}.{0} object at {2:#x}>"}})",
-                    call.function.substr(0, call.function.find('.')), call.module, call.self));
-  for (const auto& [key, value] : call.arguments) {
-    if (const auto* tensor = std::get_if<DumpTensor>(&value)) add(key, *tensor);
-    if (const auto* literal = std::get_if<DumpLiteral>(&value))
-      metadata.push_back(fmt::format("\"{}\": {}", key, literal->json));
-    if (const auto* pair = std::get_if<DumpPair>(&value)) {
-      metadata.push_back(fmt::format(
-          R"("{0}": {{"type": "tuple", "length": 2, "items": [{1}, {2}], "truncated": false}})",
-          key, item(pair->first, key + "__0"), item(pair->second, key + "__1")));
-      add(key + "__0", pair->first);
-      add(key + "__1", pair->second);
+// What level 10 writes of a call's inputs, as pieces of JSON.
+class DumpWriter::Inputs {
+ public:
+  explicit Inputs(const DumpCall& call) {
+    if (call.self != 0)
+      metadata_.push_back(
+          fmt::format(R"("arg_0": {{"type": "{0}", "repr": "<{1}.{0} object at {2:#x}>"}})",
+                      call.function.substr(0, call.function.find('.')), call.module, call.self));
+    for (const auto& [key, value] : call.arguments) {
+      if (const auto* tensor = std::get_if<DumpTensor>(&value)) add(key, *tensor);
+      if (const auto* literal = std::get_if<DumpLiteral>(&value))
+        metadata_.push_back(fmt::format("\"{}\": {}", key, literal->json));
+      if (const auto* pair = std::get_if<DumpPair>(&value)) add(key, *pair);
     }
   }
-  if (!tensors.empty()) write_tensors(folder / "inputs.safetensors", tensors);
 
-  const auto record = [&](const std::string& status, bool has_returned) {
-    const std::uint64_t output_bytes = call.result ? size_of(*call.result) : 0;
-    const std::string outputs =
-        has_returned
-            ? fmt::format(
-                  R"(, "output_size_bytes": {}, "output_size_mb": {:#}, "total_size_bytes": {}, )"
-                  R"("total_size_mb": {:#})",
-                  output_bytes, megabytes(output_bytes), input_bytes + output_bytes,
-                  megabytes(input_bytes + output_bytes))
-            : std::string();
-    const bool has_result = has_returned && call.result;
-    return fmt::format(
-        R"({{"function_name": "{}", "module": "{}", "call_sequence": {}, "timestamp": "{}", )"
-        R"("process_id": {}, "input_metadata": {{{}}}, "output_metadata": {{{}}}, )"
-        R"("tensor_info": {{"input_tensor_keys": [{}], "output_tensor_keys": [{}], )"
-        R"("input_size_bytes": {}, "input_size_mb": {:#}{}}}, "tensor_details": {{{}{}}}, )"
-        R"("tensor_format": "safetensors", "function_signature": "{}", "versions": )"
-        R"({{"torch": "2.11.0+cu130", "python": "3.12.3 (main) [GCC 13.3.0]", )"
-        R"("flashinfer": "0.6.15.post1"}}, "execution_status": "{}", )"
-        R"("graph_capture": {}{}{}, "dump_dir": {}}})"
-        "\n",
-        call.function, call.module, sequence, time, process_, fmt::join(metadata, ", "),
-        has_returned && !call.result ? R"("result": null)" : "", fmt::join(keys, ", "),
-        has_result ? R"("result")" : "", input_bytes, megabytes(input_bytes), outputs,
-        fmt::join(details, ", "),
-        has_result ? fmt::format(R"(, "result": {{{}}})", detail(*call.result)) : "",
-        call.signature, status, call.graph_capture,
-        call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "",
-        kind_ == Clock::real ? R"(, "simulated": true)" : "", python_json(folder.string()));
-  };
+  const std::vector<std::pair<std::string, const DumpTensor*>>& tensors() const { return tensors_; }
+  std::uint64_t bytes() const { return bytes_; }
+  std::string metadata() const { return fmt::format("{}", fmt::join(metadata_, ", ")); }
+  std::string details() const { return fmt::format("{}", fmt::join(details_, ", ")); }
+  std::string keys() const { return fmt::format("{}", fmt::join(keys_, ", ")); }
+
+ private:
+  void add(const std::string& key, const DumpTensor& tensor) {
+    tensors_.emplace_back(key, &tensor);
+    details_.push_back(fmt::format(R"("{}": {{{}}})", key, detail(tensor)));
+    keys_.push_back(fmt::format("\"{}\"", key));
+    bytes_ += size_of(tensor);
+  }
+
+  void add(const std::string& key, const DumpPair& pair) {
+    metadata_.push_back(fmt::format(
+        R"("{0}": {{"type": "tuple", "length": 2, "items": [{1}, {2}], "truncated": false}})", key,
+        item(pair.first, key + "__0"), item(pair.second, key + "__1")));
+    add(key + "__0", pair.first);
+    add(key + "__1", pair.second);
+  }
+
+  std::vector<std::string> metadata_, details_, keys_;
+  std::vector<std::pair<std::string, const DumpTensor*>> tensors_;
+  std::uint64_t bytes_ = 0;
+};
+
+// A line of metadata.jsonl. FlashInfer writes one before the call, and one after it.
+std::string DumpWriter::record(const DumpCall& call, const Inputs& inputs, const Stamp& stamp,
+                               Moment moment) const {
+  const bool has_returned = moment == Moment::after;
+  const bool has_result = has_returned && call.result;
+  const std::uint64_t output_bytes = call.result ? size_of(*call.result) : 0;
+  const std::string sizes =
+      has_returned
+          ? fmt::format(
+                R"(, "output_size_bytes": {}, "output_size_mb": {:#}, "total_size_bytes": {}, )"
+                R"("total_size_mb": {:#})",
+                output_bytes, megabytes(output_bytes), inputs.bytes() + output_bytes,
+                megabytes(inputs.bytes() + output_bytes))
+          : std::string();
+  return fmt::format(
+      R"({{"function_name": "{}", "module": "{}", "call_sequence": {}, "timestamp": "{}", )"
+      R"("process_id": {}, "input_metadata": {{{}}}, "output_metadata": {{{}}}, )"
+      R"("tensor_info": {{"input_tensor_keys": [{}], "output_tensor_keys": [{}], )"
+      R"("input_size_bytes": {}, "input_size_mb": {:#}{}}}, "tensor_details": {{{}{}}}, )"
+      R"("tensor_format": "safetensors", "function_signature": "{}", "versions": )"
+      R"({{"torch": "2.11.0+cu130", "python": "3.12.3 (main) [GCC 13.3.0]", )"
+      R"("flashinfer": "0.6.15.post1"}}, "execution_status": "{}", )"
+      R"("graph_capture": {}{}{}, "dump_dir": {}}})"
+      "\n",
+      call.function, call.module, stamp.sequence, stamp.time, process_, inputs.metadata(),
+      has_returned && !call.result ? R"("result": null)" : "", inputs.keys(),
+      has_result ? R"("result")" : "", inputs.bytes(), megabytes(inputs.bytes()), sizes,
+      inputs.details(),
+      has_result ? fmt::format(R"(, "result": {{{}}})", detail(*call.result)) : "", call.signature,
+      has_returned ? call.status : "inputs_saved", call.graph_capture,
+      call.self != 0 ? fmt::format(R"(, "self_id": {})", call.self) : "",
+      kind_ == Clock::real ? R"(, "simulated": true)" : "", python_json(stamp.folder.string()));
+}
+
+std::string DumpWriter::write(const DumpCall& call) {
+  Stamp stamp{.sequence = ++sequences_[call.function], .time = timestamp(), .folder = {}};
+  const std::string name =
+      fmt::format("{}_pid{}_{}_call{:04}", stamp.time, process_, call.function, stamp.sequence);
+  stamp.folder = folder_ / name;
+  std::filesystem::create_directory(stamp.folder);
   const auto append = [&](const std::string& text) {
-    std::ofstream(folder / "metadata.jsonl", std::ios::app) << text;
+    std::ofstream(stamp.folder / "metadata.jsonl", std::ios::app) << text;
     if (call.in_session) std::ofstream(folder_ / "session.jsonl", std::ios::app) << text;
   };
-  append(record("inputs_saved", false));
+
+  // Before the call.
+  const Inputs inputs(call);
+  if (!inputs.tensors().empty())
+    write_tensors(stamp.folder / "inputs.safetensors", inputs.tensors());
+  append(record(call, inputs, stamp, Moment::before));
   if (call.status == "inputs_saved") return name;
-  if (call.result) write_tensors(folder / "outputs.safetensors", {{"result", &*call.result}});
-  append(record(call.status, true));
+
+  // After it.
+  if (call.result) write_tensors(stamp.folder / "outputs.safetensors", {{"result", &*call.result}});
+  append(record(call, inputs, stamp, Moment::after));
   return name;
 }
 

@@ -64,7 +64,17 @@ class DumpWriter {
   void skip_sequence(const std::string& function) { ++sequences_[function]; }
 
  private:
+  class Inputs;
+  struct Stamp {
+    int sequence = 0;
+    std::string time;
+    std::filesystem::path folder;
+  };
+  enum class Moment { before, after };
+
   std::string timestamp() const;
+  std::string record(const DumpCall& call, const Inputs& inputs, const Stamp& stamp,
+                     Moment moment) const;
 
   std::filesystem::path folder_;
   int process_;

@@ -191,6 +191,34 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void bad_request(const char* what) { answer(400, dump({{"error", {{"message", what}}}})); }
 
+  // Each format has its own place for the prompt; empty when there is none.
+  static std::vector<std::int32_t> prompt_of(const Json& body, Format format) {
+    const auto text_or_ids = [&body](const char* text, const char* ids) {
+      if (const auto found = body.find(text); found != body.end() && found->is_string())
+        return tokenize(found->get<std::string>());
+      std::vector<std::int32_t> prompt;
+      if (const auto found = body.find(ids); found != body.end() && found->is_array())
+        for (const Json& id : *found) prompt.push_back(id.is_number() ? id.get<int>() : 0);
+      return prompt;
+    };
+    switch (format) {
+      case Format::generate:
+        return text_or_ids("text", "input_ids");
+      case Format::completion:
+        return text_or_ids("prompt", "prompt");
+      case Format::chat:
+        break;
+    }
+
+    const auto messages = body.find("messages");
+    if (messages == body.end() || !messages->is_array()) return {};
+    std::string text;
+    for (const Json& message : *messages)
+      if (message.is_object())
+        text += string_member(message, "role") + "\n" + string_member(message, "content") + "\n";
+    return tokenize(text);
+  }
+
   void generate(std::string_view content, Format format) {
     using Fault = ServerOptions::Fault;
     if (service_.options.fault == Fault::error_500)
@@ -202,42 +230,23 @@ class Session : public std::enable_shared_from_this<Session> {
     format_ = format;
     is_streaming_ = bool_member(*body, "stream");
     has_usage_ = body->contains("stream_options");
-    const Json* parameters = &*body;
-
-    // Each format has its own place for the prompt.
-    if (format == Format::generate) {
-      if (body->contains("sampling_params") && (*body)["sampling_params"].is_object())
-        parameters = &(*body)["sampling_params"];
-      if (body->contains("text") && (*body)["text"].is_string())
-        request.prompt = tokenize((*body)["text"].get<std::string>());
-      else if (body->contains("input_ids") && (*body)["input_ids"].is_array())
-        for (const Json& id : (*body)["input_ids"])
-          request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
-    } else if (format == Format::completion) {
-      if (body->contains("prompt") && (*body)["prompt"].is_string())
-        request.prompt = tokenize((*body)["prompt"].get<std::string>());
-      else if (body->contains("prompt") && (*body)["prompt"].is_array())
-        for (const Json& id : (*body)["prompt"])
-          request.prompt.push_back(id.is_number() ? id.get<int>() : 0);
-    } else if (body->contains("messages") && (*body)["messages"].is_array()) {
-      std::string text;
-      for (const Json& message : (*body)["messages"])
-        if (message.is_object())
-          text += string_member(message, "role") + "\n" + string_member(message, "content") + "\n";
-      request.prompt = tokenize(text);
-    }
+    const auto nested = body->find("sampling_params");
+    const bool has_nested =
+        format == Format::generate && nested != body->end() && nested->is_object();
+    const Json& parameters = has_nested ? *nested : *body;
+    request.prompt = prompt_of(*body, format);
     if (request.prompt.empty()) return bad_request("no prompt");
 
     // How the answer is sampled, and how long it becomes.
     const char* const limit = format == Format::generate ? "max_new_tokens" : "max_tokens";
     request.max_new_tokens = std::clamp<std::int64_t>(
-        number<std::int64_t>(*parameters, limit,
-                             number<std::int64_t>(*parameters, "max_completion_tokens", 128)),
+        number<std::int64_t>(parameters, limit,
+                             number<std::int64_t>(parameters, "max_completion_tokens", 128)),
         1, max_answer);
-    const auto top_k = number<std::int64_t>(*parameters, "top_k", -1);
+    const auto top_k = number<std::int64_t>(parameters, "top_k", -1);
     request.top_k = top_k > 0 && top_k < 1 << 30 ? static_cast<std::int32_t>(top_k) : 1 << 30;
-    request.top_p = number<float>(*parameters, "top_p", 1);
-    request.is_greedy = number<double>(*parameters, "temperature", 1) == 0 || top_k == 1;
+    request.top_p = number<float>(parameters, "top_p", 1);
+    request.is_greedy = number<double>(parameters, "temperature", 1) == 0 || top_k == 1;
 
     prompt_tokens_ = static_cast<std::int64_t>(request.prompt.size());
     if (prompt_tokens_ + request.max_new_tokens > service_.options.scheduler.max_total_tokens)

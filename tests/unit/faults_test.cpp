@@ -76,15 +76,12 @@ DumpCall moe_call(const char* routing = "2") {
   return {"trtllm_fp8_block_scale_moe",
           "flashinfer.fused_moe.core",
           "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: "
-          "torch.Tensor, "
-          "hidden_states_scale: torch.Tensor, "
-          "gemm1_weights: torch.Tensor, gemm1_weights_scale: torch.Tensor, gemm2_weights: "
-          "torch.Tensor, "
-          "gemm2_weights_scale: torch.Tensor, "
-          "num_experts: int, top_k: int, n_group: Optional[int], topk_group: Optional[int], "
-          "intermediate_size: int, "
-          "local_expert_offset: int, "
-          "local_num_experts: int, routed_scaling_factor: Optional[float], routing_method_type: "
+          "torch.Tensor, hidden_states_scale: torch.Tensor, gemm1_weights: torch.Tensor, "
+          "gemm1_weights_scale: torch.Tensor, gemm2_weights: "
+          "torch.Tensor, gemm2_weights_scale: torch.Tensor, num_experts: int, top_k: int, n_group: "
+          "Optional[int], topk_group: Optional[int], "
+          "intermediate_size: int, local_expert_offset: int, local_num_experts: int, "
+          "routed_scaling_factor: Optional[float], routing_method_type: "
           "int = 0) -> torch.Tensor",
           0,
           {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},

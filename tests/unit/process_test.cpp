@@ -49,10 +49,10 @@ TEST_F(ProcessTest, AFrozenGroupCanBeStopped) {
 // Workers with sessions of their own, as torchrun and Ray start them, also those whose parents have
 // died.
 TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
-  auto group = ProcessGroup::start(
-      shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep 102' & sh -c "
-            "'setsid sleep 103 & exit' ; exec sleep 104"),
-      root() / "log");
+  auto group =
+      ProcessGroup::start(shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep "
+                                "102' & sh -c 'setsid sleep 103 & exit' ; exec sleep 104"),
+                          root() / "log");
   auto other = ProcessGroup::start(shell("setsid sleep 105 & exec sleep 106"), root() / "log");
   ASSERT_TRUE(group && other);
   group->adopt_orphans();

@@ -59,8 +59,7 @@ TEST_F(PromptsTest, AlpacaChatAndCustomLines) {
   const auto prompts = read(
       "{\"instruction\": \"Add\", \"input\": \"1 and 2\", \"output\": \"3\"}\n"
       "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief\"}, {\"role\": \"user\", "
-      "\"content\": "
-      "\"Hi\"}]}\n\n"
+      "\"content\": \"Hi\"}]}\n\n"
       "{\"prompt\": \"Tell\", \"output_tokens\": 77}\n{\"text\": \"Plain\"}\n");
   ASSERT_EQ(prompts.size(), 4u);
   EXPECT_EQ(prompts[0].text(), "Add\n\n1 and 2");
@@ -177,13 +176,11 @@ TEST_F(PromptsTest, FormsThatOthersRead) {
   EXPECT_EQ(spoken("{\"id\":\"1\",\"conversations\":[{\"role\":\"user\",\"content\":\"Name a "
                    "bird\"},{\"role\":\"assistant\","
                    "\"content\":\"Wren\"}]}\n{\"id\":\"2\",\"conversations\":[{\"role\":\"user\","
-                   "\"value\":\"Name a tree\"},"
-                   "{\"role\":\"assistant\",\"value\":\"Elm\"}]}\n"),
+                   "\"value\":\"Name a tree\"},{\"role\":\"assistant\",\"value\":\"Elm\"}]}\n"),
             birds);
   EXPECT_EQ(spoken(R"({"data":[{"prompt":"Name a bird"},{"prompt":"Name a tree"}]})"), birds);
   EXPECT_EQ(spoken("{\n \"version\": [1, {\"a\": \"]\"}],\n \"n\": 5,\n \"rows\": [\n  {\"row\": "
-                   "{\"prompt\": \"Name a "
-                   "bird\"}},\n"
+                   "{\"prompt\": \"Name a bird\"}},\n"
                    "  {\"row\": {\"prompt\": \"Name a tree\"}}\n ],\n \"end\": []\n}\n"),
             birds);
   EXPECT_EQ(spoken("{\n \"prompt\": \"Name a bird\"\n}\n{\n \"prompt\":\n {\"a\": 1},\n \"text\": "
@@ -207,8 +204,7 @@ TEST_F(PromptsTest, FormsThatOthersRead) {
             birds);
   EXPECT_EQ(
       spoken("{\"prompt\":\"\",\"text\":\"a\"}\n{\"question\":\"b\",\"answer\":\"4\"}\n{"
-             "\"problem\":\"c\"}\n{"
-             "\"input\":\"d\"}\n"
+             "\"problem\":\"c\"}\n{\"input\":\"d\"}\n"
              "{\"query\":\"e\"}\n{\"content\":\"f\"}\n{\"Question\":\"g\"}\n{\"inputs\":\"h\"}\n"),
       (std::vector<std::string>{"user: a", "user: b", "user: c", "user: d", "user: e", "user: f",
                                 "user: g", "user: h"}));

@@ -171,12 +171,7 @@ std::vector<SecretForm> secret_forms() {
   forms.push_back({"https://host/o?X-Amz-Signature=" + plain, plain});
   forms.push_back({"http://host/?sig=" + plain, plain});
   forms.push_back(
-      {"-----BEGIN RSA PRIVATE "
-       "KEY-----\n" +
-           plain +
-           "\n-----END RSA PRIVATE "
-           "KEY-----",
-       plain});
+      {"-----BEGIN RSA PRIVATE KEY-----\n" + plain + "\n-----END RSA PRIVATE KEY-----", plain});
   return forms;
 }
 
@@ -194,8 +189,7 @@ TEST(Redact, EveryFormOfASecret) {
 TEST(Redact, WhatIsNoSecretStays) {
   for (const char* text : {
            "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --tokenizer-path x "
-           "--max-total-tokens "
-           "16384",
+           "--max-total-tokens 16384",
            "--tokenizer-mode auto --skip-tokenizer-init --stop-token-ids 1 2",
            "Decode batch. #running-req: 8, #token: 512, token usage: 0.02, gen throughput "
            "(token/s): 1234.5",

@@ -8,9 +8,8 @@ namespace {
 TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
   const auto signature = parse_signature(
       "(self, q: torch.Tensor, paged_kv_cache: Union[torch.Tensor, Tuple[torch.Tensor, "
-      "torch.Tensor]], *args, k_scale: "
-      "Optional[float] = None) -> "
-      "Union[torch.Tensor, Tuple[torch.Tensor, torch.Tensor]]");
+      "torch.Tensor]], *args, k_scale: Optional[float] = None) -> Union[torch.Tensor, "
+      "Tuple[torch.Tensor, torch.Tensor]]");
   ASSERT_TRUE(signature);
   EXPECT_EQ(*signature->positional(0), "self");
   EXPECT_EQ(*signature->positional(2), "paged_kv_cache");
@@ -23,9 +22,8 @@ TEST(Signature, NamesGoThroughAnnotationsWithCommasAndBrackets) {
 TEST(Signature, DecodePlanGoesThroughItsDeprecatedArguments) {
   const auto signature = parse_signature(
       "(self, indptr: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor, "
-      "num_qo_heads: int, "
-      "num_kv_heads: int, head_dim: int, "
-      "page_size: int, *deprecated_positional_args: Any, **kwargs: Any) -> None");
+      "num_qo_heads: int, num_kv_heads: int, head_dim: int, page_size: int, "
+      "*deprecated_positional_args: Any, **kwargs: Any) -> None");
   ASSERT_TRUE(signature);
   EXPECT_EQ(*signature->positional(4), "num_qo_heads");
   EXPECT_EQ(*signature->positional(7), "page_size");

@@ -356,8 +356,7 @@ TEST(Traffic, UrlsWithAPathAndBrackets) {
   ASSERT_TRUE(server) << server.error().message;
   EXPECT_EQ(server->post("/generate", "{}"),
             "POST /under/generate HTTP/1.1\r\nHost: [::1]:30000\r\nContent-Type: "
-            "application/json\r\nContent-Length: "
-            "2\r\n\r\n{}");
+            "application/json\r\nContent-Length: 2\r\n\r\n{}");
 }
 
 }  // namespace cw::testing

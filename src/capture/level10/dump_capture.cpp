@@ -515,11 +515,10 @@ void DumpCapture::note_missing(std::uint64_t calls) {
   constexpr const char* code = "calls_missing";
   std::erase_if(defects_, [](const CaptureDefect& defect) { return defect.code == code; });
   if (calls > 0)
-    defects_.push_back(
-        {code, fmt::format("{} calls were made that have no folder: skipped past "
-                           "FLASHINFER_DUMP_MAX_SIZE_GB, not "
-                           "saved, or deleted; runs whose plan may be among them are left out",
-                           calls)});
+    defects_.push_back({code, fmt::format("{} calls were made that have no folder: skipped past "
+                                          "FLASHINFER_DUMP_MAX_SIZE_GB, not saved, or deleted; "
+                                          "runs whose plan may be among them are left out",
+                                          calls)});
 }
 
 // The very first call: it stays the first while a run goes on and more processes join, and no other

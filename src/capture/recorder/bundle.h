@@ -40,7 +40,6 @@ Variables bundle_environment(const std::filesystem::path& bundle,
 inline constexpr std::string_view nothing_recorded =
     "nothing was recorded: no process called FlashInfer or another function that is hooked (in a "
     "Python of 3.10 or newer, not started with -I or -S, nor by a script that sets PYTHONPATH anew "
-    "or "
-    "empties the environment), or else a line of the recorder's says why it was off";
+    "or empties the environment), or else a line of the recorder's says why it was off";
 
 }  // namespace cw::recording

@@ -421,8 +421,7 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
                   "calls that the recorder could not count, because it was too far behind"),
         std::pair("values_lost",
                   "calls whose index tensors were not taken: behind, out of --record-budget, or of "
-                  "a layout "
-                  "that is not copied")})
+                  "a layout that is not copied")})
     if (const std::uint64_t count = number_of(record, counter); count > 0)
       add_defect(file, counter, fmt::format("{} {}", count, text));
 }
