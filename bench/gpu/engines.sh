@@ -50,7 +50,7 @@ finish() {
   mkdir -p "$work/trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/trace"
   tar xzf "$tool/pages16.tar.gz" -C "$work/trace"
   cp -r "$work/trace" "$work/$stage.trace"
-  timeout 100 "$tool/collect-workloads" sanitize --dumps "$work/$stage.recording" --trace-dir "$work/$stage.trace" --select all > "$out/$stage.txt" 2>&1
+  timeout 100 "$tool/collect-workloads" sanitize --input "$work/$stage.recording" --trace-dir "$work/$stage.trace" --select all > "$out/$stage.txt" 2>&1
   timeout 60 "$tool/collect-workloads" validate --trace-dir "$work/$stage.trace" >> "$out/$stage.txt" 2>&1
   timeout 60 "$tool/collect-workloads" inspect "$work/$stage.recording" --trace-dir "$work/$stage.trace" > "$out/$stage.inspect.txt" 2>&1
   (cd "$work" && tar cJf "$out/$stage.tar.xz" "$stage.recording" "$stage".probe.* "$stage.log" "$stage.trace")

@@ -207,7 +207,7 @@ for stage in "$@"; do
       du -sm "$work/dumps"
       for kind in dumps both-recorded; do
         cp -r "$work/trace" "$work/trace-$kind"
-        timeout 100 "$tool/collect-workloads" sanitize --dumps "$work/$kind" --trace-dir "$work/trace-$kind" --select all > "$out/truth-$kind.txt" 2>&1
+        timeout 100 "$tool/collect-workloads" sanitize --input "$work/$kind" --trace-dir "$work/trace-$kind" --select all > "$out/truth-$kind.txt" 2>&1
         (cd "$work/trace-$kind" && tar cJf "$out/truth-$kind.tar.xz" workloads blob collection.json)
       done
       (cd "$work" && tar cJf "$out/truth.tar.xz" truth-recorded both-recorded probe.*.jsonl truth-recorded.log both-recorded.log)

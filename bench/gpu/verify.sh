@@ -38,7 +38,7 @@ for i in $(seq 240); do curl -sf "http://127.0.0.1:$port/health" > /dev/null && 
   kill -TERM -- -$engine; for i in $(seq 60); do kill -0 -- -$engine 2> /dev/null || break; sleep 0.5; done
   kill -KILL -- -$engine 2> /dev/null
   du -sh "$work/dumps"; ls "$work/dumps" | wc -l
-  timeout 120 "$tool/collect-workloads" sanitize --dumps "$work/dumps" --trace-dir "$work/replayed"
+  timeout 120 "$tool/collect-workloads" sanitize --input "$work/dumps" --trace-dir "$work/replayed"
   (time FLASHINFER_LOGLEVEL=1 FLASHINFER_LOGDEST="$out/replay.log" timeout 200 python3 -m flashinfer replay --dir "$work/dumps") > "$out/replay.txt" 2>&1
   # All of it as one dataset, verified and replayed: what a pull request would be made from.
   datasets=("$work/replayed"); for archive in "$@"; do datasets+=("$work/$(basename "$archive" .tar.xz)"); done

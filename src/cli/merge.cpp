@@ -48,7 +48,7 @@ class MergeCommand final : public Command {
 
   void declare(Options& options) override {
     options.value("dataset", inputs_, "The datasets").required().meta("DIR");
-    options.value("--out", output_, "The new dataset").required().meta("DIR");
+    options.value("-o,--out", output_, "The new dataset").required().meta("DIR");
     options
         .value("--num-samples", options_.num_samples,
                "Choose at most so many a definition, as sanitize\n"

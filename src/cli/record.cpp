@@ -72,7 +72,7 @@ class RecordCommand final : public Command {
   bool has_json() const override { return false; }  // stdout is the command's
 
   void declare(Options& options) override {
-    options.value("-o,--output", folder_, "The recording (default: recording-TIME here)")
+    options.value("-o,--out,--output", folder_, "The recording (default: recording-TIME here)")
         .meta("DIR");
     add_recorder(options, capture_);
     options.flag("--keep-values", capture_.keeps_values,
@@ -185,7 +185,7 @@ class RecordCommand final : public Command {
         "collect-workloads: {}{} process{} recorded, {:.1f} MB in {}\n"
         "Next:\n"
         "  collect-workloads inspect {} --trace-dir DATASET\n"
-        "  collect-workloads sanitize --dumps {} --trace-dir DATASET\n",
+        "  collect-workloads sanitize --input {} --trace-dir DATASET\n",
         ended, files, files == 1 ? "" : "es", static_cast<double>(bytes) / 1e6, folder.string(),
         quoted, quoted);
   }

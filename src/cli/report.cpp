@@ -49,7 +49,7 @@ class ReportCommand final : public Command {
   void declare(Options& options) override {
     add_dataset(options, trace_dir_);
     options
-        .value("--out", output_,
+        .value("-o,--out", output_,
                "File to write (default: report.html; Markdown\nand JSON go to stdout)")
         .meta("FILE");
     options
@@ -58,7 +58,7 @@ class ReportCommand final : public Command {
         .shows("html");
     options.value("--against", against_, "The dataset it is meant for: shows what is new")
         .meta("DIR");
-    options.value("--definition-name", definition_names_, "Only these definitions").meta("NAME");
+    add_definitions(options, definition_names_, op_types_);
   }
 
   int run(const CommonArguments& common) override {
@@ -89,8 +89,7 @@ class ReportCommand final : public Command {
   Result<Summary> summarize_dataset() const {
     CW_TRY(const Dataset dataset, Dataset::open(trace_dir_));
     CW_CHECK(dataset.check_places());
-    CW_CHECK(choose_definitions(dataset, definition_names_, {}));
-    SummaryOptions options{.definition_names = definition_names_};
+    SummaryOptions options{.definition_names = definition_names_, .op_types = op_types_};
     std::vector<DefinitionComparison> comparison;
     if (!against_.empty()) {
       CW_CHECK(Dataset::open(against_));
@@ -115,7 +114,7 @@ class ReportCommand final : public Command {
   std::filesystem::path against_;  ///< the dataset it is meant for; empty: none
   std::filesystem::path output_;   ///< empty: report.html for a page, else stdout
   Format format_ = Format::html;
-  std::vector<std::string> definition_names_;
+  std::vector<std::string> definition_names_, op_types_;
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ class SanitizeCommand final : public Command {
   }
 
   void declare(Options& options) override {
-    options.value("--dumps", captures_, "Folders of dumps, or folders above them")
+    options.value("--input,--dumps", captures_, "Dumps or recordings: their folders, or one above")
         .required()
         .meta("DIR");
     add_dataset(options, trace_dir_, "The dataset, with its definitions");

@@ -35,18 +35,6 @@ std::string advice(const Error& error, const VerifyOptions& options) {
   return {};
 }
 
-// Of those that were verified now.
-std::vector<std::pair<std::string, const DefinitionVerification*>> chosen(
-    const Verification& verification, const VerifyOptions& options) {
-  std::vector<std::pair<std::string, const DefinitionVerification*>> result;
-  for (const auto& [name, definition] : verification.definitions) {
-    const auto& names = options.definition_names;
-    if (names.empty() || std::find(names.begin(), names.end(), name) != names.end())
-      result.emplace_back(name, &definition);
-  }
-  return result;
-}
-
 // How many were run through their reference, or why none was.
 std::string executed(const DefinitionVerification& definition) {
   switch (definition.reference) {
@@ -77,18 +65,20 @@ std::string describe(const ReplayVerification& replay) {
   return text;
 }
 
-std::string describe(const Verification& verification, const VerifyOptions& options) {
+std::string describe(const VerifyOutcome& outcome, const VerifyOptions& options) {
+  const Verification& verification = outcome.file;
   std::string text = fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", "definition", "workloads",
                                  "loaded", "executed", "failed");
   std::string failures;
   std::size_t shown = 0, all = 0;
 
   // One row per definition, and the first failures in full.
-  for (const auto& [name, definition] : chosen(verification, options)) {
+  for (const std::string& name : outcome.definitions) {
+    const DefinitionVerification& definition = verification.definitions.at(name);
     text += fmt::format("{:<48}{:>10}{:>7}{:>9}{:>7}\n", name,
-                        with_separators(definition->workloads), with_separators(definition->loaded),
-                        executed(*definition), with_separators(definition->failures.size()));
-    for (const VerificationFailure& failure : definition->failures)
+                        with_separators(definition.workloads), with_separators(definition.loaded),
+                        executed(definition), with_separators(definition.failures.size()));
+    for (const VerificationFailure& failure : definition.failures)
       if (++all; shown < max_failures_shown) {
         ++shown;
         failures += wrap(
@@ -107,11 +97,12 @@ std::string describe(const Verification& verification, const VerifyOptions& opti
   const std::string device = string_member(verification.environment, "device");
   std::size_t workloads = 0, loaded = 0, run = 0;
   bool has_none = true;  // no reference
-  for (const auto& [name, definition] : chosen(verification, options)) {
-    workloads += definition->workloads;
-    loaded += definition->loaded;
-    run += definition->executed;
-    has_none &= definition->reference == Reference::absent;
+  for (const std::string& name : outcome.definitions) {
+    const DefinitionVerification& definition = verification.definitions.at(name);
+    workloads += definition.workloads;
+    loaded += definition.loaded;
+    run += definition.executed;
+    has_none &= definition.reference == Reference::absent;
   }
 
   text += '\n';
@@ -175,21 +166,21 @@ class VerifyCommand final : public Command {
       progress.update(
           fmt::format("{} of {} workloads  {}", with_separators(done), with_separators(all), what));
     };
-    const auto verification = verify(options_);
+    const auto outcome = verify(options_);
     progress.clear();
-    if (!verification) return report_failure(verification.error());
+    if (!outcome) return report_failure(outcome.error());
 
     // All that was verified now.
     bool is_passed =
-        !verification->replay || options_.dumps.empty() || verification->replay->failed == 0;
-    for (const auto& [name, definition] : chosen(*verification, options_))
-      is_passed &= definition->failures.empty();
+        !outcome->file.replay || options_.dumps.empty() || outcome->file.replay->failed == 0;
+    for (const std::string& name : outcome->definitions)
+      is_passed &= outcome->file.definitions.at(name).failures.empty();
     if (common.is_json) {
       Json json = {{"passed", is_passed}};
-      json.update(to_json(*verification));
+      json.update(to_json(outcome->file));
       print_json(json);
     } else {
-      print(stdout, describe(*verification, options_));
+      print(stdout, describe(*outcome, options_));
     }
     return is_passed ? exit_success : exit_failure;
   }

@@ -24,7 +24,7 @@ class WatchCommand final : public Command {
   std::string description() const override { return "Sanitize a capture while it is made"; }
 
   void declare(Options& options) override {
-    options.value("--dumps", folder_, "The folder of the dumps or recordings")
+    options.value("--input,--dumps", folder_, "The folder of the dumps or recordings")
         .required()
         .meta("DIR");
     add_dataset(options, trace_dir_, "The dataset, with its definitions");

@@ -85,8 +85,7 @@ std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted
         std::mismatch(wanted.begin(), wanted.end(), definition.name.begin(), definition.name.end());
     ranked.emplace_back(static_cast<std::size_t>(common.first - wanted.begin()), definition.name);
   }
-  std::stable_sort(ranked.begin(), ranked.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<std::string> names;
   for (const auto& [length, name] : ranked)
     if (names.size() < 3 && length >= 3) names.push_back(name);
@@ -153,7 +152,7 @@ Result<Dataset> Dataset::open(const fs::path& root) {
        !error && it != end; it.increment(error))
     if (it->path().extension() == ".json" && !is_litter(it->path()) && !it->is_directory(error))
       paths.push_back(it->path());
-  std::sort(paths.begin(), paths.end());
+  std::ranges::sort(paths);
 
   // A file that cannot be used does not stop the others.
   for (const fs::path& path : paths) {
@@ -176,14 +175,14 @@ Result<Dataset> Dataset::open(const fs::path& root) {
                     ? ""
                     : "; the first problem: " + dataset.bad_definitions[0].error.message);
 
-  std::sort(dataset.definitions.begin(), dataset.definitions.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::ranges::sort(dataset.definitions,
+                    [](const auto& a, const auto& b) { return a.name < b.name; });
   return dataset;
 }
 
 const Definition* Dataset::find(std::string_view name) const {
-  const auto found = std::find_if(definitions.begin(), definitions.end(),
-                                  [name](const Definition& d) { return d.name == name; });
+  const auto found =
+      std::ranges::find_if(definitions, [name](const Definition& d) { return d.name == name; });
   return found == definitions.end() ? nullptr : &*found;
 }
 
@@ -227,14 +226,14 @@ Result<std::vector<const Definition*>> choose_definitions(
   }
 
   const auto contains = [](const std::vector<std::string>& list, const std::string& item) {
-    return std::find(list.begin(), list.end(), item) != list.end();
+    return std::ranges::find(list, item) != list.end();
   };
   std::vector<const Definition*> chosen;
   std::set<std::string> known;
   for (const Definition& definition : dataset.definitions) {
     known.insert(definition.op_type);
-    if ((names.empty() && op_types.empty()) || contains(names, definition.name) ||
-        contains(op_types, definition.op_type))
+    if ((names.empty() || contains(names, definition.name)) &&
+        (op_types.empty() || contains(op_types, definition.op_type)))
       chosen.push_back(&definition);
   }
 
@@ -242,6 +241,10 @@ Result<std::vector<const Definition*>> choose_definitions(
     if (!known.contains(op_type))
       return fail("definition_unknown", "no definition has op type {}; there are {}", op_type,
                   fmt::join(known, ", "));
+  if (chosen.empty() && !names.empty())
+    return fail("definition_unknown",
+                "no definition is called {} and has op type {}: both have to hold",
+                fmt::join(names, " or "), fmt::join(op_types, " or "));
   return chosen;
 }
 
@@ -271,7 +274,7 @@ std::vector<std::string> others_in(const fs::path& root) {
   (void)visit_directory(root, [&others](std::string_view name, bool) {
     if (!name.starts_with('.') && !known.contains(name)) others.emplace_back(name);
   });
-  std::sort(others.begin(), others.end());
+  std::ranges::sort(others);
   return others;
 }
 

@@ -56,8 +56,9 @@ struct Dataset {
                                                const Definition& definition);
 };
 
-/// Definitions with these names or op types; all when both are empty. Error "definition_unknown",
-/// with names like the one that is not there.
+/// Definitions with one of these names and one of these op types; an empty list allows any. Error
+/// code "definition_unknown": a name or op type that is not there, with similar names, or none that
+/// has both.
 Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset,
                                                           const std::vector<std::string>& names,
                                                           const std::vector<std::string>& op_types);

@@ -112,7 +112,7 @@ void remove_escapes(std::string& text) {
 std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_t count) {
   std::vector<std::string> lines;
   std::string tail = read_tail(log);
-  std::replace(tail.begin(), tail.end(), '\r', '\n');
+  std::ranges::replace(tail, '\r', '\n');
   remove_escapes(tail);
   for (std::size_t end = tail.size(); end > 0 && lines.size() < count;) {
     const std::size_t newline = tail.rfind('\n', end - 1);
@@ -121,7 +121,7 @@ std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_
       lines.push_back(tail.substr(begin, end - begin));
     end = newline == std::string::npos ? 0 : newline;
   }
-  std::reverse(lines.begin(), lines.end());
+  std::ranges::reverse(lines);
   return lines;
 }
 
@@ -353,7 +353,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(pid_folder, error))
     if (entry.path().extension() == ".json") records.push_back(entry.path());
-  std::sort(records.begin(), records.end());
+  std::ranges::sort(records);
 
   for (const auto& path : records) {
     const auto content = read_file(AT_FDCWD, path.string(), 1 << 20);
@@ -380,7 +380,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
         lines.push_back(
             command.empty()
                 ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
-                              "collect-workloads sanitize --dumps {} --trace-dir DIR",
+                              "collect-workloads sanitize --input {} --trace-dir DIR",
                               dumps, dumps)
                 : "a run was killed; go on with it by\n  " + command);
     }

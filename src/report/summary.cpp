@@ -64,7 +64,8 @@ class Summarizer {
 
   Result<Summary> run() {
     // Of the workloads that there are: a file may list any number of others.
-    const std::vector<const Definition*> wanted = wanted_definitions();
+    CW_TRY(const std::vector<const Definition*> wanted,
+           choose_definitions(dataset_, options_.definition_names, options_.op_types));
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
 
     // How often each was seen, over all captures.
@@ -87,23 +88,14 @@ class Summarizer {
     summary_.is_compared = options_.comparison != nullptr;
 
     for (const Definition* definition : wanted) CW_CHECK(add(*definition, sections));
-    std::stable_sort(summary_.definitions.begin(), summary_.definitions.end(),
-                     [](const auto& a, const auto& b) { return a.op_type < b.op_type; });
+    std::ranges::stable_sort(summary_.definitions,
+                             [](const auto& a, const auto& b) { return a.op_type < b.op_type; });
     return std::move(summary_);
   }
 
  private:
   static Hash128 key_of(const std::string& definition, const std::string& id) {
     return xxh3(definition + "\n" + id);
-  }
-
-  std::vector<const Definition*> wanted_definitions() const {
-    const std::set<std::string> names(options_.definition_names.begin(),
-                                      options_.definition_names.end());
-    std::vector<const Definition*> wanted;
-    for (const Definition& definition : dataset_.definitions)
-      if (names.empty() || names.contains(definition.name)) wanted.push_back(&definition);
-    return wanted;
   }
 
   Result<void> note_ids(const Definition& definition) {
@@ -362,7 +354,7 @@ std::vector<std::pair<std::string, std::uint64_t>> parts_of(const Histogram& of_
 AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
   std::map<AxisSpread::Range, std::uint64_t> calls;
   const auto& names = definition.distribution.var_axes;
-  const auto found = std::find(names.begin(), names.end(), definition.var_axes[axis]);
+  const auto found = std::ranges::find(names, definition.var_axes[axis]);
   if (found != names.end()) {
     const Histogram& of_axis =
         definition.distribution.of_axes[static_cast<std::size_t>(found - names.begin())];

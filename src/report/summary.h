@@ -80,7 +80,7 @@ struct Summary {
 };
 
 struct SummaryOptions {
-  std::vector<std::string> definition_names;  ///< only these; empty: all
+  std::vector<std::string> definition_names, op_types;  ///< only these; empty: all
   /// What the dataset is meant for, compared already; nothing: all counts as new.
   const std::vector<DefinitionComparison>* comparison = nullptr;
   bool has_lengths = true;  ///< reads the index tensors, for their lengths

@@ -46,21 +46,18 @@ Result<void> SubmissionPlan::check_origin() const {
 }
 
 Result<void> SubmissionPlan::choose() {
-  CW_TRY(const auto named, choose_definitions(dataset_, options_->definition_names, {}));
-  const std::set<const Definition*> chosen(named.begin(), named.end());
-  const std::set<std::string> op_types(options_->op_types.begin(), options_->op_types.end());
+  const bool is_all = options_->definition_names.empty() && options_->op_types.empty();
+  CW_TRY(const auto chosen,
+         choose_definitions(dataset_, options_->definition_names, options_->op_types));
   std::vector<Definition> wanted;
-  for (const Definition& definition : dataset_.definitions)
-    if (chosen.contains(&definition) && (op_types.empty() || op_types.contains(definition.op_type)))
-      wanted.push_back(definition);
+  for (const Definition* definition : chosen) wanted.push_back(*definition);
   dataset_.definitions = std::move(wanted);
   for (const Definition& definition : dataset_.definitions) {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (!stored.empty()) return {};
   }
-  return fail(
-      "empty", "{}: there are no workloads in it{}", options_->root.string(),
-      options_->definition_names.empty() && op_types.empty() ? "" : " for these definitions");
+  return fail("empty", "{}: there are no workloads in it{}", options_->root.string(),
+              is_all ? "" : " for these definitions");
 }
 
 Result<void> SubmissionPlan::check_validity(const IndexChecksOf& index_checks) {

@@ -32,7 +32,7 @@ class Verifier {
  public:
   explicit Verifier(const VerifyOptions& options) : options_(options) {}
 
-  Result<Verification> run() {
+  Result<VerifyOutcome> run() {
     CW_TRY(dataset_, Dataset::open(options_.root));
     CW_CHECK(dataset_.check_places());
     CW_TRY(folder_, TemporaryDirectory::create());
@@ -50,7 +50,7 @@ class Verifier {
       CW_TRY(result_.replay, replay());
       CW_CHECK(write());
     }
-    return std::move(result_);
+    return VerifyOutcome{std::move(result_), std::move(chosen_)};
   }
 
  private:
@@ -72,11 +72,10 @@ class Verifier {
   }
 
   Result<void> choose() {
-    CW_TRY(const auto named, choose_definitions(dataset_, options_.definition_names, {}));
-    const std::set<std::string> op_types(options_.op_types.begin(), options_.op_types.end());
-    for (const Definition* chosen : named) {
-      const Definition& definition = *chosen;
-      if (!op_types.empty() && !op_types.contains(definition.op_type)) continue;
+    CW_TRY(const auto chosen,
+           choose_definitions(dataset_, options_.definition_names, options_.op_types));
+    for (const Definition* item : chosen) {
+      const Definition& definition = *item;
       CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
       if (stored.empty()) continue;
       chosen_.insert(definition.name);
@@ -368,7 +367,7 @@ Result<ReplayVerification> parse_replay(
   return result;
 }
 
-Result<Verification> verify(const VerifyOptions& options) {
+Result<VerifyOutcome> verify(const VerifyOptions& options) {
   return Verifier(options).run();
 }
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,12 +27,17 @@ struct VerifyOptions {
       [](auto, auto, const auto&) {};
 };
 
+struct VerifyOutcome {
+  Verification file;                  ///< verification.json as it is now
+  std::set<std::string> definitions;  ///< those that were verified by this run
+};
+
 /// Verifies and writes verification.json; definitions that were not asked for stay in it as they
 /// are. A workload that takes the process down with it fails by itself: the next one is begun in
 /// another process. Error codes: "not_found", "no_workloads", "python_failed" (no flashinfer-bench,
 /// or it cannot load the dataset), "replay_failed", "interrupted", and those of reading and
 /// writing.
-Result<Verification> verify(const VerifyOptions& options);
+Result<VerifyOutcome> verify(const VerifyOptions& options);
 
 /// What `flashinfer replay` printed of a session (flashinfer/__main__.py, replay_cmd). It always
 /// compares (no version has an option for it), and calls a call passed that has no outputs:

@@ -73,4 +73,4 @@ class DatasetTest(unittest.TestCase):
         return trace
 
     def sanitize(self, dumps, *options, trace=None, check=0):
-        return json.loads(run("sanitize", "--dumps", dumps, "--trace-dir", trace or self.trace, "--json", *options, check=check).stdout)
+        return json.loads(run("sanitize", "--input", dumps, "--trace-dir", trace or self.trace, "--json", *options, check=check).stdout)

@@ -189,9 +189,30 @@ class CommandLine(DatasetTest):
 
     def test_only_what_was_asked_for_is_written(self):
         dumps = unpack("cpu-small", self.folder)
-        collection = self.sanitize(dumps, "--definition-name", "rmsnorm_h4096", "--op-type", "mla_paged")
-        served = {name for name, definition in collection["definitions"].items() if definition["calls"] > 0}
-        self.assertEqual(served, {"rmsnorm_h4096", "mla_paged_decode_h16_ckv512_kpe64_ps1", "mla_paged_prefill_causal_h16_ckv512_kpe64_ps1"})
+        def served(*options):
+            collection = self.sanitize(dumps, "--dry-run", *options)
+            return {name for name, definition in collection["definitions"].items() if definition["calls"] > 0}
+
+        mla = {"mla_paged_decode_h16_ckv512_kpe64_ps1", "mla_paged_prefill_causal_h16_ckv512_kpe64_ps1"}
+        self.assertEqual(served("--op-type", "mla_paged"), mla)
+        self.assertEqual(served("--op-type", "mla_paged", "rmsnorm"), mla | {"rmsnorm_h4096"})
+        # Together they mean both, in every command.
+        decode = "mla_paged_decode_h16_ckv512_kpe64_ps1"
+        both = ["--definition-name", "rmsnorm_h4096", decode, "--op-type", "mla_paged"]
+        self.assertEqual(served(*both), {decode})
+        self.sanitize(dumps, *both)
+        report = json.loads(run("report", "--trace-dir", self.trace, "--json", *both, check=0).stdout)
+        self.assertEqual([d["name"] for d in report["definitions"]], [decode])
+        neither = ["--trace-dir", self.trace, "--definition-name", "rmsnorm_h4096", "--op-type", "mla_paged"]
+        for command in (["sanitize", "--input", dumps], ["report", "--json"], ["submit", "--dry-run"], ["env"]):
+            self.assertIn("both have to hold", run(*command, *neither, check=1).stderr)
+
+    def test_older_names_of_options(self):
+        dumps = unpack("cpu-small", self.folder)
+        for option in ("--input", "--dumps"):
+            run("sanitize", option, dumps, "--trace-dir", self.trace, "--dry-run", check=0)
+        for option in ("-o", "--out", "--output"):
+            run("record", option, self.folder / option.strip("-"), "--", "true", check=0)
 
     def test_inspect(self):
         dumps = unpack("cpu-small", self.folder)
