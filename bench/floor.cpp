@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
   while (const dirent* entry = ::readdir(listing))
     if (entry->d_type == DT_DIR && entry->d_name[0] != '.') names.emplace_back(entry->d_name);
   ::closedir(listing);
-  std::sort(names.begin(), names.end());
+  std::ranges::sort(names);
 
   std::atomic<std::size_t> next = 0, total = 0;
   const auto work = [&] {

@@ -87,11 +87,11 @@ bool Aggregator::write(RecordKind kind, Json record) {
   return true;
 }
 
-bool Aggregator::consume(bool gives_up, bool has_room) {
+bool Aggregator::consume(PendingCopies pending, bool has_room) {
   constexpr int max_per_call = 4096;
   for (int taken = 0; taken < max_per_call && !is_window_full(); ++taken) {
     const auto event = queue_.front();
-    if (event.empty() || !take(event, gives_up, has_room)) return false;
+    if (event.empty() || !take(event, pending, has_room)) return false;
     queue_.pop();
   }
   return true;
@@ -109,23 +109,28 @@ std::uint64_t Aggregator::abandon() {
 }
 
 // False: its copies are under way.
-bool Aggregator::take(std::span<const std::byte> event, bool gives_up, bool has_room) {
+bool Aggregator::take_call_with_copies(const EventHeader& header, std::span<const std::byte> body,
+                                       PendingCopies pending, bool has_room) {
+  std::vector<Content> contents(header.contents);
+  if (!contents.empty())
+    std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
+
+  // Those that could be taken are all of one job.
+  const auto taken = std::ranges::find_if(contents, [](const Content& c) { return c.job != 0; });
+  const bool is_copied = taken == contents.end() || staging_.is_done(taken->job);
+  if (!is_copied && pending == PendingCopies::wait) return false;
+  take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
+  if (taken != contents.end()) staging_.release(taken->job);
+  return true;
+}
+
+bool Aggregator::take(std::span<const std::byte> event, PendingCopies pending, bool has_room) {
   EventHeader header;
   std::memcpy(&header, event.data(), sizeof header);
   const auto body = event.subspan(sizeof header);
   switch (header.kind) {
-    case EventKind::call: {
-      std::vector<Content> contents(header.contents);
-      if (!contents.empty())
-        std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
-      // Those that could be taken are all of one job.
-      const auto taken = std::find_if(contents.begin(), contents.end(),
-                                      [](const Content& c) { return c.job != 0; });
-      if (!gives_up && taken != contents.end() && !staging_.is_done(taken->job)) return false;
-      take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
-      if (taken != contents.end()) staging_.release(taken->job);
-      return true;
-    }
+    case EventKind::call:
+      return take_call_with_copies(header, body, pending, has_room);
     case EventKind::function:
       take_function(Json::from_cbor(body.first(header.size)));
       return true;
@@ -272,7 +277,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   if (header.graph != 0) {
     ++hooked.captured;
     auto& calls = graphs_[header.graph];
-    const auto same = std::find_if(calls.begin(), calls.end(), [&](const CapturedCall& call) {
+    const auto same = std::ranges::find_if(calls, [&](const CapturedCall& call) {
       return call.signature == signature && call.self == header.self && call.flags == header.flags;
     });
     if (same != calls.end())
@@ -319,9 +324,8 @@ void Aggregator::take_raised(const EventHeader& header) {
   auto call = recent_.find(header.sequence);
   if (call == recent_.end()) {
     // Of a call that comes again: its count is taken with the window, into the same group.
-    const auto repeated = std::find_if(repeated_.begin(), repeated_.end(), [&](const Repeated& r) {
-      return r.group.sequence == header.sequence;
-    });
+    const auto repeated = std::ranges::find_if(
+        repeated_, [&](const Repeated& r) { return r.group.sequence == header.sequence; });
     if (repeated == repeated_.end()) {
       write(RecordKind::raised, {{"site", header.function}});
       return;

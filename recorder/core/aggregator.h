@@ -39,10 +39,13 @@ class Aggregator {
  public:
   Aggregator(Queue& queue, Staging& staging, const AggregatorOptions& options);
 
-  /// Takes events until there are none, or the next one's copies are under way. With `gives_up`,
-  /// does not wait for copies and counts the values as lost. `has_room`: whether the file takes
+  /// What becomes of a call whose copies are still under way: it is waited for, or its values count
+  /// as lost.
+  enum class PendingCopies { wait, give_up };
+  /// Takes events until there are none, or until one has to be waited for. `has_room`: whether the
+  /// file takes
   /// content now. Whether there is more to take now.
-  bool consume(bool gives_up, bool has_room);
+  bool consume(PendingCopies pending, bool has_room);
   /// Throws away what waits in the queue, and says how many calls that were.
   std::uint64_t abandon();
   /// Takes what repeated calls were counted since the last time.
@@ -106,7 +109,9 @@ class Aggregator {
   struct Bucket {
     std::set<Hash> kept;
   };
-  bool take(std::span<const std::byte> event, bool gives_up, bool has_room);
+  bool take(std::span<const std::byte> event, PendingCopies pending, bool has_room);
+  bool take_call_with_copies(const EventHeader& header, std::span<const std::byte> body,
+                             PendingCopies pending, bool has_room);
   void take_function(const Json& json);
   void take_raised(const EventHeader& header);
   void take_call(const EventHeader& header, std::span<const Content> contents,

@@ -240,8 +240,8 @@ Recorder::Known* Recorder::new_known(std::uint64_t key) {
 
 std::uint64_t Recorder::send(CallBuilder& call) {
   const bool has_values =
-      !call.contents_.empty() && std::any_of(call.contents_.begin(), call.contents_.end(),
-                                             [](const Content& c) { return !c.is_left_out; });
+      !call.contents_.empty() &&
+      std::ranges::any_of(call.contents_, [](const Content& c) { return !c.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.function]) {
@@ -412,8 +412,10 @@ void Recorder::run() {
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < max_backlog;
       // Copies that do not come must not make the queue overflow.
-      const bool has_more =
-          aggregator_.consume(is_last || queue_.pending() > options_.queue_bytes / 2, has_room);
+      const bool gives_up = is_last || queue_.pending() > options_.queue_bytes / 2;
+      const bool has_more = aggregator_.consume(
+          gives_up ? Aggregator::PendingCopies::give_up : Aggregator::PendingCopies::wait,
+          has_room);
       // Nor may an engine that ends wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
         events_lost_ += aggregator_.abandon();

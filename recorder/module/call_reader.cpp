@@ -155,10 +155,10 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
 // Names of modes and layouts, as APIs take them; never a text that somebody wrote.
 void CallReader::text(PyObject* value) {
   const std::string_view characters = utf8(value);
-  const bool is_option = characters.size() <= 24 &&
-                         std::all_of(characters.begin(), characters.end(), [](unsigned char c) {
-                           return c < 128 && (std::isalnum(c) != 0 || c == '_');
-                         });
+  const bool is_option =
+      characters.size() <= 24 && std::ranges::all_of(characters, [](unsigned char c) {
+        return c < 128 && (std::isalnum(c) != 0 || c == '_');
+      });
   if (is_option)
     arguments_.text(characters);
   else

@@ -36,7 +36,7 @@ std::string cut(const std::string& text, std::size_t width) {
 
 std::string one_line(std::string_view text) {
   std::string line = for_terminal(text);
-  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::ranges::replace(line, '\n', ' ');
   return line;
 }
 
@@ -173,7 +173,7 @@ std::string ProgressLine::to_first_line() const {
 
 std::string with_separators(std::uint64_t number) {
   std::string text = std::to_string(number);
-  for (std::size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, ",");
+  for (std::size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, 1, ',');
   return text;
 }
 

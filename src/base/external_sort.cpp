@@ -33,7 +33,7 @@ Result<void> ExternalSort::add(std::string_view record) {
 }
 
 void ExternalSort::sort() {
-  std::sort(places_.begin(), places_.end(), [this](const Place& a, const Place& b) {
+  std::ranges::sort(places_, [this](const Place& a, const Place& b) {
     return std::string_view(buffer_).substr(a.offset, a.size) <
            std::string_view(buffer_).substr(b.offset, b.size);
   });

@@ -51,8 +51,7 @@ std::vector<std::string> merged_environment(const Command& command) {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const std::string_view name = text.substr(0, text.find('='));
-    bool is_left_out =
-        std::find(command.removed.begin(), command.removed.end(), name) != command.removed.end();
+    bool is_left_out = std::ranges::find(command.removed, name) != command.removed.end();
     for (const auto& [key, value] : command.environment) is_left_out |= key == name;
     if (!is_left_out) result.emplace_back(text);
   }

@@ -52,12 +52,12 @@ std::vector<std::string> words_of(std::string_view name) {
 // "HF_TOKEN_2": an environment's, by its looks.
 bool is_variable(std::string_view name) {
   const auto may_stand = [](char c) { return is_upper(c) || is_digit(c) || c == '_'; };
-  return name.size() >= 3 && std::all_of(name.begin(), name.end(), may_stand);
+  return name.size() >= 3 && std::ranges::all_of(name, may_stand);
 }
 
 template <typename List>
 bool contains(const List& list, std::string_view word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
+  return std::ranges::find(list, word) != list.end();
 }
 
 // A word that is a secret's wherever it stands, at the end of a name or before its last word
@@ -135,8 +135,8 @@ std::size_t length_of_form(std::string_view text) {
     while (end > 0 && text[end - 1] == '.') --end;  // the end of a sentence
     const std::string_view rest = text.substr(form.prefix.size(), end - form.prefix.size());
     // A word with hyphens is none: secrets have digits, or both cases.
-    const bool is_random = std::any_of(rest.begin(), rest.end(), is_digit) ||
-                           std::any_of(rest.begin(), rest.end(), is_upper);
+    const bool is_random =
+        std::ranges::any_of(rest, is_digit) || std::ranges::any_of(rest, is_upper);
     if (rest.size() >= form.min && is_random) return end;
   }
   return 0;
@@ -778,7 +778,7 @@ Json redact(Json json) {
     }
   } else if (json.is_array()) {
     const bool is_text =
-        std::all_of(json.begin(), json.end(), [](const Json& item) { return item.is_string(); });
+        std::ranges::all_of(json, [](const Json& item) { return item.is_string(); });
     if (is_text) return redact(json.get<std::vector<std::string>>());
     for (Json& item : json) item = redact(std::move(item));
   }

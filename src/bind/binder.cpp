@@ -100,8 +100,7 @@ struct Mismatch {
 // Why the engine's calls differ from the definition in just these axes, in the order of likelihood.
 std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definition& definition) {
   const auto of = [&mismatches](std::string_view axis) {
-    return std::find_if(mismatches.begin(), mismatches.end(),
-                        [axis](const Mismatch& m) { return m.axis == axis; });
+    return std::ranges::find_if(mismatches, [axis](const Mismatch& m) { return m.axis == axis; });
   };
   const auto none = mismatches.end();
 
@@ -120,8 +119,8 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
                        tp.empty() ? "" : fmt::format(" (the definition is for tp {})", tp[0]));
   }
 
-  if (std::all_of(mismatches.begin(), mismatches.end(),
-                  [](const Mismatch& m) { return m.kind == Mismatch::Kind::dtype; }))
+  if (std::ranges::all_of(mismatches,
+                          [](const Mismatch& m) { return m.kind == Mismatch::Kind::dtype; }))
     return "the engine runs with another data type or quantization";
   if (of("num_local_experts") != none && mismatches.size() == 1)
     return "another expert parallel size";
@@ -174,8 +173,8 @@ class Match {
       const auto value = expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
-      const auto found = std::find_if(definition_.axes.begin(), definition_.axes.end(),
-                                      [&wanted = axis](const Axis& a) { return a.name == wanted; });
+      const auto found = std::ranges::find_if(
+          definition_.axes, [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
         set_axis(static_cast<std::size_t>(found - definition_.axes.begin()), *number,
                  expression.text());
@@ -215,7 +214,7 @@ class Match {
     for (const Assumption& assumption : target_.binding->assumptions)
       if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known))
         derive(assumption.name);
-    std::sort(observation_.derived.begin(), observation_.derived.end());
+    std::ranges::sort(observation_.derived);
     observation_.context = context_;
     return {};
   }
@@ -225,7 +224,7 @@ class Match {
  private:
   void derive(const std::string& name) {
     auto& names = observation_.derived;
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
   }
 
   void mismatch(std::string_view axis, std::int64_t expected, std::int64_t seen,
@@ -461,14 +460,13 @@ bool has_unnamed_arguments(const Binding& binding, const CallInContext& context)
     if (call == nullptr) return false;
     const auto names = binding.positional.find(role);
     const std::size_t known = names == binding.positional.end() ? 0 : names->second.size();
-    return std::any_of(call->arguments.begin(), call->arguments.end(),
-                       [known](const auto& argument) {
-                         std::size_t index = 0;
-                         const std::string& name = argument.first;
-                         if (!name.starts_with("*")) return false;
-                         std::from_chars(name.data() + 1, name.data() + name.size(), index);
-                         return index >= known;
-                       });
+    return std::ranges::any_of(call->arguments, [known](const auto& argument) {
+      std::size_t index = 0;
+      const std::string& name = argument.first;
+      if (!name.starts_with("*")) return false;
+      std::from_chars(name.data() + 1, name.data() + name.size(), index);
+      return index >= known;
+    });
   };
   return check(context.call.get(), "call") || check(context.plan.get(), "plan");
 }
@@ -574,8 +572,8 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
     }
   }
   for (auto& [function, group] : by_function_)
-    std::stable_sort(group.targets.begin(), group.targets.end(),
-                     [](const Target* a, const Target* b) { return a->binding < b->binding; });
+    std::ranges::stable_sort(
+        group.targets, [](const Target* a, const Target* b) { return a->binding < b->binding; });
 }
 
 bool Binder::depends_on_shapes_only(const std::string& function) const {

@@ -33,7 +33,7 @@ void allow_only(const YAML::Node& node, std::initializer_list<std::string_view> 
   if (!node.IsMap()) throw Invalid{"expected a mapping"};
   for (const auto& field : node) {
     const auto name = field.first.as<std::string>();
-    if (std::find(known.begin(), known.end(), name) == known.end())
+    if (std::ranges::find(known, name) == known.end())
       throw Invalid{"unknown field '" + name + "'"};
   }
 }
@@ -276,7 +276,7 @@ Binding parse_binding(const YAML::Node& node) {
 }
 
 bool contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
+  return std::ranges::find(names, name) != names.end();
 }
 
 bool fits(const Binding& binding, const Definition& definition) {
@@ -284,19 +284,19 @@ bool fits(const Binding& binding, const Definition& definition) {
     return definition.input(name) != nullptr;
   };
   if (binding.op_type != definition.op_type) return false;
-  if (!std::all_of(binding.needs.begin(), binding.needs.end(), has)) return false;
-  if (std::any_of(binding.lacks.begin(), binding.lacks.end(), has)) return false;
+  if (!std::ranges::all_of(binding.needs, has)) return false;
+  if (std::ranges::any_of(binding.lacks, has)) return false;
   const auto apis = definition.apis();
   return apis.empty() || binding.apis.empty() ||
-         std::any_of(apis.begin(), apis.end(),
-                     [&](std::string_view api) { return contains(binding.apis, api); });
+         std::ranges::any_of(apis,
+                             [&](std::string_view api) { return contains(binding.apis, api); });
 }
 
 }  // namespace
 
 const InputBinding* Binding::input(std::string_view name) const {
-  const auto found = std::find_if(inputs.begin(), inputs.end(),
-                                  [name](const InputBinding& i) { return i.name == name; });
+  const auto found =
+      std::ranges::find_if(inputs, [name](const InputBinding& i) { return i.name == name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 

@@ -46,7 +46,7 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   // One of *args, by the name that the binding gives it.
   const auto names = binding.positional.find(role);
   if (names == binding.positional.end()) return argument;
-  const auto position = std::find(names->second.begin(), names->second.end(), name);
+  const auto position = std::ranges::find(names->second, name);
   if (position != names->second.end())
     argument.value = argument.owner->given(fmt::format("*{}", position - names->second.begin()));
   return argument;

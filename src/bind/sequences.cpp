@@ -41,8 +41,8 @@ Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallI
 
 bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths) {
   if (!binding.sequences || binding.sequences->min == 0 || lengths.empty()) return false;
-  return std::all_of(lengths.begin(), lengths.end(),
-                     [&binding](std::int64_t length) { return length < binding.sequences->min; });
+  return std::ranges::all_of(
+      lengths, [&binding](std::int64_t length) { return length < binding.sequences->min; });
 }
 
 }  // namespace cw

@@ -5,8 +5,8 @@
 namespace cw {
 
 const Value* Call::given(std::string_view name) const {
-  const auto found = std::find_if(arguments.begin(), arguments.end(),
-                                  [name](const auto& argument) { return argument.first == name; });
+  const auto found = std::ranges::find_if(
+      arguments, [name](const auto& argument) { return argument.first == name; });
   return found == arguments.end() ? nullptr : &found->second;
 }
 

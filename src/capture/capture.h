@@ -24,6 +24,9 @@ struct CaptureDefect {
 
 /// Entries are numbered from 0 in the order in which calls were made (per process; processes are
 /// interleaved by time). Reading is const and safe from several threads.
+/// What happens to a dump once nobody needs it any more.
+enum class Disposal { keep, remove };
+
 class Capture {
  public:
   virtual ~Capture() = default;

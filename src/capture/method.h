@@ -97,10 +97,10 @@ class CaptureMethod {
   /// Error codes: "not_found", "unreadable", "no_dumps" or "no_recordings".
   virtual Result<std::unique_ptr<Capture>> open(
       const std::vector<std::filesystem::path>& roots) const = 0;
-  /// Follows the capture of a folder that is there. `deletes`: what was dealt with is deleted, if
-  /// that is how this method keeps within a disk. Error codes: "not_found", "unreadable".
+  /// Follows the capture of a folder that is there. Disposal::remove deletes what was dealt
+  /// with, if that is how this method keeps within a disk. Error codes: "not_found", "unreadable".
   virtual Result<std::unique_ptr<LiveCapture>> follow(const std::filesystem::path& folder,
-                                                      bool deletes) const = 0;
+                                                      Disposal disposal) const = 0;
 
   /// It stays within a bound of its own; else whoever collects has to keep the disk from filling
   /// up.

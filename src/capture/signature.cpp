@@ -54,7 +54,7 @@ std::optional<Value> parse_literal(std::string_view text) {
 }
 
 bool is_identifier(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+  return !name.empty() && std::ranges::all_of(name, [](unsigned char c) {
     return std::isalnum(c) || c == '_' || c >= 0x80;
   });
 }
@@ -74,8 +74,8 @@ Result<std::string> Signature::positional(std::size_t index) const {
 }
 
 const Parameter* Signature::find(std::string_view name) const {
-  const auto found = std::find_if(parameters.begin(), parameters.end(),
-                                  [name](const Parameter& p) { return p.name == name; });
+  const auto found =
+      std::ranges::find_if(parameters, [name](const Parameter& p) { return p.name == name; });
   return found == parameters.end() ? nullptr : &*found;
 }
 

@@ -82,9 +82,8 @@ std::string bash_script(const ProgramView& program) {
     text +=
         fmt::format("      esac\n      mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")\n",
                     names_of(options));
-    const auto positional =
-        std::find_if(options.begin(), options.end(),
-                     [](const OptionView& option) { return option.names.empty(); });
+    const auto positional = std::ranges::find_if(
+        options, [](const OptionView& option) { return option.names.empty(); });
     if (positional != options.end()) {
       const auto choices = choices_of(*positional);
       text += choices.empty()

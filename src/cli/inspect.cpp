@@ -147,14 +147,14 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
     for (const auto& [key, item] : survey.tally.items())
       if (key.function == function && (has_dataset || key.code != "no_definition"))
         own.items()[key] = item;
-    text += describe_tally(own, true);
+    text += describe_tally(own, TallyScope::everything);
   }
 
   // What concerns no single function.
   Tally rest;
   for (const auto& [key, item] : survey.tally.items())
     if (key.function.empty()) rest.items()[key] = item;
-  const std::string defects = describe_tally(rest, true);
+  const std::string defects = describe_tally(rest, TallyScope::everything);
   return defects.empty() ? text : text + "\nDefects\n" + defects;
 }
 

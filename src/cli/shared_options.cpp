@@ -67,9 +67,9 @@ void add_selection(Options& options, SanitizeOptions& sanitize) {
 
   // What is stored of each workload.
   options
-      .choice<PoolSize>(
-          "--num-pages", sanitize.policy.pool_size,
-          {{"used", PoolSize::used}, {"pool", PoolSize::pool}, {"compact", PoolSize::compact}},
+      .choice<NumPages>(
+          "--num-pages", sanitize.policy.num_pages,
+          {{"used", NumPages::used}, {"pool", NumPages::pool}, {"compact", NumPages::compact}},
           "Page pool: highest page used + 1, the engine's,\n"
           "or only pages in use, renumbered")
       .shows("used");
@@ -169,12 +169,15 @@ void TrafficArguments::declare_prompts(Options& options) {
              "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\n"
              "Mooncake and others; a file or a folder of them")
       .meta("PATH");
+
   options
       .choice<Turns>("--turns", request_.turns,
                      {{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}},
                      "Of a conversation: its first question, its last,\n"
                      "or all, each with what was said before")
       .shows("first");
+
+  // Or prompts without a text, by their lengths.
   options.flag("--random-prompts", request_.uses_random_prompts, "Random tokens instead of text");
   options
       .parsed(
@@ -199,6 +202,7 @@ void TrafficArguments::declare_schedules(Options& options) {
              "again (default: a file's, at most 1000)")
       .range(1, max_requests)
       .meta("N");
+
   options.value("--concurrency", request_.concurrency, "Requests at a time (default: all at once)")
       .range(0, max_concurrency)
       .meta("N");
@@ -207,6 +211,7 @@ void TrafficArguments::declare_schedules(Options& options) {
       .flag("--trace-arrivals", request_.follows_arrivals,
             "Send when the file says (Mooncake, BurstGPT)")
       .excludes("--request-rate");
+
   options.value("--sweep", request_.sweep, "Concurrencies one after the other: 1,2,4,8")
       .delimiter(',')
       .range(1, max_concurrency)
@@ -243,6 +248,7 @@ void TrafficArguments::declare_server(Options& options) {
                                            {"completions", Endpoint::completions},
                                            {"chat", Endpoint::chat}},
                                           "API to speak (default: what the server has)");
+
   options.value("--api-key", request_.api_key, "The server's (also OPENAI_API_KEY)")
       .checked([](const std::string& text) {
         return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end";

@@ -111,7 +111,7 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
     text += fmt::format("{}(no calls for {} other definitions)\n", name_column, silent);
 
   text += describe_unread(survey);
-  const std::string rejected = describe_tally(survey.tally, false);
+  const std::string rejected = describe_tally(survey.tally, TallyScope::losses);
   if (!rejected.empty()) text += "\nCalls that gave no workload, and defects\n" + rejected;
   return text;
 }
@@ -158,11 +158,11 @@ std::string describe_others(const std::vector<std::filesystem::path>& roots) {
   return text;
 }
 
-std::string describe_tally(const Tally& tally, bool with_all) {
-  // What is known beforehand to be no loss is shown only by inspect.
+std::string describe_tally(const Tally& tally, TallyScope scope) {
   std::vector<const std::pair<const TallyKey, TallyItem>*> items;
   for (const auto& item : tally.items())
-    if (with_all || (item.first.code != "no_definition" && item.first.code != "not_selected"))
+    if (scope == TallyScope::everything ||
+        (item.first.code != "no_definition" && item.first.code != "not_selected"))
       items.push_back(&item);
   std::ranges::stable_sort(items, [](const auto* a, const auto* b) {
     const auto left = severity_of(a->first.code), right = severity_of(b->first.code);

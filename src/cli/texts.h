@@ -30,8 +30,10 @@ std::string next_commands(const std::filesystem::path& trace_dir, bool is_simula
 /// traces"; one line per dataset.
 std::string describe_others(const std::vector<std::filesystem::path>& roots);
 
+/// losses: without what is known beforehand to be none (no definition for it, not selected).
+enum class TallyScope { losses, everything };
 /// The rejected calls and defects of a survey, most serious first, as text of 80 columns.
-std::string describe_tally(const Tally& tally, bool with_all);
+std::string describe_tally(const Tally& tally, TallyScope scope);
 
 /// How traffic went.
 std::string describe(const TrafficReport& report);

@@ -173,7 +173,8 @@ class Collector {
     for (const std::string& line : end_orphans(pid_folder_, resume_command(path)))
       observer_.note(line);
     CW_CHECK(Publication::check(request_.capture.trace_dir));
-    CW_CHECK(folder.take(request_.words, request_.resumes));
+    CW_CHECK(folder.take(request_.words,
+                         request_.resumes ? WorkDir::Start::resumed : WorkDir::Start::fresh));
     work_dir_.emplace(std::move(folder));
     outcome_.resume = resume();
     return {};

@@ -154,7 +154,7 @@ bool WorkDir::is_finished() const {
   return json && json->contains("finished");
 }
 
-Result<void> WorkDir::take(const std::vector<std::string>& words, bool resumes) {
+Result<void> WorkDir::take(const std::vector<std::string>& words, Start start) {
   // A folder of the user's that holds other things stays as it is; what is put into it is private.
   std::error_code error;
   const bool is_users = fs::exists(path_, error) && !fs::is_empty(path_, error) &&
@@ -169,7 +169,7 @@ Result<void> WorkDir::take(const std::vector<std::string>& words, bool resumes) 
                 "a collection is running in {}; end it, or give another --work-dir",
                 path_.string());
 
-  for (std::size_t i = 0; !resumes && i < runs_; ++i) {
+  for (std::size_t i = 0; start == Start::fresh && i < runs_; ++i) {
     if (const auto known = position(i); known && !known->is_published)
       return fail("work_dir_used",
                   "{} holds a run that was killed; go on with it by\n  {}\nor give another "

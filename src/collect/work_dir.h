@@ -59,9 +59,10 @@ class WorkDir {
   bool is_finished() const;
 
   /// Takes the folder for this process and notes the command line. What an earlier collection found
-  /// and did not publish is not thrown away, unless `resumes`, when it is kept to go on with. Error
+  /// and did not publish is not thrown away, but kept to go on with by Start::resumed. Error
   /// codes: "work_dir_used", "unwritable".
-  Result<void> take(const std::vector<std::string>& words, bool resumes);
+  enum class Start { fresh, resumed };
+  Result<void> take(const std::vector<std::string>& words, Start start);
   /// Once every run is complete, removes all but the logs and what was run.
   void finish();
 

@@ -138,9 +138,8 @@ Result<Json> known_collection(const std::filesystem::path& root) {
 
 Json with_section(Json collection, const SectionRecord& section) {
   Json& captures = collection["captures"];
-  const auto known = std::find_if(captures.begin(), captures.end(), [&section](const Json& other) {
-    return string_member(other, "id") == section.id;
-  });
+  const auto known = std::ranges::find_if(
+      captures, [&section](const Json& other) { return string_member(other, "id") == section.id; });
   if (known != captures.end())
     *known = section.to_json();
   else

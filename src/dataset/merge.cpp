@@ -68,7 +68,7 @@ std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Can
                       std::log2(static_cast<double>(entry.var_axes[i]) + 1));
     return sum;
   };
-  return *std::min_element(kept.begin(), kept.end(), [&](std::size_t a, std::size_t b) {
+  return *std::ranges::min_element(kept, [&](std::size_t a, std::size_t b) {
     return distance(candidates[a]) < distance(candidates[b]);
   });
 }
@@ -372,8 +372,7 @@ class Merger {
     CW_CHECK(join_frequencies(definition.name, by_id, joined, calls));
 
     const auto is_var = [](const Axis& axis) { return !axis.constant; };
-    const auto axes = static_cast<std::size_t>(
-        std::count_if(definition.axes.begin(), definition.axes.end(), is_var));
+    const auto axes = static_cast<std::size_t>(std::ranges::count_if(definition.axes, is_var));
     const bool selects = options_.num_samples > 0 && counts.distinct > options_.num_samples;
     std::optional<OutputFile> output;
     if (!options_.is_dry_run) {
@@ -403,7 +402,7 @@ class Merger {
       for (const std::size_t i : kept) CW_CHECK(write_workload(definition, lines[i], output));
       counts.kept = kept.size();
       for (std::size_t i = 0; i < lines.size(); ++i)
-        if (!std::binary_search(kept.begin(), kept.end(), i))
+        if (!std::ranges::binary_search(kept, i))
           heirs.emplace(lines[i].id, lines[heir_of(lines[i].var_axes, candidates, kept)].id);
     }
     if (output) CW_CHECK(output->flush());

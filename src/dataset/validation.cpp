@@ -27,7 +27,7 @@ constexpr std::array loadable{DType::float32,       DType::float16,     DType::b
                               DType::int8,          DType::boolean};
 
 bool is_loadable(DType dtype) {
-  return std::find(loadable.begin(), loadable.end(), dtype) != loadable.end();
+  return std::ranges::find(loadable, dtype) != loadable.end();
 }
 
 std::vector<std::string_view> loadable_names() {
@@ -279,8 +279,8 @@ class LineCheck {
 
     // The tensor has to be what definition and axes say.
     const auto& list = *entries;
-    const auto entry = std::find_if(list.begin(), list.end(),
-                                    [&key](const SafetensorsEntry& e) { return e.name == key; });
+    const auto entry =
+        std::ranges::find_if(list, [&key](const SafetensorsEntry& e) { return e.name == key; });
     if (entry == list.end())
       return fail("tensor_missing", "input {}: {} has no tensor '{}'", spec.name, path, key);
     if (entry->shape != shape)
@@ -370,10 +370,9 @@ class Validator {
     files_beside();
     count_the_rest();
 
-    std::stable_sort(report_.findings.begin(), report_.findings.end(),
-                     [](const Finding& a, const Finding& b) {
-                       return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
-                     });
+    std::ranges::stable_sort(report_.findings, [](const Finding& a, const Finding& b) {
+      return std::pair(file_of(a), a.line) < std::pair(file_of(b), b.line);
+    });
     return std::move(report_);
   }
 
@@ -454,7 +453,7 @@ class Validator {
           !it->is_directory(ignored))
         paths.push_back(it->path().lexically_relative(root_));
     }
-    std::sort(paths.begin(), paths.end());
+    std::ranges::sort(paths);
     return paths;
   }
 
@@ -540,8 +539,8 @@ class Validator {
 }  // namespace
 
 bool ValidationReport::is_valid() const {
-  return std::none_of(findings.begin(), findings.end(),
-                      [](const Finding& f) { return f.severity == Severity::error; });
+  return std::ranges::none_of(findings,
+                              [](const Finding& f) { return f.severity == Severity::error; });
 }
 
 Result<ValidationReport> validate(const fs::path& root, const IndexChecksOf& checks_of) {

@@ -74,7 +74,7 @@ Result<std::string> fingerprint(const Dataset& dataset, const Definition& defini
     hashes.push_back(sha256_hex(line->text) +
                      (identified ? identified->id : identified.error().code));
   }
-  std::sort(hashes.begin(), hashes.end());
+  std::ranges::sort(hashes);
   std::string all = sha256_hex(text);
   for (const std::string& hash : hashes) all += hash;
   return sha256_hex(all);

@@ -15,7 +15,7 @@ constexpr std::uint64_t max_definition = 16 << 20;
 
 bool is_path_component(std::string_view name) {
   return name.size() <= 128 && !name.starts_with('.') &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+         std::ranges::all_of(name, [](unsigned char c) {
            return std::isalnum(c) || c == '.' || c == '_' || c == '+' || c == '-';
          });
 }
@@ -124,7 +124,7 @@ class Reader {
       return error(field + ".shape", "expected a list of axes or null, got {}", brief(*shape));
 
     for (const Json& axis : *shape) {
-      const auto found = std::find_if(axes.begin(), axes.end(), [&axis](const Axis& a) {
+      const auto found = std::ranges::find_if(axes, [&axis](const Axis& a) {
         return axis.is_string() && a.name == axis.get_ref<const std::string&>();
       });
       if (found == axes.end())
@@ -140,14 +140,13 @@ class Reader {
 }  // namespace
 
 const Axis* Definition::axis(std::string_view axis_name) const {
-  const auto found =
-      std::find_if(axes.begin(), axes.end(), [&](const Axis& a) { return a.name == axis_name; });
+  const auto found = std::ranges::find_if(axes, [&](const Axis& a) { return a.name == axis_name; });
   return found == axes.end() ? nullptr : &*found;
 }
 
 const TensorSpec* Definition::input(std::string_view input_name) const {
-  const auto found = std::find_if(inputs.begin(), inputs.end(),
-                                  [&](const TensorSpec& t) { return t.name == input_name; });
+  const auto found =
+      std::ranges::find_if(inputs, [&](const TensorSpec& t) { return t.name == input_name; });
   return found == inputs.end() ? nullptr : &*found;
 }
 

@@ -67,7 +67,7 @@ bool mentions(const std::vector<FlagChoice>& flags, const std::string& mark) {
 }
 
 void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
-  if (std::find(list.begin(), list.end(), binding) == list.end()) list.push_back(binding);
+  if (std::ranges::find(list, binding) == list.end()) list.push_back(binding);
 }
 
 // Gives each definition a run that reaches it; definitions share a run where they can.
@@ -221,20 +221,20 @@ FittedFlags fit_flags(const std::vector<FlagChoice>& choices, const std::set<std
                       const std::vector<std::string>& given) {
   FittedFlags fitted;
   const auto is_given = [&given](const std::string& flag) {
-    return std::any_of(given.begin(), given.end(), [&flag](const std::string& word) {
+    return std::ranges::any_of(given, [&flag](const std::string& word) {
       return word == flag || word.starts_with(flag + "=");
     });
   };
 
   for (const FlagChoice& choice : choices) {
-    if (std::any_of(choice.alternatives.begin(), choice.alternatives.end(),
-                    [&](const auto& alternative) { return is_given(alternative[0]); }))
+    if (std::ranges::any_of(choice.alternatives,
+                            [&](const auto& alternative) { return is_given(alternative[0]); }))
       continue;
 
     // The first alternative that the installed version knows.
-    const auto found = std::find_if(
-        choice.alternatives.begin(), choice.alternatives.end(),
-        [&](const auto& alternative) { return known.empty() || known.contains(alternative[0]); });
+    const auto found = std::ranges::find_if(choice.alternatives, [&](const auto& alternative) {
+      return known.empty() || known.contains(alternative[0]);
+    });
     const std::string first = fmt::format("{}", fmt::join(choice.alternatives[0], " "));
     if (found == choice.alternatives.end()) {
       fitted.notes.push_back(first + ": not known to the installed version, dropped");

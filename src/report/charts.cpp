@@ -189,7 +189,7 @@ std::string bar_chart(const std::string& name,
 
 std::string rank_chart(std::vector<std::uint64_t> calls) {
   if (calls.empty()) return "";
-  std::sort(calls.begin(), calls.end(), std::greater<>());
+  std::ranges::sort(calls, std::greater<>());
 
   // At most 400 steps, however many workloads.
   const LogScale scale(std::max<std::uint64_t>(calls.back(), 1),

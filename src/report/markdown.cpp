@@ -96,8 +96,8 @@ std::string distributions(const Summary& summary) {
 
       const double all =
           static_cast<double>(std::max<std::uint64_t>(distribution.of_axes[i].calls(), 1));
-      std::stable_sort(parts.begin(), parts.end(),
-                       [](const auto& a, const auto& b) { return a.second > b.second; });
+      std::ranges::stable_sort(parts,
+                               [](const auto& a, const auto& b) { return a.second > b.second; });
 
       // The most frequent parts, in percent.
       std::string text;
@@ -188,8 +188,8 @@ std::string rejected(const Summary& summary) {
   // The most frequent first.
   std::vector<const DefectRecord*> sorted;
   for (const auto& [key, defect] : joined) sorted.push_back(&defect);
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto* a, const auto* b) { return a->count > b->count; });
+  std::ranges::stable_sort(sorted,
+                           [](const auto* a, const auto* b) { return a->count > b->count; });
 
   std::vector<std::vector<std::string>> rows;
   for (const DefectRecord* defect : sorted)

@@ -54,7 +54,7 @@ Plane plane_of(const std::vector<std::string>& axes) {
   Plane plane;
 
   const auto place = [&axes](std::string_view name) {
-    return static_cast<std::size_t>(std::find(axes.begin(), axes.end(), name) - axes.begin());
+    return static_cast<std::size_t>(std::ranges::find(axes, name) - axes.begin());
   };
 
   // x is the batch size, in whichever form the definition has it.
@@ -95,7 +95,7 @@ std::string spread(const DefinitionSummary& definition) {
   const auto is_first = [&points](const ScatterPoint& point) {
     return point.x == points[0].x && point.y == points[0].y;
   };
-  if (std::all_of(points.begin(), points.end(), is_first)) return "";  // the table says it
+  if (std::ranges::all_of(points, is_first)) return "";  // the table says it
   return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "calls", points);
 }
 
@@ -358,14 +358,17 @@ Data defects(const Summary& summary) {
       all = defect;
       all.count = sum;
     }
+
+  // The most frequent first, with bars in relation to it.
   std::vector<const DefectRecord*> sorted;
   std::uint64_t max = 1;
   for (const auto& [key, defect] : joined) {
     sorted.push_back(&defect);
     max = std::max(max, defect.count);
   }
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto* a, const auto* b) { return a->count > b->count; });
+  std::ranges::stable_sort(sorted,
+                           [](const auto* a, const auto* b) { return a->count > b->count; });
+
   Data rows = list();
   for (const DefectRecord* defect : sorted) {
     Data item;
@@ -435,8 +438,9 @@ std::string to_html(const Summary& summary, const std::string& title) {
   const auto [verified, is_good] = verified_in_words(summary);
   data.set("verified", verified);
   data.set("verified_class", is_good ? "soft" : "alarm");
-  data.set("has_simulated", std::any_of(summary.captures.begin(), summary.captures.end(),
-                                        [](const auto& c) { return c.section.is_simulated; }));
+  data.set("has_simulated", std::ranges::any_of(summary.captures, [](const auto& c) {
+             return c.section.is_simulated;
+           }));
 
   data.set("has_replay", summary.replay.has_value());
   if (const auto& replay = summary.replay)

@@ -28,7 +28,7 @@ bool DistinctWorkloads::add(const Target* target, const Workload& workload, cons
     entry.notes = notes;
   }
   if (entry.plans.size() <= DistinctWorkload::max_plans &&
-      std::find(entry.plans.begin(), entry.plans.end(), origin.plan) == entry.plans.end())
+      std::ranges::find(entry.plans, origin.plan) == entry.plans.end())
     entry.plans.push_back(origin.plan);
   return is_first;
 }
@@ -42,7 +42,7 @@ std::size_t DistinctWorkloads::count(const Target* target) const {
 bool DistinctWorkloads::is_warmup(const DistinctWorkload& entry) const {
   const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
   return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::max_plans &&
-         std::all_of(entry.plans.begin(), entry.plans.end(), captured);
+         std::ranges::all_of(entry.plans, captured);
 }
 
 void DistinctWorkloads::restore(const Target* target, DistinctWorkload entry) {
@@ -66,7 +66,7 @@ std::vector<DistinctWorkload> DistinctWorkloads::take(const Target* target) {
     result.push_back(std::move(entry));
   }
   entries_.erase(found);
-  std::sort(result.begin(), result.end(), [](const DistinctWorkload& a, const DistinctWorkload& b) {
+  std::ranges::sort(result, [](const DistinctWorkload& a, const DistinctWorkload& b) {
     return std::tie(a.var_axes, a.key) < std::tie(b.var_axes, b.key);
   });
   return result;

@@ -19,11 +19,10 @@ void RetainedWorkloads::add(const Target* target, const Hash128& key, Workload w
   const Cell cell = octaves(*workload.definition, workload.axes);
   if (!kept.workloads.emplace(key, std::move(workload)).second) return;
   std::vector<Hash128>& keys = kept.cells[cell];
-  keys.insert(std::upper_bound(keys.begin(), keys.end(), key), key);
+  keys.insert(std::ranges::upper_bound(keys, key), key);
   if (kept.workloads.size() <= max_) return;
-  const auto fullest = std::max_element(
-      kept.cells.begin(), kept.cells.end(),
-      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  const auto fullest = std::ranges::max_element(
+      kept.cells, [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
   kept.workloads.erase(fullest->second.back());
   fullest->second.pop_back();
 }

@@ -46,8 +46,8 @@ class Sanitizer::Work {
     CW_TRY(chosen_, choose_definitions(dataset_, options_.definition_names, options_.op_types));
 
     for (const std::string& input : options_.policy.keep_values)
-      if (std::none_of(chosen_.begin(), chosen_.end(),
-                       [&input](const Definition* d) { return d->input(input) != nullptr; }))
+      if (std::ranges::none_of(
+              chosen_, [&input](const Definition* d) { return d->input(input) != nullptr; }))
         return fail("input_unknown", "--keep-values {}: no definition has such an input", input);
 
     survey_options_ = {.policy = options_.policy,
@@ -222,7 +222,7 @@ class Sanitizer::Work {
       CW_TRY(const Workload workload, workload_of(target, entries[i]));
       if (stored.contains(workload_id(workload))) selected.push_back(i);
     }
-    std::sort(selected.begin(), selected.end());
+    std::ranges::sort(selected);
     selected.erase(std::unique(selected.begin(), selected.end()), selected.end());
     return {};
   }
@@ -341,7 +341,7 @@ Result<SanitizeOutcome> Sanitizer::finish() {
 
 std::size_t DefinitionOutcome::added() const {
   return static_cast<std::size_t>(
-      std::count_if(kept.begin(), kept.end(), [](const KeptWorkload& k) { return k.is_new; }));
+      std::ranges::count_if(kept, [](const KeptWorkload& k) { return k.is_new; }));
 }
 
 Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset,

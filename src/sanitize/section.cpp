@@ -5,13 +5,13 @@
 namespace cw {
 namespace {
 
-std::string name_of(PoolSize size) {
+std::string name_of(NumPages size) {
   switch (size) {
-    case PoolSize::used:
+    case NumPages::used:
       return "used";
-    case PoolSize::pool:
+    case NumPages::pool:
       return "pool";
-    case PoolSize::compact:
+    case NumPages::compact:
       return "compact";
   }
   return {};
@@ -29,7 +29,7 @@ std::string name_of(Selection selection) {
 
 OptionsRecord record_of(const SanitizeOptions& options) {
   return {name_of(options.selection),        options.num_samples,
-          name_of(options.policy.pool_size), options.policy.keep_values,
+          name_of(options.policy.num_pages), options.policy.keep_values,
           options.includes_suspicious,       options.policy.random_below};
 }
 

@@ -18,8 +18,7 @@ std::shared_ptr<const DenseTensor> renumber(const DenseTensor& indices,
   std::vector<std::int64_t> values = integers(indices);
   for (std::int64_t& value : values) {
     if (value < 0) continue;  // padding
-    const auto place =
-        std::lower_bound(pages.begin(), pages.end(), value / per_page) - pages.begin();
+    const auto place = std::ranges::lower_bound(pages, value / per_page) - pages.begin();
     value = place * per_page + value % per_page;
   }
   return std::make_shared<const DenseTensor>(from_integers(indices.dtype, indices.shape, values));
@@ -48,7 +47,7 @@ class WorkloadBuilder {
 
   Result<Workload> make() {
     for (const ObservedInput& input : observation_.inputs) structural_.push_back(input.values);
-    if (policy_.pool_size != PoolSize::pool)
+    if (policy_.num_pages != NumPages::pool)
       for (const PoolAxis& pool : observation_.target->binding->pools) CW_CHECK(shrink(pool));
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       CW_TRY(WorkloadInput input, this->input(i));
@@ -79,14 +78,14 @@ class WorkloadBuilder {
 
     // Either up to the highest page used, or only the pages in use, renumbered.
     KeptPages kept{.axis = *axis, .listed = {}};
-    if (policy_.pool_size == PoolSize::used) {
+    if (policy_.num_pages == NumPages::used) {
       const auto range = integer_range(*indices);  // negative entries are padding
       kept.count = range ? std::max<std::int64_t>(range->second, 0) / per_page + 1 : 1;
     } else {
       std::vector<std::int64_t> pages = integers(*indices);
       std::erase_if(pages, [](std::int64_t index) { return index < 0; });
       for (std::int64_t& page : pages) page /= per_page;
-      std::sort(pages.begin(), pages.end());
+      std::ranges::sort(pages);
       pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
       if (pages.empty()) pages.push_back(0);
       kept.count = static_cast<std::int64_t>(pages.size());
@@ -124,9 +123,7 @@ class WorkloadBuilder {
   bool keeps(const TensorSpec& spec, const InputView& view) const {
     if (is_integer(spec.dtype) || spec.dtype == DType::boolean || spec.dtype == DType::float4_e2m1)
       return true;
-    if (std::find(policy_.keep_values.begin(), policy_.keep_values.end(), spec.name) !=
-        policy_.keep_values.end())
-      return true;
+    if (std::ranges::find(policy_.keep_values, spec.name) != policy_.keep_values.end()) return true;
     if (!policy_.random_below) return false;
     const auto size = byte_count(view.dtype, element_count(view.shape).value_or(0));
     return size && *size >= *policy_.random_below;
@@ -147,7 +144,7 @@ std::vector<std::int64_t> known_axes(const Observation& observation, const Stora
   const std::vector<Axis>& specs = observation.target->definition->axes;
   for (const PoolAxis& pool : observation.target->binding->pools)
     for (std::size_t i = 0; i < specs.size(); ++i)
-      if (specs[i].name == pool.axis && !specs[i].constant && policy.pool_size != PoolSize::pool)
+      if (specs[i].name == pool.axis && !specs[i].constant && policy.num_pages != NumPages::pool)
         axes[i] = unknown_extent;
   return axes;
 }

@@ -13,14 +13,14 @@
 namespace cw {
 
 /// How large a page pool (num_pages) a workload has.
-enum class PoolSize {
+enum class NumPages {
   used,     ///< the highest page used plus one, as the dataset's newest workloads have it
   pool,     ///< the engine's whole pool
   compact,  ///< only the pages in use, renumbered in order
 };
 
 struct StoragePolicy {
-  PoolSize pool_size = PoolSize::used;
+  NumPages num_pages = NumPages::used;
   /// Inputs whose values are stored although they need not be.
   std::vector<std::string> keep_values;
   /// Store inputs of this many bytes and more, as older collections do.

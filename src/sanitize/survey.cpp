@@ -102,8 +102,7 @@ Distribution empty_distribution(const Target& target) {
   for (const Axis& axis : target.definition->axes) {
     if (axis.constant) continue;
     const auto is_its_pool = [&axis](const PoolAxis& pool) { return pool.axis == axis.name; };
-    if (std::none_of(target.binding->pools.begin(), target.binding->pools.end(), is_its_pool))
-      shape.push_back(names.size());
+    if (std::ranges::none_of(target.binding->pools, is_its_pool)) shape.push_back(names.size());
     names.push_back(axis.name);
   }
   return {std::move(names), std::move(shape)};

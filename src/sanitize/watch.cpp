@@ -8,7 +8,8 @@ namespace cw {
 Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched,
                                                  const Dataset& dataset, const BindingSet& bindings,
                                                  SanitizeOptions options) {
-  CW_TRY(auto live, watched.method->follow(watched.folder, !watched.keeps_dumps));
+  CW_TRY(auto live, watched.method->follow(
+                        watched.folder, watched.keeps_dumps ? Disposal::keep : Disposal::remove));
   std::unique_ptr<Watcher> watcher(new Watcher(std::move(live), watched, std::move(options)));
   CW_TRY(auto sanitizer, Sanitizer::begin(watcher->capture(), dataset, bindings, watcher->options_,
                                           Sanitizer::Source::vanishing));

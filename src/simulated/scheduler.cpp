@@ -36,7 +36,7 @@ std::vector<std::string> split_patterns(const char* text) {
 }
 
 bool matches_any(const std::vector<std::string>& patterns, const std::string& function) {
-  return std::any_of(patterns.begin(), patterns.end(), [&function](const std::string& pattern) {
+  return std::ranges::any_of(patterns, [&function](const std::string& pattern) {
     return ::fnmatch(pattern.c_str(), function.c_str(), 0) == 0;
   });
 }
@@ -189,7 +189,7 @@ void Scheduler::prefill(const std::vector<Extension>& batch) {
   write_sampling(sampled);
   for (auto sequence = waiting_.begin(); sequence != waiting_.end();) {
     const auto current = sequence++;
-    if (std::find(sampled.begin(), sampled.end(), &*current) == sampled.end()) continue;
+    if (std::ranges::find(sampled, &*current) == sampled.end()) continue;
     running_.splice(running_.end(), waiting_, current);
     deliver(*current);
     if (current->made >= current->request.max_new_tokens) finish(current);

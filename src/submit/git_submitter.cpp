@@ -192,8 +192,8 @@ class GitSubmitter final : public Submitter {
       outcome.was_there = true;
       return {};
     }
-    std::replace_if(
-        op_type.begin(), op_type.end(), [](char c) { return !is_plain(c); }, '_');
+    std::ranges::replace_if(
+        op_type, [](char c) { return !is_plain(c); }, '_');
     const std::string stem = fmt::format("workloads-{}-{}", today(), op_type);
     outcome.branch = stem;
     for (int i = 2; taken.contains(outcome.branch); ++i)

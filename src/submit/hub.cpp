@@ -289,7 +289,7 @@ Result<bool> Hub::download(const std::string& revision, const std::string& path,
 }
 
 Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
-                                         const std::string& revision, bool opens_pull_request) {
+                                         const std::string& revision, CommitKind kind) {
   const std::string what = "asking how files are to be sent";
   std::vector<Upload> uploads;
   for (std::size_t begin = 0; begin < files.size(); begin += files_a_request) {
@@ -302,10 +302,11 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
           {{"path", files[i].path}, {"sample", to_base64(sample)}, {"size", files[i].size}});
     }
 
-    CW_TRY(const Json json, call(post_json(api("/preupload/" + percent_encoded(revision) +
-                                               (opens_pull_request ? "?create_pr=1" : "")),
-                                           {{"files", std::move(list)}}),
-                                 what));
+    CW_TRY(const Json json,
+           call(post_json(api("/preupload/" + percent_encoded(revision) +
+                              (kind == CommitKind::new_pull_request ? "?create_pr=1" : "")),
+                          {{"files", std::move(list)}}),
+                what));
     std::map<std::string, const Json*> answers;
     if (const Json* answered = member(json, "files"); answered != nullptr && answered->is_array())
       for (const Json& item : *answered) answers[string_member(item, "path")] = &item;
@@ -418,7 +419,7 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
       for (const auto& [name, value] : header->items())
         if (value.is_string()) {
           std::string line = name + ": " + value.get<std::string>();
-          if (std::any_of(line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }))
+          if (std::ranges::any_of(line, [](unsigned char c) { return c < 0x20; }))
             return malformed("sending " + file.path, "a header has control characters in it");
           request.headers.push_back(std::move(line));
         }
@@ -477,7 +478,8 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
 
 Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::string& title,
                               const std::string& description, const std::string& revision,
-                              const std::string& parent, bool opens_pull_request) {
+                              const std::string& parent, CommitKind kind) {
+  const bool opens_pull_request = kind == CommitKind::new_pull_request;
   const std::string what =
       opens_pull_request ? "opening the pull request" : "committing to " + revision;
 

@@ -91,9 +91,12 @@ class Hub {
   Result<bool> download(const std::string& revision, const std::string& path,
                         const std::filesystem::path& to);
 
+  /// Whether a commit goes to the revision itself, or opens a pull request against it.
+  enum class CommitKind { direct, new_pull_request };
+
   /// How each file is to be sent, and which are there already.
   Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files,
-                                      const std::string& revision, bool opens_pull_request);
+                                      const std::string& revision, CommitKind kind);
   /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull
   /// request). `progress` is told how many are done; one call at a time.
   Result<void> upload(const std::vector<Upload>& uploads, const std::string& revision,
@@ -102,7 +105,7 @@ class Hub {
   /// lost.
   Result<HubCommit> commit(const std::vector<Upload>& uploads, const std::string& title,
                            const std::string& description, const std::string& revision,
-                           const std::string& parent, bool opens_pull_request);
+                           const std::string& parent, CommitKind kind);
 
  private:
   std::string api(std::string_view rest) const;

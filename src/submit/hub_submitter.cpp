@@ -158,9 +158,13 @@ class HubSubmitter final : public Submitter {
     return std::nullopt;
   }
 
+  static Hub::CommitKind kind_of(const Target& target) {
+    return target.pull_request ? Hub::CommitKind::direct : Hub::CommitKind::new_pull_request;
+  }
+
   Result<SubmitOutcome> send(Hub& hub, SubmitOutcome outcome, Target target) {
     CW_TRY(std::vector<Upload> uploads,
-           hub.prepare(outcome.proposal.files, target.revision, !target.pull_request));
+           hub.prepare(outcome.proposal.files, target.revision, kind_of(target)));
     std::erase_if(uploads, [](const Upload& upload) { return upload.is_unchanged; });
     outcome.was_there = uploads.empty();
     if (outcome.was_there) return outcome;
@@ -180,9 +184,8 @@ class HubSubmitter final : public Submitter {
       const std::vector<Upload> part(uploads.begin() + static_cast<std::ptrdiff_t>(begin),
                                      uploads.begin() + static_cast<std::ptrdiff_t>(end));
       options_.progress(target.pull_request ? "committing" : "opening the pull request");
-      CW_TRY(const HubCommit commit,
-             hub.commit(part, outcome.title, outcome.description, target.revision, target.head,
-                        !target.pull_request));
+      CW_TRY(const HubCommit commit, hub.commit(part, outcome.title, outcome.description,
+                                                target.revision, target.head, kind_of(target)));
       if (!target.pull_request) {
         target.pull_request = commit.pull_request;
         target.revision = fmt::format("refs/pr/{}", target.pull_request->number);

@@ -158,11 +158,9 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
                   "on the other side {} lies at {}, and should lie at {} alone: it has to be moved "
                   "there first",
                   name, fmt::join(found[name], " and "),
-                  *std::max_element(places->second.begin(), places->second.end(),
-                                    [](const auto& a, const auto& b) {
-                                      return std::count(a.begin(), a.end(), '/') <
-                                             std::count(b.begin(), b.end(), '/');
-                                    }));
+                  *std::ranges::max_element(places->second, [](const auto& a, const auto& b) {
+                    return std::ranges::count(a, '/') < std::ranges::count(b, '/');
+                  }));
   }
   return {};
 }
@@ -264,16 +262,14 @@ Checks checks_of(const Summary& summary) {
 
   std::set<std::string> unknown;  // of which some capture does not say engine, model and traffic
   for (const std::string& name : added)
-    if (std::none_of(summary.captures.begin(), summary.captures.end(),
-                     [&name](const CaptureSummary& capture) {
-                       return std::find(capture.definitions.begin(), capture.definitions.end(),
-                                        name) != capture.definitions.end();
-                     }))
+    if (std::ranges::none_of(summary.captures, [&name](const CaptureSummary& capture) {
+          return std::ranges::find(capture.definitions, name) != capture.definitions.end();
+        }))
       unknown.insert(name);
 
   for (const CaptureSummary& capture : summary.captures) {
     const auto concerns = [&added](const std::string& name) { return added.contains(name); };
-    if (std::none_of(capture.definitions.begin(), capture.definitions.end(), concerns)) continue;
+    if (std::ranges::none_of(capture.definitions, concerns)) continue;
     const auto& run = capture.section.run;
     const bool is_known =
         run && !run->engine.empty() && !run->model.empty() && !run->traffic.is_null();
@@ -282,13 +278,13 @@ Checks checks_of(const Summary& summary) {
     checks.is_simulated |= capture.section.is_simulated;
     if (capture.section.is_simulated)
       for (const std::string& name : capture.definitions)
-        if (added.contains(name) && std::find(checks.simulated.begin(), checks.simulated.end(),
-                                              name) == checks.simulated.end())
+        if (added.contains(name) &&
+            std::ranges::find(checks.simulated, name) == checks.simulated.end())
           checks.simulated.push_back(name);
   }
 
-  checks.has_provenance = std::none_of(added.begin(), added.end(),
-                                       [&](const auto& name) { return unknown.contains(name); });
+  checks.has_provenance =
+      std::ranges::none_of(added, [&](const auto& name) { return unknown.contains(name); });
 
   // What verify says of them.
   for (const DefinitionSummary& definition : summary.definitions) {
@@ -316,8 +312,8 @@ std::string title_of(const Proposal& proposal, const Summary& summary) {
 
   for (const CaptureSummary& capture : summary.captures) {
     std::string text = describe_capture(capture);
-    std::replace_if(
-        text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+    std::ranges::replace_if(
+        text, [](unsigned char c) { return c < 0x20; }, ' ');
     if (!text.empty()) models.insert(std::move(text));
   }
 

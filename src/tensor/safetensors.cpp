@@ -79,7 +79,7 @@ Result<void> check_layout(const std::vector<SafetensorsEntry>& entries, std::uin
   boost::container::small_vector<std::pair<std::uint64_t, std::uint64_t>, 8> ranges;
   ranges.reserve(entries.size());
   for (const auto& entry : entries) ranges.emplace_back(entry.begin, entry.end);
-  std::sort(ranges.begin(), ranges.end());
+  std::ranges::sort(ranges);
   std::uint64_t position = data_begin;
   for (const auto& [begin, end] : ranges) {
     if (begin < position) return fail_malformed("two tensors overlap at byte {}", begin);
@@ -132,8 +132,8 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
   boost::container::small_vector<std::string_view, 8> names;
   names.reserve(entries.size());
   for (const auto& entry : entries) names.push_back(entry.name);
-  std::sort(names.begin(), names.end());
-  if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
+  std::ranges::sort(names);
+  if (const auto twice = std::ranges::adjacent_find(names); twice != names.end())
     return fail_malformed("two tensors are called {}", *twice);
 
   CW_CHECK(check_layout(entries, data_begin, file_size));

@@ -233,8 +233,8 @@ struct HttpExchange::Impl {
   std::optional<State> failed;  ///< while sending
 };
 
-HttpExchange::HttpExchange(FileDescriptor socket, bool is_reused)
-    : impl_(std::make_unique<Impl>(std::move(socket), is_reused)) {}
+HttpExchange::HttpExchange(FileDescriptor socket, Connection connection)
+    : impl_(std::make_unique<Impl>(std::move(socket), connection == Connection::reused)) {}
 HttpExchange::HttpExchange(HttpExchange&&) noexcept = default;
 HttpExchange& HttpExchange::operator=(HttpExchange&&) noexcept = default;
 HttpExchange::~HttpExchange() = default;

@@ -76,8 +76,8 @@ class HttpExchange {
     malformed,    ///< what came is not HTTP
     timed_out,    ///< (the caller's)
   };
-  /// `is_reused`: the connection served an exchange before.
-  HttpExchange(FileDescriptor socket, bool is_reused);
+  enum class Connection { fresh, reused };  ///< reused: it served an exchange before
+  HttpExchange(FileDescriptor socket, Connection connection);
   HttpExchange(HttpExchange&&) noexcept;
   HttpExchange& operator=(HttpExchange&&) noexcept;
   ~HttpExchange();

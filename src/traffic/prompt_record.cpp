@@ -166,7 +166,7 @@ class Reader {
   bool take_conversation(const Json& list) {
     if (list.empty()) return false;
     const bool has_texts =
-        std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); });
+        std::ranges::all_of(list, [](const Json& item) { return item.is_string(); });
     if (has_texts) return false;
     std::vector<Message> messages;
     for (const Json& item : list) {
@@ -176,7 +176,7 @@ class Reader {
 
     // Conversations that begin with an answer.
     const auto is_question = [](const Message& m) { return m.role == "user" || m.role == "tool"; };
-    const auto begin = std::find_if(messages.begin(), messages.end(), is_question);
+    const auto begin = std::ranges::find_if(messages, is_question);
     messages.erase(std::remove_if(messages.begin(), begin,
                                   [](const Message& m) { return m.role == "assistant"; }),
                    begin);
@@ -330,7 +330,7 @@ class Reader {
 
   static bool is_texts(const Json& list) {
     return list.is_array() && !list.empty() &&
-           std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_string(); });
+           std::ranges::all_of(list, [](const Json& item) { return item.is_string(); });
   }
 
   bool take_questions(const Json& list) {

@@ -88,8 +88,7 @@ std::optional<std::size_t> wrapped_list(std::string_view text, std::size_t first
     if (at < text.size() && text[at] == '[') {
       const std::size_t item = skip_spaces(text, at + 1);
       const bool is_list = item < text.size() && (text[item] == '{' || text[item] == '[');
-      if (is_list && std::find(wrappers.begin(), wrappers.end(), name) != wrappers.end())
-        return at + 1;
+      if (is_list && std::ranges::find(wrappers, name) != wrappers.end()) return at + 1;
     }
     // On to the next member.
     if (at < text.size() && std::string_view("{[\"").find(text[at]) != std::string_view::npos) {

@@ -37,7 +37,7 @@ double seconds_between(Clock::time_point a, Clock::time_point b) {
 
 Percentiles percentiles(std::vector<double> values) {
   if (values.empty()) return {};
-  std::sort(values.begin(), values.end());
+  std::ranges::sort(values);
   // Linear between closest ranks, as numpy does.
   const auto at = [&values](double q) {
     const double place = q * static_cast<double>(values.size() - 1);
@@ -369,8 +369,8 @@ class Driver {
   }
 
   HttpExchange take_connection() {
-    if (idle_.empty()) return HttpExchange(server_->connect(), false);
-    HttpExchange exchange(std::move(idle_.back()), true);
+    if (idle_.empty()) return HttpExchange(server_->connect(), HttpExchange::Connection::fresh);
+    HttpExchange exchange(std::move(idle_.back()), HttpExchange::Connection::reused);
     idle_.pop_back();
     return exchange;
   }
@@ -421,16 +421,20 @@ class Driver {
         transfer.exchange.advance(transfer.request.wire, has_ended,
                                   [&](std::string_view body) { transfer.events.take(body); });
     const std::size_t news = transfer.events.events() - before;
+
     if (news > 0) {
       transfer.heard = transfer.last = Clock::now();
       if (before == 0) transfer.first = transfer.last;
       control_.output_tokens += news;
     }
+
+    // Has it ended, in whatever way?
     if (state == HttpExchange::State::stale) return reconnect(transfer);
     if (is_endless(transfer)) return finish(transfer, HttpExchange::State::malformed);
     if (state == HttpExchange::State::has_more)
       return doze(transfer, Clock::now() + Clock::duration(1));  // next turn
     if (state != HttpExchange::State::under_way) return finish(transfer, state);
+
     const auto pause = before > 0 && news > 0
                            ? time_to_doze(transfer, (transfer.heard - previous) / news)
                            : Clock::duration();
@@ -469,7 +473,7 @@ class Driver {
 
   // The server had closed the idle connection that was taken.
   void reconnect(Transfer& transfer) {
-    transfer.exchange = HttpExchange(server_->connect(), false);
+    transfer.exchange = HttpExchange(server_->connect(), HttpExchange::Connection::fresh);
     transfer.address = server_->address();
     begin(transfer);
   }
@@ -804,9 +808,8 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
                                     : Endpoint::completions;
   }
   if (options.endpoint == Endpoint::generate) return;
-  const bool has_key =
-      std::any_of(options.headers.begin(), options.headers.end(),
-                  [](const auto& header) { return header.first == "Authorization"; });
+  const bool has_key = std::ranges::any_of(
+      options.headers, [](const auto& header) { return header.first == "Authorization"; });
   const char* const key = std::getenv("OPENAI_API_KEY");
   if (!has_key && key != nullptr && *key != '\0' &&
       std::string_view(key).find_first_of("\r\n") == std::string_view::npos)

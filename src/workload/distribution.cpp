@@ -71,8 +71,8 @@ void share(std::uint64_t calls, const std::vector<std::size_t>& members,
     left -= whole;
     remainders.emplace_back(scaled % sum, i);
   }
-  std::stable_sort(remainders.begin(), remainders.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::ranges::stable_sort(remainders,
+                           [](const auto& a, const auto& b) { return a.first > b.first; });
   for (std::size_t i = 0; i < left; ++i) ++shares[remainders[i].second];
 }
 
@@ -225,8 +225,7 @@ std::optional<Distribution> Distribution::from_json(const Json& json) {
 
   for (const Json& name : shapes.at("axes")) {
     if (!name.is_string()) return {};
-    const auto found = std::find(result.var_axes.begin(), result.var_axes.end(),
-                                 name.get_ref<const std::string&>());
+    const auto found = std::ranges::find(result.var_axes, name.get_ref<const std::string&>());
     if (found == result.var_axes.end()) return {};
     result.shape.push_back(static_cast<std::size_t>(found - result.var_axes.begin()));
   }
@@ -256,10 +255,9 @@ std::vector<std::uint64_t> share_calls(const Histogram& shapes,
       continue;
     }
     const std::vector<int> octaves = octaves_of(cell);
-    const auto nearest =
-        std::min_element(of_octaves.begin(), of_octaves.end(), [&](const auto& a, const auto& b) {
-          return distance(a.first, octaves) < distance(b.first, octaves);
-        });
+    const auto nearest = std::ranges::min_element(of_octaves, [&](const auto& a, const auto& b) {
+      return distance(a.first, octaves) < distance(b.first, octaves);
+    });
     share(calls, nearest->second, representatives, shares);
   }
   return shares;

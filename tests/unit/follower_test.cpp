@@ -93,8 +93,8 @@ TEST_F(FollowerTest, CallsWithoutAFolderHaveTheSameNamesAndNumbers) {
 }
 
 TEST_F(FollowerTest, ACallIsGivenOnceItIsComplete) {
-  auto capture = DumpCapture::follow(dumps(), false).value();
-  Follower follower(dumps(), capture, false);
+  auto capture = DumpCapture::follow(dumps(), Disposal::keep).value();
+  Follower follower(dumps(), capture, Disposal::keep);
   DumpCall call = rmsnorm(1);
   call.status = "inputs_saved";
   writer_.write(call);
@@ -107,8 +107,8 @@ TEST_F(FollowerTest, ACallIsGivenOnceItIsComplete) {
 
 // One that raised does not hold up those after it for ever.
 TEST_F(FollowerTest, ACallThatNeverReturnsIsPassed) {
-  auto capture = DumpCapture::follow(dumps(), false).value();
-  Follower follower(dumps(), capture, false);
+  auto capture = DumpCapture::follow(dumps(), Disposal::keep).value();
+  Follower follower(dumps(), capture, Disposal::keep);
   DumpCall call = rmsnorm(1);
   call.status = "inputs_saved";
   writer_.write(call);

@@ -26,11 +26,11 @@ TEST_F(StoragePolicyTest, PagesUpToTheHighestUsed) {
 }
 
 TEST_F(StoragePolicyTest, TheWholePool) {
-  EXPECT_EQ(decode_under({.pool_size = PoolSize::pool})["axes"]["num_pages"], 64);
+  EXPECT_EQ(decode_under({.num_pages = NumPages::pool})["axes"]["num_pages"], 64);
 }
 
 TEST_F(StoragePolicyTest, OnlyPagesInUseRenumbered) {
-  const auto workload = decode_under({.pool_size = PoolSize::compact});
+  const auto workload = decode_under({.num_pages = NumPages::compact});
   EXPECT_EQ(workload["axes"]["num_pages"], 3);
   EXPECT_EQ(stored(workload, "kv_indices"), (Values{2, 0, 2, 1}));
 }
@@ -38,7 +38,7 @@ TEST_F(StoragePolicyTest, OnlyPagesInUseRenumbered) {
 TEST_F(StoragePolicyTest, KeptValuesFollowThePages) {
   std::string bytes;
   for (int page = 0; page < 64; ++page) bytes += std::string(8 * 128 * 2, static_cast<char>(page));
-  const auto workload = decode_under({.pool_size = PoolSize::compact, .keep_values = {"k_cache"}},
+  const auto workload = decode_under({.num_pages = NumPages::compact, .keep_values = {"k_cache"}},
                                      {DType::bfloat16, {64, 8, 128}, bytes});
   EXPECT_EQ(workload["inputs"]["k_cache"]["type"], "safetensors");
   const auto files = tree(trace() / "blob");

@@ -78,7 +78,7 @@ TEST_F(Threads, BindCallsThatShareTheirPlans) {
     EXPECT_GT(calls.size(), 20u);
     in_all_threads([&] { return keys(calls, {}); });
     in_all_threads(
-        [&] { return keys(calls, {.pool_size = PoolSize::compact, .keep_values = {"q"}}); });
+        [&] { return keys(calls, {.num_pages = NumPages::compact, .keep_values = {"q"}}); });
   }
 }
 

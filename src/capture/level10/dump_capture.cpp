@@ -99,8 +99,8 @@ class Assembler {
     if (!entry)
       return fail("tensors_missing", "the record names tensor {}, no inputs file holds it", key);
     const TensorFileEntry& found = file_->entries()[*entry];
-    const auto detail = std::find_if(record_.tensors.begin(), record_.tensors.end(),
-                                     [&key](const TensorDetail& d) { return d.key == key; });
+    const auto detail = std::ranges::find_if(
+        record_.tensors, [&key](const TensorDetail& d) { return d.key == key; });
     if (detail != record_.tensors.end() &&
         (detail->shape != found.shape || dtype_from_torch(detail->dtype) != found.dtype))
       return fail("metadata_disagrees",
@@ -189,9 +189,9 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
   return capture;
 }
 
-Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, bool deletes) {
+Result<DumpCapture> DumpCapture::follow(const std::filesystem::path& folder, Disposal disposal) {
   DumpCapture capture;
-  capture.deletes_ = deletes;
+  capture.deletes_ = disposal == Disposal::remove;
   if (!capture.add_folder(folder, true))
     return fail("unreadable", "{}: cannot be read", folder.string());
   return capture;
@@ -335,7 +335,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
   }
 
   // Those below in order, so that the result does not depend on the folder's.
-  std::sort(below.begin(), below.end());
+  std::ranges::sort(below);
   for (const std::string& name : below) CW_CHECK(list(path / name, depth + 1));
   return {};
 }
@@ -359,15 +359,14 @@ void DumpCapture::sort() {
   const auto name_key = [this](std::uint16_t f) {
     return std::make_pair(!functions_[f].ends_with(".plan"), std::string_view(functions_[f]));
   };
-  std::sort(by_name.begin(), by_name.end(),
-            [&](std::uint16_t a, std::uint16_t b) { return name_key(a) < name_key(b); });
+  std::ranges::sort(by_name,
+                    [&](std::uint16_t a, std::uint16_t b) { return name_key(a) < name_key(b); });
   for (std::size_t i = 0; i < by_name.size(); ++i)
     ranks[by_name[i]] = static_cast<std::uint16_t>(i);
   const auto key = [&ranks](const Entry& e) {
     return std::make_tuple(e.time, e.folder, e.process, ranks[e.function], e.sequence);
   };
-  std::sort(entries_.begin(), entries_.end(),
-            [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
+  std::ranges::sort(entries_, [&key](const Entry& a, const Entry& b) { return key(a) < key(b); });
 }
 
 template <typename Visit>
@@ -446,8 +445,7 @@ void DumpCapture::settle_ties() {
         known.emplace_back(r, entries_[slot]);
         free.push_back(slot);
       }
-      std::sort(known.begin(), known.end(),
-                [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::ranges::sort(known, [](const auto& a, const auto& b) { return a.first < b.first; });
       for (std::size_t i = 0; i < free.size(); ++i) entries_[free[i]] = known[i].second;
     }
     if (rank < ranks.size())
@@ -567,9 +565,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
 
   // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer
   // writes its record after its inputs.
-  const bool has_tensors =
-      std::any_of(record.tensors.begin(), record.tensors.end(),
-                  [](const TensorDetail& d) { return !d.key.starts_with("result"); });
+  const bool has_tensors = std::ranges::any_of(
+      record.tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });
   if (call.status == CallStatus::captured && call.flushes == 0) return call;
   std::shared_ptr<const TensorFile> file;
   if (has_tensors) {

@@ -26,9 +26,9 @@ class DumpCapture final : public Capture {
   static Result<DumpCapture> open(const std::vector<std::filesystem::path>& roots);
 
   /// A capture of one folder that is still being written: it begins empty, append() adds calls.
-  /// With `deletes`, a call's directory is removed when the last user of the Call that was read
-  /// lets it go. Error codes: "not_found", "unreadable".
-  static Result<DumpCapture> follow(const std::filesystem::path& folder, bool deletes);
+  /// Disposal::remove removes a call's directory when the last user of the Call that was read lets
+  /// it go. Error codes: "not_found", "unreadable".
+  static Result<DumpCapture> follow(const std::filesystem::path& folder, Disposal disposal);
   /// Adds the next call by its directory's name; false when that is no call's name. Not safe while
   /// others read. `is_next_missing`: the next call of its function and process has no folder.
   bool append(std::string_view name, bool is_next_missing = false);

@@ -18,8 +18,8 @@ constexpr std::chrono::seconds patience{20};
 
 }  // namespace
 
-Follower::Follower(std::filesystem::path folder, DumpCapture& capture, bool frees)
-    : folder_(std::move(folder)), capture_(capture), frees_(frees) {}
+Follower::Follower(std::filesystem::path folder, DumpCapture& capture, Disposal disposal)
+    : folder_(std::move(folder)), capture_(capture), frees_(disposal == Disposal::remove) {}
 
 Result<bool> Follower::poll(Deadline deadline) {
   capture_.forget_released();
@@ -119,7 +119,7 @@ void Follower::give(const std::deque<Begun>& begun, const Begun& call) {
     return;
   }
   ++numbers.given;
-  const auto next = std::find_if(begun.begin(), begun.end(), [&](const Begun& b) {
+  const auto next = std::ranges::find_if(begun, [&](const Begun& b) {
     return &b != &call && b.function == call.function && b.sequence > call.sequence;
   });
   const bool is_next_missing =
@@ -151,7 +151,7 @@ Result<void> Follower::finish() {
     if (is_directory && DumpCapture::process_of(name) && !known_.contains(xxh3_64(name)))
       names.emplace_back(name);
   }));
-  std::sort(names.begin(), names.end());
+  std::ranges::sort(names);
   for (const std::string& name : names) {
     known_.insert(xxh3_64(name));
     const auto parts = DumpCapture::call_name(name);

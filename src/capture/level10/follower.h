@@ -16,9 +16,9 @@ namespace cw::level10 {
 
 class Follower {
  public:
-  /// `frees` gives the disk blocks of what was read of session.jsonl back (the file keeps its
-  /// length: FlashInfer appends to it), where the file system can.
-  Follower(std::filesystem::path folder, DumpCapture& capture, bool frees);
+  /// Disposal::remove also gives back the disk blocks of what was read of session.jsonl, where the
+  /// file system can: the file keeps its length, because FlashInfer appends to it.
+  Follower(std::filesystem::path folder, DumpCapture& capture, Disposal disposal);
 
   /// Appends to the capture what has been completed since the last call, until `deadline`. Whether
   /// that was all.

@@ -7,8 +7,8 @@ namespace {
 
 class LiveDumps final : public LiveCapture {
  public:
-  LiveDumps(DumpCapture capture, const std::filesystem::path& folder, bool deletes)
-      : folder_(folder), capture_(std::move(capture)), follower_(folder, capture_, deletes) {}
+  LiveDumps(DumpCapture capture, const std::filesystem::path& folder, Disposal disposal)
+      : folder_(folder), capture_(std::move(capture)), follower_(folder, capture_, disposal) {}
 
   const Capture& capture() const override { return capture_; }
   Result<bool> poll(Deadline deadline) override { return follower_.poll(deadline); }
@@ -64,9 +64,9 @@ class DumpMethod final : public CaptureMethod {
   }
 
   Result<std::unique_ptr<LiveCapture>> follow(const std::filesystem::path& folder,
-                                              bool deletes) const override {
-    CW_TRY(DumpCapture dumps, DumpCapture::follow(folder, deletes));
-    return std::make_unique<LiveDumps>(std::move(dumps), folder, deletes);
+                                              Disposal disposal) const override {
+    CW_TRY(DumpCapture dumps, DumpCapture::follow(folder, disposal));
+    return std::make_unique<LiveDumps>(std::move(dumps), folder, disposal);
   }
 
   bool is_bounded() const override { return false; }

@@ -92,6 +92,8 @@ class Machine {
   }
 
  private:
+  enum class Sign { none, twos_complement };
+
   Result<void> step(char opcode) {
     switch (opcode) {
       case '\x80':
@@ -111,11 +113,11 @@ class Machine {
       case '\x89':
         return push({false});  // NEWFALSE
       case 'K':
-        return integer(1, false);  // BININT1
+        return integer(1, Sign::none);  // BININT1
       case 'M':
-        return integer(2, false);  // BININT2
+        return integer(2, Sign::none);  // BININT2
       case 'J':
-        return integer(4, true);  // BININT
+        return integer(4, Sign::twos_complement);  // BININT
       case '\x8a':
         return long_integer();  // LONG1
       case 'X':
@@ -204,7 +206,7 @@ class Machine {
       if (std::holds_alternative<Mark>(item->data)) break;
       items.push_back(std::move(item));
     }
-    std::reverse(items.begin(), items.end());
+    std::ranges::reverse(items);
     return items;
   }
 
@@ -215,10 +217,11 @@ class Machine {
     return {};
   }
 
-  Result<void> integer(std::size_t size, bool is_signed) {
+  Result<void> integer(std::size_t size, Sign sign) {
     CW_TRY(const std::uint64_t value, take_unsigned(size));
-    return push({is_signed ? static_cast<std::int64_t>(static_cast<std::int32_t>(value))
-                           : static_cast<std::int64_t>(value)});
+    return push({sign == Sign::twos_complement
+                     ? static_cast<std::int64_t>(static_cast<std::int32_t>(value))
+                     : static_cast<std::int64_t>(value)});
   }
 
   Result<void> long_integer() {

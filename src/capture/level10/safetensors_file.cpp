@@ -74,8 +74,8 @@ Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory,
 }
 
 std::optional<std::size_t> TensorFile::find(std::string_view name) const {
-  const auto found = std::find_if(entries_.begin(), entries_.end(),
-                                  [name](const auto& e) { return e.name == name; });
+  const auto found =
+      std::ranges::find_if(entries_, [name](const auto& e) { return e.name == name; });
   if (found == entries_.end()) return std::nullopt;
   return static_cast<std::size_t>(found - entries_.begin());
 }

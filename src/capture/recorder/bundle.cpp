@@ -30,8 +30,7 @@ Result<void> check_rules(const Json& config) {
                   is_map ? "map of modules to names" : "list");
 
     for (const auto& [key, item] : found->items()) {
-      const bool is_right = is_map
-                                ? item.is_array() && std::all_of(item.begin(), item.end(), is_text)
+      const bool is_right = is_map ? item.is_array() && std::ranges::all_of(item, is_text)
                             : std::string_view(name) == "state"
                                 ? is_text(item)
                                 : item.is_object() && is_text(item.value("module", Json())) &&
@@ -89,7 +88,7 @@ Result<fs::path> unpack_bundle(const Json& config) {
   std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());
   files.push_back({"config.json", config_text});
   const auto is_whole = [&] {
-    return std::all_of(files.begin(), files.end(), [&](const BuiltInFile& file) {
+    return std::ranges::all_of(files, [&](const BuiltInFile& file) {
       const auto known = read_file(AT_FDCWD, (folder / file.name).string(), file.content.size());
       return known && *known == file.content;
     });

@@ -31,7 +31,7 @@ constexpr std::size_t max_signature_length = 16 << 10, max_parameters = 200'000;
 std::string printable(std::string_view text) {
   constexpr std::size_t max_length = 512;
   std::string name = for_terminal(text.substr(0, max_length));
-  std::replace(name.begin(), name.end(), '\n', '?');
+  std::ranges::replace(name, '\n', '?');
   return name;
 }
 
@@ -64,8 +64,8 @@ class RecordingCapture::Values final : public TensorStore {
   void add(std::size_t entry, DType dtype) { dtypes_.emplace(entry, dtype); }
 
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
-    const auto values = std::find_if(values_.begin(), values_.end(),
-                                     [entry](const CallValues& v) { return v.tensor == entry; });
+    const auto values =
+        std::ranges::find_if(values_, [entry](const CallValues& v) { return v.tensor == entry; });
 
     // Where there are none, why.
     if (values == values_.end() && is_replayed_)
@@ -528,9 +528,8 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   const auto connect = [&](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
       if (tensor->entry < group.addresses.size()) tensor->address = group.addresses[tensor->entry];
-      const auto values =
-          std::find_if(group.values.begin(), group.values.end(),
-                       [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
+      const auto values = std::ranges::find_if(
+          group.values, [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
       if (values != group.values.end() && values->hash != Hash128{})
         tensor->used = values->count - std::min(values->from, values->count);
       store->add(tensor->entry, tensor->dtype);
