@@ -1,14 +1,14 @@
-// From events to records: calls that differ in nothing that matters are counted, and of their index
-// tensors a bounded sample is kept.
+// Turns events into records: equivalent calls are counted, and a bounded sample of their index
+// tensors is kept.
 //
-// Everything here runs on one thread, the aggregator's. What a call differs in is its arguments
-// (names, scalars, shapes), its wrapper and that wrapper's last plan, the values of its index
-// tensors, and whether it was traffic. A window of such groups is written a few times a second; a
-// call that comes again in a later window is named by the number of its signature.
+// Everything here runs on one thread, the aggregator's. Calls are told apart by their arguments
+// (names, scalars, shapes), their wrapper and its last plan, the values of their index tensors, and
+// whether they were traffic. A window of such groups is written a few times a second; a call that
+// recurs in a later window is referred to by the number of its signature.
 //
-// Which index tensors are kept: per function and octaves of their lengths, those with the smallest
-// hashes of their values. Each set of values has the same chance, however long the recording goes
-// on, and repeats cost nothing.
+// Which index tensors are kept: per function and per octave of their lengths, those whose values
+// have the smallest hashes. Each set of values has the same chance, however long the recording
+// runs, and repeats cost nothing.
 #pragma once
 
 #include <chrono>
@@ -32,7 +32,7 @@ namespace cw::recorder {
 struct AggregatorOptions {
   std::uint64_t budget = 1'000'000'000;  ///< bytes of the whole file
   std::size_t kept_per_bucket = 16;
-  std::size_t max_groups = 4096;  ///< in a window; then it is written
+  std::size_t max_groups = 4096;  ///< in a window, which is written when full
 };
 
 class Aggregator {
@@ -43,28 +43,27 @@ class Aggregator {
   /// as lost.
   enum class PendingCopies { wait, give_up };
   /// Takes events until there are none, or until one has to be waited for. `has_room`: whether the
-  /// file takes
-  /// content now. Whether there is more to take now.
+  /// file accepts content now. Returns whether there is more to take now.
   bool consume(PendingCopies pending, bool has_room);
-  /// Throws away what waits in the queue, and says how many calls that were.
+  /// Discards what is in the queue and returns how many calls that was.
   std::uint64_t abandon();
-  /// Takes what repeated calls were counted since the last time.
+  /// Collects the counts of repeated calls since the last time.
   void take_repeats();
-  /// Takes so many bytes of the budget for what is written besides.
+  /// Charges `bytes` written elsewhere to the budget.
   void spend(std::uint64_t bytes) { written_bytes_ += bytes; }
-  /// Whether calls wait to be written.
+  /// Whether calls are waiting to be written.
   bool has_window() const { return !groups_.empty() || has_news_; }
   bool is_window_full() const { return groups_.size() >= options_.max_groups; }
-  /// Frames of what was collected since the last time: functions and signatures that are new,
-  /// contents, then the window.
+  /// Frames with what was collected since the last time: new functions and signatures, contents,
+  /// then the window.
   std::string take_frames();
-  /// What take_frames() and all before it have written of.
+  /// The calls and replays covered by all frames taken so far.
   Made written() const { return {taken_.calls, taken_.replays, calls_uncounted_}; }
-  /// Says that nothing is missing up to now, while nothing comes.
+  /// A frame that says, while the engine is idle, that nothing is missing so far.
   std::string idle_frame();
-  /// The last frames of a recording that ends in order.
+  /// The last frames of a recording that ends cleanly.
   std::string end_frames(std::uint64_t events_lost);
-  /// Where the time that records carry begins.
+  /// Sets the zero of the times in records to now.
   void start_clock() { started_ = std::chrono::steady_clock::now(); }
 
  private:
@@ -80,9 +79,9 @@ class Aggregator {
   };
   struct Wrapper {
     std::uint32_t number = 0;
-    /// How many plans this process had made when it was planned last; 0: never.
+    /// How many plans this process had made when this wrapper was last planned; 0: never.
     std::uint64_t plan = 0;
-    std::int64_t sequences = -1;  ///< real ones among those planned; -1: all
+    std::int64_t sequences = -1;  ///< how many of those planned are real; -1: all
   };
   struct Values {
     Hash hash{};
@@ -122,7 +121,7 @@ class Aggregator {
   bool is_in_sample(std::uint32_t function, const std::vector<Values>& values);
   std::uint32_t signature_of(std::uint32_t function, std::span<const std::byte> arguments);
   Wrapper& wrapper_of(std::uint64_t self);
-  /// Its place in the window.
+  /// Returns its index in the window.
   std::size_t add(Group group);
   /// False when the budget does not allow it.
   bool write(recording::RecordKind kind, Json record);
@@ -143,7 +142,7 @@ class Aggregator {
   std::int64_t sequences_ = -1;
   std::unordered_map<std::uint64_t, std::vector<CapturedCall>> graphs_;
   std::map<Hash, Bucket> buckets_;
-  std::set<Hash> written_;  ///< contents
+  std::set<Hash> written_;  ///< hashes of contents already written
 
   struct Repeated {
     Repeats* repeats;
@@ -152,12 +151,12 @@ class Aggregator {
   std::vector<Repeated> repeated_;
   std::vector<Group> groups_;
   std::unordered_map<Hash, std::size_t, HashOf> group_of_;
-  /// Sequence of a call to its group in this window.
+  /// From a call's sequence number to its group in this window.
   std::unordered_map<std::uint64_t, std::size_t> recent_;
   std::string frames_;
   bool has_news_ = false, is_last_ = false;
   std::uint64_t written_bytes_ = 0;
-  Made taken_;  ///< but for calls that replays stand for
+  Made taken_;  ///< without the calls that replays stand for
   std::uint64_t values_lost_ = 0, values_sampled_out_ = 0, calls_uncounted_ = 0;
 };
 

@@ -1,8 +1,8 @@
-// Arguments of a call in a few bytes, written on the engine's thread, read on the aggregator's.
+// A call's arguments, encoded compactly on the engine's thread and decoded on the aggregator's.
 //
-// Every argument is a name (an index into the site's names) and a value; a value is a tag and what
-// belongs to it, integers as they lie in memory. Equal calls give equal bytes, so the bytes are
-// what calls are counted by.
+// Every argument is a name (an index into the function's names) and a value; a value is a tag and
+// its payload, with integers in native byte order. Equal calls give equal bytes, so the bytes are
+// what calls are grouped by.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ struct ElementType {
   std::uint8_t bits = 0;
   auto operator<=>(const ElementType&) const = default;
 };
-/// As torch prints it, without "torch."; empty for types that it does not have.
+/// As torch prints it, without "torch."; empty for types that torch lacks.
 std::string_view name_of(ElementType type);
 /// The reverse; bits are 0 for an unknown name.
 ElementType element_type(std::string_view name);
@@ -34,9 +34,9 @@ class ArgumentWriter {
  public:
   void clear() { size_ = 0; }
   std::span<const std::byte> bytes() const { return {bytes_.data(), size_}; }
-  /// What was written up to here, for take_back().
+  /// The current position, for take_back().
   std::size_t mark() const { return size_; }
-  /// Whether all that was written found room.
+  /// Whether everything written fit.
   bool is_whole() const { return size_ <= capacity; }
   void take_back(std::size_t mark) { size_ = mark; }
 
@@ -45,9 +45,9 @@ class ArgumentWriter {
   void boolean(bool value) { tag(value ? Tag::yes : Tag::no); }
   void integer(std::int64_t value);
   void real(double value);
-  void text(std::string_view value);  ///< cut at most_text
+  void text(std::string_view value);  ///< truncated to max_text
   void tensor(ElementType type, std::span<const std::int64_t> shape, bool is_on_device);
-  /// `count` values follow, of `length` that there are.
+  /// `count` values follow, out of `length`.
   void sequence(std::size_t count, std::size_t length);
   void enumerator(std::string_view name, std::int64_t value);
   void opaque(std::string_view type, std::string_view text);
@@ -79,13 +79,13 @@ class ArgumentWriter {
   }
   void string(std::string_view value);
 
-  static constexpr std::size_t capacity = 8192;  // a real call's are some hundred bytes
+  static constexpr std::size_t capacity = 8192;  // a real call takes a few hundred bytes
   std::size_t size_ = 0;
   std::array<std::byte, capacity + 1> bytes_;
 };
 
-/// The arguments as a recording has them: [[name, value]...]; see docs/recording.md. `names` are
-/// the site's.
+/// The arguments as stored in a recording: [[name, value]...]; see docs/recording.md. `names` are
+/// the function's.
 Json describe_arguments(std::span<const std::byte> bytes, const std::vector<std::string>& names);
 
 }  // namespace cw::recorder

@@ -1,4 +1,4 @@
-// This process's place in the memory that whoever started it lends (recording/counts.h).
+// This process's slot in the memory shared by the program that started it (recording/counts.h).
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,12 @@ namespace cw::recorder {
 /// How many calls and replays of graphs.
 struct Made {
   std::uint64_t calls = 0, replays = 0;
-  std::uint64_t calls_over_budget = 0;  ///< of the calls: counted and not itemized
+  std::uint64_t calls_over_budget = 0;  ///< of these: counted but not itemized
 };
 
-/// A place in the memory at `path`, for good: the engine's threads may write to it as long as the
-/// process lives. Null where there is no such memory, or no place left in it. Called on a thread
-/// that has left the engine's table of descriptors.
+/// Claims a slot in the memory at `path`, for good: the engine's threads may write to it as long as
+/// the process lives. Null if there is no such memory or no free slot. Called on a thread that has
+/// left the engine's descriptor table.
 recording::CountsSlot* claim_counts(const std::string& path);
 
 }  // namespace cw::recorder

@@ -1,4 +1,4 @@
-// The file of a recording, written by a thread of its own so that nobody else waits for the disk.
+// A recording's file, written by a dedicated thread so that nothing else waits for the disk.
 #pragma once
 
 #include <atomic>
@@ -15,27 +15,27 @@ namespace cw::recorder {
 
 class RecordingFile {
  public:
-  /// Makes `path`, which must not exist, readable by its owner only, and starts the thread. Not
-  /// open afterwards when that failed: error() says why. Called on a thread that has left the
-  /// engine's table of descriptors (descriptors.h), which the writer's thread then has too: nobody
-  /// else can close the file or be given its number. What is written is noted in `counts`, which
-  /// may be null.
+  /// Creates `path`, which must not exist, readable by its owner only, and starts the thread. If
+  /// that fails, is_open() is false and error() says why. Called on a thread that has left the
+  /// engine's descriptor table (descriptors.h); the writer thread inherits the private table, so
+  /// nobody else can close the file or be given its number. What is written is noted in `counts`,
+  /// which may be null.
   RecordingFile(const std::string& path, recording::CountsSlot* counts);
   RecordingFile(const RecordingFile&) = delete;
   RecordingFile& operator=(const RecordingFile&) = delete;
   ~RecordingFile();
 
   bool is_open() const { return !has_failed_; }
-  /// It was not made because something of that name is there.
+  /// Whether it was not created because something of that name exists.
   bool is_taken() const { return is_taken_; }
-  /// What went wrong, for the log; empty when nothing has.
+  /// What went wrong, for the log; empty if nothing has.
   std::string error() const;
 
-  /// Takes frames to be written in this order; with them, the file stands for `made`. Never waits.
+  /// Queues frames to be written in order; with them, the file accounts for `made`. Never blocks.
   void append(std::string frames, const Made& made);
-  /// Bytes that wait to be written.
+  /// Bytes waiting to be written.
   std::size_t backlog() const { return backlog_; }
-  /// Waits until all is written, but no longer than this many milliseconds. False when it was not.
+  /// Waits until everything is written, for at most `milliseconds`. False on a timeout.
   bool drain(unsigned milliseconds);
 
  private:
@@ -49,7 +49,7 @@ class RecordingFile {
 
   std::string path_;
   recording::CountsSlot* counts_;
-  std::uint64_t announced_ = 0;  ///< bytes; the writer's thread's
+  std::uint64_t announced_ = 0;  ///< bytes; writer thread only
   unsigned parts_ = 0;
   int file_ = -1;
   bool is_taken_ = false;
@@ -57,7 +57,7 @@ class RecordingFile {
   std::atomic<std::size_t> backlog_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Part> waiting_;  ///< the rest is guarded by mutex_
+  std::deque<Part> waiting_;  ///< from here on: guarded by mutex_
   std::string error_;
   bool is_ending_ = false;
   std::thread thread_;

@@ -1,8 +1,8 @@
-// The way from the engine's threads to the aggregator's: a queue of byte strings that never blocks
-// the writer.
+// The queue from the engine's threads to the aggregator's: byte strings, never blocking the
+// producer.
 //
-// One producer and one consumer at a time; several producers take turns under a lock that they hold
-// anyway (the GIL). Chunks are linked, so that a burst grows the queue instead of waiting; past
+// Single producer, single consumer; several producers take turns under a lock that they hold anyway
+// (the GIL). Chunks are linked, so that a burst grows the queue instead of blocking; past
 // `max_bytes` a push is refused.
 #pragma once
 
@@ -29,7 +29,7 @@ class Queue {
 
   enum class Limit { holds, ignored };
 
-  /// The producer's side. False, and nothing happens, when the queue is full or memory is.
+  /// The producer's side. Returns false and does nothing if the queue is full or out of memory.
   bool push(std::span<const std::byte> item, Limit limit = Limit::holds) noexcept {
     const std::size_t size = sizeof(Size) + padded(item.size());
     if (size > chunk_size || (limit == Limit::holds && pending() + size > max_bytes_)) return false;
@@ -49,11 +49,11 @@ class Queue {
     return true;
   }
 
-  /// The consumer's side: the oldest item, valid until pop(); empty when there is none.
+  /// The consumer's side: the oldest item, valid until pop(); empty if there is none.
   std::span<const std::byte> front() noexcept {
     if (read_ == head_->used.load(std::memory_order_acquire)) {
       if (!head_->has_next.load(std::memory_order_acquire)) return {};
-      // What the producer put here before it linked the next chunk is visible now.
+      // Whatever the producer wrote here before linking the next chunk is visible now.
       if (read_ == head_->used.load(std::memory_order_acquire)) {
         head_ = std::move(head_->next);
         read_ = 0;
@@ -71,14 +71,14 @@ class Queue {
     popped_.store(popped_.load(std::memory_order_relaxed) + size, std::memory_order_release);
   }
 
-  /// Bytes that wait; exact for neither side.
+  /// Bytes in the queue; approximate on either side.
   std::size_t pending() const noexcept {
     const std::size_t popped = popped_.load(std::memory_order_acquire);
     return pushed_.load(std::memory_order_relaxed) - popped;
   }
 
  private:
-  using Size = std::uint64_t;  // items stay aligned to eight bytes
+  using Size = std::uint64_t;  // keeps items 8-byte aligned
   static constexpr std::size_t chunk_size = 256 * 1024;
   struct Chunk {
     std::atomic<std::size_t> used{0};

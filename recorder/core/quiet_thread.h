@@ -1,5 +1,5 @@
-// Threads of our own in somebody else's process: no signal is delivered to them, so that whoever
-// waits for one gets it.
+// Our own threads in somebody else's process: all signals are blocked in them, so that they reach
+// the threads that wait for them.
 #pragma once
 
 #include <csignal>
@@ -15,7 +15,7 @@ std::thread quiet_thread(Work work) {
   sigset_t all, before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  // A thread begins with its creator's mask.
+  // A thread inherits its creator's mask.
   struct Restore {
     const sigset_t& mask;
     ~Restore() { ::pthread_sigmask(SIG_SETMASK, &mask, nullptr); }

@@ -1,7 +1,7 @@
 // The recorder of one process: what the engine's threads call, and the thread that does the rest.
 //
-// The engine's side (everything but stop()) costs microseconds, never waits and never throws. Its
-// callers take turns; a lock that they hold anyway, Python's, sees to it. The aggregator's thread
+// The engine's side (everything but stop()) costs microseconds, never blocks and never throws. Its
+// callers are serialized by a lock that they hold anyway, Python's GIL. The aggregator's thread
 // touches nothing of the engine's.
 #pragma once
 
@@ -23,15 +23,15 @@ namespace cw::recorder {
 
 struct RecorderOptions {
   std::string folder;
-  std::string name;    ///< of the file, without ".cbor"; a number is added while it is taken
-  std::string counts;  ///< the path of the memory to count in (counter.h); may be empty
-  Json header = Json::object();  ///< what the first record says besides what is known here
+  std::string name;              ///< of the file, without ".cbor"; gets a number if it is taken
+  std::string counts;            ///< path of the shared counters (counter.h); may be empty
+  Json header = Json::object();  ///< extra members of the first record
   AggregatorOptions aggregator;
   std::size_t staging_bytes = 64u << 20;
   std::size_t queue_bytes = 64u << 20;
 };
 
-/// A tensor of a call: where its values lie and how.
+/// A tensor of a call: the location and layout of its values.
 struct TensorView {
   ElementType type;
   std::span<const std::int64_t> shape;
@@ -43,11 +43,11 @@ struct TensorView {
 class Recorder {
  public:
   explicit Recorder(RecorderOptions options);
-  /// As stop().
+  /// Calls stop().
   ~Recorder();
 
-  /// What to log, once; empty when all is well. After it nothing is recorded any more. The recorder
-  /// itself has no stream to log to: whoever owns it tells.
+  /// What to log, once; empty while all is well. After a failure nothing more is recorded. The
+  /// recorder itself has no log: its owner reports the failure.
   std::string failure() const { return has_failed_ ? failure_ : std::string(); }
   bool is_on() const { return !has_failed_ && !is_stopping_; }
 
@@ -56,7 +56,7 @@ class Recorder {
   std::uint32_t add_function(const Json& function);
   void add_name(std::uint32_t function, std::string_view name);
 
-  /// A call, from begin_call() to send(). One may be used again and again, by one thread.
+  /// A call, from begin_call() to send(). Reusable, by one thread.
   class CallBuilder {
    public:
     ArgumentWriter& arguments() { return arguments_; }
@@ -66,14 +66,14 @@ class Recorder {
     }
     /// Forgets the tensors from this one on.
     void take_back_tensors(std::uint16_t count) { tensors_ = count; }
-    /// How many tensors came before.
+    /// How many tensors have been added so far.
     std::uint16_t tensors() const { return tensors_; }
 
    private:
     friend class Recorder;
     static constexpr std::size_t max_addresses = 24;
-    // In the order of their use: most calls find the caches full of the engine's own data, and few
-    // lines are touched.
+    // In order of use, to touch few cache lines: most calls find the caches full of the engine's
+    // own data.
     EventHeader header_;
     std::uint16_t tensors_ = 0;
     bool has_reserved_ = false, is_on_stream_ = false;
@@ -87,41 +87,39 @@ class Recorder {
                   std::uint64_t graph);
   /// Takes the first `count` elements of the call's tensor number `index`. `stream` is the
   /// caller's, for tensors on a device. Returns the content's number. From here to send() the
-  /// caller keeps its turn.
+  /// caller must hold the lock.
   std::int16_t take_values(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
                            std::uint64_t count, Device::Stream stream);
   /// Notes that the tensor's values are left out, because enough others were taken.
   void leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index);
-  /// Of `content` only so many elements count as the last element of `bound` says.
+  /// Only as many elements of `content` count as the last element of `bound` says.
   void bound(CallBuilder& call, std::int16_t content, std::int16_t bound);
-  /// Hands the call over; its number.
-  /// A call without values that comes again under the same plans is only counted.
+  /// Hands the call over and returns its number. A call without values that recurs under the same
+  /// plans is only counted.
   std::uint64_t send(CallBuilder& call);
-  /// Grows with every plan: values of calls under one plan seldom differ.
+  /// Incremented with every plan: values rarely differ between calls under one plan.
   std::uint64_t epoch() const { return epoch_; }
   void raised(std::uint32_t function, std::uint64_t call);
 
-  /// A graph's capture begins: the number that its calls and its replays go by. While one is
-  /// captured, anywhere in the process, nothing is copied.
+  /// A graph's capture begins; returns the number that identifies its calls and replays. While any
+  /// graph is being captured in the process, nothing is copied.
   std::uint64_t begin_capture();
   void end_capture();
   void replay(std::uint64_t graph, std::uint8_t flags);
   void set_batch(std::uint64_t sequences);
 
-  /// Gives the recorder a device for tensors that lie on one; else the CUDA driver of this process
-  /// is looked for.
+  /// Sets the device for device tensors; otherwise the CUDA driver of this process is looked up.
   void set_device(std::unique_ptr<Device> device);
 
-  /// In the child of a fork: what it calls is not this process's.
+  /// In a forked child: its calls are not this process's.
   void forget_counts() { counts_ = nullptr; }
 
-  /// Writes what is left, waits for the disk no longer than two seconds, and ends. The engine's
-  /// side may go on calling.
+  /// Writes what is left, waits at most two seconds for the disk, and stops. The engine's side may
+  /// keep calling.
   void stop();
 
  private:
-  /// Calls that were told of and may come again: a cache of four entries a set, and a line of
-  /// memory a set.
+  /// Calls that were sent and may recur: a 4-way set-associative cache, one cache line per set.
   static constexpr std::size_t sets = 128, ways = 4;
   struct Known {
     std::uint64_t key = 0;
@@ -147,29 +145,29 @@ class Recorder {
   void fail(std::string why);
 
   RecorderOptions options_;
-  std::string header_;  ///< the first frame; the aggregator's thread's
+  std::string header_;  ///< the first frame; aggregator thread only
   Queue queue_;
   Staging staging_;
   Aggregator aggregator_;
-  std::unique_ptr<RecordingFile> file_;  ///< the aggregator's thread's
-  std::unique_ptr<Device> device_;       ///< the engine's side
+  std::unique_ptr<RecordingFile> file_;  ///< aggregator thread only
+  std::unique_ptr<Device> device_;       ///< engine's side only
   bool has_looked_for_device_ = false, has_device_failed_ = false;
   std::uint64_t next_call_ = 0, next_graph_ = 0, epoch_ = 1;
-  /// By the engine's side, one thread at a time.
+  /// Written by the engine's side, one thread at a time.
   std::atomic<std::uint64_t> calls_made_{0}, replays_made_{0};
   std::atomic<recording::CountsSlot*> counts_{nullptr};
   std::array<KnownSet, sets> known_;
   RepeatsPool repeats_;
   unsigned next_way_ = 0;
-  std::vector<bool> is_plan_;  ///< by site
+  std::vector<bool> is_plan_;  ///< by function
   std::uint32_t next_function_ = 0;
   unsigned captures_ = 0;
   std::atomic<std::uint64_t> events_lost_{0};
 
-  std::string failure_;  ///< written before has_failed_
+  std::string failure_;  ///< set before has_failed_
   std::atomic<bool> has_failed_{false}, is_stopping_{false};
   std::atomic<bool> has_written_{false};  ///< the first calls
-  bool has_waited_ = false;               ///< for that; the engine's side
+  bool has_waited_ = false;               ///< for has_written_; engine's side only
   std::thread thread_;
 };
 

@@ -1,8 +1,8 @@
-// Host memory that index tensors are copied into before anybody looks at them.
+// Host memory that index tensors are copied into before they are examined.
 //
-// A ring of bytes, given out and taken back in order, and a ring of marks. A job is what one call
-// copied: the caller's stream writes the job's number into its mark when the copies are done, and
-// the aggregator polls the mark. One producer, one consumer.
+// A ring buffer of bytes, allocated and freed in order, and a ring of completion marks. A job is
+// the copies of one call: the caller's stream writes the job's number into its mark when they are
+// done, and the aggregator polls the mark. Single producer, single consumer.
 #pragma once
 
 #include <atomic>
@@ -18,15 +18,15 @@ class Staging {
   explicit Staging(std::size_t size);
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
-  /// The memory stays if the device has not finished with it: copies may still be on their way.
+  /// Leaks the memory if the device has not finished with it: copies may still be in flight.
   ~Staging();
 
   // The producer's side.
 
-  /// Bytes for the job that is being made; null when there are not enough.
+  /// Allocates bytes for the current job; null if there are not enough.
   std::byte* reserve(std::size_t bytes) noexcept;
-  /// Closes the job and returns its number, or 0 when there are too many. It is done when the
-  /// device has set its mark, or at once, without a device.
+  /// Closes the job and returns its number, or 0 if there are too many. It is done when the device
+  /// has set its mark; without a device, at once.
   std::uint64_t commit(Device* device, Device::Stream stream) noexcept;
   /// Attaches the memory to the device; see Device::attach.
   bool attach(Device& device) noexcept;
@@ -34,8 +34,8 @@ class Staging {
   // The consumer's side.
 
   bool is_done(std::uint64_t job) const noexcept;
-  /// The consumer has done with a job, or given it up. Jobs are released in the order in which they
-  /// were committed.
+  /// The consumer is done with a job, or has given it up. Jobs are released in the order in which
+  /// they were committed.
   void release(std::uint64_t job) noexcept;
 
  private:
@@ -49,12 +49,12 @@ class Staging {
   std::size_t mapped_ = 0, size_ = 0;
   bool is_attached_ = false;
 
-  // Positions grow for ever; modulo size_ they are places in the ring.
-  std::uint64_t reserved_ = 0, last_job_ = 0;  ///< the producer's
-  /// The consumer's: what the producer may use again.
+  // Positions only ever grow; modulo size_ they are offsets in the ring.
+  std::uint64_t reserved_ = 0, last_job_ = 0;  ///< producer only
+  /// Written by the consumer: what the producer may reuse.
   std::atomic<std::uint64_t> freed_{0}, first_job_{1};
-  std::uint64_t released_ = 0;         ///< the consumer's: the last job it has done with
-  std::uint64_t ends_[max_jobs] = {};  ///< of each job, its end in the ring
+  std::uint64_t released_ = 0;         ///< consumer only: the last job released
+  std::uint64_t ends_[max_jobs] = {};  ///< each job's end in the ring
 };
 
 }  // namespace cw::recorder

@@ -1,4 +1,4 @@
-// Writes what a call was made with, as the recorder takes it. Holds the GIL throughout.
+// Encodes a call's arguments for the recorder. Holds the GIL throughout.
 #pragma once
 
 #include <vector>
@@ -10,13 +10,13 @@
 
 namespace cw::recorder {
 
-/// What of a call's tensors is taken besides their shapes.
+/// What is taken of a call's tensors besides their shapes.
 struct ValuesWanted {
-  bool are_any = false;     ///< of the index tensors that the site's rules name
-  bool are_floats = false;  ///< also of floats that steer a kernel
+  bool are_any = false;     ///< values of the index tensors that the function's rules name
+  bool are_floats = false;  ///< also values of floats that steer a kernel
 };
 
-/// For one call; every function may throw EnginesException.
+/// Reads one call; every function may throw EnginesException.
 class CallReader {
  public:
   CallReader(Types& types, Recorder& recorder, HookedFunction& hooked, Recorder::CallBuilder& call,
@@ -44,7 +44,7 @@ class CallReader {
     std::uint16_t tensor;
     std::int16_t content = -1;
     void* stream = nullptr;
-    Ref owner;  ///< the tensor: its caller's list may let it go meanwhile
+    Ref owner;  ///< keeps the tensor alive: the caller's list may drop it meanwhile
   };
 
   const Pending* find(std::uint16_t name) const;
@@ -74,8 +74,8 @@ class CallReader {
   ArgumentWriter& arguments_;
   const ValuesWanted wanted_;
   std::vector<Pending> pending_;
-  Py_ssize_t items_left_ = 256;  ///< of all the call's sequences together
-  /// Spans point to what these hold, which stays where it is.
+  Py_ssize_t items_left_ = 256;  ///< in all of the call's sequences together
+  /// Backing storage of spans; elements never move.
   std::vector<std::vector<std::int64_t>> integers_;
 };
 

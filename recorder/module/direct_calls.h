@@ -1,9 +1,9 @@
 // Calls that go to C++ without a Python frame in between.
 //
 // A hook stands in for a function and must look like one: torch.compile, inspect and descriptors go
-// by the type. Since CPython 3.12 PyFunction_SetVectorcall lets a Python function keep its looks
-// and be called as C; it and PyObject_Vectorcall are no part of the limited API of 3.10, so they
-// are looked for in the running interpreter.
+// by the type. Since CPython 3.12, PyFunction_SetVectorcall lets an object remain a Python function
+// but be called as C; it and PyObject_Vectorcall are not part of the limited API of 3.10, so they
+// are looked up in the running interpreter.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ struct DirectCalls {
   Call call;                                   ///< PyObject_Vectorcall
   void (*set)(PyObject* function, Call call);  ///< PyFunction_SetVectorcall
 
-  /// Of the interpreter that runs; nothing before 3.12.
+  /// Those of the running interpreter; nothing before 3.12.
   static std::optional<DirectCalls> find() {
     const DirectCalls found{reinterpret_cast<Call>(::dlsym(RTLD_DEFAULT, "PyObject_Vectorcall")),
                             reinterpret_cast<void (*)(PyObject*, Call)>(
@@ -37,8 +37,8 @@ struct DirectCalls {
   }
 };
 
-/// The sites of functions that are entered directly. Looked up at every call, most often with cold
-/// caches: one line of memory is touched, seldom two.
+/// The hooked functions that are entered directly, as a hash table. Looked up on every call, mostly
+/// with cold caches: it touches one cache line, rarely two.
 class Entries {
  public:
   void add(PyObject* function, HookedFunction* hooked) {
@@ -52,7 +52,7 @@ class Entries {
     if (slot.first == nullptr) ++count_;
     slot = {function, hooked};
   }
-  /// Of a function that was added.
+  /// The entry of a function that was added.
   HookedFunction* at(PyObject* function) { return find(function).second; }
 
  private:
@@ -68,7 +68,7 @@ class Entries {
     }
   }
 
-  std::vector<Slot> slots_;  ///< a power of two, a quarter full at most
+  std::vector<Slot> slots_;  ///< power-of-two size, at most a quarter full
   std::size_t count_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// A function that is hooked.
+// A hooked function.
 #pragma once
 
 #include <bit>
@@ -11,35 +11,35 @@
 
 namespace cw::recorder {
 
-/// Of which parameter the values are wanted.
+/// A parameter whose values are wanted.
 struct ContentRule {
   std::uint16_t name;    ///< the parameter
   bool is_taken = true;  ///< false: it only bounds others
-  /// Parameters whose last element says how much counts, the best first.
+  /// Parameters whose last element says how many elements count, in order of preference.
   std::vector<std::uint16_t> bounds;
 };
 
 struct HookedFunction {
-  Json description;  ///< as Recorder::add_site takes it
+  Json description;  ///< as Recorder::add_function takes it
   Ref function;
-  Ref owner, owners_name;  ///< another module's names, of which this one is called as it is then;
-                           ///< null: `function` is
-  PyObject* stand_in = nullptr;  ///< what Python calls, if it was told
-  std::vector<Ref> names;        ///< interned, so that most compare by address
+  Ref owner, owners_name;  ///< another module's dict and the name in it, looked up at each call;
+                           ///< null: `function` is called
+  PyObject* stand_in = nullptr;  ///< what Python calls, if set
+  std::vector<Ref> names;        ///< interned, so that most compare equal by address
   std::size_t parameters = 0;
   bool has_self = false;
-  /// Attributes of self, and the names they are recorded by.
+  /// Attributes of self, and the names they are recorded under.
   std::vector<std::pair<Ref, std::uint16_t>> state;
   std::vector<ContentRule> rules;
   std::uint32_t number = 0;
   bool is_plan = false;
-  std::uint64_t calls = 0;  ///< with values that are wanted
+  std::uint64_t calls = 0;  ///< whose values are wanted
 
-  std::uint64_t epoch = 0;  ///< when values were taken last
+  std::uint64_t epoch = 0;  ///< when values were last taken
 
-  /// Of the calls that are no plans there may be one a layer, with the same values in each. Of
-  /// those, one a plan is taken; and of all, the first and then an ever smaller part, so that each
-  /// octave of calls gives as many as the last.
+  /// Calls other than plans may come once per layer, each with the same values. Of those, one per
+  /// plan is taken; and of all calls, the first ones and then an ever smaller fraction, so that
+  /// each octave of calls gives as many as the previous one.
   bool takes_values(std::uint64_t now) {
     constexpr unsigned first_octaves = 9;
     const auto octave = static_cast<unsigned>(std::bit_width(calls++));
@@ -49,7 +49,7 @@ struct HookedFunction {
     return is_taken;
   }
 
-  /// What `owner` has now; null when that is nothing to call in `function`'s place.
+  /// What `owner` has now; null if that is not to be called in place of `function`.
   Ref replacement() const {
     PyObject* found = PyDict_GetItemWithError(owner.get(), owners_name.get());
     if (found == nullptr && PyErr_Occurred() != nullptr) PyErr_Clear();

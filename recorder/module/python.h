@@ -11,10 +11,10 @@
 
 namespace cw::recorder {
 
-/// Calls into Python where its bytecode may run, while objects of ours are on the stack. A daemon
-/// thread that waits for the GIL there when the interpreter ends is unwound (before Python 3.14):
-/// then it stays here for good, as it does in 3.14, since what it would clean up is no longer its
-/// to touch.
+/// Calls into Python where bytecode may run while our objects are on the stack. Before Python 3.14,
+/// a daemon thread waiting for the GIL there when the interpreter shuts down is unwound: it then
+/// hangs here for good, as it would in 3.14, because what it would clean up is no longer its own to
+/// touch.
 template <typename Call>
 auto in_python(Call call) {
   struct Stay {
@@ -56,19 +56,19 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
-/// What the engine's own code raised while a call was noted (a signal handler's KeyboardInterrupt,
-/// say): the engine's to have.
+/// An exception that the engine's own code raised while a call was being recorded (say, a signal
+/// handler's KeyboardInterrupt): it belongs to the engine.
 struct EnginesException {};
 
-/// Clears an error of the noting. Throws EnginesException, with the error still set, when it is not
-/// one of the noting.
+/// Clears an error caused by recording. Throws EnginesException, with the error still set, if it
+/// was not.
 inline void clear_error() {
   if (PyErr_Occurred() == nullptr) return;
   if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw EnginesException();
   PyErr_Clear();
 }
 
-/// Points into the text object; empty when it is not valid Unicode.
+/// Points into the text object; empty if it is not valid Unicode.
 inline std::string_view utf8(PyObject* text) {
   Py_ssize_t size = 0;
   const char* data = PyUnicode_AsUTF8AndSize(text, &size);

@@ -1,4 +1,4 @@
-// What objects the engine's calls are made with, and how each is read.
+// The types of objects passed to the engine's calls, and how each is read.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct DLTensor {
 struct ExchangeApi {
   std::uint32_t major, minor;
   void* older;
-  void* unused[3];  // what makes tensors and what takes ownership
+  void* unused[3];  // those that create tensors or take ownership
   int (*view)(void* object, DLTensor* out);
   int (*current_stream)(std::int32_t device_type, std::int32_t device_id, void** out);
 };
@@ -35,9 +35,9 @@ struct ExchangeApi {
 inline constexpr std::int32_t on_cpu = 1, on_cuda = 2, on_pinned_host = 3;
 
 struct Types {
-  PyTypeObject* tensor = nullptr;         ///< torch.Tensor; null while torch is not there
+  PyTypeObject* tensor = nullptr;         ///< torch.Tensor; null until torch is loaded
   PyTypeObject* dtype = nullptr;          ///< torch.dtype; null likewise
-  PyTypeObject* enumeration = nullptr;    ///< enum.Enum; there from prepare() on
+  PyTypeObject* enumeration = nullptr;    ///< enum.Enum; set by prepare()
   const ExchangeApi* exchange = nullptr;  ///< null: torch is older than 2.10
   Ref raw_stream;  ///< torch._C._cuda_getCurrentRawStream, where the exchange API is missing
 
@@ -47,7 +47,7 @@ struct Types {
   } names;
   std::unordered_map<PyObject*, std::pair<Ref, std::string>> dtype_names;  ///< as str() gives them
 
-  /// False with a Python error set.
+  /// On failure, false with a Python error set.
   bool prepare();
 };
 

@@ -1,4 +1,4 @@
-// What a user at a terminal sees: live progress on stderr, colour only where it can be shown.
+// Terminal output: live progress on stderr, colour only where it is supported.
 #pragma once
 
 #include <chrono>
@@ -15,7 +15,7 @@ namespace cw {
 /// Whether text on stdout (1) or stderr (2) may have colour: a terminal, NO_COLOR unset, TERM not
 /// dumb.
 bool has_colour(int fd);
-/// Columns of the terminal on `fd`; 80 where it is none.
+/// Columns of the terminal on `fd`; 80 if it is not a terminal.
 std::size_t columns(int fd);
 
 /// One line that is rewritten on a terminal, and a plain line every few seconds elsewhere.
@@ -23,10 +23,10 @@ class ProgressLine {
  public:
   explicit ProgressLine(bool is_quiet);
   ~ProgressLine();
-  /// Cheap to call often: shows at most ten texts a second. `below` stands under the line, on a
-  /// terminal only, as far as its rows and columns go.
+  /// Cheap to call often: refreshes at most ten times per second. `below` is shown under the line,
+  /// on a terminal only, clipped to its rows and columns.
   void update(const std::string& text, const std::vector<std::string>& below = {});
-  /// Removes what is live, so that other output can follow.
+  /// Removes the live lines, so that other output can follow.
   void clear();
 
  private:
@@ -39,18 +39,18 @@ class ProgressLine {
 
 enum class Style { plain, bold, green, yellow, red };
 
-/// The only way from here to a user's stdout or stderr: no control character of anybody's text
-/// passes (for_terminal()); what a style needs is added here, where it can be shown.
+/// All output to the user's stdout and stderr goes through here: control characters in the text are
+/// filtered out (for_terminal()), and styles are added where supported.
 void print(std::FILE* out, std::string_view text, Style style = Style::plain);
-/// Whether all that was printed to stdout has arrived; else the error that the system gave. A
-/// reader that has left is no error. To be asked at the end.
+/// Whether everything printed to stdout was written; otherwise the system's error. A reader that
+/// has gone away is not an error. To be called at the end.
 Result<void> finish_output();
-/// A result on stdout, and a newline. Control characters are escaped, as JSON can: nothing of it is
+/// Prints a result and a newline to stdout. Control characters are JSON-escaped, so nothing is
 /// lost.
 void print_json(const Json& json);
 
-/// Text of others as a terminal may have it: control characters but newlines, and what is no UTF-8,
-/// are '?'.
+/// Untrusted text made safe for a terminal: control characters other than newlines, and invalid
+/// UTF-8, become '?'.
 std::string for_terminal(std::string_view text);
 
 /// "12 MB", "1.5 GB"
@@ -59,10 +59,10 @@ std::string size_text(std::uint64_t bytes);
 /// 12345678 -> "12,345,678"
 std::string with_separators(std::uint64_t number);
 
-/// Breaks text at spaces so that no line passes `width`; every line begins with `indent`.
+/// Breaks text at spaces so that no line exceeds `width`; every line begins with `indent`.
 std::string wrap(std::string_view text, std::size_t width, std::string_view indent);
-/// Each line by itself; those that begin with two spaces are commands, to be copied, and stay
-/// whole.
+/// Wraps each line separately; those that begin with two spaces are commands to be copied, and are
+/// left alone.
 std::string wrap_lines(std::string_view text, std::size_t width, std::string_view indent);
 
 }  // namespace cw

@@ -1,8 +1,8 @@
-// Sorting byte strings that need not fit into memory.
+// Sorts byte strings that need not fit in memory.
 //
-// Records are gathered in a buffer; a full one is sorted and written to a temporary file without a
-// name, so that nothing is left whatever happens. Then all runs are merged (Knuth, The Art of
-// Computer Programming 3, 5.4.1).
+// Records are gathered in a buffer; a full one is sorted and written to an unnamed temporary file,
+// so that nothing is ever left behind. Then all runs are merged (Knuth, The Art of Computer
+// Programming 3, 5.4.1).
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ namespace cw {
 /// add() all, then next() until there are no more. Records compare as unsigned bytes.
 class ExternalSort {
  public:
-  /// Temporary files lie in `folder`; `memory` bytes are used before the first is written.
+  /// Temporary files go to `folder`; up to `memory` bytes are used before the first is written.
   explicit ExternalSort(std::filesystem::path folder, std::size_t memory = std::size_t{8} << 20);
 
   /// Error codes: "disk_full", "unwritable", "too_large" (a record past 4 GB).
@@ -34,7 +34,7 @@ class ExternalSort {
   };
   struct Run {
     FileDescriptor file;
-    std::uint64_t position = 0, end = 0;  ///< of what is not in `buffer` yet
+    std::uint64_t position = 0, end = 0;  ///< of the part not yet in `buffer`
     std::string buffer;
     std::size_t used = 0;
     std::string record;
@@ -49,13 +49,13 @@ class ExternalSort {
   std::string buffer_;
   std::vector<Place> places_;
   std::vector<Run> runs_;
-  std::vector<std::size_t> heap_;  ///< runs, the one with the least record on top
+  std::vector<std::size_t> heap_;  ///< runs, the one with the smallest record on top
   bool is_reading_ = false;
-  std::size_t next_ = 0;  ///< of `places_`, when everything fits
+  std::size_t next_ = 0;  ///< index into `places_`, if everything fits in memory
 };
 
-/// Fields of records, so that records sort by one after the other: a text without zero bytes, and a
-/// number. take_…() removes what put() appended; the record must hold it.
+/// Record fields encoded so that records sort by one field after the other: text without zero
+/// bytes, or a number. take_…() removes what put() appended; it must be there.
 inline constexpr std::size_t number_size = 8;
 void put(std::string& record, std::string_view text);
 void put(std::string& record, std::uint64_t number);

@@ -32,46 +32,47 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-/// Gives closed standard streams (0 to 2) something harmless to be, which children do not get: else
-/// the next file that is opened is printed into.
+/// Opens something harmless on closed standard streams (0 to 2), not inherited by children:
+/// otherwise output would end up in the next file opened.
 void keep_standard_streams();
 
-/// Opens a regular file for reading; a FIFO, a device or a socket of that name is "unreadable", and
-/// nothing waits for it. `path` is relative to `directory` unless that is AT_FDCWD. Error codes:
+/// Opens a regular file for reading; a FIFO, device or socket of that name is "unreadable" and
+/// never blocks. `path` is relative to `directory` unless that is AT_FDCWD. Error codes:
 /// "not_found", "unreadable".
 Result<FileDescriptor> open_for_reading(int directory, const std::string& path);
-/// The same, to be written to as well.
+/// The same, for reading and writing.
 Result<FileDescriptor> open_for_change(int directory, const std::string& path);
 Result<FileDescriptor> open_directory(const std::filesystem::path& path);
 
 /// Size in bytes of an open file.
 Result<std::uint64_t> file_size(const FileDescriptor& file, std::string_view name);
 
-/// What is read at once of a file that may be of any size.
+/// How much is read at once of a file of arbitrary size.
 inline constexpr std::size_t block_size = 1 << 20;
 
-/// Reads exactly `size` bytes at `offset` into `out`; "truncated" when the file ends before.
+/// Reads exactly `size` bytes at `offset` into `out`; "truncated" if the file ends before that.
 Result<void> read_exactly(const FileDescriptor& file, std::uint64_t offset, std::size_t size,
                           char* out, std::string_view name);
 
-/// Writes all of `content` where the descriptor stands. Error codes: "disk_full", "unwritable".
+/// Writes all of `content` at the descriptor's current offset. Error codes: "disk_full",
+/// "unwritable".
 Result<void> write_fully(const FileDescriptor& file, std::string_view content,
                          std::string_view name);
 
 /// Reads the whole file into `buffer`, followed by at least `padding` zero bytes, and returns a
-/// view of the file's part. The buffer is used again without giving its memory back. "too_large"
-/// past `limit` bytes.
+/// view of the file's part. The buffer is reused without releasing its memory. "too_large" past
+/// `limit` bytes.
 Result<std::string_view> read_file_into(int directory, const std::string& path, std::uint64_t limit,
                                         std::size_t padding, std::string& buffer);
 
 /// The whole file. "too_large" past `limit` bytes.
 Result<std::string> read_file(int directory, const std::string& path, std::uint64_t limit);
-/// A file without a size, as /proc has them: until it ends, at most 64 KB. Nothing when it cannot
-/// be read, as when the process that it tells of ends meanwhile.
+/// A file without a size, such as those in /proc, up to its end or 64 KB. Nothing if it cannot be
+/// read, for example because the process it describes exits meanwhile.
 std::optional<std::string> read_pseudo_file(const std::string& path);
 
-/// Whether a file is what desktops leave in every folder, and nobody's data: "._NAME" and
-/// ".DS_Store" of macOS.
+/// Whether a file is clutter that desktops leave in every folder rather than data: "._NAME" and
+/// ".DS_Store" from macOS.
 bool is_litter(const std::filesystem::path& path);
 
 /// Visits the names in a directory, in no particular order; "." and ".." left out. "unreadable" on
@@ -83,55 +84,55 @@ Result<void> visit_directory(
 /// What a write must survive.
 enum class Durability {
   power_failure,  ///< flushed to the disk
-  process,        ///< the end of this process: much cheaper
+  process,        ///< this process's death: much cheaper
 };
 
-/// Who may read a file that is written.
+/// Who may read a file that we write.
 enum class Access {
   shared,  ///< as the umask says
   owner,   ///< 0600, whatever the umask is
 };
 
-/// Opens or creates a file. Empty, and errno, when that fails.
+/// Opens or creates a file. On failure, empty with errno set.
 FileDescriptor open_to_write(const std::filesystem::path& path, int flags, Access access);
-/// The same, for its owner alone, under any umask.
+/// The same, readable by its owner only, whatever the umask.
 FileDescriptor open_private(const std::filesystem::path& path, int flags);
 
-/// As many open files as the system lets us have (`ulimit -Hn`), here and in what is started
-/// afterwards.
+/// Raises the limit on open files to the hard limit (`ulimit -Hn`), for this process and those it
+/// starts afterwards.
 void allow_many_files();
 
 /// Replaces or creates `path` so that it holds either what it held before or all of `content`,
-/// whatever happens in between: written beside as `path` + partial_suffix and renamed; file and
-/// directory are fsynced where it must survive a power failure. Error codes: "disk_full",
-/// "unwritable". On an error the partial file is removed.
+/// whatever happens in between: written to `path` + partial_suffix and renamed; file and directory
+/// are fsynced if it must survive a power failure. Error codes: "disk_full", "unwritable". On error
+/// the partial file is removed.
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content,
                               Durability durability = Durability::power_failure,
                               Access access = Access::shared);
 
-/// Files that end so are unfinished writes: readers skip them, the next writer removes them.
+/// Files with this suffix are unfinished writes: readers skip them, the next writer removes them.
 inline constexpr std::string_view partial_suffix = ".partial";
 
-/// Creates a directory and its parents; no error when it is there already.
+/// Creates a directory and its parents; no error if it exists already.
 Result<void> make_directories(const std::filesystem::path& path);
 
-/// The same, with 0700 for what is created, whatever the umask is. What is there stays as it is.
+/// The same, with mode 0700 for what is created, whatever the umask. Existing ones are not changed.
 Result<void> make_private_directories(const std::filesystem::path& path);
 
-/// The same, for a folder that is ours alone: one that is there must belong to this user, and
-/// becomes 0700. Error codes: "not_private", and those of writing.
+/// The same, for a private folder: an existing one must belong to this user, and its mode becomes
+/// 0700. Error codes: "not_private", and those of writing.
 Result<void> ensure_private_directory(const std::filesystem::path& path);
 
-/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, ours alone; made if it is
-/// not there. Without a home that can be written into, a folder of our own among the temporary
-/// files. Error code "state_unusable".
+/// $XDG_STATE_HOME/collect-workloads or ~/.local/state/collect-workloads, private; created if
+/// missing. Without a writable home, a private folder among the temporary files. Error code
+/// "state_unusable".
 Result<std::filesystem::path> state_folder();
 
-/// Bytes on the disk of one file; holes do not count.
+/// Disk usage of one file in bytes; holes do not count.
 std::uint64_t bytes_on_disk(const struct stat& status);
 
-/// Bytes on the disk of all files below a directory; holes do not count. What vanishes meanwhile is
-/// left out.
+/// Disk usage of all files below a directory in bytes; holes do not count. Files that vanish
+/// meanwhile are ignored.
 std::uint64_t disk_usage(const std::filesystem::path& path);
 
 /// Flushes a directory's entries to the disk, so that a rename in it survives a power failure.

@@ -1,8 +1,8 @@
-// How git is called.
+// Running git.
 //
-// What comes from a repository (branches, paths) or from a user (URLs) never stands where git looks
-// for options: it comes behind
-// `--`, or in a form that begins with something else, as refs/heads/NAME does.
+// What comes from a repository (branches, paths) or from a user (URLs) is never passed where git
+// looks for options: it comes after `--`, or in a form that cannot be an option, such as
+// refs/heads/NAME.
 #pragma once
 
 #include <filesystem>
@@ -13,9 +13,8 @@
 
 namespace cw {
 
-/// `git ARGUMENTS`, in `directory` where that is not empty. It asks nobody for credentials, and
-/// takes the repository that it finds there, not the one that a hook or script that started us
-/// works on.
+/// `git ARGUMENTS`, in `directory` if that is not empty. It never prompts for credentials, and uses
+/// the repository found there, not one set in the environment by a hook or script that started us.
 Command git_command(std::vector<std::string> arguments,
                     const std::filesystem::path& directory = {});
 

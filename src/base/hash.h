@@ -1,4 +1,4 @@
-// Content hashes: XXH3 for tables in memory, SHA-256 and UUIDv5 for names that other people see.
+// Content hashes: XXH3 for tables in memory, SHA-256 and UUIDv5 for public names.
 #pragma once
 
 #include <compare>
@@ -22,14 +22,14 @@ std::uint64_t xxh3_64(std::string_view bytes);
 /// Lower-case hex SHA-256 (FIPS 180-4).
 std::string sha256_hex(std::string_view bytes);
 
-/// SHA-256 of bytes that come in pieces.
+/// Incremental SHA-256.
 class Sha256 {
  public:
   Sha256();
   Sha256(Sha256&&) noexcept;
   ~Sha256();
   void add(std::string_view bytes);
-  /// Lower-case hex; once.
+  /// Lower-case hex; may be called once.
   std::string hex();
 
  private:

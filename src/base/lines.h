@@ -13,7 +13,7 @@
 namespace cw {
 
 struct Line {
-  std::string_view text;  ///< without its newline; valid until the next one is asked for
+  std::string_view text;  ///< without its newline; valid until the next call of next()
   std::uint64_t offset;   ///< of its first byte in the file
   std::size_t number;     ///< from 1
 };
@@ -23,7 +23,7 @@ struct Line {
 inline constexpr std::size_t batch_lines = 512;
 inline constexpr std::size_t batch_bytes = std::size_t{4} << 20;
 
-/// A real workload's line has some thousand bytes: tensors are in blobs.
+/// A real workload's line has about a thousand bytes: tensors are in blobs.
 inline constexpr std::size_t max_line_length = std::size_t{1} << 20;
 
 class LineReader {
@@ -31,14 +31,14 @@ class LineReader {
   /// Error codes: "not_found", "unreadable".
   static Result<LineReader> open(const std::filesystem::path& path);
 
-  /// The next line that has more in it than spaces; nothing after the last. Error codes:
+  /// The next non-blank line; nothing after the last. Error codes:
   /// "too_large" (a line past max_line_length), and those of reading.
   Result<std::optional<Line>> next();
 
  private:
   std::string name_;
   FileDescriptor file_;
-  std::uint64_t size_ = 0, position_ = 0;  ///< position: of what is not in the buffer yet
+  std::uint64_t size_ = 0, position_ = 0;  ///< position: of the part not yet in the buffer
   std::string buffer_;
   std::size_t used_ = 0;
   std::size_t number_ = 0;

@@ -1,4 +1,4 @@
-// New files that are not published by a rename of their own: they lie in a folder that is.
+// New files that are not published by a rename of their own, but with the folder they are in.
 #pragma once
 
 #include <filesystem>
@@ -12,11 +12,11 @@ namespace cw {
 /// A file written piece by piece, buffered.
 class OutputFile {
  public:
-  /// Makes its folder too; what the file held is gone. Error codes: those of writing.
+  /// Creates its folder too; truncates an existing file. Error codes: those of writing.
   static Result<OutputFile> create(const std::filesystem::path& path,
                                    Access access = Access::shared);
   Result<void> write(std::string_view text);
-  /// After the last piece; what is not flushed is lost.
+  /// Must be called after the last piece; what is not flushed is lost.
   Result<void> flush();
 
  private:
@@ -25,11 +25,10 @@ class OutputFile {
   std::string buffer_;
 };
 
-/// A new folder in the system's place for temporary files; removed with all that is in it when it
-/// goes out of scope.
+/// A new temporary folder; removed with everything in it when it goes out of scope.
 class TemporaryDirectory {
  public:
-  /// In `parent`, or where temporary files belong. Error code "unwritable".
+  /// In `parent`, or in the system's temporary folder if that is empty. Error code "unwritable".
   static Result<TemporaryDirectory> create(const std::filesystem::path& parent = {});
   TemporaryDirectory(TemporaryDirectory&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   TemporaryDirectory& operator=(TemporaryDirectory&& other) noexcept;
@@ -46,11 +45,11 @@ class TemporaryDirectory {
 enum class Duplication {
   linked,  ///< the bytes are shared
   copied,
-  exists,  ///< nothing was done: the new name is taken
+  exists,  ///< nothing was done: the new name exists
 };
 
-/// Gives a file a second name: as a clone (FICLONE) or a hard link where the file system can, else
-/// as a copy.
+/// Gives a file a second name: as a clone (FICLONE) or a hard link where the file system supports
+/// that, else as a copy.
 Result<Duplication> duplicate_file(const std::filesystem::path& from,
                                    const std::filesystem::path& to);
 

@@ -1,10 +1,9 @@
-// A process and all that came of it.
+// A process and everything it started.
 //
 // Workers may lead sessions and groups of their own (torchrun's and Ray's do), and outlive what
-// started them. So a tree is the leader's group, the descendants of whatever belongs to it (by the
-// parents that /proc tells), and what was once seen to. A process is named by its number and its
-// start time, and signals go to it alone (pidfd_open(2)): a number that has become another's is
-// never signalled.
+// started them. So a tree consists of the leader's group, the descendants of its members (by the
+// parent pids in /proc), and every process ever seen to be a member. A process is identified by pid
+// and start time, and signals go to it alone (pidfd_open(2)): a reused pid is never signalled.
 #pragma once
 
 #include <chrono>
@@ -22,7 +21,7 @@
 namespace cw {
 
 /// Start time of a process in clock ticks since boot (/proc/PID/stat, field 22): together with its
-/// id it names a process for as long as the machine runs. Nothing when there is no such process.
+/// pid it identifies a process until the next reboot. Nothing if there is no such process.
 std::optional<std::uint64_t> start_time(pid_t pid);
 
 struct ProcessIdentity {
@@ -31,7 +30,7 @@ struct ProcessIdentity {
   auto operator<=>(const ProcessIdentity&) const = default;
 };
 
-/// Sends a signal to this very process; false when it is gone.
+/// Sends a signal to exactly this process; false if it is gone.
 bool send_signal(const ProcessIdentity& process, int signal);
 
 struct ProcessStatus;
@@ -39,27 +38,27 @@ struct ProcessStatus;
 class ProcessTree {
  public:
   ProcessTree() = default;
-  /// `members` are known to belong to it; the group of those that lead one does, too. Whoever
-  /// started them waits for them.
+  /// `members` are known to belong to it, as do the groups that any of them lead. Their parents
+  /// reap them.
   explicit ProcessTree(const std::vector<ProcessIdentity>& members);
-  /// Of a process that is alive now, and its group.
+  /// The tree of a live process and its group.
   explicit ProcessTree(pid_t leader);
 
-  /// From now on descendants whose parents have died become children of this process; those that
-  /// nobody here has started belong to this tree. Of one tree at a time. Who was a child before (of
-  /// a shell that became this program) belongs to nobody here, nor do its descendants; and for the
-  /// first process of a container orphans may be anybody's.
+  /// From now on, descendants whose parents have died become children of this process (subreaper);
+  /// those that this process did not start belong to this tree. Only one tree at a time may do
+  /// this. Earlier children (of a shell that exec'ed this program) and their descendants are
+  /// excluded; and if we are the first process of a container, orphans may be anybody's.
   void adopt_orphans();
 
-  /// What is alive of it now (zombies are not); remembered from then on.
+  /// Its live processes (zombies do not count); remembered from then on.
   const std::set<ProcessIdentity>& look();
   const std::set<ProcessIdentity>& members() const { return members_; }
 
-  /// To all that is alive of it; again while there is something new, because it may be starting
+  /// Signals all its live processes; repeats while new ones appear, because it may be starting
   /// processes.
   void signal(int number);
-  /// CONT and TERM, then KILL for what is left after `patience`. Returns when nothing is alive, or
-  /// cannot be ended (another user's, or one that waits for a broken device).
+  /// SIGCONT and SIGTERM, then SIGKILL for what is left after `patience`. Returns when nothing is
+  /// alive except what cannot be killed (another user's, or stuck on a broken device).
   void end(std::chrono::milliseconds patience);
 
  private:
@@ -68,13 +67,13 @@ class ProcessTree {
   std::set<pid_t> look_for_strangers(const Processes& all);
 
   std::set<ProcessIdentity> members_;
-  std::set<pid_t> waited_for_;           ///< by others; what else becomes our child is buried here
-  std::set<ProcessIdentity> strangers_;  ///< children that were here before, and what came of them
+  std::set<pid_t> waited_for_;           ///< reaped by others; our other children are reaped here
+  std::set<ProcessIdentity> strangers_;  ///< earlier children and their descendants
   bool adopts_ = false;
 };
 
-/// What this process starts itself, and has waited for, is no orphan; no tree is looked at
-/// meanwhile. `start` returns the child's number, or 0.
+/// Marks what this process starts itself, until it has been reaped, as not an orphan; no tree is
+/// inspected meanwhile. `start` returns the child's pid, or 0.
 pid_t note_started(const std::function<pid_t()>& start);
 void note_ended(pid_t child);
 

@@ -1,8 +1,8 @@
 // Errors as values.
 //
-// Everything below the command line returns Result<T>. An Error has a code, which names the kind of
-// failure and is what defects are counted under, and a message for the user that says what happened
-// and where. CW_TRY and CW_CHECK hand an error on to the caller.
+// Everything below the command line returns Result<T>. An Error has a code, which identifies the
+// kind of failure and which defects are counted by, and a message for the user that says what
+// happened and where. CW_TRY and CW_CHECK propagate an error to the caller.
 #pragma once
 
 #include <string>
@@ -41,7 +41,7 @@ template <typename... Args>
   if (!name) return ::tl::unexpected<::cw::Error>(std::move(name).error()); \
   declaration = std::move(*name)
 
-/// CW_CHECK(f()): return f's error, if it has one; for Result<void> and for values not needed.
+/// CW_CHECK(f()): return f's error, if any; for Result<void> and for unused values.
 #define CW_CHECK(expression)                                               \
   do {                                                                     \
     if (auto cw_checked = (expression); !cw_checked)                       \

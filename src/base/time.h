@@ -1,4 +1,4 @@
-// Times and names made of them.
+// Timestamps and names derived from them.
 #pragma once
 
 #include <filesystem>
@@ -6,10 +6,10 @@
 
 namespace cw {
 
-/// Now, in UTC, as names of folders have it: 20261125T173000Z.
+/// The current UTC time as used in folder names: 20261125T173000Z.
 std::string timestamp();
 
-/// That path, or with -2, -3… behind it the first that is not there.
+/// The path itself, or the first of PATH-2, PATH-3, … that does not exist.
 std::filesystem::path first_unused(const std::filesystem::path& wanted);
 
 }  // namespace cw

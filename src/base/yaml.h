@@ -1,4 +1,4 @@
-// Data files are written in YAML; what is read from them is handed on as JSON.
+// Data files are written in YAML; their content is passed on as JSON.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -7,7 +7,7 @@
 
 namespace cw {
 
-/// Scalars that read as a number become one; all others are strings.
+/// Scalars that parse as a number become one; all others are strings.
 Json to_json(const YAML::Node& node);
 
 }  // namespace cw

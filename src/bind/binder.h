@@ -1,4 +1,4 @@
-// From a call in its context to observations: values for every axis and input of a definition.
+// Turns a call in its context into observations: values for every axis and input of a definition.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace cw {
 struct Target {
   const Definition* definition;
   const Binding* binding;
-  std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional and not bound
+  std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional, not bound
   /// From the definition's name or reference.
   std::vector<std::pair<std::string, Operand>> constants;
 };
@@ -33,26 +33,26 @@ struct Rejection {
 
 /// One input of an observation.
 struct ObservedInput {
-  std::variant<std::monostate,  ///< an optional input that the call did not have
+  std::variant<std::monostate,  ///< an optional input that the call did not pass
                Operand,         ///< a scalar
                InputView>       ///< a tensor
       data;
-  /// Its values, converted to the definition's type; there when they steer the kernel.
+  /// Its values, converted to the definition's type; set if they steer the kernel.
   std::shared_ptr<const DenseTensor> values;
 };
 
 struct Observation {
   const Target* target = nullptr;
-  std::vector<std::int64_t> axes;     ///< as definition->axes, const ones included
-  std::vector<ObservedInput> inputs;  ///< as definition->inputs
-  std::vector<std::string> derived;   ///< what no record held: names of scalars and assumptions
+  std::vector<std::int64_t> axes;     ///< parallel to definition->axes, const ones included
+  std::vector<ObservedInput> inputs;  ///< parallel to definition->inputs
+  std::vector<std::string> derived;   ///< what was not recorded: names of scalars and assumptions
   CallInContext context;              ///< keeps alive what the inputs' loaders read from
-  /// Real ones, where a batch was filled up; nothing: all, or not known.
+  /// The number of real sequences in a padded batch; nothing: all, or unknown.
   std::optional<std::int64_t> sequences;
-  /// No traffic, by its looks; only with BinderOptions::includes_suspicious.
+  /// Does not look like traffic; only with BinderOptions::includes_suspicious.
   bool is_suspicious = false;
-  /// The call fits in all that the capture kept of it, which is not all: some of `axes` may be
-  /// unknown_extent, some values cannot be loaded, and it makes no workload. The codes of
+  /// Set if the call fits as far as the capture kept it, but that is not all of it: some `axes` may
+  /// be unknown_extent, some values cannot be loaded, and it makes no workload. The codes of
   /// is_not_kept().
   std::optional<Rejection> unseen;
 };
@@ -67,12 +67,12 @@ struct BindResult {
   std::optional<Rejection> rejection;  ///< set when there are no observations
 };
 
-/// Hash of all that a call's record says but its tensors' values, its time and its place in the
-/// order.
+/// Hash of everything in a call's record except its tensors' values, its time and its position in
+/// the order.
 Hash128 shape_key(const CallInContext& context);
 
 struct BinderOptions {
-  /// Observations also of calls that are no traffic by their looks.
+  /// Also observe calls that do not look like traffic.
   bool includes_suspicious = false;
 };
 
@@ -86,8 +86,8 @@ class Binder {
   /// Binds a call to every definition it fits. Const, and safe from several threads.
   BindResult bind(const CallInContext& context) const;
 
-  /// Whether the outcome of binding such a call depends, besides its plan, on no tensor's values:
-  /// then two calls under one plan with equal shape_key() have the same outcome. True for
+  /// Whether the outcome of binding such a call depends on no tensor values besides those of its
+  /// plan: then two calls under one plan with equal shape_key() have the same outcome. True for
   /// attention, whose index tensors come from the plan, and for norms; false for sampling and MoE.
   bool depends_on_shapes_only(const std::string& function) const;
 

@@ -1,9 +1,9 @@
-// Bindings: which parameter of which call gives which input of a definition. They are data.
+// Bindings: which parameter of which call gives which input of a definition, as data.
 //
 // A binding says, for one kind of definition and one FlashInfer API, where every input comes from:
-// a parameter of the call (`call.q`), of the plan() that went before it on the same wrapper
-// (`plan.indptr`), or of the wrapper's constructor (`init.kv_layout`). data/bindings.yaml is the
-// set that is built in; its head explains the format, field by field.
+// a parameter of the call (`call.q`), of the preceding plan() on the same wrapper (`plan.indptr`),
+// or of the wrapper's constructor (`init.kv_layout`). data/bindings.yaml is the built-in set; its
+// header explains the format, field by field.
 #pragma once
 
 #include <filesystem>
@@ -20,18 +20,18 @@
 
 namespace cw {
 
-/// A step from a recorded tensor to the one a definition asks for: `first plan.indptr[-1]`.
+/// A step from a recorded tensor to the one a definition expects: `first plan.indptr[-1]`.
 struct Transform {
   enum class Kind {
-    kv_half,    ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
-    first,      ///< the first N entries of axis 0
-    slice,      ///< entries A to B of axis 0: `slice A to B`
-    rebase,     ///< every entry less the first: of an indptr cut out of another
-    drop_axis,  ///< axis I away, which must have extent 1; nothing to do when the rank is R already
+    kv_half,        ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
+    first,          ///< the first N entries of axis 0
+    slice,          ///< entries A to B of axis 0: `slice A to B`
+    rebase,         ///< every entry minus the first: for an indptr sliced from another
+    drop_axis,      ///< removes axis I, which must have extent 1; no-op if the rank is already R
     slice_last,     ///< entries A to B of the last axis
     flatten_rows,   ///< [a, b, d] -> [a * b, d]
-    split_last,     ///< [n, h * d] -> [n, h, d]; nothing to do with three axes
-    unpack_fp4,     ///< two float4 in a byte: the last axis is twice as long
+    split_last,     ///< [n, h * d] -> [n, h, d]; no-op with three axes
+    unpack_fp4,     ///< two float4 per byte: the last axis becomes twice as long
     last_page_len,  ///< sequence lengths -> entries of the last page, for pages of N
     expert_ids,     ///< (ids, weights) or packed (id << 16 | weight) -> ids
     broadcast,      ///< a scalar -> a tensor of N equal entries
@@ -46,8 +46,8 @@ struct InputBinding {
   std::string name;
   std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
-  bool is_structural = false;       ///< its values change what the kernel touches: always stored
-  bool any_dtype = false;           ///< the recorded dtype is not the definition's, on purpose
+  bool is_structural = false;       ///< its values affect what the kernel accesses: always stored
+  bool any_dtype = false;           ///< the recorded dtype intentionally isn't the definition's
   bool cast = false;                ///< integers of another width, float32 for bfloat16
   std::optional<Expression> value;  ///< a scalar
   std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
@@ -66,22 +66,22 @@ struct Assumption {
   std::string cite;
 };
 
-/// A call of another API right before or after, in the same process, on an input of the same
-/// content.
+/// A call of another API immediately before or after, in the same process, on an input with the
+/// same content.
 struct Beside {
   std::string function;
   std::string same;                     ///< parameter of both calls
-  Expression when;                      ///< of the call itself
-  std::optional<Expression> neighbour;  ///< of the other one
+  Expression when;                      ///< condition on the call itself
+  std::optional<Expression> neighbour;  ///< condition on the other one
   std::string reason;
-  /// The call is made within the other one, which a recording says of itself.
+  /// The call is made within the other one, which a recording states.
   bool is_nested = false;
 };
 
-/// Inputs that tell the lengths of a batch's sequences, in tokens.
+/// Inputs that give the lengths of a batch's sequences, in tokens.
 struct Sequences {
   std::string indptr, last_page;
-  std::int64_t min = 0;  ///< tokens of each one that is traffic; 0: any
+  std::int64_t min = 0;  ///< minimum tokens of a sequence that is traffic; 0: any
 };
 
 /// Which pages of a pool are used: the values of an index tensor, each covering `per` entries.
@@ -91,7 +91,7 @@ struct PoolAxis {
   std::optional<Expression> entries_per_page;
 };
 
-/// A constant that stands only in a definition's name or reference source.
+/// A constant that appears only in a definition's name or reference source.
 struct NamedConstant {
   std::string name;
   bool in_reference = false;
@@ -101,16 +101,16 @@ struct NamedConstant {
 struct Binding {
   std::string id;
   std::string op_type;
-  std::vector<std::string> needs, lacks;     ///< inputs that the definition has, and has not
+  std::vector<std::string> needs, lacks;     ///< inputs that the definition must have, or must not
   std::vector<std::string> apis;             ///< names that fi_api: and api: tags may have
   std::string unbindable;                    ///< why no call can give these workloads; else empty
-  std::string note;                          ///< what a user should know who waits for such calls
+  std::string note;                          ///< what a user waiting for such calls should know
   std::string function;                      ///< of the call that counts: "Class.run" or "function"
   std::string plan_function, init_function;  ///< of the wrapper, or empty
-  std::string module_contains;               ///< tells apart functions of one name
+  std::string module_contains;               ///< distinguishes functions of the same name
   std::map<std::string, std::vector<std::string>> positional;  ///< names for *args: "call", "plan"
   std::vector<InputBinding> inputs;
-  /// What scalars say of axes; an axis may come several times.
+  /// What scalars say about axes; an axis may occur several times.
   std::vector<std::pair<std::string, Expression>> axes;
   std::vector<NamedConstant> constants;
   std::optional<Expression> only_if;
@@ -128,15 +128,16 @@ class BindingSet {
  public:
   /// Parses YAML. Error code "bindings_invalid"; the message names the entry and the field.
   static Result<BindingSet> parse(const std::string& yaml);
-  /// Of a file; without one, the built-in ones. Error codes: likewise, and those of reading.
+  /// From a file; with an empty path, the built-in ones. Error codes: as above, and those of
+  /// reading.
   static Result<BindingSet> load(const std::filesystem::path& path);
 
   const std::vector<Binding>& bindings() const { return bindings_; }
-  /// What a reason of an exclusion means, for people; empty when there is no such reason.
+  /// A human-readable explanation of an exclusion's reason; empty if there is no such reason.
   std::string_view explain(std::string_view reason) const;
   /// The binding for a definition. Error code "no_binding".
   Result<const Binding*> find(const Definition& definition) const;
-  /// The index checks of its definitions, for those who need no binding. Refers to this set.
+  /// The index checks of its definitions, for callers that need no bindings. Refers to this set.
   IndexChecksOf index_checks() const;
 
  private:

@@ -5,14 +5,14 @@
 
 namespace cw {
 
-/// A recorded value as expressions see it; `owner` remembers the bytes of tensors.
+/// A recorded value as expressions see it; `owner` caches the bytes of tensors.
 Operand to_operand(const Value& value, const Call& owner);
 
 /// A reference such as "plan.indptr" resolved in a call's context.
 struct Argument {
   const Call* owner = nullptr;           ///< null: there is no such call
   const Value* value = nullptr;          ///< null: the parameter was not given
-  const Parameter* parameter = nullptr;  ///< null: the signature does not print it
+  const Parameter* parameter = nullptr;  ///< null: not in the printed signature
 };
 Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context);
 

@@ -1,4 +1,4 @@
-// What bindings need of a capture.
+// What bindings need from a capture.
 #pragma once
 
 #include <vector>
@@ -8,8 +8,8 @@
 
 namespace cw {
 
-/// The functions that the `selected` bindings need (none: all that can be captured), and the index
-/// values that any binding of the set asks for.
+/// The functions that the `selected` bindings need (if none: all that can be captured), and the
+/// index values that any binding of the set needs.
 CaptureNeeds needs_of(const BindingSet& bindings, const std::vector<const Binding*>& selected = {});
 
 }  // namespace cw

@@ -1,4 +1,4 @@
-// The sequences of a call's batch: how long they are, and whether an engine decodes such.
+// The sequences of a call's batch: how long they are, and whether they can be real traffic.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace cw {
 
-/// How many tokens each sequence of a call's batch has, as far as its binding and its plan tell.
+/// How many tokens each sequence of a call's batch has, as far as its binding and its plan show.
 /// Error codes: those of make_view() and of reading tensors; "not_told".
 Result<std::vector<std::int64_t>> lengths_of(const Binding& binding, const CallInContext& context);
 
-/// Whether a batch with these lengths is no traffic: none has as many tokens as each one that an
-/// engine decodes.
+/// Whether a batch with these lengths is not traffic: every sequence is shorter than any that an
+/// engine really decodes.
 bool is_dummy_batch(const Binding& binding, const std::vector<std::int64_t>& lengths);
 
 }  // namespace cw

@@ -1,5 +1,4 @@
-// A recorded tensor as a definition's input: after the binding's transforms, read only when asked
-// for.
+// A recorded tensor as a definition's input: after the binding's transforms, read lazily.
 #pragma once
 
 #include <functional>
@@ -11,15 +10,15 @@ namespace cw {
 
 struct InputView {
   DType dtype;
-  Shape shape;  ///< an extent that lies in values which the capture did not keep is unknown_extent
+  Shape shape;  ///< unknown_extent where an extent depends on values that were not kept
   /// Reads the values, dense. May be called from several threads; each call may read again.
   std::function<Result<std::shared_ptr<const DenseTensor>>()> load;
-  bool is_derived = false;  ///< the KV layout was taken to be FlashInfer's default
+  bool is_derived = false;  ///< the KV layout was assumed to be FlashInfer's default
 };
 
 /// The view of one input in a call's context. `context` and `binding` must outlive the view's use.
-/// Error codes: "input_missing" (not given, or not recorded), "input_shape" (a transform does not
-/// apply).
+/// Error codes: "input_missing" (not passed, or not recorded), "input_shape" (a transform does
+/// not apply).
 Result<InputView> make_view(const InputBinding& input, const Binding& binding,
                             const CallInContext& context);
 

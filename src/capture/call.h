@@ -18,16 +18,16 @@ namespace cw {
 enum class CallStatus {
   completed,   ///< the API returned
   unfinished,  ///< it raised, the process died in it, or it is still running; its arguments are
-               ///< whole
-  captured,    ///< it was recorded into a CUDA graph: its arguments are those of the capture, no
-               ///< replay's
-  dummy,       ///< made to warm up, to tune or to capture a graph: no traffic
+               ///< complete
+  captured,    ///< it was captured into a CUDA graph: its arguments are those at capture, not
+               ///< those of a replay
+  dummy,       ///< made for warm-up, tuning or graph capture: not traffic
 };
 
-/// Identity of a wrapper object: two calls with equal ids were made on the same one, unless it was
-/// freed in between and another took its address.
+/// Identity of a wrapper object: two calls with equal ids were made on the same object, unless it
+/// was freed in between and its address reused.
 struct WrapperId {
-  std::uint32_t folder = 0;  ///< which folder of dumps, so that equal pids of two hosts do not mix
+  std::uint32_t folder = 0;  ///< which dump folder, so that equal pids on two hosts stay apart
   std::int64_t process = 0;
   std::uint64_t self = 0;
   auto operator<=>(const WrapperId&) const = default;
@@ -37,28 +37,28 @@ struct Call {
   std::string function;  ///< "Class.method" or "function"
   std::string module;
   CallStatus status = CallStatus::completed;
-  bool is_nested = false;   ///< made within another call of the capture, where the capture says so
+  bool is_nested = false;   ///< made within another captured call, if the capture says so
   WrapperId wrapper;        ///< wrapper.self is 0 for plain functions
   std::size_t order = 0;    ///< position in the capture's order
-  std::uint64_t count = 1;  ///< so many calls that differ in nothing that matters
-  /// Real ones among those of the batch; nothing: all, or not known.
+  std::uint64_t count = 1;  ///< how many equivalent calls this stands for
+  /// How many sequences of the batch are real; nothing: all, or unknown.
   std::optional<std::int64_t> sequences;
   unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
-  bool is_order_in_doubt = false;  ///< it may have come before or after others of its millisecond
-  /// The function's next call number is skipped: a call was not kept.
+  bool is_order_in_doubt = false;  ///< its order within its millisecond is uncertain
+  /// The function's next call number is missing: a call was not kept.
   bool is_next_missing = false;
   bool is_simulated = false;  ///< by our own engine, which runs no model
   std::string flashinfer_version;
   std::shared_ptr<const Signature> signature;
-  std::vector<std::pair<std::string, Value>> arguments;  ///< by parameter name, `self` left out
-  /// What the call was read from is kept until this goes; often null.
+  std::vector<std::pair<std::string, Value>> arguments;  ///< by parameter name, without `self`
+  /// Keeps what the call was read from until this is released; often null.
   std::shared_ptr<const void> lease;
 
-  /// The argument as given; null when the caller left it out.
+  /// The argument as passed; null if the caller omitted it.
   const Value* given(std::string_view name) const;
 
-  /// Values derived from this call once and used by every call that refers to it (the runs of a
-  /// plan). `make` runs at most once for a key; safe to call from several threads.
+  /// Caches values derived from this call for every call that refers to it (the runs of a plan).
+  /// `make` succeeds at most once per key; thread-safe.
   template <typename Make>
   Result<std::shared_ptr<const DenseTensor>> remember(const void* key, Make make) const {
     const std::lock_guard lock(memory_->mutex);

@@ -1,4 +1,5 @@
-// A source of calls. Past this interface nothing knows whether they were dumped or recorded.
+// A source of calls. Behind this interface, nothing else knows whether they were dumped or
+// recorded.
 #pragma once
 
 #include <chrono>
@@ -12,18 +13,18 @@
 
 namespace cw {
 
-/// Until when something that can be gone on with may take.
+/// When a resumable operation must return.
 using Deadline = std::chrono::steady_clock::time_point;
 
 /// Something wrong with the capture as a whole.
 struct CaptureDefect {
   std::string code;
   std::string message;      ///< of the first
-  std::uint64_t count = 1;  ///< of its kind, in one place
+  std::uint64_t count = 1;  ///< how many of its kind, in one place
 };
 
 /// Entries are numbered from 0 in the order in which calls were made (per process; processes are
-/// interleaved by time). Reading is const and safe from several threads.
+/// interleaved by time). Reading is const and thread-safe.
 /// What happens to a dump once nobody needs it any more.
 enum class Disposal { keep, remove };
 
@@ -31,7 +32,7 @@ class Capture {
  public:
   virtual ~Capture() = default;
   virtual std::size_t size() const = 0;
-  /// Function of entry `index`, from the listing alone: what nobody binds need not be read.
+  /// Function of entry `index`, from the listing alone, so that unbound calls need not be read.
   virtual const std::string& function(std::size_t index) const = 0;
   /// The process that made call `index`, from the listing alone; `self` is 0.
   virtual WrapperId process(std::size_t index) const = 0;
@@ -39,16 +40,15 @@ class Capture {
   virtual std::uint64_t count(std::size_t /*index*/) const { return 1; }
   /// Where the call is kept, for messages.
   virtual std::string location(std::size_t index) const = 0;
-  /// Reads what is recorded of the call; tensors' bytes only where they came along with the
-  /// headers.
+  /// Reads the call's record; tensor bytes only if they came along with the headers.
   virtual Result<Call> read(std::size_t index) const = 0;
-  /// Nobody is going to read call `index`: a capture that deletes or forgets what it is done with
-  /// may do so.
+  /// Call `index` will not be read any more: a capture that deletes or forgets what has been
+  /// processed may do so.
   virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// How it was made: "level10" or "recorder".
   virtual const char* kind() const = 0;
-  /// Changes when, and only when, another run was captured: growing keeps it.
+  /// Differs if and only if another run was captured; stays the same while the capture grows.
   virtual std::string id() const = 0;
 };
 

@@ -1,4 +1,4 @@
-// A capture's variables in the environment of a command.
+// Adding a capture's variables to a command's environment.
 #pragma once
 
 #include "base/process.h"
@@ -6,8 +6,8 @@
 
 namespace cw {
 
-/// Adds a capture's variables to those of a command. A PYTHONPATH that the command sets itself
-/// stays behind the recorder's folder, which is the first one of the variables' own.
+/// Adds a capture's variables to those of a command. A PYTHONPATH that the command sets itself is
+/// kept after the recorder's folder, which is the first entry of `variables`' own PYTHONPATH.
 void add_capture_variables(Command& command, Variables variables);
 
 }  // namespace cw

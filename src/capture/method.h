@@ -1,7 +1,7 @@
 // Capture methods: how an engine is made to leave its calls behind, and how those are read.
 //
-// A method is an object, registered once (methods.cpp). Past this interface nothing knows which
-// methods there are.
+// A method is an object, registered once (methods.cpp). Nothing outside this interface knows which
+// methods exist.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +22,11 @@ namespace cw {
 
 using Variables = std::vector<std::pair<std::string, std::string>>;  ///< of an environment
 
-/// What has to be captured, as far as definitions tell. Functions are "Class.method" or "function".
+/// What has to be captured for the definitions. Functions are "Class.method" or "function".
 struct CaptureNeeds {
-  std::set<std::string> calls;            ///< that give workloads; empty: all that a method knows
+  std::set<std::string> calls;            ///< that give workloads; empty: all the method knows
   std::set<std::string> plans, inits;     ///< of their wrappers
-  std::set<std::string> neighbours;       ///< whose presence beside a call decides about it
+  std::set<std::string> neighbours;       ///< whose presence decides whether a call counts
   std::set<std::string> neighbour_plans;  ///< of the neighbours' wrappers
   /// {function: {parameter: [bounds]}}: index tensors whose values are needed, and the parameters
   /// whose last element says how many of them are in use.
@@ -36,9 +36,9 @@ struct CaptureNeeds {
   std::set<std::string> functions() const;
 };
 
-/// What users may set; each method takes what is its own.
+/// User options; each method uses its own.
 struct CaptureOptions {
-  std::uint64_t record_budget = 1'000'000'000;  ///< bytes of a process's recording
+  std::uint64_t record_budget = 1'000'000'000;  ///< maximum bytes of a process's recording
   bool keeps_values = false;                    ///< also of floats that steer kernels
   std::filesystem::path recorder_rules;         ///< instead of the built-in ones
   std::vector<std::string> include, exclude;    ///< patterns of functions to dump, and not to
@@ -50,26 +50,26 @@ class LiveCapture {
  public:
   virtual ~LiveCapture() = default;
   virtual const Capture& capture() const = 0;
-  /// Takes what has been completed since the last time, until `deadline`. Whether that was all.
+  /// Takes what was completed since the last time, until `deadline`. Returns whether that was all.
   virtual Result<bool> poll(Deadline deadline) = 0;
-  /// The writers have ended: takes all that is left.
+  /// The writers have exited: takes everything that is left.
   virtual Result<void> finish() = 0;
   /// Calls that have begun and are not complete.
   virtual std::size_t pending() const { return 0; }
   /// From now on nothing is deleted.
   virtual void keep_the_rest() {}
-  /// Bytes on the disk, as far as poll() has come: a running total.
+  /// Disk usage in bytes, as of the last poll(): a running total.
   virtual std::uint64_t disk() const = 0;
-  /// Bytes of files beside it that belong to no call; walks the folder.
+  /// Disk usage in bytes of other files there that belong to no call; walks the folder.
   virtual std::uint64_t foreign_disk() const { return 0; }
 };
 
 class CaptureMethod {
  public:
   virtual ~CaptureMethod() = default;
-  /// As options and collection.json have it.
+  /// As used in options and collection.json.
   virtual std::string_view name() const = 0;
-  /// What it leaves, for people: "recordings".
+  /// What it produces, for people: "recordings".
   virtual std::string_view product() const = 0;
 
   // Making a capture.
@@ -79,44 +79,43 @@ class CaptureMethod {
   virtual Result<Variables> environment(const std::filesystem::path& folder,
                                         const CaptureNeeds& needs,
                                         const CaptureOptions& options) const = 0;
-  /// A folder's name where the user gives none.
+  /// The default folder name.
   virtual std::string_view usual_folder() const = 0;
-  /// What a plan shows of it, in a line.
+  /// One line about it, as shown in a plan.
   virtual std::string summary(const CaptureNeeds& needs, const CaptureOptions& options) const = 0;
-  /// What to remember of how it was set up; an object.
+  /// How it was set up, for the record; an object.
   virtual Json provenance(const CaptureNeeds& /*needs*/, const CaptureOptions& /*options*/) const {
     return Json::object();
   }
-  /// Why there may be nothing although an engine ran; empty when there is nothing to say.
+  /// Why nothing may have been captured although an engine ran; empty if there is nothing to say.
   virtual std::string_view why_nothing() const { return {}; }
 
   // Reading one.
 
-  /// Whether what lies at `path` is one of this method's.
+  /// Whether `path` holds one of this method's captures.
   virtual bool recognizes(const std::filesystem::path& path) const = 0;
   /// Error codes: "not_found", "unreadable", "no_dumps" or "no_recordings".
   virtual Result<std::unique_ptr<Capture>> open(
       const std::vector<std::filesystem::path>& roots) const = 0;
-  /// Follows the capture of a folder that is there. Disposal::remove deletes what was dealt
-  /// with, if that is how this method keeps within a disk. Error codes: "not_found", "unreadable".
+  /// Follows the capture in an existing folder. Disposal::remove deletes what was processed, if
+  /// that is how this method limits its disk usage. Error codes: "not_found", "unreadable".
   virtual Result<std::unique_ptr<LiveCapture>> follow(const std::filesystem::path& folder,
                                                       Disposal disposal) const = 0;
 
-  /// It stays within a bound of its own; else whoever collects has to keep the disk from filling
-  /// up.
+  /// Whether it limits its own size; otherwise the caller has to keep the disk from filling up.
   virtual bool is_bounded() const = 0;
-  /// All of it is still there in the end and can be read again.
+  /// Whether all of it still exists at the end and can be read again.
   virtual bool is_lasting() const = 0;
 };
 
-/// All of them; the first is the one that is used unless something speaks against it.
+/// All of them; the first is the default.
 std::span<const CaptureMethod* const> capture_methods();
-/// Null when there is none of that name.
+/// Null if there is none of that name.
 const CaptureMethod* find_capture_method(std::string_view name);
-/// The method of what lies at `path`; the last of all where nothing tells.
+/// The method of the capture at `path`; the last of all methods if that cannot be determined.
 const CaptureMethod& capture_method_of(const std::filesystem::path& path);
 
-/// Opens a capture by where it lies. Error codes: "not_found", "mixed_captures", and those of
+/// Opens a capture by its location. Error codes: "not_found", "mixed_captures", and those of
 /// CaptureMethod::open.
 Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem::path>& roots);
 

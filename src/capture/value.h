@@ -15,7 +15,7 @@
 
 namespace cw {
 
-/// Where tensors' bytes lie. Nothing is read before read() is called.
+/// Storage of tensors' bytes. Nothing is read before read() is called.
 class TensorStore {
  public:
   virtual ~TensorStore() = default;
@@ -29,14 +29,14 @@ struct Tensor {
   Shape shape;
   std::shared_ptr<const TensorStore> store;
   std::size_t entry = 0;
-  std::uint64_t address = 0;  ///< where it lay in the engine's process; 0: not known
-  /// How many of its elements count, where the capture tells that without them; the rest is a
-  /// buffer's.
+  std::uint64_t address = 0;  ///< its address in the engine's process; 0: unknown
+  /// How many of its elements are used, if the capture says so without their values; the rest is
+  /// unused buffer space.
   std::optional<std::uint64_t> used;
 };
 
-/// Whether reading a tensor failed with this code because the capture did not keep its values,
-/// which the call had: in all but them it is as good as others.
+/// Whether this error code of reading a tensor means that the capture did not keep its values;
+/// apart from those, the call is as good as any other.
 bool is_not_kept(std::string_view code);
 
 /// The first `count` elements as a dense tensor of shape [count], or all of them in their own
@@ -57,7 +57,7 @@ struct Enumerator {
   std::int64_t value;
 };
 
-/// Something of which only type and printed form were kept: dtypes, devices, dataclasses, dicts.
+/// Something whose type and printed form alone were kept: dtypes, devices, dataclasses, dicts.
 struct Opaque {
   std::string type;
   std::string text;
@@ -72,7 +72,7 @@ struct Value {
   const Tensor* tensor() const { return std::get_if<Tensor>(&data); }
 };
 
-/// Bytes that they take in memory, about; at least as many as they do.
+/// Approximate memory use in bytes; never an underestimate.
 std::size_t memory_of(const Value& value);
 std::size_t memory_of(const std::vector<std::pair<std::string, Value>>& arguments);
 

@@ -78,19 +78,22 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   for (const fs::path& run : entries_of(state / "runs")) {
     if (!is_run(run)) continue;
     Leftover item{"logs of a run", run, "", {}, 0};
-    if (!take_lock(run / "lock", item.lock)) item.keep_reason = "it runs";
+    if (!take_lock(run / "lock", item.lock)) item.keep_reason = "still running";
     if (has_unfinished_run(run)) {
       item.what = "unfinished run";
       if (item.keep_reason.empty() && !includes_unfinished)
-        item.keep_reason = "collect --resume goes on with it";
+        item.keep_reason = "collect --resume can continue it";
     }
     found.push_back(std::move(item));
   }
   FileDescriptor submitting;
   const bool is_submitting = !take_lock(state / "submit.lock", submitting);
   for (const fs::path& laid_out : entries_of(state / "submit"))
-    found.push_back(
-        {"submission to be sent by hand", laid_out, is_submitting ? "a submit runs" : "", {}, 0});
+    found.push_back({"submission to send by hand",
+                     laid_out,
+                     is_submitting ? "a submit is running" : "",
+                     {},
+                     0});
   for (const char* log : {"verify.log"})
     if (std::error_code error; fs::exists(state / log, error))
       found.push_back({"log", state / log, "", {}, 0});
@@ -99,12 +102,12 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
   for (const fs::path& entry : entries_of(cache)) {
     const bool is_recorder = entry.filename().string().starts_with("recorder-");
     if (!is_recorder && !entry.filename().string().starts_with("collect-workloads-")) continue;
-    const std::string keep_reason = is_in_use(entry) ? "a process uses it"
+    const std::string keep_reason = is_in_use(entry) ? "in use by a process"
                                     : is_recent(entry) && !includes_unfinished
-                                        ? "it was asked for within a day"
+                                        ? "less than a day old"
                                         : "";
     found.push_back(
-        {is_recorder ? "recorder" : "half unpacked recorder", entry, keep_reason, {}, 0});
+        {is_recorder ? "recorder" : "partly unpacked recorder", entry, keep_reason, {}, 0});
   }
 
   for (Leftover& item : found) {
@@ -118,25 +121,24 @@ std::vector<Leftover> find_leftovers(const fs::path& state, const fs::path& cach
 class CleanCommand final : public Command {
  public:
   std::string name() const override { return "clean"; }
-  std::string description() const override { return "Remove what commands have left on the disk"; }
+  std::string description() const override { return "Remove what commands left behind on disk"; }
 
   void declare(Options& options) override {
     options.flag("--all", includes_unfinished_,
-                 "Also what collect --resume or a printed env\nmay still be for");
-    options.flag("--dry-run", is_dry_run_, "List it, and remove nothing");
+                 "Also what collect --resume or a printed env\nmay still need");
+    options.flag("--dry-run", is_dry_run_, "List what would go; remove nothing");
     options.footer(
-        "Logs of finished runs, unpacked recorders, submissions that were to be sent by\n"
-        "hand. They lie in $XDG_STATE_HOME/collect-workloads (~/.local/state) and\n"
-        "$XDG_CACHE_HOME/collect-workloads (~/.cache). What is in use stays. A --work-dir\n"
-        "of yours is yours.");
+        "Removes logs of finished runs, unpacked recorders, and submissions left to be\n"
+        "sent by hand, from $XDG_STATE_HOME/collect-workloads (~/.local/state) and\n"
+        "$XDG_CACHE_HOME/collect-workloads (~/.cache). Whatever is in use is kept, and a\n"
+        "--work-dir of your own is never touched.");
   }
 
   int run(const CommonArguments& common) override {
     const auto state = state_folder();
     if (!state) return print_error(state.error());
     const auto cache = recording::bundle_cache();
-    if (!cache)
-      return print_error(cache.error(), "Name another folder for it with XDG_CACHE_HOME.");
+    if (!cache) return print_error(cache.error(), "Set XDG_CACHE_HOME to another folder.");
 
     Json items = Json::array();
     std::uint64_t freed = 0;
@@ -167,7 +169,7 @@ class CleanCommand final : public Command {
                   {"bytes", freed},
                   {"items", std::move(items)}});
     else if (items.empty())
-      print(stdout, fmt::format("Nothing is in {} and {}.\n", state->string(), cache->string()));
+      print(stdout, fmt::format("Nothing in {} or {}.\n", state->string(), cache->string()));
     else
       print(stdout, fmt::format("{:>12}  {}\n", kilobytes(freed),
                                 is_dry_run_ ? "would be freed" : "freed"));

@@ -64,7 +64,7 @@ std::string coverage(const SanitizeOutcome& outcome) {
     if (!definition.ranges.empty())
       text += definition.definition->name + "\n" +
               wrap(describe_ranges(*definition.definition, definition.ranges, " to "), 80, "    ");
-  return text.empty() ? text : "What was seen of the var axes\n" + text;
+  return text.empty() ? text : "Observed range of each var axis\n" + text;
 }
 
 // Shows a collection while it goes on.
@@ -88,7 +88,7 @@ class Display final : public CollectObserver {
       unreachable[{item.why, item.reach}].push_back(item.definition->name);
     for (const auto& [reason, names] : unreachable)
       console_.note(fmt::format("{} cannot be reached: {}{}", fmt::join(names, ", "), reason.first,
-                                reason.second.empty() ? "" : ". What would: " + reason.second));
+                                reason.second.empty() ? "" : ". What helps: " + reason.second));
   }
 
   void prepared(const CapturePlan& plan) override {
@@ -164,17 +164,16 @@ Json Display::plan_json(const CapturePlan& plan) {
 void Display::ended(const RunView& run, const EngineRunOutcome& outcome) {
   progress_.clear();
   if (outcome.traffic.sent > 0) console_.text(describe(outcome.traffic) + "\n");
-  if (outcome.is_saturated) console_.done("saturated: no definition met anything new any more");
-  console_.done(
-      fmt::format("engine ended; at most {} captured on disk{}", size_text(outcome.peak_disk),
-                  outcome.times_frozen > 0
-                      ? fmt::format(", engine frozen {} times meanwhile", outcome.times_frozen)
-                      : ""));
+  if (outcome.is_saturated) console_.done("saturated: nothing new for any definition");
+  console_.done(fmt::format(
+      "engine stopped; peak capture size on disk: {}{}", size_text(outcome.peak_disk),
+      outcome.times_frozen > 0 ? fmt::format(", engine frozen {} times", outcome.times_frozen)
+                               : ""));
   if (const auto why = run.method->why_nothing();
       !why.empty() && outcome.sanitized.survey.processes.empty())
     console_.note(
-        fmt::format("{}; {} says what was started. --capture level10 needs no more than FlashInfer",
-                    why, run.log.string()));
+        fmt::format("{}; see {} for what was started. --capture level10 needs only FlashInfer", why,
+                    run.log.string()));
 
   console_.title("Workloads");
   std::vector<std::string> names;
@@ -192,7 +191,7 @@ class CollectCommand final : public Command {
  public:
   std::string name() const override { return "collect"; }
   std::string description() const override {
-    return "Engine, traffic, capture and workloads in one";
+    return "Run an engine under traffic, collect workloads";
   }
 
   void declare(Options& options) override {
@@ -200,41 +199,40 @@ class CollectCommand final : public Command {
     add_dataset(options, capture.trace_dir, "The dataset, with its definitions");
     add_definitions(options, capture.definition_names, capture.op_types);
     add_selection(options, request_.sanitize);
-    options.flag("--all", capture.takes_all, "Every definition that an engine here reaches")
+    options.flag("--all", capture.takes_all, "Every definition an engine here can reach")
         .excludes("--definition-name")
         .excludes("--op-type");
     add_engine(options, capture, request_.dump_dir);
     traffic_.declare(options);
 
     // Where the engine listens, and where things are put.
-    options.value("--host", capture.host, "Where the engine listens").shows_default().meta("ADDR");
-    options.value("--port", capture.port, "Likewise (default: one that is free)")
+    options.value("--host", capture.host, "Engine's listen address").shows_default().meta("ADDR");
+    options.value("--port", capture.port, "Engine's listen port (default: a free one)")
         .range(0, 65535)
         .meta("N");
-    options.value("--work-dir", request_.work_dir, "Logs and dumps of the runs").meta("DIR");
-    options.size("--disk-budget", request_.disk_budget, "Dumps never take more")
+    options.value("--work-dir", request_.work_dir, "Folder for logs and dumps").meta("DIR");
+    options.size("--disk-budget", request_.disk_budget, "Limit on the disk space of dumps")
         .shows("10GB")
         .meta("SIZE");
     options.flag("--keep-dumps", request_.keeps_dumps, "Do not delete dumps");
 
     // How long it goes on.
     options.flag("--until-saturated,!--all-prompts", request_.until_saturated,
-                 "End early when nothing new comes (default),\nor send all prompts in any case");
+                 "Stop early once nothing new turns up (default),\nor send all prompts regardless");
     options
         .choice<bool>("--via", request_.uses_bench_serving,
                       {{"own", false}, {"bench_serving", true}},
-                      "The client: ours, or SGLang's bench_serving")
+                      "Client to use: ours, or SGLang's bench_serving")
         .shows("own");
-    options.value("--start-limit", request_.start_limit, "Seconds until the engine must be ready")
+    options.value("--start-limit", request_.start_limit, "Seconds the engine may take to get ready")
         .shows_default()
         .meta("S");
-    options.value("--hang-limit", request_.hang_limit, "Seconds without any sign of life")
+    options.value("--hang-limit", request_.hang_limit, "Give up after S seconds with no activity")
         .shows_default()
         .meta("S");
-    options.flag("--dry-run", request_.is_dry_run, "Show the plan and end");
+    options.flag("--dry-run", request_.is_dry_run, "Show the plan and exit");
     options
-        .shown("--resume",
-               "Go on with an interrupted run, which has this\n--work-dir (default: the last one)")
+        .shown("--resume", "Resume the interrupted run in this --work-dir\n(default: the last one)")
         .meta("DIR");
     options.let_last_win();  // whoever resumes may give a flag again
   }
@@ -280,11 +278,11 @@ class CollectCommand final : public Command {
   static int report_failure(const CollectFailure& failure) {
     const std::string& code = failure.error.code;
     if (code == "unreachable")
-      return print_error(failure.error, "The lines above say why, and what would.");
+      return print_error(failure.error, "The lines above say why, and what would help.");
     if (code == "dataset_unwritten")
       return print_error(
           failure.error,
-          "What was collected is kept. When that is mended, write it by\n  " + failure.resume);
+          "What was collected is kept. Once that is fixed, write it with\n  " + failure.resume);
     return print_error(failure.error);
   }
 
@@ -302,14 +300,14 @@ class CollectCommand final : public Command {
                      : exit_no_workloads;
     if (outcome.failure)
       status = print_error(*outcome.failure,
-                           "What was collected until then is kept. Go on by\n  " + outcome.resume);
+                           "What was collected so far is kept. Resume with\n  " + outcome.resume);
     if (common.is_json) print_json(Json(outcome.sections));
     if (!outcome.is_interrupted) return status;
 
     display.console().note(
-        fmt::format("interrupted; {}. Go on by\n  {}",
+        fmt::format("interrupted; {}. Resume with\n  {}",
                     outcome.sections.empty()
-                        ? "nothing was collected yet"
+                        ? "nothing has been collected yet"
                         : "what was collected is in " + request_.capture.trace_dir.string(),
                     outcome.resume));
     return exit_interrupted;

@@ -211,14 +211,14 @@ std::string script_for(const ProgramView& program, Shell shell) {
 class CompletionCommand final : public Command {
  public:
   std::string name() const override { return "completion"; }
-  std::string description() const override { return "A script that completes words in a shell"; }
+  std::string description() const override { return "Print a shell completion script"; }
   bool has_common_options() const override { return false; }
 
   void declare(Options& options) override {
     options
         .choice<Shell>("shell", shell_,
                        {{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}},
-                       "The shell")
+                       "Shell to complete in")
         .required();
     options.footer("For bash:  source <(collect-workloads completion bash)");
   }

@@ -15,11 +15,11 @@ namespace {
 class DriveCommand final : public Command {
  public:
   std::string name() const override { return "drive"; }
-  std::string description() const override { return "Traffic alone, to an engine that runs"; }
+  std::string description() const override { return "Send traffic to a running engine"; }
 
   void declare(Options& options) override {
-    options.value("--url", url_, "The engine").shows_default().meta("URL");
-    options.value("--model-name", traffic_.model(), "For the OpenAI endpoints").meta("MODEL");
+    options.value("--url", url_, "The engine's URL").shows_default().meta("URL");
+    options.value("--model-name", traffic_.model(), "Model for the OpenAI endpoints").meta("MODEL");
     traffic_.declare(options);
   }
 
@@ -34,7 +34,7 @@ class DriveCommand final : public Command {
     options.url = without_api_path(url_);
     const auto health =
         http_get(options.url + "/health", std::chrono::seconds(5), max_health, options.headers);
-    if (!health) return print_error(health.error(), "Start the engine first, or give its --url.");
+    if (!health) return print_error(health.error(), "Start the engine first, or pass its --url.");
     const bool is_openai_url = url_ != options.url && url_.find("/v1") != std::string::npos;
     auto endpoint = request.endpoint;
     if (!endpoint && is_openai_url)
@@ -62,7 +62,7 @@ class DriveCommand final : public Command {
       is_done = true;
     });
     while (!is_done) {
-      progress.update(fmt::format("{} of {} requests, {} under way, {} tokens", control.done.load(),
+      progress.update(fmt::format("{} of {} requests, {} in flight, {} tokens", control.done.load(),
                                   control.total.load(), control.under_way.load(),
                                   with_separators(control.output_tokens)));
       std::this_thread::sleep_for(std::chrono::milliseconds(50));

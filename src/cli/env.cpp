@@ -15,7 +15,7 @@ class EnvCommand final : public Command {
  public:
   std::string name() const override { return "env"; }
   std::string description() const override {
-    return "The variables that capture a definition's calls";
+    return "Print variables to capture a definition's calls";
   }
 
   void declare(Options& options) override {
@@ -52,8 +52,8 @@ class EnvCommand final : public Command {
     const std::size_t runs = plan->engine.runs.size();
     if (common.is_json) print_json(json);
     if (runs > 1 && !common.is_json)
-      print(stderr, fmt::format("collect-workloads: {} engine runs, and a block of variables for "
-                                "each: take one block\n",
+      print(stderr, fmt::format("collect-workloads: {} engine runs, each with a block of "
+                                "variables: use one block\n",
                                 runs));
     return runs == 0 ? exit_failure : exit_success;
   }

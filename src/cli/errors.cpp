@@ -19,20 +19,20 @@ constexpr std::array advices{
     Advice{"disk_full",
            "Free some space and run the same command again; the dataset is valid as it is."},
     Advice{"no_dumps",
-           "Give the folder that FLASHINFER_DUMP_DIR named, or one above it; or one with "
+           "Pass the folder that FLASHINFER_DUMP_DIR named, or a parent of it; or one with "
            "recordings (*.cbor)."},
     Advice{"not_found", "Check the path."},
-    Advice{"state_unusable", "Name another folder for logs and work with XDG_STATE_HOME."},
-    Advice{"cache_unusable", "Name another folder for it with XDG_CACHE_HOME."},
+    Advice{"state_unusable", "Set XDG_STATE_HOME to another folder for logs and state."},
+    Advice{"cache_unusable", "Set XDG_CACHE_HOME to another folder."},
     Advice{"unwritable", "Check the permissions of the dataset's folder."},
-    Advice{"port_unknown", "collect-workloads collect --help says what --launch-command takes."},
-    Advice{"engine_elsewhere", "curl http://HOST:PORT/health says whether it is there."},
+    Advice{"port_unknown", "See --launch-command in collect-workloads collect --help."},
+    Advice{"engine_elsewhere", "Check that it is up: curl http://HOST:PORT/health"},
     Advice{"checkpoint_malformed",
-           "Remove that folder and collect anew; what the dataset has stays."},
+           "Remove that folder and collect again; the dataset keeps what it has."},
     Advice{"capture_changed",
            "Wait until the engine has stopped, then run the same command again."},
     Advice{"workloads_invalid",
-           "collect-workloads validate --trace-dir DIR shows what is wrong in it."},
+           "Run collect-workloads validate --trace-dir DIR to see what is wrong."},
 };
 
 }  // namespace

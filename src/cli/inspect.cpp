@@ -123,12 +123,12 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
     if (!counts.wrappers.empty())
       text += fmt::format(" on {} wrapper{}", counts.wrappers.size(),
                           counts.wrappers.size() == 1 ? "" : "s");
-    if (counts.bound > 0) text += fmt::format(", {} give workloads", with_separators(counts.bound));
+    if (counts.bound > 0) text += fmt::format(", {} gave workloads", with_separators(counts.bound));
     if (counts.sampled > 0)
-      text += fmt::format(", {} are sampled", with_separators(counts.sampled));
+      text += fmt::format(", {} were sampled out", with_separators(counts.sampled));
     if (counts.rejected > 0 && has_dataset)
-      text += fmt::format(", {} do not", with_separators(counts.rejected));
-    if (counts.skipped > 0) text += ", in no binding";
+      text += fmt::format(", {} gave none", with_separators(counts.rejected));
+    if (counts.skipped > 0) text += ", not covered by any binding";
     text += "\n";
 
     for (const auto& [argument, range] : counts.shapes)
@@ -217,21 +217,19 @@ std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindin
                     names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1), reason),
         80, "  ");
   return text.empty() ? text
-                      : "\nDefinitions that no FlashInfer capture can give workloads for\n" + text;
+                      : "\nDefinitions for which no FlashInfer capture can give workloads\n" + text;
 }
 
 class InspectCommand final : public Command {
  public:
   std::string name() const override { return "inspect"; }
-  std::string description() const override {
-    return "Show what was captured, what fits and what not";
-  }
+  std::string description() const override { return "Show what was captured and what fits"; }
 
   void declare(Options& options) override {
-    options.value("path", paths_, "Folders of dumps, one call, or a tensor file")
+    options.value("path", paths_, "Capture folders, a single call or tensor file")
         .required()
         .meta("PATH");
-    options.value("--trace-dir", trace_dir_, "A dataset with the definitions to try").meta("DIR");
+    options.value("--trace-dir", trace_dir_, "Dataset with the definitions to match").meta("DIR");
   }
 
   int run(const CommonArguments& common) override {
@@ -283,7 +281,7 @@ class InspectCommand final : public Command {
     print(stdout, describe(result, binder, !trace_dir_.empty()));
     print(stdout, describe_unbindable(dataset, bindings));
     if (trace_dir_.empty())
-      print(stdout, "\nWith --trace-dir DATASET this also says which definitions the calls fit.\n");
+      print(stdout, "\nAdd --trace-dir DATASET to see which definitions the calls fit.\n");
     return exit_success;
   }
 

@@ -36,7 +36,7 @@ const ParserSettings settings{
     .version = std::string("collect-workloads ") + CW_VERSION,
     .description = "Collects workloads for the flashinfer-trace dataset from real model runs.",
     .footer =
-        "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no workloads.\n"
+        "Exit status: 0 success, 1 failure, 2 usage error, 3 no workloads.\n"
         "Results go to stdout, progress and errors to stderr.",
 };
 
@@ -76,12 +76,12 @@ std::string describe_unknown_option(const ProgramView& program,
 
 void add_common_options(Command& command, Options& options, CommonArguments& common) {
   if (!command.has_common_options()) return;
-  if (command.has_json()) options.flag("--json", common.is_json, "The result as JSON on stdout");
-  options.flag("-q,--quiet", common.is_quiet, "No progress");
-  options.value("--threads", common.threads, "Threads to use (default: one a core)")
+  if (command.has_json()) options.flag("--json", common.is_json, "Print the result as JSON");
+  options.flag("-q,--quiet", common.is_quiet, "Show no progress");
+  options.value("--threads", common.threads, "Threads to use (default: one per core)")
       .range(1, 256)
       .meta("N");
-  options.value("--bindings", common.bindings, "Bindings instead of the built-in ones")
+  options.value("--bindings", common.bindings, "Bindings to use instead of the built-in ones")
       .meta("FILE");
 }
 
@@ -148,7 +148,7 @@ int run_command(std::vector<std::string> words) {
     return parsed.command->run(common);
   } catch (const std::exception& error) {
     // Nothing below throws on purpose: out of memory, or a mistake of ours.
-    return print_error({"internal", fmt::format("unexpected: {}", error.what())},
+    return print_error({"internal", fmt::format("unexpected error: {}", error.what())},
                        "Please report this with the command line and, if you can, the dumps.");
   }
 }
@@ -159,7 +159,7 @@ int main(int argc, char** argv) {
   keep_standard_streams();
   const int status = run_command({argv + 1, argv + argc});
   const auto written = finish_output();
-  return written ? status : print_error(written.error(), "What the command does besides is done.");
+  return written ? status : print_error(written.error(), "All else the command does is done.");
 }
 
 }  // namespace cw::cli

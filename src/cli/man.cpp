@@ -79,11 +79,11 @@ std::string manual_page(const ProgramView& program, const CommandView* command) 
 class ManCommand final : public Command {
  public:
   std::string name() const override { return "man"; }
-  std::string description() const override { return "The manual page, or that of one command"; }
+  std::string description() const override { return "Print the manual page, or one command's"; }
   bool has_common_options() const override { return false; }
 
   void declare(Options& options) override {
-    options.value("command", command_, "One of the commands").meta("NAME");
+    options.value("command", command_, "Command to describe (default: the program)").meta("NAME");
     options.footer("To read it:  collect-workloads man collect | man -l -");
   }
 

@@ -44,18 +44,18 @@ Json to_json(const MergeOutcome& merged, const std::vector<std::filesystem::path
 class MergeCommand final : public Command {
  public:
   std::string name() const override { return "merge"; }
-  std::string description() const override { return "Join datasets: shards, models, hosts"; }
+  std::string description() const override { return "Merge datasets from shards, models or hosts"; }
 
   void declare(Options& options) override {
-    options.value("dataset", inputs_, "The datasets").required().meta("DIR");
-    options.value("-o,--out", output_, "The new dataset").required().meta("DIR");
+    options.value("dataset", inputs_, "Datasets to merge").required().meta("DIR");
+    options.value("-o,--out", output_, "Where the merged dataset goes").required().meta("DIR");
     options
         .value("--num-samples", options_.num_samples,
-               "Choose at most so many a definition, as sanitize\n"
-               "does; what is not chosen is gone (default: all)")
+               "Keep at most N per definition, as sanitize does;\n"
+               "the rest is dropped (default: all)")
         .range(1, 1'000'000)
         .meta("N");
-    options.flag("--dry-run", options_.is_dry_run, "Compare, and write nothing");
+    options.flag("--dry-run", options_.is_dry_run, "Compare only; write nothing");
   }
 
   int run(const CommonArguments& common) override {

@@ -131,7 +131,7 @@ Option Options::choice_of(const std::string& names, std::vector<std::string> wor
     if (std::ranges::find(words, text) != words.end()) return {};
     std::vector<std::string> sorted = words;
     std::ranges::sort(sorted);
-    return fmt::format("'{}' is none of {}", text, fmt::join(sorted, ", "));
+    return fmt::format("'{}' is not one of {}", text, fmt::join(sorted, ", "));
   };
   CLI::Option* option = app_.add_option_function<std::string>(
       names,

@@ -68,24 +68,25 @@ std::string find_python_without(const fs::path& bundle, const fs::path& folder) 
 class RecordCommand final : public Command {
  public:
   std::string name() const override { return "record"; }
-  std::string description() const override { return "Any command, with its calls recorded"; }
+  std::string description() const override { return "Run any command and record its calls"; }
   bool has_json() const override { return false; }  // stdout is the command's
 
   void declare(Options& options) override {
-    options.value("-o,--out,--output", folder_, "The recording (default: recording-TIME here)")
+    options.value("-o,--out,--output", folder_, "Folder to record to (default: ./recording-TIME)")
         .meta("DIR");
     add_recorder(options, capture_);
     options.flag("--keep-values", capture_.keeps_values,
-                 "Keep the values of floats that steer kernels\ntoo: top_p, routing_logits");
+                 "Also keep the values of floats that steer\nkernels: top_p, routing_logits");
     options
         .value("--only", only_,
-               "Only these functions, as inspect names them:\nwhat is not hooked costs nothing")
+               "Record only these functions, named as inspect\n"
+               "shows them; unhooked functions cost nothing")
         .meta("NAME");
     options.footer(
-        "Ends as the command does: with its exit status, or by the signal that ended it.\n"
-        "1 when it could not be started, 2 wrong usage. Its output goes where it would\n"
-        "without us, and signals sent to us reach it.");
-    options.value("COMMAND", leading_words_, "After --, as you would type it").meta("COMMAND");
+        "Exits as the command does: with its exit status, or by the signal that ended\n"
+        "it; with 1 if it could not be started, 2 for wrong usage. Its output is left\n"
+        "alone, and signals sent to us are forwarded to it.");
+    options.value("COMMAND", leading_words_, "The command to record, after --").meta("COMMAND");
   }
 
   /// The command to record is taken off first: after an option that takes several words the "--"
@@ -125,7 +126,7 @@ class RecordCommand final : public Command {
     cw::Command command{std::move(words)};
     command.environment = take_assignments(command.arguments);  // in front of it, as in a shell
     if (command.arguments.empty())
-      return print_error({"usage", "there is no command to record"},
+      return print_error({"usage", "no command to record was given"},
                          "Give it after --, as you would type it.");
 
     // The first of the folders that Python looks into is the bundle.
@@ -193,13 +194,13 @@ class RecordCommand final : public Command {
   std::string why_nothing(const std::string& without_recorder) const {
     if (!only_.empty())
       return fmt::format(
-          "nothing was recorded: no process called {}, which --only names; names are as inspect "
+          "nothing was recorded: no process called {}, given by --only; use names as inspect "
           "shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
           fmt::join(only_, ", "));
     if (!without_recorder.empty())
       return fmt::format(
-          "nothing was recorded: the recorder is loaded by PYTHONPATH, and {} has another: a "
-          "script sets it anew. Let it keep what is there: "
+          "nothing was recorded: the recorder is loaded through PYTHONPATH, but a script "
+          "changed that of {}. Have the script keep what is there: "
           "export PYTHONPATH=…:$PYTHONPATH",
           without_recorder);
     return std::string(recording::nothing_recorded);

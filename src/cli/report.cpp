@@ -43,7 +43,7 @@ class ReportCommand final : public Command {
  public:
   std::string name() const override { return "report"; }
   std::string description() const override {
-    return "A page, or Markdown, on what a dataset holds";
+    return "Report what a dataset holds, HTML or Markdown";
   }
 
   void declare(Options& options) override {
@@ -54,9 +54,9 @@ class ReportCommand final : public Command {
         .meta("FILE");
     options
         .choice<Format>("--format", format_, {{"html", Format::html}, {"md", Format::markdown}},
-                        "A page that works offline, or Markdown")
+                        "HTML page that works offline, or Markdown")
         .shows("html");
-    options.value("--against", against_, "The dataset it is meant for: shows what is new")
+    options.value("--against", against_, "Target dataset to compare with, to show what is\nnew")
         .meta("DIR");
     add_definitions(options, definition_names_, op_types_);
   }

@@ -15,12 +15,10 @@ namespace {
 class SanitizeCommand final : public Command {
  public:
   std::string name() const override { return "sanitize"; }
-  std::string description() const override {
-    return "Turn level-10 dumps into workloads of a dataset";
-  }
+  std::string description() const override { return "Turn a capture into workloads of a dataset"; }
 
   void declare(Options& options) override {
-    options.value("--input,--dumps", captures_, "Dumps or recordings: their folders, or one above")
+    options.value("--input,--dumps", captures_, "Folders of dumps or recordings, or a parent")
         .required()
         .meta("DIR");
     add_dataset(options, trace_dir_, "The dataset, with its definitions");
@@ -35,7 +33,7 @@ class SanitizeCommand final : public Command {
     const auto dataset = Dataset::open(trace_dir_);
     if (!dataset) return print_error(dataset.error());
     for (const BadDefinition& bad : dataset->bad_definitions)
-      print(stderr, fmt::format("collect-workloads: warning: left out: {}\n", bad.error.message));
+      print(stderr, fmt::format("collect-workloads: warning: skipped: {}\n", bad.error.message));
     const auto capture = open_capture(captures_);
     if (!capture) return print_error(capture.error());
 

@@ -46,28 +46,28 @@ Result<Json> config_of(const std::string& model, const Recipes& recipes) {
 class ServeCommand final : public Command {
  public:
   std::string name() const override { return "serve"; }
-  std::string description() const override { return "The simulated engine alone"; }
+  std::string description() const override { return "Run the simulated engine on its own"; }
 
   void declare(Options& options) override {
     // What is served, and where.
     options
         .value("--model-name,--model-path", server_.model,
-               "A model of the recipes, or a folder with its\nconfig.json")
+               "A model from the recipes, or a folder with its\nconfig.json")
         .required()
         .meta("MODEL");
-    options.value("--host", host_, "Where to listen").shows_default().meta("ADDR");
-    options.value("--port", port_, "Likewise (default: 30000)").range(1, 65535).meta("N");
+    options.value("--host", host_, "Address to listen on").shows_default().meta("ADDR");
+    options.value("--port", port_, "Port to listen on (default: 30000)").range(1, 65535).meta("N");
 
     declare_scheduler(options);
     options
         .value("--health-seconds", server_.health_seconds,
-               "How long /health takes (SGLang's makes a token)")
+               "Time /health takes (SGLang generates a token)")
         .shows_default()
         .meta("S");
-    options.value("--load-seconds", server_.load_seconds, "How long it loads")
+    options.value("--load-seconds", server_.load_seconds, "How long loading takes")
         .shows_default()
         .meta("S");
-    options.value("--recipes", recipes_, "Recipes instead of the built-in ones").meta("FILE");
+    options.value("--recipes", recipes_, "Recipes to replace the built-in ones").meta("FILE");
 
     // How it goes wrong.
     options
@@ -80,10 +80,10 @@ class ServeCommand final : public Command {
                                {"hang", {Fault::none, Kind::hang}},
                                {"fill-disk", {Fault::none, Kind::fill_disk}},
                                {"half-dump", {Fault::none, Kind::half_dump}}},
-                              "For tests: refuse, die-loading, 500, garbage,\n"
-                              "and at a step: die, hang, fill-disk, half-dump")
+                              "For tests: refuse, die-loading, 500, garbage;\n"
+                              "or at a step: die, hang, fill-disk, half-dump")
         .meta("HOW");
-    options.value("--misbehave-after", server_.misbehaviour.after, "The step")
+    options.value("--misbehave-after", server_.misbehaviour.after, "The step at which to misbehave")
         .shows_default()
         .meta("N");
   }
@@ -113,7 +113,7 @@ class ServeCommand final : public Command {
     const auto served = simulated::serve(server_);
     if (served) return exit_success;
     return print_error(served.error(),
-                       served.error().code == "port_taken" ? "Give another --port." : "");
+                       served.error().code == "port_taken" ? "Choose another --port." : "");
   }
 
  private:
@@ -130,16 +130,16 @@ class ServeCommand final : public Command {
         .meta("N");
     options
         .value("--chunked-prefill-size", scheduler.chunked_prefill_size,
-               "Most tokens of a prefill step")
+               "Maximum tokens per prefill step")
         .range(1, 100'000'000)
         .shows_default()
         .meta("N");
     options
-        .value("--max-running-requests", scheduler.max_running, "Most sequences of a decode step")
+        .value("--max-running-requests", scheduler.max_running, "Maximum sequences per decode step")
         .range(1, 1'000'000)
         .shows_default()
         .meta("N");
-    options.flag("!--disable-radix-cache", scheduler.has_prefix_cache, "No prefix cache");
+    options.flag("!--disable-radix-cache", scheduler.has_prefix_cache, "Disable the prefix cache");
     options.flag("!--flashinfer-mla-disable-ragged", scheduler.uses_ragged_mla,
                  "MLA prefill over the pool");
 
@@ -147,8 +147,7 @@ class ServeCommand final : public Command {
     options.value("--decode-step-ms", scheduler.decode_step_ms, "How long a decode step takes")
         .shows_default()
         .meta("MS");
-    options
-        .value("--prefill-token-us", scheduler.prefill_token_us, "How long a prefilled token takes")
+    options.value("--prefill-token-us", scheduler.prefill_token_us, "Prefill time per token")
         .shows_default()
         .meta("US");
   }

@@ -60,7 +60,7 @@ void add_selection(Options& options, SanitizeOptions& sanitize) {
                          {{"all", Selection::all}, {"diverse", Selection::diverse}},
                          "Which distinct workloads to keep")
       .shows("diverse");
-  options.value("--num-samples", sanitize.num_samples, "diverse: at most so many a definition")
+  options.value("--num-samples", sanitize.num_samples, "diverse: keep at most N per definition")
       .range(1, max_samples)
       .shows_default()
       .meta("N");
@@ -70,30 +70,30 @@ void add_selection(Options& options, SanitizeOptions& sanitize) {
       .choice<NumPages>(
           "--num-pages", sanitize.policy.num_pages,
           {{"used", NumPages::used}, {"pool", NumPages::pool}, {"compact", NumPages::compact}},
-          "Page pool: highest page used + 1, the engine's,\n"
-          "or only pages in use, renumbered")
+          "Pool size: highest page used + 1, the engine's,\n"
+          "or only the pages in use, renumbered")
       .shows("used");
 
   options.flag("--include-suspicious", sanitize.includes_suspicious,
-               "Also calls that look like an engine's\nwarm-up; they are marked");
-  options.value("--keep-values", sanitize.policy.keep_values, "Store these inputs' values too")
+               "Also keep calls that look like engine warm-up;\nthey are marked");
+  options.value("--keep-values", sanitize.policy.keep_values, "Also store values of these inputs")
       .meta("INPUT");
   options
       .value("--random-below", sanitize.policy.random_below,
-             "Store inputs of BYTES and more, as older\ncollections do")
+             "Store inputs of at least BYTES, as older\ncollections do")
       .not_negative()
       .meta("BYTES");
 }
 
 void add_recorder(Options& options, CaptureOptions& capture) {
   constexpr double min_budget = 4096, max_budget = static_cast<double>(std::uint64_t{1} << 60);
-  options.size("--record-budget", capture.record_budget, "A process's recording is never larger")
+  options.size("--record-budget", capture.record_budget, "Maximum size of each process's recording")
       .range(min_budget, max_budget)
       .shows("1GB")
       .meta("SIZE");
   options
       .value("--recorder-rules", capture.recorder_rules,
-             "What is hooked, instead of the built-in rules")
+             "Hook rules to use instead of the built-in ones")
       .meta("FILE");
 }
 
@@ -103,29 +103,29 @@ void add_engine(Options& options, CaptureRequest& request, std::filesystem::path
   options.value("--engine", engine.engine, "sglang, vllm or simulated")
       .shows_default()
       .meta("NAME");
-  options.value("--model-name", engine.model_name, "Model instead of the recipes'").meta("MODEL");
+  options.value("--model-name", engine.model_name, "Overrides the recipes' model").meta("MODEL");
   options.value("--tp", engine.tensor_parallel, "Tensor parallel size (default: the\ndefinition's)")
       .meta("N");
-  options.value("--engine-args", engine.engine_flags, "More flags for the engine, in one word")
+  options.value("--engine-args", engine.engine_flags, "More engine flags, quoted as one argument")
       .meta("ARGS");
   options
       .value("--launch-command", engine.launch_command,
-             "Any engine, as in a shell, NAME=value in front\n"
-             "too: {host} and {port} are replaced; without them\n"
-             "its --port, or SGLang's 30000 and vLLM's 8000")
+             "Shell command that starts any engine, NAME=value\n"
+             "in front allowed. {host} and {port} are replaced;\n"
+             "else its --port, SGLang's 30000 or vLLM's 8000")
       .meta("CMD");
   options
       .value("--sglang-path", engine.sglang_path,
-             "SGLang's checkout, to be brought up to date\nand installed into the engine's Python")
+             "SGLang checkout to update and install into the\nengine's Python")
       .meta("DIR");
   options.flag("!--no-update", engine.updates_checkout, "Use the checkout as it is");
   options
       .value("--conda-env", engine.environment.conda_env,
-             "The engine's conda environment (default:\nflashinfer if it is there)")
+             "The engine's conda environment (default:\nflashinfer, if it exists)")
       .meta("NAME");
   options.value("--venv", engine.environment.venv, "The engine's virtual environment").meta("DIR");
   options.value("--python", engine.environment.python, "The engine's Python").meta("FILE");
-  options.value("--recipes", engine.recipes, "Recipes instead of the built-in ones").meta("FILE");
+  options.value("--recipes", engine.recipes, "Recipes to replace the built-in ones").meta("FILE");
 
   // How its calls are captured.
   std::vector<std::string> names;
@@ -138,9 +138,9 @@ void add_engine(Options& options, CaptureRequest& request, std::filesystem::path
           [&request, names](const std::string& name) {
             request.method = find_capture_method(name);
             if (request.method != nullptr) return std::string();
-            return fmt::format("'{}' is none of {}", name, fmt::join(names, ", "));
+            return fmt::format("'{}' is not one of {}", name, fmt::join(names, ", "));
           },
-          "Our recorder, at full speed (default), or\nFlashInfer's dumps at level 10")
+          "Our recorder, at full speed (default), or\nFlashInfer's level-10 dumps")
       .meta(words);
   add_recorder(options, request.capture);
   options
@@ -148,8 +148,8 @@ void add_engine(Options& options, CaptureRequest& request, std::filesystem::path
              "Functions to dump, instead of what the\ndefinitions need")
       .meta("PATTERN");
   options.value("--exclude", request.capture.exclude, "Functions not to dump").meta("PATTERN");
-  options.value("--max-count", request.capture.max_count, "FlashInfer's limit of calls").meta("N");
-  options.value("--max-size-gb", request.capture.max_size_gb, "FlashInfer's limit of bytes")
+  options.value("--max-count", request.capture.max_count, "FlashInfer's limit on calls").meta("N");
+  options.value("--max-size-gb", request.capture.max_size_gb, "FlashInfer's limit on dump size")
       .meta("GB");
   options.value("--dump-dir", dump_dir, "Where dumps go").meta("DIR");
 }
@@ -166,15 +166,15 @@ void TrafficArguments::declare(Options& options) {
 void TrafficArguments::declare_prompts(Options& options) {
   options
       .value("--prompts", request_.prompts,
-             "ShareGPT, OpenAI's, WildChat, Alpaca, JSON lines,\n"
-             "Mooncake and others; a file or a folder of them")
+             "ShareGPT, OpenAI, WildChat, Alpaca, JSON Lines,\n"
+             "Mooncake and others; a file or a folder of files")
       .meta("PATH");
 
   options
       .choice<Turns>("--turns", request_.turns,
                      {{"first", Turns::first}, {"last", Turns::last}, {"all", Turns::all}},
-                     "Of a conversation: its first question, its last,\n"
-                     "or all, each with what was said before")
+                     "Which questions of a conversation to send, each\n"
+                     "with everything said before it")
       .shows("first");
 
   // Or prompts without a text, by their lengths.
@@ -185,12 +185,12 @@ void TrafficArguments::declare_prompts(Options& options) {
           [this](const std::string& text) {
             const auto range = to_range(text);
             if (!range || range->second > max_input_tokens)
-              return text + " is neither a length nor a range as 16-2048";
+              return text + " is neither a length nor a range such as 16-2048";
             std::tie(request_.random.input_low, request_.random.input_high) = *range;
             return std::string();
           },
-          "Random prompts: the length of all, or the range\n"
-          "that lengths are drawn from (default: 16-2048)")
+          "Random prompts: a fixed length, or a range to\n"
+          "draw lengths from (default: 16-2048)")
       .meta("N|LOW-HIGH");
 }
 
@@ -198,25 +198,25 @@ void TrafficArguments::declare_prompts(Options& options) {
 void TrafficArguments::declare_schedules(Options& options) {
   options
       .value("--num-prompts", request_.num_prompts,
-             "How many requests; a file with fewer is sent\n"
-             "again (default: a file's, at most 1000)")
+             "Number of requests; a file with fewer is\n"
+             "repeated (default: the file's, at most 1000)")
       .range(1, max_requests)
       .meta("N");
 
-  options.value("--concurrency", request_.concurrency, "Requests at a time (default: all at once)")
+  options.value("--concurrency", request_.concurrency, "Requests in flight (default: all at once)")
       .range(0, max_concurrency)
       .meta("N");
-  options.value("--request-rate", request_.request_rate, "Poisson arrivals a second").meta("R");
+  options.value("--request-rate", request_.request_rate, "Poisson arrivals per second").meta("R");
   options
       .flag("--trace-arrivals", request_.follows_arrivals,
-            "Send when the file says (Mooncake, BurstGPT)")
+            "Send at the file's timestamps (Mooncake,\nBurstGPT)")
       .excludes("--request-rate");
 
-  options.value("--sweep", request_.sweep, "Concurrencies one after the other: 1,2,4,8")
+  options.value("--sweep", request_.sweep, "Concurrency levels to run in turn: 1,2,4,8")
       .delimiter(',')
       .range(1, max_concurrency)
       .meta("N,N,…");
-  options.value("--sweep-rounds", request_.sweep_rounds, "Sweep: requests per place and size")
+  options.value("--sweep-rounds", request_.sweep_rounds, "Sweep: requests per slot at each level")
       .shows_default()
       .meta("N");
 }
@@ -228,14 +228,14 @@ void TrafficArguments::declare_lengths(Options& options) {
           "--output-tokens",
           [this](const std::string& text) {
             const auto range = to_range(text);
-            if (!range) return text + " is neither a length nor a range as 16-256";
+            if (!range) return text + " is neither a length nor a range such as 16-256";
             request_.options.output_tokens = range;
             return std::string();
           },
-          "Length of every answer, or the range that\n"
-          "lengths are drawn from (default: the data's)")
+          "Length of every answer, or a range to draw\n"
+          "lengths from (default: the data's)")
       .meta("N|LOW-HIGH");
-  options.value("--max-output-tokens", request_.options.max_output_tokens, "No answer is longer")
+  options.value("--max-output-tokens", request_.options.max_output_tokens, "Maximum answer length")
       .positive()
       .shows_default()
       .meta("N");
@@ -247,11 +247,11 @@ void TrafficArguments::declare_server(Options& options) {
                                           {{"generate", Endpoint::generate},
                                            {"completions", Endpoint::completions},
                                            {"chat", Endpoint::chat}},
-                                          "API to speak (default: what the server has)");
+                                          "API to use (default: what the server offers)");
 
-  options.value("--api-key", request_.api_key, "The server's (also OPENAI_API_KEY)")
+  options.value("--api-key", request_.api_key, "The server's API key (or set OPENAI_API_KEY)")
       .checked([](const std::string& text) {
-        return text.find_first_of("\r\n") == std::string::npos ? "" : "it has a line's end";
+        return text.find_first_of("\r\n") == std::string::npos ? "" : "it contains a line break";
       })
       .meta("KEY");
   options
@@ -259,22 +259,22 @@ void TrafficArguments::declare_server(Options& options) {
           "--header",
           [this](const std::string& line) {
             const auto header = to_header(line);
-            if (!header) return "'" + line + "' is no header: write 'Name: value'";
+            if (!header) return "'" + line + "' is not a header: write 'Name: value'";
             request_.options.headers.push_back(*header);
             return std::string();
           },
-          "Of every request; may be repeated")
+          "Header of every request; may be repeated")
       .meta("'NAME: VALUE'");
 }
 
 // How answers are sampled.
 void TrafficArguments::declare_sampling(Options& options) {
   options.flag("!--no-ignore-eos", request_.options.ignores_end,
-               "Answers end where the model ends them");
-  options.value("--temperature", request_.options.temperature, "Of every request").meta("T");
-  options.value("--top-p", request_.options.top_p, "Of every request").meta("P");
-  options.value("--top-k", request_.options.top_k, "Of every request").meta("K");
-  options.value("--seed", seed_, "Of arrivals and random prompts").meta("N");
+               "Let answers end where the model ends them");
+  options.value("--temperature", request_.options.temperature, "Sampling temperature").meta("T");
+  options.value("--top-p", request_.options.top_p, "Sampling top-p").meta("P");
+  options.value("--top-k", request_.options.top_k, "Sampling top-k").meta("K");
+  options.value("--seed", seed_, "Seed for arrivals and random prompts").meta("N");
 }
 
 TrafficRequest TrafficArguments::request() const {

@@ -10,7 +10,7 @@ namespace {
 class SkillCommand final : public Command {
  public:
   std::string name() const override { return "skill"; }
-  std::string description() const override { return "How coding agents use it: a SKILL.md"; }
+  std::string description() const override { return "Print a SKILL.md for coding agents"; }
   void declare(Options&) override {}
   bool has_common_options() const override { return false; }
 

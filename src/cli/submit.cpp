@@ -30,11 +30,11 @@ struct Advice {
 };
 
 constexpr std::string_view log_in =
-    "Make a token that may write at {endpoint}/settings/tokens, and log in with it:\n"
+    "Create a token with write access at {endpoint}/settings/tokens, and log in with it:\n"
     "  hf auth login\n"
     "or export it as HF_TOKEN.";
 constexpr std::string_view try_later =
-    "Run the same command again, later perhaps: what has arrived is not sent again, and no second "
+    "Run the same command again, perhaps later: what has arrived is not sent again, and no second "
     "pull request is opened.";
 
 constexpr std::array advices{
@@ -43,44 +43,44 @@ constexpr std::array advices{
     Advice{"hub_token", log_in},
     Advice{"hub_read_only", log_in},
     Advice{"hub_forbidden",
-           "Look at the token's rights ({endpoint}/settings/tokens): a fine-grained one needs the "
-           "right to open pull requests and to write to {repo}. Pull requests may also be switched "
-           "off there."},
-    Advice{"hub_gated", "Ask for access, and run this again when it is given:\n  {page}"},
-    Advice{"hub_not_found", "Check --repo{or_pr}, and that this opens:\n  {page}"},
-    Advice{"hub_moved", "Run the same command again: it looks anew at what is there."},
+           "Check the token's permissions ({endpoint}/settings/tokens): a fine-grained one needs "
+           "to allow opening pull requests and writing to {repo}. Pull requests may also be "
+           "disabled there."},
+    Advice{"hub_gated", "Request access, and run this again once it is granted:\n  {page}"},
+    Advice{"hub_not_found", "Check --repo{or_pr}, and that this page opens:\n  {page}"},
+    Advice{"hub_moved", "Run the same command again: it starts from what is there now."},
     Advice{"connection",
            "Check the network, https_proxy and HF_ENDPOINT, then run the same command again."},
     Advice{"hub_busy", try_later},
     Advice{"hub_failed", try_later},
     Advice{"hub_lfs", try_later},
     Advice{"answer_lost", try_later},
-    Advice{"hub_too_large", "Offer less at a time, with --definition-name or --op-type."},
+    Advice{"hub_too_large", "Submit less at a time, with --definition-name or --op-type."},
     Advice{"hub_lied",
-           "Do not merge it. Close the pull request, and tell the server's people:\n  {page}"},
+           "Do not merge it. Close the pull request, and tell whoever runs the server:\n  {page}"},
     Advice{"tls",
-           "The server's certificate is not trusted here. Behind a proxy with an authority of its "
-           "own, name its certificates:\n"
+           "The server's certificate is not trusted here. Behind a proxy with its own certificate "
+           "authority, name its certificates:\n"
            "  export SSL_CERT_FILE=/path/to/certificates.pem"},
     Advice{"unverified",
            "Check them first, on the GPU if there is one:\n"
            "  collect-workloads verify{trace}\n"
-           "or offer them as they are, with --allow-unverified."},
-    Advice{"remote_invalid", "That file is the other side's: tell its people."},
-    Advice{"not_valid", "All that is wrong:\n  collect-workloads validate{trace}"},
+           "or submit them as they are, with --allow-unverified."},
+    Advice{"remote_invalid", "That file is in the remote repository: tell its maintainers."},
+    Advice{"not_valid", "To see everything that is wrong:\n  collect-workloads validate{trace}"},
     Advice{"simulated",
-           "They only try the tool out. Collect with a real engine, and leave the others out with "
+           "They are for trying the tool out. Collect with a real engine, and leave them out with "
            "--definition-name."},
     Advice{"git_identity",
            "Tell git who you are, and run the same command again:\n"
            "  git config --global user.name NAME\n"
            "  git config --global user.email ADDRESS"},
-    Advice{"no_pull_request", "Look which ones are open:\n  {page}/discussions"},
+    Advice{"no_pull_request", "See which ones are open:\n  {page}/discussions"},
     Advice{"empty", "Check --trace-dir, --definition-name and --op-type."},
     Advice{"definition_unknown", "Check --trace-dir, --definition-name and --op-type."},
     Advice{"git_missing", "Install git and git-lfs:\n  apt-get install git git-lfs"},
     Advice{"git_failed",
-           "The last lines are git's own. This must work by hand, with your credentials:\n"
+           "The last lines are from git. This must work by hand, with your credentials:\n"
            "  git ls-remote {remote}"},
     Advice{"interrupted", "Run the same command again: what has arrived is not sent again."},
 };
@@ -100,7 +100,7 @@ std::string advice(const Error& error, const SubmitOptions& options) {
 std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) {
   if (!failure.kept.empty() && failure.planned)
     return fmt::format(
-        "The commit lies in a clone of its own. By hand:\n  git -C {} push origin {}\n",
+        "The commit is in a clone of its own. To push it by hand:\n  git -C {} push origin {}\n",
         to_shell({{failure.kept.string()}}), to_shell({{failure.planned->branch}}));
 
   // A Hub submission: what was to be offered is written out, with the command that offers it.
@@ -124,7 +124,7 @@ std::string by_hand(const SubmitFailure& failure, const SubmitOptions& options) 
                              {"--revision", fmt::format("refs/pr/{}", *options.pull_request)});
   else
     command.arguments.emplace_back("--create-pr");
-  return fmt::format("What was to be offered lies in {}, its description in {}. By hand:\n  {}\n",
+  return fmt::format("The submission is in {}, its description in {}. To send it by hand:\n  {}\n",
                      folder.string(), description.string(), to_shell(command));
 }
 
@@ -159,7 +159,7 @@ Json to_json(const SubmitOutcome& outcome, const SubmitOptions& options) {
 }
 
 std::string table(const SubmitOutcome& outcome) {
-  std::string text = fmt::format("{:<58}{:>8}{:>14}\n", "definition", "new", "there already");
+  std::string text = fmt::format("{:<58}{:>8}{:>14}\n", "definition", "new", "already there");
   for (const DefinitionComparison& compared : outcome.proposal.definitions)
     text += fmt::format("{:<58}{:>8}{:>14}\n", compared.name,
                         with_separators(compared.added.size()), with_separators(compared.known));
@@ -193,8 +193,8 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
   std::string text = table(outcome);
   if (outcome.was_there) {
     if (outcome.branch.empty() && !outcome.pull_request)
-      return text + fmt::format("Nothing is new: {} has all of it.\n", outcome.base);
-    return text + fmt::format("Nothing was sent: {} offers these workloads already.\n",
+      return text + fmt::format("Nothing is new: {} already has all of it.\n", outcome.base);
+    return text + fmt::format("Nothing was sent: {} already offers these workloads.\n",
                               outcome.branch.empty() ? outcome.url : "branch " + outcome.branch);
   }
 
@@ -205,9 +205,9 @@ std::string describe(const SubmitOutcome& outcome, const SubmitOptions& options)
             list_files(outcome.proposal.files) + describe_others({options.root});
     if (!outcome.branch.empty()) text += "branch " + outcome.branch + "\n";
     if (!outcome.not_compared.empty())
-      text += wrap(
-          "Not compared with what is there, so that all counts as new: " + outcome.not_compared, 80,
-          "");
+      text +=
+          wrap("Not compared with what is there, so it all counts as new: " + outcome.not_compared,
+               80, "");
     if (!outcome.would_be_refused.empty())
       text += wrap("Without --dry-run this would be refused: " + outcome.would_be_refused +
                        " (see --allow-unverified).",
@@ -234,32 +234,32 @@ std::string check_repo(const std::string& text) {
   const bool has_one_slash = slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
                              text.find('/', slash + 1) == std::string::npos;
   if (has_one_slash && text.find_first_not_of(allowed) == std::string::npos) return "";
-  return "'" + text + "' is no dataset of the Hub: OWNER/NAME";
+  return "'" + text + "' does not name a Hub dataset: OWNER/NAME";
 }
 
 class SubmitCommand final : public Command {
  public:
   std::string name() const override { return "submit"; }
-  std::string description() const override { return "Offer new workloads as a pull request"; }
+  std::string description() const override { return "Submit new workloads as a pull request"; }
 
   void declare(Options& options) override {
     add_dataset(options, options_.root);
-    options.value("--repo", options_.repo, "Dataset of the Hugging Face Hub")
+    options.value("--repo", options_.repo, "Dataset on the Hugging Face Hub")
         .checked(check_repo)
         .shows_default()
         .meta("OWNER/NAME");
     options
         .value("--remote", options_.remote,
-               "A git remote instead: pushes a branch\nworkloads-YYYYMMDD-OP_TYPE")
+               "Push a branch workloads-YYYYMMDD-OP_TYPE to this\ngit remote instead")
         .excludes("--repo")
         .meta("URL");
-    options.value("--pr", options_.pull_request, "Add to this pull request of the Hub")
+    options.value("--pr", options_.pull_request, "Add to this pull request on the Hub")
         .range(1, 1'000'000'000)
         .excludes("--remote")
         .meta("N");
     add_definitions(options, options_.definition_names, options_.op_types);
     options.flag("--allow-unverified", options_.allows_unverified,
-                 "Offer what verify has not passed");
+                 "Also submit what verify has not passed");
     options.flag("--dry-run", options_.is_dry_run,
                  "Show title, description and files; send nothing");
   }

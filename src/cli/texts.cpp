@@ -33,7 +33,7 @@ std::string row_of(const DefinitionOutcome& definition) {
 
   const auto sampled = definition.unseen.find("values_sampled_out");
   if (sampled != definition.unseen.end())
-    text += wrap(fmt::format("{} of the calls are counted without their index tensors (sampled)",
+    text += wrap(fmt::format("{} of the calls were counted without their index tensors (sampled)",
                              with_separators(sampled->second)),
                  80, name_column);
   if (!definition.status.empty()) text += wrap(definition.status, 80, name_column);
@@ -50,7 +50,7 @@ std::string describe_unread(const Survey& survey) {
     functions.push_back(fmt::format("{} ({})", function, with_separators(counts.skipped)));
   }
   if (calls == 0) return "";
-  return "\n" + wrap(fmt::format("{} calls of functions that no binding reads: {}",
+  return "\n" + wrap(fmt::format("{} calls to functions that no binding covers: {}",
                                  with_separators(calls), fmt::join(functions, ", ")),
                      80, "  ");
 }
@@ -86,7 +86,7 @@ std::string describe(const SanitizeOutcome& outcome, const std::vector<std::stri
           ? ""
           : fmt::format(", FlashInfer {}", fmt::join(survey.flashinfer_versions, ", "));
   std::string text =
-      fmt::format("{} calls of {} functions in {} process{}{}\n\n", with_separators(survey.calls),
+      fmt::format("{} calls to {} functions in {} process{}{}\n\n", with_separators(survey.calls),
                   survey.functions.size(), survey.processes.size(),
                   survey.processes.size() == 1 ? "" : "es", versions);
 
@@ -123,13 +123,13 @@ std::string next_steps(const SanitizeOutcome& outcome, const NextSteps& steps) {
 
   std::string text =
       outcome.recovered > 0
-          ? fmt::format("\nTook back {} blobs of an interrupted run first.\n", outcome.recovered)
+          ? fmt::format("\nFirst rolled back {} blobs of an interrupted run.\n", outcome.recovered)
           : "";
   if (kept == 0 && steps.capture.empty())
-    return text + "\nNo workloads. To see why, call by call, run it with --keep-dumps.\n";
+    return text + "\nNo workloads. To see why, call by call, run it again with --keep-dumps.\n";
   if (kept == 0)
     return text + fmt::format(
-                      "\nNo workloads. See why, call by call:\n"
+                      "\nNo workloads. To see why, call by call:\n"
                       "  collect-workloads inspect {} --trace-dir {}\n",
                       steps.capture, steps.trace_dir.string());
 
@@ -153,8 +153,8 @@ std::string describe_others(const std::vector<std::filesystem::path>& roots) {
   std::string text;
   for (const std::filesystem::path& root : roots)
     if (const auto others = others_in(root); !others.empty())
-      text += wrap(fmt::format("Left behind in {}: {}", root.string(), fmt::join(others, ", ")), 80,
-                   "");
+      text +=
+          wrap(fmt::format("Skipped in {}: {}", root.string(), fmt::join(others, ", ")), 80, "");
   return text;
 }
 
@@ -191,8 +191,8 @@ std::string describe(const TrafficReport& report) {
       "{} input and {} output tokens, {:.0f} output tokens/s\n\n",
       with_separators(report.sent), report.seconds, with_separators(report.completed),
       with_separators(report.failed - given_up),
-      given_up > 0 ? fmt::format(", {} given up", given_up) : "",
-      report.retried > 0 ? fmt::format(", {} tried again", report.retried) : "",
+      given_up > 0 ? fmt::format(", {} abandoned", given_up) : "",
+      report.retried > 0 ? fmt::format(", {} retried", report.retried) : "",
       with_separators(report.input_tokens), with_separators(report.output_tokens),
       report.output_rate());
 

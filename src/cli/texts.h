@@ -26,7 +26,7 @@ std::string next_steps(const SanitizeOutcome& outcome, const NextSteps& steps);
 /// submitted.
 std::string next_commands(const std::filesystem::path& trace_dir, bool is_simulated);
 
-/// Names what these datasets have that no command takes along: "Left behind in DIR: solutions,
+/// Names what these datasets have that no command handles: "Skipped in DIR: solutions,
 /// traces"; one line per dataset.
 std::string describe_others(const std::vector<std::filesystem::path>& roots);
 

@@ -21,15 +21,15 @@ std::string advice(const Error& error, const VerifyOptions& options) {
     return fmt::format(
         "flashinfer-bench and PyTorch are needed there:\n  {} -m pip install torch safetensors "
         "flashinfer-bench\n"
-        "or name a Python that has them, with --python.",
+        "or pass a Python that has them with --python.",
         options.python);
   std::error_code ignored;
   if (error.code == "python_failed" && std::filesystem::file_size(options.log, ignored) > 0 &&
       !ignored)
     return "What Python printed:\n  tail " + to_shell({{options.log.string()}});
   if (error.code == "replay_failed")
-    return "The workloads are verified; the dumps are not. They run in the engine's environment, "
-           "on its GPU: name that Python with --engine-python.";
+    return "The workloads are verified; the dumps are not. Dumps run in the engine's environment, "
+           "on its GPU: pass its Python with --engine-python.";
   if (error.code == "no_workloads" || error.code == "definition_unknown")
     return "Check --trace-dir, --definition-name and --op-type.";
   return {};
@@ -52,7 +52,7 @@ std::string executed(const DefinitionVerification& definition) {
 std::string describe(const ReplayVerification& replay) {
   std::string text = fmt::format(
       "\nreplay: {} of {} calls passed, {} of them with outputs to compare\n"
-      "        {} failed, {} cannot be run again (their constructor was not dumped){}\n",
+      "        {} failed, {} cannot be replayed (their constructor was not dumped){}\n",
       with_separators(replay.passed), with_separators(replay.dumps),
       with_separators(replay.compared), with_separators(replay.failed),
       with_separators(replay.skipped),
@@ -107,7 +107,7 @@ std::string describe(const VerifyOutcome& outcome, const VerifyOptions& options)
 
   text += '\n';
   text +=
-      wrap(fmt::format("{} of {} workloads loaded, {} run through their reference{}, on {}. In {}.",
+      wrap(fmt::format("{} of {} workloads loaded, {} run through a reference{}, on {}. See {}.",
                        with_separators(loaded), with_separators(workloads), with_separators(run),
                        has_none ? " (no definition here has one)" : "",
                        device.empty() ? "?" : device, (options.root / verification_file).string()),
@@ -121,23 +121,23 @@ class VerifyCommand final : public Command {
   std::string description() const override { return "Load and run every workload; replay dumps"; }
 
   void declare(Options& options) override {
-    add_dataset(options, options_.root, "The dataset; gets a verification.json");
+    add_dataset(options, options_.root, "The dataset; verification.json is written here");
     add_definitions(options, options_.definition_names, options_.op_types);
 
     // Which Python, and what it runs.
-    options.value("--python", options_.python, "Has flashinfer-bench and PyTorch")
+    options.value("--python", options_.python, "Python with flashinfer-bench and PyTorch")
         .shows_default()
         .meta("PATH");
-    options.value("--venv", venv_, "Virtual environment that has them")
+    options.value("--venv", venv_, "Virtual environment with both")
         .excludes("--python")
         .meta("DIR");
     options.flag("--reference,!--no-reference", options_.runs_reference,
-                 "Run each through its definition's reference\nwhere it has one (default)");
+                 "Run each through its definition's reference, if\nit has one (default)");
     options.value("--device", options_.device, "cpu, cuda, cuda:1, …; auto: a GPU if there is one")
         .shows_default()
         .meta("NAME");
 
-    options.value("--limit", options_.limit_seconds, "Seconds that one workload may take")
+    options.value("--limit", options_.limit_seconds, "Time limit per workload, in seconds")
         .range(1, 1'000'000)
         .shows_default()
         .meta("N");
@@ -145,11 +145,11 @@ class VerifyCommand final : public Command {
     // Recorded calls that are run again.
     options
         .value("--dumps", options_.dumps,
-               "Run these dumps again with flashinfer replay,\nand compare the outputs")
+               "Rerun these dumps with flashinfer replay and\ncompare the outputs")
         .meta("DIR");
     options
         .value("--engine-python", options_.engine_python,
-               "Has FlashInfer, for --dumps (default: --python)")
+               "Python with FlashInfer, for --dumps (default:\n--python's)")
         .meta("PATH");
   }
 

@@ -21,17 +21,17 @@ constexpr std::chrono::milliseconds pause{50};
 class WatchCommand final : public Command {
  public:
   std::string name() const override { return "watch"; }
-  std::string description() const override { return "Sanitize a capture while it is made"; }
+  std::string description() const override { return "Sanitize a capture as it is being written"; }
 
   void declare(Options& options) override {
-    options.value("--input,--dumps", folder_, "The folder of the dumps or recordings")
+    options.value("--input,--dumps", folder_, "Folder of the dumps or recordings")
         .required()
         .meta("DIR");
     add_dataset(options, trace_dir_, "The dataset, with its definitions");
     add_definitions(options, options_.definition_names, options_.op_types);
     add_selection(options, options_);
     options.flag("--keep-dumps", keeps_dumps_, "Do not delete dumps");
-    options.value("--until-idle", idle_limit_, "End after so many seconds without a call")
+    options.value("--until-idle", idle_limit_, "Stop after this many seconds without a call")
         .meta("S");
   }
 
@@ -52,7 +52,7 @@ class WatchCommand final : public Command {
     const bool deletes = !method.is_lasting() && !keeps_dumps_;
     if (deletes && is_talkative && !std::filesystem::is_empty(folder_, ignored)) {
       progress.clear();
-      print(stderr, "Dumps are deleted as they are dealt with; --keep-dumps keeps them\n");
+      print(stderr, "Dumps are deleted once processed; --keep-dumps keeps them\n");
     }
     options_.slowness = slowness_for_tests();
     auto watcher =
@@ -71,8 +71,8 @@ class WatchCommand final : public Command {
     CW_CHECK(make_private_directories(folder_));
     if (is_talkative)
       print(stderr,
-            fmt::format("Watching {}{}; Ctrl-C ends it and writes the workloads\n",
-                        folder_.string(), is_new ? ", which was not there and is made" : ""));
+            fmt::format("Watching {}{}; press Ctrl-C to stop and write the workloads\n",
+                        folder_.string(), is_new ? ", which did not exist and was created" : ""));
 
     const auto begun = Clock::now();
     const auto is_patient = [&] {
@@ -113,7 +113,7 @@ class WatchCommand final : public Command {
     const auto drained = watcher.drain_in_slices([] { return stop_signal() != 0; }, [] {});
     if (drained && !*drained) {
       progress.clear();
-      print(stderr, fmt::format("Not all calls were dealt with; the rest is in {}: sanitize takes "
+      print(stderr, fmt::format("Not all calls were processed; the rest is in {}: run sanitize on "
                                 "it.\n",
                                 folder_.string()));
     }

@@ -1,4 +1,4 @@
-// SGLang's own client in the place of ours, for those who compare with what it sends.
+// SGLang's own client in place of ours, for comparison.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// From what a user asks for to the engine runs that give it, and what each has to capture. Nothing
-// is started here, and nothing is written.
+// Turns a user's request into engine runs and what each has to capture. Nothing is started or
+// written here.
 #pragma once
 
 #include <filesystem>
@@ -15,7 +15,7 @@
 
 namespace cw {
 
-/// Which engine, model and environment; what is empty is the recipes'.
+/// Which engine, model and environment; empty members default to the recipes'.
 struct EngineChoice {
   std::string engine = "sglang";
   std::string model_name;
@@ -30,9 +30,9 @@ struct EngineChoice {
 struct CaptureRequest {
   std::filesystem::path trace_dir, bindings;
   std::vector<std::string> definition_names, op_types;
-  bool takes_all = false;  ///< every definition that an engine here reaches
+  bool takes_all = false;  ///< every definition that an engine here can reach
   EngineChoice engine;
-  int port = 0;                           ///< 0: one that is free
+  int port = 0;                           ///< 0: any free one
   std::string host = "127.0.0.1";         ///< where the engine listens
   const CaptureMethod* method = nullptr;  ///< null: the engine's usual one
   CaptureOptions capture;
@@ -52,7 +52,7 @@ struct CapturePlan {
   std::string host;
   std::vector<std::string> given_flags;  ///< for the engine, by the user
 
-  /// No model runs: what it gives is not offered to anybody.
+  /// No real model runs: the results are never submitted.
   bool is_simulated() const { return recipe != nullptr && recipe->is_simulated; }
   CaptureNeeds needs_of(const EngineRun& run) const;
   /// What makes the engine of a run leave its calls in `folder`.

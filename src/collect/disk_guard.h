@@ -1,8 +1,8 @@
-// Keeps a capture that does not bound itself within the disk budget of its run.
+// Keeps a capture that does not limit itself within the disk budget of its run.
 //
-// Dumps are deleted as soon as they are bound. Past half of the budget new requests wait and the
-// engine is frozen (SIGSTOP) until the dumps are dealt with; and when that does not help, the run
-// ends with what it has.
+// Dumps are deleted as soon as they are bound. Above half of the budget, new requests wait and the
+// engine is frozen (SIGSTOP) until the dumps are processed; if that does not help, the run ends
+// with what it has.
 #pragma once
 
 #include <chrono>
@@ -20,22 +20,22 @@ struct DiskGuardOptions {
   const CaptureMethod* method = nullptr;
   std::filesystem::path folder;  ///< of the capture
   std::uint64_t budget = 0;      ///< bytes
-  bool keeps_dumps = false;      ///< nothing is deleted: the budget is a limit and nothing else
+  bool keeps_dumps = false;      ///< nothing is deleted: the budget is just a limit
 };
 
 class DiskGuard {
  public:
   explicit DiskGuard(DiskGuardOptions options) : options_(std::move(options)) {}
 
-  /// After each slice of watching: measures, and pauses traffic and engine or lets them go on.
+  /// Called after each slice of watching: measures, and pauses or resumes traffic and engine.
   /// Error code "disk_budget": nothing helps.
   Result<void> look(const Watcher& watcher, const Polled& polled, Engine& engine,
                     TrafficControl& traffic);
-  /// Lets a frozen engine go on.
+  /// Resumes a frozen engine.
   void thaw(Engine& engine, TrafficControl& traffic);
 
-  std::uint64_t disk() const { return disk_; }  ///< bytes, when it was measured last
-  std::uint64_t peak() const { return peak_; }  ///< the most that was seen
+  std::uint64_t disk() const { return disk_; }  ///< bytes, as last measured
+  std::uint64_t peak() const { return peak_; }  ///< the maximum seen
   std::size_t times_frozen() const { return times_frozen_; }
 
  private:

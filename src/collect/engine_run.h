@@ -1,8 +1,8 @@
-// One engine run of a collection: the engine is started with capture on, gets its traffic, its
-// calls become workloads while it serves, and it is ended, whatever happens.
+// One engine run of a collection: the engine is started with capture on and gets its traffic, its
+// calls become workloads while it serves, and it is stopped, whatever happens.
 //
-// What was found is checkpointed every few seconds, so that a run that was interrupted or killed
-// can be resumed.
+// What was found is checkpointed every few seconds, so that an interrupted or killed run can be
+// resumed.
 #pragma once
 
 #include <functional>
@@ -20,20 +20,20 @@ namespace cw {
 struct EngineRunOptions {
   RunView view;  ///< for the observer
   EngineOptions engine;
-  TrafficOptions traffic;            ///< its model and endpoint are found once the engine is ready
+  TrafficOptions traffic;            ///< model and endpoint are determined once the engine is ready
   std::optional<Endpoint> endpoint;  ///< unless this is given
-  SanitizeOptions sanitize;          ///< with the record of the run, as far as it is known before
+  SanitizeOptions sanitize;          ///< with the run's record, as far as it is known beforehand
   std::function<Result<std::unique_ptr<PromptSource>>()> prompts;
   /// Instead of our client: a command that drives the engine.
   std::optional<Command> traffic_command;
-  std::string information;  ///< the route of the server's information; empty: it has none
-  std::function<void()> engine_ended = [] {};  ///< its processes have, and the rest is to be read
+  std::string information;                     ///< route of the server's information; empty: none
+  std::function<void()> engine_ended = [] {};  ///< its processes have exited; the rest will be read
   const CaptureMethod* method = nullptr;
   std::filesystem::path checkpoint;  ///< a folder; see Checkpoint
-  bool resumes = false;              ///< goes on from there
+  bool resumes = false;              ///< resumes from there
   bool until_saturated = true;
-  std::uint64_t saturated_after = 10'000;  ///< calls of a definition without anything new
-  std::chrono::seconds hang_limit{180};  ///< without a token or a call while requests are under way
+  std::uint64_t saturated_after = 10'000;  ///< calls of a definition with nothing new
+  std::chrono::seconds hang_limit{180};  ///< without a token or a call while requests are in flight
 };
 
 struct EngineRunOutcome {
@@ -51,7 +51,7 @@ struct EngineRunOutcome {
 };
 
 /// Error codes: those of starting the engine, of the prompts, of the checkpoint and of writing the
-/// dataset. What happens once traffic flows is no error but EngineRunOutcome::failure.
+/// dataset. Once traffic flows, failures are reported in EngineRunOutcome::failure instead.
 Result<EngineRunOutcome> run_engine(const EngineRunOptions& options, const Dataset& dataset,
                                     const BindingSet& bindings, CollectObserver& observer);
 

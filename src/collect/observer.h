@@ -1,4 +1,4 @@
-// What a collection tells whoever shows it, while it goes on.
+// How a collection reports its progress to the user interface.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,12 @@ struct CapturePlan;
 struct EngineRun;
 struct EngineRunOutcome;
 
-/// A run of an engine, as far as it matters to people.
+/// An engine run, as shown to people.
 struct RunView {
-  std::size_t index = 0, count = 1;  ///< of how many
+  std::size_t index = 0, count = 1;  ///< run `index` of `count`
   const EngineRun* run = nullptr;
   const CaptureMethod* method = nullptr;
-  Command command;  ///< as it is started
+  Command command;  ///< as started
   std::string url;
   std::filesystem::path log, dumps;
   bool keeps_dumps = false;
@@ -34,7 +34,7 @@ struct CollectProgress {
   std::uint64_t output_tokens = 0, calls = 0;
   double tokens_per_second = 0;
   std::uint64_t disk = 0;  ///< bytes of the capture
-  bool is_frozen = false;  ///< the engine waits until dumps are dealt with
+  bool is_frozen = false;  ///< the engine waits until dumps are processed
   std::vector<Progress> definitions;
 };
 
@@ -42,24 +42,24 @@ class CollectObserver {
  public:
   virtual ~CollectObserver() = default;
 
-  /// Something that a user should know.
+  /// Something the user should know.
   virtual void note(const std::string& /*text*/) {}
   /// A step is done.
   virtual void done(const std::string& /*text*/) {}
   /// A command that changes something is about to run.
   virtual void command(const std::string& /*text*/) {}
-  /// Asks a question to be answered with yes or no.
+  /// Asks a yes/no question.
   virtual bool confirms(const std::string& /*question*/) { return false; }
 
-  /// What would be run, before anything is looked for on this machine.
+  /// What would be run, before anything is looked up on this machine.
   virtual void planned(const CapturePlan& /*plan*/) {}
-  /// The same, with the flags that the installed engine has.
+  /// The same, with the flags fitted to the installed engine.
   virtual void prepared(const CapturePlan& /*plan*/) {}
 
   virtual void starting(const RunView& /*run*/) {}
   /// While the engine loads: its last log line.
   virtual void loading(const std::string& /*line*/) {}
-  /// It serves.
+  /// The engine is serving.
   virtual void ready(const RunView& /*run*/, double /*seconds*/) {}
   virtual void running(const RunView& /*run*/, const CollectProgress& /*progress*/) {}
   virtual void ended(const RunView& /*run*/, const EngineRunOutcome& /*outcome*/) {}

@@ -1,4 +1,4 @@
-// How a run went, in few samples: their distance doubles when there are too many.
+// How a run went, in a few samples: the interval doubles when there are too many.
 #pragma once
 
 #include "dataset/collection_records.h"
@@ -7,9 +7,9 @@ namespace cw {
 
 class Timeline {
  public:
-  /// Cheap to call often; a sample that comes too early is left out.
+  /// Cheap to call often; samples that come too early are dropped.
   void add(const TimelineSample& sample);
-  /// The last one: always kept.
+  /// The last sample, always kept.
   void finish(const TimelineSample& sample) { record_.samples.push_back(sample); }
   const TimelineRecord& record() const { return record_; }
 

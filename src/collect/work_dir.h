@@ -1,4 +1,4 @@
-// The work folder of a collection: what was asked for, how far it has come, its logs and dumps.
+// The work folder of a collection: what was requested, its progress, its logs and dumps.
 // While it is held nobody else works in it, and a run that was interrupted or killed is resumed
 // from it.
 //
@@ -6,7 +6,7 @@
 //   lock           held as long as the collection runs
 //   runN/          of each engine run: engine.log, client.log, dumps/, and found/, its checkpoint
 //
-// Secrets are not kept: a word that had one says so, and whoever resumes gives it again.
+// Secrets are not stored: a word that had one says so, and must be given again to resume.
 #pragma once
 
 #include <cstdint>
@@ -22,18 +22,18 @@ namespace cw {
 
 /// How far a run had come when its checkpoint was written.
 struct RunPosition {
-  std::size_t requests = 0;    ///< of the schedules, completed
-  std::size_t sent_twice = 0;  ///< under way when an earlier part ended, and sent again
-  bool is_collected = false;   ///< nothing is left but to write the dataset
+  std::size_t requests = 0;    ///< completed requests of the schedules
+  std::size_t sent_twice = 0;  ///< in flight when an earlier part ended, and sent again
+  bool is_collected = false;   ///< only the dataset remains to be written
   bool is_published = false;   ///< the dataset has what was found
 
   bool is_complete() const { return is_collected && is_published; }
   Json to_json() const;
-  /// Of a checkpoint's folder; nothing when there is none.
+  /// From a checkpoint's folder; nothing if there is none.
   static std::optional<RunPosition> read(const std::filesystem::path& checkpoint);
 };
 
-/// The command that goes on with the collection in a work folder.
+/// The command that resumes the collection in a work folder.
 std::string resume_command(const std::filesystem::path& work_dir);
 
 /// Whether one of the runs in a work folder has a checkpoint that is not complete.
@@ -58,12 +58,12 @@ class WorkDir {
   /// Whether the collection in it was completed.
   bool is_finished() const;
 
-  /// Takes the folder for this process and notes the command line. What an earlier collection found
-  /// and did not publish is not thrown away, but kept to go on with by Start::resumed. Error
-  /// codes: "work_dir_used", "unwritable".
+  /// Locks the folder for this process and saves the command line. What an earlier collection found
+  /// but did not publish is not discarded; Start::resumed continues from it. Error codes:
+  /// "work_dir_used", "unwritable".
   enum class Start { fresh, resumed };
   Result<void> take(const std::vector<std::string>& words, Start start);
-  /// Once every run is complete, removes all but the logs and what was run.
+  /// Once every run is complete, removes everything but the logs and the record of what was run.
   void finish();
 
  private:

@@ -8,8 +8,8 @@
 //                  …}]}
 //
 // `seen` counts the calls with exactly a workload's content. What the workloads of a list stand for
-// adds up to the definition's calls (workload/distribution.h says how calls are apportioned). Lists
-// can be long and distributions many, so neither is held in memory as JSON.
+// adds up to the definition's calls (see workload/distribution.h for how calls are apportioned).
+// Lists can be long and distributions numerous, so neither is held in memory as JSON.
 #pragma once
 
 #include <filesystem>
@@ -25,54 +25,54 @@ namespace cw {
 
 inline constexpr const char* collection_file = "collection.json";
 
-/// Of what is in memory of a file: for its readers, sections without their lists of workloads.
+/// Limits on what is held in memory of a file: sections without their lists of workloads.
 inline constexpr JsonLimits collection_limits{.depth = 64, .items = 1'000'000};
 
-/// What a section says of a definition, without its list of workloads.
+/// What a section says about a definition, without its list of workloads.
 struct CollectedDefinition {
-  Json head;                 ///< all but the two beside
+  Json head;                 ///< everything but the distribution and the list
   std::string distribution;  ///< as JSON text; empty: none
 
-  /// Tells lists of workloads of one capture apart.
+  /// Distinguishes lists of workloads from the same capture.
   std::string list() const { return string_member(head, "list"); }
 };
 
 /// A section without its lists of workloads.
 struct CollectionSection {
-  Json head;  ///< all but "definitions" and "simulated"; of "run" without its secrets
+  Json head;  ///< all but "definitions" and "simulated"; secrets removed from "run"
   std::map<std::string, CollectedDefinition> definitions;  ///< by name
 
-  bool is_simulated = false;  ///< our own engine made it, without a model: no merge takes that away
+  bool is_simulated = false;  ///< made by our own engine, without a model: survives every merge
 
   std::string id() const { return string_member(head, "id"); }
-  /// As the file has it.
+  /// As stored in the file.
   Json marked_head() const;
 };
 
-/// An item of a section's list: `section` is its place in the file.
+/// Visits an item of a section's list: `section` is its index in the file.
 using VisitSeen =
     std::function<void(std::size_t section, const std::string& definition, Json item)>;
 
-/// Whether readers take what was parsed from `path`, with or without its lists. Error code:
-/// "collection_invalid".
+/// Checks that what was parsed from `path` is valid for readers, with or without its lists. Error
+/// code: "collection_invalid".
 Result<void> check_collection(const std::filesystem::path& path, const Json& file);
 
-/// Reads DIR/collection.json; no sections when there is none. `visit` gets each item. Error codes:
-/// "collection_invalid".
+/// Reads DIR/collection.json; no sections if it does not exist. `visit` gets each item. Error
+/// codes: "collection_invalid".
 Result<std::vector<CollectionSection>> read_collection(const std::filesystem::path& root,
                                                        const VisitSeen& visit);
 
 /// The dataset's collection.json, or an empty one; to be read before anything is written. Error
-/// code "collection_invalid": it is not what its readers take, and is never overwritten.
+/// code "collection_invalid": readers would reject it, and it is never overwritten.
 Result<Json> known_collection(const std::filesystem::path& root);
 
-/// The file with this section in it, in the place of an earlier one of the same capture.
+/// The file with this section in it, replacing an earlier one of the same capture.
 Json with_section(Json collection, const SectionRecord& section);
 
-/// Joins what two files say of one capture. Idempotent, and the same in any order and grouping: of
-/// two values the one with more calls, then the greater text.
+/// Joins what two files say about one capture. Idempotent, commutative and associative: of two
+/// values, the one with more calls wins, then the greater text.
 void join(CollectionSection& section, const CollectionSection& other);
-/// The same for an item of a list. Calls that it stands for are of one list only: others say 0.
+/// The same for an item of a list. The calls it stands for belong to one list only: others say 0.
 Json join_seen(Json item, Json other);
 
 }  // namespace cw

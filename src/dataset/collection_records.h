@@ -1,10 +1,9 @@
 // The types of collection.json: how a dataset's workloads were collected, how often each was seen,
-// and what went wrong. Whoever writes or reads a part of it goes through these.
+// and what went wrong. All code that reads or writes a part of it uses these.
 //
-// to_json() gives the members in the order in which the file has them, and leaves out those whose
-// comment has a value in brackets while they have that value. from_json() takes a file of
-// anybody's: a member that is missing or of another type is as if it had its initial value, and
-// numbers stay within what could have been counted.
+// to_json() gives the members in the file's order, and omits those that have the value shown in
+// brackets in their comment. from_json() accepts untrusted files: a member that is missing or of
+// another type gets its initial value, and numbers are clamped to what could have been counted.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +19,13 @@
 
 namespace cw {
 
-/// Calls of one API function, by what became of them.
+/// Calls to one API function, by outcome.
 struct FunctionRecord {
   std::uint64_t calls = 0;
   std::uint64_t bound = 0;     ///< gave workloads
-  std::uint64_t sampled = 0;   ///< fit a definition; other index tensors like theirs were kept
+  std::uint64_t sampled = 0;   ///< fit a definition, but their index tensors were sampled out
   std::uint64_t rejected = 0;  ///< gave no workload; a defect says why
-  std::uint64_t skipped = 0;   ///< no binding reads the function
+  std::uint64_t skipped = 0;   ///< no binding covers the function
 
   Json to_json() const;
   static FunctionRecord from_json(const Json& json);
@@ -57,12 +56,12 @@ struct OptionsRecord {
 /// A workload that was kept.
 struct WorkloadRecord {
   std::string id;
-  std::uint64_t seen = 0;                 ///< calls of exactly this content: layers times steps
-  std::vector<std::string> derived;       ///< [empty] what no record held
-  std::optional<std::int64_t> sequences;  ///< [none] real ones, of a padded batch
+  std::uint64_t seen = 0;                 ///< calls with exactly this content: layers times steps
+  std::vector<std::string> derived;       ///< [empty] what was not recorded
+  std::optional<std::int64_t> sequences;  ///< [none] real ones in a padded batch
   bool is_suspicious = false;             ///< [false] looks like an engine's warm-up
-  bool is_capture_warmup = false;         ///< [false] run only while CUDA graphs were captured
-  /// Calls that it represents; those of a list add up to the definition's.
+  bool is_capture_warmup = false;         ///< [false] seen only while CUDA graphs were captured
+  /// Calls that it represents; over a list they add up to the definition's.
   std::uint64_t stands_for = 0;
 
   Json to_json() const;
@@ -71,18 +70,18 @@ struct WorkloadRecord {
 /// A definition that was collected.
 struct DefinitionRecord {
   std::uint64_t calls = 0;
-  std::string status;  ///< of one without calls: why there are none; it has no other members
-  std::map<std::string, std::uint64_t> without_values;  ///< calls without a workload, by why
-  std::uint64_t distinct = 0;                           ///< workloads that the calls gave
+  std::string status;  ///< without calls: why there are none; then no other members
+  std::map<std::string, std::uint64_t> without_values;  ///< calls without a workload, by reason
+  std::uint64_t distinct = 0;                           ///< distinct workloads among the calls
   std::map<std::string, std::uint64_t> derived_calls;   ///< by input
   std::map<std::string, std::string>
       derived_because;        ///< by input: where its default is documented
   Distribution distribution;  ///< of all calls
   std::vector<WorkloadRecord> workloads;
-  std::uint64_t padded_calls = 0;  ///< [0] of batches that an engine filled up
+  std::uint64_t padded_calls = 0;  ///< [0] with batches padded by the engine
 
   Json to_json() const;
-  /// Without distribution and workloads, which are read by themselves (collection_file.h).
+  /// Without distribution and workloads, which are read separately (collection_file.h).
   static DefinitionRecord from_json(const Json& json);
 };
 
@@ -97,20 +96,21 @@ struct ScheduleRecord {
   Json to_json() const;
 };
 
-/// What readers need of a run's traffic, which traffic/traffic.h makes.
+/// What readers need of a run's traffic report (traffic/traffic.h).
 struct TrafficRecord {
   double completed = 0, sent = 0, input_tokens = 0, output_tokens = 0, seconds = 0;
 
   static TrafficRecord from_json(const Json& json);
 };
 
-/// A moment of a run.
+/// A sample of a run's state.
 struct TimelineSample {
   double seconds = 0;  ///< since the engine was started
   std::uint64_t requests = 0, output_tokens = 0, calls = 0, disk_bytes = 0, under_way = 0;
 };
 
-/// How a run went, in few samples: {"columns": ["s", "requests", …], "samples": [[0.2, 0, …], …]}.
+/// How a run went, in a few samples: {"columns": ["s", "requests", …], "samples": [[0.2, 0, …],
+/// …]}.
 struct TimelineRecord {
   std::vector<TimelineSample> samples;
 
@@ -118,7 +118,7 @@ struct TimelineRecord {
   static TimelineRecord from_json(const Json& json);
 };
 
-/// An engine run, for those who want to know how a capture was made.
+/// An engine run: how a capture was made.
 struct RunRecord {
   std::string engine;
   bool is_simulated = false;
@@ -127,14 +127,14 @@ struct RunRecord {
   std::string profile;
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> environment;
-  std::string capture;  ///< its method
+  std::string capture;  ///< the capture method
   std::string started;  ///< UTC, 20261125T173000Z
   std::string prompts;
   std::vector<ScheduleRecord> schedules;
   std::uint64_t disk_budget = 0;           ///< bytes
   Json capture_settings = Json::object();  ///< members that the capture method adds
-  Json traffic;                            ///< as its report has it; null: there was none
-  std::optional<double> ready_seconds;     ///< until the engine served
+  Json traffic;                            ///< as in its report; null: none
+  std::optional<double> ready_seconds;     ///< until the engine was serving
   TimelineRecord timeline;
   std::optional<std::uint64_t> peak_disk;  ///< bytes of the capture
   std::size_t times_frozen = 0;
@@ -142,7 +142,7 @@ struct RunRecord {
   std::optional<std::size_t> resumed_after;  ///< [none] requests
   std::size_t sent_twice = 0;                ///< [0] requests
   std::string failure;                       ///< [empty] an error's code: it ended early
-  Json server = Json::object();              ///< [empty] what the server says of itself
+  Json server = Json::object();              ///< [empty] what the server says about itself
 
   Json to_json() const;
   static RunRecord from_json(const Json& json);
@@ -152,7 +152,7 @@ struct RunRecord {
 struct SectionRecord {
   std::string id;
   std::string source;            ///< the capture method
-  bool is_simulated = false;     ///< [false] an engine without a model made it
+  bool is_simulated = false;     ///< [false] made by an engine without a model
   std::optional<RunRecord> run;  ///< [none]
   std::set<std::string> flashinfer_versions;
   std::size_t processes = 0;

@@ -1,12 +1,12 @@
 // A flashinfer-trace dataset on disk.
 //
 //   definitions/{op_type}/{name}.json      what kernels compute
-//   workloads/{op_type}/{name}.jsonl       one workload a line
+//   workloads/{op_type}/{name}.jsonl       one workload per line
 //   blob/workloads/{op_type}/{name}/…      their tensors, as safetensors
 //
-// Small ones, as flashinfer-bench's examples have them, are often flat: without the folders
-// {op_type}. They are read, and written to, as they are; what is made from them (merge, submit) has
-// the folders.
+// Small datasets, such as flashinfer-bench's examples, are often flat: without the {op_type}
+// folders. They are read and written as they are; what is made from them (merge, submit) has the
+// folders.
 #pragma once
 
 #include <filesystem>
@@ -41,23 +41,23 @@ struct Dataset {
   const Definition* find(std::string_view name) const;
   /// For people: where a workloads file that lies elsewhere belongs.
   std::string place_of(const std::filesystem::path& path) const;
-  /// Whether all workloads lie where they are looked for, so that none passes out of sight. Error
+  /// Checks that all workloads are where they are looked for, so that none is overlooked. Error
   /// codes: "misplaced", "folder_linked".
   Result<void> check_places() const;
   /// Where a definition's workloads belong, relative to the root: workloads/OP_TYPE/NAME.jsonl.
   static std::filesystem::path workloads_path(const Definition& definition);
-  /// Where they lie in the dataset at `root`, relative to it: workloads/NAME.jsonl when only that
-  /// is there, as in a flat dataset, and where they belong otherwise.
+  /// Where they are in the dataset at `root`, relative to it: workloads/NAME.jsonl if only that
+  /// exists, as in a flat dataset; otherwise where they belong.
   static std::filesystem::path workloads_file(const std::filesystem::path& root,
                                               const Definition& definition);
-  /// The same of a definition of that op type and name: definitions/OP_TYPE/NAME.json, or
+  /// The same for a definition of that op type and name: definitions/OP_TYPE/NAME.json, or
   /// definitions/NAME.json.
   static std::filesystem::path definition_file(const std::filesystem::path& root,
                                                const Definition& definition);
 };
 
 /// Definitions with one of these names and one of these op types; an empty list allows any. Error
-/// code "definition_unknown": a name or op type that is not there, with similar names, or none that
+/// code "definition_unknown": no such name or op type (with similar names), or no definition that
 /// has both.
 Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset,
                                                           const std::vector<std::string>& names,
@@ -67,13 +67,13 @@ Result<std::vector<const Definition*>> choose_definitions(const Dataset& dataset
 struct StoredWorkload {
   std::string id;
   Json json;               ///< the "workload" object
-  std::string definition;  ///< that the line names
+  std::string definition;  ///< the name in the line
 };
 
 /// One line; errors ("workloads_invalid") begin with `where`.
 Result<StoredWorkload> parse_stored_workload(std::string_view line, std::string_view where);
 
-/// The lines of a definition's workloads file; empty when there is no file. Lines that are no
+/// The lines of a definition's workloads file; empty if there is no file. Lines that are not
 /// workloads are an error ("workloads_invalid"): a writer must not build on a file that it cannot
 /// read.
 Result<std::vector<StoredWorkload>> read_stored_workloads(const std::filesystem::path& root,
@@ -83,10 +83,10 @@ Result<void> each_stored_workload(const std::filesystem::path& root, const Defin
                                   const std::function<void(StoredWorkload)>& visit);
 
 /// The blobs that a stored workload names, as it names them (perhaps outside the dataset), but
-/// normal.
+/// lexically normalized.
 std::set<std::string> blob_paths(const Json& workload);
 
-/// A stored workload as it would be if it had just been made, its tensors read. Error codes:
+/// Turns a stored workload back into a Workload, reading its tensors. Error codes:
 /// "workloads_invalid", "path_escapes", "tensor_missing", "blob_not_fetched", and those of reading
 /// blobs.
 Result<Workload> load_workload(const std::filesystem::path& root, const Definition& definition,
@@ -96,38 +96,38 @@ Result<Workload> load_workload(const std::filesystem::path& root, const Definiti
 struct Identified {
   std::vector<std::int64_t> axes;  ///< as definition.axes
   std::string id;                  ///< as workload_id() makes it
-  std::set<std::string> blobs;     ///< that it names, relative to the root
+  std::set<std::string> blobs;     ///< the blobs it names, relative to the root
 };
-/// Reads its tensors in pieces: memory does not grow with them. Errors as load_workload().
+/// Reads its tensors in pieces, in constant memory. Errors as load_workload().
 Result<Identified> identify(const std::filesystem::path& root, const Definition& definition,
                             const Json& workload);
 
-/// The ids of existing workloads by the id of their content, so that what is there already under
-/// another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
+/// Maps the id derived from content to the actual id of existing workloads, so that what exists
+/// under another id is recognised. Blobs are read only for those whose var axes are in `wanted`.
 /// Workloads whose blobs cannot be read (git-lfs pointers) are counted in `unreadable`.
 std::map<std::string, std::string> index_by_content(
     const std::filesystem::path& root, const Definition& definition,
     const std::vector<StoredWorkload>& stored, const std::vector<std::vector<std::int64_t>>& wanted,
     std::size_t& unreadable);
 
-/// Whether a file is what git-lfs leaves in the place of one that it has not fetched.
+/// Whether a file is a pointer that git-lfs leaves in place of a file it has not fetched.
 bool is_lfs_pointer(const std::filesystem::path& path);
 
-/// What a dataset has beside definitions, workloads and their blobs, which nothing here takes
-/// along: "solutions", "traces", "tests", …; names of entries of its root.
+/// What a dataset has besides definitions, workloads and their blobs, which is never carried along:
+/// "solutions", "traces", "tests", …; names of entries in its root.
 std::vector<std::string> others_in(const std::filesystem::path& root);
 
-/// Whether an entry of a listing is a link to a folder: no reader goes behind it.
+/// Whether a directory entry is a symlink to a folder: readers never follow it.
 bool is_folder_link(const std::filesystem::directory_entry& entry);
 
-/// Whether a path of the dataset really lies in it, whatever links there are on the way.
+/// Whether a path really is inside the dataset after resolving symlinks.
 bool is_inside(const std::filesystem::path& root, const std::filesystem::path& path);
 
 /// The bytes of one tensor of a blob. Error codes: "too_large", and those of reading.
 Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const std::filesystem::path& blob,
                                                            const SafetensorsEntry& entry);
 
-/// Path of a blob that a workload names, made absolute; error "path_escapes" when it leaves the
+/// The absolute path of a blob that a workload names; error "path_escapes" if it is outside the
 /// dataset.
 Result<std::filesystem::path> resolve_blob(const std::filesystem::path& root,
                                            const std::string& path);

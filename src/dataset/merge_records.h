@@ -1,5 +1,5 @@
-// What merge sorts: records whose encoded bytes are in the order that the comment of each gives.
-// decode() takes what encode() made.
+// The records that merge sorts: their encoded bytes sort in the order given in each comment.
+// decode() reverses encode().
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,13 @@
 
 namespace cw {
 
-/// Where a line of a workloads file is.
+/// The position of a line of a workloads file.
 struct LinePlace {
-  std::uint64_t input = 0;             ///< the dataset, by its position among the inputs
+  std::uint64_t input = 0;             ///< index of the dataset among the inputs
   std::uint64_t offset = 0, size = 0;  ///< in bytes
 };
 
-/// A workload as one input has it: by content, id, and the hashes that settle ties.
+/// A workload in one input: by content, id, and the hashes that break ties.
 struct InputLine {
   std::string content, id;
   std::uint64_t line_hash = 0, blobs_hash = 0;
@@ -41,7 +41,7 @@ struct DistinctLine {
   static DistinctLine decode(std::string_view record, std::size_t num_axes);
 };
 
-/// The id that a workload has in the result: by the one it has in an input.
+/// A workload's id in the result: by its id in an input.
 struct RenamedId {
   std::string id, chosen;
 
@@ -57,7 +57,7 @@ struct UsedId {
   static UsedId decode(std::string_view record);
 };
 
-/// An item of a list of collection.json, as one input has it: by definition and id.
+/// An item of a list in one input's collection.json: by definition and id.
 struct SeenItem {
   std::string definition, id;
   std::uint64_t input = 0, section = 0;  ///< where it was read

@@ -1,4 +1,4 @@
-// verification.json beside a dataset's workloads: what `verify` found, and of which content.
+// verification.json beside a dataset's workloads: what `verify` found, and for which content.
 //
 //   {"format": 1, "environment": {…},
 //    "definitions": {NAME: {"fingerprint": …, "workloads": n, "loaded": n, "executed": n,
@@ -26,20 +26,19 @@ struct VerificationFailure {
   std::string message;
 };
 
-/// Whether a definition's reference was run; absent: it raises NotImplementedError, as those do
-/// that were cut out.
+/// Whether a definition's reference was run; absent: it raises NotImplementedError, as stubs do.
 enum class Reference { not_run, absent, ran };
 
 struct DefinitionVerification {
   std::string fingerprint;
   std::size_t workloads = 0;
   std::size_t loaded = 0;    ///< inputs made by flashinfer-bench's own loader
-  std::size_t executed = 0;  ///< and run through the reference
+  std::size_t executed = 0;  ///< of these, run through the reference
   Reference reference = Reference::not_run;
-  std::string device;  ///< on which they were made and run
+  std::string device;  ///< on which inputs were made and run
   std::vector<VerificationFailure> failures;
 
-  /// Everything was done that can be, and nothing failed.
+  /// Everything that can be checked was, and nothing failed.
   bool is_passed() const {
     return failures.empty() && loaded == workloads &&
            (reference == Reference::absent ||
@@ -50,11 +49,11 @@ struct DefinitionVerification {
 /// Recorded calls that were run again.
 struct ReplayVerification {
   std::size_t dumps = 0;
-  std::size_t passed = 0;  ///< ran, and gave the recorded outputs where any are recorded
-  /// Of these: had outputs to compare with (plans, and what works in place, have none)
+  std::size_t passed = 0;  ///< ran, and reproduced the recorded outputs, if any
+  /// Of these: had outputs to compare with (plans and in-place operations have none).
   std::size_t compared = 0;
   std::size_t failed = 0, skipped = 0;
-  std::size_t undecided = 0;                   ///< replay says mismatch where it cannot know
+  std::size_t undecided = 0;                   ///< replay says mismatch but cannot compare them
   std::vector<std::string> failures;           ///< the first few, as `flashinfer replay` words them
   std::map<std::string, std::size_t> reasons;  ///< of undecided calls
 };
@@ -64,14 +63,14 @@ struct Verification {
   std::map<std::string, DefinitionVerification> definitions;
   std::optional<ReplayVerification> replay;
 
-  /// The definition's, if what was verified is what the dataset holds now.
+  /// The definition's entry, if what was verified is what the dataset holds now.
   const DefinitionVerification* find(const std::string& name, const std::string& fingerprint) const;
 };
 
-/// Of a definition's file, its workloads, whatever their order, and their tensors.
+/// A fingerprint of a definition's file, its workloads in any order, and their tensors.
 Result<std::string> fingerprint(const Dataset& dataset, const Definition& definition);
 
-/// Empty when there is no file. Error codes: "verification_invalid", and those of reading.
+/// Empty if there is no file. Error codes: "verification_invalid", and those of reading.
 Result<Verification> read_verification(const std::filesystem::path& root);
 Json to_json(const std::vector<VerificationFailure>& failures);
 Json to_json(const ReplayVerification& replay);

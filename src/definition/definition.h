@@ -1,7 +1,7 @@
 // A kernel's definition, as flashinfer-trace stores it: definitions/{op_type}/{name}.json.
 //
-// The schema is flashinfer-bench's (flashinfer_bench/data/definition.py); what it refuses is
-// refused here, with the file, the field and what was expected.
+// The schema is flashinfer-bench's (flashinfer_bench/data/definition.py); what it rejects is
+// rejected here, naming the file, the field and what was expected.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,7 @@ namespace cw {
 
 struct Axis {
   std::string name;
-  /// Nothing: a var axis, its value comes with each workload.
+  /// Nothing: a var axis, whose value is set by each workload.
   std::optional<std::int64_t> constant;
 };
 
@@ -38,7 +38,7 @@ struct Definition {
   std::vector<TensorSpec> inputs;  ///< in the kernel's order
   std::vector<TensorSpec> outputs;
   std::vector<Expression> constraints;
-  std::string reference;  ///< Python source; only looked at for constants, never run
+  std::string reference;  ///< Python source; only searched for constants, never run
 
   const Axis* axis(std::string_view axis_name) const;
   const TensorSpec* input(std::string_view input_name) const;
@@ -49,8 +49,8 @@ struct Definition {
   std::vector<std::string_view> apis() const;
 };
 
-/// What a definition computes, without what only people read (description, tags, reference): equal
-/// text, equal meaning.
+/// What a definition computes, without what is only for people (description, tags, reference):
+/// equal text means equal meaning.
 std::string meaning(const Definition& definition);
 
 /// Parses one definition. Error code "definition_invalid"; messages begin with `where`.

@@ -5,7 +5,7 @@
 //
 // Values are None, booleans, 64-bit integers, doubles, strings, shapes and tensors. Arithmetic and
 // sqrt() give None when an operand is None; `and`, `or`, `not` and truth follow Python. Names are
-// looked up by the caller, so that nothing but what it offers can be reached.
+// looked up by the caller, so that nothing but what it provides can be accessed.
 //
 //   expression = disjunction; or/and/not, comparisons (== != < <= > >= is [not] None, chained)
 //   sum, product (* / // %), unary -, then postfix: .shape, .item(), [integer]
@@ -35,7 +35,7 @@ struct TensorOperand {
 using Operand =
     std::variant<std::monostate, bool, std::int64_t, double, std::string, Shape, TensorOperand>;
 
-/// Python's truth of a value; a tensor is an error in Python and true here.
+/// Python's truthiness of a value; a tensor is an error in Python but true here.
 bool truth(const Operand& value);
 bool is_none(const Operand& value);
 /// "None", "32", "[4, 128]", "a tensor int32 [4]": for messages.
@@ -48,15 +48,15 @@ std::optional<double> as_number(const Operand& value);
 class NameResolver {
  public:
   virtual ~NameResolver() = default;
-  /// Value of a dotted name; error "unknown_name" when there is none.
+  /// Value of a dotted name; error "unknown_name" if there is none.
   virtual Result<Operand> value_of(std::string_view name) const = 0;
-  /// given(name): whether the caller of the API passed it, rather than leaving it to its default.
+  /// given(name): whether the API's caller passed it rather than leaving it at its default.
   virtual bool is_given(std::string_view) const { return true; }
 };
 
 class Expression {
  public:
-  /// Error code "expression_syntax"; the message shows the text and the place.
+  /// Error code "expression_syntax"; the message shows the text and the position.
   static Result<Expression> parse(std::string_view text);
 
   /// Error codes: "unknown_name", "expression_type", and whatever loading a tensor's values gives.

@@ -1,5 +1,5 @@
-// What an engine run has to know of this machine: which Python has the engine, and what GPU there
-// is.
+// What an engine run needs to know about this machine: which Python has the engine, and which GPU
+// there is.
 #pragma once
 
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 namespace cw {
 
-/// Where users say that the engine is installed; all may be empty.
+/// Where the user says the engine is installed; any may be empty.
 struct EngineEnvironment {
   std::filesystem::path python, venv;
   std::string conda_env;
@@ -19,7 +19,7 @@ struct EngineEnvironment {
 /// of a conda environment called flashinfer, else python3. Error code "not_found".
 Result<std::string> find_python(const EngineEnvironment& environment);
 
-/// 90 for an H100 or H200; 0 where nvidia-smi does not say.
+/// 90 for an H100 or H200; 0 if nvidia-smi does not report it.
 int compute_capability();
 
 }  // namespace cw

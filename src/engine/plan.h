@@ -1,4 +1,4 @@
-// From definitions to engine runs: which can be reached, with which model and flags, and what
+// Maps definitions to engine runs: which can be reached, with which model and flags, and what
 // FlashInfer is told to dump. Nothing is started here.
 #pragma once
 
@@ -21,12 +21,12 @@ struct EnginePlanOptions {
   std::string self;         ///< this program, for the simulated engine
   std::string model_name;   ///< instead of the recipes'
   int tensor_parallel = 0;  ///< 0: the definitions' and recipes'
-  /// Added to every run's, and taken over the recipes' of the same name.
+  /// Added to every run's; they override the recipes' flags of the same name.
   std::vector<std::string> engine_flags;
   std::vector<std::string> launch_command;                              ///< instead of all that
   std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
   const CaptureMethod* capture = capture_methods().front();
-  int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: not known
+  int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: unknown
 };
 
 struct EngineRun {
@@ -34,12 +34,12 @@ struct EngineRun {
   std::string model;  ///< its name in the recipes; empty for --model-name and --launch-command
   std::string model_path;
   int tensor_parallel = 1;
-  std::int64_t page_size = 1;  ///< where the engine's flags ask for it
+  std::int64_t page_size = 1;  ///< if set by the engine's flags
   std::vector<const Definition*> definitions;
   std::vector<const Binding*> bindings;  ///< unique
-  Command command;                       ///< {port} and {host} are still in it
+  Command command;                       ///< {port} and {host} not yet substituted
   std::vector<FlagChoice> flags;         ///< of the recipe, to be fitted to the installed version
-  Json model_config;                     ///< null when not known
+  Json model_config;                     ///< null if unknown
 };
 
 struct Unreachable {
@@ -52,7 +52,7 @@ struct EnginePlan {
   std::vector<Unreachable> unreachable;
 };
 
-/// Error code "engine_unknown" (with those there are).
+/// Error code "engine_unknown" (listing the known ones).
 Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
                              const BindingSet& bindings, const Recipes& recipes,
                              const EnginePlanOptions& options);
@@ -60,8 +60,8 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
 /// The flags that an installed engine knows, from what its --help prints.
 std::set<std::string> flags_in_help(std::string_view help);
 
-/// Takes of each choice the first alternative that is known (all are, when `known` is empty),
-/// leaves out what `given` sets already, and says what it replaced or dropped.
+/// Takes the first known alternative of each choice (all are known if `known` is empty), skips what
+/// `given` already sets, and reports what it replaced or dropped.
 struct FittedFlags {
   std::vector<std::string> words, notes;
 };

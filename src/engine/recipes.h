@@ -1,5 +1,5 @@
-// Recipes: which model and flags bring an engine to the calls a definition asks for. They are data,
-// in data/recipes.yaml, whose head explains the format.
+// Recipes: which model and flags make an engine issue the calls a definition needs. They are data,
+// in data/recipes.yaml, whose header explains the format.
 #pragma once
 
 #include <filesystem>
@@ -24,38 +24,38 @@ struct Profile {
   std::vector<std::pair<std::string, std::string>> environment;
 };
 
-/// How an engine is brought to one binding's calls.
+/// How to make an engine issue one binding's calls.
 struct Stage {
-  std::string profile;                    ///< empty: it cannot be
-  std::optional<std::int64_t> page_size;  ///< the only one
+  std::string profile;                    ///< empty: not possible
+  std::optional<std::int64_t> page_size;  ///< the only one supported
   std::optional<int> compute_capability;  ///< 100 for SM100
-  std::string only_method;                ///< of capture, that sees these calls; empty: any
-  std::string unreachable, reach;         ///< why not, and what would; where a condition fails
+  std::string only_method;                ///< only capture method to see these calls; empty: any
+  std::string unreachable, reach;         ///< if a condition fails: why, and what would help
 };
 
 struct EngineRecipe {
   std::vector<std::string> command, help, version;
   std::vector<FlagChoice> flags;
-  /// Added for a capture method, by its name.
+  /// Flags added for a capture method, by its name.
   std::map<std::string, std::vector<FlagChoice>, std::less<>> method_flags;
   std::map<std::string, Profile> profiles;
   std::map<std::string, Stage> stages;  ///< by binding id
 
-  bool is_simulated = false;                 ///< no model runs: what it gives only tries things out
-  std::vector<std::string> capture_methods;  ///< that it can be captured by; empty: all
-  int port = 0;                              ///< that it listens on unless it is told; 0: not known
-  std::string information;                   ///< route of what it says of itself; empty: none
-  std::optional<Endpoint> endpoint;          ///< that it is spoken to by; nothing: it is asked
-  std::string checkout;                      ///< where a git checkout of it usually lies; or empty
+  bool is_simulated = false;                 ///< no model runs: only for trying things out
+  std::vector<std::string> capture_methods;  ///< those that work with it; empty: all
+  int port = 0;                              ///< its default port; 0: unknown
+  std::string information;                   ///< route of its server information; empty: none
+  std::optional<Endpoint> endpoint;          ///< the API to use; nothing: probe the server
+  std::string checkout;                      ///< usual location of its git checkout; or empty
 
-  /// Whether it is installed in a Python.
+  /// Whether it is installed in a Python environment.
   bool has_python() const;
 };
 
 struct ModelRecipe {
   std::string path;
   int tensor_parallel = 1;
-  Json config;  ///< null when the simulated engine does not know the model
+  Json config;  ///< null if the simulated engine does not know the model
 };
 
 struct Recipes {
@@ -63,9 +63,10 @@ struct Recipes {
   std::map<std::string, std::string> op_types;
   std::map<std::string, EngineRecipe> engines;
 
-  /// Error code "recipes_malformed", with the place.
+  /// Error code "recipes_malformed", with the location.
   static Result<Recipes> parse(const std::string& yaml);
-  /// Of a file; without one, the built-in ones. Error codes: likewise, and those of reading.
+  /// From a file; with an empty path, the built-in ones. Error codes: as above, and those of
+  /// reading.
   static Result<Recipes> load(const std::filesystem::path& path);
 };
 

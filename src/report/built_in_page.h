@@ -1,4 +1,4 @@
-// data/report.html, as it was built in.
+// data/report.html, as embedded in this binary.
 #pragma once
 
 #include <string_view>

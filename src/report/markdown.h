@@ -1,4 +1,4 @@
-// A summary as Markdown: what a pull request says of itself.
+// A summary as Markdown: the text of a pull request.
 #pragma once
 
 #include <string>
@@ -15,10 +15,10 @@ std::string to_markdown(const Summary& summary);
 /// words.
 std::string describe_capture(const CaptureSummary& capture);
 
-/// The engine's flags without those of every run (host, port).
+/// The engine's flags without those common to every run (host, port).
 std::string engine_command(const CaptureSummary& capture);
 
-/// Text that cannot be taken for Markdown or HTML, nor end a table's cell.
+/// Escapes text so that it is not interpreted as Markdown or HTML and does not end a table cell.
 std::string escape_markdown(std::string_view text);
 
 /// "1 to 256", "16": the values of one var axis.

@@ -1,4 +1,4 @@
-// A summary as one HTML page that works by itself: no script, nothing fetched.
+// A summary as one self-contained HTML page: no scripts, no external resources.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace cw {
 
-/// `title`: of the page, e.g. the dataset's folder. The template is data/report.html.
+/// `title`: the page's title, e.g. the dataset's folder. The template is data/report.html.
 std::string to_html(const Summary& summary, const std::string& title);
 
 }  // namespace cw

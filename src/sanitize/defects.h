@@ -1,10 +1,10 @@
 // The table of defects: what can go wrong with a call or a capture, how bad that is, and what it
 // means.
 //
-// A code is written where the thing is noticed (fail(), Rejection, CaptureDefect) and counted in a
-// Tally. Every such code is in this table, which a test sees to; docs/defects.md is made of it.
-// What is not in it is a reason that bindings give for excluding a call (`reasons` in
-// data/bindings.yaml): the nature of the call, and no defect.
+// A code is emitted where the problem is noticed (fail(), Rejection, CaptureDefect) and counted in
+// a Tally. Every such code is in this table, which a test enforces; docs/defects.md is generated
+// from it. Codes not in it are the reasons of bindings for excluding a call (`reasons` in
+// data/bindings.yaml): those are in the nature of the call, not defects.
 #pragma once
 
 #include <span>
@@ -24,8 +24,8 @@ struct Defect {
   std::string_view code;
   Severity severity;
   std::string_view help;  ///< one line for people
-  /// Its message speaks of all calls of a kind, so that calls are counted by it; other messages
-  /// speak of one call.
+  /// Its message describes all calls of a kind, so calls are counted by message; other messages
+  /// describe a single call.
   bool is_grouped = false;
 };
 

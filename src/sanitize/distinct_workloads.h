@@ -1,9 +1,9 @@
 // Distinct workloads and how often each was seen.
 //
 // Values are not kept: an entry holds the workload's key, its var axes and which calls it came
-// from, some 150 bytes; what is selected in the end is read again from the capture. So memory grows
-// with the number of distinct workloads and not with the number of calls or the length of their
-// index tensors.
+// from, about 150 bytes; what is finally selected is read again from the capture. So memory grows
+// with the number of distinct workloads, not with the number of calls or the length of their index
+// tensors.
 #pragma once
 
 #include <cstdint>
@@ -29,32 +29,32 @@ struct Origin {
 
 Origin origin_of(const CallInContext& context);
 
-/// What is told of a workload beside its content.
+/// What is known about a workload besides its content.
 struct WorkloadNotes {
   std::vector<std::string> derived;       ///< as Observation::derived
-  std::optional<std::int64_t> sequences;  ///< real ones, where the batch was filled up
-  bool is_suspicious = false;             ///< no traffic, by its looks
+  std::optional<std::int64_t> sequences;  ///< real ones in a padded batch
+  bool is_suspicious = false;             ///< does not look like traffic
 };
 
 struct DistinctWorkload {
   Hash128 key;
   std::vector<std::int64_t> var_axes;  ///< in the definition's order
-  std::uint64_t seen = 0;              ///< calls with this very content, that is layers times steps
-  std::uint64_t stands_for = 0;        ///< calls that it represents; set by who selects
+  std::uint64_t seen = 0;              ///< calls with exactly this content, i.e. layers times steps
+  std::uint64_t stands_for = 0;        ///< calls that it represents; set by the selection
   Origin origin;                       ///< the first call in the capture's order
   WorkloadNotes notes;                 ///< of that call
-  /// Plans under which it was seen; past `max_plans` no more are noted.
+  /// Plans under which it was seen, at most `max_plans`.
   std::vector<std::uint32_t> plans;
   static constexpr std::size_t max_plans = 8;
-  /// Seen only under plans that a CUDA graph was captured with; until take(), what an earlier
-  /// process found.
+  /// Seen only under plans with which a CUDA graph was captured; before take(), as restored from an
+  /// earlier process.
   bool is_capture_warmup = true;
 };
 
 class DistinctWorkloads {
  public:
-  /// Counts an observation of so many calls; `key` is the workload's content_key(). Results do not
-  /// depend on the order of calls to add(). Whether it is the first of its kind.
+  /// Counts an observation of `calls` calls; `key` is the workload's content_key(). Results do not
+  /// depend on the order of calls to add(). Returns whether it is the first of its kind.
   bool add(const Target* target, const Workload& workload, const Hash128& key,
            const WorkloadNotes& notes, const Origin& origin, std::uint64_t calls = 1);
 
@@ -63,18 +63,17 @@ class DistinctWorkloads {
     captured_plans_.insert(static_cast<std::uint32_t>(plan));
   }
 
-  /// How many a target has.
+  /// The number of distinct workloads of a target.
   std::size_t count(const Target* target) const;
 
-  /// Puts back what visit() showed to an earlier process.
+  /// Restores an entry that visit() gave an earlier process.
   void restore(const Target* target, DistinctWorkload entry);
-  /// Every entry of a target, in no particular order, with warm-ups marked.
+  /// Visits every entry of a target, in no particular order, with warm-ups marked.
   void visit(
       const Target* target,
       const std::function<void(const DistinctWorkload&, bool is_capture_warmup)>& show) const;
 
-  /// All entries of a target, ordered by var axes and key; marks warm-ups. Destroys the distinct's
-  /// own.
+  /// Moves out all entries of a target, ordered by var axes and key; marks warm-ups.
   std::vector<DistinctWorkload> take(const Target* target);
 
  private:

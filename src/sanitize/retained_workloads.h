@@ -1,8 +1,8 @@
 // Whole workloads kept in memory while the calls they came from are deleted.
 //
-// Bounded: of each definition at most so many are kept, spread over the octaves of its var axes.
-// When there are too many, the fullest cell loses the one with the greatest key, so that the choice
-// within a cell does not depend on the order in which workloads came.
+// Bounded: a maximum per definition is kept, spread over the octaves of its var axes. When there
+// are too many, the fullest cell loses the one with the largest key, so that the choice within a
+// cell does not depend on the order in which workloads arrive.
 #pragma once
 
 #include <map>
@@ -13,8 +13,8 @@
 
 namespace cw {
 
-/// The octave of each var axis, in the definition's order: workloads in one cell are of about one
-/// size.
+/// The octave of each var axis, in the definition's order: workloads in one cell have about the
+/// same size.
 std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes);
 
 class RetainedWorkloads {
@@ -22,7 +22,7 @@ class RetainedWorkloads {
   explicit RetainedWorkloads(std::size_t max_per_definition) : max_(max_per_definition) {}
 
   void add(const Target* target, const Hash128& key, Workload workload);
-  /// Null when it was not kept.
+  /// Null if it was not kept.
   const Workload* find(const Target* target, const Hash128& key) const;
 
  private:

@@ -1,6 +1,6 @@
-// The section of collection.json that a capture gives. Sanitizing the same capture again replaces
-// its section. There are no times and no paths in it but what a run's record says, so that the same
-// input gives the same bytes.
+// A capture's section of collection.json. Sanitizing the same capture again replaces its section.
+// Apart from a run's record, it contains no times or paths, so that the same input gives the same
+// bytes.
 #pragma once
 
 #include "dataset/collection_file.h"
@@ -10,7 +10,7 @@
 
 namespace cw {
 
-/// What tells one capture's section from another's.
+/// Identifies a capture's section.
 std::string section_id(const Capture& capture, const Survey& survey);
 
 SectionRecord section_of(const Capture& capture, const SanitizeOutcome& outcome,

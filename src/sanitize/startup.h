@@ -1,9 +1,9 @@
-// Where an engine's start ends in a whole capture that no rule of the recorder has marked.
+// Finds the end of engine startup in a complete capture if no recorder rule has marked it.
 //
-// Engines warm up with dummies before their server is ready, and not all of them are alike: some
-// look as traffic does. What cannot be traffic (Binding::sequences) tells that the process is
-// starting: all that it called before the last of these is no traffic, up to the first batch that
-// can be nothing else, of sequences of different lengths.
+// Engines warm up with dummy calls before their server is ready, and some of these look like
+// traffic. Calls that cannot be traffic (Binding::sequences) show that the process is starting:
+// everything it called before the last of these is not traffic, up to the first batch that can only
+// be traffic, because its sequences have different lengths.
 #pragma once
 
 #include <map>
@@ -13,8 +13,8 @@
 
 namespace cw {
 
-/// For each process that is seen to start, the position of the call that ends it; calls before it
-/// are no traffic.
+/// For each process whose startup is seen, the position of the call that ends it; calls before that
+/// are not traffic.
 std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
                                                  const BindingSet& bindings);
 

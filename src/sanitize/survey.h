@@ -1,8 +1,8 @@
-// The way of a capture through binding and collecting: every call read, paired, bound and counted.
+// Runs a capture through binding and collecting: every call is read, paired, bound and counted.
 //
 // A pipeline of five stages over batches of calls: take a batch (in order), read its records
 // (parallel), pair runs with plans (in order: the state of wrappers), bind and hash (parallel),
-// count (in order). At most a few batches are in flight, and of a call nothing stays but its
+// count (in order). At most a few batches are in flight, and nothing of a call is kept but its
 // counts.
 #pragma once
 
@@ -23,14 +23,14 @@ struct SurveyOptions {
   std::set<const Definition*> selected;  ///< empty: all
   bool reads_everything = false;         ///< also calls that no binding mentions, for inspect
   std::function<void(std::size_t calls_done)> progress = [](std::size_t) {};
-  std::chrono::steady_clock::duration slowness{};  ///< for tests: each call takes so much longer
-  /// The capture does not grow: where its engines' start ends is looked for in it.
+  std::chrono::steady_clock::duration slowness{};  ///< for tests: extra time per call
+  /// The capture no longer grows: the end of engine startup is searched for in it.
   bool is_whole = false;
-  /// Told of every distinct workload when it is first seen, while its calls can still be read.
+  /// Called for every distinct workload when it is first seen, while its calls can still be read.
   std::function<void(const CallInContext&, const Target&, const Hash128& key)> on_distinct{};
 };
 
-/// The extents that an argument's tensors had.
+/// The range of shapes seen for an argument.
 struct ShapeRange {
   std::set<DType> dtypes;
   Shape min, max;  ///< per axis; empty for tensors without axes
@@ -39,11 +39,11 @@ struct ShapeRange {
   void add(const Tensor& tensor);
 };
 
-/// What was seen of one API function.
+/// What was seen of an API function.
 struct FunctionCounts {
   std::uint64_t calls = 0;
   std::uint64_t bound = 0;  ///< gave workloads
-  /// Fit a definition; of index tensors like theirs the recorder kept others.
+  /// Fit a definition, but the recorder's sample kept other index tensors instead of theirs.
   std::uint64_t sampled = 0;
   std::uint64_t rejected = 0;  ///< gave no workload; the tally says why
   std::uint64_t skipped = 0;   ///< no binding mentions it
@@ -53,20 +53,20 @@ struct FunctionCounts {
 };
 
 struct DefinitionCounts {
-  std::uint64_t calls = 0;  ///< that fit it
-  /// Those without a workload, by why: Observation::unseen.
+  std::uint64_t calls = 0;  ///< calls that fit it
+  /// Of these: without a workload, by reason (Observation::unseen).
   std::map<std::string, std::uint64_t> unseen;
   Distribution distribution;                     ///< of all of them
   std::map<std::string, std::uint64_t> derived;  ///< calls by what had to be derived
-  /// Of each var axis; unknown_extent twice: not known yet.
+  /// Per var axis; both unknown_extent: not known yet.
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
-  std::uint64_t padded = 0;              ///< calls with sequences that are none, to fill a batch
-  std::set<std::vector<int>> cells;      ///< octaves of the var axes that were met
-  std::uint64_t calls_at_last_cell = 0;  ///< `calls` when the last new one was met
+  std::uint64_t padded = 0;              ///< calls with batches padded with dummy sequences
+  std::set<std::vector<int>> cells;      ///< octaves of the var axes that were seen
+  std::uint64_t calls_at_last_cell = 0;  ///< `calls` when the last new one was seen
 };
 
 struct Survey {
-  std::string continues;  ///< id of the capture that this one goes on from; empty: none
+  std::string continues;  ///< id of the capture that this one continues; empty: none
   std::uint64_t calls = 0;
   std::map<std::string, FunctionCounts> functions;
   std::map<const Target*, DefinitionCounts> definitions;
@@ -78,24 +78,24 @@ struct Survey {
   Tally tally;
 };
 
-/// Surveys a capture that may still grow: advance() takes the calls that came since the last time,
-/// all of them or as many as `deadline` allows. All references must outlive it.
+/// Surveys a capture that may still grow: advance() takes the calls added since the last time, all
+/// of them or as many as `deadline` allows. All references must outlive it.
 class Surveyor {
  public:
   Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder,
            const SurveyOptions& options);
   ~Surveyor();
-  /// Whether all that the capture holds were taken.
+  /// Returns whether everything in the capture was taken.
   bool advance(Deadline deadline = Deadline::max());
-  /// Whether calls that are taken from now on are made while an engine starts, and so no traffic.
-  /// At first they are not.
+  /// Sets whether calls taken from now on are made during engine startup, and so are not traffic.
+  /// Initially they are not.
   void set_starting(bool is_starting);
-  /// Goes on from what an earlier process saw of the same collection; before the first advance().
+  /// Continues from what an earlier process saw of the same collection; before the first advance().
   void restore(Survey survey);
-  /// What was seen up to now.
+  /// What was seen so far.
   const Survey& current() const;
-  /// Takes the calls that waited for another. Once, at the end; what advance() did not come to is
-  /// not taken.
+  /// Takes the calls still waiting for another. Called once, at the end; what advance() did not get
+  /// to is not taken.
   Survey finish();
 
  private:
@@ -106,8 +106,8 @@ class Surveyor {
 Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder,
               const SurveyOptions& options);
 
-/// Reads a collected workload again. Error code "capture_changed" when the calls are not there any
-/// more or give something else than before.
+/// Reads a collected workload again. Error code "capture_changed" if the calls are gone or give a
+/// different result.
 Result<Workload> read_again(const Capture& capture, const Binder& binder, const Target& target,
                             const DistinctWorkload& entry, const StoragePolicy& policy);
 

@@ -1,4 +1,4 @@
-// Counts of what happened to calls, with an example of each: nothing is lost silently.
+// Counts what happened to calls, with an example of each: nothing is lost silently.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace cw {
 struct TallyKey {
   std::string code;
   std::string function;  ///< empty for what concerns no single call
-  std::string detail;    ///< groups calls of one cause; empty where every call's text would differ
+  std::string detail;    ///< groups calls by cause; empty if every call's text would differ
   auto operator<=>(const TallyKey&) const = default;
 };
 
@@ -21,7 +21,7 @@ struct TallyItem {
   std::uint64_t count = 0;
   std::size_t first = ~std::size_t{0};  ///< position of the example in the capture
   std::string message;                  ///< of the example
-  std::string example;                  ///< where the example lies
+  std::string example;                  ///< location of the example
 };
 
 /// Results do not depend on the order of calls to add().

@@ -1,7 +1,7 @@
-// The Hugging Face Hub's HTTP API as far as a pull request to a dataset needs it. What
-// huggingface_hub 1.33 sends is the reference: hf_api.py (whoami, repo info, discussions,
+// The Hugging Face Hub's HTTP API, as far as needed for a pull request to a dataset. The reference
+// is what huggingface_hub 1.33 sends: hf_api.py (whoami, repo info, discussions,
 // paths-info), _commit_api.py (preupload, commit), lfs.py (LFS batch, multipart uploads). Xet, its
-// newer transport, is not spoken: the Hub takes LFS from clients that offer nothing else.
+// newer transport, is not supported: the Hub accepts LFS from clients that offer nothing else.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace cw {
 
-/// A file of a commit: its content, or the file that has it.
+/// A file of a commit: its content, or a local file with it.
 struct UploadFile {
   std::string path;  ///< in the repository
   std::string content{};
@@ -28,7 +28,7 @@ struct UploadFile {
   /// Reads the content once, for size and hash.
   static Result<UploadFile> of_file(std::string path, std::filesystem::path source);
   static UploadFile of_text(std::string path, std::string content);
-  /// First `max` bytes.
+  /// The first `max_size` bytes.
   Result<std::string> head(std::uint64_t max_size) const;
 };
 
@@ -37,7 +37,7 @@ enum class UploadMode { regular, lfs };
 struct Upload {
   const UploadFile* file;
   UploadMode mode = UploadMode::regular;
-  bool is_unchanged = false;  ///< the revision has these bytes at this path
+  bool is_unchanged = false;  ///< the revision already has these bytes at this path
 };
 
 struct HubUser {
@@ -52,21 +52,21 @@ struct PullRequest {
 
 struct HubCommit {
   std::string id, url;
-  std::optional<PullRequest> pull_request;  ///< that it opened
+  std::optional<PullRequest> pull_request;  ///< if it opened one
 };
 
-/// A file as the repository has it.
+/// A file in the repository.
 struct RemoteFile {
   std::uint64_t size = 0;
-  std::string git_id;      ///< SHA-1 of the git blob; of an LFS file: of its pointer
-  std::string lfs_sha256;  ///< empty: no LFS file
+  std::string git_id;      ///< SHA-1 of the git blob; for an LFS file, of its pointer
+  std::string lfs_sha256;  ///< empty: not an LFS file
 };
 
 /// One dataset repository. Error codes, besides WebClient's: "hub_token" (401), "hub_read_only",
 /// "hub_forbidden" (403), "hub_gated", "hub_not_found" (404, no such repository or revision),
 /// "hub_moved" (409, 412: the revision is not what it was), "hub_too_large" (413), "hub_busy"
 /// (429), "hub_failed" (other statuses), "hub_malformed" (an answer that makes no sense), "hub_lfs"
-/// (an object was refused). Messages end with what the Hub itself said.
+/// (an object was rejected). Messages end with what the Hub itself said.
 class Hub {
  public:
   /// `repo`: "owner/name". `web` must outlive it.
@@ -78,31 +78,31 @@ class Hub {
   std::string page(std::uint64_t pull_request) const;
 
   Result<HubUser> whoami();
-  /// The commit a revision ("main", "refs/pr/7") stands at.
+  /// The commit that a revision ("main", "refs/pr/7") points to.
   Result<std::string> head(const std::string& revision);
   /// Open pull requests of an author whose title contains `text`.
   Result<std::vector<PullRequest>> pull_requests(const std::string& author, std::string_view text);
-  /// Paths of all files below a folder; none where there is no such folder.
+  /// Paths of all files below a folder; none if there is no such folder.
   Result<std::vector<std::string>> tree(const std::string& revision, const std::string& folder);
-  /// Files among `paths` that the revision has.
+  /// Those of `paths` that the revision has.
   Result<std::map<std::string, RemoteFile>> files(const std::string& revision,
                                                   const std::vector<std::string>& paths);
-  /// A file's content, LFS or not, into `to`; false when the revision has no such file.
+  /// A file's content, LFS or not, into `to`; false if the revision has no such file.
   Result<bool> download(const std::string& revision, const std::string& path,
                         const std::filesystem::path& to);
 
   /// Whether a commit goes to the revision itself, or opens a pull request against it.
   enum class CommitKind { direct, new_pull_request };
 
-  /// How each file is to be sent, and which are there already.
+  /// How to send each file, and which already exist.
   Result<std::vector<Upload>> prepare(const std::vector<UploadFile>& files,
                                       const std::string& revision, CommitKind kind);
-  /// Sends the LFS files that the Hub has not, for a commit on `revision` (empty: on a new pull
-  /// request). `progress` is told how many are done; one call at a time.
+  /// Sends the LFS files that the Hub lacks, for a commit on `revision` (empty: on a new pull
+  /// request). `progress` is called with how many are done, one call at a time.
   Result<void> upload(const std::vector<Upload>& uploads, const std::string& revision,
                       const std::function<void(std::size_t done, std::size_t all)>& progress);
-  /// One commit on `revision`, or on a new pull request. Not repeated by itself when its answer is
-  /// lost.
+  /// One commit on `revision`, or on a new pull request. Not retried automatically if the response
+  /// is lost.
   Result<HubCommit> commit(const std::vector<Upload>& uploads, const std::string& title,
                            const std::string& description, const std::string& revision,
                            const std::string& parent, CommitKind kind);

@@ -1,4 +1,4 @@
-// What both ways of submitting have in common: may it be offered, and what is there to offer.
+// What both ways of submitting share: whether the dataset may be submitted, and what of it.
 #pragma once
 
 #include "dataset/validation.h"
@@ -8,18 +8,18 @@ namespace cw {
 
 class SubmissionPlan {
  public:
-  /// Opens and validates the dataset, and refuses what it can without asking anybody. Error codes:
+  /// Opens and validates the dataset, and makes all checks that need no network. Error codes:
   /// "not_valid", "simulated" and "unverified" (all of it is), "empty", "definition_unknown".
   static Result<SubmissionPlan> open(const SubmitOptions& options,
                                      const IndexChecksOf& index_checks);
 
   const Dataset& dataset() const { return dataset_; }
 
-  /// What the dataset has that `mirror` lacks, with title and description; with `among` only what
+  /// What the dataset has that `mirror` lacks, with title and description; with `among`, only what
   /// that proposal has too. Error codes: "unverified", those of propose().
   Result<SubmitOutcome> propose(const std::filesystem::path& mirror, const FetchBlobs& fetch,
                                 const std::string& base, const Proposal* among = nullptr) const;
-  /// Of a dry run that cannot reach the other side: as if nothing were there.
+  /// For a dry run that cannot reach the remote: as if nothing were there.
   Result<SubmitOutcome> without(const Error& why) const;
 
  private:
@@ -38,7 +38,7 @@ class Submitter {
  public:
   virtual ~Submitter() = default;
   virtual Result<SubmitOutcome> run() = 0;
-  /// After an error: what was to be offered, and what was left for the user.
+  /// After an error: what was to be submitted, and what was left for the user.
   std::optional<SubmitOutcome> planned;
   std::filesystem::path kept;
 };

@@ -1,4 +1,4 @@
-// The user's access token for the Hub: found where the Hub's own client keeps it, and never seen
+// The user's access token for the Hub: found where the Hub's own client keeps it, and never exposed
 // anywhere else.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace cw {
 
-/// A secret: cannot be copied or formatted, and is wiped from memory when it goes.
+/// A secret: cannot be copied or formatted, and is wiped from memory on destruction.
 class Secret {
  public:
   Secret() = default;
@@ -28,7 +28,7 @@ class Secret {
   std::string_view reveal() const { return text_; }
 
  private:
-  // Short strings lie in the object: moving one would leave a copy behind.
+  // Short strings are stored inline: moving one would leave a copy behind.
   void swap(Secret& other) noexcept { text_.swap(other.text_); }
   std::string text_;
 };
@@ -38,18 +38,18 @@ struct Token {
   std::string origin;  ///< for messages: "HF_TOKEN", or the file
 };
 
-/// From now on this process leaves no core dump and cannot be read by others of its user (prctl(2),
-/// PR_SET_DUMPABLE).
+/// From now on this process leaves no core dump and cannot be read by the user's other processes
+/// (prctl(2), PR_SET_DUMPABLE).
 void forbid_core_dumps();
 
-/// Takes a token out of the environment unread, for commands that start other programs and need
+/// Removes a token from the environment unread, for commands that start other programs and need
 /// none.
 void hide_token();
 
 /// HF_TOKEN, or the file HF_TOKEN_PATH, HF_HOME/token, ~/.cache/huggingface/token: as
-/// huggingface_hub looks for it. HF_TOKEN is taken out of the environment, so that no child process
-/// has it. A browser's login ("stored_tokens" beside the file) that ends within a day is renewed by
-/// `hf auth token`, as any command of hf renews it; `note` hears where that fails. Error codes:
+/// huggingface_hub looks for it. HF_TOKEN is removed from the environment, so that no child process
+/// has it. A browser login ("stored_tokens" beside the file) that expires within a day is renewed
+/// by `hf auth token`, as by any hf command; `note` is called if that fails. Error codes:
 /// "no_token", "login_ended".
 Result<Token> find_token(const std::function<void(const std::string&)>& note);
 

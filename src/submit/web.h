@@ -1,5 +1,5 @@
-// HTTP requests to the Hub and to the stores that it names, by libcurl: a token that leaves for one
-// origin only, redirects by hand, retries of what may be repeated.
+// HTTP requests to the Hub and the storage it refers to, by libcurl: the token is sent to one
+// origin only, redirects are followed by hand, and repeatable requests are retried.
 #pragma once
 
 #include <chrono>
@@ -28,11 +28,11 @@ struct WebRequest {
   std::vector<std::string> headers{};  ///< "Name: value"
   std::string body{};
   std::optional<FilePart> file{};  ///< instead of `body`
-  /// An answer with status 200 goes into this file, whole or not at all.
+  /// A response with status 200 is saved to this file, atomically.
   std::filesystem::path save_to{};
-  std::uint64_t max = std::uint64_t{1} << 30;  ///< bytes of an answer in a file
-  bool is_repeatable = true;                   ///< doing it twice is as good as once
-  bool is_interruptible = true;  ///< whether a signal ends it before its answer has come
+  std::uint64_t max = std::uint64_t{1} << 30;  ///< bytes of a saved response
+  bool is_repeatable = true;                   ///< idempotent
+  bool is_interruptible = true;                ///< a signal may abort it before the response
 };
 
 struct WebResponse {
@@ -44,25 +44,25 @@ struct WebResponse {
 
 struct WebOptions {
   std::size_t tries = 5;                       ///< of a request that may be repeated
-  std::chrono::milliseconds first_pause{500};  ///< doubles with every try
-  std::chrono::seconds max_pause{300};         ///< a server may ask for, with Retry-After
+  std::chrono::milliseconds first_pause{500};  ///< doubles with every retry
+  std::chrono::seconds max_pause{300};         ///< longest Retry-After honoured
   std::chrono::seconds stall_limit{60};        ///< without a byte
   std::function<void(const std::string&)> note = [](const std::string&) {
-  };  ///< why a request is repeated; any thread
+  };  ///< why a request is retried; called from any thread
 };
 
-/// May be used by several threads at once.
+/// Thread-safe.
 class WebClient {
  public:
-  /// The token is sent to `endpoint`'s origin (scheme, host, port) and to no other, also after
-  /// redirects. May be null.
+  /// The token is sent only to `endpoint`'s origin (scheme, host, port), even after redirects. It
+  /// may be null.
   WebClient(const Secret* token, std::string endpoint, WebOptions options);
   ~WebClient();
 
-  /// Any status is an answer. What failed before one is repeated, as 429, 500, 502, 503 and 504
-  /// are, when the request may be; 429 also when it may not, because it was not done. Error codes:
-  /// "connection" (no connection came about), "answer_lost" (it broke later, so that the request
-  /// may have been done), "tls", "redirect", "interrupted", "too_large".
+  /// Any status is a response. Failures without one are retried, as are 429, 500, 502, 503 and 504,
+  /// if the request is repeatable; 429 even if not, because nothing was done. Error codes:
+  /// "connection" (could not connect), "answer_lost" (the connection broke later, so the request
+  /// may have been executed), "tls", "redirect", "interrupted", "too_large".
   Result<WebResponse> send(const WebRequest& request);
 
   /// Bytes of bodies sent so far.
@@ -73,7 +73,7 @@ class WebClient {
   std::unique_ptr<Impl> impl_;
 };
 
-/// For a message: without what signs a URL (its query, user and password).
+/// For messages: a URL without its credentials (query, user and password).
 std::string printable_url(const std::string& url);
 
 /// Escapes all but letters, digits and -._~ and what is in `kept` (RFC 3986, 2.1).

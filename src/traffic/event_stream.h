@@ -1,10 +1,10 @@
 // A server-sent event stream (WHATWG HTML, 9.2), as far as inference servers use it: "data:" lines,
 // "[DONE]" at the end.
 //
-// Events are counted as they come and only the last is kept: with SGLang it carries the totals,
-// with the OpenAI APIs the usage, and parsing each of a thousand streams' events would cost more
-// than all the rest. A server that does not stream answers with one JSON object: it counts as an
-// event that is the last.
+// Events are counted as they arrive and only the last is kept: with SGLang it carries the totals,
+// with the OpenAI APIs the usage, and parsing every event of a thousand streams would cost more
+// than everything else. A server that does not stream answers with one JSON object, which counts as
+// the one and last event.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@
 
 namespace cw {
 
-/// Tokens, as the server counts them; else one an event.
+/// Token counts as reported by the server; otherwise one per event.
 struct StreamTotals {
   std::uint64_t input = 0, output = 0;
   std::string error;  ///< "server_error", "garbage"; empty: none
@@ -24,17 +24,17 @@ struct StreamTotals {
 
 class EventStream {
  public:
-  /// The next bytes, cut anywhere.
+  /// Takes the next bytes, split at any point.
   void take(std::string_view bytes);
-  /// All has come.
+  /// Everything has been received.
   void finish();
 
   std::size_t events() const { return events_; }
-  /// Something was no event, or longer than any: what comes after it is not looked at.
+  /// Something was not an event, or was too long: everything after it is ignored.
   bool is_garbage() const { return is_garbage_; }
   /// The stream ended as it should.
   bool is_done() const { return is_done_; }
-  /// It was no stream, but an object.
+  /// It was not a stream but a single object.
   bool is_plain() const { return is_plain_; }
   const std::string& last() const { return last_; }
   /// From the last event.

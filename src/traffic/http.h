@@ -1,10 +1,10 @@
 // HTTP/1.1 as a load generator needs it: many keep-alive connections to one server, responses in
 // pieces as they arrive. Boost.Beast's parser does the framing (headers, chunks); a piece costs one
-// recv() and no allocation. libcurl, which was used before, runs every transfer twice per wake-up
-// (7.88, multi_socket()) and cost three times as much.
+// recv() and no allocation. libcurl, which was used before, handles every transfer twice per
+// wake-up (7.88, multi_socket()) and cost three times as much.
 //
-// Nothing of a response is kept but what its reader keeps. What a server can make the client hold
-// or wait for is bounded:
+// Nothing of a response is kept except by its reader. What a server can make the client buffer or
+// wait for is bounded:
 //
 //   status line and headers     256 KB, and the same for a chunk's size line with its extensions
 //   a line of an event stream   1 MB (event_stream.h)
@@ -30,23 +30,23 @@
 
 namespace cw {
 
-/// Names and values, none with a line's end in it.
+/// Names and values, without line breaks.
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 /// Where requests go.
 class HttpServer {
  public:
-  /// "http://host:port" and perhaps a path before those of the requests. Error codes:
-  /// "url_unsupported" (https: put a forwarder before it), "connection" (no such host). `headers`
-  /// go with every request.
+  /// "http://host:port", optionally with a path that prefixes those of the requests. `headers` are
+  /// sent with every request. Error codes: "url_unsupported" (https: put a proxy in front),
+  /// "connection" (no such host).
   static Result<HttpServer> resolve(const std::string& url, const HttpHeaders& headers = {});
 
-  /// A socket that is connecting, non-blocking; invalid when there are no more sockets.
+  /// A non-blocking socket that is connecting; invalid if there are no more sockets.
   FileDescriptor connect() const;
-  /// Which of the host's addresses connect() takes.
+  /// Which of the host's addresses connect() uses.
   std::size_t address() const { return current_; }
-  /// A connection to address `failed` did not come about: goes on to the next one, where there is
-  /// one and none was ever reached.
+  /// A connection to address `failed` could not be established: moves on to the next one, if there
+  /// is one and none was ever reached.
   bool try_other_address(std::size_t failed);
   void note_reached() { was_reached_ = true; }
   /// The bytes of a request with a JSON body.
@@ -63,18 +63,18 @@ class HttpServer {
   std::string authority_, prefix_, headers_;
 };
 
-/// One request and its answer on a connection.
+/// One request and its response on a connection.
 class HttpExchange {
  public:
   enum class State {
     under_way,
-    has_more,  ///< under way, and there is more to read at once
+    has_more,  ///< under way, with more to read immediately
     done,
-    unreachable,  ///< no connection came about
+    unreachable,  ///< could not connect
     stale,        ///< the kept-alive connection had been closed; nothing was answered
-    broken,       ///< the connection broke in the middle
-    malformed,    ///< what came is not HTTP
-    timed_out,    ///< (the caller's)
+    broken,       ///< the connection broke midway
+    malformed,    ///< what was received is not HTTP
+    timed_out,    ///< set by the caller
   };
   enum class Connection { fresh, reused };  ///< reused: it served an exchange before
   HttpExchange(FileDescriptor socket, Connection connection);
@@ -82,20 +82,20 @@ class HttpExchange {
   HttpExchange& operator=(HttpExchange&&) noexcept;
   ~HttpExchange();
 
-  /// Sends what can be sent now of `request`, which advance() is given again.
+  /// Sends as much of `request` as possible now; advance() must be passed the same `request`.
   void start(std::string_view request);
-  /// The socket is ready for something: sends the rest, reads what is there. `has_ended`: the
-  /// server has closed its side, so that all has to be read now. `body` is told the pieces of an
-  /// answer with status 200.
+  /// The socket is ready: sends the rest, reads what is there. `has_ended`: the server has closed
+  /// its side, so everything must be read now. `body` is called with the pieces of a response with
+  /// status 200.
   State advance(std::string_view request, bool has_ended,
                 const std::function<void(std::string_view)>& body);
 
   int socket() const;
   bool is_sent() const;                 ///< the whole request
-  unsigned status() const;              ///< of the answer; 0 before it
-  const std::string& rejected() const;  ///< the beginning of an answer with another status than 200
+  unsigned status() const;              ///< of the response; 0 before it
+  const std::string& rejected() const;  ///< the start of a response with a status other than 200
   const std::string& error() const;     ///< what broke
-  /// The answer has ended and the server keeps the connection.
+  /// The response is complete and the server keeps the connection open.
   bool is_reusable() const;
   FileDescriptor release();
 

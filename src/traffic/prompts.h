@@ -1,4 +1,4 @@
-// Prompts, one after the other: from files of any size, or random.
+// Prompts, one at a time: from files of any size, or random.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ class PromptSource {
   virtual ~PromptSource() = default;
   /// The next prompt; nothing at the end. Error codes: "prompts_malformed", and those of reading.
   virtual Result<std::optional<Prompt>> next() = 0;
-  /// Begins again from the first. Error codes: those of opening.
+  /// Starts over from the first. Error codes: those of opening.
   virtual Result<void> rewind() = 0;
   /// Whether its prompts are texts; else token ids.
   virtual bool has_text() const = 0;
@@ -28,8 +28,8 @@ class PromptSource {
   virtual std::string warning() const { return {}; }
 };
 
-/// All records of the files, in their order (records.h, prompt_record.h). A first prompt has been
-/// found when it returns. Error codes: "not_found", "prompts_malformed" (with what was expected),
+/// All records of the files, in order (records.h, prompt_record.h). On success, at least one prompt
+/// has been found. Error codes: "not_found", "prompts_malformed" (with what was expected),
 /// and those of reading.
 Result<std::unique_ptr<PromptSource>> open_prompts(const std::vector<std::filesystem::path>& files,
                                                    Turns turns = Turns::first);
@@ -43,12 +43,11 @@ struct RandomPrompts {
 };
 std::unique_ptr<PromptSource> make_random_prompts(const RandomPrompts& options);
 
-/// A length in [low, high], low at least 1, with a logarithm spread evenly: decades are covered
-/// alike.
+/// A log-uniform length in [low, high], with low at least 1: decades are covered evenly.
 std::int64_t log_uniform(std::mt19937_64& random, std::int64_t low, std::int64_t high);
 
-/// Common words, one a token: for APIs that take no token ids. About as many tokens for any
-/// tokenizer.
+/// Common words, one per token, for APIs that do not accept token ids. About as many tokens with
+/// any tokenizer.
 std::string words_for(const std::vector<std::int32_t>& token_ids);
 
 }  // namespace cw

@@ -1,9 +1,9 @@
-// The records of a prompt file, one by one, without holding the file in memory:
+// The records of a prompt file, one at a time, without holding the file in memory:
 //
 //   JSON array   [RECORD, …
-//   JSON lines   one record per line; a line that is no record is counted and skipped
-//   wrapped      {"data": [RECORD, …]}, also "rows", "prompts", … and behind other members
-//   objects      one after another, printed over several lines
+//   JSON lines   one record per line; a line that is not a record is counted and skipped
+//   wrapped      {"data": [RECORD, …]}, also "rows", "prompts", … and after other members
+//   objects      one after another, each spanning several lines
 //   CSV          RFC 4180 with a header; a row is an object of strings
 //
 // Python's NaN and Infinity, which JSON does not have, are read as null.
@@ -28,13 +28,13 @@ class RecordReader {
   RecordReader& operator=(RecordReader&&) noexcept;
   ~RecordReader();
 
-  /// The next record; nothing at the end. Error codes: "prompts_malformed" (longer than any), and
+  /// The next record; nothing at the end. Error codes: "prompts_malformed" (too long), and
   /// those of reading.
   Result<std::optional<Json>> next();
 
-  /// So far: records that are no JSON.
+  /// The number of records so far that are not JSON.
   std::size_t broken() const;
-  /// The file ends within a record.
+  /// Whether the file ends in the middle of a record.
   bool is_cut_off() const;
 
  private:

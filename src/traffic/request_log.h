@@ -1,9 +1,9 @@
-// Which requests of a run were sent, and which were answered in full: on the disk before anything
-// else goes on, so that a run that was killed at any moment sends what was not done, and no other.
+// Which requests of a run were sent, and which were answered in full: written to the file before
+// anything else happens, so that a run killed at any time sends exactly what was not done.
 //
-// A request is known by its number, which is its place in the order of the prompts. The file has a
-// line an event, "+17" when it is sent and "=17" when it is done; half a line at the end is a
-// kill's. The page cache outlives the process, so nothing is flushed.
+// A request is identified by its number, its position in the order of the prompts. The file has one
+// line per event, "+17" when it is sent and "=17" when it is done; half a line at the end is left
+// by a kill. The page cache outlives the process, so nothing is flushed.
 #pragma once
 
 #include <cstddef>
@@ -16,20 +16,20 @@ namespace cw {
 
 class RequestLog {
  public:
-  /// Makes the file, or goes on with it. Error codes: "request_log_malformed", and those of reading
+  /// Creates the file, or continues it. Error codes: "request_log_malformed", and those of reading
   /// and writing.
   static Result<RequestLog> open(const std::filesystem::path& path);
 
   bool is_done(std::size_t request) const { return state(request) == State::done; }
   /// How many are done, in all runs.
   std::size_t done() const { return done_; }
-  /// How many were under way when a run ended and were sent again, in all runs.
+  /// How many were in flight when a run ended and were sent again, over all runs.
   std::size_t sent_twice() const { return sent_twice_; }
 
-  // One request after the other; errors of writing are told by error().
+  // Called in sequence; write errors are reported by error().
   void note_sent(std::size_t request);
   void note_done(std::size_t request);
-  /// Why the log is not whole; empty when it is.
+  /// Why the log is incomplete; empty if it is not.
   const std::string& error() const { return error_; }
 
  private:

@@ -1,11 +1,11 @@
-// How often calls had which extents, over all calls of a definition: those whose index tensors were
-// not kept, too.
+// How often each combination of extents occurred, over all calls of a definition, including those
+// whose index tensors were not kept.
 //
-// Counts are exact while there are few different extents. Past a limit, neighbours are put
-// together: of an extent only the leading bits count, as in HdrHistogram (hdrhistogram.org), one
-// bit fewer at each level; below one bit, octaves are joined in pairs, fours and so on. Every level
-// is made of whole cells of the one before, so that the result depends neither on the order of
-// calls nor on which histograms were joined first.
+// Counts are exact while there are few different extents. Beyond a limit, neighbours are merged:
+// only the leading bits of an extent count, as in HdrHistogram (hdrhistogram.org), one bit fewer at
+// each level; below one bit, octaves are joined in pairs, fours and so on. Every level consists of
+// whole cells of the previous one, so that the result depends neither on the order of calls nor on
+// which histograms were joined first.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +19,14 @@
 
 namespace cw {
 
-/// Extents of some axes, in an order that the owner knows; unknown_extent where a call does not
-/// show one.
+/// Extents of some axes, in an order known to the owner; unknown_extent where a call does not show
+/// one.
 using Extents = std::vector<std::int64_t>;
 
 /// Calls by the extents of one axis or several.
 class Histogram {
  public:
-  /// With more than `max` cells, which are 64 or more, it becomes coarser.
+  /// Becomes coarser beyond `max` cells; `max` must be at least 64.
   explicit Histogram(std::size_t max) : max_(max) {}
 
   void add(const Extents& extents, std::uint64_t calls);
@@ -35,17 +35,17 @@ class Histogram {
   Histogram coarsened(std::size_t max) const;
 
   std::uint64_t calls() const;
-  /// By the least extents of each cell; those of an exact one are its own.
+  /// Keyed by the smallest extents of each cell; an exact cell's are its own.
   const std::map<Extents, std::uint64_t>& cells() const { return cells_; }
-  /// The least and the greatest extent of the cell that an extent is in.
+  /// The smallest and the largest extent of the cell that contains an extent.
   std::int64_t first_of(std::int64_t extent) const;
   std::int64_t last_of(std::int64_t extent) const;
   Extents cell_of(Extents extents) const;
 
-  /// {"level": … [0], "calls": [[EXTENT…, CALLS]…]}; an extent is a number, [least, greatest], or
-  /// null where it is not known.
+  /// {"level": … [0], "calls": [[EXTENT…, CALLS]…]}; an extent is a number, [smallest, largest], or
+  /// null if unknown.
   Json to_json() const;
-  /// What to_json() made, for so many axes. Nothing when it is something else.
+  /// The reverse of to_json(), for `axes` axes. Nothing if the input is invalid.
   static std::optional<Histogram> from_json(const Json& json, std::size_t axes, std::size_t max);
 
   bool operator==(const Histogram& other) const {
@@ -62,42 +62,43 @@ class Histogram {
 
 /// The distribution of a definition's calls.
 struct Distribution {
-  /// What a collection is counted with, and what is written of it.
+  /// Cell limits while counting a collection, and when writing it.
   static constexpr std::size_t max_counted = 16'384, max_written_shapes = 128,
                                max_written_extents = 256;
 
   std::vector<std::string> var_axes;  ///< in the definition's order
-  /// Which of them make a shape: not the sizes of pools, which values tell.
+  /// Which of them form a shape: not pool sizes, which depend on values.
   std::vector<std::size_t> shape;
-  std::vector<Histogram> of_axes;  ///< as var_axes
+  std::vector<Histogram> of_axes;  ///< parallel to var_axes
   Histogram of_shapes{max_counted};
 
   Distribution() = default;
   Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes);
 
-  /// `extents` as var_axes.
+  /// `extents` is parallel to var_axes.
   void add(const Extents& extents, std::uint64_t calls);
   Extents shape_of(const Extents& extents) const;
-  /// Of the same definition.
+  /// `other` must be of the same definition.
   void join(const Distribution& other);
 
-  /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most so many
-  /// cells.
+  /// {"axes": {NAME: histogram}, "shapes": {"axes": [NAME…], "level", "calls"}}, in at most that
+  /// many cells.
   Json to_json(std::size_t max_shapes = max_written_shapes,
                std::size_t max_extents = max_written_extents) const;
-  /// What to_json() made. Nothing when it is something else.
+  /// The reverse of to_json(). Nothing if the input is invalid.
   static std::optional<Distribution> from_json(const Json& json);
 };
 
-/// A workload that stands for calls: its shape, and how many calls had its very content.
+/// A workload that stands for calls: its shape, and how many calls had exactly its content.
 struct Representative {
   Extents shape;
   std::uint64_t seen = 0;
 };
 
-/// How many calls each stands for; they add up to all calls, unless there is none. The calls of a
-/// shape are shared among those of that shape, as often as each was seen; those of a shape without
-/// any among those in its octaves, or in the nearest octaves where there are some.
+/// How many calls each representative stands for; they add up to all calls, unless there is none.
+/// The calls of a shape are divided among its representatives in proportion to how often each was
+/// seen; those of a shape without any, among those in its octaves, or in the nearest octaves that
+/// have some.
 std::vector<std::uint64_t> share_calls(const Histogram& shapes,
                                        const std::vector<Representative>& representatives);
 

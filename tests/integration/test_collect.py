@@ -630,7 +630,7 @@ class CollectTest(unittest.TestCase):
         # The recorder is for Python, which this engine has not.
         nothing = re.sub(r"\s+", " ", self.run_tool(command, status=3).stdout)
         self.assertIn("nothing was recorded: no process called FlashInfer", nothing)
-        self.assertIn("run it with --keep-dumps", nothing)
+        self.assertIn("run it again with --keep-dumps", nothing)
         self.run_tool(command + ["--capture", "level10"])
         self.assertEqual(self.collection()["run"]["engine"], "command")
         self.assertGreater(len(self.workloads(DECODE)), 0)

@@ -43,7 +43,7 @@ class CommandLine(DatasetTest):
             for option in re.findall(r"^  (?:-.,)?(--[a-z-]+)", run(command, "--help", check=0).stdout, re.MULTILINE):
                 self.assertIn("\\fB" + option.replace("-", "\\-") + "\\fR", page)
         self.assertIn("there is no command nope", run("man", "nope", check=1).stderr)
-        self.assertIn("'tcsh' is none of bash, fish, zsh", run("completion", "tcsh", check=2).stderr)
+        self.assertIn("'tcsh' is not one of bash, fish, zsh", run("completion", "tcsh", check=2).stderr)
         for shell in ("zsh", "fish"): self.assertIn("keep-values", run("completion", shell, check=0).stdout)
 
         script = self.folder / "completion.bash"
@@ -84,22 +84,22 @@ class CommandLine(DatasetTest):
 
         def clean(*options): return {(i["what"], i["removed"], i["kept_because"]) for i in json.loads(run("clean", "--json", *options, check=0, env=environment).stdout)["items"]}
         before = tree(self.folder)
-        recent = ("recorder", False, "it was asked for within a day")
-        self.assertEqual(clean("--dry-run"), {("logs of a run", False, ""), recent, ("unfinished run", False, "collect --resume goes on with it")})
+        recent = ("recorder", False, "less than a day old")
+        self.assertEqual(clean("--dry-run"), {("logs of a run", False, ""), recent, ("unfinished run", False, "collect --resume can continue it")})
         self.assertEqual(tree(self.folder), before)
         # What a process uses, or may load, stays.
         recorder = next((self.folder / "cache/collect-workloads").glob("recorder-*"))
         user = subprocess.Popen(["sleep", "60"], env={**os.environ, "PYTHONPATH": str(recorder)})
         self.addCleanup(user.wait)
         self.addCleanup(user.kill)
-        self.assertIn(("recorder", False, "a process uses it"), clean())
+        self.assertIn(("recorder", False, "in use by a process"), clean())
         self.assertFalse(work.exists())
         self.assertTrue(recorder.exists() and unfinished.exists())
         user.kill()
         user.wait()
-        self.assertEqual(clean(), {recent, ("unfinished run", False, "collect --resume goes on with it")})
+        self.assertEqual(clean(), {recent, ("unfinished run", False, "collect --resume can continue it")})
         self.assertEqual(clean("--all"), {("recorder", True, ""), ("unfinished run", True, "")})
-        self.assertIn("Nothing is in", run("clean", check=0, env=environment).stdout)
+        self.assertIn("Nothing in", run("clean", check=0, env=environment).stdout)
 
     def test_one_folder_for_state_and_cache(self):
         """As where there is no home: only recorders are taken for recorders. And a home that cannot be written into is none."""
@@ -195,7 +195,7 @@ class CommandLine(DatasetTest):
 
         mla = {"mla_paged_decode_h16_ckv512_kpe64_ps1", "mla_paged_prefill_causal_h16_ckv512_kpe64_ps1"}
         self.assertEqual(served("--op-type", "mla_paged"), mla)
-        self.assertEqual(served("--op-type", "mla_paged", "rmsnorm"), mla | {"rmsnorm_h4096"})
+        self.assertEqual(served("--op-type", "mla_paged", "rmsnorm"), mla | {"rmsnorm_h4096", "fused_add_rmsnorm_h4096"})
         # Together they mean both, in every command.
         decode = "mla_paged_decode_h16_ckv512_kpe64_ps1"
         both = ["--definition-name", "rmsnorm_h4096", decode, "--op-type", "mla_paged"]
@@ -217,7 +217,7 @@ class CommandLine(DatasetTest):
     def test_inspect(self):
         dumps = unpack("cpu-small", self.folder)
         text = run("inspect", dumps, "--trace-dir", self.trace, check=0).stdout
-        self.assertIn("12 calls on 5 wrappers, 11 give workloads, 1 do not", " ".join(text.split()))
+        self.assertIn("12 calls on 5 wrappers, 11 gave workloads, 1 gave none", " ".join(text.split()))
         self.assertIn("expected 2, seen 4", text)
         shown = json.loads(run("inspect", dumps, "--trace-dir", self.trace, "--json", check=0).stdout)
         self.assertEqual(shown["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["fits"]["gqa_paged_decode_h32_kv8_d128_ps64"]["calls"], 3)

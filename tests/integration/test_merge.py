@@ -133,7 +133,7 @@ class MergeTest(DatasetTest):
     def test_what_is_left_behind_is_named(self):
         for name in ("solutions", "traces", "tests"): (self.parts[0] / name).mkdir()
         (self.parts[0] / ".git").mkdir()
-        self.assertIn("Left behind in", run("merge", *self.parts, "--out", self.folder / "out", check=0).stdout)
+        self.assertIn("Skipped in", run("merge", *self.parts, "--out", self.folder / "out", check=0).stdout)
         said = json.loads(run("merge", *self.parts, "--out", self.folder / "other", "--json", check=0).stdout)
         self.assertEqual(said["left_behind"], {str(self.parts[0]): ["solutions", "tests", "traces"]})
         self.assertIn("solutions, tests, traces", run("report", "--trace-dir", self.parts[0], "--out", self.folder / "r.html", check=0).stderr)

@@ -349,7 +349,7 @@ class SubmitTest(DatasetTest):
     def test_faults_that_stay(self):
         for operation, fault, words in (
                 ("put", 403, "may not do it"), ("commit", 403, "may not do it"), ("preupload", 404, "Check --repo"), ("batch", 413, "too large"),
-                ("info", 403, "rights"), ("commit", 500, "status 500"), ("commit", 413, "--op-type")):
+                ("info", 403, "permissions"), ("commit", 500, "status 500"), ("commit", 413, "--op-type")):
             with self.subTest(operation=operation, fault=fault):
                 self.hub.faults = {operation: [fault] * 20}
                 result = self.submit(check=1)
@@ -369,7 +369,7 @@ class SubmitTest(DatasetTest):
         def gated(hub, handler, body): raise Answer(403, b'{"error": "Access to dataset is restricted"}', {"X-Error-Code": "GatedRepo"})
         self.hub.faults = {"info": [gated]}
         result = self.submit(check=1)
-        self.assertIn("Ask for access", result.stderr)
+        self.assertIn("Request access", result.stderr)
         self.assertIn(f"{self.hub.url}/datasets/{REPO}", result.stderr)
 
     def test_main_moves_on_meanwhile(self):
@@ -495,7 +495,7 @@ class SubmitTest(DatasetTest):
             subprocess.run(["git", "-C", work, *command], check=True, env=self.environment())
         said = " ".join(self.submit("--remote", remote, check=1).stderr.split())
         self.assertRegex(said, r"bare.git at [0-9a-f]{8}: workloads/rmsnorm/rmsnorm_h4096.jsonl, line 1: not a workload")
-        self.assertIn("the other side's", said)
+        self.assertIn("tell its maintainers", said)
         self.assertNotIn("collect-workloads-", said)
 
     def test_a_remote_that_is_flat(self):

@@ -65,7 +65,7 @@ struct Record {
   std::string signature;
   std::string flashinfer_version;
   std::int64_t process = 0;
-  std::uint64_t self = 0;  ///< 0 when the call has no self
+  std::uint64_t self = 0;  ///< 0 if the call has no self
   bool graph_capture = false;
   /// "simulated": our own engine's mark; FlashInfer writes no such member.
   bool is_simulated = false;
@@ -79,8 +79,8 @@ struct Record {
 /// Error code "metadata_malformed".
 Result<Record> parse_record(std::string_view line);
 
-/// The last whole record of a file's content (a writer that was killed leaves half a line at the
-/// end). `content` must be followed by at least 64 readable bytes.
+/// The last complete record of a file's content (a killed writer leaves half a line at the end).
+/// `content` must be followed by at least 64 readable bytes.
 Result<Record> parse_last_record(std::string_view content);
 
 }  // namespace cw::level10

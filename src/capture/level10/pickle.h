@@ -1,7 +1,7 @@
 // A reader of the pickles that torch.save writes for a dict of tensors. It executes nothing.
 //
 // Pickle is a program for a small stack machine. Only the opcodes and globals that torch's tensors
-// need are known here; anything else ends the reading with an error, whatever it would have done.
+// need are known here; anything else is an error, whatever it would have done.
 // Sources: Lib/pickletools.py (opcodes); torch/_tensor.py, _reduce_ex_internal, and
 // torch/_utils.py, _rebuild_tensor_v2 and _v3 (arguments of the two globals that make tensors).
 #pragma once

@@ -1,4 +1,4 @@
-// session.jsonl: the order in which calls began, where their names cannot tell.
+// session.jsonl: the order in which calls began, where their names do not show it.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,14 @@
 namespace cw::level10 {
 
 /// Calls `begin` with the directory name of each record's call, in the file's order, without
-/// parsing more of a record than that: records are kilobytes, and a file of a long run has
-/// gigabytes of them. Lines that are cut off or name no directory are skipped. Error codes:
-/// "not_found", "unreadable". With `last_bytes`, only the lines that begin in so many bytes at the
-/// file's end.
+/// parsing more of a record than that: records take kilobytes, and a long run's file gigabytes.
+/// Lines that are cut off or name no directory are skipped. With `last_bytes`, only the lines that
+/// begin within that many bytes of the file's end. Error codes: "not_found", "unreadable".
 Result<void> read_session_order(const std::filesystem::path& path,
                                 const std::function<void(std::string_view name)>& begin,
                                 std::uint64_t last_bytes = ~std::uint64_t{0});
 
-/// The call that a line of session.jsonl speaks of, and its status; empty where the line has none.
+/// The call that a line of session.jsonl refers to, and its status; empty if the line has none.
 struct SessionEntry {
   std::string_view name, status;
 };

@@ -1,7 +1,7 @@
 // The tensors beside a level-10 record: inputs.safetensors, or inputs.pt as torch.save writes it.
 //
-// Opening reads names, types and shapes; bytes are read from the file when asked for, but for small
-// files, which come whole with the first read.
+// Opening reads names, types and shapes; bytes are read on demand, except that small files are read
+// entirely with the first read.
 #pragma once
 
 #include <memory>
@@ -23,21 +23,21 @@ struct TensorFileEntry {
 class TensorFile : public TensorStore {
  public:
   const std::vector<TensorFileEntry>& entries() const { return entries_; }
-  /// Index of a tensor; nothing when the file has none of that name.
+  /// Index of a tensor; nothing if the file has none of that name.
   std::optional<std::size_t> find(std::string_view name) const;
 
  protected:
   std::vector<TensorFileEntry> entries_;
 };
 
-/// Opens {folder}/{stem}.safetensors, or else {folder}/{stem}.pt; null when neither is there.
+/// Opens {folder}/{stem}.safetensors, or else {folder}/{stem}.pt; null if neither exists.
 /// Error codes: "safetensors_malformed", "torch_archive_malformed", "pickle_refused",
 /// "pickle_malformed", "truncated", "unreadable".
 Result<std::shared_ptr<const TensorFile>> open_tensor_file(int directory, const std::string& folder,
                                                            const std::string& directory_path,
                                                            const std::string& stem);
 
-/// The same for a file of either kind, told by its name's end.
+/// The same for a single file of the given kind.
 Result<std::shared_ptr<const TensorFile>> open_safetensors_file(int directory,
                                                                 const std::string& path,
                                                                 const std::string& full_path);

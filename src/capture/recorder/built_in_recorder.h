@@ -1,4 +1,4 @@
-// The files of the recorder, as they were built in.
+// The recorder's files, as embedded in this binary.
 #pragma once
 
 #include <span>

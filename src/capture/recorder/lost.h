@@ -1,5 +1,5 @@
-// What recordings lack of processes that were killed: counted by memory that outlives them
-// (recording/counts.h).
+// Calls missing from recordings because processes were killed: counted in shared memory that
+// outlives them (recording/counts.h).
 #pragma once
 
 #include <chrono>
@@ -12,30 +12,30 @@
 
 namespace cw::recording {
 
-/// What processes called last and nobody can know any more.
+/// The last calls of killed processes, which cannot be recovered.
 struct LostCalls {
   std::uint64_t calls = 0, replays = 0;  ///< of CUDA graphs
-  std::size_t processes = 0;             ///< that lack any
+  std::size_t processes = 0;             ///< processes that lost any
 };
 
-/// For people, as a line; empty when nothing is lost.
+/// One line for people; empty if nothing was lost.
 std::string describe(const LostCalls& lost);
 
-/// Lends memory to the processes that are recorded into one folder, for as long as this lives.
+/// Shared memory for the processes recorded into one folder, for the lifetime of this object.
 class CallCounts {
  public:
-  /// Where the system has no such memory nothing is lent, and what a kill costs is not known.
+  /// If the system provides no such memory, there is none, and losses from kills are unknown.
   CallCounts();
   CallCounts(const CallCounts&) = delete;
   CallCounts& operator=(const CallCounts&) = delete;
   ~CallCounts();
 
-  /// The variable by which a process and its children find it; empty when nothing is lent, so that
-  /// nobody else's counts.
+  /// The variable by which a process and its children find it; its value is empty if there is no
+  /// memory, so that an inherited one is not used.
   std::pair<std::string, std::string> environment() const;
-  /// Appends to the recordings in `folder` of processes that were killed how much they lack, once
-  /// each. What they lack in all, also those that have no recording. Of processes that live on
-  /// nothing is said; for those that are dying it waits, as long as `patience`.
+  /// Appends to the recordings in `folder` of killed processes how much each lacks, once each.
+  /// Returns the total, including processes that have no recording. Ignores processes that live on;
+  /// waits up to `patience` for those that are dying.
   LostCalls settle(const std::filesystem::path& folder, std::chrono::milliseconds patience);
 
  private:

@@ -1,4 +1,4 @@
-// Our recorder as a capture method: it is loaded into the engine by PYTHONPATH and writes a
+// Our recorder as a capture method: loaded into the engine through PYTHONPATH, it writes one
 // recording per process, at the engine's full speed.
 #pragma once
 

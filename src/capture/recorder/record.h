@@ -1,4 +1,4 @@
-// Records of a recording, as recorder/core writes them; docs/recording.md describes them.
+// The records of a recording, as recorder/core writes them; see docs/recording.md.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@
 
 namespace cw::recording {
 
-/// A "values" record: the bytes of an index tensor, which are not copied.
+/// A "values" record: an index tensor's bytes, not copied.
 struct ValuesRecord {
   Hash128 hash;
   std::size_t begin = 0, size = 0;  ///< of the bytes in the payload
 };
-/// Nothing when the payload is another record. Only the form that the recorder writes is known: its
-/// members in the order of their names.
+/// Nothing if the payload is another record. Accepts only the form that the recorder writes:
+/// members sorted by name.
 std::optional<ValuesRecord> as_values(std::string_view payload);
 
 /// Sites, forms and wrappers are numbered below this.
@@ -30,19 +30,18 @@ inline constexpr std::uint64_t max_numbers = 0xffffffff;
 /// Index values that a call was made with.
 struct CallValues {
   Hash128 hash;
-  std::uint64_t
-      count = 0,
-      from = 0;  ///< entries that are used: those before `count`, but for those before `from`
+  std::uint64_t count = 0,
+                from = 0;    ///< the used entries: [from, count)
   std::uint32_t tensor = 0;  ///< which of the call's tensors, in the order of its arguments
   ValueState state = ValueState::lost;
 };
 
-/// Calls that differ in nothing that matters.
+/// Equivalent calls.
 struct CallGroup {
   std::uint32_t signature = 0;
   std::uint32_t wrapper = 0;  ///< 0: no wrapper
   std::uint64_t count = 0, raised = 0;
-  std::int64_t sequences = -1;  ///< real ones of a padded batch; -1: not padded
+  std::int64_t sequences = -1;  ///< real sequences of a padded batch; -1: not padded
   bool is_dummy = false, is_nested = false, is_replayed = false;
   std::vector<std::uint64_t> addresses;
   std::vector<CallValues> values;

@@ -1,13 +1,12 @@
 // Recordings of our own recorder as a Capture.
 //
-// A file is read once from its begin to its end, and again from there when it has grown. What stays
-// in memory of a group of equal calls is its counts and which values belong to it; arguments and
-// values are read from the file when they are asked for. Of a recording that is followed not even
-// that stays: what was dealt with is forgotten. A frame that is cut off at the end is the last
-// moment of a process that was killed, or of one that is writing.
+// A file is read once from start to end, and from there on when it has grown. For a group of equal
+// calls, only its counts and the identity of its values stay in memory; arguments and values are
+// read from the file on demand. For a followed recording not even that stays: what was processed is
+// forgotten. A truncated frame at the end comes from a process that was killed or is still writing.
 //
-// Files may be anybody's: what a valid checksum covers is looked at before it is believed, and
-// memory stays within a small multiple of what the files hold.
+// Files are untrusted: even data with a valid checksum is validated, and memory stays within a
+// small multiple of the files' size.
 #pragma once
 
 #include <deque>
@@ -27,11 +26,11 @@ namespace cw::recording {
 
 class RecordingCapture final : public Capture {
  public:
-  /// Takes recordings, and folders of them, as they are now. Error codes: "not_found",
+  /// Reads recordings, and folders of them, as they are now. Error codes: "not_found",
   /// "unreadable", "no_recordings".
   static Result<std::unique_ptr<RecordingCapture>> open(
       const std::vector<std::filesystem::path>& roots);
-  /// A folder that is still being recorded into: begins empty. Error codes: "not_found",
+  /// A folder that is still being recorded into: starts empty. Error codes: "not_found",
   /// "unreadable".
   static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
   /// Whether a path is a recording or a folder that holds one.
@@ -39,13 +38,13 @@ class RecordingCapture final : public Capture {
   /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
   static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
 
-  /// Takes what was written since the last time, until `deadline`; not safe while others read.
-  /// Whether that was all. Error code "unreadable" (of a folder; a file that cannot be read is a
+  /// Reads what was written since the last time, until `deadline`; not safe while others read.
+  /// Returns whether that was all. Error code "unreadable" (for a folder; an unreadable file is a
   /// defect).
   Result<bool> poll(Deadline deadline = Deadline::max());
-  /// Bytes of all files.
+  /// Total size of all files in bytes.
   std::uint64_t disk() const;
-  /// The writers have ended: what is cut off stays so, and is told.
+  /// The writers have exited: what is truncated stays so, and becomes a defect.
   void finish();
 
   std::size_t size() const override { return forgotten_ + entries_.size(); }
@@ -85,12 +84,12 @@ class RecordingCapture final : public Capture {
     std::unordered_map<std::uint32_t, CallSignature> signatures;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false, is_finished = false;
-    bool has_ended = false;  ///< in order, or what is missing is known
-    bool is_idle = false;    ///< nothing was called for a while when its last record was written
+    bool has_ended = false;  ///< cleanly, or what is missing is known
+    bool is_idle = false;    ///< there had been no calls for a while at its last record
   };
   struct Entry {
     std::uint32_t file;
-    std::uint64_t window;  ///< where its record lies, for messages
+    std::uint64_t window;  ///< position of its record, for messages
     CallGroup group;
     bool is_released = false;
   };
@@ -98,11 +97,11 @@ class RecordingCapture final : public Capture {
 
   const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
   void forget_released();
-  /// Whether its process is one of this machine's, and has not ended.
+  /// Whether its process is on this machine and has not exited.
   static bool is_alive(const File& file);
   Result<void> find_files();
   Result<void> add_file(const std::filesystem::path& path);
-  /// Whether all that the file holds was taken.
+  /// Returns whether everything in the file was taken.
   Result<bool> advance(std::uint32_t number, Deadline deadline);
   void take(std::uint32_t number, std::string_view payload, std::uint64_t offset);
   void take_values(File& file, std::string_view payload, const ValuesRecord& values,
@@ -116,7 +115,7 @@ class RecordingCapture final : public Capture {
   void take_killed(File& file, const CborItem& record);
   void add_calls_over_budget(File& file, const CborItem& record);
   std::shared_ptr<const Signature> printed_signature(const File& file, std::string_view text);
-  /// Counted once a file and code; the first message stays.
+  /// One entry per file and code; the first message is kept.
   void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
   using Arguments = std::vector<std::pair<std::string, Value>>;
   Result<std::shared_ptr<const Arguments>> arguments_of(std::size_t index) const;
@@ -124,18 +123,18 @@ class RecordingCapture final : public Capture {
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
-  std::set<std::string> known_;  ///< paths that were found, those that cannot be read too
-  std::uint32_t next_file_ = 0;  ///< where poll() goes on when it was cut short
-  std::deque<Entry> entries_;    ///< but for those forgotten
+  std::set<std::string> known_;  ///< paths found, including unreadable ones
+  std::uint32_t next_file_ = 0;  ///< where poll() continues after it was cut short
+  std::deque<Entry> entries_;    ///< except forgotten ones
   std::size_t forgotten_ = 0;
   bool forgets_ = false;
-  std::uint64_t calls_ = 0;  ///< in all entries that there ever were
+  std::uint64_t calls_ = 0;  ///< in all entries, forgotten ones included
   std::vector<CaptureDefect> defects_;
   std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
   std::map<std::string, std::shared_ptr<const Signature>, std::less<>> printed_signatures_;
   std::size_t parameters_ = 0;  ///< of all signatures
 
-  /// Of calls that are read: from several threads.
+  /// State of reading, shared by several threads.
   struct Shared {
     std::mutex mutex;
     std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> arguments;
