@@ -1,6 +1,7 @@
 """flashinfer-bench from PyPI is the judge: it loads what is made, and makes every input of every workload.
 
   judge.py FOLDER    of all datasets in it, those that tests made and `validate` called valid"""
+import concurrent.futures
 import pathlib
 import sys
 
@@ -37,6 +38,7 @@ def judge(trace):
 
 if __name__ == "__main__":
     datasets = sorted(path for path in pathlib.Path(sys.argv[1]).iterdir())
-    loaded = sum(judge(path) for path in datasets)
+    with concurrent.futures.ProcessPoolExecutor() as pool:  # one process per processor
+        loaded = sum(pool.map(judge, datasets))
     print(f"{len(datasets)} datasets, {loaded} workloads loaded")
     assert len(datasets) > 20 and loaded > 500

@@ -52,7 +52,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 '''
 
 
-class CollectTest(unittest.TestCase):
+class CollectCase(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="collect-test-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
@@ -100,6 +100,72 @@ class CollectTest(unittest.TestCase):
     def collection(self):
         return json.load(open(os.path.join(self.trace, "collection.json")))["captures"][-1]
 
+    def slow(self, microseconds, *flags, **more):
+        """A watcher that takes so long for each call."""
+        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = str(microseconds)
+        return self.command(*flags, **more)
+
+    def fault(self, kind, message, *flags, after=30, kept=False, prompts=200):
+        command = self.command(*flags, engine=f"--max-total-tokens 16384 --misbehave {kind} --misbehave-after {after}", prompts=prompts)
+        result = self.run_tool(command, status=1)
+        said = re.sub(r"\s+", " ", result.stderr)
+        for part in message:
+            self.assertIn(part, said)
+        self.assertEqual(self.engines(), [])
+        self.valid()
+        if kept:
+            self.assertGreater(len(self.workloads(DECODE)), 0, "what was complete is kept")
+        return result
+
+    def start(self, command):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
+                                   cwd=self.folder)
+        self.addCleanup(process.kill)
+        for _ in range(400):
+            if glob.glob(os.path.join(self.folder, "work", "run1", "dumps", "2*")):
+                break
+            time.sleep(0.02)
+        time.sleep(0.5)
+        return process
+
+    def found_so_far(self):
+        """What the checkpoint of the first run says of the decode definition; nothing while there is none."""
+        try:
+            state = json.load(open(os.path.join(self.folder, "work", "run1", "found", "state.json")))
+        except OSError:
+            return None
+        return state["definitions"].get(DECODE) if "definitions" in state else None
+
+    def wait_for_a_checkpoint(self):
+        for _ in range(400):
+            found = self.found_so_far()
+            if found and found["calls"] > 100:
+                return
+            time.sleep(0.05)
+        self.fail("no checkpoint")
+
+    def resume(self, *flags, status=0):
+        return self.run_tool([BINARY, "collect", "--resume", os.path.join(self.folder, "work"), *flags], status=status)
+
+    def sglang(self, *flags, prompts=20, definitions=(DECODE,), engine="sglang"):
+        """The command with a stand-in for an environment that has SGLang."""
+        self.environment["ENGINE_PYTHON_LOG"] = os.path.join(self.folder, "asked")
+        command = self.command("--random-prompts", "--capture", "level10", *flags, prompts=prompts, definitions=definitions)
+        command[command.index("simulated")] = engine
+        return command
+
+    def asked(self):
+        return [json.loads(line) for line in open(os.path.join(self.folder, "asked"))]
+
+    def serving(self, *words):
+        """A launch command with the simulated engine in it."""
+        command = self.command("--random-prompts", "--capture", "level10", "--launch-command", " ".join(words), prompts=10)
+        at = command.index("--engine-args")
+        del command[at:at + 2]
+        return command
+
+
+class CollectTest(CollectCase):
     def test_everything_in_one_command(self):
         result = self.run_tool(self.command())
         self.assertIn("40 completed, 0 failed", result.stdout)
@@ -123,63 +189,6 @@ class CollectTest(unittest.TestCase):
         self.run_tool(self.command("--sweep", "1,2,4,8", "--output-tokens", "12"))
         sizes = {workload["axes"]["batch_size"] for workload in self.workloads(DECODE)}
         self.assertLessEqual({1, 2, 4, 8}, sizes)
-
-    def test_the_disk_budget_is_kept(self):
-        self.run_tool(self.command("--disk-budget", "30MB", prompts=60))
-        self.assertEqual(self.collection()["run"]["disk_budget_bytes"], 30_000_000)
-        run = self.collection()["run"]
-        self.assertLess(run["peak_disk_bytes"], 30_000_000)
-        self.assertGreater(self.collection()["calls"], 1000)
-
-    def slow(self, microseconds, *flags, **more):
-        """A watcher that takes so long for each call."""
-        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = str(microseconds)
-        return self.command(*flags, **more)
-
-    def test_the_disk_budget_is_kept_by_a_watcher_that_is_slow(self):
-        """Measured from outside, while the engine writes much faster than calls are dealt with."""
-        budget = 60_000_000
-        process = subprocess.Popen(self.slow(20000, "--disk-budget", "60MB", "--all-prompts", prompts=400), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   text=True, env=self.environment, cwd=self.folder)
-        self.addCleanup(process.kill)
-        most, begin, dumps = 0, time.time(), os.path.join(self.folder, "work", "run1", "dumps")
-        while process.poll() is None and time.time() - begin < 15:
-            found = subprocess.run(["du", "-sk", dumps], capture_output=True, text=True).stdout.split()
-            most = max(most, int(found[0]) * 1024 if found else 0)
-            time.sleep(0.05)
-        self.assertGreater(most, budget / 4)
-        self.assertLess(most, budget)
-        # And Ctrl-C is heard, however far behind it is.
-        begin = time.time()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        self.assertLess(time.time() - begin, 4 if not SANITIZED else 30, "two seconds, and the engine's own end")
-        self.assertEqual(process.returncode, 130, out + err)
-        lines = [line for line in err.splitlines() if " calls, " in line]
-        self.assertGreater(len(lines), 1, "progress is told meanwhile")
-        self.assertIn("engine frozen", err)
-        self.assertEqual(self.engines(), [])
-        # What was not dealt with is there, and is taken up.
-        self.assertIn("are kept", re.sub(r"\s+", " ", out))
-        before = self.collection()["calls"]
-        self.environment.pop("COLLECT_WORKLOADS_TEST_SLOWNESS_US")
-        self.resume("--num-prompts", "1")
-        self.assertGreater(self.collection()["calls"], before)
-        self.valid()
-
-    def test_ctrl_c_ends_watch_however_far_behind_it_is(self):
-        self.run_tool(self.command("--keep-dumps", prompts=30))
-        dumps = os.path.join(self.folder, "work", "run1", "dumps")
-        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = "20000"
-        process = subprocess.Popen([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, env=self.environment)
-        time.sleep(2)
-        begin = time.time()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        self.assertLess(time.time() - begin, 3 if not SANITIZED else 30)
-        self.assertIn("sanitize takes it", err)
-        self.assertGreater(len(os.listdir(dumps)), 100)
 
     def test_kept_dumps_give_the_same(self):
         self.run_tool(self.command("--keep-dumps", prompts=10))
@@ -210,18 +219,6 @@ class CollectTest(unittest.TestCase):
         result = self.run_tool(self.command(definitions=("gqa_paged_decode_h32_kv8_d128_ps64",)), status=1)
         self.assertIn("pages of one token", result.stdout)
         self.assertIn("--engine vllm", result.stdout)
-
-    def fault(self, kind, message, *flags, after=30, kept=False, prompts=200):
-        command = self.command(*flags, engine=f"--max-total-tokens 16384 --misbehave {kind} --misbehave-after {after}", prompts=prompts)
-        result = self.run_tool(command, status=1)
-        said = re.sub(r"\s+", " ", result.stderr)
-        for part in message:
-            self.assertIn(part, said)
-        self.assertEqual(self.engines(), [])
-        self.valid()
-        if kept:
-            self.assertGreater(len(self.workloads(DECODE)), 0, "what was complete is kept")
-        return result
 
     def test_it_refuses_to_start(self):
         self.fault("refuse", ["died while starting", "exit code 1", "refuse", "engine.log"])
@@ -257,17 +254,6 @@ class CollectTest(unittest.TestCase):
             result = self.run_tool(self.command("--port", str(taken.getsockname()[1])), status=1)
         self.assertIn("is taken", result.stderr)
 
-    def start(self, command):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
-                                   cwd=self.folder)
-        self.addCleanup(process.kill)
-        for _ in range(400):
-            if glob.glob(os.path.join(self.folder, "work", "run1", "dumps", "2*")):
-                break
-            time.sleep(0.02)
-        time.sleep(0.5)
-        return process
-
     def test_ctrl_c_keeps_what_there_is(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number):
@@ -292,25 +278,6 @@ class CollectTest(unittest.TestCase):
         self.assertIn("ended an engine that an interrupted run had left", result.stdout)
         self.assertEqual(self.engines(), [])
         self.valid()
-
-    def found_so_far(self):
-        """What the checkpoint of the first run says of the decode definition; nothing while there is none."""
-        try:
-            state = json.load(open(os.path.join(self.folder, "work", "run1", "found", "state.json")))
-        except OSError:
-            return None
-        return state["definitions"].get(DECODE) if "definitions" in state else None
-
-    def wait_for_a_checkpoint(self):
-        for _ in range(400):
-            found = self.found_so_far()
-            if found and found["calls"] > 100:
-                return
-            time.sleep(0.05)
-        self.fail("no checkpoint")
-
-    def resume(self, *flags, status=0):
-        return self.run_tool([BINARY, "collect", "--resume", os.path.join(self.folder, "work"), *flags], status=status)
 
     def test_resume_after_ctrl_c(self):
         process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=150))
@@ -498,16 +465,6 @@ class CollectTest(unittest.TestCase):
             self.assertLess(len(line.decode()), 80, line)
         self.assertTrue(shown.endswith(b"\x1b[J"), shown[-200:])
 
-    def sglang(self, *flags, prompts=20, definitions=(DECODE,), engine="sglang"):
-        """The command with a stand-in for an environment that has SGLang."""
-        self.environment["ENGINE_PYTHON_LOG"] = os.path.join(self.folder, "asked")
-        command = self.command("--random-prompts", "--capture", "level10", *flags, prompts=prompts, definitions=definitions)
-        command[command.index("simulated")] = engine
-        return command
-
-    def asked(self):
-        return [json.loads(line) for line in open(os.path.join(self.folder, "asked"))]
-
     def test_sglang_in_an_environment(self):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
         conda = os.path.join(self.folder, "miniconda3", "envs")
@@ -634,13 +591,6 @@ class CollectTest(unittest.TestCase):
         self.run_tool(command + ["--capture", "level10"])
         self.assertEqual(self.collection()["run"]["engine"], "command")
         self.assertGreater(len(self.workloads(DECODE)), 0)
-
-    def serving(self, *words):
-        """A launch command with the simulated engine in it."""
-        command = self.command("--random-prompts", "--capture", "level10", "--launch-command", " ".join(words), prompts=10)
-        at = command.index("--engine-args")
-        del command[at:at + 2]
-        return command
 
     def test_where_a_launch_command_listens(self):
         serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384"
@@ -778,17 +728,6 @@ class CollectTest(unittest.TestCase):
         self.assertEqual(os.stat(mine).st_mode & 0o777, 0o755)
         self.assertEqual(os.stat(os.path.join(mine, "run1")).st_mode & 0o777, 0o700)
 
-    def test_an_engine_that_serves_elsewhere(self):
-        """Its log says that it is ready, and nothing answers where it is asked: said after seconds, not after half an hour."""
-        serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 31989"
-        begin = time.time()
-        result = self.run_tool(self.serving(f"sh -c \"exec {serve}\" {{port}}"), status=1)
-        self.assertLess(time.time() - begin, 30)
-        said = re.sub(r"\s+", " ", result.stderr)
-        for part in ("says that it serves", "fired up and ready to roll", "another port or host"):
-            self.assertIn(part, said)
-        self.assertEqual(self.engines(), [])
-
     def test_workers_that_lead_sessions_of_their_own(self):
         """As torchrun's and Ray's do: ended with the engine, also when the one that started them has died, and after kill -9."""
         script = os.path.join(self.folder, "engine.sh")
@@ -824,24 +763,6 @@ exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 
         self.assertIn("ended an engine that an interrupted run had left", result.stdout)
         self.assertEqual(alive(), [])
         self.assertIsNone(bystander.poll(), "nothing else is signalled")
-
-    def test_via_bench_serving(self):
-        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
-        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", prompts=24))
-        self.assertGreater(len(self.workloads(DECODE)), 0)
-        self.assertTrue(any(words[1] == "sglang.bench_serving" for words in self.asked()))
-        # It is ended with the run, and its failure is explained.
-        shutil.rmtree(os.path.join(self.folder, "work"))
-        begin = time.time()
-        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", "--num-samples", "2", prompts=1000000,
-                                           definitions=("fused_add_rmsnorm_h4096",)))
-        self.assertIn("saturated", result.stdout)
-        self.assertLess(time.time() - begin, 240 if SANITIZED else 60)
-        shutil.rmtree(os.path.join(self.folder, "work"))
-        self.environment["BENCH_SERVING_FAILS"] = "1"
-        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving"), status=1)
-        self.assertIn("aiohttp", result.stderr)
-        self.assertIn("client.log", result.stderr)
 
     def test_env(self):
         result = self.run_tool([BINARY, "env", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated",
@@ -896,6 +817,91 @@ exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 
             result = subprocess.run(flags, capture_output=True, text=True, env=self.environment, cwd=self.folder)
             self.assertIn(result.returncode, (1, 2), flags)
             self.assertIn(said, result.stdout + result.stderr)
+
+
+class CollectTimingTest(CollectCase):
+    """What is measured here is time or a race with a disk: nothing else runs meanwhile."""
+
+    def test_the_disk_budget_is_kept(self):
+        self.run_tool(self.command("--disk-budget", "30MB", prompts=60))
+        self.assertEqual(self.collection()["run"]["disk_budget_bytes"], 30_000_000)
+        run = self.collection()["run"]
+        self.assertLess(run["peak_disk_bytes"], 30_000_000)
+        self.assertGreater(self.collection()["calls"], 1000)
+
+    def test_the_disk_budget_is_kept_by_a_watcher_that_is_slow(self):
+        """Measured from outside, while the engine writes much faster than calls are dealt with."""
+        budget = 60_000_000
+        process = subprocess.Popen(self.slow(20000, "--disk-budget", "60MB", "--all-prompts", prompts=400), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, env=self.environment, cwd=self.folder)
+        self.addCleanup(process.kill)
+        most, begin, dumps = 0, time.time(), os.path.join(self.folder, "work", "run1", "dumps")
+        while process.poll() is None and time.time() - begin < 15:
+            found = subprocess.run(["du", "-sk", dumps], capture_output=True, text=True).stdout.split()
+            most = max(most, int(found[0]) * 1024 if found else 0)
+            time.sleep(0.05)
+        self.assertGreater(most, budget / 4)
+        self.assertLess(most, budget)
+        # And Ctrl-C is heard, however far behind it is.
+        begin = time.time()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 4 if not SANITIZED else 30, "two seconds, and the engine's own end")
+        self.assertEqual(process.returncode, 130, out + err)
+        lines = [line for line in err.splitlines() if " calls, " in line]
+        self.assertGreater(len(lines), 1, "progress is told meanwhile")
+        self.assertIn("engine frozen", err)
+        self.assertEqual(self.engines(), [])
+        # What was not dealt with is there, and is taken up.
+        self.assertIn("are kept", re.sub(r"\s+", " ", out))
+        before = self.collection()["calls"]
+        self.environment.pop("COLLECT_WORKLOADS_TEST_SLOWNESS_US")
+        self.resume("--num-prompts", "1")
+        self.assertGreater(self.collection()["calls"], before)
+        self.valid()
+
+    def test_ctrl_c_ends_watch_however_far_behind_it_is(self):
+        self.run_tool(self.command("--keep-dumps", prompts=30))
+        dumps = os.path.join(self.folder, "work", "run1", "dumps")
+        self.environment["COLLECT_WORKLOADS_TEST_SLOWNESS_US"] = "20000"
+        process = subprocess.Popen([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=self.environment)
+        time.sleep(2)
+        begin = time.time()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 3 if not SANITIZED else 30)
+        self.assertIn("sanitize takes it", err)
+        self.assertGreater(len(os.listdir(dumps)), 100)
+
+    def test_an_engine_that_serves_elsewhere(self):
+        """Its log says that it is ready, and nothing answers where it is asked: said after seconds, not after half an hour."""
+        serve = f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 31989"
+        begin = time.time()
+        result = self.run_tool(self.serving(f"sh -c \"exec {serve}\" {{port}}"), status=1)
+        self.assertLess(time.time() - begin, 30)
+        said = re.sub(r"\s+", " ", result.stderr)
+        for part in ("says that it serves", "fired up and ready to roll", "another port or host"):
+            self.assertIn(part, said)
+        self.assertEqual(self.engines(), [])
+
+    def test_via_bench_serving(self):
+        python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", prompts=24))
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.assertTrue(any(words[1] == "sglang.bench_serving" for words in self.asked()))
+        # It is ended with the run, and its failure is explained.
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        begin = time.time()
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", "--num-samples", "2", prompts=1000000,
+                                           definitions=("fused_add_rmsnorm_h4096",)))
+        self.assertIn("saturated", result.stdout)
+        self.assertLess(time.time() - begin, 240 if SANITIZED else 60)
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        self.environment["BENCH_SERVING_FAILS"] = "1"
+        result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving"), status=1)
+        self.assertIn("aiohttp", result.stderr)
+        self.assertIn("client.log", result.stderr)
 
 
 if __name__ == "__main__":
