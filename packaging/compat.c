@@ -1,8 +1,8 @@
-// What Debian 12's archives ask of a C library that is newer than Debian 11's, for programs that
-// are linked against the latter (packaging/sysroot). Hidden: nobody else in the process finds it.
+// What Debian 12's archives need from a C library newer than Debian 11's, for programs linked
+// against the latter (packaging/sysroot). Hidden: nothing else in the process sees it.
 #include <sys/random.h>
 
-// glibc 2.36; of std::random_device.
+// glibc 2.36; for std::random_device.
 __attribute__((visibility("hidden"))) unsigned arc4random(void) {
   unsigned value = 0;
   while (getrandom(&value, sizeof value, 0) != sizeof value) {

@@ -1,4 +1,4 @@
-# Compiles and links against the folder that packaging/sysroot makes (CW_SYSROOT), and against nothing of this machine.
+# Compiles and links against the folder that packaging/sysroot makes (CW_SYSROOT), and nothing of this machine.
 # Clang, because one compiler is enough for both architectures, and because GCC always looks into its own folders too.
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES CW_SYSROOT)
 set(CMAKE_SYSTEM_NAME Linux)
@@ -31,5 +31,5 @@ set(CMAKE_LIBRARY_ARCHITECTURE ${triple})
 set(CMAKE_C_LIBRARY_ARCHITECTURE ${triple})
 set(CMAKE_CXX_LIBRARY_ARCHITECTURE ${triple})
 set(OPENSSL_USE_STATIC_LIBS TRUE)
-# The folder's own, and as they are named in it (opt/ is installed by its whole path).
+# Only the folder's own, with the paths named in it (opt/ is installed under its full path).
 set(ENV{PKG_CONFIG_LIBDIR} "${CW_SYSROOT}/opt/lib/pkgconfig:${CW_SYSROOT}/usr/lib/${triple}/pkgconfig")

@@ -6,7 +6,7 @@ is started. Symbols, size and the platform's rules (auditwheel) are checked here
 import argparse, gzip, pathlib, re, shutil, subprocess, sys, tarfile, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NEWEST = {"program": (2, 34), "recorder": (2, 28)}  # of glibc's symbols
+NEWEST = {"program": (2, 34), "recorder": (2, 28)}  # glibc symbol versions
 LARGEST = 15_000_000  # bytes of the wheel
 
 parser = argparse.ArgumentParser()
@@ -51,7 +51,7 @@ def lay_out(folder):
     for name, text in share.items():
         path = folder / "share" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("man/"):  # the same bytes whenever it is packed
+        if name.startswith("man/"):  # the same bytes at every build
             path.with_name(path.name + ".gz").write_bytes(gzip.compress(text.encode(), mtime=0))
         else:
             path.write_text(text)

@@ -15,13 +15,13 @@ using recording::RecordKind;
 using recording::Role;
 using recording::ValueState;
 
-// Contents may take this share of the budget; what is left is for counts.
+// Contents may take this share of the budget; the rest is for counts.
 constexpr double share_of_contents = 0.9, share_of_groups = 0.98;
 constexpr std::size_t max_signatures = 500'000, max_wrappers = 100'000,
                       max_remembered_contents = 500'000;
-constexpr std::size_t end_size = 400, end_size_per_function = 40;  // at most, of the last record
+constexpr std::size_t end_size = 400, end_size_per_function = 40;  // for the last record, at most
 constexpr std::size_t max_recent = 8192;
-// What is lost where a disk fills up or a process is killed.
+// The most that is lost if a disk fills up or a process is killed.
 constexpr std::size_t groups_per_frame = 256;
 
 std::pair<std::uint64_t, std::uint64_t> hash_of(std::span<const std::byte> bytes,
@@ -38,7 +38,7 @@ Json::binary_t to_binary(const std::pair<std::uint64_t, std::uint64_t>& hash) {
   return bytes;
 }
 
-// An element of an index tensor, as a length.
+// An element of an index tensor, read as a length.
 std::uint64_t length_at(const Content& content, std::uint64_t place) {
   std::int64_t length = 0;
   if (content.element_size == 4) {
@@ -108,14 +108,14 @@ std::uint64_t Aggregator::abandon() {
   return calls;
 }
 
-// False: its copies are under way.
+// False: its copies are still under way.
 bool Aggregator::take_call_with_copies(const EventHeader& header, std::span<const std::byte> body,
                                        PendingCopies pending, bool has_room) {
   std::vector<Content> contents(header.contents);
   if (!contents.empty())
     std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
 
-  // Those that could be taken are all of one job.
+  // Those that could be copied all belong to one job.
   const auto taken = std::ranges::find_if(contents, [](const Content& c) { return c.job != 0; });
   const bool is_copied = taken == contents.end() || staging_.is_done(taken->job);
   if (!is_copied && pending == PendingCopies::wait) return false;
@@ -212,7 +212,7 @@ bool Aggregator::is_in_sample(std::uint32_t function, const std::vector<Values>&
 std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& header,
                                                         std::span<const Content> contents,
                                                         bool is_wanted, bool has_room) {
-  // What has arrived of each tensor, cut to the part that is in use.
+  // What has arrived of each tensor, cut to the part in use.
   std::vector<Values> values;
   std::vector<std::span<const std::byte>> bytes;
   bool is_whole = true, is_left_out = false;
@@ -249,7 +249,7 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
   else if (!is_kept)
     ++values_sampled_out_;
 
-  // What is kept is written once.
+  // Each kept value is written once.
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i].state = is_kept   ? ValueState::kept
                       : is_lost ? ValueState::lost
@@ -289,8 +289,8 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   ++hooked.calls;
   ++taken_.calls;
 
-  // What was made again under the plan before belongs before this one: readers pair runs with plans
-  // by their order.
+  // Calls repeated under the previous plan belong before this one: readers pair runs with plans by
+  // order.
   if (hooked.role == Role::plan || hooked.role == Role::init) take_repeats();
   Group group{.signature = signature,
               .function = header.function,
@@ -300,7 +300,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
               .values = std::move(values)};
   if (header.self != 0) {
     if (hooked.role == Role::init)
-      wrappers_.erase(header.self);  // another object at the address of one that is gone
+      wrappers_.erase(header.self);  // a new object at the address of a freed one
     Wrapper& wrapper = wrapper_of(header.self);
     if (hooked.role == Role::plan) {
       wrapper.plan = ++plans_;
@@ -323,7 +323,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
 void Aggregator::take_raised(const EventHeader& header) {
   auto call = recent_.find(header.sequence);
   if (call == recent_.end()) {
-    // Of a call that comes again: its count is taken with the window, into the same group.
+    // A repeated call: its count is taken with the window, into the same group.
     const auto repeated = std::ranges::find_if(
         repeated_, [&](const Repeated& r) { return r.group.sequence == header.sequence; });
     if (repeated == repeated_.end()) {
@@ -359,14 +359,14 @@ void Aggregator::take_replay(const EventHeader& header) {
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
 
-  // Each captured call as if it were made now, under its wrapper's plan of this moment.
+  // Each captured call as if it were made now, under its wrapper's current plan.
   for (const CapturedCall& call : graph->second) {
     Group group{.signature = call.signature,
                 .function = call.function,
                 .count = call.count,
                 .sequences = sequences_,
                 .is_replayed = true};
-    // A call is traffic by the replay, not by the capture.
+    // The replay decides whether a call is traffic, not the capture.
     group.flags =
         static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
     if (call.self != 0) {
@@ -380,7 +380,7 @@ void Aggregator::take_replay(const EventHeader& header) {
     add(std::move(group));
   }
 
-  // The batch was this replay's.
+  // The batch belonged to this replay.
   sequences_ = -1;
 }
 

@@ -62,7 +62,7 @@ void ArgumentWriter::real(double value) {
 
 void ArgumentWriter::string(std::string_view value) {
   if (value.size() > max_text) {
-    std::size_t end = max_text;  // not within a character of UTF-8
+    std::size_t end = max_text;  // never splits a UTF-8 sequence
     while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xc0) == 0x80) --end;
     value = value.substr(0, end);
   }
@@ -119,7 +119,7 @@ class ArgumentReader {
   Json value() {
     using Tag = ArgumentWriter::Tag;
 
-    // By tag; what each is followed by is as the writer puts it.
+    // By tag; each is followed by what the writer puts there.
     switch (static_cast<Tag>(raw<std::uint8_t>())) {
       case Tag::none:
         return nullptr;

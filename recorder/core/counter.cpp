@@ -25,7 +25,7 @@ std::uint64_t number_in(std::string_view text) {
   return number;
 }
 
-// Field 22 of /proc/self/stat; the name, which may have any character in it, ends at the last
+// Field 22 of /proc/self/stat; the name, which may contain any character, ends at the last
 // parenthesis.
 std::uint64_t own_start_time() {
   std::ifstream file("/proc/self/stat");
@@ -40,12 +40,12 @@ std::uint64_t own_start_time() {
 recording::CountsSlot* claim_counts(const std::string& path) {
   using recording::Counts;
 
-  // Looked at first: to open what has become another's may do something to it.
+  // Check the link first: opening a file that is no longer ours may have side effects.
   if (path.empty() || link_target(path.c_str()) != recording::counts_target) return nullptr;
   const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (file < 0) return nullptr;
 
-  // Memory that could shrink would end the engine (SIGBUS).
+  // Memory that can shrink would kill the engine (SIGBUS).
   struct stat status {};
   const int seals = ::fcntl(file, F_GET_SEALS);
   const bool is_ours = seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && ::fstat(file, &status) == 0 &&
@@ -65,7 +65,8 @@ recording::CountsSlot* claim_counts(const std::string& path) {
     return nullptr;
   }
 
-  // Who we are in the namespace of that /proc, which is the lender's; getpid() knows our own.
+  // Our PID in the namespace of that /proc, which is the lender's; getpid() gives the one in our
+  // own.
   recording::CountsSlot& slot = counts.slots[number];
   slot.started = own_start_time();
   slot.process = static_cast<std::uint32_t>(number_in(link_target("/proc/self")));

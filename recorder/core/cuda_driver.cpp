@@ -2,8 +2,8 @@
 
 #include "device.h"
 
-// The few declarations of cuda.h that are needed, so that no CUDA is needed to build. The ABI is
-// that of CUDA 12 and 13 (docs.nvidia.com/cuda/cuda-driver-api).
+// The few declarations needed from cuda.h, so that the build needs no CUDA. The ABI is that of CUDA
+// 12 and 13 (docs.nvidia.com/cuda/cuda-driver-api).
 namespace {
 
 using Address = unsigned long long;
@@ -75,7 +75,7 @@ class CudaDriver final : public cw::recorder::Device {
 
  private:
   Driver driver_;
-  Address offset_ = 0;  ///< from a host address to the device's address of the same memory
+  Address offset_ = 0;  ///< from a host address to the device address of the same memory
 };
 
 }  // namespace

@@ -16,16 +16,16 @@
 namespace cw::recorder {
 namespace {
 
-// Of linux/close_range.h and the system call tables: the same number on every architecture.
+// From linux/close_range.h and the system call tables: the same number on every architecture.
 constexpr long close_range_call = 436;
 constexpr unsigned close_range_unshare = 1u << 1;
 
-// Closes what the table holds from `first` on; the table is the calling thread's alone.
+// Closes all descriptors from `first` on; the table belongs to the calling thread alone.
 bool close_from(unsigned first) {
   DIR* const listing = ::opendir("/proc/thread-self/fd");
   if (listing == nullptr) return false;
 
-  // Numbers first: closing while reading would skip some.
+  // Collect the numbers first: closing while reading would skip some.
   std::vector<int> numbers;
   while (const dirent* const entry = ::readdir(listing)) {
     const int number = std::atoi(entry->d_name);
@@ -40,7 +40,7 @@ bool close_from(unsigned first) {
 }  // namespace
 
 bool leave_shared_descriptors(unsigned first) noexcept {
-  // Linux 5.9. Containers' filters let it pass, unlike unshare.
+  // Linux 5.9. Container seccomp filters allow it, unlike unshare.
   if (::syscall(close_range_call, first, ~0u, close_range_unshare) == 0) return true;
   try {
     return ::unshare(CLONE_FILES) == 0 && close_from(first);
@@ -57,7 +57,7 @@ bool can_leave_shared_descriptors() {
 
 void write_to_stderr(std::string_view line, const FileIdentity& expected) noexcept {
   const auto write = [&] {
-    // From here on descriptor 2 is this thread's copy: what is looked at is what is written to.
+    // From here on descriptor 2 is this thread's copy: what is checked is what is written to.
     struct stat status {};
     if (!leave_shared_descriptors(3) || ::fstat(STDERR_FILENO, &status) != 0) return;
     if (FileIdentity{status.st_dev, status.st_ino} != expected) return;
@@ -71,7 +71,7 @@ void write_to_stderr(std::string_view line, const FileIdentity& expected) noexce
   try {
     quiet_thread(write).join();
   } catch (const std::exception&) {
-    // no thread to be had: then nobody is told
+    // no thread available: nothing is reported
   }
 }
 

@@ -14,7 +14,7 @@
 namespace cw::recorder {
 namespace {
 
-// Of descriptors: above the standard streams and what libraries open.
+// For descriptors: above the standard streams and what libraries open.
 constexpr int first_number = 100;
 
 }  // namespace
@@ -24,9 +24,9 @@ RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* cou
   const int opened =
       ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-  // Whoever writes to a standard stream on these threads must not find the recording there.
+  // Code that writes to a standard stream on these threads must not hit the recording.
   if (opened >= 0) file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, first_number);
-  if (opened >= 0 && file_ < 0 && errno == EINVAL)  // past what the process may have
+  if (opened >= 0 && file_ < 0 && errno == EINVAL)  // above the process's limit
     file_ = ::fcntl(opened, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   const int error = errno;
   is_taken_ = opened < 0 && error == EEXIST;
@@ -42,11 +42,11 @@ RecordingFile::RecordingFile(const std::string& path, recording::CountsSlot* cou
     counts_->state = recording::SlotState::recording;
   }
 
-  // Closed where it is open: whoever destroys this may have another table, and something else of
-  // that number in it.
+  // Closed by the thread that has it open: the destroying thread may have another table, with
+  // something else under that number.
   thread_ = quiet_thread([this] {
     write_all();
-    // Not close(): ThreadSanitizer takes equal numbers for one descriptor, in whichever table.
+    // Not close(): ThreadSanitizer takes equal numbers for one descriptor, whichever the table.
     ::syscall(SYS_close, file_);
   });
 }
@@ -87,8 +87,8 @@ void RecordingFile::append(std::string frames, const Made& made) {
 }
 
 bool RecordingFile::drain(unsigned milliseconds) {
-  // Looked at now and then: waiting for a condition until some time needs a newer C library than
-  // engines have (pthread_cond_clockwait, glibc 2.30), and would be by the clock that may be set.
+  // Polled: a timed wait on a condition needs a newer C library than engines have
+  // (pthread_cond_clockwait, glibc 2.30), or would go by the clock that can be set.
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
   while (backlog_ > 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -106,7 +106,7 @@ void RecordingFile::write_all() {
       waiting_.pop_front();
     }
 
-    // What the file will stand for is announced before it is written.
+    // Announce what the file will account for before writing it.
     announce(part);
     const std::string& frames = part.frames;
     for (std::size_t done = 0; done < frames.size();) {
@@ -116,7 +116,7 @@ void RecordingFile::write_all() {
       done += static_cast<std::size_t>(count);
     }
 
-    // Whoever waits for room or for the end looks again.
+    // Wake those who wait for room, or for the end.
     {
       const std::lock_guard lock(mutex_);
       backlog_ -= std::min<std::size_t>(backlog_, frames.size());
@@ -125,12 +125,12 @@ void RecordingFile::write_all() {
   }
 }
 
-// What the file will stand for, for whoever asks after a kill.
+// Publishes what the file will account for, to be read after a kill.
 void RecordingFile::announce(const Part& part) {
   announced_ += part.frames.size();
   if (counts_ == nullptr) return;
   recording::CountsPosition& position = counts_->positions[parts_++ % 2];
-  position.bytes = 0;  // none while it is half written
+  position.bytes = 0;  // none while half written
   position.calls = part.made.calls;
   position.replays = part.made.replays;
   position.calls_over_budget = part.made.calls_over_budget;

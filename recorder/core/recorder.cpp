@@ -17,15 +17,15 @@ namespace cw::recorder {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-// Between looks at the queue: each wakes a core of the engine's.
+// Between polls of the queue: each wakes one of the engine's cores.
 constexpr auto pause = std::chrono::milliseconds(10);
 constexpr auto window = std::chrono::milliseconds(250);
-// Then twice as long, up to the one above.
+// Then doubled, up to the one above.
 constexpr auto first_window = std::chrono::milliseconds(10);
 constexpr auto first_patience = std::chrono::milliseconds(50);
 constexpr auto idle_after = std::chrono::milliseconds(500);
-constexpr auto patience = std::chrono::seconds(2);  // of an engine that ends
-constexpr std::size_t max_backlog = 48u << 20;      ///< past it the file takes no content
+constexpr auto patience = std::chrono::seconds(2);  // with an engine that exits
+constexpr std::size_t max_backlog = 48u << 20;      ///< beyond this the file takes no content
 constexpr std::size_t max_copied = 16u << 20;       ///< of one tensor
 
 std::uint64_t product(std::span<const std::int64_t> shape) {
@@ -34,8 +34,8 @@ std::uint64_t product(std::span<const std::int64_t> shape) {
   return count;
 }
 
-// 64 bits of a product of 128, folded: little code, and good enough for a cache of some hundred
-// entries (the arguments themselves are compared nowhere, so it must not be worse than that).
+// A 128-bit product folded to 64 bits: little code, and good enough for a cache of a few hundred
+// entries (the arguments themselves are never compared, so it must not be worse than that).
 std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
   __extension__ using Wide = unsigned __int128;
   const auto product =
@@ -43,12 +43,12 @@ std::uint64_t mixed(std::uint64_t left, std::uint64_t right) {
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
-// A tensor as rows that are dense: their count and length in elements, and what lies between them.
+// A tensor as dense rows: their count, length and pitch in elements.
 struct Rows {
   std::uint64_t count = 1, length = 0, pitch = 0;
 };
 
-// False for layouts that are neither dense nor rows with gaps between.
+// False for layouts that are neither dense nor rows with gaps in between.
 bool as_rows(const TensorView& tensor, Rows& rows) {
   const std::uint64_t all = product(tensor.shape);
   rows = {1, all, all};
@@ -102,7 +102,7 @@ void Recorder::push(std::span<const std::byte> event, Queue::Limit limit) {
   if (!queue_.push(event, limit)) events_lost_.fetch_add(1, std::memory_order_relaxed);
 }
 
-// What later events are understood by goes past the limit: there is little of it.
+// What later events depend on bypasses the limit: there is little of it.
 void Recorder::push(EventHeader header, const Json& body) {
   std::vector<std::uint8_t> cbor;
   if (!body.is_null()) cbor = Json::to_cbor(body);
@@ -139,7 +139,7 @@ bool Recorder::ensure_device(Device::Stream stream) {
     has_looked_for_device_ = true;
     if (!device_) device_ = loaded_cuda_driver();
     if (device_ && device_->is_capturing(stream)) {
-      has_looked_for_device_ = false;  // nothing may be set up now
+      has_looked_for_device_ = false;  // nothing may be set up during a capture
       return false;
     }
     has_device_failed_ = !device_ || !staging_.attach(*device_);
@@ -162,7 +162,7 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
     return static_cast<std::int16_t>(call.contents_.size() - 1);
   };
 
-  // Layouts that are copied as they are: rows, dense or with gaps between them.
+  // Layouts that can be copied as they are: rows, dense or with gaps in between.
   Rows rows;
   const std::size_t bytes = content.count * element;
   if (element == 0 || bytes > max_copied || !as_rows(tensor, rows)) return add();
@@ -171,7 +171,7 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
     return add();  // a front that ends within a row
   if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
   if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_)
-    return add();  // one mark is for one stream
+    return add();  // a mark covers one stream
 
   // Room in the ring.
   std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
@@ -226,7 +226,7 @@ Recorder::Known* Recorder::find_known(std::uint64_t key) {
   return nullptr;
 }
 
-// In the place of another call of the set. Null: there is no counter for it.
+// Replaces another call of the set. Null: no counter is left for it.
 Recorder::Known* Recorder::new_known(std::uint64_t key) {
   Known& known = known_[key / 2 % sets].ways_[next_way_++ % ways];
   if (known.repeats != nullptr)
@@ -257,7 +257,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     if (known != nullptr) call.header_.repeats = known->repeats;
   }
 
-  // The copies that were begun are one job from here on.
+  // The copies begun so far are one job from here on.
   std::uint64_t job = 0;
   if (call.has_reserved_)
     job = staging_.commit(call.is_on_stream_ ? device_.get() : nullptr, call.stream_);
@@ -288,10 +288,10 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   append(arguments.data(), arguments.size(), arguments_size);
   append(call.addresses_.data(), addresses_size, addresses_size);
 
-  // A call that is counted is in the queue, in the file, or lost.
+  // A counted call is in the queue, in the file, or lost.
   if (!queue_.push(call.event_)) {
     events_lost_.fetch_add(1, std::memory_order_relaxed);
-    if (known != nullptr) {  // nobody would take its counts
+    if (known != nullptr) {  // nothing would collect its counts
       known->repeats->state.store(Repeats::State::free, std::memory_order_relaxed);
       *known = {};
     }
@@ -301,8 +301,8 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   return header.sequence;
 }
 
-// Handed over before it is counted: a call that is counted is in the queue or in the file, or lost
-// with the process.
+// Handed over before it is counted: a counted call is in the queue or in the file, or lost with the
+// process.
 void Recorder::count_call() {
   const std::uint64_t made = calls_made_.load(std::memory_order_relaxed) + 1;
   calls_made_.store(made, std::memory_order_relaxed);
@@ -310,7 +310,7 @@ void Recorder::count_call() {
     counts->calls.store(made, std::memory_order_relaxed);
 }
 
-// What was called before there was a place to count in is not forgotten.
+// Calls made before there was a place to count them are included.
 void Recorder::claim_counts() {
   auto* const counts = recorder::claim_counts(options_.counts);
   if (counts == nullptr) return;
@@ -323,7 +323,7 @@ void Recorder::claim_counts() {
   raise_to(counts->replays, replays_made_);
 }
 
-// Whoever is killed after this has a recording, which says that it did not end in order.
+// A process killed after this leaves a recording, which says that it did not end in order.
 void Recorder::wait_for_first_write() const {
   const auto deadline = Clock::now() + first_patience;
   while (!has_written_ && !has_failed_ && Clock::now() < deadline)
@@ -362,7 +362,7 @@ void Recorder::fail(std::string why) {
   leave_counts();
 }
 
-// Nothing is missing that nobody tells.
+// Marks the counts as ended: nothing has been lost unreported.
 void Recorder::leave_counts() {
   if (auto* const counts = counts_.load()) counts->state = recording::SlotState::ended;
 }
@@ -370,7 +370,7 @@ void Recorder::leave_counts() {
 void Recorder::flush(std::string frames) {
   if (frames.empty()) return;
   if (!file_) {
-    // Not before there is anything to say: most processes of an engine never call a kernel.
+    // Not before there is something to write: most processes of an engine never call a kernel.
     ::mkdir(options_.folder.c_str(), 0700);
     for (int number = 0; number < 1000; ++number) {
       const std::string suffix = number == 0 ? "" : "-" + std::to_string(number);
@@ -387,7 +387,7 @@ void Recorder::flush(std::string frames) {
   if (!file_->is_open()) fail(file_->error());
 }
 
-// What the first record says is read here, where no descriptor is the engine's. It counts for the
+// Reads what the first record says here, where no descriptor is the engine's. It counts against the
 // budget too.
 void Recorder::describe_process() {
   options_.header["program"] = first_line("/proc/self/comm");
@@ -403,20 +403,19 @@ void Recorder::run() {
   try {
     describe_process();
     claim_counts();
-    // Workers of a pool may be killed at once after their only call: what comes first is written
-    // soon.
+    // Pool workers may be killed right after their only call: the first data is written soon.
     std::chrono::milliseconds current_window = first_window;
     auto next_flush = Clock::now();
     auto deadline = Clock::time_point::max(), idle_at = deadline;
     bool is_last = false;
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < max_backlog;
-      // Copies that do not come must not make the queue overflow.
+      // Copies that never arrive must not make the queue overflow.
       const bool gives_up = is_last || queue_.pending() > options_.queue_bytes / 2;
       const bool has_more = aggregator_.consume(
           gives_up ? Aggregator::PendingCopies::give_up : Aggregator::PendingCopies::wait,
           has_room);
-      // Nor may an engine that ends wait long for what is still in the queue.
+      // Nor may an exiting engine wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
         events_lost_ += aggregator_.abandon();
         break;
@@ -435,14 +434,14 @@ void Recorder::run() {
         idle_at = Clock::now() + idle_after;
         continue;
       }
-      // A process that is killed later has lost nothing.
+      // A process that is killed from here on has lost nothing.
       if (file_ && Clock::now() >= idle_at && !has_more && !aggregator_.has_window() &&
           queue_.pending() == 0) {
         flush(aggregator_.idle_frame());
         idle_at = Clock::time_point::max();
       }
 
-      // The file's end is the recorder's.
+      // If the file fails, so does the recorder.
       if (file_ && !file_->is_open()) fail(file_->error());
       if (has_more) continue;
       if (is_last) break;
@@ -464,8 +463,7 @@ void Recorder::run() {
 void Recorder::stop() {
   is_stopping_ = true;
   if (thread_.joinable()) thread_.join();
-  // A disk that hangs must not make the engine hang: then the file and its thread are left to the
-  // end of the process.
+  // A hung disk must not hang the engine: leave the file and its thread until the process ends.
   if (file_ && !file_->drain(static_cast<unsigned>(std::chrono::milliseconds(patience).count()))) {
     static_cast<void>(file_.release());
     return;

@@ -38,7 +38,7 @@ bool Staging::attach(Device& device) noexcept {
 
 std::byte* Staging::reserve(std::size_t bytes) noexcept {
   if (bytes == 0 || bytes > size_) return nullptr;
-  // A job that could not be closed would leave copies on their way into memory that is given out
+  // A job that could not be closed would leave copies in flight into memory that is handed out
   // again.
   if (last_job_ + 1 - first_job_.load(std::memory_order_acquire) >= max_jobs) return nullptr;
   std::uint64_t begin = aligned(reserved_);
@@ -53,8 +53,7 @@ std::uint64_t Staging::commit(Device* device, Device::Stream stream) noexcept {
   if (job - first_job_.load(std::memory_order_acquire) >= max_jobs) return 0;
   ends_[job % max_jobs] = reserved_;
   last_job_ = job;
-  // A mark that cannot be set leaves a job that is never done: what was put on the stream may still
-  // come.
+  // If the mark cannot be set, the job is never done: what was put on the stream may still arrive.
   if (device != nullptr)
     device->mark(mark(job), job, stream);
   else

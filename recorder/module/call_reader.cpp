@@ -7,7 +7,7 @@
 namespace cw::recorder {
 namespace {
 
-// The last element of an index tensor that lies on the host, as a length.
+// The last element of an index tensor in host memory, as a length.
 std::uint64_t last_of(const TensorView& view) {
   std::uint64_t count = 1;
   for (const std::int64_t extent : view.shape) count *= static_cast<std::uint64_t>(extent);
@@ -36,7 +36,7 @@ void CallReader::positional(std::size_t index, PyObject* value) {
 }
 
 void CallReader::read_state(PyObject* self) {
-  // From its dictionary: that runs nobody's code, and what is missing costs nothing.
+  // From its dictionary: that runs no foreign code, and a missing attribute costs nothing.
   const Ref attributes(PyObject_GenericGetDict(self, nullptr));
   if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
   for (const auto& [attribute, name] : hooked_.state) {
@@ -46,8 +46,8 @@ void CallReader::read_state(PyObject* self) {
   clear_error();
 }
 
-// All that asks Python is done before the first of it: until the call is sent the GIL must not
-// change hands.
+// Everything that asks Python is done before the first value is taken: the GIL must not change
+// hands until the call is sent.
 void CallReader::take_values() {
   if (pending_.empty()) return;
   if (!hooked_.takes_values(recorder_.epoch())) {
@@ -59,7 +59,7 @@ void CallReader::take_values() {
   // Streams first, as asking for one may run Python.
   for (Pending& item : pending_) item.stream = stream(item);
 
-  // Of a tensor that another one bounds, no more than it says, where that can be seen.
+  // If another tensor bounds this one, take no more than it says, if that can be seen.
   for (Pending& item : pending_) {
     if (!item.rule->is_taken) continue;
     std::uint64_t count = ~std::uint64_t{0};
@@ -99,7 +99,7 @@ void* CallReader::stream(const Pending& item) {
 }
 
 std::uint16_t CallReader::add_name(PyObject* text) {
-  // Of an API that takes any keyword; readers take 512 values a call.
+  // For an API that takes any keyword; readers take 512 values per call.
   constexpr std::size_t max_names = 250;
   if (hooked_.names.size() >= max_names) return static_cast<std::uint16_t>(max_names - 1);
   hooked_.names.push_back(Ref::borrowed(text));
@@ -138,7 +138,7 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
   if (type == types_.tensor) return tensor(value, rule);
   if (value == Py_None) return arguments_.none();
   if (type == &PyBool_Type) return arguments_.boolean(value == Py_True);
-  // Within lists only tensors are of use; numbers there could be anything, tokens too.
+  // In lists only tensors are useful; numbers there could be anything, even tokens.
   if (depth > 0 && (type == &PyLong_Type || type == &PyFloat_Type || type == &PyUnicode_Type))
     return other(value);
   if (type == &PyLong_Type) return integer(value);
@@ -152,7 +152,7 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
   other(value);
 }
 
-// Names of modes and layouts, as APIs take them; never a text that somebody wrote.
+// Names of modes and layouts, as APIs take them; never text that a user wrote.
 void CallReader::text(PyObject* value) {
   const std::string_view characters = utf8(value);
   const bool is_option =
@@ -198,7 +198,7 @@ std::string CallReader::type_name(PyObject* value) {
   return name && PyUnicode_Check(name.get()) ? std::string(utf8(name.get())) : "object";
 }
 
-// By the attributes that Python's enum keeps in the member itself.
+// Reads the attributes that Python's enum keeps in the member itself.
 void CallReader::enumerator(PyObject* value) {
   const Ref attributes(PyObject_GenericGetDict(value, nullptr));
   if (attributes && PyDict_Check(attributes.get())) {
@@ -215,8 +215,7 @@ void CallReader::enumerator(PyObject* value) {
   other(value);
 }
 
-// Of everything else only the type. Nothing of it is called or printed: that may be long, slow or
-// somebody's secret.
+// Only the type of everything else. Nothing is called or printed: that may be long, slow or secret.
 void CallReader::other(PyObject* value) {
   arguments_.opaque(type_name(value), "");
 }
@@ -238,7 +237,7 @@ std::string_view CallReader::dtype_name(PyObject* dtype) {
 }
 
 void CallReader::tensor(PyObject* value, const ContentRule* rule) {
-  // Through DLPack, which costs no Python; by attributes where torch lacks it.
+  // Through DLPack, which runs no Python; by attributes where torch lacks it.
   TensorView view;
   std::int32_t device_id = 0;
   DLTensor raw{};
@@ -251,14 +250,14 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
     view.is_on_device = raw.device_type != on_cpu && raw.device_type != on_pinned_host;
     device_id = raw.device_id;
   } else if (types_.exchange != nullptr) {
-    clear_error();  // a tracer's, a fake, or of a layout without memory: asking it more could
+    clear_error();  // traced, fake, or of a layout without memory: asking for more could
                     // change what is traced
     return other(value);
   } else {
     by_attributes(value, view, device_id, rule != nullptr);
   }
 
-  // Its description, and where its values are if they are wanted.
+  // Its description, and where its values are, if wanted.
   arguments_.tensor(view.type, view.shape, view.is_on_device);
   const std::uint16_t index = call_.tensors();
   call_.address(view.data);
@@ -272,7 +271,7 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
                         .owner = Ref::borrowed(value)});
 }
 
-// What torch before 2.10 has, and tensors that DLPack refuses.
+// For torch before 2.10, and for tensors that DLPack refuses.
 void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& device_id,
                                bool wants_strides) {
   const Ref shape = attribute(value, types_.names.shape),
@@ -291,7 +290,7 @@ void CallReader::by_attributes(PyObject* value, TensorView& view, std::int32_t& 
     if (view.strides.size() != view.shape.size()) view.strides = {};
   }
 
-  // Where it lies.
+  // Its device.
   const Ref device = attribute(value, types_.names.device);
   const Ref kind = device ? attribute(device.get(), types_.names.type) : Ref();
   const Ref number = device ? attribute(device.get(), types_.names.index) : Ref();
@@ -313,7 +312,7 @@ std::span<const std::int64_t> CallReader::integers(PyObject* tuple) {
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* item = PyTuple_GetItem(tuple, i);
     if (!PyLong_CheckExact(item))
-      return {};  // symbolic extents: asking them for a number would fix it
+      return {};  // symbolic extents: asking for a number would specialize them
     numbers.push_back(PyLong_AsLongLong(item));
   }
   clear_error();

@@ -1,9 +1,9 @@
 // The recorder as a Python module, for every CPython from 3.10 on (limited API).
 //
-// hook() gives the callable that stands in for a function: it notes the call and makes it.
-// enter_directly() makes a Python function that would only call it do so at once. Whatever goes
-// wrong while noting disables the recorder with one line on stderr; the call is made all the same.
-// Everything runs under the GIL, which is what makes the engine's threads take turns.
+// hook() returns the callable that stands in for a function: it notes the call and makes it.
+// enter_directly() makes a Python function that would only call it do so directly. Any failure
+// while noting disables the recorder with one line on stderr; the call is made all the same.
+// Everything runs under the GIL, which serializes the engine's threads.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -20,8 +20,8 @@
 namespace cw::recorder {
 namespace {
 
-// What a thread is in the middle of. In one place, because finding what is thread-local is not free
-// in a library.
+// What a thread is in the middle of. In one place, because thread-local lookups are not free in a
+// shared library.
 struct ThreadState {
   int call_depth = 0, dummy_depth = 0;
   std::uint64_t captured_graph = 0;
@@ -30,8 +30,7 @@ struct ThreadState {
 };
 thread_local ThreadState this_thread;
 
-// One builder for each call that is being noted: what an argument does when it is asked for its
-// attributes may be a call.
+// One builder for each call being noted: reading an argument's attributes may make another call.
 class BuilderLease {
  public:
   explicit BuilderLease(ThreadState& thread) : thread_(thread) {
@@ -58,7 +57,7 @@ struct Module {
   Entries entries;
   bool is_off = false, is_stopped = false, is_paused = false;
   pid_t process = 0;
-  FileIdentity error_stream;  ///< what stderr was when the process began; none: nothing is told
+  FileIdentity error_stream;  ///< what stderr was at process start; none: nothing is reported
 
   Types types;
 
@@ -84,7 +83,7 @@ struct Module {
     return nullptr;
   }
 
-  // The one line that a failure of the recorder's own threads leaves.
+  // Reports a failure of the recorder's own threads, in one line.
   void tell_failure() {
     if (const std::string why = recorder ? recorder->failure() : std::string(); !why.empty())
       disable(why);
@@ -113,7 +112,7 @@ Module* module_state = nullptr;
 
 // ---- a call
 
-// The arguments of a call, as the stand-in in Python has them: a tuple and a dictionary.
+// The arguments of a call, as the Python stand-in has them: a tuple and a dictionary.
 class PackedArguments {
  public:
   PackedArguments(PyObject* positional, PyObject* keywords)
@@ -137,8 +136,8 @@ class PackedArguments {
   PyObject *positional_, *keywords_;
 };
 
-// The same as the interpreter itself hands them over (PEP 590): the values in an array, the
-// keywords' names in a tuple.
+// The same as the interpreter itself passes them (PEP 590): the values in an array, the keyword
+// names in a tuple.
 class PassedArguments {
  public:
   PassedArguments(PyObject* const* values, std::size_t flagged_count, PyObject* names)
@@ -155,7 +154,7 @@ class PassedArguments {
   }
 
  private:
-  // The highest bit says that the callee may use the place before the values
+  // The highest bit says that the callee may use the slot before the values
   // (PY_VECTORCALL_ARGUMENTS_OFFSET).
   std::size_t count() const { return flagged_count_ & (~std::size_t{0} >> 1); }
 
@@ -169,8 +168,8 @@ struct Noted {
   std::uint64_t call = 0;
 };
 
-// Throws EnginesException only. (And the forced unwinding of a thread that ends while it waits for
-// the GIL goes through.)
+// Throws only EnginesException. (The forced unwinding of a thread that ends while waiting for the
+// GIL also passes through.)
 template <typename Arguments>
 Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
                 const Arguments& arguments) {
@@ -187,7 +186,7 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
     recorder->begin_call(call, hooked.number, reinterpret_cast<std::uint64_t>(self), flags,
                          thread.captured_graph);
 
-    // What it is given.
+    // Its arguments.
     const bool has_values =
         thread.dummy_depth == 0 && thread.captured_graph == 0 && !hooked.rules.empty();
     CallReader reader(module.types, *recorder, hooked, call, {has_values, module.keeps_values});
@@ -231,8 +230,8 @@ PyObject* call_hooked(HookedFunction& hooked, const Arguments& arguments) {
   return result;
 }
 
-// The two ways into a hooked function: as what hook() gave, and as a function that enter_directly()
-// was told of.
+// The two ways into a hooked function: through what hook() returned, and through a function given
+// to enter_directly().
 
 constexpr const char* function_capsule = "collect_workloads.site";
 
@@ -254,7 +253,7 @@ PyObject* call_directly(PyObject* function, PyObject* const* values, std::size_t
 
 // ---- what Python may call
 
-// Makes a hooked function of the rules that the Python side gives for it.
+// Builds a hooked function from the rules that the Python side gives for it.
 class HookBuilder {
  public:
   explicit HookBuilder(const Json& rules) : rules_(rules) {}
@@ -267,7 +266,7 @@ class HookBuilder {
     add_names();
     add_content_rules();
 
-    // How the recorder knows it.
+    // Its description for the recorder.
     hooked_->description = {{"function", rules_.at("function")},
                             {"module", rules_.at("module")},
                             {"signature", rules_.at("signature")},
@@ -285,7 +284,7 @@ class HookBuilder {
     hooked_->names.emplace_back(PyUnicode_InternFromString(name.c_str()));
   }
 
-  // Its parameters and what is read of the wrapper, under the names that are recorded.
+  // Its parameters, and what is read from the wrapper, under the names that are recorded.
   void add_names() {
     const Json renamed = rules_.value("rename", Json::object());
     for (const Json& parameter : rules_.at("parameters")) {
@@ -308,7 +307,7 @@ class HookBuilder {
     return index;
   }
 
-  // Whose values are taken. What bounds others is read before what it bounds.
+  // The tensors whose values are taken. A bound is read before what it bounds.
   void add_content_rules() {
     for (const auto& [name, bounds] : rules_.at("values").items()) {
       ContentRule rule{.name = index_of(name)};
@@ -336,7 +335,7 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     const Json rules = Json::parse(text);
     std::unique_ptr<HookedFunction> hooked = HookBuilder(rules).build();
 
-    // The function, and where it has to be looked up at each call if others may replace it.
+    // The function, and where to look it up at each call if others may replace it.
     hooked->function = Ref::borrowed(function);
     if (owners_name != nullptr) {
       hooked->owner = Ref::borrowed(owner);
@@ -349,7 +348,7 @@ PyObject* hook(PyObject*, PyObject* arguments) {
     if (!capsule) return nullptr;
     PyObject* callable = PyCFunction_NewEx(&call_packed_method, capsule.get(), nullptr);
 
-    // For as long as the process: functions are never unhooked.
+    // Lives as long as the process: functions are never unhooked.
     module_state->functions.push_back(std::move(hooked));
     return callable;
   } catch (const std::exception& error) {
@@ -378,8 +377,7 @@ PyObject* enter_directly(PyObject*, PyObject* arguments) {
   Py_RETURN_TRUE;
 }
 
-// Otherwise sets an exception: all that there is, is there once, and belongs to the interpreter
-// that began.
+// Otherwise sets an exception: all state exists only once, and belongs to the main interpreter.
 bool is_main_interpreter() {
   if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) return true;
   PyErr_SetString(PyExc_ImportError, "only the main interpreter is recorded");
@@ -390,7 +388,7 @@ PyObject* configure(PyObject*, PyObject* arguments) {
   const char *folder = nullptr, *text = nullptr;
   if (PyArg_ParseTuple(arguments, "ys", &folder, &text) == 0) return nullptr;
 
-  // The module's own beginning is not run again for an interpreter that shares it.
+  // The module's initialization is not rerun for an interpreter that shares it.
   if (!is_main_interpreter()) return nullptr;
   try {
     const Json json = Json::parse(text);
@@ -439,7 +437,7 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-// Runs what the engine asks of the recorder; nothing of it reaches the engine.
+// Runs what the engine asks of the recorder; no failure reaches the engine.
 template <typename Work>
 PyObject* guarded(Work work) {
   try {
@@ -496,7 +494,7 @@ PyObject* batch(PyObject*, PyObject* sequences) {
   });
 }
 
-// Gives up the GIL, and has it again whatever happens.
+// Releases the GIL, and takes it back whatever happens.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}
@@ -522,7 +520,7 @@ PyObject* stop(PyObject*, PyObject*) {
     if (!module.recorder || module.process != ::getpid() || std::exchange(module.is_stopped, true))
       return;
     {
-      const WithoutGil without;  // the writer may need as long as the disk does
+      const WithoutGil without;  // the writer may take as long as the disk does
       module.recorder->stop();
     }
     if (const std::string why = module.recorder->failure(); !was_off && !why.empty())
@@ -531,8 +529,8 @@ PyObject* stop(PyObject*, PyObject*) {
 }
 
 // In the child of a fork: the parent's recorder has no threads here, and its file is the parent's.
-// (Of a fork by C, without Python, only the memory that is lent must not be written to any more:
-// see configure().)
+// (After a fork in C, without Python, only the lent memory must no longer be written to: see
+// configure().)
 PyObject* after_fork(PyObject*, PyObject*) {
   return guarded([] {
     static_cast<void>(module_state->recorder.release());

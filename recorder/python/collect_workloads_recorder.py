@@ -33,8 +33,8 @@ _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
 _config = None
 _folder = None  # where to record
-_options = None  # what else the environment said when the process began: the engine may clear it
-_stderr = None  # the device and inode of stderr when the process began
+_options = None  # what else the environment said at process start: the engine may clear it
+_stderr = None  # the device and inode of stderr at process start
 _is_off = False
 
 
@@ -85,7 +85,7 @@ class _Finder:
 
     def __init__(self, actions):
         self._actions = actions
-        self._busy = threading.local()  # other finders may ask the others in turn, and so us
+        self._busy = threading.local()  # other finders may ask the rest in turn, and so us
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._actions or getattr(self._busy, "name", None) == name:
@@ -137,7 +137,7 @@ def _disable(error):
     global _is_off
     if not _is_off:
         _is_off = True
-        if "main interpreter" not in str(error):  # which goes on being recorded
+        if "main interpreter" not in str(error):  # which is still being recorded
             _say_off(error)
     if _native is not None:
         _native.stop()
@@ -280,7 +280,7 @@ def _record_decorated(decorated, function):
                 or inspect.isasyncgenfunction(function)):
             return decorated  # what is called is not what runs
         if isinstance(function, (staticmethod, classmethod, type)) or not hasattr(function, "__qualname__"):
-            return decorated  # a function in its place would be called otherwise
+            return decorated  # a function in its place would be called differently
         name = function.__qualname__.split("<locals>.")[-1]
         if not _is_wanted(name):
             return decorated
@@ -288,7 +288,7 @@ def _record_decorated(decorated, function):
         is_method = "." in name and next(iter(inspect.signature(function).parameters), None) == "self"
         role = ("function" if not is_method else "init" if method == "__init__"
                 else "plan" if method == "plan" else "method")
-        module = function.__module__  # None, for one that was made by exec
+        module = function.__module__  # None if it was made by exec
         return _recorded(decorated, name, module if isinstance(module, str) else "flashinfer", role)
     except Exception as error:
         _disable(error)
@@ -333,8 +333,8 @@ def _hook_function(module, rule):
     role = rule.get("role", "function")
     owner, last = found
     if inspect.ismodule(owner) and owner is not module:
-        # Another module's function, as this one calls it: this one gets the other with a stand-in over that name, because
-        # others may go by the function's identity (torch.jit and __torch_function__ do).
+        # Another module's function, as called from this one: this module gets a proxy for the other one with a stand-in
+        # under that name, because others may rely on the function's identity (torch.jit and __torch_function__ do).
         local = rule["name"].partition(".")[0]
         if rule["name"] != f"{local}.{last}":
             return

@@ -20,7 +20,7 @@ def _prepare():
 
 
 def _chain():
-    # Neither this folder nor one of another version of the recorder, which would come back here.
+    # Neither this folder nor that of another recorder version, which would lead back here.
     def is_other(path):
         return not os.path.exists(os.path.join(path or ".", "collect_workloads_recorder.py"))
 

@@ -26,7 +26,7 @@ winsize size_of(int fd) {
   return size;
 }
 
-// At most `width` characters, not bytes: a character of UTF-8 is not cut in two.
+// At most `width` characters, not bytes; never splits a UTF-8 sequence.
 std::string cut(const std::string& text, std::size_t width) {
   std::size_t characters = 0, end = 0;
   for (; end < text.size(); ++end)
@@ -61,11 +61,11 @@ std::string_view sequence_of(Style style) {
 
 namespace {
 
-std::atomic<int> output_error = 0;  // the first of stdout's
+std::atomic<int> output_error = 0;  // errno of the first failed write to stdout
 
-// A character that acts on a terminal, or turns the direction in which others are shown.
+// A control character, or one that changes the text direction.
 struct Control {
-  std::size_t bytes = 0;  ///< 0: it is another
+  std::size_t bytes = 0;  ///< 0: an ordinary character
   unsigned code = 0;
 };
 
@@ -104,7 +104,7 @@ Result<void> finish_output() {
 }
 
 void print_json(const Json& json) {
-  // The library writes some of them as they are; they only occur within texts.
+  // The library leaves some control characters unescaped; they occur only inside strings.
   std::string text;
   const std::string plain = dump_indented(json);
   for (std::size_t at = 0; at < plain.size();) {
@@ -145,7 +145,7 @@ void ProgressLine::update(const std::string& text, const std::vector<std::string
   if (now < next_) return;
   next_ = now + (is_live_ ? std::chrono::steady_clock::duration(live_interval) : plain_interval);
   if (!is_live_) return print(stderr, text + "\n");
-  // The last row stays free: a terminal that scrolls would leave lines behind.
+  // The last row stays free: if the terminal scrolled, lines would be left behind.
   const winsize size = size_of(2);
   const std::size_t width = size.ws_col - 1u, rows = size.ws_row > 2 ? size.ws_row - 2u : 0u;
   std::string block = to_first_line() + cut(one_line(text), width);
@@ -166,7 +166,7 @@ void ProgressLine::clear() {
   shown_ = 0;
 }
 
-// Back to where the live lines began, and nothing left below: ECMA-48 CUU and ED.
+// Moves back to the first live line and clears everything below (ECMA-48 CUU and ED).
 std::string ProgressLine::to_first_line() const {
   return shown_ > 1 ? fmt::format("\r\033[{}A\033[J", shown_ - 1) : std::string("\r\033[J");
 }
@@ -203,7 +203,7 @@ std::string for_terminal(std::string_view text) {
       return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
     };
 
-    // How long the character is, by its first byte; 0: it is none.
+    // Sequence length from the first byte; 0: invalid.
     const unsigned first = byte(0), second = byte(1);
     const std::size_t length = first < 0x80                    ? 1
                                : first >= 0xc2 && first < 0xe0 ? 2
@@ -212,7 +212,7 @@ std::string for_terminal(std::string_view text) {
                                                                : 0;
     bool is_shown = length > 0 && (first == '\n' || control_at(text, at).bytes == 0);
     for (std::size_t i = 1; i < length; ++i) is_shown = is_shown && (byte(i) & 0xc0) == 0x80;
-    // Too long a form, a surrogate, past the last character.
+    // Overlong encoding, surrogate, or beyond U+10FFFF.
     if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
         (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90))
       is_shown = false;

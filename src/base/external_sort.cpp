@@ -120,12 +120,12 @@ Result<std::optional<std::string_view>> ExternalSort::next() {
     return runs_[b].record < runs_[a].record;
   };
 
-  // The next record of the run that gave the last one.
+  // Advance the run that gave the last record.
   if (!is_reading_) {
     CW_CHECK(begin_reading());
     std::make_heap(heap_.begin(), heap_.end(), is_later);
   } else if (!runs_.empty() && !heap_.empty()) {
-    // The one on top was shown last.
+    // The run on top gave the last record.
     std::pop_heap(heap_.begin(), heap_.end(), is_later);
     CW_TRY(const bool has_record, advance(runs_[heap_.back()]));
     if (has_record)
@@ -134,7 +134,7 @@ Result<std::optional<std::string_view>> ExternalSort::next() {
       heap_.pop_back();
   }
 
-  // All that there is fits into memory, or the least of all runs.
+  // Either everything fits in memory, or take the smallest of all runs.
   if (runs_.empty()) {
     if (next_ == places_.size()) return std::optional<std::string_view>();
     const Place& place = places_[next_++];

@@ -38,7 +38,7 @@ FileDescriptor::~FileDescriptor() {
 void keep_standard_streams() {
   for (int stream = 0; stream <= 2; ++stream)
     if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", O_RDWR | O_CLOEXEC) < 0)
-      return;  // the lowest free number: this one
+      return;  // open() takes the lowest free number: this one
 }
 
 namespace {
@@ -201,7 +201,7 @@ Result<void> ensure_private_directory(const std::filesystem::path& path) {
 }
 
 std::uint64_t bytes_on_disk(const struct stat& status) {
-  constexpr std::uint64_t block = 512;  // of st_blocks, whatever the file system's are
+  constexpr std::uint64_t block = 512;  // unit of st_blocks, whatever the file system's block size
   return static_cast<std::uint64_t>(status.st_blocks) * block;
 }
 
@@ -244,7 +244,7 @@ FileDescriptor open_private(const std::filesystem::path& path, int flags) {
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content,
                               Durability durability, Access access) {
   const std::string partial = path.string() + std::string(partial_suffix);
-  ::unlink(partial.c_str());  // a killed writer's; never written through, it may be a link
+  ::unlink(partial.c_str());  // left by a killed writer; it may be a link: never write through it
   FileDescriptor file = open_to_write(partial, O_WRONLY | O_EXCL, access);
   if (!file) return fail_errno("write", partial, errno);
   auto written = write_fully(file, content, path.string());
@@ -264,7 +264,7 @@ Result<std::filesystem::path> state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
 
-  // A relative one is to be ignored (XDG's specification)
+  // A relative path must be ignored (XDG Base Directory Specification).
   const bool is_chosen = state != nullptr && *state == '/';
   std::filesystem::path folder = is_chosen ? std::filesystem::path(state)
                                  : home != nullptr && *home != '\0'
@@ -276,8 +276,7 @@ Result<std::filesystem::path> state_folder() {
     if (is_chosen) return fail("state_unusable", "{}", made.error().message);
   }
 
-  // Where there is no home, or none to write into, the name in the common folder (TMPDIR) says
-  // whose it is.
+  // Without a writable home, use the shared folder (TMPDIR), with the user's name in ours.
   std::error_code error;
   folder = std::filesystem::temp_directory_path(error) /
            fmt::format("collect-workloads-{}", ::geteuid());

@@ -6,7 +6,7 @@ namespace cw {
 
 Command git_command(std::vector<std::string> arguments, const std::filesystem::path& directory) {
   Command command{{"git"}, {{"GIT_TERMINAL_PROMPT", "0"}}, directory};
-  // Those of `git rev-parse --local-env-vars` that name a repository or its parts.
+  // The variables of `git rev-parse --local-env-vars` that name a repository or parts of it.
   command.removed = {"GIT_DIR",
                      "GIT_WORK_TREE",
                      "GIT_INDEX_FILE",

@@ -51,7 +51,7 @@ std::string sha256_hex(std::string_view bytes) {
 }
 
 std::string uuid_v5(std::string_view name) {
-  // UUIDv5 of "collect-workloads" in the RFC's DNS namespace; fixed for ever, ids depend on it.
+  // UUIDv5 of "collect-workloads" in the RFC's DNS namespace; must never change: ids depend on it.
   static const boost::uuids::uuid ours =
       boost::uuids::string_generator()("a8d669f3-ce64-5d37-ad6d-d5ce9f933f70");
   return to_string(boost::uuids::name_generator_sha1(ours)(name.data(), name.size()));

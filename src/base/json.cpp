@@ -20,7 +20,7 @@ class Builder {
   bool number_unsigned(std::uint64_t value) { return add(value) != nullptr; }
   bool number_float(double value, const std::string&) { return add(value) != nullptr; }
   bool string(std::string& value) { return count_text(value) && add(std::move(value)) != nullptr; }
-  bool binary(Json::binary_t&) { return false; }  // not of JSON
+  bool binary(Json::binary_t&) { return false; }  // not in JSON
   bool start_object(std::size_t) { return open(Json::value_t::object); }
   bool start_array(std::size_t) { return open(Json::value_t::array); }
   bool key(std::string& value) {
@@ -51,7 +51,7 @@ class Builder {
   }
 
  private:
-  // Of the innermost container that is open: where its next value goes.
+  // Where the next value of the innermost open container goes.
   JsonPlace& place() { return path_.back(); }
 
   bool count_text(const std::string& text) {
@@ -60,8 +60,7 @@ class Builder {
     return items_ <= limits_.items;
   }
 
-  // Null past the limit. What is open is the last item of what it lies in, so that none of them
-  // moves meanwhile.
+  // Null past the limit. Each open container is the last item of its parent, so none of them moves.
   Json* add(Json value) {
     if (++items_ > limits_.items) return nullptr;
     if (open_.empty()) {
@@ -93,7 +92,7 @@ class Builder {
     return true;
   }
 
-  // What has just ended is the last item of what it lies in.
+  // What was just closed is the last item of its parent.
   void drop_last() {
     if (open_.empty()) {
       root_ = nullptr;
@@ -117,7 +116,7 @@ class Builder {
                           });
     if (!has_doubles) return;
 
-    // Each key where it first was, with what it had last.
+    // Each key keeps its first position and its last value.
     std::unordered_map<std::string_view, Json*> last;
     for (auto& [key, value] : members) last.insert_or_assign(key, &value);
     keys.clear();
@@ -132,9 +131,9 @@ class Builder {
   const JsonFilter* filter_;
   Json root_;
   std::vector<Json*> open_;
-  std::vector<JsonPlace> path_;        ///< one a container that is open
-  std::vector<std::size_t> begun_at_;  ///< likewise: how many items there were before
-  std::size_t items_ = 0;              ///< that are kept
+  std::vector<JsonPlace> path_;        ///< one per open container
+  std::vector<std::size_t> begun_at_;  ///< per open container: the items before it
+  std::size_t items_ = 0;              ///< kept so far
 };
 
 }  // namespace

@@ -51,7 +51,7 @@ Result<TemporaryDirectory> TemporaryDirectory::create(const std::filesystem::pat
   if (error || ::mkdtemp(path.data()) == nullptr)
     return fail("unwritable", "cannot make a folder for temporary files ({}): {}", path,
                 error ? error.message() : std::strerror(errno));
-  ::chmod(path.c_str(), 0700);  // whatever the umask left of it
+  ::chmod(path.c_str(), 0700);  // regardless of the umask
   return TemporaryDirectory(path);
 }
 

@@ -13,7 +13,7 @@
 namespace cw {
 namespace {
 
-// The error of the lowest index so far.
+// The error with the lowest index so far.
 class FirstError {
  public:
   void run(std::size_t index, const ParallelTask& task) {
@@ -53,7 +53,7 @@ Result<void> run_on_threads(std::size_t count, std::size_t threads, const Parall
     for (std::size_t i = next++; i < count; i = next++) first.run(i, task);
   };
 
-  // This thread is one of them.
+  // The calling thread is one of the workers.
   std::vector<std::thread> others;
   for (std::size_t i = 1; i < std::min(threads, count); ++i) others.emplace_back(work);
   work();

@@ -28,15 +28,15 @@ namespace cw {
 namespace {
 
 constexpr std::size_t max_output = std::size_t{256} << 20,
-                      max_errors = 2000;  // of a command that is run to its end
+                      max_errors = 2000;  // of a command run to completion
 
-// Set in whichever thread the signal reaches, read in others.
+// Set in the thread that receives the signal, read in others.
 std::atomic<int> noted_signal = 0;
 std::atomic<int> noted_count = 0;
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not lock");
 
 void note_signal(int signal) {
-  const int error = errno;  // of what was interrupted
+  const int error = errno;  // of the interrupted code
   noted_signal = signal;
   if (++noted_count >= 3) {
     std::signal(signal, SIG_DFL);
@@ -45,7 +45,7 @@ void note_signal(int signal) {
   errno = error;
 }
 
-// Environment with additions, as exec wants it.
+// Environment with additions, as exec expects it.
 std::vector<std::string> merged_environment(const Command& command) {
   std::vector<std::string> result;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -66,7 +66,7 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return result;
 }
 
-// Spawns with stdout and stderr on the given descriptors, in a group of its own.
+// Spawns with stdout and stderr on the given descriptors, in its own process group.
 Result<pid_t> spawn(const Command& command, int out, int err) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
@@ -80,7 +80,7 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   if (!command.directory.empty())
     ::posix_spawn_file_actions_addchdir_np(&actions, command.directory.c_str());
 
-  // No signal is blocked or ignored, and it leads a group of its own.
+  // No signals blocked or ignored; the child leads its own process group.
   sigset_t none, defaults;
   sigemptyset(&none);
   sigemptyset(&defaults);
@@ -91,7 +91,7 @@ Result<pid_t> spawn(const Command& command, int out, int err) {
   ::posix_spawnattr_setflags(
       &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
-  // Started where the process tree learns of it at once.
+  // Start it through the process tree, which then knows of it at once.
   const auto environment = merged_environment(command);
   int error = 0;
   const pid_t pid = note_started([&] {
@@ -113,7 +113,7 @@ ExitStatus to_exit_status(int raw) {
   return {WEXITSTATUS(raw), 0};
 }
 
-// Whether a child has, which keeps its number until it is waited for.
+// Whether a child has ended; it keeps its PID until it is reaped.
 bool has_ended(pid_t child) {
   siginfo_t ended{};
   return ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -127,7 +127,7 @@ std::string to_shell(const Command& command) {
     static constexpr std::string_view plain =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
     if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-    // What a terminal must not have, as bash, zsh and ksh read it.
+    // Escape what is unsafe on a terminal as $'…', which bash, zsh and ksh read.
     if (for_terminal(word) != word || word.find('\n') != std::string::npos) {
       std::string escaped = "$'";
       for (const char c : word) {
@@ -185,7 +185,7 @@ ProcessGroup::~ProcessGroup() {
 std::optional<ExitStatus> ProcessGroup::status() {
   int raw = 0;
   if (status_ || id_ == 0) return status_;
-  // Looked at while its number is still its own: what it leaves is found by it.
+  // Look before it is reaped, while the PID is still its own: its descendants are found by it.
   if (!has_ended(id_)) return status_;
   tree_.look();
   if (::waitpid(id_, &raw, WNOHANG) != id_) return status_;
@@ -234,7 +234,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   std::string failure;
 
-  // What it leaves running may keep its output open: that is waited for no longer than a moment.
+  // Processes it leaves behind may keep its output open: wait for them only briefly.
   constexpr std::chrono::seconds moment{1};
   std::optional<std::chrono::steady_clock::time_point> ended_at;
   const auto is_over = [&] {
@@ -252,7 +252,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
       else if (got == 0)
         polled[i].fd = -1;
     }
-    // Of errors the end is what is told.
+    // Only the end of stderr is reported.
     if (errors.size() > 2 * max_errors) errors.erase(0, errors.size() - max_errors);
     if (output.size() > max_output) failure = "too_large";
     if (stop_signal() != 0) failure = "interrupted";
@@ -282,8 +282,8 @@ constexpr std::array relayed_signals{SIGINT,  SIGQUIT, SIGTERM, SIGHUP,
 
 using Moment = std::chrono::steady_clock::time_point;
 
-// A process of our group that does nothing but note signals. Nothing else tells one that was sent
-// to us alone from one that was sent to the group, which the command has got already.
+// A process in our group that does nothing but note signals. Only it can tell a signal sent to us
+// alone from one sent to the group, which the command has already received.
 class Witness {
  public:
   explicit Witness(const sigset_t& signals) {
@@ -303,7 +303,7 @@ class Witness {
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
 
-  /// Whether it, too, got a signal that has reached us just now.
+  /// Whether it also received a signal that has just reached us.
   bool has_seen(int signal) const {
     constexpr std::chrono::milliseconds patience{10};
     if (pid_ <= 0) return false;
@@ -323,7 +323,7 @@ class Witness {
     Moment when;
   };
 
-  // Keeps nothing of ours open, and does not outlive us.
+  // Keeps none of our descriptors open, and does not outlive us.
   [[noreturn]] static void watch(const sigset_t& signals, int out) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (const int standard : {0, 1, 2}) ::close(standard);
@@ -338,7 +338,7 @@ class Witness {
   pid_t pid_ = -1;
 };
 
-// Blocks signals for as long as it lives: they wait to be taken.
+// Blocks signals for its lifetime; they stay pending until taken.
 class BlockedSignals {
  public:
   explicit BlockedSignals(const sigset_t& signals) {
@@ -365,7 +365,7 @@ Result<ExitStatus> run_in_foreground(const Command& command,
   const BlockedSignals blocked(taken);
   const Witness witness(relayed);
 
-  // What was ignored or blocked before is so in the command, too, as under nohup.
+  // Signals that were ignored or blocked stay so in the command, as under nohup.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   ::posix_spawnattr_setsigmask(&attributes, &blocked.before());
@@ -379,7 +379,7 @@ Result<ExitStatus> run_in_foreground(const Command& command,
   if (error != 0)
     return fail("spawn_failed", "cannot start {}: {}", command.arguments[0], std::strerror(error));
 
-  // Until it is reaped, which is here, its number is nobody else's.
+  // Its PID cannot be reused until it is reaped, which happens here.
   auto next = meanwhile ? meanwhile() : std::chrono::milliseconds(0);
   for (int raw = 0;;) {
     if (::waitpid(pid, &raw, WNOHANG) == pid) return to_exit_status(raw);
@@ -389,8 +389,8 @@ Result<ExitStatus> run_in_foreground(const Command& command,
         next.count() > 0 ? ::sigtimedwait(&taken, &info, &patience) : ::sigwaitinfo(&taken, &info);
     if (signal < 0 && errno == EAGAIN) next = meanwhile();
     if (signal <= 0 || signal == SIGCHLD) continue;
-    // The terminal sends to the whole group; it is told apart by the code alone, but the witness
-    // has a report to drop.
+    // The terminal signals the whole group; the code alone shows that, but the witness's report
+    // must be consumed.
     const bool is_for_all = witness.has_seen(signal) || info.si_code > 0;
     if (!is_for_all) ::kill(pid, signal);
   }
@@ -407,7 +407,7 @@ void end_like(const ExitStatus& status) {
   sigaddset(&set, status.signal);
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   ::kill(::getpid(), status.signal);
-  std::_Exit(128 + status.signal);  // one that does not end a process
+  std::_Exit(128 + status.signal);  // if the signal does not terminate a process
 }
 
 void watch_signals() {
@@ -415,7 +415,7 @@ void watch_signals() {
   action.sa_handler = note_signal;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGHUP, &action, nullptr);  // an ssh connection that broke
+  ::sigaction(SIGHUP, &action, nullptr);  // a dropped ssh connection
   std::signal(SIGPIPE, SIG_IGN);
 }
 

@@ -26,7 +26,7 @@ struct ProcessStatus {
 
 namespace {
 
-// Of /proc/PID/stat, the fields after the command's name, which may hold anything in its
+// The fields of /proc/PID/stat after the command name, which may contain anything in its
 // parentheses.
 std::optional<ProcessStatus> status_of(const std::string& pid) {
   const auto content = read_pseudo_file("/proc/" + pid + "/stat");
@@ -82,7 +82,7 @@ std::optional<std::uint64_t> start_time(pid_t pid) {
 }
 
 bool send_signal(const ProcessIdentity& process, int signal) {
-  // Opened before the start time is looked at: what the descriptor names cannot change any more.
+  // Opened before the start time is checked: the process that a pidfd refers to cannot change.
   const FileDescriptor named(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
   if (start_time(process.pid) != process.started) return false;
   if (named) return ::syscall(SYS_pidfd_send_signal, named.get(), signal, nullptr, 0) == 0;
@@ -93,7 +93,7 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
   const auto all = all_processes();
   const pid_t own = ::getpid();
 
-  // What is known, and the groups that it leads.
+  // The known processes, and the groups they lead.
   std::set<pid_t> inside, groups;
   for (const ProcessIdentity& member : members_) {
     const auto found = all.find(member.pid);
@@ -107,8 +107,7 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
       if (is_orphan(status) && !strange.contains(pid)) inside.insert(pid);
   }
 
-  // Children of what is inside are, too, until there is nothing new. A zombie still has its number,
-  // and so its children.
+  // Add children until there is nothing new. A zombie still has its PID, and so its children.
   for (bool has_news = true; has_news;) {
     has_news = false;
     for (const auto& [pid, status] : all)
@@ -121,7 +120,7 @@ const std::set<ProcessIdentity>& ProcessTree::look() {
   for (const pid_t pid : inside) {
     const ProcessStatus& status = all.at(pid);
     if (!status.is_dead) alive.insert(status.identity);
-    // An orphan that we have adopted is ours to bury.
+    // Reap orphans that we have adopted.
     if (status.is_dead && status.parent == own && !waited_for_.contains(pid))
       ::waitpid(pid, nullptr, WNOHANG);
   }

@@ -32,10 +32,9 @@ bool is_quote(char c) {
   return c == '"' || c == '\'' || c == '`';
 }
 
-// "HF_TOKEN", "--admin-api-key", "apiKey", "-DapiKey" -> lower-case words, without the numbers
-// behind them.
+// "HF_TOKEN", "--admin-api-key", "apiKey", "-DapiKey" -> lower-case words without trailing numbers.
 std::vector<std::string> words_of(std::string_view name) {
-  if (name.starts_with("-D")) name.remove_prefix(2);  // Java's and CMake's
+  if (name.starts_with("-D")) name.remove_prefix(2);  // Java and CMake
   std::vector<std::string> words(1);
   for (std::size_t i = 0; i < name.size(); ++i) {
     const bool is_inner_capital = is_upper(name[i]) && i > 0 && !is_upper(name[i - 1]);
@@ -49,7 +48,7 @@ std::vector<std::string> words_of(std::string_view name) {
   return words;
 }
 
-// "HF_TOKEN_2": an environment's, by its looks.
+// "HF_TOKEN_2": looks like an environment variable.
 bool is_variable(std::string_view name) {
   const auto may_stand = [](char c) { return is_upper(c) || is_digit(c) || c == '_'; };
   return name.size() >= 3 && std::ranges::all_of(name, may_stand);
@@ -60,8 +59,7 @@ bool contains(const List& list, std::string_view word) {
   return std::ranges::find(list, word) != list.end();
 }
 
-// A word that is a secret's wherever it stands, at the end of a name or before its last word
-// ("password hash").
+// Words that mark a secret at the end of a name or before its last word ("password hash").
 constexpr std::array secret_words{"password", "passwd",     "passphrase",   "pwd",
                                   "secret",   "secrets",    "credential",   "credentials",
                                   "apikey",   "authtoken",  "accesstoken",  "bearer",
@@ -72,7 +70,7 @@ constexpr std::array secret_words{"password", "passwd",     "passphrase",   "pwd
                                   "privkey",  "userpass",   "clientsecret", "secretaccesskey",
                                   "passcode", "passin",     "passout"};
 constexpr std::array<std::string_view, 3> contents{"value", "content", "contents"};
-// "key" alone is a key of a map, or a tensor.
+// "key" alone is a map key, or a tensor.
 constexpr std::array before_key{
     "api",          "access",     "secret",  "private",   "auth",       "account",
     "admin",        "encryption", "signing", "master",    "license",    "shared",
@@ -80,19 +78,18 @@ constexpr std::array before_key{
     "aes",          "wandb",      "openai",  "anthropic", "ngc",        "gemini",
     "google",       "azure",      "mistral", "together",  "openrouter", "cohere",
     "groq",         "hf",         "xai",     "deepseek",  "replicate",  "session"};
-// "token" alone is one; of a tokenizer's, or counted, it is none.
+// "token" alone is a secret; a tokenizer's token or a token count is not.
 constexpr std::array before_token{
     "first",  "per",       "stop",   "eos",     "bos",    "pad",   "unk",   "mask", "special",
     "next",   "last",      "output", "input",   "prompt", "new",   "max",   "min",  "num",
     "total",  "each",      "to",     "end",     "start",  "image", "mm",    "sep",  "cls",
     "cached", "generated", "decode", "prefill", "time",   "of",    "think", "extra"};
 
-// What may stand behind a secret's name and is none; the name of a variable that holds one, among
-// others.
+// Values after a secret's name that are not secrets, such as the name of a variable that holds one.
 bool is_no_secret(std::string_view value) {
   constexpr std::array<std::string_view, 10> harmless{"None",  "none", "null",  "nil", "True",
                                                       "False", "true", "false", "",    redacted};
-  if (value.starts_with('$')) value.remove_prefix(1);  // what a shell puts there
+  if (value.starts_with('$')) value.remove_prefix(1);  // expanded by the shell
   const bool is_name =
       is_variable(value) && value.find('_') != std::string_view::npos && is_secret_name(value);
   return contains(harmless, value) || is_name;
@@ -108,7 +105,7 @@ struct Form {
   std::size_t min;  ///< characters after the prefix
 };
 
-// Secrets that are known by how they begin, from the documentation of who issues them.
+// Secrets recognized by their prefix, from their issuers' documentation.
 constexpr std::array forms{
     Form{"hf_", 12},      Form{"api_org_", 16},  Form{"sk-", 16},      Form{"sk_live_", 12},
     Form{"sk_test_", 12}, Form{"rk_live_", 12},  Form{"ghp_", 20},     Form{"gho_", 20},
@@ -126,7 +123,7 @@ constexpr std::array forms{
     Form{"glsa_", 20},
 };
 
-// How much of the text that begins here is a secret by its form; 0: nothing.
+// Length of the secret at the start of the text, by its form; 0: none.
 std::size_t length_of_form(std::string_view text) {
   for (const Form& form : forms) {
     if (!text.starts_with(form.prefix)) continue;
@@ -134,7 +131,7 @@ std::size_t length_of_form(std::string_view text) {
     while (end < text.size() && is_name_character(text[end])) ++end;
     while (end > 0 && text[end - 1] == '.') --end;  // the end of a sentence
     const std::string_view rest = text.substr(form.prefix.size(), end - form.prefix.size());
-    // A word with hyphens is none: secrets have digits, or both cases.
+    // A hyphenated word is not a secret: those have digits, or mixed case.
     const bool is_random =
         std::ranges::any_of(rest, is_digit) || std::ranges::any_of(rest, is_upper);
     if (rest.size() >= form.min && is_random) return end;
@@ -142,7 +139,7 @@ std::size_t length_of_form(std::string_view text) {
   return 0;
 }
 
-// A key in PEM, up to its end or the text's.
+// A PEM key, up to its end or the end of the text.
 std::size_t length_of_pem(std::string_view text) {
   constexpr std::string_view begin = "-----BEGIN ", end = "-----END ";
   if (!text.starts_with(begin)) return 0;
@@ -206,7 +203,7 @@ class Redactor {
     return true;
   }
 
-  // A name, and the secret behind it if it is one's.
+  // A name, and the secret after it if it is a secret's name.
   void take_name() {
     const std::size_t begin = at_;
     std::size_t end = end_of_name(at_);
@@ -217,7 +214,7 @@ class Redactor {
     const char before = begin > 0 ? text_[begin - 1] : '\0';
     copy(end);
 
-    // Names that say by themselves where the secret is.
+    // Names that by themselves tell where the secret is.
     if (name == "Bearer" || name == "bearer" || name == "Basic")
       if (at_ < text_.size() && is_space(text_[at_])) return take_after_scheme(name);
     if (take_user_and_password(name)) return;
@@ -232,7 +229,7 @@ class Redactor {
     take_named(name, begin, before);
   }
 
-  // "Bearer abc…", "Basic abc…": a scheme of HTTP, without a header's name.
+  // "Bearer abc…", "Basic abc…": an HTTP scheme without a header name.
   void take_after_scheme(std::string_view name) {
     const std::size_t value = after_spaces(at_);
     if (length_of_value(value, false) < 8) return;
@@ -240,7 +237,7 @@ class Redactor {
     take_value(name);
   }
 
-  // name=, name:, "name":, 'name' =>, --name value, '--name', 'value': the name is copied already.
+  // name=, name:, "name":, 'name' =>, --name value, '--name', 'value': the name is already copied.
   void take_named(std::string_view name, std::size_t begin, char before) {
     std::size_t next = after_colour(at_);
     const bool is_flag = name.starts_with('-') && !name.starts_with("-D");
@@ -258,7 +255,7 @@ class Redactor {
     const bool is_path = before == '/' && !text_.substr(next).starts_with('=');
     if (is_path) return;  // "/etc/passwd: no such file"
 
-    // What stands between the name and its value.
+    // What separates the name from its value.
     if (sign > 0) {
       next = after_spaces(next + sign);
       if (take_lines_below(begin, next)) return;
@@ -272,7 +269,7 @@ class Redactor {
       if (at(next) == '-') return;
     } else if (before == ' ' && is_variable(name) && text_.substr(0, begin).ends_with("ENV ") &&
                next > after_quote) {
-      // a Dockerfile's: ENV NAME VALUE
+      // Dockerfile: ENV NAME VALUE
     } else if (!is_flag || next == after_quote || text_.substr(next).starts_with('-')) {
       return;  // another flag
     }
@@ -281,7 +278,7 @@ class Redactor {
     if (is_flag && sign == 0 && words_of(name).front() == "api") take_more_values();
   }
 
-  // A quoted value in the next line; Python's name: str = '…
+  // A quoted value on the next line; Python's name: str = '…
   std::size_t begin_of_quoted(std::size_t next, std::size_t sign) const {
     if (const std::size_t below = after_lines(next); below > next && length_of_quote(below) > 0)
       next = below;
@@ -333,13 +330,13 @@ class Redactor {
     return before != text_.npos && (text_[before] == ':' || text_[before] == '=');
   }
 
-  // "value", "val": what holds the value of a name that stands beside it.
+  // "value", "val": holds the value of a sibling name.
   static bool is_beside(std::string_view name) {
     return name == "value" || name == "val" || name == "Value";
   }
 
-  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and YAML's two lines of
-  // "name:" and "value:": the name stands in a value of its own.
+  // {"name": "HF_TOKEN", "value": "…"}, <add key="token" value="…"/>, and "name:" and "value:" on
+  // two YAML lines: the name is itself a value.
   bool take_value_beside(std::string_view name, std::size_t next) {
     std::size_t value = after_lines(next);
     const bool is_apart =
@@ -357,7 +354,7 @@ class Redactor {
     return true;
   }
 
-  // The same with the value first; at_ is behind its name.
+  // The same with the value first; at_ is past the word "value".
   bool take_value_before() {
     const std::size_t sign_at = after_spaces(at_ + length_of_quote(at_)),
                       sign = length_of_sign(sign_at);
@@ -369,7 +366,7 @@ class Redactor {
                                       : value + length_of_value(value, false, longest_before + 1);
     if (end >= text_.size() || end - value > longest_before) return false;
 
-    // Behind it: a comma, a line's end or a space, "name" or "key", a sign, and the name.
+    // After it: a comma, a newline or a space, "name" or "key", a separator, and the name.
     std::size_t name = after_lines(end + quote);
     if (at(name) == ',') name = after_lines(name + 1);
     name += length_of_quote(name);
@@ -389,7 +386,7 @@ class Redactor {
     return true;
   }
 
-  // What stands before it in its line; nothing when that is long.
+  // The text before it on its line; nothing if that is long.
   std::optional<std::string_view> line_before(std::size_t at) const {
     const std::size_t first = at - std::min(at, longest_before);
     const std::string_view near = text_.substr(first, at - first);
@@ -398,8 +395,8 @@ class Redactor {
     return near.substr(newline + 1);  // npos + 1 is 0
   }
 
-  // "password: several words", where a line begins with the name; and all of an Authorization but
-  // its scheme.
+  // "password: several words" where a line begins with the name, and all of an Authorization value
+  // except its scheme.
   bool take_rest_of_line(std::size_t name, std::size_t next) {
     const auto before = line_before(name);
     if (!before || (before->find_first_not_of(' ') != before->npos && !before->ends_with("- ")) ||
@@ -415,8 +412,8 @@ class Redactor {
     return skip(end - next);
   }
 
-  // YAML's values below their name: "token:", and in the next line, further in, a word or a block's
-  // lines.
+  // YAML values below their name: "token:", then on the next line, indented further, a word or the
+  // lines of a block.
   bool take_lines_below(std::size_t name, std::size_t next) {
     const auto indent_of = [this](std::size_t line) {
       return std::min(text_.find_first_not_of(' ', line), text_.size()) - line;
@@ -437,12 +434,12 @@ class Redactor {
     for (std::size_t line = newline + 1; line < text_.size();) {
       const std::size_t end = std::min(text_.find('\n', line), text_.size());
       std::size_t word = line + indent_of(line);
-      if (!is_block && text_.substr(word).starts_with("- ")) word += 2;  // an item of a list
+      if (!is_block && text_.substr(word).starts_with("- ")) word += 2;  // a list item
       if (word >= end) {                                                 // an empty line
         line = end + 1;
         continue;
       }
-      // A name of its own stays: what is below a secret's name is secret, under whatever name.
+      // A nested name stays: everything below a secret's name is secret, whatever its own name.
       const std::size_t colon = is_block ? text_.npos : text_.substr(word, end - word).find(": ");
       if (colon != text_.npos) word += colon + 2;
       const std::string_view text = text_.substr(word, end - word);
@@ -461,7 +458,7 @@ class Redactor {
     return has_any;
   }
 
-  // "api key", "API Key": two words, where a sign says that a value follows.
+  // "api key", "API Key": two words, if a separator shows that a value follows.
   std::size_t end_of_key(std::size_t begin, std::size_t end) const {
     const auto words = words_of(text_.substr(begin, end - begin));
     const std::string_view rest = text_.substr(end);
@@ -492,7 +489,7 @@ class Redactor {
     return skip(length);
   }
 
-  // Terminals' colours stand where they like.
+  // Terminal colour codes may occur anywhere.
   std::size_t after_colour(std::size_t at) const {
     while (text_.substr(at).starts_with("\x1b[")) {
       const std::size_t end = text_.find_first_not_of("0123456789;", at + 2);
@@ -504,14 +501,14 @@ class Redactor {
     for (;;) {
       const std::size_t before = at = after_colour(std::min(at, text_.size()));
       while (at < text_.size() && is_space(text_[at])) ++at;
-      if (text_.substr(at).starts_with("\\\n")) at += 2;  // a command that goes on in the next line
+      if (text_.substr(at).starts_with("\\\n")) at += 2;  // line continuation
       if (at == before) return at;
     }
   }
   std::size_t after_lines(std::size_t at) const {
     return std::min(text_.find_first_not_of(" \t\r\n", std::min(at, text_.size())), text_.size());
   }
-  // Of a quote, also one that is escaped: JSON within JSON.
+  // Length of a quote, escaped or not: JSON within JSON.
   std::size_t length_of_quote(std::size_t at) const {
     const std::size_t quote = text_.find_first_not_of('\\', std::min(at, text_.size()));
     return quote != std::string_view::npos && is_quote(text_[quote]) ? quote + 1 - at : 0;
@@ -525,26 +522,25 @@ class Redactor {
       if (text_.substr(std::min(at, text_.size())).starts_with(sign)) return sign.size();
     return 0;
   }
-  // In a list as Python and JSON print it: a comma, and a text that is no flag.
+  // In a list printed by Python or JSON: a comma, then a string that is not a flag.
   bool begins_next_item(std::size_t comma) const {
     if (comma >= text_.size() || text_[comma] != ',') return false;
     const std::size_t item = after_lines(comma + 1), quote = length_of_quote(item);
     return quote > 0 && !text_.substr(item + quote).starts_with('-');
   }
 
-  // A flag's value is a word; others end where a list's item does.
+  // A flag's value is a whole word; other values end where a list item does.
   static constexpr std::string_view word_ends = " \t\r\n\"'`\x1b",
                                     value_ends = " \t\r\n\"'`\x1b,;&|()[]{}<>";
 
-  // Up to `max`: what looks ahead again and again must not look far.
+  // Up to `max`: repeated lookahead must not go far.
   std::size_t length_of_value(std::size_t begin, bool is_word,
                               std::size_t max = std::string_view::npos) const {
     if (begin >= text_.size()) return 0;
     const std::string_view rest = text_.substr(begin, max);
     return std::min(rest.find_first_of(is_word ? word_ends : value_ends), rest.size());
   }
-  // With what goes on behind a separator, as long as it is no item of its own: "p@ss,word", not
-  // "a=1,b=2".
+  // Includes what follows a separator unless it is an item of its own: "p@ss,word", not "a=1,b=2".
   std::size_t length_with_separators(std::size_t begin) const {
     std::size_t end = begin + length_of_value(begin, false);
     while (end > begin && end + 1 < text_.size() &&
@@ -572,19 +568,19 @@ class Redactor {
     if (at(at_) == '$' && is_quote(at(at_ + 1))) copy(at_ + 1);
     if (length_of_quote(at_) > 0) {
       take_quoted();
-      // A shell's word goes on behind a quote: "a"b'c'
+      // A shell word continues after a quote: "a"b'c'
       const std::size_t quote = at_;
       if (is_quote(at(quote)) && (is_name_character(at(quote + 1)) ||
                                   (is_quote(at(quote + 1)) && at(quote + 1) != at(quote)))) {
         const std::size_t end = std::min(text_.find_first_of(" \t\r\n,;)]}", quote), text_.size());
-        at_ = end;  // of the same secret
+        at_ = end;  // part of the same secret
       }
       return;
     }
     if (at_ < text_.size() && std::string_view("([{<").find(text_[at_]) != std::string_view::npos)
       return take_enclosed(name);
 
-    // The scheme of an Authorization header stays, what it carries goes.
+    // The scheme of an Authorization header stays; the credentials go.
     const bool is_word = name.starts_with('-');
     std::size_t length = is_word ? length_of_value(at_, true) : length_with_separators(at_);
     std::string_view value = text_.substr(at_, length);
@@ -598,7 +594,7 @@ class Redactor {
     const bool is_cookie =
         !words.empty() && (words.back() == "cookie" || words.back() == "cookies");
 
-    // All of a cookie's parts, and of Digest's, which are quoted themselves.
+    // All parts of a cookie, and of Digest credentials, which contain quotes.
     const bool is_digest = text_.substr(0, at_).ends_with("Digest ");
     if (is_cookie || is_digest)
       length =
@@ -639,7 +635,7 @@ class Redactor {
     at_ = end;
   }
 
-  // All that is in brackets, up to their end or the line's.
+  // Everything in brackets, up to the closing one or the end of the line.
   void take_enclosed(std::string_view name) {
     const char open = text_[at_], close = open == '('   ? ')'
                                           : open == '[' ? ']'
@@ -660,7 +656,7 @@ class Redactor {
     at_ = end;
   }
 
-  static constexpr std::size_t longest_before = 512;  ///< of a value that stands before its name
+  static constexpr std::size_t longest_before = 512;  ///< of a value that precedes its name
 
   const std::string_view text_;
   std::string out_;
@@ -672,7 +668,7 @@ class Redactor {
 bool is_secret_name(std::string_view name) {
   auto words = words_of(name);
 
-  // What a thing holds is what it is: "token value", "token file content".
+  // What a secret's name holds is a secret too: "token value", "token file content".
   if (words.size() > 1 && contains(contents, words.back())) {
     words.pop_back();
     if (words.size() > 1 && words.back() == "file") words.pop_back();
@@ -684,7 +680,7 @@ bool is_secret_name(std::string_view name) {
     const bool is_last = i + 1 == words.size();
     if (contains(secret_words, word)) return true;
     if (word.ends_with("password") || word.ends_with("passwd")) return true;  // PGPASSWORD
-    // Of a variable more may follow: API_KEY_FALLBACK.
+    // In a variable, more words may follow: API_KEY_FALLBACK.
     if (word == "key" && (is_last || is_variables) && contains(before_key, before)) return true;
     if (word == "key" && is_last && is_variables && i > 0) return true;
     if (word == "keys" && is_last && before == "api") return true;
@@ -699,7 +695,7 @@ bool is_secret_name(std::string_view name) {
         !contains(before_token, word.substr(0, word.size() - token.size())))
       return true;
     if (word == "auth" && is_last) return true;
-    if (word == "sig" && words.size() == 1) return true;  // of a signed URL
+    if (word == "sig" && words.size() == 1) return true;  // in a signed URL
   }
   return false;
 }
@@ -709,8 +705,8 @@ std::string redact(std::string_view text) {
 }
 
 std::vector<std::string> redact(std::vector<std::string> words) {
-  bool is_secret = false;  // what follows a secret's flag, up to the next: some take several
-  std::string flag;        // the word before, if it is one
+  bool is_secret = false;  // after a secret's flag, up to the next flag: some take several
+  std::string flag;        // the previous word, if it is a flag
 
   for (std::string& word : words) {
     const std::string before = std::exchange(flag, word.starts_with('-') ? word + " " : "");
@@ -720,7 +716,7 @@ std::vector<std::string> redact(std::vector<std::string> words) {
         std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(sign),
                     is_name_character);
 
-    // A value behind a secret's flag.
+    // A value after a secret's flag.
     if (word.starts_with('-'))
       is_secret = sign == std::string::npos && is_secret_name(word);
     else if (is_secret && !is_no_secret(word)) {
@@ -728,12 +724,12 @@ std::vector<std::string> redact(std::vector<std::string> words) {
       continue;
     }
 
-    // NAME=value, or text that has a secret in it.
+    // NAME=value, or text that contains a secret.
     if (is_whole && !is_no_secret(std::string_view(word).substr(sign + 1)))
       word = word.substr(0, sign + 1) + std::string(redacted);
     else if (word.starts_with('-'))
       word = redact(std::string_view(word));
-    else  // as the flag before says: curl's -u
+    else  // depends on the previous flag: curl's -u
       word =
           redact(std::string_view(before + word)).substr(redact(std::string_view(before)).size());
   }
@@ -742,7 +738,7 @@ std::vector<std::string> redact(std::vector<std::string> words) {
 
 namespace {
 
-// Every text in what a secret's name has.
+// Hides every string in a secret's value.
 Json hidden(Json json) {
   if (json.is_string())
     return is_no_secret(json.get_ref<const std::string&>()) ? json : Json(redacted);
@@ -808,8 +804,7 @@ Result<void> redact_file(const std::filesystem::path& path) {
     CW_CHECK(read_exactly(file, position, more, block.data() + kept, path.string()));
     position += more;
 
-    // Whole lines, so that no secret is cut in two; a line that is longer than a block is taken as
-    // it comes.
+    // Whole lines, so that no secret is split; a line longer than a block is taken as it comes.
     const std::size_t newline = block.rfind('\n');
     const std::size_t end =
         position == size || newline == std::string::npos ? block.size() : newline + 1;

@@ -14,7 +14,7 @@ std::vector<std::string> shell_words(std::string_view text) {
     const char c = text[i];
     const bool is_escape = c == '\\' && i + 1 < text.size();
 
-    // Within quotes only their end counts, and in double ones a backslash.
+    // Inside quotes only the closing one matters, and in double quotes a backslash.
     if (quote != 0) {
       if (c == quote)
         quote = 0;

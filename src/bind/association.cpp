@@ -23,11 +23,11 @@ bool are_beside(const Binding& binding, const Call& call,
   return have_same_argument(call, *neighbour, binding.beside->same);
 }
 
-// Of plans and constructors; an engine has some hundred wrappers.
+// For plans and constructors; an engine has a few hundred wrappers.
 constexpr std::size_t max_held = 64 << 20;
 
 std::size_t memory_of(const Call& call) {
-  // Of a call: what it was read from, where its tensors' values are.
+  // Per call: what it was read from, and where its tensors' values are.
   constexpr std::size_t others = 2048;
   return others + memory_of(call.arguments);
 }

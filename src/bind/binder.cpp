@@ -18,13 +18,13 @@ Rejection rejection_of(Error error) {
   return {std::move(error.code), std::move(error.message)};
 }
 
-// What a call says of one binding's inputs, whatever the definition; made once for all its
+// What a call says about one binding's inputs, whatever the definition; built once for all its
 // definitions.
 struct Inputs {
   std::map<const InputBinding*, Result<InputView>> views;
 };
 
-// The names of a binding and of one definition: its constants, axes and inputs too.
+// Resolves the names of a binding and of one definition, including its constants, axes and inputs.
 class TargetNameResolver final : public NameResolver {
  public:
   TargetNameResolver(const Target& target, const CallInContext& context,
@@ -71,14 +71,14 @@ class TargetNameResolver final : public NameResolver {
   const Observation* observation_;
 };
 
-// What differs from the definition, worded only when it is told: most definitions do not fit a
+// A difference from the definition, worded only when reported: most definitions do not match a
 // call.
 struct Mismatch {
   enum class Kind { axis, rank, dtype, not_a_tensor };
   Kind kind;
-  std::string_view axis;                ///< of Kind::axis
+  std::string_view axis;                ///< for Kind::axis
   std::string_view where;               ///< the input or expression that showed it
-  std::int64_t expected = 0, seen = 0;  ///< extents, DTypes, or numbers of axes
+  std::int64_t expected = 0, seen = 0;  ///< extents, DTypes or ranks
 
   std::string what() const {
     switch (kind) {
@@ -97,7 +97,7 @@ struct Mismatch {
   }
 };
 
-// Why the engine's calls differ from the definition in just these axes, in the order of likelihood.
+// Why the engine's calls differ from the definition in exactly these axes, most likely cause first.
 std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definition& definition) {
   const auto of = [&mismatches](std::string_view axis) {
     return std::ranges::find_if(mismatches, [axis](const Mismatch& m) { return m.axis == axis; });
@@ -107,7 +107,7 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   if (of("page_size") != none && mismatches.size() == 1)
     return "the engine runs with another page size";
 
-  // Heads in the same proportion: the ranks divide them.
+  // Heads reduced by the same factor: the ranks split them.
   const auto heads = of("num_qo_heads"), kv = of("num_kv_heads");
   const auto multiple = [](std::int64_t seen, std::int64_t expected) {
     return expected > 0 && seen > 0 && (seen % expected == 0 || expected % seen == 0);
@@ -127,7 +127,7 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   return "another model";
 }
 
-// One call against one definition.
+// Matches one call against one definition.
 class Match {
  public:
   Match(const Target& target, const BindingSet& bindings, const CallInContext& context,
@@ -167,7 +167,7 @@ class Match {
       observation_.inputs[i].data = *view;
     }
 
-    // And what scalars say of axes, or of constants in the definition's name.
+    // And what scalars say about axes, or about constants in the definition's name.
     const TargetNameResolver names(target_, context_);
     for (const auto& [axis, expression] : target_.binding->axes) {
       const auto value = expression.evaluate(names);
@@ -196,7 +196,7 @@ class Match {
                         likely_cause(mismatches_, definition_))};
   }
 
-  /// After compare() found no mismatch: everything else that must hold.
+  /// Everything else that must hold, after compare() found no mismatch.
   std::optional<Rejection> finish() {
     if (auto failed = check_exclusions()) return failed;
     if (missing_) return rejection_of(*missing_);
@@ -234,7 +234,7 @@ class Match {
     mismatches_.push_back({Mismatch::Kind::axis, axis, where, expected, seen});
   }
 
-  // Whether something cannot be decided, because the capture did not keep the values that it takes.
+  // Whether this cannot be decided because the capture did not keep the values it needs.
   bool is_open(const Error& error) {
     if (is_not_kept(error.code) && !observation_.unseen) observation_.unseen = rejection_of(error);
     return is_not_kept(error.code) || (error.code == "axis_unknown" && observation_.unseen);
@@ -323,7 +323,7 @@ class Match {
         return Rejection{"scalar_unknown",
                          fmt::format("input {}: {}", binding->name, value.error().message)};
 
-      // A number that can be stored.
+      // It must be a number that can be stored.
       const auto number = as_number(*value);
       if (!number || !std::isfinite(*number) ||
           (is_integer(definition_.inputs[i].dtype) && !as_integer(*value)))
@@ -335,8 +335,8 @@ class Match {
     return {};
   }
 
-  // What the call may leave out, and no workload: flashinfer-bench wants each input of a definition
-  // to be named.
+  // Inputs that a call may omit but a workload may not: flashinfer-bench wants every input of a
+  // definition named.
   std::optional<Rejection> find_optional() {
     const CallNameResolver names(*target_.binding, context_);
 
@@ -346,8 +346,8 @@ class Match {
       if (!spec.optional || !std::holds_alternative<std::monostate>(observed.data) ||
           observation_.unseen)
         continue;
-      // A scalar that no binding knows goes by the name of a parameter, and its default is the
-      // function's own.
+      // A scalar that no binding knows is looked up by parameter name, with the function's own
+      // default.
       if (spec.is_scalar && target_.inputs[i] == nullptr) {
         Operand value;
         for (const char* role : {"call", "plan", "init"})
@@ -363,7 +363,7 @@ class Match {
         }
       }
 
-      // Floats may be anything; for the rest nobody knows what would be right.
+      // Floats may be anything; for other types no arbitrary value is known to be right.
       const bool is_any = !spec.is_scalar && !is_integer(spec.dtype) &&
                           spec.dtype != DType::boolean && spec.dtype != DType::float4_e2m1;
       if (!is_any)
@@ -446,7 +446,7 @@ class Match {
   std::string disagreement_;
 };
 
-// Those that are there, in a batch that was filled up with others.
+// The real sequences of a padded batch.
 std::optional<std::int64_t> real_sequences(const Call& call,
                                            const Result<std::vector<std::int64_t>>& lengths) {
   if (call.sequences || !lengths) return call.sequences;
@@ -479,7 +479,7 @@ std::vector<std::pair<std::string, Operand>> find_constants(const Binding& bindi
     const std::regex pattern(constant.pattern);
     for (std::string line; std::getline(lines, line);) {
       std::smatch match;
-      // std::regex recurses; nobody defines a constant on a line of this length.
+      // std::regex recurses; no constant is defined on a line this long.
       if (line.size() > 200 || !std::regex_search(line, match, pattern) || match.size() < 2)
         continue;
       const auto value = Expression::parse(match[1].str());
@@ -539,7 +539,7 @@ Hash128 shape_key(const CallInContext& context) {
            static_cast<char>(context.is_before_traffic)};
   text += call.function + "\n" + call.module + "\n";
 
-  // And what it was given, without tensors' values.
+  // And its arguments, without tensor values.
   for (const auto& [name, value] : call.arguments) {
     text += name;
     append_value(append_value, value);
@@ -583,7 +583,7 @@ bool Binder::depends_on_shapes_only(const std::string& function) const {
 
 namespace {
 
-// Why a call is no traffic, whatever it was given.
+// Why a call is not traffic, whatever its arguments.
 std::optional<Rejection> not_traffic(const CallInContext& context, const BinderOptions& options) {
   if (context.call->status == CallStatus::captured)
     return Rejection{"captured_in_cuda_graph",
@@ -632,7 +632,7 @@ Rejection dummy_batch(const Binding& binding) {
 
 }  // namespace
 
-// What one call has given so far, and why nothing where there is nothing.
+// What one call has given so far, or why it has given nothing.
 struct Binder::Attempt {
   BindResult result;
   std::optional<Rejection> mismatched, rejected;
@@ -690,7 +690,7 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
     return;
   }
 
-  // Inputs are looked at once for all definitions.
+  // Inputs are read once for all definitions.
   Inputs inputs;
   for (const InputBinding& input : binding.inputs)
     if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));

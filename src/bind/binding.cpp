@@ -68,7 +68,7 @@ Transform parse_transform(const std::string& text) {
   if (kind == kinds.end()) throw Invalid{"unknown transform '" + text + "'"};
   const std::string argument = space == std::string::npos ? "" : text.substr(space + 1);
 
-  // What it takes.
+  // Its argument.
   Transform transform{.kind = kind->second};
   switch (transform.kind) {
     case Kind::kv_half:
@@ -156,7 +156,7 @@ IndexCheck parse_check(const YAML::Node& node) {
   if (node["below"]) check.limit = parse_expression(node["below"].as<std::string>());
   if (node["up_to"]) check.limit = parse_expression(node["up_to"].as<std::string>());
 
-  // What a kind needs, and nothing else.
+  // Exactly what the kind needs.
   const bool wants_other = check.kind == Kind::lengths || check.kind == Kind::causal_lengths ||
                            check.kind == Kind::last_page_len;
   const bool wants_limit = check.kind == Kind::indices || check.kind == Kind::indices_or_pad ||

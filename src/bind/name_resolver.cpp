@@ -27,7 +27,7 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
   const std::string_view name = reference.substr(dot + 1);
   Argument argument;
 
-  // An attribute of the wrapper at the call.
+  // An attribute of the wrapper at the time of the call.
   if (role == "state") {
     argument.owner = context.call.get();
     argument.value = argument.owner->given(fmt::format("self._{}", name));

@@ -5,7 +5,7 @@
 namespace cw {
 namespace {
 
-// "indptr" of the expression `plan.indptr[-1]`, when that alone ends the part of a tensor in use.
+// "indptr" from the expression `plan.indptr[-1]`, if that alone bounds the part of a tensor in use.
 std::string bound_of(const Transform& step) {
   const auto& end = step.kind == Transform::Kind::first   ? step.argument
                     : step.kind == Transform::Kind::slice ? step.second_argument

@@ -63,7 +63,7 @@ std::uint64_t product(const Shape& shape) {
   return element_count(shape).value_or(0);
 }
 
-// One step's work. Steps see the recorded value first and each other's views then.
+// Applies the steps. The first sees the recorded value, each later one the view before it.
 class Builder {
  public:
   Builder(const InputBinding& input, const Binding& binding, const CallInContext& context)
@@ -81,7 +81,7 @@ class Builder {
       return fail("input_missing", "input {} comes from {}, which is no tensor in this call",
                   input_.name, input_.from);
 
-    // The runs of a plan share what they take from it.
+    // Runs of one plan share what they take from it.
     if (argument.owner == context_.plan.get())
       view_->load = [load = std::move(view_->load), plan = context_.plan,
                      key = &input_]() -> Loaded {
@@ -97,7 +97,7 @@ class Builder {
   Result<void> apply(const Transform& step) {
     using Kind = Transform::Kind;
 
-    // Of something that may be no tensor.
+    // Steps on what may not be a tensor.
     if (step.kind == Kind::kv_half) return kv_half(step.first_number);
     if (step.kind == Kind::expert_ids) return expert_ids();
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
@@ -105,7 +105,7 @@ class Builder {
       return fail("input_missing", "input {}: {} is no tensor in this call", input_.name,
                   input_.from);
 
-    // Of a tensor.
+    // Steps on a tensor.
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
@@ -137,9 +137,9 @@ class Builder {
     return *integer;
   }
 
-  // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. The
-  // layout is recorded by the wrapper's constructor only; else the shape tells, unless page size
-  // and heads agree.
+  // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. Only
+  // the wrapper's constructor records the layout; otherwise the shape tells, unless page size and
+  // number of heads are equal.
   Result<void> kv_half(std::int64_t half) {
     const bool packed = view_.has_value();
     if (packed) {
@@ -161,8 +161,7 @@ class Builder {
       view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
     }
 
-    // A copy: in which order a call's arguments are made, the view that moves among them, is the
-    // compiler's choice.
+    // A copy: the view is moved among the call's arguments, whose evaluation order is unspecified.
     const Shape shape = view_->shape;
     if (shape.size() == 3) {
       view_ = reshape(std::move(*view_), {shape[0], 1, shape[1], shape[2]});
@@ -214,10 +213,9 @@ class Builder {
     Shape shape = view_->shape;
     shape[0] = count;
 
-    // The front of a long buffer: no more than that is read.
+    // For the front of a long buffer, read no more than that.
     const Tensor* tensor = value_->tensor();
-    if (tensor != nullptr &&
-        tensor->shape == view_->shape) {  // the front of a long buffer: read no more than that
+    if (tensor != nullptr && tensor->shape == view_->shape) {  // read only the front
       view_->load = [tensor = *tensor, shape]() -> Loaded {
         CW_TRY(DenseTensor front, read_front(tensor, product(shape)));
         front.shape = shape;
@@ -251,7 +249,7 @@ class Builder {
   Result<void> rebase() {
     view_->load = [load = std::move(view_->load)]() -> Loaded {
       CW_TRY(const auto before, load());
-      if (!is_integer(before->dtype)) return before;  // the checks say so
+      if (!is_integer(before->dtype)) return before;  // left to the checks to report
       std::vector<std::int64_t> values = integers(*before);
       if (values.empty() || values[0] == 0) return before;
       const std::int64_t first = values[0];
@@ -261,7 +259,7 @@ class Builder {
     return {};
   }
 
-  // How many lies in values that were not kept; the capture may tell without them.
+  // The count is in values that were not kept; the capture may know it without them.
   Result<void> first_as_told(const Error& why) {
     if (view_->shape.empty()) return tl::unexpected(why);
     const Tensor* tensor = value_->tensor();
@@ -297,7 +295,7 @@ class Builder {
   }
 
   Result<void> flatten_rows() {
-    const Shape shape = view_->shape;  // a copy, as above
+    const Shape shape = view_->shape;  // copied, as above
     if (shape.size() <= 2) return {};
     const auto rows = static_cast<std::int64_t>(product(Shape(shape.begin(), shape.end() - 1)));
     view_ = reshape(std::move(*view_), Shape{rows, shape.back()});
@@ -306,7 +304,7 @@ class Builder {
 
   Result<void> split_last(const Expression& size) {
     Shape shape = view_->shape;
-    if (shape.size() == 3) return {};  // heads have an axis of their own already
+    if (shape.size() == 3) return {};  // heads already have their own axis
     CW_TRY(const std::int64_t inner, number(size));
     if (shape.empty() || inner == 0 || shape.back() % inner != 0)
       return shape_error("input {}: the last axis of {} does not split into rows of {}",
@@ -373,7 +371,7 @@ class Builder {
       entry.bytes.assign(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     }
 
-    // Made when it is asked for.
+    // Created on demand.
     view_ = InputView{entry.dtype, {count}, [entry, count]() -> Loaded {
                         if (count > max_broadcast)
                           return fail("too_large", "a scalar for {} rows", count);

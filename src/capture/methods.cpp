@@ -41,7 +41,7 @@ Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem:
     if (!std::filesystem::exists(root, error))
       return fail("not_found", "{}: no such file or folder", root.string());
 
-  // One method for all of them.
+  // All must use the same method.
   const CaptureMethod* method = nullptr;
   for (const std::filesystem::path& root : roots) {
     const CaptureMethod& own = capture_method_of(root);

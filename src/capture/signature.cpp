@@ -16,7 +16,7 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\n") - first + 1);
 }
 
-// Position of the first of `wanted` outside brackets and quotes, from `begin` on.
+// Position of the first of `wanted` outside brackets and quotes, from `begin`.
 std::size_t find_outside(std::string_view text, std::string_view wanted, std::size_t begin) {
   int depth = 0;
   char quote = 0;

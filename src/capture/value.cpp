@@ -2,7 +2,7 @@
 
 namespace cw {
 
-// Index tensors are at most some MB; this bounds what a damaged record can ask for.
+// Index tensors are at most a few MB; this bounds what a damaged record can ask for.
 constexpr std::uint64_t max_read = std::uint64_t{4} << 30;
 
 std::size_t memory_of(const Value& value) {

@@ -6,7 +6,7 @@ Command bench_serving_command(const std::string& python, const std::string& host
                               const std::string& model, const TrafficRequest& traffic) {
   Command command{{python, "-m", "sglang.bench_serving", "--disable-tqdm"}};
 
-  // In one word with its flag no value is taken for another flag.
+  // As --flag=value, so that no value is mistaken for another flag.
   const auto add = [&command](const std::string& flag, const std::string& value) {
     command.arguments.push_back(flag + "=" + value);
   };
@@ -20,7 +20,7 @@ Command bench_serving_command(const std::string& python, const std::string& host
   if (traffic.concurrency > 0) add("--max-concurrency", std::to_string(traffic.concurrency));
   if (traffic.request_rate > 0) add("--request-rate", fmt::format("{}", traffic.request_rate));
 
-  // What: random tokens ("random" would fetch texts to cut), or conversations.
+  // What: random tokens ("random" would download texts to cut), or conversations.
   const auto& length = traffic.options.output_tokens;
   if (traffic.uses_random_prompts) {
     const auto low = static_cast<double>(traffic.random.input_low);

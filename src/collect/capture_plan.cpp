@@ -41,7 +41,7 @@ CaptureNeeds CapturePlan::needs_of(const EngineRun& run) const {
 Result<Variables> CapturePlan::environment(const EngineRun& run,
                                            const std::filesystem::path& folder) const {
   CaptureOptions options = capture;
-  options.keeps_values = true;  // a dataset needs them: top_p and routing_logits are a part of it
+  options.keeps_values = true;  // a dataset needs them: top_p and routing_logits are part of it
   return method->environment(folder, needs_of(run), options);
 }
 

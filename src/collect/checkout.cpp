@@ -36,7 +36,7 @@ class Checkout {
     return git_command(std::move(words));
   }
 
-  // What only looks: its first line, without the newline.
+  // For read-only commands: the first line of output, without the newline.
   Result<std::string> ask(std::vector<std::string> words) const {
     CW_TRY(const std::string answer, run(git(std::move(words))));
     return answer.substr(0, answer.find('\n'));
@@ -61,7 +61,7 @@ class Checkout {
       return step(
           git({"checkout", "--quiet", "--no-track", "-b", options_.branch, remote_main, "--"}));
 
-    // Somebody has worked on it: the original skill tells people to commit there.
+    // The user has worked on it: the original skill tells people to commit there.
     CW_TRY(const std::string own, ask({"rev-list", "--count", ref, "--not", remote_main, "--"}));
     if (own == "0")
       return step(
@@ -71,10 +71,10 @@ class Checkout {
     return step(git({"checkout", "--quiet", options_.branch, "--"}));
   }
 
-  // Nothing: it may be brought up to date.
+  // Nothing if it may be updated.
   std::optional<std::string> why_left_alone() const {
     std::error_code error;
-    // Without one of its own, git would take the repository that the folder lies in.
+    // Without its own .git, git would use the repository around the folder.
     if (!fs::exists(path_ / ".git", error)) return "is no git checkout";
     const auto changes = ask({"--no-optional-locks", "status", "--porcelain"});
     if (!changes) return "cannot be read by git";
@@ -97,7 +97,7 @@ class Checkout {
   }
 
   const CheckoutOptions& options_;
-  const fs::path path_;  ///< absolute, so that it is never an option
+  const fs::path path_;  ///< absolute, so that it is never taken for an option
   const std::function<void(const std::string&)>& say_;
   const std::function<void(const std::string&)>& note_;
 };

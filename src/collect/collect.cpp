@@ -19,13 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of a traceback the last line is the one that says what was wrong.
+// The last line of a traceback says what went wrong.
 std::string last_line_of(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   return text.substr(text.rfind('\n') + 1);
 }
 
-// The key that an engine is started with is the one it wants.
+// The key that the engine is started with is the one it expects.
 std::string api_key_of(const std::vector<std::string>& words) {
   constexpr std::string_view flag = "--api-key";
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -50,7 +50,7 @@ class Collector {
     if (plan_.engine.runs.empty())
       return fail("unreachable", "no engine run reaches any of the definitions asked for");
 
-    // What a dry run lacks it says in the end.
+    // A dry run reports what it lacks at the end.
     const auto prompts = open_prompts();
     if (!prompts && !request_.is_dry_run) return tl::unexpected(prompts.error());
     CW_CHECK(prepare_engine());
@@ -68,7 +68,7 @@ class Collector {
     return std::move(outcome_);
   }
 
-  /// The command that goes on with it; empty while nothing was begun.
+  /// The command that resumes it; empty if nothing was begun.
   std::string resume() const { return work_dir_ ? resume_command(work_dir_->path()) : ""; }
 
  private:
@@ -126,7 +126,7 @@ class Collector {
     return {};
   }
 
-  // Of the installed engine; empty when it does not say.
+  // Flags of the installed engine; empty if it does not list them.
   std::set<std::string> known_flags() {
     const std::vector<std::string>& command = plan_.recipe->help;
     if (command.empty()) return {};
@@ -137,7 +137,7 @@ class Collector {
     return {};
   }
 
-  // A checkout is touched when it is asked for, or when somebody says yes.
+  // A checkout is touched only on request, or after the user agrees.
   std::optional<fs::path> chosen_checkout() {
     const std::string& usual = plan_.recipe->checkout;
     if (usual.empty()) return {};
@@ -180,7 +180,7 @@ class Collector {
     return {};
   }
 
-  // One after the other, until one fails or somebody interrupts.
+  // One after another, until one fails or the user interrupts.
   Result<void> run_all() {
     const std::size_t count = plan_.engine.runs.size();
     for (std::size_t i = 0; i < count && stop_signal() == 0; ++i) {
@@ -213,9 +213,9 @@ class Collector {
     EngineRunOptions options = options_for(run, index, port);
     CW_TRY(auto variables, plan_.environment(run, options.view.dumps));
     add_capture_variables(options.engine.command, std::move(variables));
-    options.sanitize.run = record_of(run, options);  // of all that is set above
+    options.sanitize.run = record_of(run, options);  // of everything set above
 
-    // What a kill costs is counted in memory that outlives the engine.
+    // Calls lost to a kill are counted in memory that outlives the engine.
     recording::CallCounts counts;
     options.engine.command.environment.push_back(counts.environment());
     options.engine_ended = [&] {
@@ -249,7 +249,7 @@ class Collector {
     options.hang_limit = std::chrono::seconds(request_.hang_limit);
     options.information = plan_.recipe != nullptr ? plan_.recipe->information : "/server_info";
 
-    // The engine. An earlier run's log would explain this one's death.
+    // The engine. An earlier run's log would be blamed for this one's death.
     options.engine.command = run.command;
     options.engine.command.arguments =
         fill_in(run.command.arguments, {{"host", plan_.host}, {"port", std::to_string(port)}});
@@ -288,7 +288,7 @@ class Collector {
     if (request_.traffic.api_key.empty() && !key.empty())
       traffic.headers.emplace_back("Authorization", "Bearer " + key);
 
-    // Batches that only take the likeliest token call no sampling kernel.
+    // Greedy batches call no sampling kernel.
     const bool wants_sampling = std::ranges::any_of(
         run.definitions, [](const Definition* d) { return d->op_type == "sampling"; });
     if (wants_sampling && !traffic.top_k && !traffic.top_p) {
@@ -299,8 +299,8 @@ class Collector {
     return traffic;
   }
 
-  // A resumed run whose dumps are kept gets a folder beside them; recordings are read again, all
-  // together.
+  // A resumed run whose dumps are kept gets a new folder next to them; recordings are all read
+  // again together.
   fs::path dump_folder(std::size_t index) const {
     const fs::path first = request_.dump_dir.empty()
                                ? work_dir_->run(index) / "dumps"
@@ -344,7 +344,7 @@ class Collector {
   const CollectRequest& request_;
   CollectObserver& observer_;
   CapturePlan plan_;
-  std::string version_;  ///< of the engine
+  std::string version_;  ///< the engine's
   fs::path pid_folder_;
   std::optional<WorkDir> work_dir_;
   CollectOutcome outcome_;

@@ -7,13 +7,12 @@
 namespace cw {
 namespace {
 
-// Of the budget: past the first share the engine is frozen; it goes on below the second; and when
-// nothing is left that could be dealt with, below the third too, as a step's calls may be that
-// large.
+// Shares of the budget: the engine is frozen above the first and thawed below the second, or, when
+// nothing is left to process, below the third, as one step's calls may be that large.
 constexpr double freeze_share = 0.5, thaw_share = 0.25, stuck_share = 0.8;
-// Always kept free: the disk is full before it is full.
+// Always kept free: below this the disk counts as full.
 constexpr std::uint64_t min_free_space = 512 << 20;
-// Of a frozen engine, with nothing left to deal with.
+// For a frozen engine with nothing left to process.
 constexpr std::chrono::seconds idle_limit{1};
 constexpr std::chrono::milliseconds min_listing_interval{40};
 
@@ -33,8 +32,7 @@ double megabytes(std::uint64_t bytes) {
 
 }  // namespace
 
-// A running total, and what belongs to no call: a walk over all of it would take the longer the
-// more there is.
+// A running total, plus what belongs to no call: walking everything would take longer as it grows.
 void DiskGuard::measure(const Watcher& watcher) {
   if (Clock::now() >= next_listing_) {
     const auto begin = Clock::now();
@@ -55,7 +53,7 @@ Result<void> DiskGuard::look(const Watcher& watcher, const Polled& polled, Engin
     return {};
   }
 
-  // Also where it is not known how much there is.
+  // Also when the usage is unknown.
   const bool is_full = free_space(options_.folder) < min_free_space;
   if (!engine.is_frozen()) {
     traffic.is_paused = disk_ > share_of(freeze_share, options_.budget) || is_full;
@@ -68,8 +66,7 @@ Result<void> DiskGuard::look(const Watcher& watcher, const Polled& polled, Engin
     return {};
   }
 
-  // What is left for a while now are calls that a frozen engine cannot complete, or nothing of
-  // ours.
+  // What has been left for a while is calls that a frozen engine cannot complete, or not ours.
   if (!polled.has_taken_all || !polled.has_read_all) idle_since_ = Clock::now();
   if (Clock::now() - idle_since_ < idle_limit) return {};
   if (disk_ > share_of(stuck_share, options_.budget) || is_full) return tl::unexpected(explain());

@@ -15,14 +15,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds tick{20};
-constexpr std::chrono::milliseconds report_interval{200};  // of log lines too
-constexpr std::chrono::seconds process_interval{1};        // of looks at the engine's processes
-constexpr std::chrono::minutes startup_limit{10};          // for calls of before the traffic
-constexpr std::chrono::milliseconds recorder_window{500};  // after which the recorder has written
+constexpr std::chrono::milliseconds report_interval{200};  // also for log lines
+constexpr std::chrono::seconds process_interval{1};        // between checks of engine processes
+constexpr std::chrono::minutes startup_limit{10};          // for calls made before the traffic
+constexpr std::chrono::milliseconds recorder_window{500};  // by then the recorder has written
 constexpr std::chrono::seconds min_save_interval{2};
-constexpr int max_save_share = 20;              // a save costs at most that part of the time
-constexpr std::size_t hopeless_failures = 20;   // of requests, with none that was answered
-constexpr std::size_t tolerable_failures = 10;  // fewer than one in so many are only told
+constexpr int max_save_share = 20;              // inverse of the share of time that saves may take
+constexpr std::size_t hopeless_failures = 20;   // failed requests, with none answered
+constexpr std::size_t tolerable_failures = 10;  // fewer than one in this many is only reported
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -49,7 +49,7 @@ class EngineRunner {
     outcome_.position.is_collected = !outcome_.is_interrupted && !outcome_.failure;
     CW_CHECK(write_dataset());
 
-    // What an interrupted run has not come to is taken up by the one that resumes it.
+    // What an interrupted run has not processed is left to the run that resumes it.
     if (!options_.view.keeps_dumps && !outcome_.is_interrupted) {
       std::error_code ignored;
       std::filesystem::remove_all(options_.view.dumps, ignored);
@@ -62,8 +62,8 @@ class EngineRunner {
     return {options_.view.dumps, options_.method, options_.view.keeps_dumps, options_.checkpoint};
   }
 
-  // What is deleted in the end must be ours: a folder that holds anything is not taken, unless it
-  // is left of the run that is resumed.
+  // What is deleted at the end must be ours: a non-empty folder is refused, unless it is left from
+  // the run being resumed.
   Result<void> prepare_dumps() {
     const std::filesystem::path& dumps = options_.view.dumps;
     std::error_code error;
@@ -111,7 +111,7 @@ class EngineRunner {
     outcome_.section =
         section_of(watcher_->capture(), outcome_.sanitized, watcher_->options()).to_json();
 
-    // Whoever resumes finds the dataset written.
+    // A resumed run finds the dataset written.
     outcome_.position.is_published = true;
     const Json position = outcome_.position.to_json();
     const auto marked =
@@ -133,7 +133,7 @@ class EngineRunner {
           "calls that were not dealt with yet are kept: whoever resumes the run takes them");
   }
 
-  // The engine's whole life. Its log is nobody's secret, however that ended.
+  // The engine's whole lifetime. Its log is redacted, however that ended.
   Result<void> collect() {
     auto result = serve();
     if (engine_) engine_->stop();
@@ -148,7 +148,7 @@ class EngineRunner {
     CW_TRY(log_, RequestLog::open(options_.checkpoint / "requests"));
     resumed_from_ = log_->done();
     control_.sent_twice = log_->sent_twice();
-    CW_CHECK(take_pending_calls());  // of an interrupted run: traffic
+    CW_CHECK(take_pending_calls());  // from an interrupted run: traffic
 
     CW_CHECK(start());
     ask_for_information();
@@ -156,7 +156,7 @@ class EngineRunner {
     return {};
   }
 
-  // Engines call FlashInfer while they load too: to warm up, to tune, to size their pools.
+  // Engines also call FlashInfer while loading: to warm up, to tune, to size their pools.
   Result<void> start() {
     watcher_->set_starting(true);
     started_ = Clock::now();
@@ -177,7 +177,7 @@ class EngineRunner {
     }));
     outcome_.ready_seconds = seconds_since(started_);
 
-    // What it has called up to now is no traffic; the recorder writes it within a part of a second.
+    // Calls made so far are not traffic; the recorder writes them within a fraction of a second.
     std::this_thread::sleep_for(recorder_window);
     CW_CHECK(take_pending_calls());
     watcher_->set_starting(false);
@@ -194,7 +194,7 @@ class EngineRunner {
     if (auto json = parse_json(answer->body)) outcome_.server_information = std::move(*json);
   }
 
-  // Our client counts its own errors; what it returns as one is about the prompts.
+  // Our client counts failed requests itself; an error that it returns is about the prompts.
   void send_and_watch() {
     TrafficOptions traffic_options = options_.traffic;
     traffic_options.log = &*log_;
@@ -212,7 +212,7 @@ class EngineRunner {
     watch(is_done);
     note_position();
 
-    // The end: of the traffic, then of the calls that are on their way, then of the engine.
+    // Shut down the traffic, then wait for calls in flight, then stop the engine.
     control_.is_stopped = true;
     if (engine_->is_frozen()) disk_guard_.thaw(*engine_, control_);
     if (outcome_.failure) engine_->stop();
@@ -230,7 +230,7 @@ class EngineRunner {
     judge_traffic();
   }
 
-  // Another client, with a log beside the engine's; it ends when it is done, when the run is, or
+  // Another client, with a log next to the engine's; it ends when it is done, or with the run, or
   // with us.
   Result<TrafficReport> run_client() {
     constexpr std::chrono::seconds patience{1};  // it has nothing to save
@@ -297,12 +297,12 @@ class EngineRunner {
     return status.has_value();
   }
 
-  // The first failure stays.
+  // The first failure wins.
   void fail_with(std::string code, std::string message) {
     if (!outcome_.failure) outcome_.failure = Error{std::move(code), std::move(message)};
   }
 
-  // All that was called up to now, before the traffic that is to come.
+  // Everything called so far, before the traffic starts.
   Result<void> take_pending_calls() {
     const auto limit = Clock::now() + startup_limit;
     while (stop_signal() == 0 && Clock::now() < limit) {
@@ -313,7 +313,7 @@ class EngineRunner {
     return {};
   }
 
-  // One slice. Dumps that cannot be followed any more end the run, with what it has.
+  // One slice. If the dumps can no longer be followed, the run ends with what it has.
   void deal_with_dumps() {
     const auto polled = watcher_->poll(Clock::now() + watch_slice);
     if (!polled) return fail_with(polled.error().code, polled.error().message);
@@ -321,7 +321,7 @@ class EngineRunner {
     const bool was_frozen = engine_->is_frozen();
     const auto kept = disk_guard_.look(*watcher_, last_poll_, *engine_, control_);
     if (!kept) fail_with(kept.error().code, kept.error().message);
-    if (was_frozen) last_sign_ = Clock::now();  // it is not the engine that hangs
+    if (was_frozen) last_sign_ = Clock::now();  // the engine itself does not hang
   }
 
   void save_now_and_then() {
@@ -350,7 +350,7 @@ class EngineRunner {
   void report() {
     CollectProgress progress;
     progress.requests = control_.total;
-    if (control_.total == 0)  // not begun
+    if (control_.total == 0)  // not started yet
       for (const Schedule& schedule : options_.traffic.schedules)
         progress.requests += schedule.requests;
     progress.done = resumed_from_ + control_.done;
@@ -382,8 +382,8 @@ class EngineRunner {
             disk_guard_.disk(),      control_.under_way};
   }
 
-  // The last answers have come; their calls may still be on the way to the disk. A call that never
-  // returns is not waited for.
+  // The last answers have arrived; their calls may still be on their way to disk. Calls that never
+  // return are not waited for.
   void settle() {
     constexpr std::chrono::seconds patience{5};
     constexpr int enough_quiet = 10;  // ticks
@@ -426,7 +426,7 @@ class EngineRunner {
   void complete_record(RunRecord& run) {
     run.traffic = to_json(outcome_.traffic);
 
-    // What of each schedule was not come to: prompts ran out, or the run ended.
+    // How far each schedule got: prompts may run out, or the run may end.
     const auto& reached = outcome_.traffic.reached;
     for (std::size_t i = 0; i < std::min(run.schedules.size(), reached.size()); ++i)
       run.schedules[i].reached = reached[i];
@@ -442,8 +442,8 @@ class EngineRunner {
     run.is_interrupted = outcome_.is_interrupted;
     if (options_.resumes) run.resumed_after = resumed_from_;
 
-    // Which calls were theirs no capture says: batches are shared. So they count, and it is said
-    // how many there are.
+    // No capture tells which calls were theirs, as batches are shared. So they count, and their
+    // number is reported.
     run.sent_twice = outcome_.position.sent_twice;
     if (outcome_.failure) run.failure = outcome_.failure->code;
 
@@ -451,7 +451,7 @@ class EngineRunner {
     if (server.is_object())
       for (const char* name : {"version", "max_total_num_tokens", "page_size", "tp_size"})
         if (server.contains(name)) run.server[name] = server[name];
-    // Behind whatever command: our own engine says so.
+    // Whatever the command, our own engine identifies itself.
     run.is_simulated = run.is_simulated || bool_member(server, "simulated");
   }
 

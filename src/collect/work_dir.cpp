@@ -21,7 +21,7 @@ constexpr const char* run_file = "collect.json";
 constexpr const char* lock_file = "lock";
 constexpr std::size_t max_run_file = 1 << 20;
 
-// A command line within a word, as --launch-command has it, by its own words.
+// A command line within a word, such as the value of --launch-command, redacted word by word.
 std::string redact_line(const std::string& word) {
   const std::size_t sign = word.starts_with("--") ? word.find('=') : std::string::npos;
   const std::size_t begin = sign == std::string::npos ? 0 : sign + 1;
@@ -54,7 +54,7 @@ Result<fs::path> last_unfinished() {
   return last;
 }
 
-// A word that a secret was taken out of is of no use, unless its option is given again.
+// A redacted word is useless unless its option is given again.
 Result<void> check_secrets(const std::vector<std::string>& words,
                            const std::vector<std::string>& given, const fs::path& work_dir) {
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -74,7 +74,7 @@ Result<void> check_secrets(const std::vector<std::string>& words,
   return {};
 }
 
-// The folder may have been moved, and how results are shown is up to whoever resumes.
+// The folder may have been moved, and how results are shown is chosen when resuming.
 std::vector<std::string> without_own_options(std::vector<std::string> words) {
   for (auto word = words.begin(); word != words.end();) {
     const bool has_value = *word == "--work-dir" && word + 1 != words.end();
@@ -110,7 +110,7 @@ bool has_unfinished_run(const fs::path& work_dir) {
   for (std::size_t i = 0; fs::exists(WorkDir(work_dir, i + 1).run(i), error); ++i) {
     const WorkDir folder(work_dir, i + 1);
     const auto position = folder.position(i);
-    // One that cannot be read may be another version's.
+    // An unreadable one may be from another version.
     if (position ? !position->is_complete() : fs::exists(folder.checkpoint(i), error)) return true;
   }
   return false;
@@ -127,14 +127,14 @@ Result<std::vector<std::string>> resumed_words(fs::path& work_dir,
     return fail("nothing_to_resume", "{} holds no run of collect: there is no {} in it",
                 work_dir.string(), run_file);
 
-  // Its words, which had secrets once.
+  // Its words, with secrets redacted.
   std::vector<std::string> words;
   for (const Json& word : json->at("words"))
     if (word.is_string()) words.push_back(word.get<std::string>());
   CW_CHECK(check_secrets(words, given, work_dir));
   words = without_own_options(std::move(words));
 
-  // And where they were given: paths in them are relative to it.
+  // And the directory they were given in: paths in them are relative to it.
   const std::string directory = string_member(*json, "directory");
   if (words.empty() || words[0] != "collect" || directory.empty())
     return fail("nothing_to_resume", "{}: not a run of collect", (work_dir / run_file).string());
@@ -155,7 +155,7 @@ bool WorkDir::is_finished() const {
 }
 
 Result<void> WorkDir::take(const std::vector<std::string>& words, Start start) {
-  // A folder of the user's that holds other things stays as it is; what is put into it is private.
+  // A user's folder that holds other things stays as it is; what we put into it is private.
   std::error_code error;
   const bool is_users = fs::exists(path_, error) && !fs::is_empty(path_, error) &&
                         !fs::exists(path_ / run_file, error);

@@ -16,13 +16,13 @@
 namespace cw {
 namespace {
 
-// What is rewritten is in memory whole: some 300,000 workloads.
+// The file is rewritten from memory: about 300,000 workloads.
 constexpr std::uint64_t max_collection = 128 << 20;
-// Of the distributions of a file, in bytes of text: some thousand captures' of twenty definitions.
+// Of a file's distributions, in bytes of text: about a thousand captures of twenty definitions.
 constexpr std::size_t max_distributions_size = 32 << 20;
 
-// Whether `other` is the one to keep: by a count, of definitions by how many workloads are kept
-// too, then by the text.
+// Whether `other` is the one to keep: by its count, for definitions then by the workloads kept,
+// then by the text.
 bool is_preferred(const Json& other, const Json& value, const char* count) {
   const auto rank = [count](const Json& json) {
     return std::tuple(unsigned_member(json, count), unsigned_member(json, "kept"), dump(json));
@@ -30,8 +30,8 @@ bool is_preferred(const Json& other, const Json& value, const char* count) {
   return rank(other) > rank(value);
 }
 
-// The mark of what our own engine made, wherever it stands; and no secret goes from here into what
-// is merged, shown or offered.
+// Takes the mark of our own engine, wherever it is; and no secret passes from here into what is
+// merged, shown or submitted.
 void take_origin(Json& head, CollectionSection& section) {
   section.is_simulated = bool_member(head, "simulated");
   head.erase("simulated");
@@ -78,8 +78,8 @@ Result<std::vector<CollectionSection>> read_collection(const std::filesystem::pa
                                                                std::fclose);
   if (!stream) return fail("unreadable", "cannot read {}: {}", path.string(), std::strerror(errno));
 
-  // captures[section].definitions.NAME.workloads[…] and .distribution: handed on and dropped as
-  // they end. Distributions that are too many stay in what is parsed, and count there.
+  // captures[section].definitions.NAME.workloads[…] and .distribution: passed on and dropped as
+  // they end. Distributions past the limit stay in the parsed tree, and count there.
   std::size_t of_distributions = 0;
   std::map<std::pair<std::size_t, std::string>, std::string> distributions;
   const auto filter = [&](const std::vector<JsonPlace>& around, Json& object) {
@@ -129,7 +129,7 @@ Result<Json> known_collection(const std::filesystem::path& root) {
     CW_CHECK(check_collection(path, *known));
     return std::move(*known);
   }
-  // None of this tool's, or more than is held in memory here.
+  // Not this tool's, or too large to hold in memory here.
   CW_CHECK(read_collection(root, [](std::size_t, const std::string&, Json) {}));
   return fail("collection_invalid",
               "{}: holds more than one run can add to; collect into a new folder and merge the two",

@@ -9,7 +9,7 @@
 namespace cw {
 namespace {
 
-// A number as an amount: nothing below zero, nothing that could not have been counted.
+// A number as an amount: neither negative nor impossibly large.
 double amount_of(const Json& json) {
   return json.is_number() ? std::clamp(json.get<double>(), 0.0, 1e15) : 0;
 }
@@ -30,7 +30,7 @@ const Json& member(const Json& object, const char* name) {
   return object.is_object() && found != object.end() ? *found : null;
 }
 
-// For people: a text as it is, anything else as it is printed; empty when there is none.
+// For display: a string as it is, anything else as JSON; empty if absent.
 std::string text_member(const Json& object, const char* name) {
   const Json& value = member(object, name);
   return value.is_null() ? std::string() : plain(value);
@@ -52,7 +52,7 @@ std::map<std::string, std::uint64_t> counts_of(const Json& object) {
   return counts;
 }
 
-// Tells two lists of one collection apart, which may have been sanitized twice in different ways.
+// Distinguishes lists of one collection that was sanitized twice in different ways.
 std::string list_id(const std::vector<WorkloadRecord>& workloads) {
   std::string ids = "list";
   for (const WorkloadRecord& workload : workloads) ids += "\n" + workload.id;
@@ -169,7 +169,7 @@ TimelineRecord TimelineRecord::from_json(const Json& json) {
   TimelineRecord record;
   if (!member(json, "samples").is_array()) return record;
 
-  // By the names of their columns; a row that is too short or holds something else is left out.
+  // By column name; a row that is too short or holds something else is left out.
   for (const Json& row : member(json, "samples")) {
     const auto is_number = [](const Json& cell) { return cell.is_number(); };
     if (!row.is_array() || row.size() < columns.size() || !std::ranges::all_of(row, is_number))

@@ -13,10 +13,10 @@ std::string axes_text(const Json& workload) {
   const auto axes = workload.find("axes");
   return axes == workload.end()
              ? ""
-             : dump(nlohmann::json::parse(dump(*axes)));  // members in the order of their names
+             : dump(nlohmann::json::parse(dump(*axes)));  // members sorted by name
 }
 
-// Axes and inputs but for the paths of blobs; members in the order of their names.
+// Axes and inputs without blob paths; members sorted by name.
 nlohmann::json content_of(const Json& workload) {
   nlohmann::json content = {{"axes", nlohmann::json::object()},
                             {"inputs", nlohmann::json::object()}};
@@ -34,7 +34,7 @@ nlohmann::json content_of(const Json& workload) {
   return content;
 }
 
-// The place where both datasets have one definition.
+// Compares one definition across both datasets.
 class DefinitionComparer {
  public:
   DefinitionComparer(const Dataset& dataset, const fs::path& other, const FetchBlobs& fetch)
@@ -99,11 +99,11 @@ class DefinitionComparer {
       if (our_ids.contains(workload.id) || !axes.contains(axes_text(workload.json))) continue;
       alike.push_back(&workload);
       for (const std::string& path :
-           blob_paths(workload.json))  // what leaves the dataset cannot be looked at
+           blob_paths(workload.json))  // paths that leave the dataset cannot be read
         if (!fs::path(path).is_absolute() && *fs::path(path).begin() != "..") blobs.insert(path);
     }
 
-    // Their content decides; where a blob cannot be read, the axes have to do.
+    // Their content decides; if a blob cannot be read, the axes must do.
     if (!blobs.empty()) CW_CHECK(fetch_({blobs.begin(), blobs.end()}));
     for (const StoredWorkload* workload : alike) {
       const std::string text = axes_text(workload->json);

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t max_blob_tensor = std::uint64_t{4} << 30;
 
-// An input of a stored workload as its line has it.
+// An input of a stored workload, as given in its line.
 struct BlobTensor {
   std::string path, key;
 };
@@ -92,7 +92,7 @@ std::vector<std::string> similar(const Dataset& dataset, std::string_view wanted
   return names;
 }
 
-// Without the op type's folder, when a file is only there.
+// Without the op type's folder if the file exists only there.
 fs::path usual_or_flat(const fs::path& root, const fs::path& usual) {
   const auto is_there = [&root](const fs::path& path) {
     std::error_code error;
@@ -154,7 +154,7 @@ Result<Dataset> Dataset::open(const fs::path& root) {
       paths.push_back(it->path());
   std::ranges::sort(paths);
 
-  // A file that cannot be used does not stop the others.
+  // An unusable file does not stop the others.
   for (const fs::path& path : paths) {
     const std::string relative = path.lexically_relative(root).string();
     auto definition = load_definition(path);
@@ -284,8 +284,8 @@ bool is_folder_link(const fs::directory_entry& entry) {
 }
 
 bool is_inside(const fs::path& root, const fs::path& path) {
-  // The kernel walks the path once (Linux 5.6). What it refuses, and what is not there, is looked
-  // at step by step: a link may leave the dataset and come back.
+  // The kernel walks the path once (Linux 5.6). What it refuses, or does not find, is checked step
+  // by step: a link may leave the dataset and come back.
   if (const FileDescriptor folder(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); folder) {
     open_how how{};
     how.flags = O_PATH | O_CLOEXEC;
@@ -397,7 +397,7 @@ Result<Identified> identify(const fs::path& root, const Definition& definition,
   Identified result{std::move(*axes), {}, {}};
   std::vector<IdentityInput> identity;
 
-  // A blob is opened once, however many inputs lie in it.
+  // A blob is opened once, however many inputs it holds.
   struct Blob {
     fs::path path;
     std::vector<SafetensorsEntry> entries;

@@ -31,7 +31,7 @@ constexpr std::size_t max_conflicts = 1'000'000, max_conflicts_shown = 10;
 
 Result<Hash128> file_hash(const fs::path& path) {
   static thread_local std::string buffer;
-  // Blobs are small, as a rule; of large ones the hash is of their pieces' hashes.
+  // Blobs are usually small; a large one gets the hash of its pieces' hashes.
   constexpr std::uint64_t piece = std::uint64_t{1} << 20;
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
   CW_TRY(const std::uint64_t size, file_size(file, path.string()));
@@ -46,19 +46,19 @@ Result<Hash128> file_hash(const fs::path& path) {
   return xxh3(hashes);
 }
 
-// A section of an input: its capture, and which list of workloads it has of each definition.
+// A section of an input: its capture, and its list of workloads for each definition.
 struct SectionLists {
   std::string capture;
   std::map<std::string, std::string> lists;
 };
 
-// What the captures say of a workload, over all of them.
+// What all captures together say about a workload.
 struct Frequency {
   std::uint64_t seen = 0, stands_for = 0;
 };
 
-// Of calls whose workload is left out, among those that stay: the one whose axes are the most
-// alike, the first of equals.
+// The kept workload that inherits the calls of one left out: the one with the most similar axes,
+// the first on a tie.
 std::size_t heir_of(const std::vector<std::int64_t>& axes, const std::vector<Candidate>& candidates,
                     const std::vector<std::size_t>& kept) {
   const auto distance = [&axes](const Candidate& entry) {
@@ -104,7 +104,7 @@ class Merger {
       if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
         return fail("locked", "another collect-workloads is writing to {}; wait for it to end",
                     root.string());
-      CW_CHECK(dataset.check_places());  // what is not looked at must not vanish
+      CW_CHECK(dataset.check_places());  // what is not read must not get lost
       locks_.push_back(std::move(lock));
       datasets_.push_back(std::move(dataset));
     }
@@ -126,7 +126,7 @@ class Merger {
         return fail("exists", "{} lies in {}, which merge makes and removes; move it",
                     input.string(), partial_.string());
 
-    // What a killed merge left is taken away; what is not ours is not touched.
+    // Remove what a killed merge left; do not touch what is not ours.
     const fs::path mark = partial_ / merge_mark;
     if (fs::exists(fs::symlink_status(partial_, error)) &&
         (fs::is_symlink(partial_, error) || !fs::exists(fs::symlink_status(mark, error))))
@@ -137,15 +137,14 @@ class Merger {
     CW_TRY(partial_lock_, open_directory(partial_));
     if (::flock(partial_lock_.get(), LOCK_EX | LOCK_NB) != 0)
       return fail("locked", "another merge is writing {}", output_.string());
-    for (const auto& entry :
-         fs::directory_iterator(partial_, error)) {  // of a merge that was killed
+    for (const auto& entry : fs::directory_iterator(partial_, error)) {  // left by a killed merge
       std::error_code ignored;
       if (entry.path().filename() != merge_mark) fs::remove_all(entry.path(), ignored);
     }
     return {};
   }
 
-  // By id and capture.
+  // Keyed by id, then capture.
   using Frequencies = std::unordered_map<std::string, std::map<std::string, Frequency>>;
 
   Result<void> merge_all() {
@@ -178,18 +177,18 @@ class Merger {
     return tl::unexpected(Error{"conflict", std::move(text)});
   }
 
-  // Code that computes what the definition means; empty when there is none.
+  // The code that implements the definition; empty if there is none.
   static std::string reference_of(const std::string& definition) {
     const auto json = parse_json(definition);
     return json && json->is_object() ? string_member(*json, "reference") : std::string();
   }
 
   Result<void> merge_definitions() {
-    // By name: meaning, and who says so.
+    // By name: the meaning, and the first input that has it.
     std::map<std::string, std::pair<std::string, std::size_t>> meanings;
     std::map<std::string, std::string> files;
 
-    // By name and text: who has it.
+    // By name and text: the inputs that have it.
     std::map<std::string, std::map<std::string, std::vector<std::string>>> references;
     for (std::size_t i = 0; i < datasets_.size(); ++i) {
       for (const Definition& definition : datasets_[i].definitions) {
@@ -201,7 +200,7 @@ class Merger {
                                            inputs_[i].string()));
           continue;
         }
-        // Descriptions may differ: the longer, then the greater.
+        // Descriptions may differ: prefer the longer, then the greater.
         CW_TRY(std::string text,
                read_file(AT_FDCWD,
                          (inputs_[i] / datasets_[i].definition_paths.at(definition.name)).string(),
@@ -243,7 +242,8 @@ class Merger {
              }));
       CW_CHECK(outcome);
 
-      // Sections of the same capture become one; each input's lists are kept for the calls' shares.
+      // Sections of the same capture become one; each input's lists are kept to share out the
+      // calls.
       std::vector<SectionLists>& lists = section_lists_.emplace_back();
       for (const CollectionSection& section : sections) {
         SectionLists& of_section = lists.emplace_back(SectionLists{section.id(), {}});
@@ -269,7 +269,7 @@ class Merger {
         CW_CHECK(read_lines(i, *datasets_[i].find(definition.name), by_content, counts));
     if (counts.given == 0) return skip_seen(definition.name);
 
-    // The first line of a content gives the workload, and the id that all others get.
+    // The first line with a given content gives the workload, and the id that all others get.
     std::string content, chosen;
     for (;;) {
       CW_TRY(auto line, next_of<InputLine>(by_content));
@@ -303,7 +303,7 @@ class Merger {
     };
     std::vector<Item> batch;
 
-    // Batches bound the memory; the order of the file is kept.
+    // Batches bound memory use; file order is preserved.
     for (bool is_more = true; is_more;) {
       batch.clear();
       std::size_t bytes = 0;
@@ -364,7 +364,7 @@ class Merger {
     return result;
   }
 
-  // `by_id` has what each id became; `in_order` the distinct workloads in the order of the file.
+  // `by_id` has what each id became; `in_order` the distinct workloads in file order.
   Result<void> write_definition(const Definition& definition, ExternalSort& by_id,
                                 ExternalSort& in_order, MergedDefinition& counts) {
     Frequencies calls;  // only for a selection
@@ -390,7 +390,7 @@ class Merger {
       }
     }
 
-    std::unordered_map<std::string, std::string> heirs;  // of workloads that are left out
+    std::unordered_map<std::string, std::string> heirs;  // of workloads left out
     if (selects) {
       std::vector<Candidate> candidates;
       for (const DistinctLine& line : lines) {
@@ -409,14 +409,14 @@ class Merger {
     return list_frequencies(joined, heirs);
   }
 
-  // Items of capture, definition and id, in this order. What a workload that is left out stood for,
-  // its heir does.
+  // Items by capture, definition and id, in this order. What a left-out workload stood for goes to
+  // its heir.
   Result<void> list_frequencies(ExternalSort& joined,
                                 const std::unordered_map<std::string, std::string>& heirs) {
     ListedItem last;  // several inputs may have the same item; it counts once
     std::uint64_t calls = 0;
 
-    // Calls of a workload that was not kept go to the one nearest to it.
+    // Calls of a workload that was not kept go to the nearest kept one.
     const auto hand_over = [&]() -> Result<void> {
       if (calls == 0) return {};
       last.id = heirs.at(last.id);
@@ -523,15 +523,15 @@ class Merger {
     auto item = parse_json(seen.json);
     if (!item || !item->is_object()) return {};
 
-    // As this program writes it, whoever wrote this one: last, and a count.
+    // As this program writes it, whatever wrote this one: `stands_for` last, and as a count.
     (*item)["uuid"] = id;
     item->erase("inherited");
     if (const std::uint64_t shared = unsigned_member(*item, "stands_for");
         item->erase("stands_for") > 0)
       (*item)["stands_for"] = shared;
 
-    // Calls are shared out among the workloads of one list; of another list of the same capture,
-    // not again.
+    // Calls are shared out among the workloads of one list; not again for another list of the same
+    // capture.
     const CollectionSection& section = sections_.at(of_section.capture);
     const auto list = of_section.lists.find(seen.definition);
     if (item->contains("stands_for") && list != of_section.lists.end() &&
@@ -556,7 +556,7 @@ class Merger {
     while (seen_now_ && seen_now_->definition < name) CW_CHECK(advance_seen());
     return {};
   }
-  // Items of workloads that are not there.
+  // Skips items of workloads that are not there.
   Result<void> skip_seen(const std::string& name) {
     CW_CHECK(skip_seen_before(name));
     while (seen_now_ && seen_now_->definition == name) CW_CHECK(advance_seen());
@@ -577,7 +577,7 @@ class Merger {
     }
   }
 
-  // collection.json, item by item: neither a section nor a list need fit into memory.
+  // collection.json, item by item: neither a section nor a list needs to fit in memory.
   Result<void> write_collection() {
     if (sections_.empty() || options_.is_dry_run) return {};
     CW_TRY(OutputFile output, OutputFile::create(partial_ / collection_file));
@@ -602,7 +602,7 @@ class Merger {
     for (const auto& [name, definition] : section.definitions) {
       Json head = definition.head;
 
-      // What is left of a list is another list.
+      // A reduced list is a different list.
       if (selected_.contains({capture, name}) && !definition.list().empty()) {
         head["kept"] = options_.num_samples;
         head["list"] = uuid_v5(fmt::format("{}\n{}", definition.list(), options_.num_samples));
@@ -625,7 +625,7 @@ class Merger {
   }
 
   Result<void> write_list(const std::string& capture, const std::string& name, OutputFile& output) {
-    // Items of sections that do not list the definition fall between.
+    // Items of sections that do not list the definition come in between.
     const auto wanted = std::tie(capture, name);
     const auto list_of = [](const ListedItem& item) {
       return std::tie(item.capture, item.definition);
@@ -634,7 +634,7 @@ class Merger {
 
     const char* separator = "\n     ";
     while (listed_now_ && list_of(*listed_now_) == wanted) {
-      // All that the inputs say of one workload, and what it took over from others.
+      // Everything the inputs say about one workload, and what it inherited from others.
       const std::string id = listed_now_->id;
       Json joined;
       std::uint64_t inherited = 0;

@@ -23,7 +23,7 @@ fs::path partial_of(const fs::path& path) {
   return path.string() + std::string(partial_suffix);
 }
 
-// Journal lines are paths of blobs; the folder above a blob is its definition's name, the one above
+// Journal lines are blob paths; the folder above a blob is its definition's name, the one above
 // that its op type.
 fs::path lines_of_blob(const fs::path& blob) {
   const fs::path folder = blob.parent_path();
@@ -48,7 +48,7 @@ Result<Publication> Publication::begin(const fs::path& root, std::chrono::millis
   Publication publication;
   publication.root_ = root;
   CW_TRY(publication.lock_, open_directory(root));
-  // Writers hold it for as long as writing takes.
+  // Writers hold it for as long as they are writing.
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (::flock(publication.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
@@ -81,7 +81,7 @@ Result<void> Publication::recover() {
         !is_inside(root_, root_ / path.parent_path()))
       continue;
     if (!lines.contains(path)) {
-      // Whichever file names it: somebody may have added the other one since.
+      // Look in both files: the other one may have been added since.
       for (const fs::path& file : {path, flat}) {
         lines[path] +=
             read_file(AT_FDCWD, (root_ / file).string(), std::uint64_t{4} << 30).value_or("");
@@ -132,7 +132,7 @@ Result<void> Publication::publish_one(const NewWorkloads& addition) {
     CW_CHECK(make_directories(folder));
   }
 
-  // In parallel for the disk's sake: it flushes many files in the time of one.
+  // In parallel for the disk's sake: it can flush many files in the time of one.
   CW_CHECK(run_in_parallel(addition.workloads.size(), [&](std::size_t i) -> Result<void> {
     const NewWorkload& workload = addition.workloads[i];
     if (workload.blob.empty()) return {};

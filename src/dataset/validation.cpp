@@ -66,7 +66,7 @@ class StoredNameResolver final : public NameResolver {
   const std::vector<CheckedInput>& inputs_;
 };
 
-// Everything that one line says by itself. Lines are checked by several threads.
+// Checks everything that one line says by itself. Several threads check lines.
 class LineCheck {
  public:
   LineCheck(const Dataset& dataset, const IndexChecksOf& checks_of, const fs::path& path,
@@ -116,7 +116,7 @@ class LineCheck {
   std::vector<Finding>& findings() { return findings_; }
   /// Empty when the line has none.
   const std::string& id() const { return id_; }
-  /// Hashes of the paths of blobs that it names.
+  /// Hashes of the blob paths that it names.
   const std::vector<Hash128>& references() const { return references_; }
 
  private:
@@ -126,7 +126,7 @@ class LineCheck {
   void warning(std::string code, std::string message) {
     add(Severity::warning, std::move(code), std::move(message));
   }
-  // Errors are told in any case: the first of them decides.
+  // Errors are always reported: the first one decides.
   void add(Severity severity, std::string code, std::string message) {
     constexpr std::size_t max_findings = 64;
     if (findings_.size() < max_findings || (severity == Severity::error && !has_error_))
@@ -134,7 +134,7 @@ class LineCheck {
     has_error_ = has_error_ || severity == Severity::error;
   }
 
-  // A blob is no orphan because its workload has faults.
+  // A blob is not an orphan just because its workload has faults.
   void note_references(const Json& workload) {
     for (const std::string& path : blob_paths(workload)) references_.push_back(xxh3(path));
   }
@@ -204,7 +204,7 @@ class LineCheck {
                   spec.optional ? "optional " : "", spec.name);
     const std::string type = string_member(*found, "type");
 
-    // Values that flashinfer-bench makes up.
+    // Values that flashinfer-bench generates.
     if (type == "random") {
       if (spec.dtype == DType::float4_e2m1)
         return fail("random_float4",
@@ -277,7 +277,7 @@ class LineCheck {
                   spec.name, error.message);
     }
 
-    // The tensor has to be what definition and axes say.
+    // The tensor must match the definition and the axes.
     const auto& list = *entries;
     const auto entry =
         std::ranges::find_if(list, [&key](const SafetensorsEntry& e) { return e.name == key; });
@@ -306,7 +306,7 @@ class LineCheck {
       else if (!truth(*holds))
         error("constraint", fmt::format("{} does not hold", constraint.text()));
     }
-    // As far as they speak of the definition's own inputs, and of what is stored.
+    // As far as they concern the definition's own inputs, and what is stored.
     const auto checks = checks_of_(definition);
     if (!checks) return;
     for (const IndexCheck& check : *checks)
@@ -327,7 +327,7 @@ class LineCheck {
     fs::path file;
     Result<std::vector<SafetensorsEntry>> entries;
   };
-  std::map<std::string, Header> headers_;  ///< of its blobs, by the path that it names
+  std::map<std::string, Header> headers_;  ///< of its blobs, by path
 };
 
 class Validator {
@@ -362,7 +362,7 @@ class Validator {
                         checks.error().message));
     }
 
-    // Workloads, and everything else that lies there.
+    // Workloads, and everything else that is there.
     links();
     folders();
     for (const fs::path& path : files("workloads", ".jsonl")) workloads_file(path);
@@ -406,7 +406,7 @@ class Validator {
         .substr(0, finding.line > 0 ? finding.where.rfind(':') : std::string::npos);
   }
 
-  // Where workloads are read and written.
+  // The folders where workloads are read and written.
   void folders() {
     std::set<fs::path> expected{"workloads", "blob", "blob/workloads"};
     for (const Definition& definition : dataset_.definitions) {
@@ -421,8 +421,8 @@ class Validator {
         add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
   }
 
-  // Nothing is written through a link that leads out of a dataset; and what lies behind one to a
-  // folder is not looked at.
+  // Never write through a link that leads out of the dataset, and do not look behind a link to a
+  // folder.
   void links() {
     for (const char* folder : {"definitions", "workloads", "blob"}) {
       std::error_code error;
@@ -489,7 +489,7 @@ class Validator {
     }
   }
 
-  // In the order of the lines.
+  // In line order.
   void take(LineCheck& check) {
     ++report_.workloads;
     referenced_.insert(check.references().begin(), check.references().end());
@@ -530,10 +530,10 @@ class Validator {
   Dataset dataset_;
   ValidationReport report_;
   std::set<fs::path> workloads_paths_;            ///< of its definitions
-  std::unordered_set<Hash128> ids_, referenced_;  ///< of ids, of blobs' paths: 16 bytes each
+  std::unordered_set<Hash128> ids_, referenced_;  ///< hashes of ids, and of blob paths
   /// Findings by file and code.
   std::map<std::pair<std::string, std::string>, std::vector<std::size_t>> alike_;
-  std::map<std::size_t, std::size_t> more_;  ///< by the last that is told
+  std::map<std::size_t, std::size_t> more_;  ///< by the last finding reported
 };
 
 }  // namespace

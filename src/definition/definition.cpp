@@ -20,7 +20,7 @@ bool is_path_component(std::string_view name) {
          });
 }
 
-// Reads fields of one JSON object and says where it was when something is not as it should be.
+// Reads fields of one JSON object and says where anything is wrong.
 class Reader {
  public:
   explicit Reader(std::string_view where) : where_(where) {}
@@ -114,7 +114,7 @@ class Reader {
       tensor.optional = optional->get<bool>();
     }
 
-    // A scalar has no shape; the axes of a tensor are the definition's.
+    // A scalar has no shape; a tensor's axes are the definition's.
     const auto shape = spec.find("shape");
     if (shape == spec.end())
       return error(field + ".shape", "missing; expected a list of axes or null");
@@ -218,7 +218,7 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
   CW_TRY(definition.inputs, reader.tensors(root, "inputs", definition.axes));
   CW_TRY(definition.outputs, reader.tensors(root, "outputs", definition.axes));
 
-  // Outputs are returned beside the inputs, under names of their own.
+  // Outputs are returned alongside the inputs, under distinct names.
   for (const TensorSpec& output : definition.outputs)
     if (definition.input(output.name) != nullptr)
       return reader.error("outputs." + output.name, "an input has the same name");

@@ -34,7 +34,7 @@ using Node = Expression::Node;
 using NodePtr = std::shared_ptr<const Node>;
 using Kind = Node::Kind;
 
-// Inputs come from files; deeper nesting than this is nobody's constraint.
+// Inputs come from files; no real constraint nests deeper than this.
 constexpr int max_depth = 64;
 constexpr std::size_t max_length = 4096;
 
@@ -345,14 +345,14 @@ Result<Operand> element_of(const Operand& value, std::int64_t index) {
     return static_cast<std::size_t>(at);
   };
 
-  // Of a shape: an axis's extent.
+  // On a shape: the extent of an axis.
   if (const auto* shape = std::get_if<Shape>(&value)) {
     const auto at = position(shape->size());
     if (!at) return type_error("a shape of {} axes has no axis {}", shape->size(), index);
     return Operand((*shape)[*at]);
   }
 
-  // Of a tensor: a value, which has to be read.
+  // On a tensor: a value, which has to be read.
   const auto* tensor = std::get_if<TensorOperand>(&value);
   if (tensor == nullptr || tensor->shape.size() != 1)
     return type_error("{} has no single element [{}]", describe(value), index);

@@ -42,8 +42,7 @@ Found wrong_lengths(const Values& lengths, const Values& indptr, std::int64_t pa
   return {};
 }
 
-// The kernel looks at no entry of a sequence without a page; engines that fill batches up leave 0
-// there.
+// The kernel reads no entry of a sequence without pages; engines that pad batches leave 0 there.
 Found wrong_last_pages(const DenseTensor& lengths, const Values& indptr, std::int64_t page_size) {
   const auto range = integer_range(lengths);
   if (!range || (range->first >= 1 && range->second <= page_size)) return {};

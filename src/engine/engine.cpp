@@ -28,7 +28,7 @@ struct Symptom {
   std::string_view advice;
 };
 
-// First match wins, so the particular before the general.
+// First match wins, so the specific come before the general.
 constexpr std::array symptoms{
     Symptom{
         "CUDA out of memory",
@@ -108,7 +108,7 @@ void remove_escapes(std::string& text) {
   text = std::move(plain);
 }
 
-// The last `count` lines that say something.
+// The last `count` meaningful lines.
 std::vector<std::string> last_lines(const std::filesystem::path& log, std::size_t count) {
   std::vector<std::string> lines;
   std::string tail = read_tail(log);
@@ -142,7 +142,7 @@ Json describe(pid_t group, const EngineOptions& options) {
           {"resume", options.resume}};
 }
 
-// The processes of a record that are those that it was written about.
+// The record's processes that are still the ones it was written about.
 std::vector<ProcessIdentity> processes_of(const Json& record) {
   std::vector<ProcessIdentity> processes{
       {static_cast<pid_t>(unsigned_member(record, "group")), unsigned_member(record, "started")}};
@@ -181,7 +181,7 @@ std::string line_at(std::string_view text, std::size_t place) {
   return redact(text.substr(begin, std::min(end - begin, max_length)));
 }
 
-// The line of a log's end in which an engine says that it serves; empty: none.
+// The line at the end of a log in which an engine says that it is serving; empty: none.
 std::string claim_to_serve(const std::filesystem::path& log) {
   constexpr std::array<std::string_view, 3> claims{"The server is fired up and ready to roll",
                                                    "Application startup complete",
@@ -235,7 +235,7 @@ void Engine::note_processes() {
   record["processes"] = Json::array();
   for (const ProcessIdentity& process : noted_)
     record["processes"].push_back({process.pid, process.started});
-  // One that cannot be written says what the last one said.
+  // If it cannot be written, the previous one stays.
   (void)write_atomically(record_, dump(record) + "\n", Durability::process, Access::owner);
 }
 
@@ -260,7 +260,7 @@ class ReadyQuestions {
  public:
   explicit ReadyQuestions(const EngineOptions& options) : options_(options) {}
 
-  // Whether it is. Error code: "engine_refuses".
+  // Whether it is ready. Error code: "engine_refuses".
   Result<bool> look() {
     if (!question_ && SteadyClock::now() >= next_)
       question_.emplace(options_.url + route_, answer_limit, max_health, options_.headers);
@@ -282,7 +282,7 @@ class ReadyQuestions {
                   "--header",
                   status, options_.url, route_);
 
-    // Servers of OpenAI's routes only say by these that they are ready.
+    // Servers with only OpenAI's routes show by these alone that they are ready.
     if (status == 404) route_ = route_ == "/health" ? "/v1/models" : "/health";
     return status == 200;
   }
@@ -291,8 +291,7 @@ class ReadyQuestions {
   SteadyClock::time_point heard() const { return heard_; }
 
  private:
-  // SGLang answers by generating a token, which takes it a second and more while every call is
-  // dumped.
+  // SGLang answers by generating a token, which takes a second or more while every call is dumped.
   static constexpr auto answer_limit = std::chrono::seconds(60);
   static constexpr auto pause = std::chrono::milliseconds(200);
 
@@ -312,14 +311,14 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
   auto next_look = SteadyClock::now(), unclaimed = next_look;
   ReadyQuestions questions(options);
   for (;;) {
-    // Does it live, and is it ready?
+    // Is it alive, and is it ready?
     if (const auto status = this->status())
       return fail("engine_died", "the engine died while starting: {}\nIts log: {}",
                   explain_death(options.log, status), options.log.string());
     CW_TRY(const bool is_ready, questions.look());
     if (is_ready) return {};
 
-    // Does it say that it serves, while nothing answers here?
+    // Does it claim to be serving while nothing answers here?
     if (SteadyClock::now() >= next_look) {
       next_look = SteadyClock::now() + between_looks;
       note_processes();
@@ -360,7 +359,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
     const auto record = content ? parse_json(*content) : std::nullopt;
     if (record && record->is_object() && is_running(*record, "owner", "owner_started")) continue;
 
-    // What still runs of it is ended.
+    // Stop whatever of it is still running.
     if (record && record->is_object()) {
       ProcessTree left(string_member(*record, "boot") == boot_id()
                            ? processes_of(*record)
@@ -372,7 +371,7 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                         unsigned_member(*record, "group")));
       }
 
-      // What it left on disk can be used.
+      // What it left on disk can still be used.
       const std::string dumps = string_member(*record, "dumps");
       const std::string command = string_member(*record, "resume");
       if (command.empty() ? !dumps.empty() && std::filesystem::exists(dumps, error)
@@ -401,7 +400,7 @@ Result<int> free_port(const std::string& host, int wanted) {
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
 
   const FileDescriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int reuse = 1;  // a server that has just ended is no reason
+  const int reuse = 1;  // a server that has just ended does not block the port
   if (socket) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   sockaddr_storage address{};
   socklen_t size = sizeof address;
@@ -421,7 +420,7 @@ Result<int> free_port(const std::string& host, int wanted) {
 }
 
 std::string url_of(const std::string& host, int port) {
-  // A server that listens everywhere is asked here.
+  // A server that listens on all interfaces is reached at loopback.
   const std::string reached = host == "0.0.0.0" ? "127.0.0.1" : host == "::" ? "::1" : host;
   return reached.find(':') == std::string::npos ? fmt::format("http://{}:{}", reached, port)
                                                 : fmt::format("http://[{}]:{}", reached, port);

@@ -9,7 +9,7 @@
 namespace cw {
 namespace {
 
-// A conda environment's python; empty when there is no such environment.
+// The python of a conda environment; empty if there is no such environment.
 std::string conda_python(const std::string& name) {
   // Where installers put conda.
   std::vector<std::filesystem::path> bases;

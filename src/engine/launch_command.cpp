@@ -7,7 +7,7 @@
 namespace cw {
 namespace {
 
-// The value of a flag, in a word of its own or within a script for a shell.
+// The value of a flag, in its own word or within a shell script.
 std::optional<std::string> value_of(const std::string& text, std::string_view flag) {
   for (std::size_t place = text.find(flag); place != std::string::npos;
        place = text.find(flag, place + 1)) {
@@ -28,7 +28,7 @@ Result<LaunchCommand> parse_launch_command(const std::string& text, const Recipe
   if (command.words.empty())
     return fail("launch_command_empty", "--launch-command: there is no command in '{}'", text);
 
-  // What is to be filled in is ours to choose.
+  // Placeholders are ours to fill in.
   if (text.find("{host}") == std::string::npos) command.host = value_of(text, "--host");
   if (text.find("{port}") != std::string::npos) return command;
 
@@ -40,7 +40,7 @@ Result<LaunchCommand> parse_launch_command(const std::string& text, const Recipe
                 *port);
   }
 
-  // Without a flag: what the engines' documentation names as their default.
+  // Without a flag: the engine's documented default.
   for (const auto& [name, engine] : recipes.engines)
     if (engine.port != 0 && text.find(name) != std::string::npos) command.port = engine.port;
   if (command.port == 0)

@@ -13,8 +13,8 @@ const ModelRecipe* find_model(const Recipes& recipes, const std::string& name) {
   return found == recipes.models.end() ? nullptr : &found->second;
 }
 
-// The op type's usual model if the definition is of it or names no model that is known; else the
-// first it names.
+// The op type's usual model if the definition names it, or names no known model; otherwise the
+// first one it names.
 std::string model_for(const Definition& definition, const Recipes& recipes) {
   const auto usual = recipes.op_types.find(definition.op_type);
   const auto tags = definition.tag_values("model");
@@ -40,7 +40,7 @@ std::int64_t page_size_of(const Definition& definition) {
   return axis != nullptr && axis->constant ? *axis->constant : 1;
 }
 
-// Why a stage cannot be had; nothing when it can, as far as is known.
+// Why a stage is unreachable; nothing if it is reachable, as far as is known.
 std::optional<Unreachable> obstacle(const Definition& definition, const Stage& stage,
                                     const EnginePlanOptions& options) {
   if (stage.profile.empty()) return Unreachable{&definition, stage.unreachable, stage.reach};
@@ -73,7 +73,7 @@ void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
 // Gives each definition a run that reaches it; definitions share a run where they can.
 class RunPlanner {
  public:
-  /// Without an engine, all is reached by the options' launch command.
+  /// Without an engine, everything is reached by the options' launch command.
   RunPlanner(const BindingSet& bindings, const Recipes& recipes, const EnginePlanOptions& options,
              const EngineRecipe* engine)
       : bindings_(bindings),
@@ -98,12 +98,12 @@ class RunPlanner {
   EnginePlan take() { return std::move(plan_); }
 
  private:
-  // What a run has to be for a definition.
+  // What a definition needs of a run.
   struct Needs {
     std::string profile = "command", model;
     std::int64_t page_size = 1;
     int tensor_parallel = 1;
-    const ModelRecipe* recipe = nullptr;  // of the model; null: the user names it
+    const ModelRecipe* recipe = nullptr;  // the model's; null: the user names it
   };
 
   void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
@@ -125,7 +125,7 @@ class RunPlanner {
       needs.page_size = page_size_of(definition);
     }
 
-    // The model, and over how many GPUs it is spread.
+    // The model, and how many GPUs it is spread over.
     if (!has_own_model_) needs.model = model_for(definition, recipes_);
     needs.recipe = find_model(recipes_, needs.model);
     if (!has_own_model_ && needs.recipe == nullptr)
@@ -260,7 +260,7 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
                 fmt::join(names, ", "));
   }
 
-  // It stands where options do: no command may take it for one.
+  // It goes where options go: no command may take it for one.
   if (options.model_name.starts_with('-'))
     return fail("model_unknown", "'{}' is no model", options.model_name);
 

@@ -13,7 +13,7 @@
 namespace cw {
 namespace {
 
-// Units of the SVG: the page makes a chart as wide as its column.
+// In SVG units: the page scales a chart to the width of its column.
 constexpr double width = 420, height = 250;
 constexpr double left = 64, right = 14, top = 10, bottom = 40;
 constexpr double plot_width = width - left - right, plot_height = height - top - bottom;
@@ -46,14 +46,14 @@ std::string compact(double value) {
   return fmt::format("{:.3g}", value);
 }
 
-// Values from 0 up in log2, where 0 has a place of its own before 1.
+// Values from 0 up in log2, where 0 has its own position before 1.
 class LogScale {
  public:
   LogScale(std::uint64_t min, std::uint64_t max) {
     low_ = std::floor(position(min));
     high_ = std::max(std::ceil(position(max)), low_ + 1);
   }
-  // A little away from the edges, so that what lies on them is seen.
+  // Inset a little, so that points on the edges are visible.
   double fraction(std::uint64_t value) const {
     return 0.04 + 0.92 * (position(value) - low_) / (high_ - low_);
   }
@@ -131,7 +131,7 @@ std::string scatter_chart(const std::string& x_name, const std::string& y_label,
 
   // Points at the same pixel are drawn as one.
   const LogScale x_scale(x_low, x_high), y_scale(y_low, y_high);
-  std::map<std::tuple<bool, int, int>, Spot> spots;  // known ones first, so that new ones lie above
+  std::map<std::tuple<bool, int, int>, Spot> spots;  // known first, so that new ones are on top
   for (const ScatterPoint& point : points) {
     const int x =
         static_cast<int>(std::lround(left + x_scale.fraction(at_least_0(point.x)) * plot_width));

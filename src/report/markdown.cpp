@@ -85,7 +85,7 @@ std::string definitions(const Summary& summary) {
   return table(head, rows);
 }
 
-// Of all calls, by each axis: the most frequent extents and their shares.
+// Over all calls, for each axis: the most frequent extents and their shares.
 std::string distributions(const Summary& summary) {
   constexpr std::size_t max_parts = 64, shown = 8;
   std::vector<std::vector<std::string>> rows;
@@ -140,7 +140,7 @@ std::string statistics(const Summary& summary) {
             rows) +
       distributions(summary);
 
-  // Why scalars had to be derived, each reason once.
+  // Why scalars had to be derived; each reason once.
   std::map<std::string, std::string> reasons;
   for (const DefinitionSummary& definition : summary.definitions)
     for (const auto& [input, because] : definition.derived_because)
@@ -240,7 +240,7 @@ std::string engine_command(const CaptureSummary& capture) {
   Command command;
   std::string previous;
   for (const std::string& word : capture.section.run->command) {
-    // Where the engine listened is of that run only.
+    // The engine's address concerns only that run.
     const bool is_address =
         previous == "--host" || previous == "--port" || word == "--host" || word == "--port";
     previous = word;

@@ -42,7 +42,7 @@ std::string bytes(double count) {
                       : fmt::format("{:.1f} MB", count / 1e6);
 }
 
-// The two axes that say most: how many sequences, and how many KV tokens.
+// The two most telling axes: the number of sequences, and of KV tokens.
 struct Plane {
   std::size_t x = 0, y = 0;
   std::string x_name, y_name;
@@ -66,12 +66,12 @@ Plane plane_of(const std::vector<std::string>& axes) {
   }
   plane.x_name = plane.x_less == 1 ? "batch size (len_indptr − 1)" : axes[plane.x];
 
-  // y is the axis that tells most of the rest.
+  // y is the most telling of the other axes.
   std::size_t best_rank = 0;
   for (std::size_t i = 0; i < axes.size(); ++i) {
     if (i == plane.x) continue;
     const std::string& name = axes[i];
-    // Page pools are as large as the engine made them; len_indptr is the batch size once more.
+    // Page pools are as large as the engine made them; len_indptr is just the batch size again.
     const bool is_dull = name == "num_pages" || name == "len_indptr";
     const std::size_t rank = is_dull ? 1 : name.find("kv") != std::string::npos ? 3 : 2;
     if (rank <= best_rank) continue;
@@ -95,7 +95,7 @@ std::string spread(const DefinitionSummary& definition) {
   const auto is_first = [&points](const ScatterPoint& point) {
     return point.x == points[0].x && point.y == points[0].y;
   };
-  if (std::ranges::all_of(points, is_first)) return "";  // the table says it
+  if (std::ranges::all_of(points, is_first)) return "";  // the table says so
   return scatter_chart(plane.x_name, plane.has_y ? plane.y_name : "calls", points);
 }
 
@@ -131,7 +131,7 @@ Data axes(const DefinitionSummary& definition) {
   return rows;
 }
 
-// Of all calls, by the axes that say most.
+// Over all calls, for the most telling axes.
 Data distributions(const DefinitionSummary& definition) {
   constexpr std::size_t max_bars = 64;
   Data charts = list();
@@ -142,7 +142,7 @@ Data distributions(const DefinitionSummary& definition) {
   if (plane.has_y) shown.push_back(plane.y);
   for (const std::size_t axis : shown) {
     const auto bars = parts_of(distribution.of_axes[axis], max_bars);
-    // Where all are alike the table says it.
+    // If all are the same, the table says so.
     if (bars.size() > 1)
       charts.push_back(Data(bar_chart("calls by " + definition.var_axes[axis], bars)));
   }
@@ -158,7 +158,7 @@ std::string verified(const DefinitionSummary& definition) {
   return verification.reference == Reference::ran ? "runs" : "loads";
 }
 
-// How many calls each workload stands for; where all stand for equally many there is nothing to
+// How many calls each workload stands for; if all stand for the same number, there is nothing to
 // draw.
 std::string frequency(const DefinitionSummary& definition) {
   std::vector<std::uint64_t> stand_for;
@@ -168,7 +168,7 @@ std::string frequency(const DefinitionSummary& definition) {
   return distinct.size() > 1 ? rank_chart(std::move(stand_for)) : "";
 }
 
-// From all calls to what was kept of them.
+// From all calls down to the workloads kept.
 std::string funnel(const DefinitionSummary& definition, bool is_compared) {
   std::vector<std::pair<std::string, std::uint64_t>> amounts;
   if (definition.calls > 0)
@@ -217,7 +217,7 @@ Data first_failures(const DefinitionSummary& definition) {
   return rows;
 }
 
-// What the dataset that was compared with has of it.
+// What the other dataset has of it.
 std::string there(const DefinitionSummary& definition) {
   switch (definition.state) {
     case DefinitionState::missing:
@@ -252,7 +252,7 @@ Data to_data(const DefinitionSummary& definition, bool is_compared) {
   data.set("funnel", funnel(definition, is_compared));
   data.set("lengths", length_charts(definition.lengths));
 
-  // What is to be known about them.
+  // Notes on them.
   data.set("derived", derived_scalars(definition));
   data.set("has_derived", !definition.derived_calls.empty());
   const Data failures = first_failures(definition);
@@ -300,7 +300,7 @@ Data details(const CaptureSummary& capture) {
   add("prompts", run.prompts);
   add("FlashInfer", fmt::format("{}", fmt::join(section.flashinfer_versions, ", ")));
 
-  // What was sent to it.
+  // The traffic sent to it.
   if (run.traffic.is_object()) {
     const auto traffic = TrafficRecord::from_json(run.traffic);
     add("traffic",
@@ -359,7 +359,7 @@ Data defects(const Summary& summary) {
       all.count = sum;
     }
 
-  // The most frequent first, with bars in relation to it.
+  // The most frequent first, with bars relative to it.
   std::vector<const DefectRecord*> sorted;
   std::uint64_t max = 1;
   for (const auto& [key, defect] : joined) {
@@ -385,7 +385,7 @@ Data defects(const Summary& summary) {
   return rows;
 }
 
-// And whether that is as it should be.
+// The verification in words, and whether it is good.
 std::pair<std::string, bool> verified_in_words(const Summary& summary) {
   std::size_t passed = 0, known = 0, failures = 0;
   for (const DefinitionSummary& definition : summary.definitions) {

@@ -25,7 +25,7 @@ CaptureSummary to_capture(const CollectionSection& section) {
   return capture;
 }
 
-// Inputs whose values are lengths, or offsets that lengths lie between.
+// Inputs whose values are lengths, or offsets that lengths are the differences of.
 enum class LengthSource { none, offsets, lengths };
 LengthSource length_source(const TensorSpec& spec) {
   if (spec.is_scalar || spec.axes.size() != 1 || !is_integer(spec.dtype)) return LengthSource::none;
@@ -39,7 +39,7 @@ LengthSource length_source(const TensorSpec& spec) {
 
 std::vector<std::int64_t> integers_of(const DenseTensor& tensor) {
   std::vector<std::int64_t> values;
-  if (tensor.shape.size() != 1) return values;  // not what its definition says: validate tells
+  if (tensor.shape.size() != 1) return values;  // contradicts its definition: validate reports it
   for (std::int64_t i = 0; i < tensor.shape[0]; ++i)
     values.push_back(integer_at(tensor.dtype, tensor.bytes, static_cast<std::size_t>(i)));
   return values;
@@ -63,7 +63,7 @@ class Summarizer {
       : dataset_(dataset), options_(options) {}
 
   Result<Summary> run() {
-    // Of the workloads that there are: a file may list any number of others.
+    // Only for workloads that exist: a file may list any number of others.
     CW_TRY(const std::vector<const Definition*> wanted,
            choose_definitions(dataset_, options_.definition_names, options_.op_types));
     for (const Definition* definition : wanted) CW_CHECK(note_ids(*definition));
@@ -266,7 +266,7 @@ Json to_json(const DefinitionSummary& definition, bool is_compared) {
                {"derived_because", definition.derived_because},
                {"lengths", std::move(lengths)}};
 
-  // Only of what was compared or verified.
+  // Only for what was compared or verified.
   if (is_compared) {
     json["definition"] = name(definition.state);
     json["new"] = definition.added;
@@ -368,7 +368,7 @@ AxisSpread spread_of(const DefinitionSummary& definition, std::size_t axis) {
     for (const WorkloadSummary& workload : definition.workloads)
       ++calls[{workload.axes[axis], workload.axes[axis]}];
 
-  // The median is where half of all calls are passed.
+  // The median is where half of all calls are reached.
   std::uint64_t all = 0, before = 0;
   for (const auto& [extents, count] : calls) all += count;
   for (const auto& [extents, count] : calls) {

@@ -49,8 +49,8 @@ Json counts_json(const DefinitionCounts& counts) {
           {"calls_at_last_cell", counts.calls_at_last_cell}};
 }
 
-// The readers below throw nlohmann's errors, or std::invalid_argument, on anything that save() does
-// not write.
+// The readers below throw nlohmann's errors, or std::invalid_argument, on anything save() does not
+// write.
 DefinitionCounts to_counts(const Json& json) {
   DefinitionCounts counts;
   json.at("calls").get_to(counts.calls);
@@ -176,7 +176,7 @@ Result<void> Checkpoint::save(const Capture& capture, const Binder& binder, cons
                       {"more", more}};
   CW_CHECK(write_atomically(folder_ / state_file, dump(state), Durability::process, Access::owner));
 
-  // What the retained has given up since, now that no state names it.
+  // Files of workloads no longer retained, now that no state names them.
   std::error_code ignored;
   std::erase_if(stored_, [&](const auto& item) {
     if (current.contains(item.first)) return false;
@@ -198,7 +198,7 @@ Result<Json> Checkpoint::load(const Binder& binder, Survey& survey, RetainedWork
       for (const Json& item : found->at("workloads")) {
         DistinctWorkload entry = to_entry(item, *target.definition);
 
-        // A workload whose stored values no longer give its key is not taken over.
+        // A workload whose stored values no longer yield its key is not taken over.
         if (const auto line = item.find("workload"); line != item.end()) {
           auto workload = load_workload(folder_, *target.definition, *line);
           if (workload && content_key(*workload) == entry.key) {

@@ -10,7 +10,7 @@ namespace {
 
 constexpr auto info = Severity::info, warning = Severity::warning, error = Severity::error;
 
-// By code.
+// Sorted by code.
 constexpr std::array table{
     Defect{"axes_disagree", error,
            "two inputs of the call have different extents for the same axis"},

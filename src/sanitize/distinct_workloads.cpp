@@ -38,7 +38,7 @@ std::size_t DistinctWorkloads::count(const Target* target) const {
   return found == entries_.end() ? 0 : found->second.size();
 }
 
-// Bound to plans that were captured, and to no other: the eager passes before a capture.
+// Bound only to plans that were captured: the eager passes before a capture.
 bool DistinctWorkloads::is_warmup(const DistinctWorkload& entry) const {
   const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
   return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::max_plans &&

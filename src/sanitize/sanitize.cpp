@@ -34,8 +34,8 @@ class Sanitizer::Work {
         options_(options),
         binder_(dataset.definitions, bindings,
                 {.includes_suspicious = options.includes_suspicious}) {
-    // Of what is stashed a good part may turn out rarer than the rest: four times what is selected
-    // leaves room.
+    // Much of what is stashed may turn out rarer than the rest: four times the selection leaves
+    // room.
     if (source == Source::vanishing)
       retained_.emplace(options.selection == Selection::all
                             ? std::numeric_limits<std::size_t>::max()
@@ -56,7 +56,7 @@ class Sanitizer::Work {
                        .slowness = options_.slowness,
                        .is_whole = !retained_};
 
-    // A capture that goes away has its workloads built at once, while it can be read.
+    // Workloads of a vanishing capture are built at once, while it can be read.
     if (retained_)
       survey_options_.on_distinct = [this](const CallInContext& context, const Target& target,
                                            const Hash128& key) {
@@ -107,7 +107,7 @@ class Sanitizer::Work {
   std::uint64_t calls() const { return surveyor_->current().calls; }
 
   Result<SanitizeOutcome> finish() {
-    // The lock is held from before the dataset is looked at to after it is changed.
+    // The lock is held from before the dataset is read until after it is changed.
     std::optional<Publication> publication;
     if (!options_.is_dry_run) {
       CW_TRY(publication, Publication::begin(dataset_.root));
@@ -196,7 +196,7 @@ class Sanitizer::Work {
     return addition;
   }
 
-  // All calls of the definition among these of its workloads.
+  // Distributes all calls of the definition among these workloads.
   static void share_out(const Distribution& distribution, std::vector<DistinctWorkload>& entries,
                         const std::optional<std::vector<std::size_t>>& selected = {}) {
     std::vector<Representative> representatives;
@@ -212,7 +212,7 @@ class Sanitizer::Work {
       entries[selected ? (*selected)[i] : i].stands_for = shares[i];
   }
 
-  // What an interrupted part of this collection has written stays, and is told of.
+  // What an interrupted part of this collection has written stays, and is reported.
   Result<void> add_published(const Target& target, const std::vector<DistinctWorkload>& entries,
                              std::vector<std::size_t>& selected) const {
     std::set<std::string> stored;
@@ -232,7 +232,7 @@ class Sanitizer::Work {
     return read_again(capture_, binder_, target, entry, options_.policy);
   }
 
-  // Gives the selected entries their ids and finds those that the dataset has already.
+  // Gives the selected entries their ids and finds those that the dataset already has.
   Result<void> prepare(const Target& target, const std::vector<DistinctWorkload>& entries,
                        const std::vector<std::size_t>& selected, DefinitionOutcome& outcome,
                        NewWorkloads& addition) {
@@ -262,8 +262,8 @@ class Sanitizer::Work {
               definition.name, unreadable));
     for (std::size_t i = 0; i < selected.size(); ++i) {
       const DistinctWorkload& entry = entries[selected[i]];
-      // An id of ours is the content's: where it stands, the workload does, whether its blob can be
-      // read or not.
+      // Our ids are derived from content: if the id is there, so is the workload, whether or not
+      // its blob can be read.
       const auto known = existing.find(ids[i]);
       const bool is_stored = stored_ids.contains(ids[i]);
       const bool is_new = known == existing.end() && !is_stored;

@@ -56,7 +56,7 @@ DefinitionRecord record_of(const DefinitionOutcome& definition) {
   record.distribution = definition.distribution;
   for (const KeptWorkload& workload : definition.kept)
     record.workloads.push_back(record_of(workload));
-  // Batches that an engine fills up for its CUDA graphs: the kernel sees the padding, and so do the
+  // Batches that an engine pads for its CUDA graphs: the kernel sees the padding, and so do the
   // workloads.
   record.padded_calls = definition.padded;
   return record;

@@ -8,7 +8,7 @@
 namespace cw {
 namespace {
 
-// Plans of batches whose sequences have a least length in traffic.
+// Plans of batches whose sequences have a minimum length in traffic.
 std::map<std::string, const Binding*> telling_plans(const BindingSet& bindings) {
   std::map<std::string, const Binding*> plans;
   for (const Binding& binding : bindings.bindings())

@@ -104,7 +104,7 @@ class WorkloadBuilder {
     if (const auto* scalar = std::get_if<Operand>(&observed.data)) return WorkloadInput(*scalar);
     const auto* view = std::get_if<InputView>(&observed.data);
     if (view == nullptr)
-      return WorkloadInput(RandomInput{});  // an optional one; the binder has judged it
+      return WorkloadInput(RandomInput{});  // optional, and accepted by the binder
     if (structural_[index]) return WorkloadInput(structural_[index]);
     if (!keeps(spec, *view)) return WorkloadInput(RandomInput{});
     CW_TRY(std::shared_ptr<const DenseTensor> values, view->load());
@@ -118,8 +118,8 @@ class WorkloadBuilder {
     return WorkloadInput(std::move(values));
   }
 
-  // Integers are never random: nobody can tell whether they point at something. And
-  // flashinfer-bench cannot make random float4.
+  // Integers are never random: they may point at something. And flashinfer-bench cannot generate
+  // random float4.
   bool keeps(const TensorSpec& spec, const InputView& view) const {
     if (is_integer(spec.dtype) || spec.dtype == DType::boolean || spec.dtype == DType::float4_e2m1)
       return true;

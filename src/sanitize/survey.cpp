@@ -21,8 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t batch_size = 64;
 constexpr std::size_t max_batches = 16;
-// Where there is a deadline, batches are as small as it takes: those under way are finished after
-// it.
+// With a deadline, batches are kept small: those under way are finished after it.
 constexpr std::chrono::milliseconds batch_time{4};
 
 struct BoundWorkload {
@@ -32,7 +31,7 @@ struct BoundWorkload {
   Hash128 key;
 };
 
-// A call that fits, without the values that make a workload.
+// A call that matches, without the values that make a workload.
 struct FittingCall {
   const Target* target;
   std::optional<std::int64_t> sequences;
@@ -40,7 +39,7 @@ struct FittingCall {
   Rejection unseen;
 };
 
-// What became of a call. The calls of all layers of a step share one.
+// The outcome of a call, shared by the calls of all layers of a step.
 struct Outcome {
   std::vector<BoundWorkload> workloads;
   std::vector<FittingCall> fitting;
@@ -81,7 +80,7 @@ class OutcomeCache {
 struct Batch {
   std::size_t begin = 0, end = 0;
   bool is_starting = false;
-  std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, nobody binds it
+  std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, as nothing binds it
   std::vector<CallInContext> ready;
   std::vector<BoundCall> bound;
 };
@@ -95,7 +94,7 @@ Extents var_extents(const Definition& definition, const std::vector<std::int64_t
   return extents;
 }
 
-// A shape is what a call shows without values: the sizes of pools follow from those.
+// A shape is what a call shows without values: pool sizes are left out, as they follow from values.
 Distribution empty_distribution(const Target& target) {
   std::vector<std::string> names;
   std::vector<std::size_t> shape;
@@ -156,7 +155,7 @@ class Surveyor::Run {
   }
 
  private:
-  // While the calls are there: a capture may forget them.
+  // While the calls still exist: a capture may forget them.
   void note_examples() {
     for (auto& [key, item] : survey_.tally.items())
       if (item.example.empty() && item.first < capture_.size() && !key.function.empty())
@@ -182,7 +181,7 @@ class Surveyor::Run {
         std::chrono::nanoseconds(batch_time).count() / call, 1, batch_size));
   }
 
-  // Of reading and binding, the parts that run in parallel; the latest counts for a quarter.
+  // The pace of reading and binding, which run in parallel; the latest batch counts for a quarter.
   void note_pace(Clock::time_point begin, std::size_t calls) const {
     if (deadline_ == Deadline::max() || calls == 0) return;
     const auto now =
@@ -213,7 +212,7 @@ class Surveyor::Run {
     return batch;
   }
 
-  // A record that asks for more memory than there is costs that record, not the run.
+  // A record that asks for more memory than there is fails alone, without the run.
   template <typename Work>
   static auto guarded(Work work) -> decltype(work()) {
     try {
@@ -273,7 +272,7 @@ class Surveyor::Run {
     BindResult result = binder_.bind(context);
     outcome->rejection = std::move(result.rejection);
 
-    // One call can fit several definitions.
+    // One call can match several definitions.
     for (Observation& observation : result.observations) {
       const Definition& definition = *observation.target->definition;
       if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
@@ -295,7 +294,7 @@ class Surveyor::Run {
       }
 
       const Hash128 key = content_key(*workload);
-      workload->inputs.clear();  // values are read again for what is selected
+      workload->inputs.clear();  // values are read again for the selected ones
       outcome->workloads.push_back(
           {observation.target,
            {std::move(observation.derived), observation.sequences, observation.is_suspicious},
@@ -344,7 +343,7 @@ class Surveyor::Run {
     }
   }
 
-  // Counts of a call that fits, with values or without.
+  // Counts of a call that matches, with or without values.
   DefinitionCounts& count_fitting(const Target& target, const std::vector<std::int64_t>& axes,
                                   std::optional<std::int64_t> sequences, const Call& call) {
     DefinitionCounts& counts = survey_.definitions[&target];
@@ -364,7 +363,7 @@ class Surveyor::Run {
     return counts;
   }
 
-  // Whether the batch was filled up with sequences that are none.
+  // Whether the batch was padded with sequences that are not real.
   static bool is_padded(std::optional<std::int64_t> sequences, const Definition& definition,
                         const std::vector<std::int64_t>& axes) {
     if (!sequences) return false;

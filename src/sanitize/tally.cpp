@@ -3,7 +3,7 @@
 namespace cw {
 namespace {
 
-// Distinct causes that are told apart; a damaged capture could have any number.
+// Distinct causes that are kept apart; a damaged capture could have any number.
 constexpr std::size_t max_groups = 1000;
 
 }  // namespace

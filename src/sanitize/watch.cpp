@@ -17,8 +17,8 @@ Result<std::unique_ptr<Watcher>> Watcher::create(const WatchOptions& watched,
   return watcher;
 }
 
-// By the names, as a folder that nobody writes any more: its session.jsonl also tells of calls that
-// are deleted.
+// Read by name, as a folder that is no longer written to: its session.jsonl also lists deleted
+// calls.
 Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset,
                              const BindingSet& bindings, const SanitizeOptions& options) {
   const auto capture = open_capture({watched.folder});
@@ -30,14 +30,14 @@ Result<void> Watcher::absorb(const WatchOptions& watched, const Dataset& dataset
     auto known = sanitizer.restore(checkpoint);
     if (!known && known.error().code != "not_found") return tl::unexpected(known.error());
     Json more = known.value_or(Json::object());
-    if (string_member(more, "absorbed") != (*capture)->id()) {  // else we were killed below
+    if (string_member(more, "absorbed") != (*capture)->id()) {  // otherwise we were killed below
       sanitizer.advance();
       more["absorbed"] = (*capture)->id();
       CW_CHECK(sanitizer.save(checkpoint, more));
     }
   }
 
-  // At once out of the way: half a folder would be another capture.
+  // Moved away in one step: a half-deleted folder would be another capture.
   std::error_code error;
   const std::filesystem::path done = watched.folder.string() + ".absorbed";
   std::filesystem::remove_all(done, error);
@@ -66,7 +66,7 @@ Result<Polled> Watcher::drain(Deadline deadline) {
 Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupted,
                                       const std::function<void()>& pause) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::seconds patience{1};  // of somebody who has interrupted it
+  constexpr std::chrono::seconds patience{1};  // of a user who has interrupted it
   const auto end = Clock::now() + patience;
   for (;;) {
     const bool is_last = is_interrupted();
@@ -74,7 +74,7 @@ Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupte
       keep_the_rest();
       return false;
     }
-    // drain() first reads all that there is, however much that is.
+    // drain() first reads everything, however much that is.
     CW_TRY(const Polled dealt,
            is_last ? poll(Clock::now() + watch_slice) : drain(Clock::now() + watch_slice));
     if (dealt.has_read_all && dealt.has_taken_all) return true;
@@ -92,8 +92,8 @@ void Watcher::keep_the_rest() {
 }
 
 Result<SanitizeOutcome> Watcher::finish() {
-  const auto drained = keeps_rest_ ? Result<Polled>(Polled{})
-                                   : drain();  // what was dealt with before counts all the same
+  const auto drained =
+      keeps_rest_ ? Result<Polled>(Polled{}) : drain();  // what was processed before still counts
   auto outcome = sanitizer_->finish();
   if (outcome && !drained)
     outcome->survey.tally.add_defect("unreadable_folder", drained.error().message);

@@ -163,7 +163,7 @@ double megabytes(std::uint64_t bytes) {
   return static_cast<double>(bytes) / (1024 * 1024);
 }
 
-// A safetensors file whose tensors without bytes are holes.
+// A safetensors file in which tensors without data are holes.
 void write_tensors(const std::filesystem::path& path,
                    const std::vector<std::pair<std::string, const DumpTensor*>>& tensors) {
   std::string header = "{";
@@ -182,7 +182,7 @@ void write_tensors(const std::filesystem::path& path,
   header.resize((header.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = header.size();
 
-  // The values, one after the other. Bytes that are not given stay a hole.
+  // The values, one after another. Bytes that are not given stay a hole.
   std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(&length), sizeof length);
   file << header;
@@ -242,7 +242,7 @@ std::string DumpWriter::timestamp() const {
                      now.tv_nsec / 1'000'000);
 }
 
-// What level 10 writes of a call's inputs, as pieces of JSON.
+// What level 10 writes about a call's inputs, as JSON fragments.
 class DumpWriter::Inputs {
  public:
   explicit Inputs(const DumpCall& call) {

@@ -53,7 +53,7 @@ Result<ModelShape> shape_from_config(const Json& config, std::int64_t tensor_par
   shape.kv_heads = std::max<std::int64_t>(1, kv_heads / tensor_parallel);
   shape.head_dim = integer(config, "head_dim", shape.hidden / heads);
 
-  // MLA has one latent head, and dimensions of its own.
+  // MLA has one latent head, and its own dimensions.
   if (config.contains("kv_lora_rank")) {
     shape.attention = ModelShape::Attention::mla;
     shape.kv_lora_rank = integer(config, "kv_lora_rank", 512);

@@ -68,7 +68,7 @@ void PagePool::release(const std::vector<std::int32_t>& tokens,
       continue;
     }
 
-    if (known != blocks_.end()) {  // another sequence was first: its slots stay, ours are free
+    if (known != blocks_.end()) {  // another sequence was first: its slots stay, ours become free
       free_.insert(free_.end(), slots.begin() + static_cast<std::ptrdiff_t>(i),
                    slots.begin() + static_cast<std::ptrdiff_t>(i + block));
       continue;
@@ -82,7 +82,7 @@ void PagePool::release(const std::vector<std::int32_t>& tokens,
     blocks_.emplace(hash, std::move(added));
   }
 
-  // What does not fill a block is not cached.
+  // A partial block is not cached.
   free_.insert(free_.end(), slots.begin() + static_cast<std::ptrdiff_t>(i), slots.end());
 }
 

@@ -15,11 +15,11 @@
 namespace cw::simulated {
 namespace {
 
-// Wrapper objects' addresses; any will do that differ.
+// Addresses of wrapper objects; any distinct values will do.
 constexpr std::uint64_t decode_wrapper = 0x7f0000001000, ragged_wrapper = 0x7f0000002000,
                         paged_wrapper = 0x7f0000003000, mla_wrapper = 0x7f0000004000,
                         mla_decode_wrapper = 0x7f0000005000;
-constexpr std::int64_t unused_indices = 256;  // SGLang's prefill index buffer ends in so many
+constexpr std::int64_t unused_indices = 256;  // at the end of SGLang's prefill index buffer
 
 constexpr std::array words{"the ",  "of ",    "model ", "kernel ", "with ",  "batch ",
                            "page ", "and ",   "token ", "cache ",  "layer ", "is ",
@@ -115,7 +115,7 @@ void Scheduler::loop() {
       cancelled.swap(cancelled_);
     }
 
-    // What clients have gone away from.
+    // Drop requests whose clients have gone away.
     for (const std::uint64_t id : cancelled)
       for (auto* list : {&waiting_, &running_})
         list->remove_if([&](Sequence& sequence) {
@@ -136,7 +136,7 @@ void Scheduler::loop() {
       continue;
     }
 
-    // A step takes the time that the options give it.
+    // A step takes as long as the options say.
     running_count_ = running_.size();
     if (++steps_ == misbehaviour_.after) misbehave();
     const double ms = prefilled > 0
@@ -147,7 +147,7 @@ void Scheduler::loop() {
   }
 }
 
-// What fits of the waiting queue, in its order; of a long prompt a part.
+// What fits from the waiting queue, in order; of a long prompt, a part.
 std::vector<Scheduler::Extension> Scheduler::next_prefill() {
   std::vector<Extension> batch;
   std::int64_t budget = options_.chunked_prefill_size;
@@ -168,7 +168,7 @@ std::vector<Scheduler::Extension> Scheduler::next_prefill() {
     if (pool_.available() < length + static_cast<std::int64_t>(running_.size() + batch.size()) ||
         !pool_.allocate(length, sequence.slots)) {
       if (sequence.slots.size() == sequence.cached)
-        give_back(sequence);  // found in the cache, not begun
+        give_back(sequence);  // only its cached prefix, not started
       break;
     }
 
@@ -196,8 +196,7 @@ void Scheduler::prefill(const std::vector<Extension>& batch) {
   }
 }
 
-// One slot for every running sequence's last token; sequences go back to the queue until there are
-// enough.
+// Makes room for the last token of each running sequence; requeues sequences until there is enough.
 bool Scheduler::make_room() {
   const auto is_short = [this] {
     return pool_.available() < static_cast<std::int64_t>(running_.size());
@@ -213,7 +212,7 @@ bool Scheduler::make_room() {
   return true;
 }
 
-// All of a sequence's slots; it begins anew.
+// Returns all of a sequence's slots; it starts over.
 void Scheduler::give_back(Sequence& sequence) {
   pool_.release(sequence.tokens, sequence.slots, sequence.cached);
   sequence.slots.clear();
@@ -221,7 +220,7 @@ void Scheduler::give_back(Sequence& sequence) {
 }
 
 void Scheduler::decode() {
-  if (!make_room()) {  // one sequence fills the pool: it ends here, as engines end it
+  if (!make_room()) {  // one sequence fills the pool: end it here, as engines do
     running_.front().request.max_new_tokens = 0;
   } else {
     write_decode();
@@ -333,7 +332,7 @@ void Scheduler::write_mla_prefill(const std::vector<Extension>& batch) {
     has_prefix |= part.prefix > 0;
   }
 
-  // Without a prefix over the heads themselves; with one, absorbed, over the compressed cache.
+  // Without a prefix, over the full heads; with one, absorbed, over the compressed cache.
   if (!has_prefix && options_.uses_ragged_mla) {
     const Heads heads{.qo = shape.qo_heads,
                       .kv = shape.qo_heads,
@@ -377,7 +376,7 @@ void Scheduler::write_decode() {
   write_layers(count, [&] { write(decode_run(decode_wrapper, count, heads)); });
 }
 
-// Greedy batches take the largest logit and call nothing.
+// Greedy batches take the argmax and call nothing.
 void Scheduler::write_sampling(const std::vector<Sequence*>& sequences) {
   std::vector<std::int64_t> top_k;
   std::vector<float> top_p;

@@ -18,18 +18,18 @@ namespace http = beast::http;
 using Tcp = asio::ip::tcp;
 
 constexpr std::string_view server_name = "collect-workloads (simulated)";
-// What clients may make us hold or wait for. A client that is idle, or takes or sends nothing, for
-// so long is let go.
+// Limits on what clients can make us hold or wait for. A client that is idle, or neither reads nor
+// sends, for this long is dropped.
 constexpr std::size_t max_body = 8 << 20,
-                      max_bodies = 64 << 20;  ///< of one request; of all that are being read
+                      max_bodies = 64 << 20;  ///< of one request; of all being read
 constexpr std::size_t max_unsent = 1 << 20;   ///< of an answer, before its reader is too slow
 constexpr std::size_t max_connections = 8192;
 constexpr std::chrono::seconds idle_limit{120}, transfer_limit{30};
-constexpr std::chrono::milliseconds accept_pause{100};  ///< while there are no more descriptors
+constexpr std::chrono::milliseconds accept_pause{100};  ///< when out of descriptors
 constexpr std::int64_t max_answer = 1 << 20;
 
-// Words and pieces of words of at most four letters: about as many tokens as a real tokenizer makes
-// of English.
+// Words, and pieces of words of at most four letters: about as many tokens as a real tokenizer
+// makes of English.
 std::vector<std::int32_t> tokenize(std::string_view text) {
   std::vector<std::int32_t> tokens;
   for (std::size_t i = 0; i < text.size();) {
@@ -65,7 +65,7 @@ struct Service {
   std::size_t body_bytes = 0;  ///< announced by requests that are being read
 };
 
-// One connection: requests one after the other, answers streamed as tokens come.
+// One connection: requests one after another, answers streamed as tokens come.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(Tcp::socket socket, Service& service)
@@ -94,7 +94,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   void read_body() {
-    // A length that is not told is taken for the largest.
+    // An unknown length counts as the largest.
     announced_ = static_cast<std::size_t>(std::min<std::uint64_t>(
         parser_->content_length().value_or(parser_->chunked() ? max_body : 0), max_body));
     service_.body_bytes += announced_;
@@ -114,7 +114,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void give_back_body() { service_.body_bytes -= std::exchange(announced_, 0); }
 
-  // Without a sign of the client until then the connection is closed; what waits for it fails.
+  // Closes the connection if the client stays silent until then; what waits for it fails.
   void expect_within(std::chrono::seconds limit) {
     watchdog_.expires_after(limit);
     watchdog_.async_wait([weak = weak_from_this()](beast::error_code error) {
@@ -135,7 +135,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void handle() {
     request_ = parser_->release();
     const std::string path(request_.target().substr(0, request_.target().find('?')));
-    // It is accounted for until handle() ends.
+    // It counts as held until handle() returns.
     const std::string body = std::exchange(request_.body(), {});
     if (path == "/health" || path == "/health_generate") return health();
     if (path == "/server_info" || path == "/get_server_info") return answer(200, dump(info()));
@@ -191,7 +191,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void bad_request(const char* what) { answer(400, dump({{"error", {{"message", what}}}})); }
 
-  // Each format has its own place for the prompt; empty when there is none.
+  // Each format has its own field for the prompt; empty if it is missing.
   static std::vector<std::int32_t> prompt_of(const Json& body, Format format) {
     const auto text_or_ids = [&body](const char* text, const char* ids) {
       if (const auto found = body.find(text); found != body.end() && found->is_string())
@@ -331,10 +331,10 @@ class Session : public std::enable_shared_from_this<Session> {
     pieces_ += fmt::format("{:x}\r\n{}\r\n", content.size(), content);
   }
 
-  // Writes what has gathered; what comes meanwhile goes with the next write.
+  // Writes what has accumulated; what comes meanwhile goes with the next write.
   void write() {
     if (is_writing_ && pieces_.size() > std::max(max_unsent, 4 * text_.size()))
-      return drop();  // nobody reads
+      return drop();  // the client does not read
     if (is_writing_ || pieces_.empty()) return;
     is_writing_ = true;
     expect_within(transfer_limit);
@@ -357,7 +357,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Service& service_;
   asio::steady_timer timer_, watchdog_;
   beast::flat_buffer buffer_{max_body + (64 << 10)};
-  std::size_t announced_ = 0;  ///< of the body that is being read
+  std::size_t announced_ = 0;  ///< of the body being read
   std::optional<http::request_parser<http::string_body>> parser_;
   http::request<http::string_body> request_;
   Format format_ = Format::generate;
@@ -370,7 +370,7 @@ class Session : public std::enable_shared_from_this<Session> {
 void accept(Tcp::acceptor& acceptor, Service& service) {
   acceptor.async_accept([&](beast::error_code error, Tcp::socket socket) {
     if (error == asio::error::operation_aborted) return;
-    if (error) {  // out of descriptors, most likely: asking at once again would be all that is done
+    if (error) {  // most likely out of descriptors: accepting again at once would only spin
       service.accept_again.expires_after(accept_pause);
       service.accept_again.async_wait([&](beast::error_code) { accept(acceptor, service); });
       return;

@@ -1,7 +1,7 @@
-// A branch of any git remote, by git and git-lfs themselves, with the user's own configuration and
+// A branch on any git remote, using git and git-lfs with the user's own configuration and
 // credentials.
 //
-// The clone is of commits and trees only (--filter=blob:none), and checks out no more than what is
+// The clone has commits and trees only (--filter=blob:none), and checks out no more than is
 // compared.
 #include <algorithm>
 #include <ctime>
@@ -29,7 +29,7 @@ std::string today() {
   return text;
 }
 
-// What an op type looks like in a branch's name.
+// Whether an op type's character may appear in a branch name.
 bool is_plain(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
@@ -57,7 +57,7 @@ class GitSubmitter final : public Submitter {
  private:
   Result<std::string> git(std::vector<std::string> arguments, bool in_clone = true) {
     Command command = git_command(std::move(arguments), in_clone ? clone_ : fs::path());
-    // Blobs are fetched only when they are asked for.
+    // Blobs are fetched only on demand.
     command.environment.insert(command.environment.end(),
                                {{"GIT_LFS_SKIP_SMUDGE", "1"}, {"LC_ALL", "C"}});
     auto output = cw::run(command, git_limit);
@@ -95,8 +95,8 @@ class GitSubmitter final : public Submitter {
       return plan_.without(cloned.error());
     if (!cloned) return tl::unexpected(cloned.error());
 
-    // The user's own hooks are not for this clone, nor git-lfs's for theirs; a link in the remote
-    // stays a text.
+    // The user's hooks are not meant for this clone, nor git-lfs's for theirs; a link in the remote
+    // stays a text file.
     CW_CHECK(git({"config", "core.hooksPath", (clone_ / ".git/hooks").string()}));
     CW_CHECK(git({"config", "core.symlinks", "false"}));
     if (has_lfs_) CW_CHECK(git({"lfs", "install", "--local"}));
@@ -167,11 +167,11 @@ class GitSubmitter final : public Submitter {
       if (op_type == "mixed") break;
     }
 
-    // Whoever may push there chooses the names: only those of our own form are looked at.
+    // Anyone with push access chooses names: consider only those of our own form.
     CW_TRY(const std::string listed,
            git({"ls-remote", "--heads", "--", "origin", branch_ref("workloads-*")}));
     std::vector<std::string> names;
-    std::set<std::string> taken;  // also by branches below a name: no ref is a folder and a file
+    std::set<std::string> taken;  // also by branches below it: no ref is both a folder and a file
     for (std::size_t at = 0; at < listed.size();) {
       const std::size_t end = std::min(listed.find('\n', at), listed.size());
       const std::string line = listed.substr(at, end - at);
@@ -205,7 +205,7 @@ class GitSubmitter final : public Submitter {
     options_.progress("committing");
     CW_CHECK(git({"checkout", "--quiet", "-b", outcome.branch}));
 
-    // Blobs go through LFS; a repository that does not track them yet is told to.
+    // Blobs go through LFS; a repository that does not track them yet is made to.
     std::string paths;
     for (const UploadFile& file : outcome.proposal.files)
       if (!file.source.empty() && !tracks_blobs_) {
@@ -217,7 +217,7 @@ class GitSubmitter final : public Submitter {
         tracks_blobs_ = true;
       }
 
-    // Names and message go through files: a command line has a limit.
+    // Paths and message are passed in files: a command line is limited in length.
     CW_CHECK(write_files(outcome.proposal, clone_));
     for (const UploadFile& file : outcome.proposal.files) paths += file.path + "\n";
     const fs::path list = clone_ / ".git/collect-workloads.paths",

@@ -21,8 +21,8 @@ constexpr std::size_t paths_a_request = 500;
 constexpr std::size_t sample_size = 512;
 constexpr std::size_t upload_threads = 8;
 constexpr std::uint64_t max_regular = std::uint64_t{64} << 20;
-constexpr std::size_t max_pages = 1000;            // of 1,000 files
-constexpr std::size_t max_discussion_pages = 200;  // of ten or more
+constexpr std::size_t max_pages = 1000;            // of 1,000 files each
+constexpr std::size_t max_discussion_pages = 200;  // of ten or more each
 constexpr const char* lfs_type = "application/vnd.git-lfs+json";
 
 std::string to_base64(std::string_view bytes) {
@@ -65,7 +65,7 @@ std::string without_slash(std::string url) {
   return url;
 }
 
-// What the server says of a failure, cut to a line.
+// The server's reason for a failure, cut to one line.
 std::string reason_of(const WebResponse& response) {
   std::string text = response.header("x-error-message");
   if (text.empty()) {
@@ -144,7 +144,7 @@ Result<void> Hub::check(const WebResponse& response, std::string_view what) cons
 
   switch (response.status) {
     case 401:
-      // The Hub answers so for repositories that do not exist, too.
+      // The Hub gives this answer for repositories that do not exist, too.
       if (kind == "RepoNotFound")
         return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_,
                     said);
@@ -293,7 +293,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
   const std::string what = "asking how files are to be sent";
   std::vector<Upload> uploads;
   for (std::size_t begin = 0; begin < files.size(); begin += files_a_request) {
-    // The start of each file, by which the server decides how it is to be sent.
+    // The start of each file, from which the server decides how it is sent.
     Json list = Json::array();
     const std::size_t end = std::min(files.size(), begin + files_a_request);
     for (std::size_t i = begin; i < end; ++i) {
@@ -311,7 +311,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
     if (const Json* answered = member(json, "files"); answered != nullptr && answered->is_array())
       for (const Json& item : *answered) answers[string_member(item, "path")] = &item;
 
-    // Each answer, checked: which way, and whether the bytes are there already.
+    // Check each answer: which mode, and whether the bytes are there already.
     for (std::size_t i = begin; i < end; ++i) {
       const auto found = answers.find(files[i].path);
       if (found == answers.end()) return malformed(what, "it lacks " + files[i].path);
@@ -344,7 +344,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
 Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& revision,
                          const std::function<void(std::size_t, std::size_t)>& progress) {
   const std::string what = "asking where files are to be sent";
-  std::map<std::string, const UploadFile*> by_hash;  // the same bytes are sent once
+  std::map<std::string, const UploadFile*> by_hash;  // identical bytes are sent once
   for (const Upload& upload : uploads)
     if (upload.mode == UploadMode::lfs && !upload.is_unchanged)
       by_hash.emplace(upload.file->sha256, upload.file);
@@ -352,11 +352,11 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
   for (const auto& [hash, file] : by_hash) all.push_back(file);
 
   std::size_t done = 0;
-  std::mutex mutex;  // of `done` and `progress`
+  std::mutex mutex;  // guards `done` and `progress`
   for (std::size_t begin = 0; begin < all.size(); begin += files_a_request) {
     const std::size_t end = std::min(all.size(), begin + files_a_request);
 
-    // Where to?
+    // Ask for the upload URLs.
     Json objects = Json::array();
     for (std::size_t i = begin; i < end; ++i)
       objects.push_back({{"oid", all[i]->sha256}, {"size", all[i]->size}});
@@ -374,7 +374,7 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
     std::map<std::string, const Json*> answers;
     for (const Json& item : *answered) answers[string_member(item, "oid")] = &item;
 
-    // Several at once, each to the place that it was given.
+    // Several at once, each to its given URL.
     const auto send = [&](std::size_t i) -> Result<void> {
       const UploadFile& file = *all[begin + i];
       const auto found = answers.find(file.sha256);
@@ -436,8 +436,7 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
   return check(response, "having " + file.path + " verified");
 }
 
-// Parts are PUT to their own URLs, and what each was answered is told to `href` (lfs.py,
-// "multipart").
+// Parts are PUT to their own URLs, and the answers reported to `href` (lfs.py, "multipart").
 Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
                                std::uint64_t part_size) {
   const std::string what = "sending " + file.path;
@@ -468,7 +467,7 @@ Result<void> Hub::upload_parts(const UploadFile& file, const Json& upload,
     parts.push_back({{"partNumber", i + 1}, {"etag", tag}});
   }
 
-  // The parts are put together.
+  // Have the parts put together.
   WebRequest request = post_json(string_member(upload, "href"),
                                  {{"oid", file.sha256}, {"parts", std::move(parts)}}, lfs_type);
   request.headers.push_back(std::string("Accept: ") + lfs_type);
@@ -483,7 +482,7 @@ Result<HubCommit> Hub::commit(const std::vector<Upload>& uploads, const std::str
   const std::string what =
       opens_pull_request ? "opening the pull request" : "committing to " + revision;
 
-  // The header, then one line per file: blobs by their hash, texts as they are.
+  // The header, then one line per file: blobs by hash, texts inline.
   Json header = {{"summary", title}, {"description", description}};
   if (!parent.empty()) header["parentCommit"] = parent;
   std::string body = dump({{"key", "header"}, {"value", std::move(header)}}) + "\n";

@@ -1,9 +1,9 @@
 // A pull request on the Hub.
 //
-// What is new is computed against main, what is missing against the revision that will be changed:
-// main for a new pull request, refs/pr/N for one that is there. So an interrupted run, a lost
-// answer and a revision that moved on are all mended in the same way: look again, and send what is
-// missing then.
+// What is new is computed against main, what is missing against the revision to be changed: main
+// for a new pull request, refs/pr/N for an existing one. So an interrupted run, a lost answer and a
+// revision that has moved on are all handled in the same way: look again, and send what is then
+// missing.
 #include <chrono>
 #include <set>
 #include <thread>
@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t max_attempts = 5;
 constexpr std::size_t files_a_commit = 10'000;  // the Hub's limit is 25,000
 
-// What a proposal is sent to: main, where it opens a pull request, or a pull request that is there.
+// Where a proposal is sent: to main, where it opens a pull request, or to an existing pull request.
 struct Target {
   std::optional<PullRequest> pull_request;
   std::string revision, head;
@@ -39,7 +39,7 @@ class HubSubmitter final : public Submitter {
     WebClient web(token_ != nullptr ? &token_->secret : nullptr, options_.endpoint, web_options);
     Hub hub(web, options_.endpoint, options_.repo);
 
-    // Who is it, and may they write?
+    // Who is the user, and may they write?
     HubUser user;
     if (token_ != nullptr) {
       auto found = hub.whoami();
@@ -52,7 +52,7 @@ class HubSubmitter final : public Submitter {
                     token_->origin);
     }
 
-    // Others may commit in between; then it is tried again upon theirs.
+    // Others may commit in between; then try again on top of that.
     for (std::size_t attempt = 1;; ++attempt) {
       auto outcome = try_once(hub, user);
       if (!outcome && options_.is_dry_run && outcome.error().code == "connection")
@@ -69,8 +69,8 @@ class HubSubmitter final : public Submitter {
   }
 
  private:
-  // Against a copy of the revision's texts, and of those blobs that have to be looked into.
-  // `among`: only of these.
+  // Against a copy of the revision's text files, and of the blobs that have to be read. `among`:
+  // only of these.
   Result<SubmitOutcome> propose(Hub& hub, const std::string& commit, const std::string& base,
                                 const Proposal* among) {
     CW_TRY(TemporaryDirectory folder, TemporaryDirectory::create());
@@ -78,7 +78,7 @@ class HubSubmitter final : public Submitter {
     const auto fetch = [&](const std::vector<std::string>& paths) -> Result<void> {
       for (std::size_t i = 0; i < paths.size(); ++i) {
         options_.progress(fmt::format("reading {} of {} files of {}", i + 1, paths.size(), base));
-        // Paths are the other side's words: nothing is written outside the folder.
+        // Paths come from the other side: nothing is written outside the folder.
         CW_TRY(const fs::path to, resolve_blob(folder.path(), paths[i]));
         CW_CHECK(make_directories(to.parent_path()));
         CW_TRY(const bool is_there, hub.download(commit, paths[i], to));
@@ -93,7 +93,7 @@ class HubSubmitter final : public Submitter {
       listed.insert(paths.begin(), paths.end());
     }
 
-    // Many are not there: asked about together.
+    // Many do not exist: ask about them together.
     const std::vector<std::string> compared = compared_files(plan_.dataset());
     CW_TRY(const auto there, hub.files(commit, compared));
     for (const std::string& path : compared)
@@ -106,7 +106,7 @@ class HubSubmitter final : public Submitter {
   }
 
   Result<SubmitOutcome> try_once(Hub& hub, const HubUser& user) {
-    // What is new to the main branch?
+    // What does the main branch lack?
     Target target{std::nullopt, "main", {}};
     CW_TRY(target.head, hub.head(target.revision));
     CW_TRY(SubmitOutcome outcome,
@@ -125,7 +125,7 @@ class HubSubmitter final : public Submitter {
         return fail("no_pull_request", "{} has no pull request {}, or the token may not see it",
                     options_.repo, target.pull_request->number);
       CW_TRY(target.head, std::move(head));
-      // Its texts get what they lack; blobs are looked at again, all of them.
+      // Its text files get what they lack; all blobs are checked again.
       CW_TRY(SubmitOutcome rest,
              propose(hub, target.head, options_.repo + " " + target.revision, &outcome.proposal));
       std::vector<UploadFile>& files = outcome.proposal.files;
@@ -140,7 +140,7 @@ class HubSubmitter final : public Submitter {
     return send(hub, std::move(outcome), std::move(target));
   }
 
-  // The one that was asked for, or that an earlier run has opened for the same workloads.
+  // The requested one, or the one that an earlier run opened for the same workloads.
   Result<std::optional<PullRequest>> find_pull_request(Hub& hub, const HubUser& user,
                                                        const std::string& fingerprint) {
     if (options_.pull_request)
@@ -169,7 +169,7 @@ class HubSubmitter final : public Submitter {
     outcome.was_there = uploads.empty();
     if (outcome.was_there) return outcome;
 
-    // Blobs first: nothing can be seen of them before the commit.
+    // Blobs first: they are invisible until the commit.
     CW_CHECK(hub.upload(uploads, target.pull_request ? target.revision : "",
                         [this](std::size_t done, std::size_t all) {
                           options_.progress(fmt::format("sending blobs: {} of {}",
@@ -200,7 +200,7 @@ class HubSubmitter final : public Submitter {
     return outcome;
   }
 
-  // What the Hub says that it has must be what it was given.
+  // What the Hub says it has must be what it was given.
   Result<void> compare_with_sent(Hub& hub, const std::vector<Upload>& uploads,
                                  const std::string& commit) {
     options_.progress("checking what arrived");

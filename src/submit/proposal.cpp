@@ -27,7 +27,7 @@ std::string definition_file(const Definition& definition) {
   return "definitions/" + definition.op_type + "/" + definition.name + ".json";
 }
 
-// The lines of our workloads that the other side lacks, and the blobs that they name.
+// The lines of our workloads that the other side lacks, and the blobs they name.
 struct NewLines {
   std::string text;
   std::set<std::string> blobs;
@@ -135,7 +135,7 @@ std::vector<std::string> compared_files(const Dataset& dataset) {
     for (const fs::path& path :
          {fs::path(definition_file(definition)), Dataset::workloads_path(definition)}) {
       paths.push_back(path.string());
-      paths.push_back((*path.begin() / path.filename()).string());  // where the other side is flat
+      paths.push_back((*path.begin() / path.filename()).string());  // if the other side is flat
     }
   }
   return paths;
@@ -167,7 +167,7 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
 
 namespace {
 
-// Of what is new, only what is new in the other comparison too.
+// Keeps of what is new only what is new in the other comparison too.
 void keep_common(std::vector<DefinitionComparison>& definitions,
                  const std::vector<DefinitionComparison>& others) {
   std::set<std::pair<std::string, std::string>> wanted;
@@ -179,7 +179,7 @@ void keep_common(std::vector<DefinitionComparison>& definitions,
     });
 }
 
-// The lines of a file that may not be there, ready to be added to.
+// The lines of a file that may not exist, ready for appending.
 Result<std::string> lines_there(const fs::path& path) {
   auto text = read_file(AT_FDCWD, path.string(), max_text);
   if (!text && text.error().code == "not_found") return std::string();
@@ -226,7 +226,7 @@ Result<Proposal> propose(const Dataset& dataset, const fs::path& mirror, const F
   }
   proposal.fingerprint = sha256_hex(fmt::format("{}", fmt::join(ids, "\n"))).substr(0, 12);
 
-  // Hashing is most of the time where blobs are large.
+  // Hashing dominates when blobs are large.
   const std::vector<std::string> paths(blobs.begin(), blobs.end());
   proposal.files.resize(paths.size());
   CW_CHECK(run_in_parallel(paths.size(), [&](std::size_t i) -> Result<void> {
@@ -260,7 +260,7 @@ Checks checks_of(const Summary& summary) {
   for (const DefinitionSummary& definition : summary.definitions)
     if (definition.added > 0) added.insert(definition.name);
 
-  std::set<std::string> unknown;  // of which some capture does not say engine, model and traffic
+  std::set<std::string> unknown;  // some capture of these lacks engine, model or traffic
   for (const std::string& name : added)
     if (std::ranges::none_of(summary.captures, [&name](const CaptureSummary& capture) {
           return std::ranges::find(capture.definitions, name) != capture.definitions.end();
@@ -286,7 +286,7 @@ Checks checks_of(const Summary& summary) {
   checks.has_provenance =
       std::ranges::none_of(added, [&](const auto& name) { return unknown.contains(name); });
 
-  // What verify says of them.
+  // What verify says about them.
   for (const DefinitionSummary& definition : summary.definitions) {
     if (definition.added == 0) continue;
     checks.to_load += definition.workloads.size();
@@ -342,7 +342,7 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
   const std::string end = checklist(proposal, summary, checks, base);
   std::string details = to_markdown(summary);
 
-  // The details get what space is left.
+  // The details get the remaining space.
   const std::size_t max =
       max_description_length - std::min(max_description_length, text.size() + end.size() + 200);
   if (details.size() > max) {

@@ -24,7 +24,7 @@ Result<SubmissionPlan> SubmissionPlan::open(const SubmitOptions& options,
   return plan;
 }
 
-// What only a part of the dataset is may not concern what is new.
+// What is true of only part of the dataset may not concern what is new.
 Result<void> SubmissionPlan::check_origin() const {
   std::vector<std::string> names;
   for (const Definition& definition : dataset_.definitions) names.push_back(definition.name);
@@ -82,7 +82,7 @@ Result<SubmitOutcome> SubmissionPlan::propose(const std::filesystem::path& mirro
   outcome.base = base;
   auto proposed = cw::propose(dataset_, mirror, fetch, among);
   if (!proposed) {
-    // Where it is copied to is nobody's business, and validate is of no help there.
+    // Users need not know where the copy is, and validate does not help there.
     Error error = proposed.error();
     for (const std::string& part : {mirror.string() + "/", std::string("; run validate")})
       for (std::size_t at; (at = error.message.find(part)) != std::string::npos;) {
@@ -130,15 +130,16 @@ Result<SubmitOutcome> SubmissionPlan::without(const Error& why) const {
 
 tl::expected<SubmitOutcome, SubmitFailure> submit(const SubmitOptions& options,
                                                   const IndexChecksOf& index_checks) {
-  // Before anything that takes time: from here on no core dump and no other process can have it.
+  // Before anything that takes time: from here on neither a core dump nor another process can get
+  // it.
   forbid_core_dumps();
   Result<Token> token = fail("no_token", "none is needed");
   if (options.remote.empty())
     token = find_token(options.note);
   else
-    hide_token();  // git has credentials of its own
+    hide_token();  // git has its own credentials
 
-  // What is wrong here comes before what is missing elsewhere.
+  // Problems with the dataset are reported before a missing token.
   const auto plan = SubmissionPlan::open(options, index_checks);
   if (!plan) return tl::unexpected(SubmitFailure{plan.error()});
   if (options.remote.empty() && !token && !(options.is_dry_run && token.error().code == "no_token"))

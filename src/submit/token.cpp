@@ -33,8 +33,8 @@ void wipe(std::string& text) {
   ::explicit_bzero(text.data(), text.size());
 }
 
-// Newlines and spaces around it are no part of a token; anything but printable ASCII would break a
-// header.
+// Surrounding newlines and spaces are not part of a token; anything but printable ASCII would break
+// a header.
 bool is_token(std::string_view text) {
   return !text.empty() && text.find_first_not_of(
                               "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`"
@@ -64,7 +64,7 @@ fs::path token_file() {
 }  // namespace
 
 Secret::~Secret() {
-  // All that the string ever had room for.
+  // Everything the string ever had room for.
   text_.resize(text_.capacity());
   wipe(text_);
 }
@@ -86,17 +86,17 @@ void forbid_core_dumps() {
 
 namespace {
 
-constexpr std::chrono::hours renewed_within{24};  // as huggingface_hub does it (utils/_auth.py)
+constexpr std::chrono::hours renewed_within{24};  // as in huggingface_hub (utils/_auth.py)
 constexpr std::chrono::seconds renewal_limit{60};
 
-// When the browser's login that gave this token ends; nothing for a token that was made by hand.
+// When the browser login that issued this token expires; nothing for a token created by hand.
 std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_view token) {
   auto content = read_file(AT_FDCWD, stored.string(), max_token);
   if (!content) return std::nullopt;
   std::optional<std::int64_t> end;
   bool is_ours = false, is_renewable = false;
 
-  // An INI file; a section is a login.
+  // An INI file with one section per login.
   for (std::string_view rest = *content; !rest.empty();) {
     std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
@@ -161,7 +161,7 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
                         : std::chrono::seconds::max();
   if (left >= renewed_within) return token;
 
-  // A login through the browser ends after some hours; the Hub's own client can renew it.
+  // A browser login expires after some hours; the Hub's own client can renew it.
   auto renewed = run({{"hf", "auth", "token"}}, renewal_limit);
   if (renewed) {
     // The first line; a hint may follow.

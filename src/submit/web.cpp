@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t max_answer = std::size_t{256} << 20;
-// Of an answer, with what comes behind its last chunk.
+// Of an answer, including trailers.
 constexpr std::size_t max_headers = 1 << 20;
 constexpr int max_redirects = 10;
 constexpr const char* user_agent = "collect-workloads/" CW_VERSION;
@@ -49,7 +49,7 @@ std::string part(const Url& url, CURLUPart which, unsigned flags = 0) {
   return result;
 }
 
-// scheme://host:port; empty for what is none of http and https.
+// scheme://host:port; empty unless it is http or https.
 std::string origin(const std::string& text) {
   const Url url = parse_url(text);
   const std::string scheme = part(url, CURLUPART_SCHEME);
@@ -78,7 +78,7 @@ bool is_transient(long status) {
 // One exchange, as libcurl's callbacks see it.
 struct Exchange {
   std::string_view body;  // what is sent: this,
-  FileDescriptor file;    // or of this file
+  FileDescriptor file;    // or from this file
   std::uint64_t offset = 0, size = 0, position = 0;
   WebResponse response;
   std::optional<OutputFile> output;
@@ -165,12 +165,12 @@ int on_progress(void* request, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return static_cast<const WebRequest*>(request)->is_interruptible && stop_signal() != 0 ? 1 : 0;
 }
 
-// What the tool of that name and Python's clients go by too.
+// The variables that curl and Python's clients use too.
 const char* certificates() {
   for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"})
     if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return value;
-  // A libcurl that was built for any system has no place of its own: Debian's and Ubuntu's, RHEL's,
-  // SUSE's, Alpine's.
+  // A libcurl built to run on any system has no default: try the paths of Debian and Ubuntu, RHEL,
+  // SUSE, and Alpine.
   if (::curl_version_info(CURLVERSION_NOW)->cainfo != nullptr) return nullptr;
   for (const char* file : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                            "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"})
@@ -200,7 +200,7 @@ struct WebClient::Impl {
     return handle;
   }
   void give_back(Handle handle) {
-    ::curl_easy_reset(handle.get());  // connections stay
+    ::curl_easy_reset(handle.get());  // connections are kept
     const std::lock_guard lock(mutex);
     idle.push_back(std::move(handle));
   }
@@ -296,7 +296,7 @@ struct WebClient::Impl {
                        static_cast<long>(options.stall_limit.count()));
     if (const char* file = certificates()) ::curl_easy_setopt(curl, CURLOPT_CAINFO, file);
 
-    // libcurl repeats by itself what it sent on a kept connection that turns out to be closed.
+    // libcurl resends by itself if a kept-alive connection turns out to be closed.
     if (!request.is_repeatable) ::curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
   }
 
@@ -361,7 +361,7 @@ struct WebClient::Impl {
       if (origin(url).starts_with("https:") && !origin(next).starts_with("https:"))
         return fail("redirect", "{} redirects from https to {}; that is not followed",
                     printable_url(url), printable_url(next));
-      // What a server gave for its own host is nobody else's business.
+      // What a server gave for its own host must not go to another.
       if (origin(next) != origin(url))
         std::erase_if(request.headers, [](const std::string& line) {
           return !line.starts_with("Content-Type:") && !line.starts_with("Accept:");

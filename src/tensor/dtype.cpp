@@ -13,9 +13,9 @@ struct Row {
   std::string_view safetensors;
 };
 
-// torch's names are the trace names but for float4_e2m1, which torch only has packed by two; so it
-// is here, and so flashinfer-bench counts it. safetensors counts the values: its last axis is twice
-// as long (safetensors.h).
+// torch's names are the trace names except for float4_e2m1, which torch has only packed in pairs;
+// it is packed here too, and flashinfer-bench counts it so. safetensors counts single values: its
+// last axis is twice as long (safetensors.h).
 constexpr std::array rows{
     Row{DType::float64, 64, 'f', "float64", "F64"},
     Row{DType::float32, 32, 'f', "float32", "F32"},

@@ -20,7 +20,7 @@ T load(std::string_view bytes, std::size_t index) {
   return value;
 }
 
-// Calls `visit` with a zero of the C++ type behind an integer dtype; anything else counts as bytes.
+// Calls `visit` with a zero of an integer dtype's C++ type; anything else counts as bytes.
 template <typename Visit>
 auto with_integer_type(DType dtype, Visit visit) {
   switch (dtype) {

@@ -7,7 +7,7 @@ namespace {
 
 std::uint64_t count(const Json& usage, const char* name, std::uint64_t otherwise) {
   const auto found = usage.find(name);
-  constexpr std::uint64_t max = 1u << 30;  // of one request: sums of them do not wrap
+  constexpr std::uint64_t max = 1u << 30;  // per request: sums of them do not wrap
   const bool is_count =
       found != usage.end() && found->is_number_unsigned() && found->get<std::uint64_t>() <= max;
   return is_count ? found->get<std::uint64_t>() : otherwise;
@@ -22,7 +22,7 @@ void EventStream::take(std::string_view bytes) {
     is_plain_ = bytes.starts_with('{');
   }
 
-  // One JSON object: it has no lines to wait for.
+  // One JSON object: there are no lines to wait for.
   if (is_plain_ && !is_garbage_) {
     line_ += bytes;
     if (line_.size() > max_line) give_up();

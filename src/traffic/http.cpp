@@ -21,10 +21,10 @@ namespace http = boost::beast::http;
 
 constexpr std::size_t receive_size = 64 << 10;
 constexpr std::size_t max_rejected_shown = 300;
-constexpr std::uint64_t max_rejected = 1 << 20;  ///< read of an answer other than 200
+constexpr std::uint64_t max_rejected = 1 << 20;  ///< bytes read of an answer other than 200
 constexpr std::uint32_t max_header = 256 << 10;
 constexpr std::size_t min_end = 5;  ///< 0 CR LF CR LF
-constexpr int max_blocks = 16;      ///< at a time, of one connection
+constexpr int max_blocks = 16;      ///< at a time, per connection
 
 }  // namespace
 
@@ -74,7 +74,7 @@ FileDescriptor HttpServer::connect() const {
   if (!socket) return socket;
   const int yes = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-  // What becomes of it, also of a refusal, the first send() tells.
+  // The first send() reports the result, even a refusal.
   (void)::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size);
   return socket;
 }
@@ -101,8 +101,8 @@ struct HttpExchange::Impl {
     parser.emplace();
     parser->eager(true);
     parser->header_limit(max_header);
-    // Of a stream only its lines are kept. (Without any limit, Beast 1.74 refuses all that says its
-    // length.)
+    // Only the lines of a stream are kept. (Without any limit set, Beast 1.74 refuses every answer
+    // that states its length.)
     parser->body_limit(std::numeric_limits<std::uint64_t>::max());
     parser->on_chunk_body(on_chunk);  // by reference
   }
@@ -112,14 +112,14 @@ struct HttpExchange::Impl {
     return state;
   }
 
-  // Before any byte of the answer: the connection itself, or one that was closed while idle.
+  // Without any byte of the answer: could not connect, or closed while idle.
   State lost(int code) {
     if (is_reused && !has_answer) return State::stale;
     const State state = has_answer || sent > 0 ? State::broken : State::unreachable;
     return fail_with(state, code == 0 ? "the server closed the connection" : std::strerror(code));
   }
 
-  // Nothing when all is well.
+  // Nothing on success.
   std::optional<State> send(std::string_view request) {
     while (sent < request.size()) {
       const ssize_t count =
@@ -157,7 +157,7 @@ struct HttpExchange::Impl {
     return State::done;
   }
 
-  // Beast throws at a field of more than 64 KB.
+  // Beast throws on a field of more than 64 KB.
   State guarded_parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
     try {
       return parse(bytes, body);
@@ -168,12 +168,12 @@ struct HttpExchange::Impl {
 
   State parse(std::string_view bytes, const std::function<void(std::string_view)>& body) {
     thread_local std::string plain(2 * max_header,
-                                   '\0');  // of a body without chunks, until it is handed on
+                                   '\0');  // of a body without chunks, until it is passed on
 
     sink = &body;
     if (!rest.empty()) {
       rest += bytes;
-      // Less than any last chunk has: Beast does not look for its end in so little a second time.
+      // Shorter than any last chunk: Beast does not search so few bytes for its end a second time.
       if (rest.size() < min_end) return State::under_way;
       bytes = rest;
     }
@@ -190,7 +190,7 @@ struct HttpExchange::Impl {
       const bool needs_more = code == http::error::need_more && given == bytes.size() + used;
       if (code == http::error::need_more || code == http::error::need_buffer) code = {};
       if (code) return fail_with(State::malformed, code.message());
-      if (used == 0 || needs_more) break;  // the rest of a header or a chunk's size is to come
+      if (used == 0 || needs_more) break;  // the rest of a header or chunk size is still to come
       if (parser->is_done() && status() / 100 == 1)
         begin_answer();  // 100 Continue: the answer follows
     }
@@ -227,7 +227,7 @@ struct HttpExchange::Impl {
             return piece.size();
           };
   std::optional<http::response_parser<http::buffer_body>> parser;
-  std::string rest;  ///< of a header or chunk size that is not whole yet
+  std::string rest;  ///< of an incomplete header or chunk size
   std::string rejected, error;
   std::uint64_t rejected_bytes = 0;
   std::optional<State> failed;  ///< while sending

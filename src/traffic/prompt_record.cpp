@@ -36,22 +36,22 @@ constexpr std::array input_length_names{"input_length",      "input_len",      "
 constexpr std::array sampling_names{
     "temperature",       "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
     "repetition_penalty"};
-// Of requests; what they change is not in the calls that are collected, or not ours to send.
+// Request members; what they change does not show in the collected calls, or is not ours to send.
 constexpr std::array never_sent{
     "tools",       "functions", "response_format", "logit_bias", "stop",      "images",    "image",
     "image_data",  "image_url", "audio",           "video",      "video_url", "logprobs",  "n",
     "seed",        "best_of",   "json_schema",     "regex",      "ebnf",      "lora_path", "videos",
     "tool_choice", "audios"};
 
-constexpr std::size_t hashed_block = 512;  // tokens a hash of Mooncake's traces stands for
-// Of all prompts of a record: each has what was said before it.
+constexpr std::size_t hashed_block = 512;  // tokens per hash in Mooncake's traces
+// Over all prompts of a record: each includes what was said before it.
 constexpr std::size_t max_text = 16 << 20;
-constexpr std::size_t of_json = 8;  // bytes in memory of one in a text
+constexpr std::size_t of_json = 8;  // bytes in memory per byte of text
 constexpr std::int64_t max_prompt_length = 1 << 20, max_answer_length = 16 << 20;  // tokens
-constexpr std::size_t max_names = 64;                   // of what is left out
+constexpr std::size_t max_names = 64;                   // names of what is left out
 constexpr std::int64_t vocabulary_of_lengths = 10'000;  // smaller than any model's
 
-// Four letters a token is close enough to choose a length by.
+// Four letters per token is close enough to choose a length by.
 std::int64_t estimated_tokens(std::string_view text) {
   return static_cast<std::int64_t>(text.size() / 4 + 1);
 }
@@ -64,7 +64,7 @@ bool is_alike(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
 }
 
-// A member that says something; in either case of letters. Null: there is none.
+// A member that is not null, in either case of letters. Null: there is none.
 const Json* member(const Json& object, std::string_view name) {
   for (const auto& [key, value] : object.get_ref<const Json::object_t&>())
     if (is_alike(key, name) && !value.is_null()) return &value;
@@ -90,7 +90,7 @@ std::string role_of(std::string_view from) {
 std::optional<std::int64_t> integer(const Json& value, std::int64_t max) {
   double number = -1;
   if (value.is_number()) number = value.get<double>();
-  if (value.is_string()) {  // CSV's
+  if (value.is_string()) {  // from CSV
     const std::string& text = value.get_ref<const std::string&>();
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
     if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) return std::nullopt;
@@ -100,8 +100,8 @@ std::optional<std::int64_t> integer(const Json& value, std::int64_t max) {
   return static_cast<std::int64_t>(number);
 }
 
-// A number, also in a text; and a date and time as Azure's traces have it (2023-11-16
-// 18:17:03.9799600), since 1970.
+// A number, possibly in a string; or a date and time as in Azure's traces (2023-11-16
+// 18:17:03.9799600), in seconds since 1970.
 std::optional<double> seconds_of(const Json& value) {
   if (value.is_number()) return value.get<double>();
   if (!value.is_string()) return std::nullopt;
@@ -120,7 +120,7 @@ std::optional<double> seconds_of(const Json& value) {
   return static_cast<double>(::timegm(&parts)) + part;
 }
 
-// The first of them that has a number of 1 or more.
+// The first of these members with a number of at least 1.
 template <typename Names>
 std::int64_t first_length(const Json& object, const Names& names, std::int64_t max) {
   for (const char* name : names)
@@ -162,7 +162,7 @@ class Reader {
     return false;
   }
 
-  // Of messages, or of texts: all of them questions ("turns", "prompt"), or by turns.
+  // From a list of messages, or of texts: all questions ("turns", "prompt"), or alternating.
   bool take_conversation(const Json& list) {
     if (list.empty()) return false;
     const bool has_texts =
@@ -174,7 +174,7 @@ class Reader {
       if (auto message = to_message(item)) messages.push_back(std::move(*message));
     }
 
-    // Conversations that begin with an answer.
+    // Some conversations begin with an answer.
     const auto is_question = [](const Message& m) { return m.role == "user" || m.role == "tool"; };
     const auto begin = std::ranges::find_if(messages, is_question);
     messages.erase(std::remove_if(messages.begin(), begin,
@@ -226,7 +226,7 @@ class Reader {
   std::optional<Message> to_message(const Json& item) {
     Message message;
 
-    // Every dataset has its own names for who speaks and what is said.
+    // Every dataset has its own names for the speaker and the text.
     for (const char* name : {"role", "from", "speaker"})
       if (message.role.empty()) message.role = role_of(string_member(item, name));
     for (const char* name : {"content", "value", "text"})
@@ -253,7 +253,7 @@ class Reader {
     return message;
   }
 
-  // A text, or the parts of one that are text.
+  // A string, or the text parts of a list.
   std::string text_of(const Json& content) {
     if (content.is_string()) return content.get<std::string>();
     if (content.is_number()) return dump(content);
@@ -294,12 +294,12 @@ class Reader {
   }
 
   bool take_texts(const Json& object) {
-    // MT-bench's questions of one conversation; the engine's answers between them are not known.
+    // MT-bench's questions of one conversation; the engine's answers in between are not known.
     if (const Json* const turns = member(object, "turns");
         turns != nullptr && take_questions(*turns))
       return true;
 
-    // Texts by turns, a question first.
+    // Alternating texts, a question first.
     for (const char* name : {"conversation", "conversations", "dialog", "dialogue", "data"})
       if (const Json* const texts = member(object, name); texts != nullptr && take_by_turns(*texts))
         return true;
@@ -382,7 +382,7 @@ class Reader {
     return true;
   }
 
-  // What a request asks for, beside the prompt.
+  // What a request asks for besides the prompt.
   void take_request(const Json& object) {
     std::int64_t length = 0;
     Json sampling = Json::object();
@@ -394,7 +394,7 @@ class Reader {
         if (const Json* const value = member(*asked, name)) {
           if (value->is_number())
             sampling[name] = *value;
-          else if (const auto number = seconds_of(*value))  // a number in a text
+          else if (const auto number = seconds_of(*value))  // a number in a string
             sampling[name] = *number;
         }
       for (const char* name : never_sent)
@@ -402,7 +402,7 @@ class Reader {
           note(fmt::format("\"{}\"", name));
     }
 
-    // Mooncake's are milliseconds; BurstGPT's, and those beside texts, seconds.
+    // Mooncake's are in milliseconds; BurstGPT's, and those next to texts, in seconds.
     const bool is_milliseconds = object.contains("timestamp") &&
                                  first_length(object, input_length_names, max_prompt_length) > 0;
     const Json* const time = member(object, "timestamp");
@@ -419,7 +419,7 @@ class Reader {
            !value.empty();
   }
 
-  // A record may be a batch, with a system's prompt before each of it.
+  // A record may be a batch, with a system prompt before each item.
   bool add_text(std::string text) {
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) return false;
     text_ += system_.size() + text.size();
@@ -448,7 +448,7 @@ class Reader {
     }
   }
 
-  // Names come from the file: there may be any number of them.
+  // Names come from the file: there could be any number of them.
   void note(const std::string& what) {
     auto& counts = result_.left_out;
     ++counts[counts.contains(what) || counts.size() < max_names ? what : std::string("others")];
@@ -461,7 +461,7 @@ class Reader {
   const Json& record_;
   const Turns turns_;
   std::string system_;
-  std::size_t text_ = 0;  ///< of what add_text() has made
+  std::size_t text_ = 0;  ///< bytes that add_text() has made
   RecordPrompts result_;
 };
 

@@ -12,7 +12,7 @@
 namespace cw {
 namespace {
 
-constexpr std::size_t max_names_shown = 16;  // of what is left out, as a user is told
+constexpr std::size_t max_names_shown = 16;  // of what is left out, as reported to the user
 
 class FilePrompts final : public PromptSource {
  public:
@@ -39,7 +39,7 @@ class FilePrompts final : public PromptSource {
 
   bool has_text() const override { return has_text_; }
 
-  // A file without any prompt, and one that is none, is found before anything is done with them.
+  // Files without prompts, and files of another kind, are found before anything is done with them.
   Result<void> find_first() {
     std::optional<Error> first_error;
 
@@ -101,7 +101,7 @@ class FilePrompts final : public PromptSource {
     }
     auto read = reader_->next();
 
-    // Longer than any: the rest of that file is not read.
+    // Longer than any real record: the rest of that file is not read.
     if (!read && read.error().code == "prompts_malformed" && (files_.size() > 1 || records_ > 0)) {
       if (is_first_pass_)
         unusable_.push_back(read.error().message + "; the rest of it was not read");
@@ -147,7 +147,7 @@ class FilePrompts final : public PromptSource {
   std::size_t file_ = 0;
   std::optional<RecordReader> reader_;  ///< of files_[file_]
   std::deque<Prompt> waiting_;          ///< of the last record
-  bool is_first_pass_ = true;           ///< what is counted is counted once
+  bool is_first_pass_ = true;           ///< counts are taken only once
   bool has_text_ = true;                ///< the first prompt is text
   std::size_t records_ = 0, without_ = 0, broken_ = 0;
   std::vector<std::string> cut_off_;

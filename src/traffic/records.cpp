@@ -17,12 +17,12 @@ constexpr std::size_t max_record = 8 << 20;
 constexpr std::size_t max_columns = 1000;
 constexpr std::string_view spaces = " \t\r\n";
 
-// Members of an object that hold a file's records, by the habits of those who publish them.
+// Members of an object in which publishers usually put a file's records.
 constexpr std::array<std::string_view, 16> wrappers{
     "data",    "rows",    "items", "records", "examples",   "instances", "prompts", "samples",
     "entries", "results", "train", "test",    "validation", "questions", "dataset", "requests"};
 
-// Brackets and strings: as much of JSON as it takes to find where a value ends.
+// Tracks brackets and strings: as much of JSON as it takes to find the end of a value.
 class Scanner {
  public:
   // False when the value has not begun or is not over.
@@ -56,7 +56,7 @@ std::size_t skip_spaces(std::string_view text, std::size_t at) {
   return std::min(text.find_first_not_of(spaces, std::min(at, text.size())), text.size());
 }
 
-// Whether each line is a record of its own, by the first line and how the next begins.
+// Whether each line is its own record, judging by the first line and how the next begins.
 bool has_record_a_line(std::string_view text, std::size_t first) {
   const std::size_t newline = text.find('\n', first);
   if (newline == std::string_view::npos) return false;
@@ -66,14 +66,14 @@ bool has_record_a_line(std::string_view text, std::size_t first) {
   for (std::size_t i = first; i < newline; ++i)
     if (scanner.take(text[i]) && ++ends == 1 && skip_spaces(text, i + 1) < newline) return false;
   if (!scanner.has_begun()) return ends == 1 && next < text.size();
-  // A line that is broken off: no string goes over a line's end, and no member of an object begins
-  // with a bracket.
+  // A truncated line: no string crosses the end of a line, and no member of an object begins with a
+  // bracket.
   if (scanner.is_in_string()) return true;
   const std::size_t last = text.find_last_not_of(spaces, newline);
   return scanner.innermost() == '{' && next < text.size() && text[next] == '{' && text[last] != ':';
 }
 
-// Behind the bracket of the list that an object wraps, as far as its beginning shows it.
+// Just past the bracket of the list that an object wraps, if the beginning of the file shows it.
 std::optional<std::size_t> wrapped_list(std::string_view text, std::size_t first) {
   for (std::size_t at = skip_spaces(text, first + 1); at < text.size() && text[at] == '"';) {
     const std::size_t begin = at + 1;
@@ -133,7 +133,7 @@ struct RecordReader::State {
   std::uint64_t offset = 0, size = 0;
   std::size_t position = 0;  ///< in buffer
   Form form = Form::values;
-  std::vector<std::string> header;  ///< of CSV
+  std::vector<std::string> header;  ///< CSV only
   std::size_t broken = 0;
   bool is_cut_off = false, has_ended = false;
 
@@ -176,7 +176,7 @@ struct RecordReader::State {
     }
   }
 
-  // The text of the next value of an array, or of values one after the other.
+  // The text of the next value of an array, or of a sequence of values.
   Result<std::optional<std::string>> value() {
     std::size_t begin = position;
     Scanner scanner;
@@ -200,7 +200,7 @@ struct RecordReader::State {
         if (c == ']' && form == Form::array) {
           position = buffer.size();
           offset = size;
-          form = Form::values;  // ended in order
+          form = Form::values;  // properly ended
           return std::nullopt;
         }
       }

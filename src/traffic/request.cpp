@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> prompt_suffixes{".json", ".jsonl", ".ndjson", ".csv"};
 
-// All of a folder's, in the order of their names.
+// All files of a folder, sorted by name.
 Result<std::vector<std::filesystem::path>> prompt_files(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return std::vector{path};
@@ -73,7 +73,7 @@ TrafficOptions traffic_options(const TrafficRequest& request) {
   if (!request.api_key.empty())
     options.headers.emplace_back("Authorization", "Bearer " + request.api_key);
 
-  // At each size more requests than fit at a time, so that the batch stays full for a while.
+  // At each size, send more requests than fit at a time, so that the batch stays full for a while.
   for (const std::size_t size : request.sweep)
     options.schedules.push_back(
         {.concurrency = size, .rate = 0, .requests = size * request.sweep_rounds});

@@ -25,7 +25,7 @@ Result<RequestLog> RequestLog::open(const std::filesystem::path& path) {
   else if (known.error().code != "not_found")
     return tl::unexpected(known.error());
 
-  // Whole lines only: what a killed run has begun to write is cut off.
+  // Whole lines only: a line that a killed run had begun is cut off.
   content.resize(content.rfind('\n') + 1);  // npos + 1 is 0
   for (std::size_t begin = 0; begin < content.size();) {
     const std::size_t end = content.find('\n', begin);

@@ -1,7 +1,7 @@
-// One thread, one epoll: a wake-up costs what there is to do, not what there is, so that a thousand
-// slow streams are cheap. Of an answer only the last event is parsed; between, events are counted.
-// And between its first token and its last a stream says nothing that is needed at once, so it is
-// left alone there (doze()): at the pace it had, its end cannot come meanwhile.
+// One thread, one epoll: a wake-up costs what there is to do, not what there is, so a thousand slow
+// streams are cheap. Only the last event of an answer is parsed; those in between are counted. And
+// between its first token and its last, a stream says nothing that is needed at once, so it is left
+// alone there (doze()): at its pace so far, its end cannot come meanwhile.
 #include "traffic/traffic.h"
 
 #include <algorithm>
@@ -102,9 +102,9 @@ std::string body_of(const Prompt& prompt, std::int64_t output_tokens,
 }
 
 struct Request {
-  std::string wire;           ///< all that is sent
-  std::size_t number = 0;     ///< in the order of the prompts
-  std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end before
+  std::string wire;           ///< everything that is sent
+  std::size_t number = 0;     ///< in prompt order
+  std::int64_t expected = 0;  ///< tokens that the answer will have; 0: it may end early
   std::size_t tries = 0;
   Clock::time_point not_before{};
   std::optional<double> arrival;  ///< as its prompt's
@@ -118,7 +118,7 @@ struct Transfer {
   HttpExchange exchange;
   EventStream events;
   Clock::time_point sent = Clock::now(), heard = sent, first, last;
-  std::size_t address = 0;  ///< of the server's
+  std::size_t address = 0;  ///< index of the server's address
   std::list<Transfer>::iterator place;
   std::optional<std::multimap<Clock::time_point, Transfer*>::iterator> doze;
 };
@@ -143,7 +143,7 @@ class Driver {
     for (const Schedule& schedule : options_.schedules) total += schedule.requests;
     control_.total = total;
 
-    // Each schedule sends its requests, and the next one goes on where it ended.
+    // Each schedule sends its requests, and the next one continues where it ended.
     for (const Schedule& schedule : options_.schedules) {
       const std::size_t begun = next_number_;
       end += schedule.requests;
@@ -174,16 +174,16 @@ class Driver {
   static constexpr std::uint32_t every_edge = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   static constexpr std::chrono::milliseconds first_pause{
       100};  ///< before a request is tried again; then four times that
-  /// Of requests; they are kept until they are answered.
+  /// Of requests, which are kept until they are answered.
   static constexpr std::size_t max_bytes_under_way = 32 << 20;
   static constexpr int max_alone = 8;
-  static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more
+  static constexpr std::chrono::microseconds nap{100};  ///< times are off by no more than this
   static constexpr std::chrono::milliseconds max_doze{
-      50};  ///< by so much an end may be late that comes sooner than the pace says
+      50};  ///< how late an end may be seen that comes sooner than the pace says
   static constexpr double max_wait = 1e8;               ///< seconds
   static constexpr std::int64_t max_unread = 64 << 10;  ///< bytes; sockets buffer 128 KB and more
 
-  // What was sent otherwise than the prompts have it.
+  // How what was sent differs from the prompts.
   std::string warning() {
     std::vector<std::string> notes;
     if (const std::string of_source = prompts_.warning(); !of_source.empty())
@@ -239,7 +239,7 @@ class Driver {
                (schedule.concurrency == 0 || under_way_.size() < schedule.concurrency) &&
                (bytes_under_way_ < max_bytes_under_way || under_way_.empty());
       };
-      // A few at a time: answers, stops and pauses are looked at in between.
+      // A few at a time: answers, stops and pauses are handled in between.
       constexpr std::size_t max_at_once = 64;
       for (std::size_t sent = 0;
            sent < max_at_once && may_send() && (schedule.rate == 0 || Clock::now() >= next_arrival);
@@ -269,8 +269,8 @@ class Driver {
     return prepared_ || (next_number_ < end && !is_exhausted_);
   }
 
-  // As its prompt says, from the first one's on. Sent again from the first, they come as they came
-  // then.
+  // At its prompt's arrival time, counted from the first one's. In later passes, the same times
+  // again.
   Clock::time_point due(const Request& request) {
     if (!request.arrival) return Clock::now();
     if (!arrivals_begin_ || arrivals_pass_ != passes_) {
@@ -294,7 +294,7 @@ class Driver {
         std::chrono::duration<double>(-std::log(u) / rate));
   }
 
-  // The next one that is not done; its number and length do not depend on which are.
+  // The next one that is not done; its number and length do not depend on which ones are.
   Result<std::optional<Request>> next_request(std::size_t end) {
     if (has_retry()) {
       Request request = std::move(retries_.front());
@@ -335,7 +335,7 @@ class Driver {
     return std::nullopt;
   }
 
-  // Again from the first where there are fewer than requests.
+  // Starts over if there are fewer prompts than requests.
   Result<std::optional<Prompt>> next_prompt() {
     CW_TRY(auto prompt, prompts_.next());
     if (prompt) {
@@ -351,7 +351,7 @@ class Driver {
   void send(Request request) {
     HttpExchange connection = take_connection();
     if (connection.socket() < 0 &&
-        !under_way_.empty()) {  // `ulimit -n`: when one ends there is one
+        !under_way_.empty()) {  // `ulimit -n`: one becomes free when another ends
       lacks_sockets_ = true;
       return retries_.push_front(std::move(request));
     }
@@ -380,8 +380,8 @@ class Driver {
     if (!listen(transfer, EPOLL_CTL_ADD, every_edge)) advance(transfer);
   }
 
-  // By edges: a socket is asked once for each thing that happens on it. advance() goes on until
-  // nothing is left.
+  // Edge-triggered: each event on a socket is reported once. advance() continues until nothing is
+  // left.
   bool listen(Transfer& transfer, int operation, std::uint32_t events) {
     epoll_event event{};
     event.events = events;
@@ -432,7 +432,7 @@ class Driver {
     if (state == HttpExchange::State::stale) return reconnect(transfer);
     if (is_endless(transfer)) return finish(transfer, HttpExchange::State::malformed);
     if (state == HttpExchange::State::has_more)
-      return doze(transfer, Clock::now() + Clock::duration(1));  // next turn
+      return doze(transfer, Clock::now() + Clock::duration(1));  // until the next turn
     if (state != HttpExchange::State::under_way) return finish(transfer, state);
 
     const auto pause = before > 0 && news > 0
@@ -442,7 +442,7 @@ class Driver {
          pause > Clock::duration() ? std::optional(transfer.heard + pause) : std::nullopt);
   }
 
-  // A line that is longer than any, or more events than were asked for: nothing more is read of it.
+  // A line longer than any real one, or more events than were asked for: stop reading.
   bool is_endless(const Transfer& transfer) const {
     const std::size_t asked = transfer.request.expected > 0
                                   ? static_cast<std::size_t>(transfer.request.expected)
@@ -451,7 +451,7 @@ class Driver {
            transfer.events.events() > asked + options_.max_extra_events;
   }
 
-  // Half of the time that its other tokens will take, as long as what comes meanwhile fits into the
+  // Half the time that its other tokens will take, as long as what comes meanwhile fits in the
   // socket's buffer.
   Clock::duration time_to_doze(const Transfer& transfer, Clock::duration gap) const {
     const std::int64_t left =
@@ -471,7 +471,7 @@ class Driver {
       listen(transfer, EPOLL_CTL_MOD, was_dozing ? every_edge : 0u);
   }
 
-  // The server had closed the idle connection that was taken.
+  // The server had closed the idle connection that was reused.
   void reconnect(Transfer& transfer) {
     transfer.exchange = HttpExchange(server_->connect(), HttpExchange::Connection::fresh);
     transfer.address = server_->address();
@@ -501,7 +501,7 @@ class Driver {
     std::string kind, detail;
   };
 
-  // Why an exchange that has ended is no answer; nothing when it is one.
+  // Why a finished exchange is not an answer; nothing if it is one.
   std::optional<Failure> failure_of(Transfer& transfer, HttpExchange::State state) {
     if (state == HttpExchange::State::done && transfer.exchange.status() == 200)
       return failure_of_stream(transfer);
@@ -575,8 +575,7 @@ class Driver {
                        : fmt::format("no token for {} s", options_.timeout.count());
   }
 
-  // Nothing of the request can have been worked on: no connection, or a server that says it is
-  // busy.
+  // The request cannot have been processed at all: no connection, or a server that says it is busy.
   static bool is_safe_to_retry(HttpExchange::State state, unsigned status) {
     return state == HttpExchange::State::unreachable ||
            (state == HttpExchange::State::done && (status == 429 || status == 503));
@@ -586,7 +585,7 @@ class Driver {
     ++report_.failed;
     ++report_.errors[kind];
     control_.failed = report_.failed;
-    // Servers say what they were given.
+    // Servers echo what they were given.
     if (report_.example_error.empty())
       report_.example_error =
           detail.empty() ? kind : kind + ": " + redact(std::string_view(detail));
@@ -614,16 +613,16 @@ class Driver {
   std::optional<HttpServer> server_;
   FileDescriptor poll_;
   std::list<Transfer> under_way_;
-  std::multimap<Clock::time_point, Transfer*> dozing_;  ///< by when to look again
-  std::vector<FileDescriptor> idle_;                    ///< connections that are kept alive
+  std::multimap<Clock::time_point, Transfer*> dozing_;  ///< by time of the next look
+  std::vector<FileDescriptor> idle_;                    ///< kept-alive connections
   Clock::time_point swept_;
   std::deque<Request> retries_;
   std::size_t next_number_ = 0;  ///< of a request
   bool is_exhausted_ = false, lacks_sockets_ = false, has_plain_ = false, follows_arrivals_ = false;
-  std::size_t passes_ = 1, in_first_pass_ = 0;  ///< over the prompts; prompts of the first
+  std::size_t passes_ = 1, in_first_pass_ = 0;  ///< passes over the prompts; prompts in the first
   std::size_t bytes_under_way_ = 0;
   std::size_t cut_ = 0, turned_into_words_ = 0, untimed_ = 0;
-  std::optional<Request> prepared_;  ///< its time has not come
+  std::optional<Request> prepared_;  ///< not due yet
   std::optional<Clock::time_point> arrivals_begin_;
   std::size_t arrivals_pass_ = 0;
   double first_arrival_ = 0;
@@ -710,15 +709,14 @@ struct PendingGet::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
-  // Headers, and what comes behind the last chunk: libcurl bounds each line of them, not all
-  // together.
+  // Headers and trailers: libcurl bounds each line, not the total.
   static std::size_t count_header(char*, std::size_t size, std::size_t count, void* user) {
     State& state = *static_cast<State*>(user);
     state.headers += size * count;
     return state.headers > max_headers ? 0 : size * count;
   }
 
-  // Less than it was given ends the transfer (CURLE_WRITE_ERROR).
+  // Returning less than was given ends the transfer (CURLE_WRITE_ERROR).
   static std::size_t append(char* data, std::size_t size, std::size_t count, void* user) {
     State& state = *static_cast<State*>(user);
     state.is_too_large = state.answer.body.size() + size * count > state.max_size;
@@ -730,7 +728,7 @@ struct PendingGet::State {
   Result<HttpAnswer> finished(CURLcode code) {
     if (is_too_large)
       return fail("too_large", "{}: an answer of more than {} bytes", url, max_size);
-    // A line past libcurl's own limit it calls a lack of memory.
+    // libcurl reports a line past its own limit as out of memory.
     if (headers > max_headers || code == CURLE_OUT_OF_MEMORY)
       return fail("too_large", "{}: an answer whose headers have no end", url);
     if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
@@ -788,7 +786,7 @@ Result<HttpAnswer> http_get(const std::string& url, std::chrono::milliseconds li
 void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has_text) {
   constexpr auto limit = std::chrono::seconds(5);
 
-  // A route that takes no GET answers with another status than one that is not there.
+  // A route that takes no GET answers with a different status than a missing one.
   const auto ask = [&](const char* path) {
     return http_get(options.url + path, limit, max_information, options.headers);
   };
@@ -797,7 +795,7 @@ void choose_api(TrafficOptions& options, std::optional<Endpoint> given, bool has
   } else {
     const auto answer = ask("/generate");
     bool has_generate = !answer || answer->status != 404;
-    // Who answers a GET there answers anything: only a request tells.
+    // A server that answers a GET there may answer anything: only a request tells.
     if (answer && answer->status == 200) {
       PendingGet request(options.url + "/generate", limit, max_information, options.headers, "{}");
       const auto posted = finished(request);

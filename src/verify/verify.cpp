@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t max_crashes = 3;  // of one definition's workloads, one after the other
+constexpr std::size_t max_crashes = 3;  // in a row, of one definition's workloads
 constexpr std::size_t max_replay_failures = 20;
 constexpr std::chrono::hours replay_limit{24};
 constexpr std::chrono::seconds lock_limit{60};
@@ -66,7 +66,7 @@ class Verifier {
       if (const auto found = result_.definitions.find(name); found != result_.definitions.end())
         stored.definitions.insert_or_assign(name, found->second);
     stored.environment = result_.environment;
-    if (!options_.dumps.empty()) stored.replay = result_.replay;  // none before it has run
+    if (!options_.dumps.empty()) stored.replay = result_.replay;  // empty until it has run
     result_ = std::move(stored);
     return publication.write(verification_file, dump_indented(to_json(result_)) + "\n");
   }
@@ -122,7 +122,7 @@ class Verifier {
                          fmt::format("not tried: {} others took the process down", max_crashes)});
   }
 
-  // One process over all that is pending. Returns how it ended.
+  // One process for everything pending. Returns how it ended.
   Result<std::string> run_process() {
     Json items = Json::array();
     for (const Item& item : pending_)
@@ -164,7 +164,7 @@ class Verifier {
     }
   }
 
-  // Lines that were appended to the results since.
+  // Reads the lines appended to the results since.
   Result<bool> read_results(std::uint64_t& position) {
     const auto file = open_for_reading(AT_FDCWD, results().string());
     if (!file) return false;
@@ -245,7 +245,7 @@ class Verifier {
         return fs::exists(dumps / name / "outputs.safetensors", ignored) ||
                fs::exists(dumps / name / "outputs.pt", ignored);
       };
-      // Once for their names, and again with what there is to say of them.
+      // Once for the names, and again with the reasons.
       Json names = Json::array(), reasons = Json::object();
       CW_CHECK(parse_replay(*output, has_outputs, [&names](const std::string& name) {
         names.push_back(name);

@@ -8,7 +8,8 @@
 namespace cw {
 namespace {
 
-// Level 1 keeps as many leading bits, level `max_bits` one; from there on octaves are joined.
+// Level 1 keeps `max_bits` leading bits, level `max_bits` keeps one; beyond that, octaves are
+// joined.
 constexpr int max_bits = 8, max_level = max_bits + 6;
 
 int bits_of(std::int64_t extent) {
@@ -28,7 +29,7 @@ std::int64_t max_of_bits(int bits) {
   return bits >= 63 ? INT64_MAX : (std::int64_t{1} << bits) - 1;
 }
 
-// A number of 0 or more that fits; nothing else.
+// A non-negative number that fits; otherwise nothing.
 std::optional<std::int64_t> to_count(const Json& json) {
   if (!json.is_number_integer()) return {};
   if (json.is_number_unsigned() && json.get<std::uint64_t>() > INT64_MAX) return {};
@@ -43,7 +44,7 @@ std::vector<int> octaves_of(const Extents& extents) {
   return octaves;
 }
 
-// Where an extent is not known, any is as good.
+// An unknown extent matches any other.
 int distance(const std::vector<int>& left, const std::vector<int>& right) {
   int sum = 0;
   for (std::size_t i = 0; i < std::min(left.size(), right.size()); ++i)
@@ -52,7 +53,7 @@ int distance(const std::vector<int>& left, const std::vector<int>& right) {
 }
 
 // Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the
-// first of equals.
+// first on a tie.
 void share(std::uint64_t calls, const std::vector<std::size_t>& members,
            const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
   __extension__ typedef unsigned __int128 Wide;

@@ -39,7 +39,7 @@ std::vector<std::size_t> select_diverse(const std::vector<Candidate>& candidates
     if (cells.size() <= max) break;
   }
 
-  // Within a cell the most frequent candidate comes first, and the busiest cell before the others.
+  // The most frequent candidate of a cell comes first, and the busiest cell before the others.
   struct Queue {
     std::uint64_t calls = 0;
     std::vector<std::size_t> members;
@@ -54,7 +54,7 @@ std::vector<std::size_t> select_diverse(const std::vector<Candidate>& candidates
   }
   std::ranges::stable_sort(queues, std::greater(), &Queue::calls);
 
-  // Every cell gives one per round.
+  // Each cell gives one per round.
   for (std::size_t round = 0; chosen.size() < max; ++round)
     for (const Queue& queue : queues)
       if (round < queue.members.size() && chosen.size() < max)

@@ -22,7 +22,7 @@ namespace cw::level10 {
 namespace {
 
 constexpr std::size_t padding = 64;               // what the JSON parser may read past the end
-constexpr std::uint64_t max_metadata = 64 << 20;  // a captured call's grows with every flush
+constexpr std::uint64_t max_metadata = 64 << 20;  // grows with every flush of a captured call
 constexpr int max_folder_depth = 8;
 
 bool take(std::string_view& text, std::string_view prefix) {
@@ -41,11 +41,11 @@ bool take_digits(std::string_view& text, std::size_t at_least, Integer& value) {
   return true;
 }
 
-// Signatures repeat: one text a function and version. Parsed once, shared by all its calls.
+// Signatures repeat: one text per function and version. Parsed once, shared by all its calls.
 Result<std::shared_ptr<const Signature>> shared_signature(const std::string& text) {
   static std::shared_mutex mutex;
   static std::unordered_map<std::string, std::shared_ptr<const Signature>> known;
-  constexpr std::size_t max_known = 10'000;  // of a damaged capture; a real one has some dozens
+  constexpr std::size_t max_known = 10'000;  // bounds a damaged capture; a real one has dozens
   {
     const std::shared_lock lock(mutex);
     if (const auto found = known.find(text); found != known.end()) return found->second;
@@ -57,8 +57,7 @@ Result<std::shared_ptr<const Signature>> shared_signature(const std::string& tex
   return signature;
 }
 
-// Turns a record's values into arguments whose tensors can be read; they are moved out of the
-// record.
+// Turns a record's values into arguments whose tensors can be read; moves them out of the record.
 class Assembler {
  public:
   Assembler(Record& record, std::shared_ptr<const TensorFile> file)
@@ -152,7 +151,7 @@ CallStatus status_of(const Record& record) {
 Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& roots) {
   DumpCapture capture;
   std::set<std::filesystem::path> folders;
-  std::map<std::filesystem::path, std::vector<std::string>> single_calls;  // by dump folder
+  std::map<std::filesystem::path, std::vector<std::string>> single_calls;  // keyed by dump folder
 
   for (const auto& root : roots) {
     std::error_code error;
@@ -163,10 +162,10 @@ Result<DumpCapture> DumpCapture::open(const std::vector<std::filesystem::path>& 
     if (parse_name(name, function))
       single_calls[path.parent_path()].push_back(name);
     else if (name != "session.jsonl")
-      folders.insert(path);  // DIR/* names it too
+      folders.insert(path);  // matched by DIR/* too
   }
 
-  // Folders with all that is in them, and calls that were named one by one.
+  // Whole folders, and calls that were named individually.
   for (const auto& folder : folders) CW_CHECK(capture.list(folder, 0));
   for (const auto& [folder, calls] : single_calls)
     if (capture.listed_.insert(folder).second)
@@ -224,8 +223,8 @@ const std::string& DumpCapture::function(std::size_t index) const {
   return index < forgotten_ ? forgotten : known_as_[entry(index).function];
 }
 
-// FlashInfer names a method by the class of its object: "MyBatchDecodeWithPagedKVCacheWrapper.run"
-// is the wrapper's, as far as a subclass's name tells it.
+// FlashInfer names a method after its object's class: "MyBatchDecodeWithPagedKVCacheWrapper.run" is
+// the wrapper's, as far as a subclass's name shows it.
 std::string DumpCapture::of_base_class(std::string_view function) {
   constexpr std::array<std::string_view, 4> wrappers{
       "BatchDecodeWithPagedKVCacheWrapper", "BatchPrefillWithPagedKVCacheWrapper",
@@ -256,7 +255,7 @@ void DumpCapture::release(std::size_t index) const {
   if (!deletes_ || !*deletes_still_) return;
   const Entry& released = entry(index);
   if (std::atomic_ref(released.is_released).exchange(1) != 0) return;
-  std::error_code error;  // the folder may be gone; what cannot be deleted stays in the sum
+  std::error_code error;  // may be gone already; what cannot be deleted stays in the sum
   std::filesystem::remove_all(folders_[released.folder].path / name(released), error);
   if (!error) *kilobytes_ -= released.kilobytes;
 }
@@ -334,7 +333,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
     return {};
   }
 
-  // Those below in order, so that the result does not depend on the folder's.
+  // Sorted, so that the result does not depend on directory order.
   std::ranges::sort(below);
   for (const std::string& name : below) CW_CHECK(list(path / name, depth + 1));
   return {};
@@ -353,7 +352,7 @@ std::string DumpCapture::location(std::size_t index) const {
 }
 
 void DumpCapture::sort() {
-  // Within a millisecond plans go before the rest, until session.jsonl says better.
+  // Within a millisecond, plans go first, unless session.jsonl says otherwise.
   std::vector<std::uint16_t> by_name(functions_.size()), ranks(functions_.size());
   std::iota(by_name.begin(), by_name.end(), std::uint16_t{0});
   const auto name_key = [this](std::uint16_t f) {
@@ -382,13 +381,13 @@ void DumpCapture::for_each_group(Visit visit) const {
   }
 }
 
-// Names do not settle the order of different functions in one millisecond of a process, and nothing
-// of a process in which a function's sequence numbers run backwards (the clock was set back, or
-// summer time ended: the names hold local time).
+// Names do not settle the order of different functions within one millisecond of a process, nor
+// anything in a process where a function's sequence numbers run backwards (the clock was set back,
+// or daylight saving time ended: the names hold local time).
 std::vector<bool> DumpCapture::ambiguous_entries() const {
   std::vector<bool> ambiguous(entries_.size(), false);
 
-  // Different functions of one process within a millisecond.
+  // Different functions of one process within the same millisecond.
   for_each_group([&](std::size_t begin, std::size_t end) {
     const bool mixed =
         std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -434,7 +433,7 @@ void DumpCapture::settle_ties() {
           });
       if (!read) defects_.push_back({"session_unreadable", read.error().message});
     }
-    // The calls that session.jsonl knows are sorted among the places they hold; the rest stay.
+    // The calls that session.jsonl knows are sorted among the positions they hold; the rest stay.
     for (const auto& [process, slots] : places) {
       std::vector<std::pair<std::size_t, Entry>> known;
       std::vector<std::size_t> free;
@@ -457,7 +456,7 @@ void DumpCapture::settle_ties() {
                folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
   }
 
-  // One unknown place leaves its whole millisecond open.
+  // One unknown position leaves its whole millisecond unresolved.
   std::vector<std::pair<std::size_t, std::size_t>> open;
   for_each_group([&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i)
@@ -467,9 +466,9 @@ void DumpCapture::settle_ties() {
     for (std::size_t i = begin; i < end; ++i) entries_[i].is_in_doubt = true;
 }
 
-// Calls without a folder: FlashInfer skips those that would break its size limit and goes on
-// numbering, a save can fail, and folders get deleted. Numbers show it but for a process's last
-// calls; those are in the last lines of session.jsonl.
+// Calls without a folder: FlashInfer skips those that would exceed its size limit but keeps
+// numbering, a save can fail, and folders get deleted. Gaps in the numbers show it, except for a
+// process's last calls, which are in the last lines of session.jsonl.
 void DumpCapture::find_missing() {
   constexpr std::uint64_t session_tail = 1 << 20;
   std::map<std::tuple<std::uint16_t, std::int32_t, std::uint16_t>, std::size_t> last;
@@ -486,7 +485,7 @@ void DumpCapture::find_missing() {
     if (first || entry.sequence > entries_[before->second].sequence) before->second = i;
   }
 
-  // Calls that a session tells of and that have no folder.
+  // Calls that a session lists but that have no folder.
   for (std::uint16_t folder = 0; folder < folders_.size(); ++folder) {
     if (!folders_[folder].has_session || !folders_[folder].is_whole) continue;
     std::set<std::tuple<std::int32_t, std::string, std::uint32_t>> gone;
@@ -519,8 +518,8 @@ void DumpCapture::note_missing(std::uint64_t calls) {
                                           calls)});
 }
 
-// The very first call: it stays the first while a run goes on and more processes join, and no other
-// run has it.
+// From the very first call: it stays first as the run continues and more processes join, and no
+// other run has it.
 std::string DumpCapture::id() const {
   if (!first_name_.empty()) return uuid_v5("capture\n" + first_name_);
   if (entries_.empty()) return uuid_v5("capture without calls");
@@ -563,7 +562,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   call.flashinfer_version = std::move(record.flashinfer_version);
   CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
 
-  // A captured call whose graph was never flushed has no files. An unfinished one has: FlashInfer
+  // A captured call whose graph was never flushed has no files. An unfinished one does: FlashInfer
   // writes its record after its inputs.
   const bool has_tensors = std::ranges::any_of(
       record.tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });

@@ -12,7 +12,8 @@ namespace cw::level10 {
 namespace {
 
 constexpr std::uint64_t free_every = 256 << 10;
-// Calls nest a few deep. One with more begun after it in its process is not going to return.
+// Calls nest a few levels deep. A call with more than this begun after it in its process will not
+// return.
 constexpr std::size_t max_nesting = 16;
 constexpr std::chrono::seconds patience{20};
 
@@ -46,7 +47,7 @@ Result<bool> Follower::read_session(Deadline deadline) {
     session_ = std::move(*opened);
   }
 
-  // All whole lines that have come since.
+  // All complete lines added since.
   CW_TRY(const std::uint64_t size, file_size(session_, path));
   while (offset_ < size && Clock::now() < deadline) {
     const std::size_t kept = rest_.size();
@@ -63,7 +64,7 @@ Result<bool> Follower::read_session(Deadline deadline) {
     rest_.erase(0, rest_.size() - lines.size());
   }
 
-  // What was read is given back to the file system.
+  // Return the space of what was read to the file system.
   if (frees_ && offset_ - freed_ >= free_every) {
     const std::uint64_t whole = offset_ / 4096 * 4096;
     ::fallocate(session_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
@@ -97,16 +98,16 @@ void Follower::give(bool all) {
                               now - begun.front().since > patience)) {
       const Begun& call = begun.front();
       give(begun, call);
-      // Where dumps are deleted, what is left of the folder in the end tells which calls were dealt
-      // with.
+      // When dumps are deleted, what remains of the folder at the end tells which calls were
+      // processed.
       if (frees_ && call.is_complete && !call.is_captured) known_.erase(xxh3_64(call.name));
       begun.pop_front();
       --pending_;
     }
 }
 
-// Where more has been read already, it is known whether the next call of the function was kept;
-// else that is counted later.
+// If more has been read already, it is known whether the function's next call was kept; otherwise
+// that is counted later.
 void Follower::give(const std::deque<Begun>& begun, const Begun& call) {
   const auto parts = DumpCapture::call_name(call.name);
   Numbers& numbers = numbers_[{parts->process, parts->function}];
@@ -145,7 +146,7 @@ Result<void> Follower::finish() {
   give(true);
   capture_.visit_names([this](const std::string& name) { known_.insert(xxh3_64(name)); });
 
-  // Folders whose lines were garbled by other processes' or never written.
+  // Folders whose lines were never written, or garbled by other processes' lines.
   std::vector<std::string> names;
   CW_CHECK(visit_directory(folder_, [&](std::string_view name, bool is_directory) {
     if (is_directory && DumpCapture::process_of(name) && !known_.contains(xxh3_64(name)))

@@ -14,8 +14,8 @@ namespace json = simdjson::ondemand;
 
 // FlashInfer stops at 8 levels of containers; a sequence costs two JSON levels.
 constexpr int max_depth = 32;
-// A byte of text can be fifty of memory; a real record has some ten thousand bytes and some hundred
-// values.
+// One byte of text can take fifty of memory; a real record has about ten thousand bytes and a few
+// hundred values.
 constexpr std::size_t max_record_length = 8 << 20, max_values = 100'000;
 thread_local std::size_t values_left = 0;
 
@@ -32,7 +32,7 @@ std::string_view token_of(json::value& value) {
 }
 
 // Numbers as Python prints them. Integers past 64 bits become doubles: nothing that large is a
-// shape or an index, and a double keeps their size.
+// shape or an index, and a double keeps their magnitude.
 RecordedValue parse_number(std::string_view token) {
   if (token == "NaN") return {std::numeric_limits<double>::quiet_NaN()};
   if (token == "Infinity") return {std::numeric_limits<double>::infinity()};
@@ -83,7 +83,7 @@ RecordedValue parse_described(json::object object, int depth) {
       items = parse_items(field.value().get_array(), depth), has_items = true;
   }
 
-  // What it is, by what it has.
+  // Classify it by the fields it has.
   if (!tensor_key.empty()) return {TensorKey{std::move(tensor_key)}};
   if (has_items || (truncated && type != "dict")) {
     RecordedSequence sequence =
@@ -223,7 +223,7 @@ Result<Record> parse_last_record(std::string_view content) {
     const std::size_t end = content.find_last_not_of(" \r\n");
     if (end == std::string_view::npos) break;
     content = content.substr(0, end + 1);
-    // Std's rfind goes byte by byte.
+    // std::string's rfind goes byte by byte.
     const void* const newline = ::memrchr(content.data(), '\n', content.size());
     const std::size_t begin =
         newline == nullptr

@@ -88,8 +88,8 @@ class DumpMethod final : public CaptureMethod {
 }  // namespace
 
 std::vector<std::string> dump_patterns(const CaptureNeeds& needs) {
-  // Methods with stars on both sides: CUDA graph variants subclass the wrappers, and older versions
-  // have run_return_lse. Functions exactly: gemma_rmsnorm is another one.
+  // Methods get a wildcard on both sides: CUDA graph variants subclass the wrappers, and older
+  // versions have run_return_lse. Functions match exactly: gemma_rmsnorm is a different one.
   std::set<std::string> patterns;
   for (const auto* functions :
        {&needs.calls, &needs.plans, &needs.neighbours, &needs.neighbour_plans})

@@ -186,7 +186,7 @@ class Machine {
     return item;
   }
 
-  /// The value shares the item's life.
+  /// The value shares the item's lifetime.
   template <typename T>
   static Result<std::shared_ptr<const T>> as(const ItemPtr& item, std::string_view wanted) {
     if (const T* value = std::get_if<T>(&item->data)) return std::shared_ptr<const T>(item, value);
@@ -352,7 +352,7 @@ class Machine {
     CW_TRY(tensor.shape, extents(arguments[2]));
     CW_TRY(tensor.stride, extents(arguments[3]));
 
-    // Type and shape must make a tensor.
+    // Type and shape must form a valid tensor.
     std::optional<DType> dtype = storage->dtype;
     if (has_dtype) {
       CW_TRY(const auto name, as<Global>(arguments[6], "a tensor's dtype"));

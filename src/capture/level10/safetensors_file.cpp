@@ -38,7 +38,7 @@ class SafetensorsFile final : public TensorFile {
 
  private:
   std::string path_;
-  std::string front_;  ///< the file's first bytes: all of it or nothing
+  std::string front_;  ///< the whole file, or nothing
   std::vector<std::uint64_t> begins_;
 };
 

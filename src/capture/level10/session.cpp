@@ -41,7 +41,7 @@ Result<void> read_session_order(const std::filesystem::path& path,
   CW_TRY(const FileDescriptor file, open_for_reading(AT_FDCWD, path.string()));
   CW_TRY(const std::uint64_t size, file_size(file, path.string()));
   std::string buffer;
-  bool is_in_line = last_bytes < size;  // the first line is cut off
+  bool is_in_line = last_bytes < size;  // the first line is truncated
 
   for (std::uint64_t offset = is_in_line ? size - last_bytes : 0; offset < size;) {
     const std::size_t kept = buffer.size();
@@ -50,7 +50,7 @@ Result<void> read_session_order(const std::filesystem::path& path,
     CW_CHECK(read_exactly(file, offset, more, buffer.data() + kept, path.string()));
     offset += more;
 
-    // Whole lines; what is left of one stays for the next block.
+    // Complete lines; a partial one stays for the next block.
     std::string_view rest = buffer;
     for (std::size_t end = rest.find('\n', kept); end != std::string_view::npos;
          end = rest.find('\n')) {

@@ -16,7 +16,7 @@
 namespace cw::level10 {
 namespace {
 
-// A pickle of tensors is a few hundred bytes a tensor.
+// A pickle of tensors takes a few hundred bytes per tensor.
 constexpr std::uint64_t max_pickle = 16 << 20;
 constexpr std::int64_t max_members = 100'000;
 
@@ -61,7 +61,7 @@ Result<std::string> read_member(zip_t* archive, zip_uint64_t index, std::uint64_
       return malformed_archive("{}: member {} ends too early or is damaged", full_path, index);
     have += static_cast<std::uint64_t>(got);
   }
-  // libzip compares the checksum when a member read from its beginning ends.
+  // libzip verifies the checksum at the end of a member that was read from its beginning.
   char beyond;
   if (offset == 0 && zip_fread(member.get(), &beyond, 1) < 0)
     return malformed_archive("{}: member {} is damaged: its checksum differs", full_path, index);
@@ -138,7 +138,7 @@ class TorchArchive final : public TensorFile {
     const PickledTensor& tensor = tensors_[entry];
     if (count == 0) return std::string();
     const std::uint64_t element = bits(tensor.dtype) / 8;
-    // The storage's elements from the tensor's first to the last that is wanted.
+    // The storage's elements from the tensor's first to the last one needed.
     const bool contiguous = is_contiguous(tensor);
     const std::uint64_t last = contiguous ? count - 1 : furthest(tensor, count - 1);
     CW_TRY(const Archive archive, open_archive(AT_FDCWD, path_, path_));

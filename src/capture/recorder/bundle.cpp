@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What the recorder goes by within the engine, where nobody looks, is looked at here.
+// Checks the rules here: inside the engine nobody would see the recorder's errors.
 Result<void> check_rules(const Json& config) {
   const auto is_text = [](const Json& item) { return item.is_string(); };
 
@@ -53,7 +53,7 @@ Result<fs::path> bundle_cache() {
   fs::path base = from("XDG_CACHE_HOME");
   if (base.empty() && !from("HOME").empty()) base = from("HOME") / ".cache";
   if (base.empty()) return state_folder();
-  // Python runs what lies there: nobody else may put anything into it.
+  // Python runs what is there: nobody else may write to it.
   const auto made = ensure_private_directory(base / "collect-workloads");
   if (made) return base / "collect-workloads";
   return from("XDG_CACHE_HOME").empty() ? state_folder() : tl::unexpected(made.error());
@@ -100,8 +100,8 @@ Result<fs::path> unpack_bundle(const Json& config) {
     return folder;
   }
 
-  // Made beside and renamed: others may be unpacking the same, and processes may be using what is
-  // there.
+  // Written next to it and renamed: others may be unpacking the same files, and processes may be
+  // using the existing ones.
   CW_TRY(const TemporaryDirectory beside, TemporaryDirectory::create(cache));
   for (const BuiltInFile& file : files)
     CW_CHECK(write_atomically(beside.path() / file.name, file.content, Durability::process,
@@ -109,7 +109,7 @@ Result<fs::path> unpack_bundle(const Json& config) {
   fs::rename(beside.path(), folder, error);
   if (!error || is_whole()) return folder;
 
-  // What is there is damaged: file by file.
+  // The existing files are damaged: replace them one by one.
   for (const BuiltInFile& file : files) {
     fs::rename(beside.path() / file.name, folder / file.name, error);
     if (error)

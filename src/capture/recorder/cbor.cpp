@@ -22,7 +22,7 @@ enum Major : unsigned {
 struct Head {
   unsigned major = 0, info = 0;
   std::uint64_t argument = 0;
-  std::size_t size = 0;  ///< in bytes; 0: there is none
+  std::size_t size = 0;  ///< in bytes; 0: invalid
 };
 
 Head head_of(std::string_view bytes) {
@@ -30,7 +30,7 @@ Head head_of(std::string_view bytes) {
   const unsigned first = static_cast<unsigned char>(bytes[0]);
   Head head{first >> 5, first & 0x1f, first & 0x1f, 1};
   if (head.info < 24) return head;
-  if (head.info > 27) return {};  // reserved, and lengths that are left open
+  if (head.info > 27) return {};  // reserved, or indefinite length
 
   const std::size_t more = std::size_t{1} << (head.info - 24);
   if (bytes.size() < 1 + more) return {};
@@ -64,7 +64,7 @@ double from_half(std::uint64_t bits) {
 }  // namespace
 
 bool is_plain_cbor(std::string_view bytes) {
-  // Items that are still to come, of what is nested.
+  // Items still to come, per nesting level.
   std::array<std::uint64_t, max_record_depth> open{};
   std::size_t depth = 0;
   for (std::size_t items = 1; items <= max_record_items; ++items) {
@@ -73,7 +73,7 @@ bool is_plain_cbor(std::string_view bytes) {
       return false;
     bytes.remove_prefix(head.size);
 
-    // Each item takes a byte at least: a longer list cannot be whole.
+    // Each item takes at least one byte: a longer list cannot be complete.
     const bool has_length = is_string(head) || head.major == array || head.major == map;
     if (has_length && head.argument > bytes.size()) return false;
     if (is_string(head)) bytes.remove_prefix(static_cast<std::size_t>(head.argument));

@@ -29,8 +29,8 @@ namespace fs = std::filesystem;
 
 enum class Life { running, dying, over };
 
-// A number is another's where the process that has it began at another time. One that was killed
-// may take seconds to give its memory back, and counts until then.
+// A PID has been reused if its process started at another time. A killed process may take seconds
+// to free its memory, and counts until then.
 Life life_of(const CountsSlot& slot) {
   const fs::path process = fs::path("/proc") / std::to_string(slot.process);
   const std::string stat = read_pseudo_file((process / "stat").string()).value_or("");
@@ -39,10 +39,10 @@ Life life_of(const CountsSlot& slot) {
   std::istringstream fields(stat.substr(name_end + 1));
   const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
   constexpr std::size_t state = 0, flags = 6,
-                        started = 19;  // proc(5) counts from 1, and these come after the second
+                        started = 19;  // proc(5) counts from 1, and these follow the second
   if (words.size() <= started || words[started] != std::to_string(slot.started)) return Life::over;
 
-  // A leader that has ended may have threads that have not.
+  // A thread group leader may have ended while other threads have not.
   std::error_code error;
   const auto threads =
       std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
@@ -59,7 +59,7 @@ Life life_of(const CountsSlot& slot) {
   return words[state] == "Z" ? Life::dying : Life::running;
 }
 
-// A recording that was left where it is known what it stands for.
+// A recording left behind, if it is known how many calls it accounts for.
 struct LeftFile {
   FileDescriptor descriptor;
   const CountsPosition* position = nullptr;
@@ -81,7 +81,7 @@ std::optional<LeftFile> find_file(const fs::path& folder, const CountsSlot& slot
   return file;
 }
 
-// A record behind all others, or nothing: half of one would look as if the process had been writing
+// Appends a last record, or nothing: a partial one would look as if the process had been writing
 // it.
 void append_killed(const LeftFile& file, const LostCalls& lost) {
   const auto payload =
@@ -99,8 +99,7 @@ void append_killed(const LeftFile& file, const LostCalls& lost) {
 
 LostCalls settle_slot(const fs::path& folder, CountsSlot& slot) {
   const auto file = find_file(folder, slot);
-  // Of what was written by halves it is not known how much that is: the reader says that it was cut
-  // off.
+  // It is not known how much of a partial write arrived: the reader reports that it was cut off.
   const bool is_half_written =
       !file && slot.state == SlotState::recording &&
       std::max(slot.positions[0].bytes.load(), slot.positions[1].bytes.load()) > 0;
@@ -135,7 +134,7 @@ std::string describe(const LostCalls& lost) {
 CallCounts::CallCounts() {
   FileDescriptor file(::memfd_create("collect-workloads", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   constexpr auto size = static_cast<off_t>(sizeof(Counts));
-  // All of it from the start: a page that cannot be had later would end the engine.
+  // Allocate everything up front: a page that cannot be allocated later would kill the engine.
   if (!file || ::fallocate(file.get(), 0, 0, size) != 0) return;
   if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return;
   void* const memory =

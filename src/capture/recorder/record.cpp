@@ -5,12 +5,12 @@
 namespace cw::recording {
 namespace {
 
-// Far more than any process makes of anything, and sums of it do not wrap.
+// Far more than any process produces, and sums of it do not wrap.
 constexpr std::uint64_t max_count = std::uint64_t{1} << 48;
-// A call's tensors, and so its addresses and values; the recorder notes 24.
+// Tensors per call, and so addresses and values; the recorder records 24.
 constexpr std::size_t max_tensors = 256;
-// A call's arguments: the recorder has names for 250, and 256 items of their lists. Each call in
-// flight has its own.
+// Arguments per call: the recorder has names for 250, plus 256 list items. Each call in flight has
+// its own.
 constexpr std::size_t max_values = 512, max_extents = 16;
 
 // A number of at most `limit`. False when it is something else.
@@ -85,7 +85,7 @@ class ArgumentParser {
     const std::string name = text_member(item, "dtype");
     const auto dtype = name == "float4_e2m1fn_x2" ? DType::float4_e2m1 : dtype_from_torch(name);
 
-    // Of a type that nobody binds only the name is of use.
+    // For a type that nothing binds, only the name is useful.
     if (!dtype) return Value{Opaque{"torch.Tensor", name}};
 
     const auto shape = item.member("shape");
@@ -106,7 +106,7 @@ class ArgumentParser {
   std::size_t tensors_ = 0, values_ = 0;
 };
 
-// Nothing when a member is not what it should be.
+// Nothing if a member is malformed.
 std::optional<CallValues> parse_values(const CborItem& item) {
   CallValues values;
   bool is_well_formed =

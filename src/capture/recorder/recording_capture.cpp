@@ -17,17 +17,17 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::size_t chunk = 8 << 20;
-constexpr std::size_t max_cached_bytes = 32 << 20;    ///< of forms, as they are in memory
-constexpr std::size_t max_signature_size = 64 << 10;  ///< a call's own have some hundred bytes
+constexpr std::size_t max_cached_bytes = 32 << 20;    ///< of forms, by size in memory
+constexpr std::size_t max_signature_size = 64 << 10;  ///< real ones take a few hundred bytes
 constexpr std::uint64_t max_lost = std::uint64_t{1}
-                                   << 48;  ///< in one file: their sum does not wrap either
+                                   << 48;  ///< per file: their sum does not wrap either
 constexpr std::uint64_t max_calls = std::uint64_t{1}
                                     << 63;  ///< in all files: sums of counts do not wrap
-// Of a damaged or made-up recording; a real one has some dozens of signatures with some dozens of
+// Bounds for a damaged or forged recording; a real one has dozens of signatures with dozens of
 // parameters.
 constexpr std::size_t max_signature_length = 16 << 10, max_parameters = 200'000;
 
-// Of a name, what is kept; names of functions are printed in many places.
+// The part of a name that is kept; function names are printed in many places.
 std::string printable(std::string_view text) {
   constexpr std::size_t max_length = 512;
   std::string name = for_terminal(text.substr(0, max_length));
@@ -45,7 +45,7 @@ std::uint64_t number_of(const CborItem& record, std::string_view name) {
   return member ? member->unsigned_integer().value_or(0) : 0;
 }
 
-// The number of a site or form; nothing when there is none, or it is out of range.
+// The number of a site or form; nothing if it is absent or out of range.
 std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view name) {
   const auto member = record.member(name);
   const auto number = member ? member->unsigned_integer() : std::nullopt;
@@ -67,7 +67,7 @@ class RecordingCapture::Values final : public TensorStore {
     const auto values =
         std::ranges::find_if(values_, [entry](const CallValues& v) { return v.tensor == entry; });
 
-    // Where there are none, why.
+    // If there are none, say why.
     if (values == values_.end() && is_replayed_)
       return fail("values_in_graph",
                   "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
@@ -148,11 +148,11 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 }
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
-  constexpr std::size_t few = 500;  // each process has a file, and each of them stays open
+  constexpr std::size_t few = 500;  // one file per process, and each stays open
   if (!known_.insert(path.native()).second) return {};
   if (files_.size() == few) allow_many_files();
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
-  CW_CHECK(file_size(descriptor, path.string()));  // a file it is
+  CW_CHECK(file_size(descriptor, path.string()));  // it is a regular file
   files_.push_back({.path = path, .descriptor = std::move(descriptor)});
   return {};
 }
@@ -164,7 +164,7 @@ Result<void> RecordingCapture::find_files() {
       CW_CHECK(add_file(fs::absolute(root)));
       continue;
     }
-    // In order, so that the result does not depend on the folder's.
+    // Sorted, so that the result does not depend on directory order.
     CW_TRY(const std::set<std::string> names, names_in(root));
     for (const std::string& name : names) {
       const fs::path path = fs::absolute(root) / name;
@@ -214,7 +214,7 @@ Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) 
       else
         add_defect(file, "recording_damaged",
                    fmt::format("damaged at byte {}", file.offset + done));
-      // Where the length still makes sense, what follows may be whole.
+      // If the length still makes sense, what follows may be intact.
       if (frame.size == 0) file.is_given_up = true;
       if (file.is_given_up) return true;
       done += frame.size;
@@ -222,7 +222,7 @@ Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) 
     file.offset += done;
     wanted = std::max(chunk, frame.size);  // a frame larger than the buffer
     const bool is_rest = done == 0 && buffer.size() == size - file.offset;
-    if (is_rest) return true;  // of a frame that is still to be written
+    if (is_rest) return true;  // of a frame still being written
     if (std::chrono::steady_clock::now() > deadline) return false;
   }
   return true;
@@ -235,7 +235,7 @@ std::uint64_t RecordingCapture::disk() const {
   return bytes;
 }
 
-// Whoever ends to follow it has not ended the process.
+// That a file is no longer followed does not mean that its process has ended.
 bool RecordingCapture::is_alive(const File& file) {
   if (!file.header ||
       read_pseudo_file("/proc/sys/kernel/random/boot_id").value_or("") != file.header->boot + "\n")
@@ -276,7 +276,7 @@ void RecordingCapture::release(std::size_t index) const {
   shared_->released.push_back(index);
 }
 
-// From the front on, as far as all are released.
+// From the front, up to the first that is not released.
 void RecordingCapture::forget_released() {
   const std::lock_guard lock(shared_->mutex);
   for (const std::size_t index : shared_->released)
@@ -312,7 +312,7 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
   const auto kind = from_name<RecordKind>(text_of(record, "record"));
   file.is_idle = kind == RecordKind::idle;
   if (!file.header) return take_header(file, record);
-  if (!kind) return;  // of a later version's
+  if (!kind) return;  // from a later version
 
   switch (*kind) {
     case RecordKind::function:
@@ -326,7 +326,7 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
     case RecordKind::killed:
       return take_killed(file, record);
     case RecordKind::recording:  // once is enough
-    case RecordKind::values:     // taken by another way, in the form that the recorder writes
+    case RecordKind::values:     // read elsewhere, in the form that the recorder writes
     case RecordKind::raised:
     case RecordKind::idle:
       return;
@@ -345,7 +345,7 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
              is_header ? "of a format that this version does not know" : "no recording");
 }
 
-// The same text is parsed once; an empty signature where it cannot be.
+// Each text is parsed once; an empty signature if it cannot be parsed.
 std::shared_ptr<const Signature> RecordingCapture::printed_signature(const File& file,
                                                                      std::string_view text) {
   if (const auto known = printed_signatures_.find(text); known != printed_signatures_.end())
@@ -397,7 +397,7 @@ void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
       return add_defect(file, "record_malformed", "more calls than can be counted");
     calls_ += group->count;
 
-    // Those that raised are entries of their own.
+    // Calls that raised become entries of their own.
     CallGroup raised = group->raised > 0 ? *group : CallGroup{};
     raised.count = group->raised;
     group->count -= group->raised;
@@ -426,7 +426,7 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
       add_defect(file, counter, fmt::format("{} {}", count, text));
 }
 
-// By whoever started the process, after its end.
+// Written after the process ended, by the one that started it.
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
@@ -460,7 +460,7 @@ std::string RecordingCapture::location(std::size_t index) const {
                      found.group.signature, found.window);
 }
 
-// The first recording: it stays the first while a run goes on and more processes join.
+// From the first recording: it stays first as the run continues and more processes join.
 std::string RecordingCapture::id() const {
   if (files_.empty()) return uuid_v5("capture without calls");
   const auto& header = files_.front().header;
@@ -523,7 +523,7 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   if (forgets_)
     call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
 
-  // Where the tensors' values are, and which are the same tensor.
+  // Connects tensors to their values, and shows which are the same tensor.
   const auto store = std::make_shared<Values>(file, group);
   const auto connect = [&](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
