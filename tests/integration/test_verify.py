@@ -149,7 +149,7 @@ class VerifyTest(DatasetTest):
         for said in ("holds NaN", "is a list", "is a dict", "enumeration", "keyword a__b", "Config"): self.assertIn(said, reasons)
         self.assertEqual(sorted(failure.split(" ")[0] for failure in replay["failures"]), ["torn", "wrong"])
         result = self.verify("--dumps", dumps, "--engine-python", python, check=1)
-        self.assertIn("2 failed, 0 cannot be run again (their constructor was not dumped) 6 undecided", " ".join(result.stdout.split()))
+        self.assertIn("2 failed, 0 cannot be replayed (their constructor was not dumped) 6 undecided", " ".join(result.stdout.split()))
 
     def test_replay(self):
         python = self.stand_in('[ "$*" = "-m flashinfer replay --dir=dumps" ] || exit 9\n'
