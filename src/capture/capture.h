@@ -23,11 +23,12 @@ struct CaptureDefect {
   std::uint64_t count = 1;  ///< how many of its kind, in one place
 };
 
-/// Entries are numbered from 0 in the order in which calls were made (per process; processes are
-/// interleaved by time). Reading is const and thread-safe.
 /// What happens to a dump once nobody needs it any more.
 enum class Disposal { keep, remove };
 
+/// Entries are numbered from 0 in the order in which calls were made (per process; processes are
+/// interleaved by time). Reading is const and thread-safe. A call always has a signature; a format
+/// that does not store any makes one of the arguments' names.
 class Capture {
  public:
   virtual ~Capture() = default;
@@ -46,7 +47,7 @@ class Capture {
   /// processed may do so.
   virtual void release(std::size_t /*index*/) const {}
   virtual const std::vector<CaptureDefect>& defects() const = 0;
-  /// How it was made: "level10" or "recorder".
+  /// The name of the capture method that made it.
   virtual const char* kind() const = 0;
   /// Differs if and only if another run was captured; stays the same while the capture grows.
   virtual std::string id() const = 0;

@@ -112,7 +112,7 @@ class CaptureMethod {
 std::span<const CaptureMethod* const> capture_methods();
 /// Null if there is none of that name.
 const CaptureMethod* find_capture_method(std::string_view name);
-/// The method of the capture at `path`; the last of all methods if that cannot be determined.
+/// The method of the capture at `path`; level10 if none recognizes it.
 const CaptureMethod& capture_method_of(const std::filesystem::path& path);
 
 /// Opens a capture by its location. Error codes: "not_found", "mixed_captures", and those of

@@ -7,12 +7,22 @@
 
 namespace cw {
 
+namespace {
+
+// Level-10 dumps have no mark of their own, and may lie anywhere below a folder: whatever no method
+// recognizes is taken for them.
+const CaptureMethod& fallback() {
+  return level10::dump_method();
+}
+
+}  // namespace
+
 // Registered here, and nowhere else.
 std::span<const CaptureMethod* const> capture_methods() {
-  static const std::array<const CaptureMethod*, 2> methods{
+  static const auto methods = std::to_array<const CaptureMethod*>({
       &recording::recorder_method(),
       &level10::dump_method(),
-  };
+  });
   return methods;
 }
 
@@ -25,7 +35,7 @@ const CaptureMethod* find_capture_method(std::string_view name) {
 const CaptureMethod& capture_method_of(const std::filesystem::path& path) {
   for (const CaptureMethod* method : capture_methods())
     if (method->recognizes(path)) return *method;
-  return *capture_methods().back();
+  return fallback();
 }
 
 std::set<std::string> CaptureNeeds::functions() const {
@@ -47,10 +57,10 @@ Result<std::unique_ptr<Capture>> open_capture(const std::vector<std::filesystem:
     const CaptureMethod& own = capture_method_of(root);
     if (method != nullptr && method != &own)
       return fail("mixed_captures", "{} and {} are two captures; give one kind at a time",
-                  capture_methods().front()->product(), capture_methods().back()->product());
+                  method->product(), own.product());
     method = &own;
   }
-  return (method != nullptr ? *method : *capture_methods().back()).open(roots);
+  return (method != nullptr ? *method : fallback()).open(roots);
 }
 
 }  // namespace cw
