@@ -396,6 +396,11 @@ void Recorder::describe_process() {
   aggregator_.spend(header_.size());
 }
 
+bool Recorder::consume(bool gives_up, bool has_room) {
+  using PendingCopies = Aggregator::PendingCopies;
+  return aggregator_.consume(gives_up ? PendingCopies::give_up : PendingCopies::wait, has_room);
+}
+
 void Recorder::run() {
   if (!leave_shared_descriptors(0))
     return fail("this system gives a thread no file descriptors of its own");
@@ -412,9 +417,7 @@ void Recorder::run() {
       const bool has_room = !file_ || file_->backlog() < max_backlog;
       // Copies that never arrive must not make the queue overflow.
       const bool gives_up = is_last || queue_.pending() > options_.queue_bytes / 2;
-      const bool has_more = aggregator_.consume(
-          gives_up ? Aggregator::PendingCopies::give_up : Aggregator::PendingCopies::wait,
-          has_room);
+      const bool has_more = consume(gives_up, has_room);
       // Nor may an exiting engine wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
         events_lost_ += aggregator_.abandon();
