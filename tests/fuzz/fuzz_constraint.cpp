@@ -3,7 +3,7 @@
 namespace {
 
 // Every name is there, as a different kind of value.
-class AnyName : public cw::Names {
+class AnyName : public cw::NameResolver {
  public:
   cw::Result<cw::Operand> value_of(std::string_view name) const override {
     switch (name.size() % 5) {
