@@ -871,7 +871,7 @@ class CollectTimingTest(CollectCase):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         self.assertLess(time.time() - begin, 3 if not SANITIZED else 30)
-        self.assertIn("sanitize takes it", err)
+        self.assertIn("run sanitize on it", err)
         self.assertGreater(len(os.listdir(dumps)), 100)
 
     def test_an_engine_that_serves_elsewhere(self):
