@@ -24,7 +24,7 @@ Answer exchange(std::string_view bytes, std::size_t step, bool is_closed) {
   constexpr std::string_view request = "GET / HTTP/1.1\r\n\r\n";
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0) std::abort();
-  cw::HttpExchange exchange(cw::FileDescriptor(ends[0]), HttpExchange::Connection::fresh);
+  cw::HttpExchange exchange(cw::FileDescriptor(ends[0]), cw::HttpExchange::Connection::fresh);
   cw::FileDescriptor server(ends[1]);
   exchange.start(request);
 
