@@ -396,8 +396,11 @@ void Recorder::describe_process() {
   aggregator_.spend(header_.size());
 }
 
-bool Recorder::consume(bool gives_up, bool has_room) {
+bool Recorder::consume(bool is_last, bool has_room) {
   using PendingCopies = Aggregator::PendingCopies;
+
+  // Copies that never arrive must not make the queue overflow.
+  const bool gives_up = is_last || queue_.pending() > options_.queue_bytes / 2;
   return aggregator_.consume(gives_up ? PendingCopies::give_up : PendingCopies::wait, has_room);
 }
 
@@ -415,9 +418,7 @@ void Recorder::run() {
     bool is_last = false;
     while (!has_failed_) {
       const bool has_room = !file_ || file_->backlog() < max_backlog;
-      // Copies that never arrive must not make the queue overflow.
-      const bool gives_up = is_last || queue_.pending() > options_.queue_bytes / 2;
-      const bool has_more = consume(gives_up, has_room);
+      const bool has_more = consume(is_last, has_room);
       // Nor may an exiting engine wait long for what is still in the queue.
       if (is_last && Clock::now() > deadline) {
         events_lost_ += aggregator_.abandon();

@@ -136,7 +136,7 @@ class Recorder {
   void push(std::span<const std::byte> event, Queue::Limit limit);
   void push(EventHeader header, const Json& body);
   void run();
-  bool consume(bool gives_up, bool has_room);
+  bool consume(bool is_last, bool has_room);
   void describe_process();
   void count_call();
   void claim_counts();

@@ -217,6 +217,11 @@ bool is_group_alive(pid_t group) {
   return ::kill(-group, 0) == 0 && !ProcessTree(group).look().empty();
 }
 
+std::string chomp(std::string output) {
+  output.resize(output.find_last_not_of('\n') + 1);  // npos + 1 is 0
+  return output;
+}
+
 Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   int out[2], err[2];
   if (::pipe2(out, O_CLOEXEC) != 0)

@@ -73,6 +73,9 @@ class ProcessGroup {
 /// Whether any process of the group is alive (zombies do not count).
 bool is_group_alive(pid_t group);
 
+/// A command's output without the newlines at its end.
+std::string chomp(std::string output);
+
 /// Runs a command to its end and returns its stdout. Error codes: "spawn_failed", "command_failed"
 /// (with the end of its stderr), "timeout", "interrupted", "too_large" (it printed more than 256
 /// MB).

@@ -24,18 +24,23 @@ struct ProcessStatus {
   bool is_dead = false;  ///< a zombie
 };
 
-namespace {
-
-// The fields of /proc/PID/stat after the command name, which may contain anything in its
-// parentheses.
-std::optional<ProcessStatus> status_of(const std::string& pid) {
+std::vector<std::string> stat_fields(const std::string& pid) {
   const auto content = read_pseudo_file("/proc/" + pid + "/stat");
   if (!content) return {};  // it has ended
+
+  // The command name may contain anything in its parentheses.
   const std::size_t close = content->rfind(')');
   if (close == std::string::npos) return {};
   std::istringstream words(content->substr(close + 1));
-  const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
-  if (fields.size() < 20) return {};
+  std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
+  return fields.size() < 20 ? std::vector<std::string>() : fields;
+}
+
+namespace {
+
+std::optional<ProcessStatus> status_of(const std::string& pid) {
+  const std::vector<std::string> fields = stat_fields(pid);
+  if (fields.empty()) return {};
 
   // [0] state, [1] parent, [2] process group, [19] start time
   ProcessStatus status;

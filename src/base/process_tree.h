@@ -20,6 +20,10 @@
 
 namespace cw {
 
+/// The fields of /proc/PID/stat after the command name: [0] is the state, which proc(5) counts as
+/// the third. At least 20, or none if there is no such process.
+std::vector<std::string> stat_fields(const std::string& pid);
+
 /// Start time of a process in clock ticks since boot (/proc/PID/stat, field 22): together with its
 /// pid it identifies a process until the next reboot. Nothing if there is no such process.
 std::optional<std::uint64_t> start_time(pid_t pid);

@@ -20,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // The last line of a traceback says what went wrong.
-std::string last_line_of(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
+std::string last_line_of(const std::string& output) {
+  const std::string text = chomp(output);
   return text.substr(text.rfind('\n') + 1);
 }
 
@@ -106,11 +106,10 @@ class Collector {
     const std::vector<std::string>& command = plan_.recipe->version;
     const std::string& engine = request_.capture.engine.engine;
     if (command.empty()) return {};
-    auto version =
+    const auto version =
         cw::run({fill_in(command, {{"python", plan_.python}})}, std::chrono::seconds(60));
     if (version) {
-      while (!version->empty() && version->back() == '\n') version->pop_back();
-      version_ = *version;
+      version_ = chomp(*version);
       observer_.done(version_ + " in " + plan_.python);
       return {};
     }

@@ -39,10 +39,9 @@ std::filesystem::path installed_sharegpt(const std::string& python) {
       "f = sorted(pathlib.Path(s.origin).parent.rglob('ShareGPT*.json')) if s and s.origin else "
       "[]\n"
       "print(f[0] if f else '')\n";
-  auto output = run({{python, "-c", script}}, std::chrono::seconds(20));
+  const auto output = run({{python, "-c", script}}, std::chrono::seconds(20));
   if (!output) return {};
-  while (!output->empty() && output->back() == '\n') output->pop_back();
-  return *output;
+  return chomp(*output);
 }
 
 }  // namespace

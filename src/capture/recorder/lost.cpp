@@ -19,6 +19,7 @@
 
 #include "base/console.h"
 #include "base/json.h"
+#include "base/process_tree.h"
 #include "recording/frame.h"
 #include "recording/records.h"
 
@@ -33,22 +34,17 @@ enum class Life { running, dying, over };
 // to free its memory, and counts until then.
 Life life_of(const CountsSlot& slot) {
   const fs::path process = fs::path("/proc") / std::to_string(slot.process);
-  const std::string stat = read_pseudo_file((process / "stat").string()).value_or("");
-  const std::size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos) return Life::over;
-  std::istringstream fields(stat.substr(name_end + 1));
-  const std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
-  constexpr std::size_t state = 0, flags = 6,
-                        started = 19;  // proc(5) counts from 1, and these follow the second
-  if (words.size() <= started || words[started] != std::to_string(slot.started)) return Life::over;
+  const std::vector<std::string> fields = stat_fields(std::to_string(slot.process));
+  constexpr std::size_t state = 0, flags = 6, started = 19;
+  if (fields.empty() || fields[started] != std::to_string(slot.started)) return Life::over;
 
   // A thread group leader may have ended while other threads have not.
   std::error_code error;
   const auto threads =
       std::distance(fs::directory_iterator(process / "task", error), fs::directory_iterator());
-  if ((words[state] == "Z" || words[state] == "X") && threads <= 1) return Life::over;
+  if ((fields[state] == "Z" || fields[state] == "X") && threads <= 1) return Life::over;
   constexpr unsigned long exiting = 4;  // PF_EXITING
-  if ((std::stoul(words[flags]) & exiting) != 0) return Life::dying;
+  if ((std::stoul(fields[flags]) & exiting) != 0) return Life::dying;
   constexpr unsigned long long killed = 1ull
                                         << (9 - 1);  // SIGKILL, pending for one thread or for all
   std::istringstream status(read_pseudo_file((process / "status").string()).value_or(""));
@@ -56,7 +52,7 @@ Life life_of(const CountsSlot& slot) {
     if ((line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) &&
         (std::stoull(line.substr(line.find(':') + 1), nullptr, 16) & killed) != 0)
       return Life::dying;
-  return words[state] == "Z" ? Life::dying : Life::running;
+  return fields[state] == "Z" ? Life::dying : Life::running;
 }
 
 // A recording left behind, if it is known how many calls it accounts for.

@@ -73,7 +73,7 @@ class RecorderMethod final : public CaptureMethod {
   }
 
   Result<std::unique_ptr<LiveCapture>> follow(const std::filesystem::path& folder,
-                                              Disposal /*deletes*/) const override {
+                                              Disposal) const override {
     CW_TRY(auto recording, RecordingCapture::follow(folder));
     return std::make_unique<LiveRecording>(std::move(recording));
   }
