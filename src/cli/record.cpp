@@ -199,9 +199,8 @@ class RecordCommand final : public Command {
           fmt::join(only_, ", "));
     if (!without_recorder.empty())
       return fmt::format(
-          "nothing was recorded: the recorder is loaded through PYTHONPATH, but a script "
-          "changed that of {}. Have the script keep what is there: "
-          "export PYTHONPATH=…:$PYTHONPATH",
+          "nothing was recorded: the recorder is loaded through PYTHONPATH, but a script changed "
+          "that of {}. Have the script keep what is there: export PYTHONPATH=…:$PYTHONPATH",
           without_recorder);
     return std::string(recording::nothing_recorded);
   }

@@ -428,8 +428,7 @@ TEST_F(BinderTest, GatedDeltaNetsWithTheirGatesInTheKernel) {
         .signature =
             "(q, k, v, g=None, beta=None, scale=None, initial_state=None, "
             "output_final_state=False, cu_seqlens=None, use_qk_l2norm_in_kernel=False, *, "
-            "use_gate_in_kernel=False, A_log=None, dt_bias=None, "
-            "beta_is_logit=False)",
+            "use_gate_in_kernel=False, A_log=None, dt_bias=None, beta_is_logit=False)",
         .arguments = {{"arg_0", bf16({5, 4, 128})},
                       {"arg_1", bf16({5, 4, 128})},
                       {"arg_2", bf16({5, 8, 128})},

@@ -73,34 +73,33 @@ TEST_F(Faults, AnMlaScaleIsInvented) {
 
 DumpCall moe_call(const char* routing = "2") {
   const auto zeros = [](DType dtype, Shape shape) { return DumpTensor{dtype, std::move(shape)}; };
-  return {"trtllm_fp8_block_scale_moe",
-          "flashinfer.fused_moe.core",
-          "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: "
-          "torch.Tensor, hidden_states_scale: torch.Tensor, gemm1_weights: torch.Tensor, "
-          "gemm1_weights_scale: torch.Tensor, gemm2_weights: "
-          "torch.Tensor, gemm2_weights_scale: torch.Tensor, num_experts: int, top_k: int, n_group: "
-          "Optional[int], topk_group: Optional[int], "
-          "intermediate_size: int, local_expert_offset: int, local_num_experts: int, "
-          "routed_scaling_factor: Optional[float], routing_method_type: "
-          "int = 0) -> torch.Tensor",
-          0,
-          {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},
-           {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
-           {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})},
-           {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
-           {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})},
-           {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
-           {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})},
-           {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
-           {"kwarg_num_experts", DumpLiteral{"256"}},
-           {"kwarg_top_k", DumpLiteral{"8"}},
-           {"kwarg_n_group", DumpLiteral{"8"}},
-           {"kwarg_topk_group", DumpLiteral{"4"}},
-           {"kwarg_intermediate_size", DumpLiteral{"2048"}},
-           {"kwarg_local_expert_offset", DumpLiteral{"4"}},
-           {"kwarg_local_num_experts", DumpLiteral{"32"}},
-           {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
-           {"kwarg_routing_method_type", DumpLiteral{routing}}}};
+  return {
+      "trtllm_fp8_block_scale_moe",
+      "flashinfer.fused_moe.core",
+      "(routing_logits: torch.Tensor, routing_bias: Optional[torch.Tensor], hidden_states: "
+      "torch.Tensor, hidden_states_scale: torch.Tensor, gemm1_weights: torch.Tensor, "
+      "gemm1_weights_scale: torch.Tensor, gemm2_weights: torch.Tensor, gemm2_weights_scale: "
+      "torch.Tensor, num_experts: int, top_k: int, n_group: Optional[int], topk_group: "
+      "Optional[int], intermediate_size: int, local_expert_offset: int, local_num_experts: int, "
+      "routed_scaling_factor: Optional[float], routing_method_type: int = 0) -> torch.Tensor",
+      0,
+      {{"kwarg_routing_logits", zeros(DType::float32, {3, 256})},
+       {"kwarg_routing_bias", zeros(DType::bfloat16, {256})},
+       {"kwarg_hidden_states", zeros(DType::float8_e4m3fn, {3, 7168})},
+       {"kwarg_hidden_states_scale", zeros(DType::float32, {56, 3})},
+       {"kwarg_gemm1_weights", zeros(DType::float8_e4m3fn, {32, 4096, 7168})},
+       {"kwarg_gemm1_weights_scale", zeros(DType::float32, {32, 32, 56})},
+       {"kwarg_gemm2_weights", zeros(DType::float8_e4m3fn, {32, 7168, 2048})},
+       {"kwarg_gemm2_weights_scale", zeros(DType::float32, {32, 56, 16})},
+       {"kwarg_num_experts", DumpLiteral{"256"}},
+       {"kwarg_top_k", DumpLiteral{"8"}},
+       {"kwarg_n_group", DumpLiteral{"8"}},
+       {"kwarg_topk_group", DumpLiteral{"4"}},
+       {"kwarg_intermediate_size", DumpLiteral{"2048"}},
+       {"kwarg_local_expert_offset", DumpLiteral{"4"}},
+       {"kwarg_local_num_experts", DumpLiteral{"32"}},
+       {"kwarg_routed_scaling_factor", DumpLiteral{"2.5"}},
+       {"kwarg_routing_method_type", DumpLiteral{routing}}}};
 }
 constexpr const char* moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048";
 
