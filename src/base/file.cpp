@@ -105,8 +105,8 @@ Result<std::string_view> read_file_into(int directory, const std::string& path, 
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
   CW_TRY(const std::uint64_t size, file_size(file, path));
   if (size > limit)
-    return fail("too_large", "{} has {} bytes, more than the {} that are read of such a file", path,
-                size, limit);
+    return fail("too_large", "{} has {} bytes; at most {} are read of such a file", path, size,
+                limit);
   if (buffer.size() < size + padding) buffer.resize(size + padding);
   CW_CHECK(read_exactly(file, 0, size, buffer.data(), path));
   std::memset(buffer.data() + size, 0, padding);
@@ -193,8 +193,7 @@ Result<void> ensure_private_directory(const std::filesystem::path& path) {
   if (::lstat(path.c_str(), &named) != 0 || ::stat(path.c_str(), &status) != 0)
     return fail_errno("write", path.string(), errno);
   if (named.st_uid != ::geteuid() || status.st_uid != ::geteuid())
-    return fail("not_private", "{} belongs to another user: what lies there is not used",
-                path.string());
+    return fail("not_private", "{} belongs to another user and is not used", path.string());
   if ((status.st_mode & 077) != 0 && ::chmod(path.c_str(), 0700) != 0)
     return fail_errno("write", path.string(), errno);
   return {};

@@ -269,7 +269,7 @@ Result<std::string> run(const Command& command, std::chrono::seconds limit) {
   while ((waited = ::waitpid(pid, &raw, 0)) < 0 && errno == EINTR) {
   }
   note_ended(pid);
-  if (waited != pid && failure.empty()) failure = "its end was not seen";
+  if (waited != pid && failure.empty()) failure = "how it ended is unknown";
   if (!failure.empty()) return fail(failure, "{}: {}", to_shell(command), failure);
   const ExitStatus status = to_exit_status(raw);
   if (!status.is_success()) {

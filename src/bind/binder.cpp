@@ -206,8 +206,8 @@ class Match {
     if (auto failed = find_optional()) return failed;
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (observation_.axes[i] == unknown_extent && !observation_.unseen)
-        return Rejection{"axes_unknown", fmt::format("{}: nothing gives axis {}", definition_.name,
-                                                     definition_.axes[i].name)};
+        return Rejection{"axes_unknown", fmt::format("{}: nothing determines axis {}",
+                                                     definition_.name, definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
     const CallNameResolver names(*target_.binding, context_);
@@ -371,7 +371,7 @@ class Match {
             "optional_unknown",
             fmt::format(
                 "input {} is optional, the call has none and FlashInfer documents no default; "
-                "flashinfer-bench would make it at random",
+                "flashinfer-bench would generate it at random",
                 spec.name)};
       derive(spec.name);
     }
@@ -586,19 +586,20 @@ namespace {
 // Why a call is not traffic, whatever its arguments.
 std::optional<Rejection> not_traffic(const CallInContext& context, const BinderOptions& options) {
   if (context.call->status == CallStatus::captured)
-    return Rejection{"captured_in_cuda_graph",
-                     "recorded while a CUDA graph was captured; level 10 does not see what its "
-                     "replays were given"};
+    return Rejection{
+        "captured_in_cuda_graph",
+        "recorded while a CUDA graph was captured; level 10 does not see the arguments "
+        "of its replays"};
   if (context.call->status == CallStatus::dummy)
     return Rejection{"not_traffic",
-                     "made to warm up, to tune or to capture a CUDA graph, with dummy lengths"};
+                     "made to warm up, autotune or capture a CUDA graph, with dummy lengths"};
   if (context.plan && context.plan->status == CallStatus::dummy)
     return Rejection{"not_traffic",
-                     "planned to warm up, to tune or to capture a CUDA graph, with dummy lengths"};
+                     "planned to warm up, autotune or capture a CUDA graph, with dummy lengths"};
   if (context.is_before_traffic && !options.includes_suspicious)
     return Rejection{"before_traffic",
                      "made while the engine started, before its first request; "
-                     "--include-suspicious takes them"};
+                     "--include-suspicious includes them"};
   return {};
 }
 
@@ -617,16 +618,15 @@ std::optional<Rejection> not_bindable(const Binding& binding, const CallInContex
                            "known may not be this run's"}
                : Rejection{"plan_missing", "no plan of this wrapper is among the dumps"};
   if (has_unnamed_arguments(binding, context))
-    return Rejection{
-        "unnamed_arguments",
-        "positional arguments whose names neither the signature nor the binding knows"};
+    return Rejection{"unnamed_arguments",
+                     "positional arguments that neither the signature nor the binding names"};
   return {};
 }
 
 Rejection dummy_batch(const Binding& binding) {
   return {"suspicious_dummy",
           fmt::format("no sequence has the {} tokens that each has which an engine decodes: a "
-                      "dummy of a warm-up or a capture; --include-suspicious takes them",
+                      "dummy of a warm-up or a capture; --include-suspicious includes them",
                       binding.sequences->min)};
 }
 

@@ -47,7 +47,7 @@ InputView pick(InputView view, Shape shape, std::function<std::uint64_t(std::uin
   const std::size_t size = bits(view.dtype) / 8;
   view.load = [load = std::move(view.load), shape, source = std::move(source), size]() -> Loaded {
     CW_TRY(const auto before, load());
-    if (size == 0) return fail("unsupported_dtype", "elements of half a byte cannot be picked out");
+    if (size == 0) return fail("unsupported_dtype", "elements of half a byte cannot be indexed");
     DenseTensor picked{before->dtype, shape, {}};
     const std::uint64_t count = *element_count(shape);
     picked.bytes.reserve(count * size);
@@ -78,7 +78,7 @@ class Builder {
     if (const Tensor* tensor = value_->tensor()) view_ = view_of(*tensor);
     for (const Transform& step : input_.transforms) CW_CHECK(apply(step));
     if (!view_)
-      return fail("input_missing", "input {} comes from {}, which is no tensor in this call",
+      return fail("input_missing", "input {} comes from {}, which is not a tensor in this call",
                   input_.name, input_.from);
 
     // Runs of one plan share what they take from it.
@@ -102,7 +102,7 @@ class Builder {
     if (step.kind == Kind::expert_ids) return expert_ids();
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
     if (!view_)
-      return fail("input_missing", "input {}: {} is no tensor in this call", input_.name,
+      return fail("input_missing", "input {}: {} is not a tensor in this call", input_.name,
                   input_.from);
 
     // Steps on a tensor.

@@ -82,7 +82,7 @@ const Parameter* Signature::find(std::string_view name) const {
 Result<Signature> parse_signature(std::string_view text) {
   text = trim(text);
   if (text.size() > max_signature_length || text.empty() || text[0] != '(')
-    return fail("signature_malformed", "'{}' is no signature", text.substr(0, 80));
+    return fail("signature_malformed", "'{}' is not a signature", text.substr(0, 80));
   const std::size_t close = find_outside(text, ")", 1);
   if (close == std::string_view::npos)
     return fail("signature_malformed", "'{}…' has no closing parenthesis", text.substr(0, 80));
@@ -116,7 +116,7 @@ Result<Signature> parse_signature(std::string_view text) {
     }
     parameter.name = trim(item.substr(0, find_outside(item, ":", 0)));
     if (!is_identifier(parameter.name))
-      return fail("signature_malformed", "'{}' is no parameter name", parameter.name);
+      return fail("signature_malformed", "'{}' is not a parameter name", parameter.name);
     signature.parameters.push_back(std::move(parameter));
   }
   return signature;

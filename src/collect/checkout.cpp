@@ -23,7 +23,7 @@ class Checkout {
     std::error_code error;
     if (!fs::is_directory(path_, error))
       return fail("not_found",
-                  "{0}: no such folder; get one with\n  git clone "
+                  "{0}: no such folder; create it with\n  git clone "
                   "https://github.com/sgl-project/sglang {0}",
                   options_.path.string());
     if (options_.updates) CW_CHECK(update());
@@ -66,7 +66,7 @@ class Checkout {
     if (own == "0")
       return step(
           git({"checkout", "--quiet", "--no-track", "-B", options_.branch, remote_main, "--"}));
-    note_(fmt::format("branch {} has {} of its own: it is not brought up to date", options_.branch,
+    note_(fmt::format("branch {} has {} of its own: it is not updated", options_.branch,
                       own == "1" ? "a commit" : own + " commits"));
     return step(git({"checkout", "--quiet", options_.branch, "--"}));
   }
@@ -75,7 +75,7 @@ class Checkout {
   std::optional<std::string> why_left_alone() const {
     std::error_code error;
     // Without its own .git, git would use the repository around the folder.
-    if (!fs::exists(path_ / ".git", error)) return "is no git checkout";
+    if (!fs::exists(path_ / ".git", error)) return "is not a git checkout";
     const auto changes = ask({"--no-optional-locks", "status", "--porcelain"});
     if (!changes) return "cannot be read by git";
     if (!changes->empty()) return "has uncommitted changes";
@@ -83,7 +83,7 @@ class Checkout {
     const bool is_detached = !ask({"symbolic-ref", "--quiet", "HEAD"});
     const auto unnamed =
         ask({"rev-list", "--count", "HEAD", "--not", "--branches", "--remotes", "--"});
-    if (is_detached && (!unnamed || *unnamed != "0")) return "has commits that no branch names";
+    if (is_detached && (!unnamed || *unnamed != "0")) return "has commits that are on no branch";
     return {};
   }
 

@@ -120,7 +120,7 @@ class Collector {
           "{} is not installed for {}: {}\nInstall it there, choose another environment with "
           "--python, --venv or --conda-env, or try --engine simulated",
           engine, plan_.python, last_line_of(version.error().message));
-    observer_.note(fmt::format("{} is not installed for {}: this is what would be run where it is",
+    observer_.note(fmt::format("{} is not installed for {}: this is what would run where it is",
                                engine, plan_.python));
     return {};
   }
@@ -132,7 +132,7 @@ class Collector {
     const auto help =
         cw::run({fill_in(command, {{"python", plan_.python}})}, std::chrono::seconds(300));
     if (help) return flags_in_help(*help);
-    observer_.note("its flags are not known: --help failed; the recipe's are taken as they are");
+    observer_.note("its flags are unknown, because --help failed; the recipe's are used unchecked");
     return {};
   }
 
@@ -144,12 +144,12 @@ class Collector {
     std::error_code error;
     if (!fs::exists(usual, error)) return {};
     const bool can_ask = !request_.is_dry_run && request_.may_ask;
-    if (can_ask && observer_.confirms(fmt::format("Bring {} up to date and install it into {}?",
-                                                  usual, plan_.python)))
+    if (can_ask &&
+        observer_.confirms(fmt::format("Update {} and install it into {}?", usual, plan_.python)))
       return usual;
     observer_.note(
-        fmt::format("{0} is left alone: SGLang is used as it is installed. To have it brought up "
-                    "to date and installed, give\n  --sglang-path {0}",
+        fmt::format("{0} is left alone: the installed SGLang is used. To have the checkout updated "
+                    "and installed, give\n  --sglang-path {0}",
                     usual));
     return {};
   }

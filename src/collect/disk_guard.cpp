@@ -87,10 +87,10 @@ void DiskGuard::thaw(Engine& engine, TrafficControl& traffic) {
 
 Error DiskGuard::explain() const {
   return {"disk_budget",
-          fmt::format("{:.1f} MB in {} cannot be dealt with, and --disk-budget is {:.1f} MB "
-                      "({:.1f} MB are free on that disk); the run was ended\n"
-                      "Give a larger --disk-budget, or make calls smaller: with --engine-args "
-                      "\"--max-total-tokens 16384\" the KV pool, which is most of each, is cut",
+          fmt::format("{:.1f} MB in {} cannot be processed, and --disk-budget is {:.1f} MB "
+                      "({:.1f} MB are free on that disk); the run was stopped\n"
+                      "Give a larger --disk-budget, or make calls smaller: --engine-args "
+                      "\"--max-total-tokens 16384\" limits the KV pool, most of each call",
                       megabytes(disk_), options_.folder.string(), megabytes(options_.budget),
                       megabytes(free_space(options_.folder)))};
 }

@@ -72,11 +72,11 @@ class EngineRunner {
     if (is_used && options_.resumes && options_.method->is_lasting()) {
       observer_.note("reading what the interrupted run recorded");
     } else if (is_used && options_.resumes && !options_.view.keeps_dumps) {
-      observer_.note("taking up the dumps that the interrupted run left");
+      observer_.note("reading the dumps that the interrupted run left");
       CW_CHECK(Watcher::absorb(watched(), dataset_, bindings_, options_.sanitize));
     } else if (is_used) {
       return fail("dump_dir_used",
-                  "{} is not empty: a run was interrupted there. Go on with it by --resume, give "
+                  "{} is not empty: a run was interrupted there. Resume it with --resume, give "
                   "another --dump-dir or --work-dir, or empty it",
                   dumps.string());
     }
@@ -88,7 +88,7 @@ class EngineRunner {
     if (!more && more.error().code != "not_found") return tl::unexpected(more.error());
     if (const auto position = RunPosition::read(options_.checkpoint)) outcome_.position = *position;
     outcome_.position.is_published = false;
-    observer_.note(fmt::format("going on after {} requests and {} calls",
+    observer_.note(fmt::format("resuming after {} requests and {} calls",
                                with_separators(outcome_.position.requests),
                                with_separators(watcher_->sanitizer().calls())));
     return {};
@@ -105,7 +105,7 @@ class EngineRunner {
     if (!sanitized && saved) return fail("dataset_unwritten", "{}", sanitized.error().message);
     if (!sanitized)
       return fail(sanitized.error().code,
-                  "{}\nWhat was collected is lost: it could not be checkpointed either",
+                  "{}\nWhat was collected is lost: writing a checkpoint failed too",
                   sanitized.error().message);
     outcome_.sanitized = std::move(*sanitized);
     outcome_.section =
@@ -129,8 +129,7 @@ class EngineRunner {
     });
     if (!drained) return observer_.note(drained.error().message);
     if (!*drained)
-      observer_.note(
-          "calls that were not dealt with yet are kept: whoever resumes the run takes them");
+      observer_.note("calls that are not processed yet are kept: --resume processes them");
   }
 
   // The engine's whole lifetime. Its log is redacted, however that ended.
@@ -218,8 +217,7 @@ class EngineRunner {
     if (outcome_.failure) engine_->stop();
     sender.join();
     if (!log_->error().empty())
-      observer_.note("whoever resumes the run may send requests again that are done: " +
-                     log_->error());
+      observer_.note("--resume may send requests again that are done: " + log_->error());
     if (!outcome_.failure) settle();
     engine_->stop();
 
@@ -419,7 +417,7 @@ class EngineRunner {
         traffic.completed > 0 && traffic.failed * tolerable_failures < traffic.completed;
     if (is_tolerable) return observer_.note(what);
     fail_with("traffic_failed",
-              fmt::format("{}\nLook into the engine's log: {}", what, engine_->log().string()));
+              fmt::format("{}\nSee the engine's log: {}", what, engine_->log().string()));
   }
 
   // How it went.

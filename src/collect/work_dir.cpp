@@ -67,7 +67,7 @@ Result<void> check_secrets(const std::vector<std::string>& words,
     });
     if (!is_given)
       return fail("secret_needed",
-                  "what {} was given had a secret in it, which is not kept; give it again:\n"
+                  "the value of {} contained a secret, which is not stored; give it again:\n"
                   "  {} {} '…'",
                   option, resume_command(work_dir), option);
   }
@@ -124,7 +124,7 @@ Result<std::vector<std::string>> resumed_words(fs::path& work_dir,
   work_dir = fs::absolute(work_dir);
   const auto json = read_run_file(work_dir);
   if (!json || !json->contains("words") || !json->at("words").is_array())
-    return fail("nothing_to_resume", "{} holds no run of collect: there is no {} in it",
+    return fail("nothing_to_resume", "{} is not a work folder of collect: it has no {}",
                 work_dir.string(), run_file);
 
   // Its words, with secrets redacted.
@@ -166,13 +166,13 @@ Result<void> WorkDir::take(const std::vector<std::string>& words, Start start) {
     return fail("unwritable", "cannot write into {}: {}", path_.string(), std::strerror(errno));
   if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
     return fail("work_dir_used",
-                "a collection is running in {}; end it, or give another --work-dir",
+                "a collection is running in {}; stop it, or give another --work-dir",
                 path_.string());
 
   for (std::size_t i = 0; start == Start::fresh && i < runs_; ++i) {
     if (const auto known = position(i); known && !known->is_published)
       return fail("work_dir_used",
-                  "{} holds a run that was killed; go on with it by\n  {}\nor give another "
+                  "{} contains a run that was killed; resume it with\n  {}\nor give another "
                   "--work-dir, or remove that folder",
                   path_.string(), resume_command(path_));
     fs::remove_all(checkpoint(i), error);

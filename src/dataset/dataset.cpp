@@ -60,7 +60,7 @@ Result<std::vector<LineInput>> inputs_of(const Definition& definition, const Jso
                !found->at("value").is_structured()) {
       const Json& value = found->at("value");
       if (!value.is_number() && !value.is_boolean())
-        return fail("workloads_invalid", "input {}: {} is no scalar", spec.name, brief(value));
+        return fail("workloads_invalid", "input {}: {} is not a scalar", spec.name, brief(value));
       if (value.is_boolean())
         result.emplace_back(Operand(value.get<bool>()));
       else if (is_integer(spec.dtype) && value.is_number_integer())
@@ -141,7 +141,7 @@ Result<Dataset> Dataset::open(const fs::path& root) {
   const fs::path folder = root / "definitions";
   if (!fs::is_directory(folder, error))
     return fail("not_found",
-                "{}: no folder definitions/ in it; --trace-dir takes a flashinfer-trace dataset",
+                "{}: contains no folder definitions/; --trace-dir takes a flashinfer-trace dataset",
                 root.string());
 
   // Every definition file, whatever its folder.
@@ -170,7 +170,7 @@ Result<Dataset> Dataset::open(const fs::path& root) {
   }
 
   if (dataset.definitions.empty())
-    return fail("no_definitions", "{}: no usable definition in it{}", folder.string(),
+    return fail("no_definitions", "{}: contains no usable definition{}", folder.string(),
                 dataset.bad_definitions.empty()
                     ? ""
                     : "; the first problem: " + dataset.bad_definitions[0].error.message);
@@ -188,10 +188,10 @@ const Definition* Dataset::find(std::string_view name) const {
 
 std::string Dataset::place_of(const fs::path& path) const {
   const Definition* const definition = find(path.stem().string());
-  return definition == nullptr
-             ? "belongs to no definition here; workloads lie in workloads/OP_TYPE/DEFINITION.jsonl"
-             : fmt::format("belongs in {}; move its lines there",
-                           workloads_file(root, *definition).string());
+  return definition == nullptr ? "belongs to no definition here; workloads belong in "
+                                 "workloads/OP_TYPE/DEFINITION.jsonl"
+                               : fmt::format("belongs in {}; move its lines there",
+                                             workloads_file(root, *definition).string());
 }
 
 Result<void> Dataset::check_places() const {
@@ -239,11 +239,10 @@ Result<std::vector<const Definition*>> choose_definitions(
 
   for (const std::string& op_type : op_types)
     if (!known.contains(op_type))
-      return fail("definition_unknown", "no definition has op type {}; there are {}", op_type,
+      return fail("definition_unknown", "no definition has op type {}; the dataset has {}", op_type,
                   fmt::join(known, ", "));
   if (chosen.empty() && !names.empty())
-    return fail("definition_unknown",
-                "no definition is called {} and has op type {}: both have to hold",
+    return fail("definition_unknown", "no definition is called {} and also has op type {}",
                 fmt::join(names, " or "), fmt::join(op_types, " or "));
   return chosen;
 }
@@ -315,9 +314,9 @@ Result<std::shared_ptr<const DenseTensor>> read_blob_entry(const fs::path& blob,
 Result<fs::path> resolve_blob(const fs::path& root, const std::string& path) {
   const fs::path normal = fs::path(path).lexically_normal();
   if (path.empty() || normal.is_absolute() || normal.begin()->string() == "..")
-    return fail("path_escapes", "blob path '{}' leaves the dataset", path);
+    return fail("path_escapes", "blob path '{}' leads out of the dataset", path);
   if (!is_inside(root, root / normal))
-    return fail("path_escapes", "blob path '{}' leaves the dataset through a link", path);
+    return fail("path_escapes", "blob path '{}' leads out of the dataset through a link", path);
   return root / normal;
 }
 

@@ -102,7 +102,8 @@ class Merger {
       if (!dataset.bad_definitions.empty()) return tl::unexpected(dataset.bad_definitions[0].error);
       CW_TRY(auto lock, open_directory(root));
       if (::flock(lock.get(), LOCK_SH | LOCK_NB) != 0)
-        return fail("locked", "another collect-workloads is writing to {}; wait for it to end",
+        return fail("locked",
+                    "another collect-workloads is writing to {}; wait until it has finished",
                     root.string());
       CW_CHECK(dataset.check_places());  // what is not read must not get lost
       locks_.push_back(std::move(lock));
@@ -115,22 +116,22 @@ class Merger {
     std::error_code error;
     for (const fs::path& input : inputs_)
       if (is_inside(input, fs::absolute(output_, error)))
-        return fail("exists", "{} lies in {}; --out takes a folder beside the datasets",
+        return fail("exists", "{} is inside {}; --out takes a folder outside the datasets",
                     output_.string(), input.string());
     if (fs::exists(output_, error) &&
         !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
-      return fail("exists", "{} is there already; --out takes a folder that is new or empty",
+      return fail("exists", "{} already exists; --out takes a folder that is new or empty",
                   output_.string());
     for (const fs::path& input : inputs_)
       if (is_inside(partial_, fs::absolute(input, error)))
-        return fail("exists", "{} lies in {}, which merge makes and removes; move it",
+        return fail("exists", "{} is inside {}, which merge creates and removes; move it",
                     input.string(), partial_.string());
 
     // Remove what a killed merge left; do not touch what is not ours.
     const fs::path mark = partial_ / merge_mark;
     if (fs::exists(fs::symlink_status(partial_, error)) &&
         (fs::is_symlink(partial_, error) || !fs::exists(fs::symlink_status(mark, error))))
-      return fail("exists", "{} is there and is no unfinished merge; move it away",
+      return fail("exists", "{} exists and is not an unfinished merge; move it away",
                   partial_.string());
     CW_CHECK(make_directories(partial_));
     CW_CHECK(write_atomically(mark, "", Durability::process));
@@ -217,7 +218,7 @@ class Merger {
     for (const auto& [name, texts] : references)
       if (texts.size() > 1 && !files[name].empty())
         outcome_.differences.push_back(
-            fmt::format("the reference of {} is not the same everywhere; kept is that of {}", name,
+            fmt::format("the reference of {} is not the same everywhere; that of {} is kept", name,
                         texts.at(reference_of(files[name])).front()));
     for (const auto& [name, definition] : definitions_) {
       CW_TRY(OutputFile output,
@@ -489,7 +490,7 @@ class Merger {
       CW_TRY(const Hash128 theirs, file_hash(to));
       if (ours != theirs)
         conflicts_.push_back(
-            fmt::format("{} has several contents, one in {}", blob, root.string()));
+            fmt::format("{} has several contents, one of them in {}", blob, root.string()));
       return {};
     }
     ++(how == Duplication::linked ? outcome_.linked : outcome_.copied);

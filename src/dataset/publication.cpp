@@ -55,7 +55,7 @@ Result<Publication> Publication::begin(const fs::path& root, std::chrono::millis
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       continue;
     }
-    return fail("locked", "another collect-workloads is writing to {}; wait for it to end",
+    return fail("locked", "another collect-workloads is writing to {}; wait until it has finished",
                 root.string());
   }
   CW_CHECK(publication.recover());

@@ -84,7 +84,7 @@ class LineCheck {
     const auto parsed = parse_json(line);
     if (!parsed && parse_json(without_python_numbers(line)))
       return error("workload_invalid",
-                   "NaN and Infinity are no JSON: flashinfer-bench writes them back as null, and "
+                   "NaN and Infinity are not JSON: flashinfer-bench writes them back as null, and "
                    "cannot read that");
     if (!parsed || !parsed->is_object()) return error("workload_invalid", "not a JSON object");
 
@@ -144,7 +144,8 @@ class LineCheck {
         json.at("uuid").get_ref<const std::string&>().empty())
       return error("workload_invalid", "uuid: expected a non-empty string");
     id_ = json.at("uuid").get<std::string>();
-    if (id_.find('\0') != std::string::npos) error("workload_invalid", "uuid: a zero byte in it");
+    if (id_.find('\0') != std::string::npos)
+      error("workload_invalid", "uuid: contains a zero byte");
     if (!json.contains("axes") || !json.at("axes").is_object())
       return error("workload_invalid", "axes: expected an object");
     if (!json.contains("inputs") || !json.at("inputs").is_object())
@@ -166,7 +167,7 @@ class LineCheck {
     for (const auto& [name, value] : json.at("axes").items()) {
       const Axis* axis = definition.axis(name);
       if (axis == nullptr || axis->constant)
-        warning("axis_unknown", fmt::format("axis {} is no var axis of the definition", name));
+        warning("axis_unknown", fmt::format("axis {} is not a var axis of the definition", name));
       if (!value.is_number_integer())
         error("axis_invalid", fmt::format("axis {}: expected an integer", name));
     }
@@ -200,7 +201,7 @@ class LineCheck {
 
     const auto found = inputs.find(spec.name);
     if (found == inputs.end())
-      return fail("input_missing", "{}input {} is missing; flashinfer-bench wants each to be named",
+      return fail("input_missing", "{}input {} is missing; flashinfer-bench requires every input",
                   spec.optional ? "optional " : "", spec.name);
     const std::string type = string_member(*found, "type");
 
@@ -208,7 +209,7 @@ class LineCheck {
     if (type == "random") {
       if (spec.dtype == DType::float4_e2m1)
         return fail("random_float4",
-                    "input {} is random float4, which flashinfer-bench cannot make", spec.name);
+                    "input {} is random float4, which flashinfer-bench cannot generate", spec.name);
       if (spec.is_scalar)
         warning("random_scalar", fmt::format("scalar {} is random", spec.name));
       else if (is_integer(spec.dtype))
@@ -227,7 +228,7 @@ class LineCheck {
 
     // Values in a blob.
     if (type != "safetensors")
-      return fail("input_invalid", "input {}: type is none of random, scalar, safetensors",
+      return fail("input_invalid", "input {}: type is none of random, scalar and safetensors",
                   spec.name);
     if (spec.is_scalar)
       return fail("input_invalid", "input {} is a scalar in the definition, safetensors here",
@@ -242,7 +243,7 @@ class LineCheck {
       return fail("input_invalid", "input {} is a tensor in the definition, a scalar here",
                   spec.name);
     if (!value.is_number() && !value.is_boolean())
-      return fail("scalar_invalid", "input {}: {} is no number", spec.name, brief(value));
+      return fail("scalar_invalid", "input {}: {} is not a number", spec.name, brief(value));
     if (is_integer(spec.dtype) && !value.is_number_integer())
       return fail("scalar_invalid", "input {}: {} is no {}", spec.name, brief(value),
                   trace_name(spec.dtype));
@@ -358,7 +359,7 @@ class Validator {
 
       if (const auto checks = checks_of_(definition); !checks)
         add(Severity::warning, "no_binding", path.string(),
-            fmt::format("{}; no call gives it workloads, and their index tensors are not checked",
+            fmt::format("{}; no call can give it workloads, and index tensors are not checked",
                         checks.error().message));
     }
 
@@ -418,7 +419,7 @@ class Validator {
     for (const fs::path& folder : expected)
       if (fs::exists(fs::symlink_status(root_ / folder, error)) &&
           !fs::is_directory(root_ / folder, error))
-        add(Severity::error, "not_a_folder", folder.string(), "is no folder; move it away");
+        add(Severity::error, "not_a_folder", folder.string(), "is not a folder; move it away");
   }
 
   // Never write through a link that leads out of the dataset, and do not look behind a link to a
@@ -434,7 +435,7 @@ class Validator {
         std::error_code ignored;
         if (is_folder_link(*it))
           add(Severity::error, "folder_linked", path,
-              "is a link to a folder, and what lies behind it is not looked at; move the folder "
+              "is a link to a folder, which is not followed; move the folder "
               "here");
         if (path.starts_with("workloads/") && path.ends_with(".jsonl") && !is_litter(path) &&
             it->is_directory(ignored))
@@ -518,7 +519,7 @@ class Validator {
       if (referenced_.contains(xxh3(path.string()))) continue;
       if (unfinished.contains(path.string()))
         add(Severity::warning, "unfinished_blob", path.string(),
-            "left by an interrupted run; the next sanitize takes it away");
+            "left by an interrupted run; the next sanitize removes it");
       else
         add(Severity::error, "orphan_blob", path.string(),
             "no workload names it; delete it or restore its line");

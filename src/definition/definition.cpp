@@ -192,8 +192,7 @@ Result<Definition> parse_definition(std::string_view json, std::string_view wher
   const Reader reader(where);
   if (json.starts_with(byte_order_mark))
     return reader.error(
-        "file",
-        "begins with a byte order mark, which flashinfer-bench does not read; take it away");
+        "file", "begins with a byte order mark, which flashinfer-bench does not read; remove it");
 
   const auto parsed = parse_json(json);
   if (!parsed) return reader.error("file", "not valid JSON");

@@ -128,7 +128,7 @@ Result<void> evaluate(const IndexCheck& check, const Definition& definition,
   std::int64_t limit = 0;
   if (check.limit) {
     CW_TRY(const Operand value, check.limit->evaluate(names));
-    if (!as_integer(value)) return fail("axes_unknown", "{} is no number", check.limit->text());
+    if (!as_integer(value)) return fail("axes_unknown", "{} is not a number", check.limit->text());
     limit = *as_integer(value);
   }
   const Axis* page = definition.axis("page_size");

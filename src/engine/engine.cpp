@@ -35,16 +35,16 @@ constexpr std::array symptoms{
         "The GPU's memory is too small or taken: look at nvidia-smi, lower --mem-fraction-static "
         "(with --engine-args), or use a larger --tp."},
     Symptom{"torch.OutOfMemoryError",
-            "The GPU's memory is too small or taken: look at nvidia-smi, lower "
+            "The GPU's memory is too small or in use: check nvidia-smi, lower "
             "--mem-fraction-static (with --engine-args), or use a larger --tp."},
     Symptom{"Not enough memory",
             "The model leaves no room for the KV cache: use a larger --tp or a smaller model."},
     Symptom{"address already in use",
-            "The port is taken: end what listens there, or give another --port."},
+            "The port is in use: stop what listens there, or give another --port."},
     Symptom{"Address already in use",
-            "The port is taken: end what listens there, or give another --port."},
+            "The port is in use: stop what listens there, or give another --port."},
     Symptom{"cannot listen on",
-            "The port is taken: end what listens there, or give another --port."},
+            "The port is in use: stop what listens there, or give another --port."},
     Symptom{"gated repo",
             "The model is gated: ask for access on its page, then log in with `hf auth login` or "
             "HF_TOKEN."},
@@ -199,7 +199,7 @@ std::string claim_to_serve(const std::filesystem::path& log) {
 std::string explain_death(const std::filesystem::path& log,
                           const std::optional<ExitStatus>& status) {
   const std::string tail = read_tail(log);
-  std::string text = status ? fmt::format("it ended with {}", to_string(*status))
+  std::string text = status ? fmt::format("it exited with {}", to_string(*status))
                             : std::string("it does not answer");
   for (const Symptom& symptom : symptoms)
     if (const std::size_t place = tail.find(symptom.text); place != std::string::npos)
@@ -277,10 +277,11 @@ class ReadyQuestions {
     last_answer_ = fmt::format("HTTP {}", status);
     heard_ = SteadyClock::now();
     if (status == 401 || status == 403)
-      return fail("engine_refuses",
-                  "the engine answers HTTP {} to {}{}: it wants a key; give it with --api-key or "
-                  "--header",
-                  status, options_.url, route_);
+      return fail(
+          "engine_refuses",
+          "the engine answers HTTP {} to {}{}: it requires a key; give it with --api-key or "
+          "--header",
+          status, options_.url, route_);
 
     // Servers with only OpenAI's routes show by these alone that they are ready.
     if (status == 404) route_ = route_ == "/health" ? "/v1/models" : "/health";
@@ -326,7 +327,7 @@ Result<void> Engine::wait_until_ready(const EngineOptions& options,
       if (claim.empty()) unclaimed = SteadyClock::now();
       if (SteadyClock::now() - std::max(unclaimed, questions.heard()) > silence_limit)
         return fail("engine_elsewhere",
-                    "the engine says that it serves, and nothing answers at {}\n    {}\n"
+                    "the engine's log says that it is ready, but nothing answers at {}\n    {}\n"
                     "It may listen on another port or host: write {{host}} and {{port}} where the "
                     "launch command names its own, or give these with --host and --port\n"
                     "Its log: {}",
@@ -366,9 +367,9 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                            : std::vector<ProcessIdentity>());
       if (!left.look().empty()) {
         left.end(std::chrono::seconds(15));
-        lines.push_back(
-            fmt::format("ended an engine that an interrupted run had left (process group {})",
-                        unsigned_member(*record, "group")));
+        lines.push_back(fmt::format(
+            "stopped an engine that an interrupted run had left behind (process group {})",
+            unsigned_member(*record, "group")));
       }
 
       // What it left on disk can still be used.
@@ -378,10 +379,10 @@ std::vector<std::string> end_orphans(const std::filesystem::path& pid_folder,
                           : command != resume)
         lines.push_back(
             command.empty()
-                ? fmt::format("an interrupted run left dumps in {}; keep what they hold with\n  "
+                ? fmt::format("an interrupted run left dumps in {}; sanitize them with\n  "
                               "collect-workloads sanitize --input {} --trace-dir DIR",
                               dumps, dumps)
-                : "a run was killed; go on with it by\n  " + command);
+                : "a run was killed; resume it with\n  " + command);
     }
 
     std::filesystem::remove(path, error);
@@ -396,7 +397,8 @@ Result<int> free_port(const std::string& host, int wanted) {
   addrinfo* found = nullptr;
   if (const int error = ::getaddrinfo(host.c_str(), std::to_string(wanted).c_str(), &hints, &found);
       error != 0)
-    return fail("no_port", "'{}' is no address of this machine: {}", host, ::gai_strerror(error));
+    return fail("no_port", "'{}' is not an address of this machine: {}", host,
+                ::gai_strerror(error));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
 
   const FileDescriptor socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -410,8 +412,8 @@ Result<int> free_port(const std::string& host, int wanted) {
       ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     if (wanted != 0 && errno == EADDRINUSE)
       return fail("port_taken",
-                  "port {} of {} is taken: end what listens there, or give another --port", wanted,
-                  host);
+                  "port {} of {} is in use: stop what listens there, or give another --port",
+                  wanted, host);
     return fail("no_port", "cannot listen on {}: {}", host, std::strerror(errno));
   }
   return ntohs(address.ss_family == AF_INET6

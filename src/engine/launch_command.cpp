@@ -26,7 +26,7 @@ Result<LaunchCommand> parse_launch_command(const std::string& text, const Recipe
   LaunchCommand command{.words = shell_words(text)};
   command.environment = take_assignments(command.words);
   if (command.words.empty())
-    return fail("launch_command_empty", "--launch-command: there is no command in '{}'", text);
+    return fail("launch_command_empty", "--launch-command: '{}' contains no command", text);
 
   // Placeholders are ours to fill in.
   if (text.find("{host}") == std::string::npos) command.host = value_of(text, "--host");
@@ -35,9 +35,10 @@ Result<LaunchCommand> parse_launch_command(const std::string& text, const Recipe
   if (const auto port = value_of(text, "--port")) {
     command.port = std::atoi(port->c_str());
     if (command.port >= 1 && command.port <= 65535) return command;
-    return fail("port_unknown",
-                "--launch-command: '{}' is no port; with {{port}} in its place a free one is taken",
-                *port);
+    return fail(
+        "port_unknown",
+        "--launch-command: '{}' is not a port; write {{port}} there and a free port is used",
+        *port);
   }
 
   // Without a flag: the engine's documented default.

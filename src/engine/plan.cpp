@@ -116,9 +116,9 @@ class RunPlanner {
     if (engine_ != nullptr) {
       const auto stage = engine_->stages.find(binding.id);
       if (stage == engine_->stages.end())
-        return tl::unexpected(
-            Unreachable{&definition, fmt::format("no recipe brings {} to it", options_.engine),
-                        "--launch-command with an engine that calls " + binding.function});
+        return tl::unexpected(Unreachable{
+            &definition, fmt::format("no recipe makes an engine call {}", options_.engine),
+            "--launch-command with an engine that calls " + binding.function});
       if (auto why = obstacle(definition, stage->second, options_))
         return tl::unexpected(std::move(*why));
       needs.profile = stage->second.profile;
@@ -130,7 +130,7 @@ class RunPlanner {
     needs.recipe = find_model(recipes_, needs.model);
     if (!has_own_model_ && needs.recipe == nullptr)
       return tl::unexpected(
-          Unreachable{&definition, "no recipe names a model for it", "--model-name"});
+          Unreachable{&definition, "no recipe names a model that calls it", "--model-name"});
     if (!has_own_model_ && engine_->is_simulated && needs.recipe->config.is_null())
       return tl::unexpected(Unreachable{
           &definition,
@@ -256,13 +256,13 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
   if (engine == recipes.engines.end() && options.launch_command.empty()) {
     std::vector<std::string> names;
     for (const auto& [name, recipe] : recipes.engines) names.push_back(name);
-    return fail("engine_unknown", "no engine is called {}; there are {}", options.engine,
+    return fail("engine_unknown", "no engine is called {}; known are {}", options.engine,
                 fmt::join(names, ", "));
   }
 
   // It goes where options go: no command may take it for one.
   if (options.model_name.starts_with('-'))
-    return fail("model_unknown", "'{}' is no model", options.model_name);
+    return fail("model_unknown", "'{}' is not a model", options.model_name);
 
   RunPlanner planner(bindings, recipes, options,
                      options.launch_command.empty() ? &engine->second : nullptr);

@@ -83,7 +83,7 @@ EngineRecipe engine(const YAML::Node& node) {
       throw YAML::Exception(item.second.Mark(), "there is no profile " + parsed.profile);
     result.stages.emplace(item.first.as<std::string>(), std::move(parsed));
   }
-  if (result.command.empty()) throw YAML::Exception(node.Mark(), "an engine needs a command");
+  if (result.command.empty()) throw YAML::Exception(node.Mark(), "an engine requires a command");
 
   result.is_simulated = node["simulated"].as<bool>(false);
   result.capture_methods = words(node["capture"]);

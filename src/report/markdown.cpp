@@ -270,7 +270,7 @@ std::string describe_capture(const CaptureSummary& capture) {
 std::string to_markdown(const Summary& summary) {
   std::string text = "## Collection details\n\n";
   if (summary.captures.empty())
-    text += "There is no collection.json: how these workloads came about is not recorded.\n\n";
+    text += "There is no collection.json: where these workloads come from is not recorded.\n\n";
   for (const CaptureSummary& capture : summary.captures) text += capture_details(capture);
   text += "## Definitions\n\n" + definitions(summary);
   text += "## Statistics\n\n" + statistics(summary) + verification(summary);

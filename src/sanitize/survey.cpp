@@ -501,7 +501,7 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
   }
   return fail(
       "capture_changed",
-      "{}: gives another workload than a moment ago; are the dumps still being written or deleted?",
+      "{}: the call changed while it was being read; are the dumps still being written or deleted?",
       capture.location(entry.origin.call));
 }
 

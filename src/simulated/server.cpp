@@ -398,7 +398,7 @@ Result<void> serve(const ServerOptions& options) {
   asio::io_context context(1);
   beast::error_code error;
   const auto address = asio::ip::make_address(options.host, error);
-  if (error) return fail("unservable", "'{}' is no address", options.host);
+  if (error) return fail("unservable", "'{}' is not an address", options.host);
   Tcp::acceptor acceptor(context);
   const Tcp::endpoint endpoint(address, options.port);
   acceptor.open(endpoint.protocol(), error);

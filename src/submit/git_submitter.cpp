@@ -80,13 +80,13 @@ class GitSubmitter final : public Submitter {
     if (!has_lfs_) {
       CW_CHECK(git({"--version"}, false));
       if (!options_.is_dry_run)
-        return fail("git_missing", "git-lfs is not there: blobs cannot be sent without it");
-      options_.note("git-lfs is not there: blobs of the remote are not looked into");
+        return fail("git_missing", "git-lfs is not installed: blobs cannot be sent without it");
+      options_.note("git-lfs is not installed: blobs of the remote are not read");
     }
     if (!options_.is_dry_run &&
         (!git({"var", "GIT_AUTHOR_IDENT"}, false) || !git({"var", "GIT_COMMITTER_IDENT"}, false)))
       return fail("git_identity",
-                  "git does not know who you are: there would be no author for the commit");
+                  "git has no author for the commit: user.name and user.email are not set");
     options_.progress("cloning without blobs");
     const auto cloned = git({"clone", "--quiet", "--filter=blob:none", "--no-checkout", "--",
                              options_.remote, clone_.string()},
@@ -102,7 +102,7 @@ class GitSubmitter final : public Submitter {
     if (has_lfs_) CW_CHECK(git({"lfs", "install", "--local"}));
     const auto head = git({"rev-parse", "--verify", "--quiet", "HEAD"});
     if (!head)
-      return fail("git_failed", "{}: it has no commit to branch off from",
+      return fail("git_failed", "{}: it has no commit to branch from",
                   printable_remote(options_.remote));
     CW_TRY(const std::string listed,
            git({"ls-tree", "-r", "--name-only", "-z", "HEAD", "definitions", "workloads"}));

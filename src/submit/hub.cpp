@@ -42,7 +42,7 @@ WebRequest post_json(std::string url, const Json& body, const char* type = "appl
 }
 
 tl::unexpected<Error> malformed(std::string_view what, std::string_view detail) {
-  return fail("hub_malformed", "{}: the server's answer makes no sense: {}", what, detail);
+  return fail("hub_malformed", "{}: the server's answer is malformed: {}", what, detail);
 }
 
 const Json* member(const Json& object, const char* name) {
@@ -146,22 +146,24 @@ Result<void> Hub::check(const WebResponse& response, std::string_view what) cons
     case 401:
       // The Hub gives this answer for repositories that do not exist, too.
       if (kind == "RepoNotFound")
-        return fail("hub_not_found", "{}: there is no dataset {}, or it is private.{}", what, repo_,
-                    said);
+        return fail("hub_not_found", "{}: the dataset {} does not exist, or it is private.{}", what,
+                    repo_, said);
       return fail("hub_token", "{}: the token is not accepted; it is wrong or has expired.{}", what,
                   said);
     case 403:
       if (kind == "GatedRepo")
         return fail("hub_gated", "{}: {} is gated, and you have not been given access.{}", what,
                     repo_, said);
-      return fail("hub_forbidden", "{}: this account or token may not do it.{}", what, said);
+      return fail("hub_forbidden", "{}: this account or token is not allowed to do that.{}", what,
+                  said);
     case 404:
-      return fail("hub_not_found",
-                  "{}: there is no dataset {}, or no such revision, or the token may not see it.{}",
-                  what, repo_, said);
+      return fail(
+          "hub_not_found",
+          "{}: the dataset {} or the revision does not exist, or the token has no access to it.{}",
+          what, repo_, said);
     case 409:
     case 412:
-      return fail("hub_moved", "{}: somebody else has committed meanwhile.{}", what, said);
+      return fail("hub_moved", "{}: somebody else has committed in the meantime.{}", what, said);
     case 413:
       return fail("hub_too_large", "{}: too large for the server.{}", what, said);
     case 429:
@@ -240,7 +242,7 @@ Result<std::vector<std::string>> Hub::tree(const std::string& revision, const st
     if (response.status == 404 && response.header("x-error-code") == "EntryNotFound") return paths;
     CW_CHECK(check(response, what));
     const auto json = parse_json(response.body);
-    if (!json || !json->is_array()) return malformed(what, "it is no list");
+    if (!json || !json->is_array()) return malformed(what, "it is not a list");
     for (const Json& item : *json)
       if (string_member(item, "type") == "file") paths.push_back(string_member(item, "path"));
     url = next_page(response.header("link"));
@@ -251,7 +253,7 @@ Result<std::vector<std::string>> Hub::tree(const std::string& revision, const st
 Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision,
                                                      const std::vector<std::string>& paths) {
   std::map<std::string, RemoteFile> result;
-  const std::string what = "looking at files of " + repo_;
+  const std::string what = "reading files of " + repo_;
   for (std::size_t begin = 0; begin < paths.size(); begin += paths_a_request) {
     std::string form = "expand=false";
     for (std::size_t i = begin; i < std::min(paths.size(), begin + paths_a_request); ++i)
@@ -263,7 +265,7 @@ Result<std::map<std::string, RemoteFile>> Hub::files(const std::string& revision
                                   .body = std::move(form)},
                                  what));
 
-    if (!json.is_array()) return malformed(what, "it is no list");
+    if (!json.is_array()) return malformed(what, "it is not a list");
     const std::set<std::string> asked(paths.begin(), paths.end());
     for (const Json& item : json) {
       if (string_member(item, "type") != "file" || !asked.contains(string_member(item, "path")))
@@ -319,7 +321,7 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
       if (mode != "lfs" && mode != "regular") return malformed(what, "upload mode '" + mode + "'");
       const Json* ignored = member(*found->second, "shouldIgnore");
       if (ignored != nullptr && *ignored == true)
-        return fail("hub_failed", "{}: {}'s .gitignore leaves out {}", what, repo_, files[i].path);
+        return fail("hub_failed", "{}: {}'s .gitignore excludes {}", what, repo_, files[i].path);
       Upload upload{&files[i],
                     mode == "lfs" && files[i].size > 0 ? UploadMode::lfs : UploadMode::regular,
                     false};
@@ -330,8 +332,8 @@ Result<std::vector<Upload>> Hub::prepare(const std::vector<UploadFile>& files,
       } else {
         if (files[i].size > max_regular)
           return fail("hub_too_large",
-                      "{}: the server wants {} ({} MB) as a regular file, not through LFS", what,
-                      files[i].path, files[i].size >> 20);
+                      "{}: the server requires {} ({} MB) to be a regular file, not an LFS one",
+                      what, files[i].path, files[i].size >> 20);
         CW_TRY(const std::string content, files[i].head(files[i].size));
         upload.is_unchanged = there == git_blob_id(content);
       }
@@ -381,7 +383,7 @@ Result<void> Hub::upload(const std::vector<Upload>& uploads, const std::string& 
       if (found == answers.end())
         return malformed(what, fmt::format("it lacks {} (SHA-256 {})", file.path, file.sha256));
       if (const Json* error = member(*found->second, "error"))
-        return fail("hub_lfs", "{}: the server refuses it: {}", file.path,
+        return fail("hub_lfs", "{}: the server rejects it: {}", file.path,
                     string_member(*error, "message"));
       if (const Json* actions = member(*found->second, "actions"))
         if (actions->is_object() && actions->contains("upload"))
@@ -420,7 +422,7 @@ Result<void> Hub::upload_one(const UploadFile& file, const Json& actions) {
         if (value.is_string()) {
           std::string line = name + ": " + value.get<std::string>();
           if (std::ranges::any_of(line, [](unsigned char c) { return c < 0x20; }))
-            return malformed("sending " + file.path, "a header has control characters in it");
+            return malformed("sending " + file.path, "a header contains control characters");
           request.headers.push_back(std::move(line));
         }
     CW_TRY(const WebResponse response, web_.send(request));

@@ -48,7 +48,7 @@ class HubSubmitter final : public Submitter {
       CW_TRY(user, std::move(found));
       if (!user.may_write && !options_.is_dry_run)
         return fail("hub_read_only",
-                    "the token ({}) may only read; a pull request needs one that may write",
+                    "the token ({}) is read-only; a pull request needs one with write access",
                     token_->origin);
     }
 
@@ -83,7 +83,7 @@ class HubSubmitter final : public Submitter {
         CW_CHECK(make_directories(to.parent_path()));
         CW_TRY(const bool is_there, hub.download(commit, paths[i], to));
         if (!is_there && listed.contains(paths[i]))
-          return fail("hub_malformed", "the server lists {} and does not give it", paths[i]);
+          return fail("hub_malformed", "the server lists {} but does not return it", paths[i]);
       }
       return {};
     };
@@ -122,8 +122,9 @@ class HubSubmitter final : public Submitter {
       target.revision = fmt::format("refs/pr/{}", target.pull_request->number);
       auto head = hub.head(target.revision);
       if (!head && head.error().code == "hub_not_found")
-        return fail("no_pull_request", "{} has no pull request {}, or the token may not see it",
-                    options_.repo, target.pull_request->number);
+        return fail("no_pull_request",
+                    "{} has no pull request {}, or the token has no access to it", options_.repo,
+                    target.pull_request->number);
       CW_TRY(target.head, std::move(head));
       // Its text files get what they lack; all blobs are checked again.
       CW_TRY(SubmitOutcome rest,
@@ -203,7 +204,7 @@ class HubSubmitter final : public Submitter {
   // What the Hub says it has must be what it was given.
   Result<void> compare_with_sent(Hub& hub, const std::vector<Upload>& uploads,
                                  const std::string& commit) {
-    options_.progress("checking what arrived");
+    options_.progress("checking the upload");
     std::vector<std::string> paths;
     for (const Upload& upload : uploads) paths.push_back(upload.file->path);
     CW_TRY(const auto there, hub.files(commit, paths));
@@ -220,11 +221,11 @@ class HubSubmitter final : public Submitter {
       }
 
       if (!is_equal)
-        return fail(
-            "hub_lied",
-            "{} is not on the server as it was sent: {} has {}; sent were {} bytes with SHA-256 {}",
-            file.path, commit.substr(0, 12), found == there.end() ? "no such file" : "other bytes",
-            file.size, file.sha256);
+        return fail("hub_lied",
+                    "{} differs on the server from what was sent: {} has {}; {} bytes with SHA-256 "
+                    "{} were sent",
+                    file.path, commit.substr(0, 12),
+                    found == there.end() ? "no such file" : "other bytes", file.size, file.sha256);
     }
     return {};
   }

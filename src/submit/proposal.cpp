@@ -75,12 +75,12 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
                       with_separators(checks.validated_blobs), with_separators(checks.warnings)));
 
   if (base.empty())
-    text += box(false, "Compared with what is there already");
+    text += box(false, "Compared with what is already there");
   else
     text +=
         box(proposal.undecided == 0,
             fmt::format(
-                "Compared with {}: {} of these workloads are there already and left out{}", base,
+                "Compared with {}: {} of these workloads are already there and left out{}", base,
                 with_separators(proposal.known),
                 proposal.undecided == 0
                     ? ""
@@ -95,9 +95,9 @@ std::string checklist(const Proposal& proposal, const Summary& summary, const Ch
 
   // What flashinfer-bench did with them.
   const bool all_loaded = checks.unverified.empty() && checks.loaded == checks.to_load;
-  text +=
-      box(all_loaded, fmt::format("flashinfer-bench's loader makes every input: {} of {} workloads",
-                                  with_separators(checks.loaded), with_separators(checks.to_load)));
+  text += box(all_loaded,
+              fmt::format("flashinfer-bench's loader generates every input: {} of {} workloads",
+                          with_separators(checks.loaded), with_separators(checks.to_load)));
 
   const std::string device = summary.devices();
   if (all_loaded && checks.with_reference == 0)
@@ -155,7 +155,7 @@ Result<void> check_places(const Dataset& dataset, const std::vector<std::string>
 
     if (!places->second.contains(path) || found[name].size() > 1)
       return fail("conflict",
-                  "on the other side {} lies at {}, and should lie at {} alone: it has to be moved "
+                  "in the target {} is at {}, but should be at {} alone: it has to be moved "
                   "there first",
                   name, fmt::join(found[name], " and "),
                   *std::ranges::max_element(places->second, [](const auto& a, const auto& b) {
@@ -348,7 +348,7 @@ std::string description_of(const Proposal& proposal, const Summary& summary, con
   if (details.size() > max) {
     details.resize(std::min(details.rfind('\n', max), max));
     details +=
-        "\n\nThis is cut: it is too long for a description. `collect-workloads report` has all of "
+        "\n\nTruncated: too long for a description. `collect-workloads report` shows all of "
         "it.\n\n";
   }
   return text + details + end;

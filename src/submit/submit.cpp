@@ -40,7 +40,7 @@ Result<void> SubmissionPlan::check_origin() const {
         "with these workloads",
         options_->root.string());
   if (checks.unverified.size() == all && !options_->allows_unverified && !options_->is_dry_run)
-    return fail("unverified", "{}: nothing of it is verified as it is now",
+    return fail("unverified", "{}: none of it is verified in its present state",
                 options_->root.string());
   return {};
 }
@@ -56,7 +56,7 @@ Result<void> SubmissionPlan::choose() {
     CW_TRY(const auto stored, read_stored_workloads(dataset_.root, definition));
     if (!stored.empty()) return {};
   }
-  return fail("empty", "{}: there are no workloads in it{}", options_->root.string(),
+  return fail("empty", "{}: contains no workloads{}", options_->root.string(),
               is_all ? "" : " for these definitions");
 }
 

@@ -129,7 +129,7 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
 Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   const auto checked = [](Token token) -> Result<Token> {
     if (!is_token(token.secret.reveal()))
-      return fail("no_token", "what {} holds is none: it has bytes that no access token has",
+      return fail("no_token", "{} does not contain an access token: it has bytes that no token has",
                   token.origin);
     return token;
   };
@@ -152,7 +152,7 @@ Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   if (!content && content.error().code != "not_found") return tl::unexpected(content.error());
   Secret secret = content ? trimmed(*content) : Secret();
   if (secret.is_empty())
-    return fail("no_token", "no access token: HF_TOKEN is not set and {} is not there",
+    return fail("no_token", "no access token: HF_TOKEN is not set and {} does not exist",
                 path.string());
 
   CW_TRY(Token token, checked({std::move(secret), path.string()}));

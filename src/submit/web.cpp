@@ -98,7 +98,7 @@ std::size_t on_read(char* out, std::size_t, std::size_t room, void* user) {
             read_exactly(exchange.file, exchange.offset + exchange.position, size, out, "the file");
         !read) {
       exchange.error =
-          Error{"file_changed", "it became shorter while it was sent: " + read.error().message};
+          Error{"file_changed", "it became shorter while being sent: " + read.error().message};
       return CURL_READFUNC_ABORT;
     }
   } else {
@@ -119,7 +119,7 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* user) {
   const std::string_view line(data, size);
   exchange.headers += size;
   if (exchange.headers > max_headers) {
-    exchange.error = Error{"too_large", "an answer whose headers have no end"};
+    exchange.error = Error{"too_large", "an answer whose headers do not end"};
     return 0;
   }
   if (line.starts_with("HTTP/")) exchange.response.headers.clear();  // after 100 Continue
@@ -319,7 +319,7 @@ struct WebClient::Impl {
         return fail("interrupted", "{}: interrupted", printable_url(url));
       case CURLE_UNSUPPORTED_PROTOCOL:
       case CURLE_URL_MALFORMAT:
-        return fail("url_invalid", "'{}' is no http or https URL", printable_url(url));
+        return fail("url_invalid", "'{}' is not an http or https URL", printable_url(url));
       case CURLE_PEER_FAILED_VERIFICATION:
       case CURLE_SSL_CONNECT_ERROR:
       case CURLE_SSL_CACERT_BADFILE:

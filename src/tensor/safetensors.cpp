@@ -123,9 +123,9 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
       entries.push_back(std::move(entry));
     }
     if (!document.current_location().error())
-      return fail_malformed("the header goes on after its JSON object");
+      return fail_malformed("the header continues after its JSON object");
   } catch (const simdjson::simdjson_error& error) {
-    return fail_malformed("the header is not the JSON it should be: {}", error.what());
+    return fail_malformed("the header is not valid JSON: {}", error.what());
   }
 
   // Names are unique, and the data has neither gaps nor overlaps.

@@ -34,7 +34,8 @@ Result<HttpServer> HttpServer::resolve(const std::string& url, const HttpHeaders
     return url.find("://") == std::string::npos
                ? fail("url_unsupported", "'{0}' has no scheme; write http://{0}", url)
                : fail("url_unsupported",
-                      "'{}': only http:// is spoken; put a forwarder before anything else", url);
+                      "'{}': only http:// is supported; use a forwarding proxy for anything else",
+                      url);
   HttpServer server;
   for (const auto& [name, value] : headers)
     server.headers_ += fmt::format("{}: {}\r\n", name, value);

@@ -239,7 +239,7 @@ class Reader {
       if (const Json* const value = member(item, name)) beside[name] = *value;
 
     if (message.role.empty()) {
-      note("messages of no known role");
+      note("messages with an unknown role");
       return std::nullopt;
     }
 
@@ -262,7 +262,7 @@ class Reader {
       if (const Json* const text = member(content, "text"); text != nullptr && text->is_string())
         return text->get<std::string>();
       const std::string type = string_member(content, "type");
-      note(type.empty() ? "parts that are no text" : "parts of type " + type.substr(0, 40));
+      note(type.empty() ? "parts that are not text" : "parts of type " + type.substr(0, 40));
       return {};
     }
     std::string text;

@@ -80,7 +80,7 @@ class FilePrompts final : public PromptSource {
       if (count > 0)
         notes.push_back(fmt::format("{} {}", with_separators(count), count == 1 ? one : many));
     };
-    note(broken_, "record is no JSON and was left out", "records are no JSON and were left out");
+    note(broken_, "record is not JSON and was skipped", "records are not JSON and were skipped");
     note(without_, "record holds no prompt", "records hold no prompt");
     for (const auto& [what, count] : left_out_) {
       const bool is_turns = what == "later turns" || what == "earlier turns";

@@ -107,11 +107,11 @@ Error not_prompts(const std::string& path, std::string_view begin) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 5> others{
       std::pair{
           "PAR1",
-          "a Parquet file; make lines of it: python3 -c \"import pandas; "
+          "a Parquet file; convert it to JSON Lines: python3 -c \"import pandas; "
           "pandas.read_parquet('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
       std::pair{
           "ARROW1",
-          "an Arrow file; make lines of it: python3 -c \"import pandas; "
+          "an Arrow file; convert it to JSON Lines: python3 -c \"import pandas; "
           "pandas.read_feather('FILE').to_json('prompts.jsonl', orient='records', lines=True)\""},
       std::pair{"\x1f\x8b", "compressed; gunzip it first"},
       std::pair{"\x28\xb5\x2f\xfd", "compressed; unzstd it first"},

@@ -25,7 +25,7 @@ Result<std::vector<std::filesystem::path>> prompt_files(const std::filesystem::p
       files.push_back(entry.path());
   }
   if (files.empty())
-    return fail("not_found", "{}: no file of prompts in it ({})", path.string(),
+    return fail("not_found", "{}: contains no file of prompts ({})", path.string(),
                 fmt::join(prompt_suffixes, ", "));
   std::ranges::sort(files);
   return files;

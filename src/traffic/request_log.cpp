@@ -30,7 +30,7 @@ Result<RequestLog> RequestLog::open(const std::filesystem::path& path) {
   for (std::size_t begin = 0; begin < content.size();) {
     const std::size_t end = content.find('\n', begin);
     if (!log.take_line(std::string_view(content).substr(begin, end - begin)))
-      return fail("request_log_malformed", "{}: no log of requests, at byte {}", log.name_, begin);
+      return fail("request_log_malformed", "{}: not a request log, at byte {}", log.name_, begin);
     begin = end + 1;
   }
   for (State& state : log.states_)

@@ -193,23 +193,24 @@ class Driver {
                                   in_first_pass_, next_number_));
     if (cut_ > 0)
       notes.push_back(
-          fmt::format("{} answers are shorter than asked for, by --max-output-tokens {}", cut_,
-                      options_.max_output_tokens));
+          fmt::format("{} answers are shorter than requested, because of --max-output-tokens {}",
+                      cut_, options_.max_output_tokens));
     if (turned_into_words_ > 0)
       notes.push_back(fmt::format(
-          "{} prompts of token ids were sent as words, which this API takes: their lengths are "
-          "near what was asked for, not it",
+          "{} prompts of token ids were sent as words, which this API accepts: their lengths are "
+          "close to what was requested, but not exact",
           turned_into_words_));
 
     if (untimed_ > 0 && follows_arrivals_)
       notes.push_back(
-          fmt::format("{} prompts do not say when they come, and were sent at once", untimed_));
+          fmt::format("{} prompts have no arrival time and were sent at once", untimed_));
     if (untimed_ > 0 && !follows_arrivals_)
       notes.push_back(fmt::format(
-          "{} prompts say when they come, which was not kept (--trace-arrivals)", untimed_));
+          "{} prompts have arrival times, which were ignored (see --trace-arrivals)", untimed_));
 
     if (has_plain_)
-      notes.push_back("this server does not stream: first tokens are told by whole answers");
+      notes.push_back(
+          "this server does not stream: times to first token are those of whole answers");
     if (!is_exhausted_ && !is_stopping() && passes_ == 1 && !options_.schedules.empty()) {
       const auto more = prompts_.next();
       if (more && *more && (*more)->token_ids.empty())
@@ -510,10 +511,9 @@ class Driver {
 
     const std::string& error = transfer.exchange.error();
     return Failure{state == HttpExchange::State::malformed ? "garbage" : "connection",
-                   error.empty()
-                       ? fmt::format("a stream that does not end as asked, after {} events",
-                                     transfer.events.events())
-                       : error};
+                   error.empty() ? fmt::format("a stream that ends prematurely, after {} events",
+                                               transfer.events.events())
+                                 : error};
   }
 
   static Failure failure_of_status(const HttpExchange& exchange) {
@@ -522,7 +522,7 @@ class Driver {
     std::string& detail = failure.detail;
     if (status == 401 || status == 403)
       detail =
-          "the server wants a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes "
+          "the server requires a key (--api-key, --header; OPENAI_API_KEY goes to OpenAI's routes "
           "only): " +
           detail;
     if (status == 400 && detail.find("ignore_eos") != std::string::npos)
@@ -571,7 +571,7 @@ class Driver {
 
   std::string why_timed_out(const Transfer& transfer) const {
     const bool is_too_long = Clock::now() - transfer.sent > options_.max_duration;
-    return is_too_long ? fmt::format("no end after {} s", options_.max_duration.count())
+    return is_too_long ? fmt::format("unfinished after {} s", options_.max_duration.count())
                        : fmt::format("no token for {} s", options_.timeout.count());
   }
 
@@ -730,7 +730,7 @@ struct PendingGet::State {
       return fail("too_large", "{}: an answer of more than {} bytes", url, max_size);
     // libcurl reports a line past its own limit as out of memory.
     if (headers > max_headers || code == CURLE_OUT_OF_MEMORY)
-      return fail("too_large", "{}: an answer whose headers have no end", url);
+      return fail("too_large", "{}: an answer whose headers do not end", url);
     if (code != CURLE_OK) return fail("connection", "{}: {}", url, ::curl_easy_strerror(code));
     ::curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &answer.status);
     return std::move(answer);

@@ -88,7 +88,7 @@ class Verifier {
     }
     all_ = pending_.size();
     if (pending_.empty())
-      return fail("no_workloads", "{}: there are no workloads to verify", options_.root.string());
+      return fail("no_workloads", "{}: contains no workloads to verify", options_.root.string());
     return {};
   }
 
@@ -105,7 +105,7 @@ class Verifier {
         crashed_ = item.definition;
         if (crashes >= max_crashes) give_up(crashed_);
       } else if (pending_.size() == before) {
-        return fail("python_failed", "{} ended before it began ({}); its output is in {}",
+        return fail("python_failed", "{} exited before it began ({}); its output is in {}",
                     options_.python, end, options_.log.string());
       }
     }
@@ -119,7 +119,7 @@ class Verifier {
       if (item.definition == definition)
         finish(item, VerificationFailure{
                          item.id, "load",
-                         fmt::format("not tried: {} others took the process down", max_crashes)});
+                         fmt::format("not tried: {} others crashed the process", max_crashes)});
   }
 
   // One process for everything pending. Returns how it ended.
@@ -159,7 +159,7 @@ class Verifier {
       const std::chrono::seconds limit(begun_ ? options_.limit_seconds
                                               : std::max(options_.limit_seconds, start_limit));
       if (std::chrono::steady_clock::now() - last > limit)
-        return fmt::format("nothing came for {} s", limit.count());
+        return fmt::format("no output for {} s", limit.count());
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
@@ -336,7 +336,7 @@ Result<ReplayVerification> parse_replay(
     calls.push_back(std::move(item));
   }
   if (!has_summary)
-    return fail("replay_failed", "flashinfer replay did not come to its end: {}",
+    return fail("replay_failed", "flashinfer replay did not finish: {}",
                 last.empty() ? "it printed nothing" : last);
 
   ReplayVerification result;

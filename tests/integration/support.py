@@ -1,9 +1,10 @@
 """What the integration tests share: the binary, packed dumps, datasets, and a way to read what was made."""
-import hashlib, json, os, pathlib, shutil, struct, subprocess, tarfile, tempfile, unittest
+import faulthandler, hashlib, json, os, pathlib, shutil, struct, subprocess, tarfile, tempfile, unittest
 
 DATA = pathlib.Path(__file__).parent.parent / "data"
 BINARY = os.environ["COLLECT_WORKLOADS"]
 SANITIZED = "CW_SANITIZED" in os.environ  # some ten times slower
+if "CW_TEST_SECONDS" in os.environ: faulthandler.dump_traceback_later(int(os.environ["CW_TEST_SECONDS"]))
 
 
 def run(*arguments, check=None, **options):

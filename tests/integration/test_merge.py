@@ -194,7 +194,7 @@ class MergeTest(DatasetTest):
 
     def test_bad_input(self):
         a, b, _ = self.parts
-        self.assertIn("is there already", self.merge(a, out="b", check=1).stderr)
+        self.assertIn("already exists", self.merge(a, out="b", check=1).stderr)
         self.assertIn("definitions/", self.merge(self.folder / "none", out="out", check=1).stderr)
         blob = next((b / "blob").rglob("*.safetensors"))
         content = blob.read_bytes()
@@ -225,7 +225,7 @@ class MergeTest(DatasetTest):
         lines[0]["definition"] = "rmsnorm_h4096"
         self.write_lines(a, lines)
         self.assertIn("a workload of rmsnorm_h4096", " ".join(self.merge(a, b, out="out", check=1).stderr.split()))
-        self.assertIn("lies in", self.merge(b, out="b/definitions/out", check=1).stderr)
+        self.assertIn("is inside", self.merge(b, out="b/definitions/out", check=1).stderr)
 
     def test_what_a_killed_merge_left_is_taken_away(self):
         expected = tree(self.merge(*self.parts, out="whole"))

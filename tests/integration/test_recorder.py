@@ -231,7 +231,7 @@ if __name__ == "__main__":
             calls = sum(function["calls"] for function in shown["functions"].values())
             lost = {d["reason"]: d["count"] for d in shown["defects"]}.get("calls_lost", 0)
             self.assertEqual(calls + lost, 151, shown)
-            self.assertEqual("made last by 1 process that did not end in order" in said, lost > 0, said)
+            self.assertEqual("made last by 1 process that did not exit normally" in said, lost > 0, said)
             if idle: self.assertEqual((lost, shown["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]["calls"]), (0, 50))
 
     def test_a_process_that_is_killed_and_nobody_waits_for(self):

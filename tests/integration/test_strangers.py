@@ -567,7 +567,7 @@ class StrangersTest(DatasetTest):
             threading.Thread(target=answer, daemon=True).start()
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             said = self.tool("drive", "--url", url, "--random-prompts", "--num-prompts", "3", statuses=(1,), most_seconds=20)
-            self.assertIn("headers have no end", said)
+            self.assertIn("headers do not end", said)
             self.tool("submit", "--trace-dir", self.trace, "--dry-run", "--allow-unverified", statuses=(1,), most_seconds=60, env={"HF_TOKEN": "hf_x", "HF_ENDPOINT": url})
             listener.close()
 

@@ -216,7 +216,7 @@ class SubmitTest(DatasetTest):
         for name in ("git", "sh", "python3"): (binaries / name).symlink_to(shutil.which(name))
         remote = f"file://{self.bare()}"
         result = self.submit("--dry-run", "--remote", remote, env={"PATH": str(binaries)})
-        self.assertIn("git-lfs is not there", result.stderr)
+        self.assertIn("git-lfs is not installed", result.stderr)
         self.assertIn("Nothing was sent", result.stdout)
         self.assertIn("git-lfs", self.submit("--remote", remote, check=1, env={"PATH": str(binaries)}).stderr)
 
@@ -410,7 +410,7 @@ class SubmitTest(DatasetTest):
             with self.subTest(operation=operation):
                 def garble(hub, handler, body): raise Answer(200, answer)
                 self.hub.faults = {operation: [garble] * 9}
-                self.assertIn("makes no sense", " ".join(self.submit(check=1).stderr.split()))
+                self.assertIn("is malformed", " ".join(self.submit(check=1).stderr.split()))
 
     def test_tls_that_does_not_verify(self):
         certificate = self.folder / "certificate.pem"
@@ -520,7 +520,7 @@ class SubmitTest(DatasetTest):
         for command in (["add", "."], ["commit", "-qm", "both"], ["push", "-q", str(bare), "main"]):
             subprocess.run(["git", "-C", work, *command], check=True, env=self.environment())
         said = " ".join(self.submit("--remote", remote, "--definition-name", DECODE, check=1).stderr.split())
-        self.assertIn(f"on the other side {DECODE}.jsonl lies at workloads/gqa_paged/{DECODE}.jsonl and workloads/{DECODE}.jsonl, and should lie at workloads/gqa_paged/{DECODE}.jsonl alone", said)
+        self.assertIn(f"in the target {DECODE}.jsonl is at workloads/gqa_paged/{DECODE}.jsonl and workloads/{DECODE}.jsonl, but should be at workloads/gqa_paged/{DECODE}.jsonl alone", said)
 
     def test_a_branch_of_a_git_remote(self):
         for attributes in ("*.safetensors filter=lfs diff=lfs merge=lfs -text\n", None):

@@ -133,7 +133,7 @@ class TrafficTest(unittest.TestCase):
         (folder / "._b.jsonl").write_bytes(b"\0\5\26\7")
         report, sent = self.drive(server, "--prompts", folder)
         self.assertEqual([r["body"]["text"] for r in sent], ["a", "b", "c"])
-        self.assertEqual(report["note"], "1 record is no JSON and was left out")
+        self.assertEqual(report["note"], "1 record is not JSON and was skipped")
 
     def test_fewer_prompts_than_requests(self):
         server = self.server()

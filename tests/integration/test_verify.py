@@ -84,7 +84,7 @@ class VerifyTest(DatasetTest):
     def test_one_that_never_ends(self):
         self.set_reference(NORM, "import time\ndef run(hidden_states, weight):\n    time.sleep(1000)\n")
         self.verify("--definition-name", NORM, "--limit", "8", check=1)
-        self.assertIn("nothing came for 8 s", self.stored()[NORM]["failures"][0]["message"])
+        self.assertIn("no output for 8 s", self.stored()[NORM]["failures"][0]["message"])
 
     def test_what_is_missing(self):
         self.assertIn("pip install", self.verify(check=1, python="/usr/bin/python3").stderr)

@@ -83,7 +83,7 @@ TEST_F(PromptsTest, RecordsLongerThanABlock) {
 
 TEST_F(PromptsTest, RecordsWithoutAPromptAreCounted) {
   EXPECT_EQ(read("{\"prompt\": \"one\"}\n{\"other\": 1}\n{bad}\n").size(), 1u);
-  EXPECT_EQ(warning_, "1 record is no JSON and was left out; 1 record holds no prompt");
+  EXPECT_EQ(warning_, "1 record is not JSON and was skipped; 1 record holds no prompt");
 }
 
 TEST_F(PromptsTest, TheRestOfAFileAfterBrokenLines) {
@@ -92,7 +92,7 @@ TEST_F(PromptsTest, TheRestOfAFileAfterBrokenLines) {
                    "two\"}\n{\"prompt\":\"unfinished\n"
                    "{\"prompt\":\"ok three\"}\n"),
             three);
-  EXPECT_EQ(warning_, "2 records are no JSON and were left out");
+  EXPECT_EQ(warning_, "2 records are not JSON and were skipped");
   EXPECT_EQ(spoken("{\"prompt\":\"unfinished\n{\"prompt\":\"ok one\"}\n"),
             std::vector<std::string>{"user: ok one"});
   EXPECT_EQ(spoken("{\"prompt\":\"a\",\n{\"prompt\":\"ok one\"}"),

@@ -89,14 +89,15 @@ class Assembler {
     if (take(key, "kwarg_")) return std::string(key);
     std::size_t index = 0;
     if (!take(key, "arg_") || !take_digits(key, 1, index) || !key.empty())
-      return fail("metadata_malformed", "an argument is called neither arg_N nor kwarg_NAME");
+      return fail("metadata_malformed", "an argument's name is neither arg_N nor kwarg_NAME");
     return signature.positional(index);
   }
 
   Result<Tensor> tensor(const std::string& key) const {
     const auto entry = file_ ? file_->find(key) : std::nullopt;
     if (!entry)
-      return fail("tensors_missing", "the record names tensor {}, no inputs file holds it", key);
+      return fail("tensors_missing", "the record names tensor {}, which no inputs file contains",
+                  key);
     const TensorFileEntry& found = file_->entries()[*entry];
     const auto detail = std::ranges::find_if(
         record_.tensors, [&key](const TensorDetail& d) { return d.key == key; });
@@ -329,7 +330,7 @@ Result<void> DumpCapture::list(const std::filesystem::path& path, int depth) {
   }
   if (depth == max_folder_depth && !below.empty()) {
     defects_.push_back(
-        {"folders_too_deep", fmt::format("{}: folders below it are not looked at", path.string())});
+        {"folders_too_deep", fmt::format("{}: its subfolders are not searched", path.string())});
     return {};
   }
 
@@ -452,7 +453,7 @@ void DumpCapture::settle_ties() {
           {"order_in_doubt",
            fmt::format(
                "{}: {} of {} calls that share a millisecond are not in session.jsonl; runs whose "
-               "plan this leaves open are left out",
+               "plan is ambiguous because of this are left out",
                folders_[folder].path.string(), ranks.size() - rank, ranks.size())});
   }
 
@@ -512,7 +513,7 @@ void DumpCapture::note_missing(std::uint64_t calls) {
   constexpr const char* code = "calls_missing";
   std::erase_if(defects_, [](const CaptureDefect& defect) { return defect.code == code; });
   if (calls > 0)
-    defects_.push_back({code, fmt::format("{} calls were made that have no folder: skipped past "
+    defects_.push_back({code, fmt::format("{} calls were made that have no folder: skipped beyond "
                                           "FLASHINFER_DUMP_MAX_SIZE_GB, not saved, or deleted; "
                                           "runs whose plan may be among them are left out",
                                           calls)});
@@ -538,7 +539,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
                                        max_metadata, padding, buffer);
   if (!metadata) {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
-    return fail("metadata_missing", "{}: no metadata.jsonl (the dump failed or is being written)",
+    return fail("metadata_missing",
+                "{}: no metadata.jsonl (the dump failed or is still being written)",
                 location(index));
   }
   CW_TRY(Record record, parse_last_record(*metadata).map_error(in_call));

@@ -205,11 +205,11 @@ Result<Record> parse_record(std::string_view line) {
       parse_field(key, field.value(), record);
     }
     if (!document.current_location().error())
-      return fail("metadata_malformed", "a record goes on after its JSON object");
+      return fail("metadata_malformed", "a record continues after its JSON object");
   } catch (const simdjson::simdjson_error& error) {
-    return fail("metadata_malformed", "a record is not the JSON it should be: {}", error.what());
+    return fail("metadata_malformed", "a record is not valid JSON: {}", error.what());
   } catch (const Malformed& error) {
-    return fail("metadata_malformed", "a record is not the JSON it should be: {}", error.why);
+    return fail("metadata_malformed", "a record is not valid JSON: {}", error.why);
   }
 
   if (record.function.empty() || record.status.empty())
@@ -218,7 +218,7 @@ Result<Record> parse_record(std::string_view line) {
 }
 
 Result<Record> parse_last_record(std::string_view content) {
-  Result<Record> record = fail("metadata_malformed", "no record in it");
+  Result<Record> record = fail("metadata_malformed", "it contains no record");
   while (!record && !content.empty()) {
     const std::size_t end = content.find_last_not_of(" \r\n");
     if (end == std::string_view::npos) break;

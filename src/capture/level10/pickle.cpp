@@ -155,7 +155,7 @@ class Machine {
       case 'u':
         return set_items();  // SETITEMS
       default:
-        return fail("pickle_refused", "opcode 0x{:02x} has no place in a file of tensors",
+        return fail("pickle_refused", "opcode 0x{:02x} does not belong in a file of tensors",
                     static_cast<unsigned char>(opcode));
     }
   }
@@ -213,7 +213,7 @@ class Machine {
   Result<void> protocol() {
     CW_TRY(const std::uint64_t version, take_unsigned(1));
     if (version < 2 || version > 5)
-      return malformed_pickle("pickle protocol {} is not known", version);
+      return malformed_pickle("pickle protocol {} is not supported", version);
     return {};
   }
 
@@ -262,7 +262,7 @@ class Machine {
 
   Result<void> push_global(std::string name) {
     if (!is_allowed_global(name))
-      return fail("pickle_refused", "the global '{}' has no place in a file of tensors", name);
+      return fail("pickle_refused", "the global '{}' does not belong in a file of tensors", name);
     return push({Global{std::move(name)}});
   }
 
@@ -314,7 +314,7 @@ class Machine {
     CW_TRY(const auto kind, as<std::string>((*id)[0], "a storage's kind"));
     CW_TRY(const auto type, as<Global>((*id)[1], "a storage's type"));
     CW_TRY(const auto file, as<std::string>((*id)[2], "a storage's file"));
-    if (*kind != "storage") return malformed_pickle("'{}' is no storage", *kind);
+    if (*kind != "storage") return malformed_pickle("'{}' is not a storage", *kind);
     return push({Storage{*file, storage_dtype(type->name)}});
   }
 
@@ -329,7 +329,7 @@ class Machine {
       return push({*data});
     }
     if (!name.starts_with("torch._utils _rebuild_tensor"))
-      return fail("pickle_refused", "a call of '{}' has no place in a file of tensors", name);
+      return fail("pickle_refused", "a call of '{}' does not belong in a file of tensors", name);
     CW_TRY(auto tensor, rebuild(*arguments, name.ends_with("_v3")));
     return push({std::move(tensor)});
   }

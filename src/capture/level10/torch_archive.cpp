@@ -89,8 +89,8 @@ Result<std::map<std::string, StoredMember>> list_members(zip_t* archive,
     if (status.comp_method != ZIP_CM_STORE || status.encryption_method != ZIP_EM_NONE ||
         status.comp_size != status.size)
       return fail("torch_archive_refused",
-                  "{}: member {} is compressed or encrypted; torch.save writes none so", full_path,
-                  name);
+                  "{}: member {} is compressed or encrypted, which torch.save never does",
+                  full_path, name);
     const std::size_t slash = name.find('/');
     if (slash == std::string_view::npos) continue;
     members.emplace(name.substr(slash + 1), StoredMember{i, status.size});
@@ -105,7 +105,7 @@ class TorchArchive final : public TensorFile {
     CW_TRY(const Archive archive, open_archive(directory, path, full_path));
     CW_TRY(const auto members, list_members(archive.get(), full_path));
     const auto pickle = members.find("data.pkl");
-    if (pickle == members.end()) return malformed_archive("{}: no data.pkl in it", full_path);
+    if (pickle == members.end()) return malformed_archive("{}: contains no data.pkl", full_path);
     if (pickle->second.size > max_pickle)
       return fail("torch_archive_refused", "{}: data.pkl has {} bytes", full_path,
                   pickle->second.size);

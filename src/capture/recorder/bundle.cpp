@@ -36,8 +36,7 @@ Result<void> check_rules(const Json& config) {
                                 : item.is_object() && is_text(item.value("module", Json())) &&
                                       is_text(item.value("name", Json()));
       if (!is_right)
-        return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is not what it should be",
-                    key, name);
+        return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is malformed", key, name);
     }
   }
   return {};
@@ -63,7 +62,8 @@ Result<Json> recorder_config(const CaptureNeeds& needs, const std::string& rules
   try {
     Json config = to_json(YAML::Load(rules));
     if (!config.is_object() || config.value("format", Json()) != 1)
-      return fail("rules_invalid", "the recorder's rules are of no format that this version knows");
+      return fail("rules_invalid",
+                  "the recorder's rules are in a format that this version does not support");
     config.erase("format");
     CW_CHECK(check_rules(config));
     config["values"] = needs.index_values;
@@ -82,7 +82,7 @@ Result<fs::path> unpack_bundle(const Json& config) {
   CW_TRY(const fs::path cache, bundle_cache());
   if (cache.string().find(':') != std::string::npos)
     return fail("cache_unusable",
-                "the recorder cannot be loaded from {}: PYTHONPATH is divided at colons",
+                "the recorder cannot be loaded from {}: PYTHONPATH is split at colons",
                 cache.string());
   const fs::path folder = cache / ("recorder-" + digest.hex().substr(0, 16));
   std::vector<BuiltInFile> files(built_in_recorder().begin(), built_in_recorder().end());

@@ -122,7 +122,7 @@ std::string describe(const LostCalls& lost) {
   if (lost.replays > 0)
     what += (what.empty() ? "" : " and ") +
             counted(lost.replays, "replay of a graph", "replays of graphs");
-  return fmt::format("{} made last by {} that did not end in order (killed, os._exit) {} missing",
+  return fmt::format("{} made last by {} that did not exit normally (killed, os._exit) {} missing",
                      what, counted(lost.processes, "process", "processes"),
                      lost.calls + lost.replays == 1 ? "is" : "are");
 }

@@ -41,7 +41,7 @@ class RecorderMethod final : public CaptureMethod {
     CW_TRY(const Json config, recorder_config(needs, rules).map_error([&](Error error) {
       if (!options.recorder_rules.empty())
         error.message =
-            fmt::format("{}: {}; begin with a copy of data/recorder.yaml, which is used whole",
+            fmt::format("{}: {}; start from a copy of data/recorder.yaml, which this file replaces",
                         options.recorder_rules.string(), error.message);
       return error;
     }));

@@ -43,14 +43,14 @@ std::string text_member(const CborItem& item, std::string_view name) {
 class ArgumentParser {
  public:
   Result<Value> value(const CborItem& item) {
-    if (++values_ > max_values) return malformed("more arguments than the recorder notes");
+    if (++values_ > max_values) return malformed("more arguments than the recorder writes");
     if (item.is_null()) return Value{};
     if (const auto boolean = item.boolean()) return Value{*boolean};
     if (const auto real = item.real()) return Value{*real};
     if (const auto integer = item.integer()) return Value{*integer};
     if (const auto text = item.text()) return Value{std::string(*text)};
     if (item.is_array()) return sequence(item, false);
-    if (!item.is_map()) return malformed("an argument of no known kind");
+    if (!item.is_map()) return malformed("an argument of an unknown kind");
     if (item.member("dtype")) return tensor(item);
     if (const auto items = item.member("items"); items && items->is_array())
       return sequence(*items, true);
@@ -96,7 +96,7 @@ class ArgumentParser {
       is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < max_extents;
       if (is_whole) tensor.shape.push_back(*length);
     });
-    if (!is_whole) return malformed("an extent that is no length");
+    if (!is_whole) return malformed("an extent that is not a length");
     if (!element_count(tensor.shape))
       return malformed("a tensor with more elements than there can be");
     tensor.dtype = *dtype;
@@ -184,15 +184,14 @@ Result<CallGroup> parse_group(const CborItem& item) {
       });
     }
   });
-  if (!is_well_formed)
-    return malformed("calls with a member that is not what it should be, or out of its range");
+  if (!is_well_formed) return malformed("calls with a member of the wrong type or out of range");
   if (!has_signature || !has_count) return malformed("calls without form or count");
   group.raised = std::min(group.raised, group.count);
   return group;
 }
 
 Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item) {
-  if (!item.is_array()) return malformed("arguments that are no list");
+  if (!item.is_array()) return malformed("arguments that are not a list");
   std::vector<std::pair<std::string, Value>> arguments;
   std::optional<Error> wrong;
   ArgumentParser parser;

@@ -73,17 +73,18 @@ class RecordingCapture::Values final : public TensorStore {
                   "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
                   "give them");
     if (values == values_.end())
-      return fail(
-          "values_not_recorded",
-          "the recorder keeps no values of this tensor: it keeps those of index tensors that a "
-          "binding names, and floats only with --keep-values");
+      return fail("values_not_recorded",
+                  "the recorder does not record values of this tensor: it records those of index "
+                  "tensors that a "
+                  "binding names, and floats only with --keep-values");
     if (values->state == ValueState::sampled_out)
       return fail("values_sampled_out",
-                  "of calls with index tensors of such lengths enough others were kept");
+                  "enough other calls with index tensors of similar length were kept");
     const auto place = file_.values.find(values->hash);
     if (values->state == ValueState::lost || place == file_.values.end())
       return fail("values_lost",
-                  "the values were not taken: the recorder was behind, out of its budget, or in a "
+                  "the values were not copied: the recorder was behind, had used up its budget, or "
+                  "was in a "
                   "CUDA graph");
 
     const auto size = byte_count(dtypes_.at(entry), count),
@@ -92,7 +93,7 @@ class RecordingCapture::Values final : public TensorStore {
       return fail("record_malformed", "{} values of {} in {} bytes", values->count,
                   trace_name(dtypes_.at(entry)), place->second.size);
     if (count > values->count || !size)
-      return fail("values_too_short", "{} values are asked for and {} were recorded", count,
+      return fail("values_too_short", "{} values are needed and {} were recorded", count,
                   values->count);
 
     return read_place(file_, {place->second.offset, static_cast<std::uint32_t>(*size)});
@@ -251,12 +252,14 @@ void RecordingCapture::finish() {
     if (size && !file.is_given_up && file.offset < *size)
       add_defect(
           file, "recording_cut_off",
-          fmt::format("its last {} bytes are half a record: the process was killed while it wrote",
-                      *size - file.offset));
+          fmt::format(
+              "its last {} bytes are an incomplete record: the process was killed while writing it",
+              *size - file.offset));
     else if (!file.has_ended && !file.is_idle && !file.is_given_up && !(forgets_ && is_alive(file)))
-      add_defect(file, "recording_not_ended",
-                 "the process was killed while it called something; up to a second of calls may be "
-                 "missing");
+      add_defect(
+          file, "recording_not_ended",
+          "the process was killed while calls were being made; up to a second of calls may be "
+          "missing");
   }
 }
 
@@ -342,7 +345,7 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
   }
   file.is_given_up = true;
   add_defect(file, "recording_unknown",
-             is_header ? "of a format that this version does not know" : "no recording");
+             is_header ? "of a format that this version does not support" : "no recording");
 }
 
 // Each text is parsed once; an empty signature if it cannot be parsed.
@@ -365,7 +368,7 @@ void RecordingCapture::take_function(File& file, const CborItem& record) {
   const auto number = own_number(record, "site");
   if (!number) return add_defect(file, "record_malformed", "a site without a number");
   if (file.functions.contains(*number))
-    return add_defect(file, "record_malformed", "a site whose number is taken");
+    return add_defect(file, "record_malformed", "a site with a duplicate number");
   file.functions[*number] = {
       printable(text_of(record, "function")), printable(text_of(record, "module")),
       printable(text_of(record, "version")), printed_signature(file, text_of(record, "signature"))};
@@ -374,12 +377,12 @@ void RecordingCapture::take_function(File& file, const CborItem& record) {
 void RecordingCapture::take_signature(File& file, const CborItem& record, std::uint64_t offset) {
   const auto hooked = own_number(record, "site"), signature = own_number(record, "form");
   if (!hooked || !signature || !file.functions.contains(*hooked))
-    return add_defect(file, "record_malformed", "a form of a site that is not there");
+    return add_defect(file, "record_malformed", "a form of an unknown site");
   if (record.encoded().size() > max_signature_size)
     return add_defect(file, "record_malformed", "a form of more than 64 KB");
   const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
   if (!file.signatures.try_emplace(*signature, CallSignature{place, *hooked}).second)
-    add_defect(file, "record_malformed", "a form whose number is taken");
+    add_defect(file, "record_malformed", "a form with a duplicate number");
 }
 
 void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
@@ -392,7 +395,7 @@ void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
     auto group = parse_group(item);
     if (!group) return add_defect(file, group.error().code, group.error().message);
     if (!file.signatures.contains(group->signature))
-      return add_defect(file, "record_malformed", "calls of a form that is not there");
+      return add_defect(file, "record_malformed", "calls of an unknown form");
     if (group->count > max_calls - calls_)
       return add_defect(file, "record_malformed", "more calls than can be counted");
     calls_ += group->count;
@@ -420,7 +423,8 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
        {std::pair("events_lost",
                   "calls that the recorder could not count, because it was too far behind"),
         std::pair("values_lost",
-                  "calls whose index tensors were not taken: behind, out of --record-budget, or of "
+                  "calls whose index tensors were not copied: the recorder was behind, "
+                  "--record-budget was used up, or they have "
                   "a layout that is not copied")})
     if (const std::uint64_t count = number_of(record, counter); count > 0)
       add_defect(file, counter, fmt::format("{} {}", count, text));
@@ -430,12 +434,11 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
 void RecordingCapture::take_killed(File& file, const CborItem& record) {
   if (std::exchange(file.has_ended, true)) return;
   for (const auto& [counter, code, text] :
-       {std::tuple(
-            "calls", "calls_lost",
-            "calls that the process made last are missing: it was killed, or left by os._exit"),
+       {std::tuple("calls", "calls_lost",
+                   "the process's last calls are missing: it was killed, or called os._exit"),
         std::tuple("replays", "replays_lost",
-                   "replays of CUDA graphs that the process made last are missing: it was killed, "
-                   "or left by os._exit")})
+                   "the process's last CUDA graph replays are missing: it was killed, "
+                   "or called os._exit")})
     if (const std::uint64_t count = std::min(number_of(record, counter), max_lost); count > 0)
       add_defect(file, code, fmt::format("{} {}", count, text), count);
   add_calls_over_budget(file, record);
@@ -482,8 +485,7 @@ Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arg
   CW_TRY(const std::string payload,
          read_place(file, file.signatures.at(found.group.signature).place));
   const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
-  if (!member)
-    return fail("record_malformed", "{}: the form is not there any more", location(index));
+  if (!member) return fail("record_malformed", "{}: the form no longer exists", location(index));
   CW_TRY(auto parsed, parse_arguments(*member).map_error([&](Error error) {
     return Error{error.code, location(index) + ": " + error.message};
   }));
