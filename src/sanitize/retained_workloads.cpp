@@ -1,22 +1,19 @@
 #include "sanitize/retained_workloads.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace cw {
 
-std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes) {
-  std::vector<int> cell;
+Extents var_extents(const Definition& definition, const std::vector<std::int64_t>& axes) {
+  Extents extents;
   for (std::size_t i = 0; i < axes.size(); ++i)
-    if (!definition.axes[i].constant)
-      cell.push_back(static_cast<int>(
-          std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(axes[i], 0)))));
-  return cell;
+    if (!definition.axes[i].constant) extents.push_back(axes[i]);
+  return extents;
 }
 
 void RetainedWorkloads::add(const Target* target, const Hash128& key, Workload workload) {
   Kept& kept = kept_[target];
-  const Cell cell = octaves(*workload.definition, workload.axes);
+  const Cell cell = octaves_of(var_extents(*workload.definition, workload.axes));
   if (!kept.workloads.emplace(key, std::move(workload)).second) return;
   std::vector<Hash128>& keys = kept.cells[cell];
   keys.insert(std::ranges::upper_bound(keys, key), key);

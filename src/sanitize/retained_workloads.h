@@ -9,13 +9,14 @@
 #include <vector>
 
 #include "bind/binder.h"
+#include "workload/distribution.h"
 #include "workload/workload.h"
 
 namespace cw {
 
-/// The octave of each var axis, in the definition's order: workloads in one cell have about the
-/// same size.
-std::vector<int> octaves(const Definition& definition, const std::vector<std::int64_t>& axes);
+/// The extents of the var axes, in the definition's order. Workloads whose extents lie in the same
+/// octaves form a cell: they have about the same size.
+Extents var_extents(const Definition& definition, const std::vector<std::int64_t>& axes);
 
 class RetainedWorkloads {
  public:

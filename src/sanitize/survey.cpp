@@ -87,13 +87,6 @@ struct Batch {
 
 using BatchPtr = std::shared_ptr<Batch>;
 
-Extents var_extents(const Definition& definition, const std::vector<std::int64_t>& axes) {
-  Extents extents;
-  for (std::size_t i = 0; i < axes.size(); ++i)
-    if (!definition.axes[i].constant) extents.push_back(axes[i]);
-  return extents;
-}
-
 // A shape is what a call shows without values: pool sizes are left out, as they follow from values.
 Distribution empty_distribution(const Target& target) {
   std::vector<std::string> names;
@@ -398,7 +391,8 @@ class Surveyor::Run {
       DefinitionCounts& definition =
           count_fitting(*workload.target, axes, workload.notes.sequences, call);
       for (const std::string& name : workload.notes.derived) definition.derived[name] += call.count;
-      if (definition.cells.insert(octaves(*workload.target->definition, axes)).second)
+      if (definition.cells.insert(octaves_of(var_extents(*workload.target->definition, axes)))
+              .second)
         definition.calls_at_last_cell = definition.calls;
 
       const bool is_first =

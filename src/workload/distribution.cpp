@@ -37,13 +37,6 @@ std::optional<std::int64_t> to_count(const Json& json) {
   return number < 0 ? std::nullopt : std::optional(number);
 }
 
-std::vector<int> octaves_of(const Extents& extents) {
-  std::vector<int> octaves;
-  for (const std::int64_t extent : extents)
-    octaves.push_back(extent == unknown_extent ? -1 : bits_of(extent));
-  return octaves;
-}
-
 // An unknown extent matches any other.
 int distance(const std::vector<int>& left, const std::vector<int>& right) {
   int sum = 0;
@@ -78,6 +71,13 @@ void share(std::uint64_t calls, const std::vector<std::size_t>& members,
 }
 
 }  // namespace
+
+std::vector<int> octaves_of(const Extents& extents) {
+  std::vector<int> octaves;
+  for (const std::int64_t extent : extents)
+    octaves.push_back(extent == unknown_extent ? -1 : bits_of(extent));
+  return octaves;
+}
 
 std::int64_t Histogram::first_of(std::int64_t extent) const {
   if (level_ == 0 || extent <= 0) return extent;

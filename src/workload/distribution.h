@@ -23,6 +23,9 @@ namespace cw {
 /// one.
 using Extents = std::vector<std::int64_t>;
 
+/// The octave of each extent, its number of bits; -1 for an unknown one.
+std::vector<int> octaves_of(const Extents& extents);
+
 /// Calls by the extents of one axis or several.
 class Histogram {
  public:
