@@ -318,7 +318,7 @@ class CollectTest(CollectCase):
 
     def test_wrong_usage(self):
         for flags, said in (([BINARY, "collect", "--trace-dir", self.trace], "--definition-name"),
-                            ([word.replace("simulated", "nosuch") for word in self.command()], "there are"),
+                            ([word.replace("simulated", "nosuch") for word in self.command()], "known are"),
                             (self.command("--disk-budget", "much"), "disk-budget"),
                             (self.command("--sweep", "1,x"), "sweep"),
                             (self.command(definitions=("gqa_paged_decode_h32_kv8_d128",)), "did you mean")):
@@ -346,7 +346,7 @@ class CollectFaultsTest(CollectCase):
         self.fault("garbage", ["garbage", "requests failed"])
 
     def test_it_fills_the_disk(self):
-        self.fault("fill-disk", ["--disk-budget", "cannot be dealt with"], "--disk-budget", "60MB", kept=True)
+        self.fault("fill-disk", ["--disk-budget", "cannot be processed"], "--disk-budget", "60MB", kept=True)
         self.assertLess(self.collection()["run"]["peak_disk_bytes"], 2_000_000_000)
 
     def test_it_leaves_a_dump_half_written(self):
@@ -541,7 +541,7 @@ class CollectResumeTest(CollectCase):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         again = self.resume("--num-prompts", "1", status=1)
-        self.assertIn("had a secret in it", re.sub(r"\s+", " ", again.stderr))
+        self.assertIn("contained a secret", re.sub(r"\s+", " ", again.stderr))
         self.resume("--num-prompts", "1", "--launch-command", " ".join(["HF_TOKEN=Zq00x9Kv7Rw3Tb5Yn1", *words]))
 
     def test_workers_that_lead_sessions_of_their_own(self):

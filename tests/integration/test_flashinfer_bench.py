@@ -51,11 +51,11 @@ class Loader(DatasetTest):
             self.assertEqual(list(stored.shape), [4, 8])
             self.assertTrue(torch.equal(stored.view(torch.uint8), a.view(torch.uint8)))
 
-            # What the judge cannot make, validate refuses.
+            # What the judge cannot generate, validate refuses.
             changed = json.loads(line)
             changed["workload"]["inputs"]["A"] = {"type": "random"}
             (trace / "workloads/gemm/gemm_float4.jsonl").write_text(json.dumps(changed) + "\n")
-            self.assertIn("flashinfer-bench cannot make", run("validate", "--trace-dir", trace, check=1).stdout)
+            self.assertIn("flashinfer-bench cannot generate", run("validate", "--trace-dir", trace, check=1).stdout)
             with self.assertRaises(Exception): judge(trace)
 
     def test_what_the_judge_cannot_load_is_not_valid(self):

@@ -232,7 +232,7 @@ class MergeTest(DatasetTest):
         partial = self.folder / "out.partial"
         (partial / "blob").mkdir(parents=True)
         (partial / "blob" / "rest").write_text("of a killed merge")
-        self.assertIn("no unfinished merge", self.merge(*self.parts, out="out", check=1).stderr)
+        self.assertIn("is not an unfinished merge", self.merge(*self.parts, out="out", check=1).stderr)
         self.assertTrue((partial / "blob/rest").exists(), "not ours, as far as one can tell")
         (partial / ".collect-workloads.merge").touch()
         self.assertEqual(tree(self.merge(*self.parts, out="out")), expected)

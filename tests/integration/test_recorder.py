@@ -550,7 +550,7 @@ if __name__ == "__main__":
         for budget in ("-5", "0", "4095", "1.5e30"):
             self.assertIn("--record-budget", run("record", "--record-budget", budget, "--", "true", check=2, env=self.environment).stderr)
         colon = {**self.environment, "XDG_CACHE_HOME": str(self.folder / "a:b")}
-        self.assertIn("divided at colons", run("record", "-o", self.recording, "--", "true", check=1, env=colon).stderr)
+        self.assertIn("split at colons", run("record", "-o", self.recording, "--", "true", check=1, env=colon).stderr)
         rules = self.folder / "rules.yaml"
         rules.write_text("{format: 1, decorators: {flashinfer: 3}, functions: [], scopes: [], batches: [], state: []}")
         self.assertIn("`flashinfer` of `decorators`",

@@ -161,7 +161,7 @@ class SubmitTest(DatasetTest):
         self.hub.faults = {"paths_info": [lambda hub, handler, body: (_ for _ in ()).throw(Answer(200, b"[]"))]}
         self.assertIn("contradicts itself", self.submit(check=1).stderr)
         self.hub.faults = {"resolve": [lambda hub, handler, body: (_ for _ in ()).throw(Answer(404, b"", {"X-Error-Code": "EntryNotFound"}))]}
-        self.assertIn("does not give it", self.submit(check=1).stderr)
+        self.assertIn("does not return it", self.submit(check=1).stderr)
         self.assertEqual(victim.read_text(), "precious")
 
     def test_a_definition_at_another_place_there(self):
@@ -293,7 +293,7 @@ class SubmitTest(DatasetTest):
         self.assertIn("means something else", " ".join(self.submit(check=1).stderr.split()))
 
     def test_tokens(self):
-        for token, words in (("hf_wrong", "has expired"), ("hf_reader", "may only read"), ("two words", "no access token")):
+        for token, words in (("hf_wrong", "has expired"), ("hf_reader", "is read-only"), ("two words", "no access token")):
             result = self.submit(check=1, token=token)
             self.assertIn(words, " ".join(result.stderr.split()))
             self.assertIn("hf auth login", result.stderr)
@@ -348,7 +348,7 @@ class SubmitTest(DatasetTest):
 
     def test_faults_that_stay(self):
         for operation, fault, words in (
-                ("put", 403, "may not do it"), ("commit", 403, "may not do it"), ("preupload", 404, "Check --repo"), ("batch", 413, "too large"),
+                ("put", 403, "is not allowed to do that"), ("commit", 403, "is not allowed to do that"), ("preupload", 404, "Check --repo"), ("batch", 413, "too large"),
                 ("info", 403, "permissions"), ("commit", 500, "status 500"), ("commit", 413, "--op-type")):
             with self.subTest(operation=operation, fault=fault):
                 self.hub.faults = {operation: [fault] * 20}
@@ -394,7 +394,7 @@ class SubmitTest(DatasetTest):
     def test_a_server_that_lies_about_a_hash(self):
         self.hub.lies = True
         result = self.submit(check=1)
-        self.assertIn("is not on the server as it was sent", " ".join(result.stderr.split()))
+        self.assertIn("differs on the server from what was sent", " ".join(result.stderr.split()))
         self.assertIn("Do not merge it", result.stderr)
         self.assertIn(f"{self.hub.url}/datasets/{REPO}/discussions/1", result.stderr)
         self.assertNotIn("hf upload", result.stderr)

@@ -121,7 +121,7 @@ class TrafficTest(unittest.TestCase):
         report, sent = self.drive(server, "--prompts", prompts, "--max-output-tokens", "100", "--no-ignore-eos")
         self.assertEqual([r["body"]["sampling_params"]["max_new_tokens"] for r in sent], [100, 50, 7])
         self.assertEqual(sent[0]["body"]["sampling_params"]["ignore_eos"], False)
-        self.assertIn("1 answers are shorter than asked for", report["note"])
+        self.assertIn("1 answers are shorter than requested", report["note"])
 
     def test_all_files_of_a_folder(self):
         server = self.server()
@@ -172,7 +172,7 @@ class TrafficTest(unittest.TestCase):
         server = self.server()
         prompts = self.file([{"timestamp": 5000 + 400 * i, "input_length": 600 + i, "output_length": 3 + i, "hash_ids": [7, i + 8]} for i in range(4)])
         report, sent = self.drive(server, "--prompts", prompts)
-        self.assertIn("4 prompts say when they come", report["note"])
+        self.assertIn("4 prompts have arrival times", report["note"])
         report, sent = self.drive(server, "--prompts", prompts, "--trace-arrivals", concurrency=0)
         self.assertEqual([len(r["body"]["input_ids"]) for r in sent], [600, 601, 602, 603])
         self.assertEqual([r["body"]["sampling_params"]["max_new_tokens"] for r in sent], [3, 4, 5, 6])

@@ -321,7 +321,7 @@ TEST(TrafficLimits, AStreamHasAnEnd) {
   ScriptedServer server({{chunked(pieces)}});
   const TrafficReport report = send(server.url, 1);
   EXPECT_EQ(report.errors.at("garbage"), 1u);
-  EXPECT_NE(report.example_error.find("does not end as asked"), std::string::npos)
+  EXPECT_NE(report.example_error.find("ends prematurely"), std::string::npos)
       << report.example_error;
 }
 
@@ -334,7 +334,7 @@ TEST(TrafficLimits, ARequestHasAnEnd) {
         .hangs = true}});
   const TrafficReport report = send(silent.url, 1, options);
   EXPECT_EQ(report.errors.at("timeout"), 1u);
-  EXPECT_NE(report.example_error.find("no end after 1 s"), std::string::npos)
+  EXPECT_NE(report.example_error.find("unfinished after 1 s"), std::string::npos)
       << report.example_error;
 }
 
