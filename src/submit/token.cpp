@@ -129,8 +129,7 @@ std::optional<std::int64_t> end_of_login(const fs::path& stored, std::string_vie
 Result<Token> find_token(const std::function<void(const std::string&)>& note) {
   const auto checked = [](Token token) -> Result<Token> {
     if (!is_token(token.secret.reveal()))
-      return fail("no_token", "{} does not contain an access token: it has bytes that no token has",
-                  token.origin);
+      return fail("no_token", "no access token: {} contains bytes that no token has", token.origin);
     return token;
   };
 
