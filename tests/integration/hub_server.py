@@ -226,6 +226,8 @@ class Hub:
             found = pattern.match(split.path)
             if found and handler.command in methods.split("|"): break
         else:
+            # With the body unread, it would be taken for the next request on this connection.
+            self.body(handler)
             return self.answer(handler, failure(404, "", f"{handler.command} {split.path}: no such route"))
         arguments = {k: urllib.parse.unquote(v) for k, v in found.groupdict().items() if v is not None}
         is_store = handler.server is self.store
