@@ -128,15 +128,18 @@ class RecordedEngine {
     return control;
   }
 
+  /// `buffer`: how many entries the buffer of indices has; by default 100 more than are used.
   std::uint64_t plan(std::uint64_t wrapper, const Indices& lengths, std::int32_t first = 0,
-                     bool on_device = false, std::uint8_t flags = 0, std::uint64_t graph = 0) {
+                     bool on_device = false, std::uint8_t flags = 0, std::uint64_t graph = 0,
+                     std::optional<std::size_t> buffer = {}) {
     auto indptr = std::make_shared<Indices>(1, 0), indices = std::make_shared<Indices>();
     for (const std::int32_t length : lengths) indptr->push_back(indptr->back() + length);
     for (std::int32_t i = 0; i < indptr->back(); ++i) indices->push_back(first + i);
     auto last = std::make_shared<Indices>(lengths.size(), 1);
     kept_.insert(kept_.end(),
                  {indptr, indices, last});  // device memory, as long as copies may be under way
-    indices->resize(indices->size() + 100, 1 << 30);  // unused entries, as in SGLang's buffers
+    // Unused entries, as in SGLang's buffers.
+    indices->resize(buffer.value_or(indices->size() + 100), 1 << 30);
     recorder_->begin_call(call_, plan_function_, wrapper, flags, graph);
     const recorder::TensorView views[] = {view(*indptr, on_device), view(*indices, on_device),
                                           view(*last, on_device)};
@@ -179,6 +182,8 @@ class RecordedEngine {
     return recorder_->send(call_);
   }
 
+  /// Frees index tensors in the host's memory: those have been copied.
+  void forget_values() { kept_.clear(); }
   void raised(std::uint64_t call) { recorder_->raised(run_function_, call); }
 
  private:

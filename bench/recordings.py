@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Time, processor and memory that `sanitize` takes for recordings, in turns with another build and with the floor.
+
+  bench/recordings.py FOLDER [--before BINARY] [--rounds N] [--threads N...] [--cbor2]
+
+FOLDER is where recordings are made, by the real recorder under a loop, unless they are there: `long` is a few long files,
+`short` many short ones, `exact` has a call signature for nearly every step. The build is build/release, with CW_BENCH=ON.
+--cbor2 decodes the same frames with PyPI's cbor2 once.
+"""
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+here = pathlib.Path(__file__).resolve().parent.parent
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", type=pathlib.Path)
+parser.add_argument("--before", type=pathlib.Path)
+parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+parser.add_argument("--kinds", nargs="+", default=["long", "short", "exact"])
+parser.add_argument("--cbor2", action="store_true")
+arguments = parser.parse_args()
+build = here / "build/release"
+
+# KIND: index tensors, processes, steps of each
+KINDS = {"long": ("buffers", 4, 60_000), "short": ("buffers", 500, 120), "exact": ("exact", 4, 60_000)}
+
+
+def make(kind):
+    folder = arguments.folder / kind
+    if folder.exists(): return folder
+    folder.mkdir(parents=True)
+    tensors, processes, steps = KINDS[kind]
+    subprocess.run([build / "bench_make_recordings", folder, tensors, str(processes), str(steps)], check=True)
+    return folder
+
+
+def run(command):
+    """Seconds, processor seconds and peak memory in MB."""
+    begin = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    error = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0: sys.exit(f"{command}: {error.decode()}")
+    return time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def sanitize(binary, folder, threads):
+    with tempfile.TemporaryDirectory() as scratch:
+        os.mkdir(f"{scratch}/trace")
+        with tarfile.open(here / "tests/data/definitions.tar.gz") as archive: archive.extractall(f"{scratch}/trace")
+        return run([binary, "sanitize", "--input", folder, "--trace-dir", f"{scratch}/trace", "--threads", str(threads), "-q"])
+
+
+def show(name, runs):
+    seconds, processor, memory = (statistics.median(column) for column in zip(*runs))
+    print(f"  {name:<22} {seconds:8.2f} s {processor:8.2f} s of processor {memory:6.0f} MB   {' '.join(f'{r[0]:.2f}' for r in runs)}", flush=True)
+    return seconds
+
+
+for kind in arguments.kinds:
+    folder = make(kind)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{kind}: {size / 1e6:.0f} MB in {len(list(folder.iterdir()))} files", flush=True)
+    for threads in arguments.threads:
+        contestants = {"floor": lambda: run([build / "bench_recording_floor", folder, str(threads)]),
+                       "now": lambda: sanitize(build / "collect-workloads", folder, threads)}
+        if arguments.before: contestants["before"] = lambda: sanitize(arguments.before, folder, threads)
+        runs = {name: [] for name in contestants}
+        for _ in range(arguments.rounds):
+            for name, contestant in contestants.items(): runs[name].append(contestant())
+        medians = {name: show(f"{name}, {threads} threads", made) for name, made in runs.items()}
+        ratio = f", {medians['before'] / medians['now']:.1f} times as fast as before" if arguments.before else ""
+        print(f"  {medians['floor'] / medians['now']:.3f} of the floor{ratio}", flush=True)
+    if arguments.cbor2:
+        script = ("import cbor2, pathlib, sys\n"
+                  "for path in pathlib.Path(sys.argv[1]).iterdir():\n"
+                  "    with open(path, 'rb') as file:\n"
+                  "        while file.peek(1): cbor2.loads(cbor2.load(file)[1].value)\n")
+        show("cbor2", [run([sys.executable, "-c", script, folder])])
