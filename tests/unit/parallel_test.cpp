@@ -14,7 +14,7 @@ namespace {
 
 using Runner = Result<void> (*)(std::size_t, const ParallelTask&);
 
-class Parallel : public testing::TestWithParam<Runner> {};
+class Parallel : public ::testing::TestWithParam<Runner> {};
 
 Result<void> on_four_threads(std::size_t count, const ParallelTask& task) {
   return run_on_threads(count, 4, task);
@@ -58,7 +58,7 @@ TEST_P(Parallel, NoTasksAreNoError) {
   EXPECT_TRUE(GetParam()(0, [](std::size_t) -> Result<void> { return fail("failed", ""); }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Runners, Parallel, testing::Values(&run_in_parallel, &on_four_threads));
+INSTANTIATE_TEST_SUITE_P(Runners, Parallel, ::testing::Values(&run_in_parallel, &on_four_threads));
 
 }  // namespace
 }  // namespace cw
