@@ -13,7 +13,7 @@ constexpr std::uint64_t compared_bytes = 4096;
 // Whether `neighbour` is the other half of a binding's `beside` rule for `call`.
 bool are_beside(const Binding& binding, const Call& call,
                 const std::shared_ptr<const Call>& neighbour) {
-  if (!binding.beside || !neighbour || binding.beside->function != neighbour->function)
+  if (!binding.beside || !neighbour || binding.beside->function != neighbour->content->function)
     return false;
   if (binding.beside->neighbour) {
     const CallInContext context{.call = neighbour, .plan = {}, .init = {}};
@@ -29,7 +29,7 @@ constexpr std::size_t max_held = 64 << 20;
 std::size_t memory_of(const Call& call) {
   // Per call: what it was read from, and where its tensors' values are.
   constexpr std::size_t others = 2048;
-  return others + memory_of(call.arguments);
+  return others + call.content->memory;
 }
 
 std::string class_of(const std::string& function) {
@@ -49,11 +49,19 @@ bool have_same_argument(const Call& left, const Call& right, std::string_view pa
     return p && q && *p == *q;
   }
   if (x->dtype != y->dtype || x->shape != y->shape) return false;
-  if (x->address != 0 && y->address != 0) return x->address == y->address;
+  if (left.address(*x) != 0 && right.address(*y) != 0) return left.address(*x) == right.address(*y);
   const std::uint64_t count =
       std::min(*element_count(x->shape), compared_bytes * 8 / bits(x->dtype));
   const auto front = read_front(*x, count), other = read_front(*y, count);
   return front && other && front->bytes == other->bytes;
+}
+
+bool Association::Role::is_on_its_own() const {
+  const auto needs_others = [](const Binding* binding) {
+    return !binding->plan_function.empty() || !binding->init_function.empty() || binding->beside;
+  };
+  return is_call && !is_plan && !is_init && !is_neighbour &&
+         std::ranges::none_of(bindings, needs_others);
 }
 
 Association::Association(const BindingSet& bindings) {
@@ -66,30 +74,40 @@ Association::Association(const BindingSet& bindings) {
     if (!binding.init_function.empty()) roles_[binding.init_function].is_init = true;
     if (binding.beside) roles_[binding.beside->function].is_neighbour = true;
   }
+
+  std::map<std::string, std::uint32_t> classes;
+  for (auto& [function, role] : roles_)
+    role.wrapper_class =
+        classes.try_emplace(class_of(function), static_cast<std::uint32_t>(classes.size()))
+            .first->second;
 }
 
-void Association::doubt(Process& process, const std::string& wrapper_class) {
+const Association::Role* Association::role_of(const std::string& function) const {
+  const auto found = roles_.find(function);
+  return found == roles_.end() ? nullptr : &found->second;
+}
+
+void Association::doubt(Process& process, std::uint32_t wrapper_class) {
   for (auto& [id, wrapper] : process.wrappers)
     if (id.first == wrapper_class) wrapper.in_doubt = true;
 }
 
-void Association::hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call,
-                       Wrapper& wrapper) {
-  if (held) {
-    held_bytes_ -= memory_of(*held);
-    held_.erase(held->order);
-  }
-  held = std::move(call);
-  if (!held) return;
-  held_bytes_ += memory_of(*held);
-  held_.emplace(held->order, &wrapper);
+void Association::drop(Held& held) {
+  if (!held.call) return;
+  held_bytes_ -= memory_of(*held.call);
+  held_.erase(held.place);
+  held.call = nullptr;
+}
+
+void Association::hold(Held& held, std::shared_ptr<const Call> call, Wrapper& wrapper) {
+  drop(held);
+  held_bytes_ += memory_of(*call);
+  held.call = std::move(call);
+  held.place = held_.emplace(held_.end(), &wrapper, &held);
   while (held_bytes_ > max_held && held_.size() > 1) {
-    const auto [order, oldest] = *held_.begin();
-    auto& given_up = oldest->plan && oldest->plan->order == order ? oldest->plan : oldest->init;
-    held_bytes_ -= memory_of(*given_up);
-    given_up = nullptr;
-    oldest->in_doubt = true;
-    held_.erase(held_.begin());
+    const auto [owner, oldest] = held_.front();
+    drop(*oldest);
+    owner->in_doubt = true;
   }
 }
 
@@ -97,7 +115,14 @@ void Association::add_unreadable(const std::string& function, std::uint32_t fold
                                  std::int64_t process) {
   const auto role = roles_.find(function);
   if (role != roles_.end() && role->second.is_plan)
-    doubt(processes_[{folder, process}], class_of(function));
+    doubt(processes_[{folder, process}], role->second.wrapper_class);
+}
+
+Association::Process& Association::process_of(const Call& call) {
+  const ProcessId id{call.wrapper.folder, call.wrapper.process};
+  if (last_process_.second == nullptr || last_process_.first != id)
+    last_process_ = {id, &processes_[id]};
+  return *last_process_.second;
 }
 
 void Association::release(Process& process, std::vector<CallInContext>& ready) {
@@ -109,7 +134,7 @@ void Association::release(Process& process, std::vector<CallInContext>& ready) {
 void Association::offer_neighbour(Process& process, const std::shared_ptr<const Call>& call,
                                   std::vector<CallInContext>& ready) {
   if (process.waiting) {
-    for (const Binding* binding : roles_.at(process.waiting->call->function).bindings)
+    for (const Binding* binding : roles_.at(process.waiting->call->content->function).bindings)
       if (are_beside(*binding, *process.waiting->call, call)) {
         // This one is spoken for: it cannot be the neighbour of a later call too.
         process.waiting->has_neighbour = true;
@@ -117,30 +142,32 @@ void Association::offer_neighbour(Process& process, const std::shared_ptr<const 
         return;
       }
   }
-  process.last[call->function] = call;
+  process.last[call->content->function] = call;
 }
 
 void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContext>& ready) {
-  const auto found = roles_.find(call->function);
-  if (found == roles_.end()) return;
-  const Role& role = found->second;
-  Process& process = processes_[{call->wrapper.folder, call->wrapper.process}];
-  const std::string wrapper_class = class_of(call->function);
+  if (const Role* role = role_of(call->content->function)) add(*role, std::move(call), ready);
+}
+
+void Association::add(const Role& role, std::shared_ptr<const Call> call,
+                      std::vector<CallInContext>& ready) {
+  Process& process = process_of(*call);
+  const WrapperKey key{role.wrapper_class, call->wrapper.self};
 
   if (role.is_init) {
-    Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
-    hold(wrapper.plan, nullptr, wrapper);
+    Wrapper& wrapper = process.wrappers[key];
+    drop(wrapper.plan);
     hold(wrapper.init, call, wrapper);
     wrapper.in_doubt = wrapper.has_doubtful_order = false;
     return;
   }
   if (role.is_plan) {
-    Wrapper& wrapper = process.wrappers[{wrapper_class, call->wrapper.self}];
+    Wrapper& wrapper = process.wrappers[key];
     wrapper.has_doubtful_order =
-        call->is_order_in_doubt && (wrapper.plan != nullptr || wrapper.in_doubt);
+        call->is_order_in_doubt && (wrapper.plan.call != nullptr || wrapper.in_doubt);
     hold(wrapper.plan, call, wrapper);
     wrapper.in_doubt = call->status == CallStatus::unfinished;
-    if (call->is_next_missing) doubt(process, wrapper_class);
+    if (call->is_next_missing) doubt(process, role.wrapper_class);
     release(process, ready);
     return;
   }
@@ -150,12 +177,12 @@ void Association::add(std::shared_ptr<const Call> call, std::vector<CallInContex
 
   CallInContext context{.call = call, .plan = {}, .init = {}};
   if (call->wrapper.self != 0) {
-    const auto wrapper = process.wrappers.find({wrapper_class, call->wrapper.self});
+    const auto wrapper = process.wrappers.find(key);
     if (wrapper != process.wrappers.end()) {
-      context.init = wrapper->second.init;
+      context.init = wrapper->second.init.call;
       context.has_plan_in_doubt = wrapper->second.in_doubt ||
                                   (wrapper->second.has_doubtful_order && call->is_order_in_doubt);
-      if (!context.has_plan_in_doubt) context.plan = wrapper->second.plan;
+      if (!context.has_plan_in_doubt) context.plan = wrapper->second.plan.call;
     }
   }
   for (const Binding* binding : role.bindings) {

@@ -9,9 +9,11 @@
 // until they are planned again.
 #pragma once
 
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "bind/binding.h"
@@ -27,18 +29,31 @@ struct CallInContext {
   bool has_plan_in_doubt = false;    ///< there was a plan, but it may be the wrong one
   bool is_before_traffic = false;    ///< made during engine startup, as far as is known
   bool has_neighbour = false;        ///< the neighbour asked for by `beside` was seen
+  /// Counts that the capture tells without values stand for themselves (told.h).
+  bool has_symbolic_counts = false;
 };
 
 class Association {
  public:
   explicit Association(const BindingSet& bindings);
 
-  /// Whether calls of this function matter to any binding; others need not be read.
-  bool is_relevant(const std::string& function) const { return roles_.contains(function); }
+  /// What calls of a function are to the bindings.
+  struct Role {
+    bool is_call = false, is_plan = false, is_init = false, is_neighbour = false;
+    std::uint32_t wrapper_class = 0;       ///< of a method
+    std::vector<const Binding*> bindings;  ///< those that bind this call
+
+    /// Whether its calls depend on no others: add() would give each as it is.
+    bool is_on_its_own() const;
+  };
+  /// Null if they do not matter to any binding, and need not be read.
+  const Role* role_of(const std::string& function) const;
 
   /// Takes the next call and appends to `ready` what can be bound now: often the call itself,
   /// nothing for plans, and possibly a call that was waiting for its neighbour.
   void add(std::shared_ptr<const Call> call, std::vector<CallInContext>& ready);
+  /// The same for a caller that knows the function's role.
+  void add(const Role& role, std::shared_ptr<const Call> call, std::vector<CallInContext>& ready);
 
   /// Notes that a call of `function` in this process could not be read.
   void add_unreadable(const std::string& function, std::uint32_t folder, std::int64_t process);
@@ -47,18 +62,27 @@ class Association {
   void finish(std::vector<CallInContext>& ready);
 
  private:
-  struct Role {
-    bool is_call = false, is_plan = false, is_init = false, is_neighbour = false;
-    std::vector<const Binding*> bindings;  ///< those that bind this call
+  struct Wrapper;
+  /// A plan or a constructor's call, while its wrapper has it.
+  struct Held {
+    std::shared_ptr<const Call> call;
+    std::list<std::pair<Wrapper*, Held*>>::iterator place;  ///< in held_; only with a call
   };
   struct Wrapper {
-    std::shared_ptr<const Call> plan, init;
+    Held plan, init;
     bool in_doubt = false;
     bool has_doubtful_order = false;  ///< the plan may be later than runs of the same millisecond
   };
+  /// Of one process: by class and self.
+  using WrapperKey = std::pair<std::uint32_t, std::uint64_t>;
+  struct WrapperHash {
+    std::size_t operator()(const WrapperKey& key) const noexcept {
+      return (key.second * 0x9e3779b97f4a7c15) ^ key.first;
+    }
+  };
   using ProcessId = std::pair<std::uint32_t, std::int64_t>;
   struct Process {
-    std::map<std::pair<std::string, std::uint64_t>, Wrapper> wrappers;  ///< by class and self
+    std::unordered_map<WrapperKey, Wrapper, WrapperHash> wrappers;
     std::map<std::string, std::shared_ptr<const Call>> last;  ///< neighbour candidates, by function
     std::optional<CallInContext> waiting;
   };
@@ -66,14 +90,17 @@ class Association {
   void release(Process& process, std::vector<CallInContext>& ready);
   void offer_neighbour(Process& process, const std::shared_ptr<const Call>& call,
                        std::vector<CallInContext>& ready);
-  void doubt(Process& process, const std::string& wrapper_class);
+  static void doubt(Process& process, std::uint32_t wrapper_class);
+  Process& process_of(const Call& call);
   /// Replaces the plan or constructor call in `held`.
-  void hold(std::shared_ptr<const Call>& held, std::shared_ptr<const Call> call, Wrapper& wrapper);
+  void hold(Held& held, std::shared_ptr<const Call> call, Wrapper& wrapper);
+  void drop(Held& held);
 
   std::map<std::string, Role, std::less<>> roles_;
   std::map<ProcessId, Process> processes_;
-  /// By the order of the held call; wrappers have stable addresses.
-  std::map<std::size_t, Wrapper*> held_;
+  std::pair<ProcessId, Process*> last_process_{};
+  /// In the order in which they were made; wrappers have stable addresses.
+  std::list<std::pair<Wrapper*, Held*>> held_;
   std::size_t held_bytes_ = 0;
 };
 

@@ -10,6 +10,7 @@
 
 #include "bind/name_resolver.h"
 #include "bind/sequences.h"
+#include "bind/told.h"
 
 namespace cw {
 namespace {
@@ -22,14 +23,22 @@ Rejection rejection_of(Error error) {
 // definitions.
 struct Inputs {
   std::map<const InputBinding*, Result<InputView>> views;
+  /// Parallel to Binding::axes; nothing where it depends on the definition.
+  std::vector<std::optional<Result<Operand>>> axes;
 };
 
 // Resolves the names of a binding and of one definition, including its constants, axes and inputs.
 class TargetNameResolver final : public NameResolver {
  public:
+  /// What told counts are taken for: a number where none depends on it, or nothing.
+  enum class Told { refused, any_number };
+
   TargetNameResolver(const Target& target, const CallInContext& context,
-                     const Observation* observation = nullptr)
-      : call_names_(*target.binding, context), target_(target), observation_(observation) {}
+                     const Observation* observation = nullptr, Told told = Told::refused)
+      : call_names_(*target.binding, context),
+        target_(target),
+        observation_(observation),
+        told_(told) {}
 
   Result<Operand> value_of(std::string_view name) const override {
     if (name.starts_with("constant.")) {
@@ -45,7 +54,9 @@ class TargetNameResolver final : public NameResolver {
         if (observation_ == nullptr) return Operand();
         if (observation_->axes[i] == unknown_extent)
           return fail("axis_unknown", "the call does not show {}", name);
-        return Operand(observation_->axes[i]);
+        if (!is_told(observation_->axes[i])) return Operand(observation_->axes[i]);
+        if (told_ == Told::refused) return fail(depends_on_told, "{}", name);
+        return Operand(std::int64_t{1});
       }
     for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
       if (definition.inputs[i].name == name) return input(observation_->inputs[i]);
@@ -69,6 +80,7 @@ class TargetNameResolver final : public NameResolver {
   CallNameResolver call_names_;
   const Target& target_;
   const Observation* observation_;
+  Told told_;
 };
 
 // A difference from the definition, worded only when reported: most definitions do not match a
@@ -127,6 +139,15 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   return "another model";
 }
 
+Rejection mismatch_rejection(const std::vector<Mismatch>& mismatches,
+                             const Definition& definition) {
+  std::vector<std::string> parts;
+  for (const Mismatch& m : mismatches) parts.push_back(m.what());
+  return {"no_definition_fits",
+          fmt::format("closest is {}: {}; likely {}", definition.name, fmt::join(parts, "; "),
+                      likely_cause(mismatches, definition))};
+}
+
 // Matches one call against one definition.
 class Match {
  public:
@@ -139,7 +160,6 @@ class Match {
         inputs_(inputs) {
     observation_.target = &target;
     observation_.axes.assign(definition_.axes.size(), unknown_extent);
-    observation_.inputs.resize(definition_.inputs.size());
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (definition_.axes[i].constant) observation_.axes[i] = *definition_.axes[i].constant;
   }
@@ -163,14 +183,13 @@ class Match {
         continue;
       }
       compare_tensor(spec, *binding, *view);
-      if (view->is_derived) derive("kv_layout");
-      observation_.inputs[i].data = *view;
     }
 
     // And what scalars say about axes, or about constants in the definition's name.
     const TargetNameResolver names(target_, context_);
-    for (const auto& [axis, expression] : target_.binding->axes) {
-      const auto value = expression.evaluate(names);
+    for (std::size_t i = 0; i < target_.binding->axes.size(); ++i) {
+      const auto& [axis, expression] = target_.binding->axes[i];
+      const auto value = inputs_.axes[i] ? *inputs_.axes[i] : expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
       const auto found = std::ranges::find_if(
@@ -187,17 +206,12 @@ class Match {
   }
 
   const std::vector<Mismatch>& mismatches() const { return mismatches_; }
-
-  Rejection mismatch_rejection() const {
-    std::vector<std::string> parts;
-    for (const Mismatch& m : mismatches_) parts.push_back(m.what());
-    return {"no_definition_fits",
-            fmt::format("closest is {}: {}; likely {}", definition_.name, fmt::join(parts, "; "),
-                        likely_cause(mismatches_, definition_))};
-  }
+  /// Whether anything of this depends on the value of a told count.
+  bool has_met_told() const { return has_met_told_; }
 
   /// Everything else that must hold, after compare() found no mismatch.
   std::optional<Rejection> finish() {
+    take_tensors();
     if (auto failed = check_exclusions()) return failed;
     if (missing_) return rejection_of(*missing_);
     if (!disagreement_.empty()) return Rejection{"axes_disagree", disagreement_};
@@ -222,6 +236,18 @@ class Match {
   Observation take() { return std::move(observation_); }
 
  private:
+  void take_tensors() {
+    observation_.inputs.resize(definition_.inputs.size());
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const InputBinding* binding = target_.inputs[i];
+      if (binding == nullptr || binding->from.empty() || definition_.inputs[i].is_scalar) continue;
+      const Result<InputView>& view = inputs_.views.at(binding);
+      if (!view) continue;
+      if (view->is_derived) derive("kv_layout");
+      observation_.inputs[i].data = *view;
+    }
+  }
+
   void derive(const std::string& name) {
     auto& names = observation_.derived;
     if (std::ranges::find(names, name) == names.end()) names.push_back(name);
@@ -244,7 +270,10 @@ class Match {
     if (seen == unknown_extent) return;
     std::int64_t& value = observation_.axes[axis];
     const Axis& spec = definition_.axes[axis];
-    if (spec.constant) {
+    const bool is_compared = spec.constant || (value != unknown_extent && value != seen);
+    if (is_compared && (is_told(seen) || is_told(value))) {
+      has_met_told_ = true;
+    } else if (spec.constant) {
       if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);
     } else if (value == unknown_extent) {
       value = seen;
@@ -413,6 +442,7 @@ class Match {
 
       auto holds = evaluate(check, definition_, names);
       if (holds || is_open(holds.error())) continue;
+      has_met_told_ = has_met_told_ || holds.error().code == depends_on_told;
       if (holds.error().code == "structure")
         holds.error().message = fmt::format("{}: {}", definition_.name, holds.error().message);
       return rejection_of(holds.error());
@@ -423,7 +453,15 @@ class Match {
   std::optional<Rejection> check_constraints() {
     const TargetNameResolver names(target_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
-      const auto holds = constraint.evaluate(names);
+      has_met_told_ = has_met_told_ || reads_told_shape(constraint);
+      auto holds = constraint.evaluate(names);
+      // Values that were not kept leave it open, whatever was told.
+      if (!holds && holds.error().code == depends_on_told) {
+        holds = constraint.evaluate(TargetNameResolver(target_, context_, &observation_,
+                                                       TargetNameResolver::Told::any_number));
+        has_met_told_ = has_met_told_ || !constraint.evaluates_everything() || holds ||
+                        !is_not_kept(holds.error().code);
+      }
       if (!holds && is_open(holds.error())) continue;
       if (!holds)
         return Rejection{"constraint", fmt::format("{}: {}: {}", definition_.name,
@@ -435,6 +473,17 @@ class Match {
     return {};
   }
 
+  // Whether it names an input whose length is only told.
+  bool reads_told_shape(const Expression& constraint) const {
+    if (!context_.has_symbolic_counts) return false;
+    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
+      const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
+      if (view == nullptr || std::ranges::none_of(view->shape, is_told)) continue;
+      if (constraint.mentions(definition_.inputs[i].name)) return true;
+    }
+    return false;
+  }
+
   const Target& target_;
   const Definition& definition_;
   const BindingSet& bindings_;
@@ -444,6 +493,7 @@ class Match {
   std::vector<Mismatch> mismatches_;
   std::optional<Error> missing_;
   std::string disagreement_;
+  bool has_met_told_ = false;
 };
 
 // The real sequences of a padded batch.
@@ -460,7 +510,7 @@ bool has_unnamed_arguments(const Binding& binding, const CallInContext& context)
     if (call == nullptr) return false;
     const auto names = binding.positional.find(role);
     const std::size_t known = names == binding.positional.end() ? 0 : names->second.size();
-    return std::ranges::any_of(call->arguments, [known](const auto& argument) {
+    return std::ranges::any_of(call->content->arguments, [known](const auto& argument) {
       std::size_t index = 0;
       const std::string& name = argument.first;
       if (!name.starts_with("*")) return false;
@@ -530,17 +580,17 @@ Hash128 shape_key(const CallInContext& context) {
   constexpr std::size_t none = ~std::size_t{0};
   const std::size_t owners[] = {context.plan ? context.plan->order : none,
                                 context.init ? context.init->order : none};
-  append(&call.signature->digest, sizeof call.signature->digest);
+  append(&call.content->signature->digest, sizeof call.content->signature->digest);
   append(&owners, sizeof owners);
   const std::int64_t sequences = call.sequences.value_or(-1);
   append(&sequences, sizeof sequences);
   text += {static_cast<char>(call.status), static_cast<char>(call.is_nested),
            static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.has_neighbour),
            static_cast<char>(context.is_before_traffic)};
-  text += call.function + "\n" + call.module + "\n";
+  text += call.content->function + "\n" + call.content->module + "\n";
 
   // And its arguments, without tensor values.
-  for (const auto& [name, value] : call.arguments) {
+  for (const auto& [name, value] : call.content->arguments) {
     text += name;
     append_value(append_value, value);
   }
@@ -606,7 +656,7 @@ std::optional<Rejection> not_traffic(const CallInContext& context, const BinderO
 // Whether a binding reads a call at all.
 bool applies(const Binding& binding, const CallInContext& context) {
   return binding.module_contains.empty() ||
-         context.call->module.find(binding.module_contains) != std::string::npos;
+         context.call->content->module.find(binding.module_contains) != std::string::npos;
 }
 
 // Why a call that a binding reads cannot be bound by it.
@@ -635,13 +685,14 @@ Rejection dummy_batch(const Binding& binding) {
 // What one call has given so far, or why it has given nothing.
 struct Binder::Attempt {
   BindResult result;
-  std::optional<Rejection> mismatched, rejected;
-  std::size_t min_mismatches = std::numeric_limits<std::size_t>::max();
+  std::optional<Rejection> rejected;
+  const Definition* closest = nullptr;  ///< of those that do not match, and what does not
+  std::vector<Mismatch> mismatches;
 
   // The rejection that came closest.
   Rejection rejection(const std::string& function) {
     if (rejected) return std::move(*rejected);
-    if (mismatched) return std::move(*mismatched);
+    if (closest != nullptr) return mismatch_rejection(mismatches, *closest);
     return {"other_stage",
             fmt::format("{} was called in a way that no definition in the dataset describes",
                         function)};
@@ -649,7 +700,7 @@ struct Binder::Attempt {
 };
 
 BindResult Binder::bind(const CallInContext& context) const {
-  const std::string& function = context.call->function;
+  const std::string& function = context.call->content->function;
   if (auto why = not_traffic(context, options_)) return {{}, std::move(why)};
   const auto found = by_function_.find(function);
   if (found == by_function_.end())
@@ -693,20 +744,33 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
   // Inputs are read once for all definitions.
   Inputs inputs;
   for (const InputBinding& input : binding.inputs)
-    if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
+    if (!input.from.empty()) {
+      const auto& view = inputs.views.emplace(&input, make_view(input, binding, context)).first;
+      const bool depends = !view->second && view->second.error().code == depends_on_told;
+      attempt.result.depends_on_told = attempt.result.depends_on_told || depends;
+    }
+
+  for (const auto& [axis, expression] : binding.axes) {
+    auto value = expression.evaluate(CallNameResolver(binding, context));
+    const bool is_of_call = value || value.error().code != "unknown_name";
+    inputs.axes.push_back(is_of_call ? std::optional(std::move(value)) : std::nullopt);
+  }
 
   for (const Target* target : targets) {
     Match match(*target, bindings_, context, inputs);
     match.compare();
+    attempt.result.depends_on_told = attempt.result.depends_on_told || match.has_met_told();
     if (!match.mismatches().empty()) {
-      if (match.mismatches().size() < attempt.min_mismatches) {
-        attempt.min_mismatches = match.mismatches().size();
-        attempt.mismatched = match.mismatch_rejection();
+      if (attempt.closest == nullptr || match.mismatches().size() < attempt.mismatches.size()) {
+        attempt.closest = target->definition;
+        attempt.mismatches = match.mismatches();
       }
       continue;
     }
-    if (auto failed = match.finish()) {
-      attempt.rejected = std::move(failed);
+    const auto failed = match.finish();
+    attempt.result.depends_on_told = attempt.result.depends_on_told || match.has_met_told();
+    if (failed) {
+      attempt.rejected = failed;
       continue;
     }
     Observation& observation = attempt.result.observations.emplace_back(match.take());

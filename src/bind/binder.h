@@ -43,7 +43,8 @@ struct ObservedInput {
 
 struct Observation {
   const Target* target = nullptr;
-  std::vector<std::int64_t> axes;     ///< parallel to definition->axes, const ones included
+  /// Parallel to definition->axes, const ones included; may be told (told.h).
+  std::vector<std::int64_t> axes;
   std::vector<ObservedInput> inputs;  ///< parallel to definition->inputs
   std::vector<std::string> derived;   ///< what was not recorded: names of scalars and assumptions
   CallInContext context;              ///< keeps alive what the inputs' loaders read from
@@ -65,6 +66,9 @@ struct Observation {
 struct BindResult {
   std::vector<Observation> observations;
   std::optional<Rejection> rejection;  ///< set when there are no observations
+  /// With CallInContext::has_symbolic_counts: binding depends on the value of such a count, and
+  /// this is not the result. Without: false.
+  bool depends_on_told = false;
 };
 
 /// Hash of everything in a call's record except its tensors' values, its time and its position in

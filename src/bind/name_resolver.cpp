@@ -40,7 +40,7 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
                                     : nullptr;
   if (argument.owner == nullptr) return argument;
   argument.value = argument.owner->given(name);
-  argument.parameter = argument.owner->signature->find(name);
+  argument.parameter = argument.owner->content->signature->find(name);
   if (argument.value != nullptr || argument.parameter != nullptr) return argument;
 
   // One of *args, by the name that the binding gives it.

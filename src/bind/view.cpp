@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bind/name_resolver.h"
+#include "bind/told.h"
 
 namespace cw {
 namespace {
@@ -72,6 +73,7 @@ class Builder {
   Result<InputView> build() {
     const Argument argument = resolve(input_.from, binding_, context_);
     value_ = argument.value;
+    owner_ = argument.owner;
     if (value_ == nullptr || value_->is_none())
       return fail("input_missing", "input {} comes from {}, which was not given", input_.name,
                   input_.from);
@@ -105,7 +107,10 @@ class Builder {
       return fail("input_missing", "input {}: {} is not a tensor in this call", input_.name,
                   input_.from);
 
-    // Steps on a tensor.
+    // Steps on a tensor. Of one whose length is only told, most need the number.
+    const bool keeps_shape = step.kind == Kind::rebase || step.kind == Kind::last_page_len;
+    if (!keeps_shape && std::ranges::any_of(view_->shape, is_told))
+      return fail(depends_on_told, "input {}", input_.name);
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
@@ -234,6 +239,7 @@ class Builder {
     CW_CHECK(begin);
     CW_CHECK(first(end_of));
     if (*begin == 0 || view_->shape.empty() || view_->shape[0] == unknown_extent) return {};
+    if (is_told(view_->shape[0])) return fail(depends_on_told, "input {}", input_.name);
     if (*begin > view_->shape[0])
       return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(),
                          *begin, to_string(view_->shape));
@@ -263,10 +269,18 @@ class Builder {
   Result<void> first_as_told(const Error& why) {
     if (view_->shape.empty()) return tl::unexpected(why);
     const Tensor* tensor = value_->tensor();
-    const bool is_told = tensor != nullptr && tensor->used && view_->shape.size() == 1;
-    view_->shape[0] = is_told ? static_cast<std::int64_t>(*tensor->used) : unknown_extent;
+    std::optional<std::int64_t> told;
+    if (tensor != nullptr && view_->shape.size() == 1) told = told_count(*owner_, tensor->entry);
+    if (told && context_.has_symbolic_counts) told = told_extent(role_of_owner(), tensor->entry);
+    view_->shape[0] = told.value_or(unknown_extent);
     view_->load = [why]() -> Loaded { return tl::unexpected(why); };
     return {};
+  }
+
+  ContextRole role_of_owner() const {
+    return owner_ == context_.call.get()   ? ContextRole::call
+           : owner_ == context_.plan.get() ? ContextRole::plan
+                                           : ContextRole::init;
   }
 
   Result<void> drop_axis(std::int64_t axis, std::int64_t rank) {
@@ -387,6 +401,7 @@ class Builder {
   const CallInContext& context_;
   CallNameResolver names_;
   const Value* value_ = nullptr;
+  const Call* owner_ = nullptr;
   std::optional<InputView> view_;
 };
 

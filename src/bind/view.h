@@ -10,7 +10,8 @@ namespace cw {
 
 struct InputView {
   DType dtype;
-  Shape shape;  ///< unknown_extent where an extent depends on values that were not kept
+  /// unknown_extent where an extent depends on values that were not kept; may be told (told.h).
+  Shape shape;
   /// Reads the values, dense. May be called from several threads; each call may read again.
   std::function<Result<std::shared_ptr<const DenseTensor>>()> load;
   bool is_derived = false;  ///< the KV layout was assumed to be FlashInfer's default
@@ -18,7 +19,7 @@ struct InputView {
 
 /// The view of one input in a call's context. `context` and `binding` must outlive the view's use.
 /// Error codes: "input_missing" (not passed, or not recorded), "input_shape" (a transform does
-/// not apply).
+/// not apply), depends_on_told.
 Result<InputView> make_view(const InputBinding& input, const Binding& binding,
                             const CallInContext& context);
 

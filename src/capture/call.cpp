@@ -4,10 +4,15 @@
 
 namespace cw {
 
+std::shared_ptr<const CallContent> share(CallContent content) {
+  content.memory = memory_of(content.arguments);
+  return std::make_shared<const CallContent>(std::move(content));
+}
+
 const Value* Call::given(std::string_view name) const {
   const auto found = std::ranges::find_if(
-      arguments, [name](const auto& argument) { return argument.first == name; });
-  return found == arguments.end() ? nullptr : &found->second;
+      content->arguments, [name](const auto& argument) { return argument.first == name; });
+  return found == content->arguments.end() ? nullptr : &found->second;
 }
 
 }  // namespace cw

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/hash.h"
 #include "capture/signature.h"
 #include "capture/value.h"
 
@@ -33,27 +34,66 @@ struct WrapperId {
   auto operator<=>(const WrapperId&) const = default;
 };
 
-struct Call {
+/// What a call was made with. Calls that were made with the same share it.
+struct CallContent {
   std::string function;  ///< "Class.method" or "function"
   std::string module;
-  CallStatus status = CallStatus::completed;
-  bool is_nested = false;   ///< made within another captured call, if the capture says so
-  WrapperId wrapper;        ///< wrapper.self is 0 for plain functions
-  std::size_t order = 0;    ///< position in the capture's order
-  std::uint64_t count = 1;  ///< how many equivalent calls this stands for
-  /// How many sequences of the batch are real; nothing: all, or unknown.
-  std::optional<std::int64_t> sequences;
-  unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
-  bool is_order_in_doubt = false;  ///< its order within its millisecond is uncertain
-  /// The function's next call number is missing: a call was not kept.
-  bool is_next_missing = false;
   bool is_simulated = false;  ///< by our own engine, which runs no model
   std::string flashinfer_version;
   std::shared_ptr<const Signature> signature;
   std::vector<std::pair<std::string, Value>> arguments;  ///< by parameter name, without `self`
+  std::size_t memory = 0;  ///< of the arguments, about; set by share()
+};
+std::shared_ptr<const CallContent> share(CallContent content);
+
+/// Where a capture holds a call, for as long as the capture exists. The members' meaning is its
+/// own; within a process, places are in the order of the calls.
+struct CallPlace {
+  std::uint32_t source = 0;  ///< a folder or a file
+  std::uint32_t form = 0;
+  std::uint64_t at = 0;
+  std::uint32_t inner = 0, size = 0;
+  std::uint64_t form_at = 0;
+
+  /// Whether it comes before another one of the same process.
+  bool is_before(const CallPlace& other) const {
+    return std::pair(at, inner) < std::pair(other.at, other.inner);
+  }
+};
+
+/// How many elements of a tensor are in use, as a capture tells it without their values.
+struct ToldCount {
+  std::uint32_t tensor = 0;  ///< Tensor::entry
+  std::uint64_t used = 0;
+};
+
+struct Call {
+  std::shared_ptr<const CallContent> content;
+  /// Calls of equal identities differ at most in wrapper, order, count, `told` and the addresses of
+  /// their tensors; zero: unknown.
+  Hash128 identity;
+  CallStatus status = CallStatus::completed;
+  bool is_nested = false;  ///< made within another captured call, if the capture says so
+  WrapperId wrapper;       ///< wrapper.self is 0 for plain functions
+  std::size_t order = 0;   ///< position in the capture's order
+  CallPlace place;
+  std::uint64_t count = 1;  ///< how many equivalent calls this stands for
+  /// How many sequences of the batch are real; nothing: all, or unknown.
+  std::optional<std::int64_t> sequences;
+  std::vector<ToldCount> told;
+  std::vector<std::uint64_t>
+      addresses;                   ///< in the engine's process, by Tensor::entry; may be empty
+  unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
+  bool is_order_in_doubt = false;  ///< its order within its millisecond is uncertain
+  /// The function's next call number is missing: a call was not kept.
+  bool is_next_missing = false;
   /// Keeps what the call was read from until this is released; often null.
   std::shared_ptr<const void> lease;
 
+  /// 0: unknown.
+  std::uint64_t address(const Tensor& tensor) const {
+    return tensor.entry < addresses.size() ? addresses[tensor.entry] : 0;
+  }
   /// The argument as passed; null if the caller omitted it.
   const Value* given(std::string_view name) const;
 

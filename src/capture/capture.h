@@ -5,9 +5,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/result.h"
 #include "capture/call.h"
 
@@ -26,26 +28,60 @@ struct CaptureDefect {
 /// What happens to a dump once nobody needs it any more.
 enum class Disposal { keep, remove };
 
+/// What is known of an entry without reading it.
+struct Sighting {
+  std::uint32_t function = 0;  ///< Capture::function_name()
+  WrapperId wrapper;           ///< of a capture that knows_identities(); else `self` is 0
+  std::uint64_t count = 1;     ///< how many calls it stands for
+  Hash128 identity;            ///< Call::identity
+};
+
 /// Entries are numbered from 0 in the order in which calls were made (per process; processes are
-/// interleaved by time). Reading is const and thread-safe. A call always has a signature; a format
-/// that does not store any makes one of the arguments' names.
+/// interleaved by time). They come in parts: fetch() adds the next ones, forget() drops those that
+/// have been dealt with. Between these two, reading is const and thread-safe. A call always has a
+/// signature; a format that does not store any makes one of the arguments' names.
 class Capture {
  public:
   virtual ~Capture() = default;
+
+  /// Adds entries, if there are more for now. Returns whether there were.
+  virtual bool fetch() { return false; }
+  /// Entries before this one are not needed any more; their places still are.
+  virtual void forget(std::size_t /*before*/) {}
+  /// The number of entries so far, forgotten ones included.
   virtual std::size_t size() const = 0;
-  /// Function of entry `index`, from the listing alone, so that unbound calls need not be read.
-  virtual const std::string& function(std::size_t index) const = 0;
-  /// The process that made call `index`, from the listing alone; `self` is 0.
-  virtual WrapperId process(std::size_t index) const = 0;
-  /// How many calls entry `index` stands for.
-  virtual std::uint64_t count(std::size_t /*index*/) const { return 1; }
-  /// Where the call is kept, for messages.
-  virtual std::string location(std::size_t index) const = 0;
+
+  // Of an entry that was not forgotten.
+
+  virtual Sighting sighting(std::size_t index) const = 0;
+  /// Of a function's number; several numbers can have the same name.
+  virtual const std::string& function_name(std::uint32_t number) const = 0;
+  const std::string& function(std::size_t index) const {
+    return function_name(sighting(index).function);
+  }
+  /// Whether sightings have identities, and read() costs next to nothing. Other calls are better
+  /// read by several threads.
+  virtual bool knows_identities() const { return false; }
+  virtual CallPlace place(std::size_t index) const = 0;
   /// Reads the call's record; tensor bytes only if they came along with the headers.
   virtual Result<Call> read(std::size_t index) const = 0;
-  /// Call `index` will not be read any more: a capture that deletes or forgets what has been
-  /// processed may do so.
+  /// The call will not be read any more: a capture that deletes what has been processed may do so.
   virtual void release(std::size_t /*index*/) const {}
+
+  // Of any entry, for as long as what was captured exists.
+
+  /// The same call as read() gave.
+  virtual Result<Call> read_again(const CallPlace& place) const = 0;
+  /// Where the call is kept, for messages.
+  virtual std::string location(const CallPlace& place) const = 0;
+
+  /// The same entries from the first on, apart from this one's state; null if this one can be read
+  /// from there again itself.
+  virtual std::unique_ptr<Capture> from_start() const { return nullptr; }
+  /// Calls of this process need not be fetched any more.
+  virtual void skip(const WrapperId& /*process*/) {}
+
+  /// Complete when fetch() has nothing to add.
   virtual const std::vector<CaptureDefect>& defects() const = 0;
   /// The name of the capture method that made it.
   virtual const char* kind() const = 0;

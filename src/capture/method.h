@@ -49,8 +49,9 @@ struct CaptureOptions {
 class LiveCapture {
  public:
   virtual ~LiveCapture() = default;
-  virtual const Capture& capture() const = 0;
-  /// Takes what was completed since the last time, until `deadline`. Returns whether that was all.
+  virtual Capture& capture() = 0;
+  /// Finds what was completed since the last time, until `deadline`, for the capture to fetch.
+  /// Returns whether that was all.
   virtual Result<bool> poll(Deadline deadline) = 0;
   /// The writers have exited: takes everything that is left.
   virtual Result<void> finish() = 0;

@@ -28,11 +28,7 @@ struct Tensor {
   DType dtype;
   Shape shape;
   std::shared_ptr<const TensorStore> store;
-  std::size_t entry = 0;
-  std::uint64_t address = 0;  ///< its address in the engine's process; 0: unknown
-  /// How many of its elements are used, if the capture says so without their values; the rest is
-  /// unused buffer space.
-  std::optional<std::uint64_t> used;
+  std::size_t entry = 0;  ///< among the call's tensors
 };
 
 /// Whether this error code of reading a tensor means that the capture did not keep its values;

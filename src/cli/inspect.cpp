@@ -65,10 +65,10 @@ std::string_view name(CallStatus status) {
 int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (is_json) {
     Json arguments = Json::object();
-    for (const auto& [name, value] : call.arguments) arguments[name] = describe(value);
+    for (const auto& [name, value] : call.content->arguments) arguments[name] = describe(value);
     print_json({{"location", location},
-                {"function", call.function},
-                {"module", call.module},
+                {"function", call.content->function},
+                {"module", call.content->module},
                 {"status", name(call.status)},
                 {"process", call.wrapper.process},
                 {"wrapper", fmt::format("{:#x}", call.wrapper.self)},
@@ -77,11 +77,12 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   }
 
   // For people: one line per argument.
-  std::string text = fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.function,
-                                 call.module, name(call.status), call.wrapper.process);
+  std::string text =
+      fmt::format("{}\n  {} ({}), {}\n  process {}", location, call.content->function,
+                  call.content->module, name(call.status), call.wrapper.process);
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
-  for (const auto& [name, value] : call.arguments)
+  for (const auto& [name, value] : call.content->arguments)
     text += fmt::format("  {:<24} {}\n", name, describe(value));
   print(stdout, text);
   return exit_success;
@@ -248,7 +249,7 @@ class InspectCommand final : public Command {
     if (is_one_call) {
       const auto call = (*capture)->read(0);
       if (!call) return print_error(call.error());
-      return inspect_call(*call, (*capture)->location(0), common.is_json);
+      return inspect_call(*call, (*capture)->location((*capture)->place(0)), common.is_json);
     }
 
     Dataset dataset;
@@ -261,15 +262,14 @@ class InspectCommand final : public Command {
   }
 
  private:
-  int inspect_capture(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+  int inspect_capture(Capture& capture, const Dataset& dataset, const BindingSet& bindings,
                       const CommonArguments& common) const {
     const Binder binder(dataset.definitions, bindings);
     ProgressLine progress(common.is_quiet);
     SurveyOptions options;
     options.reads_everything = options.is_whole = true;
     options.progress = [&](std::size_t done) {
-      progress.update(
-          fmt::format("{} of {} calls", with_separators(done), with_separators(capture.size())));
+      progress.update(fmt::format("{} calls", with_separators(done)));
     };
     const Survey result = survey(capture, bindings, binder, options);
     progress.clear();

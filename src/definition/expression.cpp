@@ -462,6 +462,20 @@ class Evaluator {
   const NameResolver& names_;
 };
 
+bool evaluates_everything(const Node& node) {
+  const bool divides =
+      node.kind == Kind::arithmetic && (node.text.starts_with('/') || node.text == "%");
+  if (node.kind == Kind::either || node.kind == Kind::both || divides) return false;
+  return std::ranges::all_of(node.children,
+                             [](const auto& child) { return evaluates_everything(*child); });
+}
+
+bool mentions(const Node& node, std::string_view name) {
+  return (node.kind == Kind::name && node.text == name) ||
+         std::ranges::any_of(node.children,
+                             [name](const auto& child) { return mentions(*child, name); });
+}
+
 void collect_names(const Node& node, std::vector<std::string>& names) {
   if (node.kind == Kind::name) names.push_back(node.text);
   for (const auto& child : node.children) collect_names(*child, names);
@@ -518,6 +532,14 @@ Result<Expression> Expression::parse(std::string_view text) {
 
 Result<Operand> Expression::evaluate(const NameResolver& names) const {
   return Evaluator(names)(*root_);
+}
+
+bool Expression::mentions(std::string_view name) const {
+  return cw::mentions(*root_, name);
+}
+
+bool Expression::evaluates_everything() const {
+  return cw::evaluates_everything(*root_);
 }
 
 std::vector<std::string> Expression::names() const {

@@ -63,6 +63,11 @@ class Expression {
   Result<Operand> evaluate(const NameResolver& names) const;
 
   const std::string& text() const { return text_; }
+  /// Whether evaluating it evaluates every part, whatever the names' values: there is nothing in it
+  /// that decides early, or fails on some numbers.
+  bool evaluates_everything() const;
+  /// Whether a dotted name is in it.
+  bool mentions(std::string_view name) const;
   /// Every dotted name in it, with repeats.
   std::vector<std::string> names() const;
 

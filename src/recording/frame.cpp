@@ -20,8 +20,10 @@ std::string big_endian(std::uint64_t number, unsigned bytes) {
   return text;
 }
 
-std::string checksum(std::string_view payload) {
-  return big_endian(XXH3_64bits(payload.data(), payload.size()), 8);
+std::uint64_t from_big_endian(std::string_view bytes) {
+  std::uint64_t number = 0;
+  for (const char byte : bytes) number = number << 8 | static_cast<unsigned char>(byte);
+  return number;
 }
 
 }  // namespace
@@ -29,7 +31,9 @@ std::string checksum(std::string_view payload) {
 std::string make_frame(std::string_view payload) {
   std::string frame;
   frame.reserve(frame_header_size + payload.size());
-  frame.append(array_and_checksum).append(checksum(payload)).append(tag_and_bytes);
+  frame.append(array_and_checksum)
+      .append(big_endian(XXH3_64bits(payload.data(), payload.size()), 8))
+      .append(tag_and_bytes);
   return frame.append(big_endian(payload.size(), 4)).append(payload);
 }
 
@@ -41,14 +45,13 @@ Frame read_frame(std::string_view bytes) {
   if (differs(0, array_and_checksum) || differs(tag_at, tag_and_bytes))
     return {Frame::Status::damaged, {}, 0};
   if (bytes.size() < frame_header_size) return {Frame::Status::cut_off, {}, 0};
-  std::size_t length = 0;
-  for (const char byte : bytes.substr(length_at, 4))
-    length = length << 8 | static_cast<unsigned char>(byte);
+  const std::size_t length = from_big_endian(bytes.substr(length_at, 4));
   if (length > max_payload) return {Frame::Status::damaged, {}, 0};
   const std::size_t size = frame_header_size + length;
   if (bytes.size() < size) return {Frame::Status::cut_off, {}, size};
   const std::string_view payload = bytes.substr(frame_header_size, length);
-  if (bytes.substr(checksum_at, 8) != checksum(payload)) return {Frame::Status::damaged, {}, size};
+  if (from_big_endian(bytes.substr(checksum_at, 8)) != XXH3_64bits(payload.data(), length))
+    return {Frame::Status::damaged, {}, size};
   return {Frame::Status::whole, payload, size};
 }
 

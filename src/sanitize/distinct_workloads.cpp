@@ -6,10 +6,13 @@
 namespace cw {
 
 Origin origin_of(const CallInContext& context) {
-  const auto position = [](const auto& call) {
-    return call ? static_cast<std::uint32_t>(call->order) : Origin::none;
-  };
-  return {position(context.call), position(context.plan), position(context.init)};
+  Origin origin{.call = context.call->order, .call_place = context.call->place};
+  if (context.plan) {
+    origin.plan = context.plan->order;
+    origin.plan_place = context.plan->place;
+  }
+  if (context.init) origin.init_place = context.init->place;
+  return origin;
 }
 
 bool DistinctWorkloads::add(const Target* target, const Workload& workload, const Hash128& key,
@@ -40,7 +43,7 @@ std::size_t DistinctWorkloads::count(const Target* target) const {
 
 // Bound only to plans that were captured: the eager passes before a capture.
 bool DistinctWorkloads::is_warmup(const DistinctWorkload& entry) const {
-  const auto captured = [this](std::uint32_t plan) { return captured_plans_.contains(plan); };
+  const auto captured = [this](std::size_t plan) { return captured_plans_.contains(plan); };
   return entry.is_capture_warmup && entry.plans.size() <= DistinctWorkload::max_plans &&
          std::ranges::all_of(entry.plans, captured);
 }

@@ -1,7 +1,7 @@
 // Distinct workloads and how often each was seen.
 //
 // Values are not kept: an entry holds the workload's key, its var axes and which calls it came
-// from, about 150 bytes; what is finally selected is read again from the capture. So memory grows
+// from, about 300 bytes; what is finally selected is read again from the capture. So memory grows
 // with the number of distinct workloads, not with the number of calls or the length of their index
 // tensors.
 #pragma once
@@ -19,12 +19,13 @@
 
 namespace cw {
 
-/// Where a workload can be read again: positions of its calls in the capture.
+/// Where a workload comes from: positions of its calls in the capture's order, and the places where
+/// they can be read again.
 struct Origin {
-  static constexpr std::uint32_t none = ~std::uint32_t{0};
-  std::uint32_t call = none;
-  std::uint32_t plan = none;
-  std::uint32_t init = none;
+  static constexpr std::size_t none = ~std::size_t{0};
+  std::size_t call = none, plan = none;
+  CallPlace call_place;
+  std::optional<CallPlace> plan_place, init_place;
 };
 
 Origin origin_of(const CallInContext& context);
@@ -44,7 +45,7 @@ struct DistinctWorkload {
   Origin origin;                       ///< the first call in the capture's order
   WorkloadNotes notes;                 ///< of that call
   /// Plans under which it was seen, at most `max_plans`.
-  std::vector<std::uint32_t> plans;
+  std::vector<std::size_t> plans;
   static constexpr std::size_t max_plans = 8;
   /// Seen only under plans with which a CUDA graph was captured; before take(), as restored from an
   /// earlier process.
@@ -58,10 +59,13 @@ class DistinctWorkloads {
   bool add(const Target* target, const Workload& workload, const Hash128& key,
            const WorkloadNotes& notes, const Origin& origin, std::uint64_t calls = 1);
 
-  /// Notes that a call of this plan was captured into a CUDA graph.
-  void add_captured_plan(std::size_t plan) {
-    captured_plans_.insert(static_cast<std::uint32_t>(plan));
+  /// Counts more calls of a workload that was added.
+  void add_calls(const Target* target, const Hash128& key, std::uint64_t calls) {
+    entries_[target][key].seen += calls;
   }
+
+  /// Notes that a call of this plan was captured into a CUDA graph.
+  void add_captured_plan(std::size_t plan) { captured_plans_.insert(plan); }
 
   /// The number of distinct workloads of a target.
   std::size_t count(const Target* target) const;
@@ -80,7 +84,7 @@ class DistinctWorkloads {
   bool is_warmup(const DistinctWorkload& entry) const;
 
   std::map<const Target*, std::unordered_map<Hash128, DistinctWorkload>> entries_;
-  std::set<std::uint32_t> captured_plans_;
+  std::set<std::size_t> captured_plans_;
 };
 
 }  // namespace cw

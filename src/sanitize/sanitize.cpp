@@ -26,7 +26,7 @@ struct Prepared {
 
 class Sanitizer::Work {
  public:
-  Work(const Capture& capture, const Dataset& dataset, const BindingSet& bindings,
+  Work(Capture& capture, const Dataset& dataset, const BindingSet& bindings,
        const SanitizeOptions& options, Source source)
       : capture_(capture),
         dataset_(dataset),
@@ -122,9 +122,6 @@ class Sanitizer::Work {
       if (!addition.workloads.empty()) additions.push_back(std::move(addition));
     }
     outcome_.survey.definitions.clear();  // its targets are the binder's, which ends with this call
-    for (auto& [key, item] : outcome_.survey.tally.items())
-      if (item.example.empty() && !key.function.empty())
-        item.example = capture_.location(item.first);
     if (!publication) return std::move(outcome_);
     CW_CHECK(publication->publish(additions));
     collection = with_section(std::move(collection), section_of(capture_, outcome_, options_));
@@ -273,10 +270,10 @@ class Sanitizer::Work {
                               entry.stands_for, is_new, entry.is_capture_warmup, entry.notes});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add(
-            "capture_warmup", capture_.function(entry.origin.call),
+            "capture_warmup", target.binding->function,
             "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
             "warm-up with dummy lengths, not traffic",
-            entry.origin.call);
+            entry.origin.call, 1, capture_.location(entry.origin.call_place));
       if (!is_new && !lacks_blob) continue;
       addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i],
                                     [this, &target, entry]() -> Result<std::string> {
@@ -287,7 +284,7 @@ class Sanitizer::Work {
     return {};
   }
 
-  const Capture& capture_;
+  Capture& capture_;
   const Dataset& dataset_;
   const BindingSet& bindings_;
   const SanitizeOptions& options_;
@@ -299,7 +296,7 @@ class Sanitizer::Work {
   SanitizeOutcome outcome_;
 };
 
-Result<Sanitizer> Sanitizer::begin(const Capture& capture, const Dataset& dataset,
+Result<Sanitizer> Sanitizer::begin(Capture& capture, const Dataset& dataset,
                                    const BindingSet& bindings, const SanitizeOptions& options,
                                    Source source) {
   auto work = std::make_unique<Work>(capture, dataset, bindings, options, source);
@@ -344,7 +341,7 @@ std::size_t DefinitionOutcome::added() const {
       std::ranges::count_if(kept, [](const KeptWorkload& k) { return k.is_new; }));
 }
 
-Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset,
+Result<SanitizeOutcome> sanitize(Capture& capture, const Dataset& dataset,
                                  const BindingSet& bindings, const SanitizeOptions& options) {
   CW_TRY(Sanitizer sanitizer,
          Sanitizer::begin(capture, dataset, bindings, options, Sanitizer::Source::lasting));

@@ -87,7 +87,7 @@ class Sanitizer {
     vanishing,  ///< calls are deleted meanwhile: candidates are kept in memory
   };
   /// Error codes: "definition_unknown" (with names like it), "input_unknown".
-  static Result<Sanitizer> begin(const Capture& capture, const Dataset& dataset,
+  static Result<Sanitizer> begin(Capture& capture, const Dataset& dataset,
                                  const BindingSet& bindings, const SanitizeOptions& options,
                                  Source source);
   Sanitizer(Sanitizer&&) noexcept;
@@ -116,7 +116,7 @@ class Sanitizer {
 
 /// Error codes: "definition_unknown" (with names like it), "disk_full", "locked", and those of
 /// writing.
-Result<SanitizeOutcome> sanitize(const Capture& capture, const Dataset& dataset,
+Result<SanitizeOutcome> sanitize(Capture& capture, const Dataset& dataset,
                                  const BindingSet& bindings, const SanitizeOptions& options);
 
 }  // namespace cw

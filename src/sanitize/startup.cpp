@@ -25,30 +25,39 @@ bool is_certain_traffic(const std::vector<std::int64_t>& lengths) {
 
 }  // namespace
 
-std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
-                                                 const BindingSet& bindings) {
+std::map<WrapperId, CallPlace> ends_of_startup(Capture& capture, const BindingSet& bindings) {
   const auto plans = telling_plans(bindings);
-  std::map<WrapperId, std::size_t> ends;
+  std::map<WrapperId, CallPlace> ends;
   std::set<WrapperId> serving;
 
-  for (std::size_t i = 0; i < capture.size(); ++i) {
-    const auto plan = plans.find(capture.function(i));
-    if (plan == plans.end()) continue;
-    const WrapperId process = capture.process(i);
-    if (serving.contains(process)) continue;
-    auto read = capture.read(i);
-    if (!read || read->status == CallStatus::dummy) continue;  // those are left out in any case
+  // What is left to see of one entry; the rest of a process that serves is not needed.
+  const auto look_at = [&](std::size_t index) {
+    const auto plan = plans.find(capture.function(index));
+    if (plan == plans.end()) return;
+    WrapperId process = capture.sighting(index).wrapper;
+    process.self = 0;
+    if (serving.contains(process)) return;
+    auto read = capture.read(index);
+    if (!read || read->status == CallStatus::dummy) return;  // those are left out in any case
 
     CallInContext context;
     context.call = context.plan = std::make_shared<const Call>(std::move(*read));
     const auto lengths = lengths_of(*plan->second, context);
-    if (!lengths) continue;
+    if (!lengths) return;
 
-    if (is_certain_traffic(*lengths))
+    if (is_certain_traffic(*lengths)) {
       serving.insert(process);
-    else if (is_dummy_batch(*plan->second, *lengths))
-      ends[process] = i;
-  }
+      capture.skip(process);
+    } else if (is_dummy_batch(*plan->second, *lengths)) {
+      ends.insert_or_assign(process, context.call->place);
+    }
+  };
+
+  std::size_t next = 0;
+  do {
+    for (; next < capture.size(); ++next) look_at(next);
+    capture.forget(next);
+  } while (capture.fetch());
   return ends;
 }
 

@@ -13,9 +13,8 @@
 
 namespace cw {
 
-/// For each process whose startup is seen, the position of the call that ends it; calls before that
-/// are not traffic.
-std::map<WrapperId, std::size_t> ends_of_startup(const Capture& capture,
-                                                 const BindingSet& bindings);
+/// For each process whose startup is seen, the place of the call that ends it; calls before that
+/// are not traffic. The capture is fetched as far as that needs.
+std::map<WrapperId, CallPlace> ends_of_startup(Capture& capture, const BindingSet& bindings);
 
 }  // namespace cw

@@ -8,9 +8,13 @@
 #include <shared_mutex>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
+#include <utility>
 
 #include <tbb/parallel_pipeline.h>
 
+#include "bind/told.h"
+#include "sanitize/outcome.h"
 #include "sanitize/retained_workloads.h"
 #include "sanitize/startup.h"
 
@@ -19,45 +23,54 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t batch_size = 64;
+constexpr std::size_t batch_size = 64;        ///< of calls that have to be read
+constexpr std::size_t sighting_batch = 1024;  ///< of those whose sightings tell enough
 constexpr std::size_t max_batches = 16;
 // With a deadline, batches are kept small: those under way are finished after it.
 constexpr std::chrono::milliseconds batch_time{4};
 
-struct BoundWorkload {
-  const Target* target;
-  WorkloadNotes notes;
-  Workload workload;
-  Hash128 key;
+// Calls of one context that are counted together.
+struct CountedCall {
+  std::shared_ptr<CountedOutcome> outcome;
+  std::uint64_t count = 0;
+  /// What CountedOutcome::told stands for in this call, from here on in Batch::numbers.
+  std::size_t numbers = 0;
 };
 
-// A call that matches, without the values that make a workload.
-struct FittingCall {
-  const Target* target;
-  std::optional<std::int64_t> sequences;
-  std::vector<std::int64_t> axes;
-  Rejection unseen;
+// Calls of one function in a batch. Names have stable addresses.
+struct FunctionCalls {
+  const std::string* name;
+  std::uint64_t calls = 0, skipped = 0;
 };
 
-// The outcome of a call, shared by the calls of all layers of a step.
-struct Outcome {
-  std::vector<BoundWorkload> workloads;
-  std::vector<FittingCall> fitting;
-  std::optional<Rejection> rejection;
-
-  bool is_sampled() const {
-    return workloads.empty() && !fitting.empty() &&
-           fitting[0].unseen.reason == "values_sampled_out";
-  }
+struct UnreadableCall {
+  const std::string* function;
+  Error error;
+  std::size_t order;
+  CallPlace place;
+  std::uint64_t count;
 };
 
-struct BoundCall {
-  CallInContext context;
-  std::shared_ptr<const Outcome> outcome;
+struct Batch {
+  std::size_t begin = 0, end = 0;
+  bool is_starting = false;
+  std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, as nothing binds it
+  std::vector<CallInContext> ready;
+
+  // What is counted of it.
+  std::vector<FunctionCalls> functions;
+  std::vector<WrapperId> processes;
+  std::vector<UnreadableCall> unreadable;
+  std::vector<std::shared_ptr<const Call>> described;  ///< contents or wrappers that are new
+  std::vector<std::shared_ptr<CountedOutcome>> unbound;
+  std::vector<CountedCall> counted;
+  std::vector<std::int64_t> numbers;
 };
 
-// Outcomes by shape key, for calls whose outcome depends on nothing else.
-class OutcomeCache {
+using BatchPtr = std::shared_ptr<Batch>;
+
+// Outcomes by shape key, of calls without an identity whose outcome depends on nothing else.
+class ShapeOutcomes {
  public:
   std::shared_ptr<const Outcome> find(const Hash128& key) const {
     const std::shared_lock lock(mutex_);
@@ -77,16 +90,6 @@ class OutcomeCache {
   std::unordered_map<Hash128, std::shared_ptr<const Outcome>> outcomes_;
 };
 
-struct Batch {
-  std::size_t begin = 0, end = 0;
-  bool is_starting = false;
-  std::vector<Result<std::shared_ptr<const Call>>> calls;  ///< null: not read, as nothing binds it
-  std::vector<CallInContext> ready;
-  std::vector<BoundCall> bound;
-};
-
-using BatchPtr = std::shared_ptr<Batch>;
-
 // A shape is what a call shows without values: pool sizes are left out, as they follow from values.
 Distribution empty_distribution(const Target& target) {
   std::vector<std::string> names;
@@ -100,39 +103,60 @@ Distribution empty_distribution(const Target& target) {
   return {std::move(names), std::move(shape)};
 }
 
+struct ExtentsHash {
+  std::size_t operator()(const Extents& extents) const noexcept {
+    return xxh3_64(
+        {reinterpret_cast<const char*>(extents.data()), extents.size() * sizeof(std::int64_t)});
+  }
+};
+
 }  // namespace
 
 class Surveyor::Run {
  public:
-  Run(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+  Run(Capture& capture, const BindingSet& bindings, const Binder& binder,
       const SurveyOptions& options)
       : capture_(capture), binder_(binder), options_(options), association_(bindings) {
-    if (options.is_whole) startup_ = ends_of_startup(capture, bindings);
+    if (!options.is_whole) return;
+    const std::unique_ptr<Capture> again = capture.from_start();
+    startup_ = ends_of_startup(again ? *again : capture, bindings);
   }
 
   void set_starting(bool is_starting) { is_starting_ = is_starting; }
 
   bool advance(Deadline deadline) {
     deadline_ = deadline;
+    has_taken_all_ = false;
     using Mode = tbb::filter_mode;
-    tbb::parallel_pipeline(
-        max_batches,
-        tbb::make_filter<void, BatchPtr>(Mode::serial_in_order, [this](tbb::flow_control& flow) {
-          return take(flow);
-        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
-          return read(std::move(batch));
-        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::serial_in_order, [this](BatchPtr batch) {
-          return pair(std::move(batch));
-        }) & tbb::make_filter<BatchPtr, BatchPtr>(Mode::parallel, [this](BatchPtr batch) {
-          return bind(std::move(batch));
-        }) & tbb::make_filter<BatchPtr, void>(Mode::serial_in_order, [this](const BatchPtr& batch) {
-          count(*batch);
-        }));
-    note_examples();
-    return next_ == capture_.size();
+    const auto passes = [](auto mode, auto work) {
+      return tbb::make_filter<BatchPtr, BatchPtr>(mode, std::move(work));
+    };
+    const auto first = tbb::make_filter<void, BatchPtr>(
+        Mode::serial_in_order, [this](tbb::flow_control& flow) { return take(flow); });
+    const auto last = tbb::make_filter<BatchPtr, void>(
+        Mode::serial_in_order, [this](const BatchPtr& batch) { count(*batch); });
+    const auto binding =
+        passes(Mode::parallel, [this](BatchPtr batch) { return bind(std::move(batch)); });
+
+    if (capture_.knows_identities())
+      tbb::parallel_pipeline(max_batches, first & binding & last);
+    else
+      tbb::parallel_pipeline(
+          max_batches,
+          first &
+              passes(Mode::parallel, [this](BatchPtr batch) { return read(std::move(batch)); }) &
+              passes(Mode::serial_in_order,
+                     [this](BatchPtr batch) { return pair(std::move(batch)); }) &
+              binding & last);
+    settle();
+    return has_taken_all_;
   }
 
-  void restore(Survey survey) { survey_ = std::move(survey); }
+  void restore(Survey survey) {
+    survey_ = std::move(survey);
+    definitions_.clear();
+    functions_.clear();
+  }
   const Survey& current() const { return survey_; }
 
   Survey finish() {
@@ -140,38 +164,61 @@ class Surveyor::Run {
     const auto rest = std::make_shared<Batch>();
     rest->begin = rest->end = capture_.size();
     association_.finish(rest->ready);
+    add_outcomes(*rest);
     count(*bind(rest));
+    settle();
     for (const CaptureDefect& defect : capture_.defects())
       survey_.tally.add_defect(defect.code, defect.message, defect.count);
-    note_examples();
     return std::move(survey_);
   }
 
  private:
-  // While the calls still exist: a capture may forget them.
-  void note_examples() {
-    for (auto& [key, item] : survey_.tally.items())
-      if (item.example.empty() && item.first < capture_.size() && !key.function.empty())
-        item.example = capture_.location(item.first);
-  }
+  // What is known of a function, by its number in the capture.
+  struct Function {
+    const std::string* name = nullptr;
+    const Association::Role* role = nullptr;
+    bool is_on_its_own = false;
+    Hash128 last_identity;                  ///< that was described
+    std::size_t batch = 0, at = 0;          ///< where its calls are counted: Batch::functions
+    std::unordered_set<Hash128> described;  ///< identities and wrappers, for inspect
+  };
+
+  // Counts of a definition whose distribution is not up to date.
+  struct Definition {
+    DefinitionCounts* counts = nullptr;  ///< of survey_
+    std::unordered_map<Extents, std::uint64_t, ExtentsHash> waiting;
+  };
+  static constexpr std::size_t max_waiting = 4096;
+
+  // ---- Taking calls, in order
 
   BatchPtr take(tbb::flow_control& flow) {
-    if (next_ == capture_.size() || Clock::now() >= deadline_) {
+    if (Clock::now() >= deadline_) {
       flow.stop();
       return nullptr;
+    }
+    if (next_ == capture_.size()) {
+      capture_.forget(next_);
+      if (!capture_.fetch()) {
+        has_taken_all_ = true;
+        flow.stop();
+        return nullptr;
+      }
     }
     auto batch = std::make_shared<Batch>();
     batch->begin = next_;
     batch->is_starting = is_starting_;
     next_ = batch->end = std::min(next_ + next_batch_size(), capture_.size());
+    if (capture_.knows_identities()) sight(*batch);
     return batch;
   }
 
   std::size_t next_batch_size() const {
-    if (deadline_ == Deadline::max()) return batch_size;
+    const std::size_t most = capture_.knows_identities() ? sighting_batch : batch_size;
+    if (deadline_ == Deadline::max()) return most;
     const auto call = std::max<std::int64_t>(nanoseconds_a_call_, 1);
     return static_cast<std::size_t>(std::clamp<std::int64_t>(
-        std::chrono::nanoseconds(batch_time).count() / call, 1, batch_size));
+        std::chrono::nanoseconds(batch_time).count() / call, 1, static_cast<std::int64_t>(most)));
   }
 
   // The pace of reading and binding, which run in parallel; the latest batch counts for a quarter.
@@ -183,12 +230,183 @@ class Surveyor::Run {
     nanoseconds_a_call_ = before == 0 ? now : (3 * before + now) / 4;
   }
 
+  void delay(const Batch& batch) const {
+    if (options_.slowness > Clock::duration())
+      std::this_thread::sleep_for(options_.slowness * (batch.end - batch.begin));
+  }
+
+  Function& function_of(std::uint32_t number) {
+    if (number >= functions_.size()) functions_.resize(number + 1);
+    Function& function = functions_[number];
+    if (function.name != nullptr) return function;
+    function.name = &capture_.function_name(number);
+    function.role = association_.role_of(*function.name);
+    function.is_on_its_own = function.role != nullptr && function.role->is_on_its_own();
+    return function;
+  }
+
+  // Notes that calls were made, whatever becomes of them.
+  void add_calls(Batch& batch, Function& function, const Sighting& seen) {
+    if (function.batch != batch.begin + 1) {
+      function.batch = batch.begin + 1;
+      function.at = batch.functions.size();
+      batch.functions.push_back({function.name});
+    }
+    FunctionCalls& calls = batch.functions[function.at];
+    calls.calls += seen.count;
+    if (function.role == nullptr) calls.skipped += seen.count;
+
+    const WrapperId process{seen.wrapper.folder, seen.wrapper.process, 0};
+    if (batch.processes.empty() || batch.processes.back() != process)
+      batch.processes.push_back(process);
+  }
+
+  // For what a survey says of functions and versions: each content once, and each wrapper.
+  void describe(Batch& batch, Function& function, const std::shared_ptr<const Call>& call) {
+    if (!options_.reads_everything) {
+      const Hash128 last = std::exchange(function.last_identity, call->identity);
+      if (last == Hash128{} || last != call->identity) batch.described.push_back(call);
+      return;
+    }
+    constexpr std::size_t max_described = 100'000;
+    if (function.described.size() > max_described) function.described.clear();
+    const Hash128 wrapper{call->wrapper.self, call->wrapper.folder};
+    const bool is_new_wrapper = function.described.insert(wrapper).second;
+    const bool is_new_content =
+        call->identity == Hash128{} || function.described.insert(call->identity).second;
+    if (is_new_wrapper || is_new_content) batch.described.push_back(call);
+  }
+
+  bool is_before_traffic(const Batch& batch, const WrapperId& wrapper,
+                         const CallPlace& place) const {
+    if (batch.is_starting || startup_.empty()) return batch.is_starting;
+    const auto end = startup_.find({wrapper.folder, wrapper.process, 0});
+    return end != startup_.end() && place.is_before(end->second);
+  }
+
+  // Calls whose sightings tell what they are: few have to be read, and fewer to be bound.
+  void sight(Batch& batch) {
+    const auto begin = Clock::now();
+    delay(batch);
+    for (std::size_t i = batch.begin; i < batch.end; ++i) {
+      const Sighting seen = capture_.sighting(i);
+      Function& function = function_of(seen.function);
+      add_calls(batch, function, seen);
+      if (function.role == nullptr && !options_.reads_everything) continue;
+
+      // A call that depends on no other, and was made with the same before.
+      if (function.is_on_its_own && !options_.reads_everything) {
+        const bool is_before = !startup_.empty()
+                                   ? is_before_traffic(batch, seen.wrapper, capture_.place(i))
+                                   : batch.is_starting;
+        if (auto known = known_.find(context_key(seen.identity, is_before))) {
+          batch.counted.push_back({std::move(known), seen.count});
+          continue;
+        }
+      }
+
+      auto call = guarded([&] { return capture_.read(i); });
+      if (!call) {
+        add_unreadable(batch, function, seen, i, std::move(call.error()));
+        continue;
+      }
+      const auto made = std::make_shared<const Call>(std::move(*call));
+      describe(batch, function, made);
+      if (function.role == nullptr) continue;
+      if (function.is_on_its_own) {
+        add_outcome(batch,
+                    {.call = made,
+                     .is_before_traffic = is_before_traffic(batch, made->wrapper, made->place)});
+        continue;
+      }
+      association_.add(*function.role, made, batch.ready);
+      add_outcomes(batch);
+    }
+    note_pace(begin, batch.end - batch.begin);
+  }
+
+  void add_unreadable(Batch& batch, const Function& function, const Sighting& seen,
+                      std::size_t order, Error error) {
+    association_.add_unreadable(*function.name, seen.wrapper.folder, seen.wrapper.process);
+    if (function.role == nullptr) batch.functions[function.at].skipped -= seen.count;
+    batch.unreadable.push_back(
+        {function.name, std::move(error), order, capture_.place(order), seen.count});
+  }
+
+  void add_outcomes(Batch& batch) {
+    for (CallInContext& context : batch.ready) {
+      context.is_before_traffic =
+          is_before_traffic(batch, context.call->wrapper, context.call->place);
+      add_outcome(batch, std::move(context));
+    }
+    batch.ready.clear();
+  }
+
+  // Calls without an identity have an outcome of their own.
+  void add_outcome(Batch& batch, CallInContext context) {
+    const std::uint64_t count = context.call->count;
+    if (context.call->identity == Hash128{}) {
+      batch.unbound.push_back(std::make_shared<CountedOutcome>(std::move(context)));
+      batch.counted.push_back({batch.unbound.back(), count});
+      return;
+    }
+
+    // Calls that differ in told counts alone are bound together, if that can be.
+    const bool is_told = has_told(context);
+    context.has_symbolic_counts = is_told;
+    const bool is_plain = !context.plan && !context.init && !context.has_plan_in_doubt &&
+                          !context.has_neighbour && !is_told;
+    const Hash128 key = is_plain ? context_key(context.call->identity, context.is_before_traffic)
+                                 : context_key(context, false);
+    auto outcome = known_.find(key);
+    if (!outcome) {
+      outcome = std::make_shared<CountedOutcome>(context);
+      known_.add(key, outcome);
+      if (is_told)
+        bind_told(*outcome);
+      else
+        batch.unbound.push_back(outcome);
+    }
+    if (is_told && outcome->outcome->depends_on_told) {
+      const Hash128 own_key = context_key(context, true);
+      outcome = known_.find(own_key);
+      if (!outcome) {
+        context.has_symbolic_counts = false;
+        outcome = std::make_shared<CountedOutcome>(context);
+        known_.add(own_key, outcome);
+        batch.unbound.push_back(outcome);
+      }
+    }
+
+    batch.counted.push_back({outcome, count, batch.numbers.size()});
+    for (const std::int64_t extent : outcome->told)
+      batch.numbers.push_back(number_of(extent, context));
+  }
+
+  static bool has_told(const CallInContext& context) {
+    for (const Call* call : {context.call.get(), context.plan.get(), context.init.get()})
+      if (call != nullptr && !call->told.empty()) return true;
+    return false;
+  }
+
+  // In order, as what follows depends on it; there are few.
+  void bind_told(CountedOutcome& outcome) const {
+    outcome.outcome = outcome_of(outcome.context, binder_, options_.selected, options_.policy);
+    for (const FittingCall& fitting : outcome.outcome->fitting)
+      for (const std::int64_t extent : fitting.axes)
+        if (is_told(extent) && std::ranges::find(outcome.told, extent) == outcome.told.end())
+          outcome.told.push_back(extent);
+  }
+
+  // ---- Calls that have to be read
+
   BatchPtr read(BatchPtr batch) const {
     const auto begin = Clock::now();
-    if (options_.slowness > Clock::duration())
-      std::this_thread::sleep_for(options_.slowness * (batch->end - batch->begin));
+    delay(*batch);
     for (std::size_t i = batch->begin; i < batch->end; ++i) {
-      if (!options_.reads_everything && !association_.is_relevant(capture_.function(i))) {
+      const bool is_read =
+          options_.reads_everything || association_.role_of(capture_.function(i)) != nullptr;
+      if (!is_read) {
         batch->calls.emplace_back(nullptr);
         capture_.release(i);
         continue;
@@ -217,117 +435,84 @@ class Surveyor::Run {
 
   BatchPtr pair(BatchPtr batch) {
     for (std::size_t i = batch->begin; i < batch->end; ++i) {
+      const Sighting seen = capture_.sighting(i);
+      Function& function = function_of(seen.function);
+      add_calls(*batch, function, seen);
       auto& call = batch->calls[i - batch->begin];
       if (!call) {
-        const WrapperId process = capture_.process(i);
-        association_.add_unreadable(capture_.function(i), process.folder, process.process);
+        add_unreadable(*batch, function, seen, i, std::move(call.error()));
       } else if (*call) {
-        association_.add(*call, batch->ready);
+        describe(*batch, function, *call);
+        if (function.role != nullptr) association_.add(*function.role, *call, batch->ready);
       }
     }
-    for (CallInContext& context : batch->ready)
-      context.is_before_traffic = batch->is_starting || is_in_startup(*context.call);
+    batch->calls.clear();
+    add_outcomes(*batch);
     return batch;
   }
 
-  bool is_in_startup(const Call& call) const {
-    const auto end = startup_.find({call.wrapper.folder, call.wrapper.process, 0});
-    return end != startup_.end() && call.order < end->second;
-  }
+  // ---- Binding
 
   BatchPtr bind(BatchPtr batch) const {
     const bool stores_only_structural =
         options_.policy.keep_values.empty() && !options_.policy.random_below;
-    for (CallInContext& context : batch->ready) {
-      std::shared_ptr<const Outcome> outcome;
-      if (stores_only_structural && binder_.depends_on_shapes_only(context.call->function)) {
-        const Hash128 key = shape_key(context);
-        outcome = cache_.find(key);
-        if (!outcome) cache_.add(key, outcome = bind(context));
-      } else {
-        outcome = bind(context);
-      }
-      batch->bound.push_back({std::move(context), std::move(outcome)});
+    for (const auto& unbound : batch->unbound) {
+      const CallInContext& context = unbound->context;
+      const bool is_shared = stores_only_structural && context.call->identity == Hash128{} &&
+                             binder_.depends_on_shapes_only(context.call->content->function);
+      const Hash128 key = is_shared ? shape_key(context) : Hash128{};
+      if (is_shared) unbound->outcome = shapes_.find(key);
+      if (unbound->outcome) continue;
+      unbound->outcome = outcome_of(context, binder_, options_.selected, options_.policy);
+      if (is_shared) shapes_.add(key, unbound->outcome);
     }
+    batch->unbound.clear();
     return batch;
   }
 
-  std::shared_ptr<const Outcome> bind(const CallInContext& context) const {
-    auto outcome =
-        guarded([&]() -> Result<std::shared_ptr<const Outcome>> { return try_bind(context); });
-    if (outcome) return *outcome;
-    return std::make_shared<const Outcome>(
-        Outcome{{}, {}, Rejection{outcome.error().code, outcome.error().message}});
-  }
-
-  std::shared_ptr<const Outcome> try_bind(const CallInContext& context) const {
-    auto outcome = std::make_shared<Outcome>();
-    BindResult result = binder_.bind(context);
-    outcome->rejection = std::move(result.rejection);
-
-    // One call can match several definitions.
-    for (Observation& observation : result.observations) {
-      const Definition& definition = *observation.target->definition;
-      if (!options_.selected.empty() && !options_.selected.contains(&definition)) {
-        outcome->rejection = Rejection{"not_selected", definition.name};
-        continue;
-      }
-
-      if (observation.unseen) {
-        outcome->fitting.push_back({observation.target, observation.sequences,
-                                    known_axes(observation, options_.policy),
-                                    std::move(*observation.unseen)});
-        continue;
-      }
-
-      auto workload = build_workload(observation, options_.policy);
-      if (!workload) {
-        outcome->rejection = Rejection{workload.error().code, workload.error().message};
-        continue;
-      }
-
-      const Hash128 key = content_key(*workload);
-      workload->inputs.clear();  // values are read again for the selected ones
-      outcome->workloads.push_back(
-          {observation.target,
-           {std::move(observation.derived), observation.sequences, observation.is_suspicious},
-           std::move(*workload),
-           key});
-    }
-    return outcome;
-  }
+  // ---- Counting, in order
 
   void count(Batch& batch) {
-    for (std::size_t i = batch.begin; i < batch.end; ++i) {
-      const std::uint64_t calls = capture_.count(i);
-      survey_.calls += calls;
-      const std::string& function = capture_.function(i);
-      FunctionCounts& counts = survey_.functions[function];
-      counts.calls += calls;
-      survey_.processes.insert(capture_.process(i));
-
-      const auto& call = batch.calls[i - batch.begin];
-      if (!call) {
-        counts.rejected += calls;
-        survey_.tally.add(call.error().code, function, call.error().message, i, calls);
-      } else if (*call == nullptr || !association_.is_relevant(function)) {
-        counts.skipped += calls;
-      }
-
-      if (call && *call && options_.reads_everything) describe(**call, counts);
-      survey_.is_simulated = survey_.is_simulated || (call && *call && (*call)->is_simulated);
-      if (call && *call && !(*call)->flashinfer_version.empty())
-        survey_.flashinfer_versions.insert((*call)->flashinfer_version);
+    for (const FunctionCalls& calls : batch.functions) {
+      survey_.calls += calls.calls;
+      FunctionCounts& counts = counts_of(calls.name);
+      counts.calls += calls.calls;
+      counts.skipped += calls.skipped;
     }
+    survey_.processes.insert(batch.processes.begin(), batch.processes.end());
+    for (const UnreadableCall& call : batch.unreadable) {
+      counts_of(call.function).rejected += call.count;
+      survey_.tally.add(call.error.code, *call.function, call.error.message, call.order, call.count,
+                        capture_.location(call.place));
+    }
+    for (const auto& call : batch.described) describe(*call);
 
-    for (const BoundCall& bound : batch.bound) count(bound);
+    for (const CountedCall& call : batch.counted) {
+      if (call.outcome->function == nullptr)
+        count_first(*call.outcome, call.count, batch.numbers.data() + call.numbers);
+      else
+        count_more(call.outcome, call.count, batch.numbers.data() + call.numbers);
+    }
     batch = Batch{};
     options_.progress(survey_.calls);
   }
 
-  static void describe(const Call& call, FunctionCounts& counts) {
+  FunctionCounts& counts_of(const std::string* function) {
+    FunctionCounts*& counts = counts_of_[function];
+    if (counts == nullptr) counts = &survey_.functions[*function];
+    return *counts;
+  }
+
+  void describe(const Call& call) {
+    const CallContent& content = *call.content;
+    survey_.is_simulated = survey_.is_simulated || content.is_simulated;
+    if (!content.flashinfer_version.empty())
+      survey_.flashinfer_versions.insert(content.flashinfer_version);
+    if (!options_.reads_everything) return;
+
+    FunctionCounts& counts = survey_.functions[content.function];
     if (call.wrapper.self != 0) counts.wrappers.insert(call.wrapper);
-    for (const auto& [name, value] : call.arguments) {
+    for (const auto& [name, value] : content.arguments) {
       if (const Tensor* tensor = value.tensor()) counts.shapes[name].add(*tensor);
       if (const auto* items = std::get_if<Sequence>(&value.data))
         for (std::size_t i = 0; i < items->items.size(); ++i)
@@ -336,28 +521,155 @@ class Surveyor::Run {
     }
   }
 
-  // Counts of a call that matches, with or without values.
-  DefinitionCounts& count_fitting(const Target& target, const std::vector<std::int64_t>& axes,
-                                  std::optional<std::int64_t> sequences, const Call& call) {
-    DefinitionCounts& counts = survey_.definitions[&target];
-    counts.calls += call.count;
-    if (is_padded(sequences, *target.definition, axes)) counts.padded += call.count;
+  // Axes with the numbers that told extents stand for.
+  static std::vector<std::int64_t> with_numbers(std::vector<std::int64_t> axes,
+                                                const CountedOutcome& outcome,
+                                                const std::int64_t* numbers) {
+    for (std::int64_t& extent : axes)
+      if (is_told(extent))
+        extent = numbers[std::ranges::find(outcome.told, extent) - outcome.told.begin()];
+    return axes;
+  }
 
-    const Extents extents = var_extents(*target.definition, axes);
-    if (counts.distribution.var_axes.empty()) counts.distribution = empty_distribution(target);
-    counts.distribution.add(extents, call.count);
-    counts.ranges.resize(extents.size(), {unknown_extent, unknown_extent});
-    for (std::size_t i = 0; i < extents.size(); ++i) {
-      if (extents[i] == unknown_extent) continue;
-      auto& [min, max] = counts.ranges[i];
-      min = min == unknown_extent ? extents[i] : std::min(min, extents[i]);
-      max = std::max(max, extents[i]);
+  // Everything that the first call of an outcome changes.
+  void count_first(CountedOutcome& counted, std::uint64_t calls, const std::int64_t* numbers) {
+    const Outcome& outcome = *counted.outcome;
+    const Call& call = *counted.context.call;
+    counted.function = &survey_.functions[call.content->function];
+    add_to_function(counted, calls);
+    add_to_tally(counted, calls);
+
+    // Each replay of a CUDA graph calls what was captured in it.
+    if (call.status == CallStatus::captured) {
+      survey_.graph_flushes += call.flushes;
+      if (counted.context.plan) survey_.distinct.add_captured_plan(counted.context.plan->order);
+    }
+
+    for (const BoundWorkload& workload : outcome.workloads) {
+      const std::vector<std::int64_t>& axes = workload.workload.axes;
+      DefinitionCounts& counts = add_calls(*workload.target, axes, workload.notes.sequences, calls);
+      add_distribution(*workload.target, axes, calls);
+      for (const std::string& name : workload.notes.derived) counts.derived[name] += calls;
+      if (counts.cells.insert(octaves_of(var_extents(*workload.target->definition, axes))).second)
+        counts.calls_at_last_cell = counts.calls;
+
+      const bool is_first = survey_.distinct.add(workload.target, workload.workload, workload.key,
+                                                 workload.notes, origin_of(counted.context), calls);
+      if (is_first && options_.on_distinct) {
+        counted.context.has_symbolic_counts = false;
+        options_.on_distinct(counted.context, *workload.target, workload.key);
+      }
+    }
+
+    for (const FittingCall& fitting : outcome.fitting) {
+      const auto axes = with_numbers(fitting.axes, counted, numbers);
+      add_calls(*fitting.target, axes, fitting.sequences, calls).unseen[fitting.unseen.reason] +=
+          calls;
+      add_distribution(*fitting.target, axes, calls);
+    }
+    counted.context.call = counted.context.plan = counted.context.init = nullptr;
+  }
+
+  // What must be right at any time is counted now, the rest by settle().
+  void count_more(const std::shared_ptr<CountedOutcome>& counted, std::uint64_t calls,
+                  const std::int64_t* numbers) {
+    const Outcome& outcome = *counted->outcome;
+    add_to_function(*counted, calls);
+    for (const BoundWorkload& workload : outcome.workloads)
+      add_calls(*workload.target, workload.workload.axes, workload.notes.sequences, calls);
+    for (const FittingCall& fitting : outcome.fitting) {
+      if (counted->told.empty()) {
+        add_calls(*fitting.target, fitting.axes, fitting.sequences, calls);
+        continue;
+      }
+      const auto axes = with_numbers(fitting.axes, *counted, numbers);
+      add_calls(*fitting.target, axes, fitting.sequences, calls);
+      add_distribution(*fitting.target, axes, calls);
+    }
+    if (std::exchange(counted->waiting, counted->waiting + calls) == 0) waiting_.push_back(counted);
+    if (waiting_.size() >= max_waiting) settle();
+  }
+
+  static void add_to_function(const CountedOutcome& counted, std::uint64_t calls) {
+    const Outcome& outcome = *counted.outcome;
+    (outcome.is_sampled()        ? counted.function->sampled
+     : outcome.workloads.empty() ? counted.function->rejected
+                                 : counted.function->bound) += calls;
+  }
+
+  void add_to_tally(const CountedOutcome& counted, std::uint64_t calls) {
+    const Rejection* why = counted.outcome->why_none();
+    if (why == nullptr && !counted.is_unfinished) return;
+    const std::string location = capture_.location(counted.place);
+    if (counted.is_unfinished)
+      survey_.tally.add("call_unfinished", counted.name,
+                        "the call never returned: it raised, the process died in it, or it still "
+                        "runs; what it was given counts all the same",
+                        counted.order, calls, location);
+    if (why != nullptr)
+      survey_.tally.add(why->reason, counted.name, why->detail, counted.order, calls, location);
+  }
+
+  // Counts of a call that matches, with or without values.
+  DefinitionCounts& add_calls(const Target& target, const std::vector<std::int64_t>& axes,
+                              std::optional<std::int64_t> sequences, std::uint64_t calls) {
+    Definition& definition = definitions_[&target];
+    if (definition.counts == nullptr) definition.counts = &survey_.definitions[&target];
+    DefinitionCounts& counts = *definition.counts;
+    counts.calls += calls;
+    if (is_padded(sequences, *target.definition, axes)) counts.padded += calls;
+
+    // Per var axis, in the definition's order.
+    const std::vector<Axis>& specs = target.definition->axes;
+    std::size_t var = 0;
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      if (specs[i].constant) continue;
+      if (counts.ranges.size() == var) counts.ranges.emplace_back(unknown_extent, unknown_extent);
+      auto& [min, max] = counts.ranges[var++];
+      if (axes[i] == unknown_extent) continue;
+      min = min == unknown_extent ? axes[i] : std::min(min, axes[i]);
+      max = std::max(max, axes[i]);
     }
     return counts;
   }
 
+  void add_distribution(const Target& target, const std::vector<std::int64_t>& axes,
+                        std::uint64_t calls) {
+    Definition& definition = definitions_[&target];
+    definition.waiting[var_extents(*target.definition, axes)] += calls;
+    if (definition.waiting.size() >= max_waiting) settle(target, definition);
+  }
+
+  void settle(const Target& target, Definition& definition) {
+    if (definition.waiting.empty()) return;
+    Distribution& distribution = definition.counts->distribution;
+    if (distribution.var_axes.empty()) distribution = empty_distribution(target);
+    for (const auto& [extents, calls] : definition.waiting) distribution.add(extents, calls);
+    definition.waiting.clear();
+  }
+
+  // Brings everything up to date.
+  void settle() {
+    for (const auto& counted : waiting_) {
+      const std::uint64_t calls = std::exchange(counted->waiting, 0);
+      add_to_tally(*counted, calls);
+      for (const BoundWorkload& workload : counted->outcome->workloads) {
+        add_distribution(*workload.target, workload.workload.axes, calls);
+        DefinitionCounts& counts = *definitions_[workload.target].counts;
+        for (const std::string& name : workload.notes.derived) counts.derived[name] += calls;
+        survey_.distinct.add_calls(workload.target, workload.key, calls);
+      }
+      for (const FittingCall& fitting : counted->outcome->fitting) {
+        definitions_[fitting.target].counts->unseen[fitting.unseen.reason] += calls;
+        if (counted->told.empty()) add_distribution(*fitting.target, fitting.axes, calls);
+      }
+    }
+    waiting_.clear();
+    for (auto& [target, definition] : definitions_) settle(*target, definition);
+  }
+
   // Whether the batch was padded with sequences that are not real.
-  static bool is_padded(std::optional<std::int64_t> sequences, const Definition& definition,
+  static bool is_padded(std::optional<std::int64_t> sequences, const cw::Definition& definition,
                         const std::vector<std::int64_t>& axes) {
     if (!sequences) return false;
     for (std::size_t i = 0; i < definition.axes.size(); ++i)
@@ -365,69 +677,27 @@ class Surveyor::Run {
     return false;
   }
 
-  void count(const BoundCall& bound) {
-    const Call& call = *bound.context.call;
-    const Outcome& outcome = *bound.outcome;
-    FunctionCounts& counts = survey_.functions[call.function];
-
-    if (call.status == CallStatus::unfinished)
-      survey_.tally.add("call_unfinished", call.function,
-                        "the call never returned: it raised, the process died in it, or it still "
-                        "runs; what it was given counts all the same",
-                        call.order, call.count);
-
-    // Each replay of a CUDA graph calls what was captured in it.
-    if (call.status == CallStatus::captured) {
-      survey_.graph_flushes += call.flushes;
-      if (bound.context.plan) survey_.distinct.add_captured_plan(bound.context.plan->order);
-    }
-
-    (outcome.is_sampled()        ? counts.sampled
-     : outcome.workloads.empty() ? counts.rejected
-                                 : counts.bound) += call.count;
-
-    for (const BoundWorkload& workload : outcome.workloads) {
-      const std::vector<std::int64_t>& axes = workload.workload.axes;
-      DefinitionCounts& definition =
-          count_fitting(*workload.target, axes, workload.notes.sequences, call);
-      for (const std::string& name : workload.notes.derived) definition.derived[name] += call.count;
-      if (definition.cells.insert(octaves_of(var_extents(*workload.target->definition, axes)))
-              .second)
-        definition.calls_at_last_cell = definition.calls;
-
-      const bool is_first =
-          survey_.distinct.add(workload.target, workload.workload, workload.key, workload.notes,
-                               origin_of(bound.context), call.count);
-      if (is_first && options_.on_distinct)
-        options_.on_distinct(bound.context, *workload.target, workload.key);
-    }
-
-    for (const FittingCall& fitting : outcome.fitting)
-      count_fitting(*fitting.target, fitting.axes, fitting.sequences, call)
-          .unseen[fitting.unseen.reason] += call.count;
-    tally_rejection(call, outcome);
-  }
-
-  void tally_rejection(const Call& call, const Outcome& outcome) {
-    if (!outcome.workloads.empty() || outcome.is_sampled()) return;
-    const Rejection* why = !outcome.fitting.empty() ? &outcome.fitting[0].unseen
-                           : outcome.rejection      ? &*outcome.rejection
-                                                    : nullptr;
-    if (why != nullptr)
-      survey_.tally.add(why->reason, call.function, why->detail, call.order, call.count);
-  }
-
-  const Capture& capture_;
+  Capture& capture_;
   const Binder& binder_;
   const SurveyOptions& options_;
-  Association association_;
-  mutable OutcomeCache cache_;
-  Survey survey_;
-  std::size_t next_ = 0;
-  std::map<WrapperId, std::size_t> startup_;
-  bool is_starting_ = false;
   Deadline deadline_ = Deadline::max();
+  std::map<WrapperId, CallPlace> startup_;
+
+  // Of taking and pairing calls.
+  std::size_t next_ = 0;
+  bool has_taken_all_ = false, is_starting_ = false;
+  Association association_;
+  std::vector<Function> functions_;
+  OutcomeTable known_;
   mutable std::atomic<std::int64_t> nanoseconds_a_call_ = 0;  ///< 0: not known yet
+
+  mutable ShapeOutcomes shapes_;  ///< of binding
+
+  // Of counting.
+  Survey survey_;
+  std::unordered_map<const std::string*, FunctionCounts*> counts_of_;
+  std::map<const Target*, Definition> definitions_;
+  std::vector<std::shared_ptr<CountedOutcome>> waiting_;
 };
 
 void ShapeRange::add(const Tensor& tensor) {
@@ -440,7 +710,7 @@ void ShapeRange::add(const Tensor& tensor) {
   }
 }
 
-Surveyor::Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+Surveyor::Surveyor(Capture& capture, const BindingSet& bindings, const Binder& binder,
                    const SurveyOptions& options)
     : run_(std::make_unique<Run>(capture, bindings, binder, options)) {}
 Surveyor::~Surveyor() = default;
@@ -465,7 +735,7 @@ Survey Surveyor::finish() {
   return run_->finish();
 }
 
-Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+Survey survey(Capture& capture, const BindingSet& bindings, const Binder& binder,
               const SurveyOptions& options) {
   Surveyor surveyor(capture, bindings, binder, options);
   surveyor.advance();
@@ -476,17 +746,17 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
                             const DistinctWorkload& entry, const StoragePolicy& policy) {
   CallInContext context;
 
-  const auto read = [&capture](std::uint32_t position,
+  const auto read = [&capture](const std::optional<CallPlace>& place,
                                std::shared_ptr<const Call>& call) -> Result<void> {
-    if (position == Origin::none) return {};
-    CW_TRY(Call again, capture.read(position));
+    if (!place) return {};
+    CW_TRY(Call again, capture.read_again(*place));
     call = std::make_shared<const Call>(std::move(again));
     return {};
   };
 
-  CW_CHECK(read(entry.origin.call, context.call));
-  CW_CHECK(read(entry.origin.plan, context.plan));
-  CW_CHECK(read(entry.origin.init, context.init));
+  CW_CHECK(read(entry.origin.call_place, context.call));
+  CW_CHECK(read(entry.origin.plan_place, context.plan));
+  CW_CHECK(read(entry.origin.init_place, context.init));
 
   for (const Observation& observation : binder.bind(context).observations) {
     if (observation.target != &target || observation.unseen) continue;
@@ -496,7 +766,7 @@ Result<Workload> read_again(const Capture& capture, const Binder& binder, const 
   return fail(
       "capture_changed",
       "{}: the call changed while it was being read; are the dumps still being written or deleted?",
-      capture.location(entry.origin.call));
+      capture.location(entry.origin.call_place));
 }
 
 }  // namespace cw

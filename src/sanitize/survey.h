@@ -82,7 +82,7 @@ struct Survey {
 /// of them or as many as `deadline` allows. All references must outlive it.
 class Surveyor {
  public:
-  Surveyor(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+  Surveyor(Capture& capture, const BindingSet& bindings, const Binder& binder,
            const SurveyOptions& options);
   ~Surveyor();
   /// Returns whether everything in the capture was taken.
@@ -103,7 +103,7 @@ class Surveyor {
   std::unique_ptr<Run> run_;
 };
 
-Survey survey(const Capture& capture, const BindingSet& bindings, const Binder& binder,
+Survey survey(Capture& capture, const BindingSet& bindings, const Binder& binder,
               const SurveyOptions& options);
 
 /// Reads a collected workload again. Error code "capture_changed" if the calls are gone or give a

@@ -9,7 +9,7 @@ constexpr std::size_t max_groups = 1000;
 }  // namespace
 
 void Tally::add(std::string_view code, std::string_view function, std::string_view message,
-                std::size_t position, std::uint64_t count) {
+                std::size_t position, std::uint64_t count, std::string_view location) {
   const bool grouped = is_grouped(code);
   TallyKey key{std::string(code), std::string(function),
                grouped ? std::string(message) : std::string()};
@@ -19,7 +19,7 @@ void Tally::add(std::string_view code, std::string_view function, std::string_vi
   if (position >= item.first) return;
   item.first = position;
   item.message = message;
-  item.example.clear();
+  item.example = location;
 }
 
 }  // namespace cw

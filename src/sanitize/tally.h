@@ -28,10 +28,11 @@ struct TallyItem {
 class Tally {
  public:
   /// The message becomes part of the key for codes whose calls are grouped by it (defects.h).
+  /// `location` is where the call is, or empty.
   void add(std::string_view code, std::string_view function, std::string_view message,
-           std::size_t position, std::uint64_t count = 1);
+           std::size_t position, std::uint64_t count, std::string_view location);
   void add_defect(std::string_view code, std::string_view message, std::uint64_t count = 1) {
-    add(code, "", message, 0, count);
+    add(code, "", message, 0, count, "");
   }
 
   std::map<TallyKey, TallyItem>& items() { return items_; }

@@ -71,7 +71,7 @@ class Watcher {
 
   const Sanitizer& sanitizer() const { return *sanitizer_; }
   SanitizeOptions& options() { return options_; }
-  const Capture& capture() const { return live_->capture(); }
+  Capture& capture() { return live_->capture(); }
   /// Calls that have begun and are not complete.
   std::size_t pending() const { return live_->pending(); }
   /// Disk usage of the capture in bytes, as of the last poll().

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "capture/recorder/cbor.h"
 #include "capture/recorder/recording_capture.h"
 #include "recording/frame.h"
 
@@ -97,18 +98,53 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
   return end;
 }
 
+// What the fast way decodes, the way for any form parses to the same.
+void compare_decoders(std::string_view content) {
+  using namespace cw::recording;
+  for (const std::string& payload : payloads_of(content)) {
+    CallGroups decoded, parsed;
+    if (!decode_calls(payload, decoded)) continue;
+    if (!is_plain_cbor(payload)) std::abort();
+    parse_calls(payload, parsed);
+    if (decoded.groups.size() != parsed.groups.size() || decoded.addresses != parsed.addresses ||
+        decoded.values.size() != parsed.values.size() || !parsed.wrong.empty())
+      std::abort();
+    for (std::size_t i = 0; i < parsed.groups.size(); ++i) {
+      const CallGroup &a = decoded.groups[i], &b = parsed.groups[i];
+      if (a.signature != b.signature || a.wrapper != b.wrapper || a.count != b.count ||
+          a.raised != b.raised || a.sequences != b.sequences || a.is_dummy != b.is_dummy ||
+          a.is_nested != b.is_nested || a.is_replayed != b.is_replayed || a.begin != b.begin ||
+          a.size != b.size)
+        std::abort();
+    }
+    for (std::size_t i = 0; i < parsed.values.size(); ++i) {
+      const CallValues &a = decoded.values[i], &b = parsed.values[i];
+      if (a.hash != b.hash || a.count != b.count || a.from != b.from || a.tensor != b.tensor ||
+          a.state != b.state)
+        std::abort();
+    }
+  }
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
+  compare_decoders({data, size});
   static const std::string path = "/tmp/fuzz_recording-" + std::to_string(::getpid()) + ".cbor";
   std::ofstream(path, std::ios::binary | std::ios::trunc)
       .write(data, static_cast<std::streamsize>(size));
   const auto capture = cw::recording::RecordingCapture::open({path});
   if (!capture) return 0;
-  for (std::size_t i = 0; i < (*capture)->size(); ++i) {
-    (void)(*capture)->location(i);
-    (void)(*capture)->process(i);
-    if (const auto call = (*capture)->read(i))
-      for (const auto& [name, value] : call->arguments)
-        if (const cw::Tensor* tensor = value.tensor()) (void)cw::read_front(*tensor, 16);
+  std::size_t next = 0;
+  while ((*capture)->fetch()) {
+    for (; next < (*capture)->size(); ++next) {
+      const cw::CallPlace place = (*capture)->place(next);
+      (void)(*capture)->location(place);
+      (void)(*capture)->sighting(next);
+      (void)(*capture)->read_again(place);
+      if (const auto call = (*capture)->read(next))
+        for (const auto& [name, value] : call->content->arguments)
+          if (const cw::Tensor* tensor = value.tensor()) (void)cw::read_front(*tensor, 16);
+    }
+    (*capture)->forget(next);
   }
   (void)(*capture)->id();
   return 0;

@@ -60,7 +60,7 @@ DatasetTest::DatasetTest() : bindings_(*BindingSet::parse(std::string(built_in_b
 
 SanitizeOutcome DatasetTest::sanitize_dumps(const SanitizeOptions& options) {
   auto dataset = Dataset::open(trace());
-  const auto capture = level10::DumpCapture::open({dumps()});
+  auto capture = level10::DumpCapture::open({dumps()});
   if (!dataset || !capture) {
     ADD_FAILURE() << (dataset ? capture.error().message : dataset.error().message);
     return {};

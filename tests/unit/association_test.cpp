@@ -15,11 +15,12 @@ class AssociationTest : public ::testing::Test {
   std::shared_ptr<Call> call(const std::string& function, std::uint64_t self,
                              CallStatus status = CallStatus::completed) {
     auto made = std::make_shared<Call>();
-    made->function = function;
+    CallContent content{.function = function};
+    content.signature = std::make_shared<const Signature>();
+    made->content = share(std::move(content));
     made->status = status;
     made->wrapper = {0, 1, self};
     made->order = next_++;
-    made->signature = std::make_shared<const Signature>();
     return made;
   }
   std::shared_ptr<Call> plan(std::uint64_t self, CallStatus status = CallStatus::completed) {
@@ -113,9 +114,13 @@ TEST_F(AssociationTest, TheFirstPlanOfAWrapperIsCertainInAnyOrder) {
 }
 
 TEST_F(AssociationTest, FunctionsNobodyBindsAreNotRelevant) {
-  EXPECT_TRUE(association_.is_relevant("rmsnorm"));
-  EXPECT_TRUE(association_.is_relevant("BatchDecodeWithPagedKVCacheWrapper.__init__"));
-  EXPECT_FALSE(association_.is_relevant("merge_state"));
+  const Association::Role* norm = association_.role_of("rmsnorm");
+  const Association::Role* init =
+      association_.role_of("BatchDecodeWithPagedKVCacheWrapper.__init__");
+  ASSERT_TRUE(norm != nullptr && init != nullptr);
+  EXPECT_TRUE(norm->is_on_its_own());
+  EXPECT_FALSE(init->is_on_its_own());
+  EXPECT_EQ(association_.role_of("merge_state"), nullptr);
 }
 
 }  // namespace

@@ -517,8 +517,9 @@ TEST_F(BinderTest, LayersOfAStepAreOneWorkloadSeenOften) {
 TEST(ShapeKey, HasWhatTellsCallsOfOnePlanApart) {
   const auto key_of = [](const std::function<void(Call&)>& change) {
     Call call;
-    call.function = "BatchMLAPagedAttentionWrapper.run";
-    call.signature = std::make_shared<const Signature>();
+    CallContent content{.function = "BatchMLAPagedAttentionWrapper.run"};
+    content.signature = std::make_shared<const Signature>();
+    call.content = share(std::move(content));
     change(call);
     CallInContext context;
     context.call = std::make_shared<const Call>(std::move(call));

@@ -101,7 +101,7 @@ TEST_F(PublicationTest, ADamagedWorkloadsFileIsNotBuiltUpon) {
   const auto lines = trace() / "workloads/gqa_paged/gqa_paged_decode_h32_kv8_d128_ps1.jsonl";
   write_text(lines, "{\"definition\": \n");
   const auto dataset = Dataset::open(trace());
-  const auto capture = level10::DumpCapture::open({dumps()});
+  auto capture = level10::DumpCapture::open({dumps()});
   EXPECT_EQ(sanitize(*capture, *dataset, bindings_, {}).error().code, "workloads_invalid");
   EXPECT_EQ(read_text(lines), "{\"definition\": \n");
   EXPECT_FALSE(std::filesystem::exists(trace() / "blob"));
@@ -133,7 +133,7 @@ TEST_F(PublicationTest, ADryRunWritesNothing) {
 TEST_F(PublicationTest, AnotherToolsCollectionFileIsNotOverwritten) {
   write_text(trace() / "collection.json", "[]");
   const auto dataset = Dataset::open(trace());
-  const auto capture = level10::DumpCapture::open({dumps()});
+  auto capture = level10::DumpCapture::open({dumps()});
   EXPECT_EQ(sanitize(*capture, *dataset, bindings_, {}).error().code, "collection_invalid");
   EXPECT_EQ(read_text(trace() / "collection.json"), "[]");
 }

@@ -26,7 +26,13 @@ const tbb::global_control in_one_thread(tbb::global_control::max_allowed_paralle
 
 class RecorderTest : public DatasetTest {
  protected:
-  std::unique_ptr<RecordingCapture> read() { return RecordingCapture::open({dumps()}).value(); }
+  static std::unique_ptr<RecordingCapture> read(const std::filesystem::path& path) {
+    auto capture = RecordingCapture::open({path}).value();
+    while (capture->fetch()) {
+    }
+    return capture;
+  }
+  std::unique_ptr<RecordingCapture> read() { return read(dumps()); }
 
   SanitizeOutcome sanitize_recording() {
     datasets_.push_back(std::make_unique<Dataset>(Dataset::open(trace()).value()));
@@ -40,7 +46,7 @@ class RecorderTest : public DatasetTest {
     for (std::size_t i = 0; i < capture.size(); ++i) {
       const std::string& function = capture.function(i);
       lines.push_back(
-          fmt::format("{} {}", capture.count(i), function.substr(function.find('.') + 1)));
+          fmt::format("{} {}", capture.sighting(i).count, function.substr(function.find('.') + 1)));
     }
     return lines;
   }
@@ -153,7 +159,7 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
   const auto capture = read();
   EXPECT_EQ(listing(*capture),
             (std::vector<std::string>{"1 plan", "32 rmsnorm", "32 run", "1 plan", "32 run"}));
-  EXPECT_EQ(capture->process(0).process, 7);
+  EXPECT_EQ(capture->sighting(0).wrapper.process, 7);
   const Call run = capture->read(2).value();
   EXPECT_EQ(run.count, 32u);
   EXPECT_EQ(std::get<double>(run.given("self._sm_scale")->data), 0.0883);
@@ -196,7 +202,7 @@ TEST_F(RecorderTest, ManyKindsOfCallsAreCountedAllTheSame) {
   }
   const auto capture = read();
   std::uint64_t total = 0;
-  for (std::size_t i = 0; i < capture->size(); ++i) total += capture->count(i);
+  for (std::size_t i = 0; i < capture->size(); ++i) total += capture->sighting(i).count;
   EXPECT_EQ(total, 9000u);
 }
 
@@ -509,14 +515,16 @@ TEST_F(RecorderTest, AFileThatGrowsIsTakenUpWhereItWasLeft) {
       engine.plan(1, {step + 1});
       engine.run(1, 1);
       std::this_thread::sleep_for(std::chrono::milliseconds(400));
-      ASSERT_TRUE(capture->poll());
+      ASSERT_TRUE(capture->look());
+      EXPECT_TRUE(capture->fetch());
       EXPECT_EQ(capture->size(), before + 2);
       before = capture->size();
       EXPECT_TRUE(capture->read(before - 1));
     }
   }
-  ASSERT_TRUE(capture->poll());
   capture->finish();
+  ASSERT_TRUE(capture->look());
+  EXPECT_FALSE(capture->fetch());
   EXPECT_TRUE(capture->defects().empty());
 }
 
@@ -538,7 +546,7 @@ TEST_F(RecorderTest, EveryPrefixOfAFileOpens) {
 TEST_F(RecorderTest, FilesThatAreNoRecordings) {
   EXPECT_EQ(RecordingCapture::open({folder_ / "none.cbor"}).error().code, "not_found");
   write_text(folder_ / "other.cbor", recording::make_frame("\xa0"));
-  const auto capture = RecordingCapture::open({folder_ / "other.cbor"}).value();
+  const auto capture = read(folder_ / "other.cbor");
   ASSERT_EQ(capture->defects().size(), 1u);
   EXPECT_EQ(capture->defects()[0].code, "recording_unknown");
   std::filesystem::create_directories(folder_ / "empty");
@@ -585,11 +593,11 @@ TEST_F(RecorderTest, WhatIsTakenOrDoesNotMatchIsRefusedAndCounted) {
                     {{"record", "form"}, {"form", 0}, {"site", 0}, {"arguments", Json::array()}},
                     {{"hash", wrong}, {"record", "values"}, {"values", bytes}},
                     calls_of(5)}));
-  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  const auto capture = read(folder_ / "r.cbor");
   EXPECT_EQ(malformed_in(*capture), 3u);
   ASSERT_EQ(capture->size(), 1u);
   EXPECT_EQ(capture->function(0), "f") << "the first of a number stays";
-  EXPECT_EQ(capture->read(0)->arguments.size(), 1u);
+  EXPECT_EQ(capture->read(0)->content->arguments.size(), 1u);
 }
 
 // Sums of counts do not wrap, whatever a file says.
@@ -602,9 +610,9 @@ TEST_F(RecorderTest, MoreCallsThanCanBeCountedAreRefused) {
   }();
   write_text(folder_ / "r.cbor",
              recording_of({full, full, calls_of(max_of_one + 1), calls_of(~std::uint64_t{0})}));
-  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  const auto capture = read(folder_ / "r.cbor");
   std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < capture->size(); ++i) sum += capture->count(i);
+  for (std::size_t i = 0; i < capture->size(); ++i) sum += capture->sighting(i).count;
   EXPECT_EQ(sum, std::uint64_t{1} << 63);
   EXPECT_EQ(malformed_in(*capture), 40'000u - (1u << 15) + 2);
 }
@@ -619,7 +627,7 @@ TEST_F(RecorderTest, RecordsThatAreNone) {
   std::string last;
   Json::to_cbor(calls_of(3), last);
   write_text(folder_ / "r.cbor", content + recording::make_frame(last));
-  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  const auto capture = read(folder_ / "r.cbor");
   EXPECT_EQ(malformed_in(*capture), 5u);
   EXPECT_EQ(capture->size(), 1u);
 }
@@ -629,25 +637,27 @@ TEST_F(RecorderTest, AFrameLargerThanAnyIsDamage) {
   std::string header = recording::make_frame("x").substr(0, 17);
   header.replace(13, 4, std::string("\x04\x00\x00\x01", 4));  // 64 MB and a byte
   write_text(folder_ / "r.cbor", content + header + std::string(1000, 'x'));
-  const auto capture = RecordingCapture::open({folder_ / "r.cbor"}).value();
+  const auto capture = read(folder_ / "r.cbor");
   EXPECT_EQ(capture->size(), 1u);
   EXPECT_EQ(capture->defects()[0].code, "recording_damaged");
 }
 
-// What was dealt with is forgotten: a recording that is followed for a day costs no more than one
-// of a minute.
-TEST_F(RecorderTest, WhatIsFollowedIsForgotten) {
+// What was dealt with is forgotten: a recording of a day costs no more than one of a minute. Where
+// it was stays known.
+TEST_F(RecorderTest, WhatWasDealtWithIsForgotten) {
   write_text(folder_ / "r.cbor", recording_of({calls_of(1), calls_of(2)}));
-  const auto capture = RecordingCapture::follow(folder_.path()).value();
-  ASSERT_TRUE(capture->poll());
+  const auto capture = read(folder_ / "r.cbor");
   ASSERT_EQ(capture->size(), 2u);
-  { const auto call = capture->read(0); }  // nobody holds it any more
-  ASSERT_TRUE(capture->poll());
+  const CallPlace first = capture->place(0);
+  const Call before = capture->read(0).value();
+  capture->forget(2);
   EXPECT_EQ(capture->size(), 2u);
-  EXPECT_EQ(capture->location(0), "");
-  EXPECT_EQ(capture->function(0), "");
-  EXPECT_EQ(capture->count(1), 2u);
-  EXPECT_EQ(capture->function(1), "f");
+
+  const Call again = capture->read_again(first).value();
+  EXPECT_EQ(again.count, 1u);
+  EXPECT_EQ(again.content->function, "f");
+  EXPECT_EQ(again.content->arguments.size(), before.content->arguments.size());
+  EXPECT_NE(capture->location(first).find("form 0 at byte "), std::string::npos);
 }
 
 }  // namespace

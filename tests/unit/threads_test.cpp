@@ -65,7 +65,7 @@ TEST_F(Threads, ReadTheSameCapture) {
     in_all_threads([this] {
       std::vector<std::size_t> arguments;
       for (std::size_t i = 0; i < capture_->size(); ++i)
-        arguments.push_back(capture_->read(i)->arguments.size());
+        arguments.push_back(capture_->read(i)->content->arguments.size());
       return arguments;
     });
   }

@@ -219,11 +219,6 @@ void DumpCapture::visit_names(const std::function<void(const std::string&)>& vis
   for (const Entry& entry : entries_) visit(name(entry));
 }
 
-const std::string& DumpCapture::function(std::size_t index) const {
-  static const std::string forgotten;
-  return index < forgotten_ ? forgotten : known_as_[entry(index).function];
-}
-
 // FlashInfer names a method after its object's class: "MyBatchDecodeWithPagedKVCacheWrapper.run" is
 // the wrapper's, as far as a subclass's name shows it.
 std::string DumpCapture::of_base_class(std::string_view function) {
@@ -347,9 +342,9 @@ std::string DumpCapture::name(const Entry& entry) const {
                      functions_[entry.function], entry.sequence, entry.digits);
 }
 
-std::string DumpCapture::location(std::size_t index) const {
-  if (index < forgotten_) return {};
-  return (folders_[entry(index).folder].path / name(entry(index))).string();
+std::string DumpCapture::location(const CallPlace& place) const {
+  if (place.at < forgotten_) return {};
+  return (folders_[place.source].path / name(entry(place.at))).string();
 }
 
 void DumpCapture::sort() {
@@ -532,7 +527,8 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   const Folder& folder = folders_[entry.folder];
   const std::string call_folder = name(entry);
   const auto in_call = [&](Error error) {
-    return Error{std::move(error.code), fmt::format("{}: {}", location(index), error.message)};
+    return Error{std::move(error.code),
+                 fmt::format("{}: {}", location(place(index)), error.message)};
   };
   static thread_local std::string buffer;
   const auto metadata = read_file_into(folder.descriptor.get(), call_folder + "/metadata.jsonl",
@@ -541,43 +537,48 @@ Result<Call> DumpCapture::read(std::size_t index) const {
     if (metadata.error().code != "not_found") return tl::unexpected(in_call(metadata.error()));
     return fail("metadata_missing",
                 "{}: no metadata.jsonl (the dump failed or is still being written)",
-                location(index));
+                location(place(index)));
   }
   CW_TRY(Record record, parse_last_record(*metadata).map_error(in_call));
 
   if (record.function != functions_[entry.function] || record.process != entry.process)
-    return fail("metadata_disagrees", "{}: the record is of {} in process {}", location(index),
-                record.function, record.process);
+    return fail("metadata_disagrees", "{}: the record is of {} in process {}",
+                location(place(index)), record.function, record.process);
+
+  CallContent content{.function = known_as_[entry.function],
+                      .module = std::move(record.module),
+                      .is_simulated = record.is_simulated,
+                      .flashinfer_version = std::move(record.flashinfer_version)};
+  CW_TRY(content.signature, shared_signature(record.signature).map_error(in_call));
 
   Call call;
-  call.function = known_as_[entry.function];
-  call.module = std::move(record.module);
   call.status = status_of(record);
   call.wrapper = {entry.folder, record.process, record.self};
   call.order = index;
+  call.place = place(index);
   call.flushes = record.flush_index;
-  call.is_simulated = record.is_simulated;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
   if (deletes_)
     call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
-  call.flashinfer_version = std::move(record.flashinfer_version);
-  CW_TRY(call.signature, shared_signature(record.signature).map_error(in_call));
 
   // A captured call whose graph was never flushed has no files. An unfinished one does: FlashInfer
   // writes its record after its inputs.
-  const bool has_tensors = std::ranges::any_of(
-      record.tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });
-  if (call.status == CallStatus::captured && call.flushes == 0) return call;
-  std::shared_ptr<const TensorFile> file;
-  if (has_tensors) {
-    CW_TRY(file,
-           open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(), "inputs"));
-    if (!file)
-      return fail("tensors_missing", "{}: no inputs.safetensors or inputs.pt", location(index));
+  if (call.status != CallStatus::captured || call.flushes > 0) {
+    const bool has_tensors = std::ranges::any_of(
+        record.tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });
+    std::shared_ptr<const TensorFile> file;
+    if (has_tensors) {
+      CW_TRY(file, open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(),
+                                    "inputs"));
+      if (!file)
+        return fail("tensors_missing", "{}: no inputs.safetensors or inputs.pt",
+                    location(call.place));
+    }
+    CW_TRY(content.arguments,
+           Assembler(record, std::move(file)).arguments(*content.signature).map_error(in_call));
   }
-  CW_TRY(call.arguments,
-         Assembler(record, std::move(file)).arguments(*call.signature).map_error(in_call));
+  call.content = share(std::move(content));
   return call;
 }
 

@@ -55,12 +55,20 @@ class DumpCapture final : public Capture {
   std::uint64_t disk() const { return static_cast<std::uint64_t>(*kilobytes_) * 1024; }
 
   std::size_t size() const override { return forgotten_ + entries_.size(); }
-  const std::string& function(std::size_t index) const override;
-  WrapperId process(std::size_t index) const override {
-    return {entry(index).folder, entry(index).process, 0};
+  Sighting sighting(std::size_t index) const override {
+    const Entry& seen = entry(index);
+    return {.function = seen.function, .wrapper = {seen.folder, seen.process, 0}};
   }
-  std::string location(std::size_t index) const override;
+  const std::string& function_name(std::uint32_t number) const override {
+    return known_as_[number];
+  }
+  /// `at` is the entry's number.
+  CallPlace place(std::size_t index) const override {
+    return {.source = entry(index).folder, .at = index};
+  }
+  std::string location(const CallPlace& place) const override;
   Result<Call> read(std::size_t index) const override;
+  Result<Call> read_again(const CallPlace& place) const override { return read(place.at); }
   void release(std::size_t index) const override;
   std::string id() const override;
   const char* kind() const override { return "level10"; }
@@ -107,7 +115,7 @@ class DumpCapture final : public Capture {
 
   std::deque<Entry> entries_;           ///< grows without reallocating
   std::vector<std::string> functions_;  ///< as in the folders' names
-  std::vector<std::string> known_as_;   ///< likewise, with the wrapper's class for a subclass
+  std::deque<std::string> known_as_;    ///< likewise, with the wrapper's class for a subclass
   std::map<std::string, std::uint16_t, std::less<>> function_ids_;
   std::vector<Folder> folders_;
   std::set<std::filesystem::path> listed_;  ///< canonical paths: a folder reached twice counts once

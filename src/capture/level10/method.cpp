@@ -10,7 +10,7 @@ class LiveDumps final : public LiveCapture {
   LiveDumps(DumpCapture capture, const std::filesystem::path& folder, Disposal disposal)
       : folder_(folder), capture_(std::move(capture)), follower_(folder, capture_, disposal) {}
 
-  const Capture& capture() const override { return capture_; }
+  Capture& capture() override { return capture_; }
   Result<bool> poll(Deadline deadline) override { return follower_.poll(deadline); }
   Result<void> finish() override { return follower_.finish(); }
   std::size_t pending() const override { return follower_.pending(); }

@@ -14,12 +14,14 @@ class LiveRecording final : public LiveCapture {
   explicit LiveRecording(std::unique_ptr<RecordingCapture> capture)
       : capture_(std::move(capture)) {}
 
-  const Capture& capture() const override { return *capture_; }
-  Result<bool> poll(Deadline deadline) override { return capture_->poll(deadline); }
+  Capture& capture() override { return *capture_; }
+  Result<bool> poll(Deadline) override {
+    CW_CHECK(capture_->look());
+    return true;
+  }
   Result<void> finish() override {
-    CW_CHECK(capture_->poll());
     capture_->finish();
-    return {};
+    return capture_->look();
   }
   std::uint64_t disk() const override { return capture_->disk(); }
 

@@ -5,31 +5,9 @@
 namespace cw::recording {
 namespace {
 
-// Far more than any process produces, and sums of it do not wrap.
-constexpr std::uint64_t max_count = std::uint64_t{1} << 48;
-// Tensors per call, and so addresses and values; the recorder records 24.
-constexpr std::size_t max_tensors = 256;
 // Arguments per call: the recorder has names for 250, plus 256 list items. Each call in flight has
 // its own.
 constexpr std::size_t max_values = 512, max_extents = 16;
-
-// A number of at most `limit`. False when it is something else.
-template <typename Integer>
-bool take_number(const CborItem& item, std::uint64_t limit, Integer& value) {
-  const auto number = item.unsigned_integer();
-  if (!number || *number > limit) return false;
-  value = static_cast<Integer>(*number);
-  return true;
-}
-
-Hash128 to_hash(std::string_view bytes) {
-  Hash128 hash;
-  for (std::size_t i = 0; i < 8; ++i) {
-    hash.high = hash.high << 8 | static_cast<unsigned char>(bytes[i]);
-    hash.low = hash.low << 8 | static_cast<unsigned char>(bytes[i + 8]);
-  }
-  return hash;
-}
 
 tl::unexpected<Error> malformed(std::string_view what) {
   return fail("record_malformed", "a record of the recording is malformed: {}", what);
@@ -106,27 +84,16 @@ class ArgumentParser {
   std::size_t tensors_ = 0, values_ = 0;
 };
 
-// Nothing if a member is malformed.
-std::optional<CallValues> parse_values(const CborItem& item) {
-  CallValues values;
-  bool is_well_formed =
-      item.is_map() && item.member("tensor") && item.member("count") && item.member("state");
-  item.for_each_member([&](std::string_view name, const CborItem& member) {
-    if (name == "tensor")
-      is_well_formed = is_well_formed && take_number(member, max_numbers, values.tensor);
-    if (name == "count")
-      is_well_formed = is_well_formed && take_number(member, max_count, values.count);
-    if (name == "from")
-      is_well_formed = is_well_formed && take_number(member, max_count, values.from);
-    if (name == "state")
-      values.state = from_name<ValueState>(member.text().value_or("")).value_or(ValueState::lost);
-    if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16)
-      values.hash = to_hash(*hash);
-  });
-  return is_well_formed ? std::optional(values) : std::nullopt;
-}
-
 }  // namespace
+
+Hash128 to_hash(std::string_view bytes) {
+  Hash128 hash;
+  for (std::size_t i = 0; i < 8; ++i) {
+    hash.high = hash.high << 8 | static_cast<unsigned char>(bytes[i]);
+    hash.low = hash.low << 8 | static_cast<unsigned char>(bytes[i + 8]);
+  }
+  return hash;
+}
 
 std::optional<ValuesRecord> as_values(std::string_view payload) {
   // {"hash": <16 bytes>, "record": "values", "values": <bytes>}
@@ -148,46 +115,6 @@ std::optional<ValuesRecord> as_values(std::string_view payload) {
     record.size = record.size << 8 | static_cast<unsigned char>(byte);
   if (record.size != payload.size() - record.begin) return {};
   return record;
-}
-
-Result<CallGroup> parse_group(const CborItem& item) {
-  CallGroup group;
-  bool has_signature = false, has_count = false, is_well_formed = item.is_map();
-  const auto number = [&is_well_formed](const CborItem& member, std::uint64_t limit, auto& value) {
-    is_well_formed = is_well_formed && take_number(member, limit, value);
-    return is_well_formed;
-  };
-  item.for_each_member([&](std::string_view name, const CborItem& member) {
-    if (name == "form") has_signature = number(member, max_numbers, group.signature);
-    if (name == "count") has_count = number(member, max_count, group.count);
-    if (name == "wrapper") number(member, max_numbers, group.wrapper);
-    if (name == "raised") number(member, max_count, group.raised);
-    if (name == "sequences") number(member, max_count, group.sequences);
-    if (name == "dummy") group.is_dummy = member.boolean().value_or(false);
-    if (name == "nested") group.is_nested = member.boolean().value_or(false);
-    if (name == "replayed") group.is_replayed = member.boolean().value_or(false);
-    if (name != "addresses" && name != "values") return;
-
-    if (!member.is_array() || member.size() > max_tensors) {
-      is_well_formed = false;
-    } else if (name == "addresses") {
-      group.addresses.reserve(member.size());
-      member.for_each([&](const CborItem& address) {
-        group.addresses.push_back(address.unsigned_integer().value_or(0));
-      });
-    } else {
-      group.values.reserve(member.size());
-      member.for_each([&](const CborItem& values) {
-        const auto parsed = parse_values(values);
-        is_well_formed = is_well_formed && parsed;
-        if (parsed) group.values.push_back(*parsed);
-      });
-    }
-  });
-  if (!is_well_formed) return malformed("calls with a member of the wrong type or out of range");
-  if (!has_signature || !has_count) return malformed("calls without form or count");
-  group.raised = std::min(group.raised, group.count);
-  return group;
 }
 
 Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item) {

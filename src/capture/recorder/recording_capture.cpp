@@ -1,11 +1,13 @@
 #include "capture/recorder/recording_capture.h"
 
 #include <algorithm>
-#include <set>
+#include <cstring>
 #include <tuple>
 #include <utility>
 
 #include <fcntl.h>
+#include <tbb/global_control.h>
+#include <tbb/task_group.h>
 
 #include "base/console.h"
 #include "base/hash.h"
@@ -16,8 +18,9 @@ namespace cw::recording {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::size_t chunk = 8 << 20;
-constexpr std::size_t max_cached_bytes = 32 << 20;    ///< of forms, by size in memory
+constexpr std::size_t chunk_size = 1 << 20;           ///< larger for a larger frame
+constexpr std::size_t max_ahead = 8;                  ///< chunks
+constexpr std::size_t max_cached_bytes = 16 << 20;    ///< of contents, by size in memory
 constexpr std::size_t max_signature_size = 64 << 10;  ///< real ones take a few hundred bytes
 constexpr std::uint64_t max_lost = std::uint64_t{1}
                                    << 48;  ///< per file: their sum does not wrap either
@@ -53,58 +56,96 @@ std::optional<std::uint32_t> own_number(const CborItem& record, std::string_view
   return static_cast<std::uint32_t>(*number);
 }
 
+// A "calls" record among others, or any other payload.
+struct DecodedFrame {
+  Frame::Status status = Frame::Status::whole;
+  std::string_view payload;
+  std::uint64_t offset = 0;  ///< of the frame in the file
+  /// Groups that were decoded: [begin, end) of the chunk's; both 0 if it is another record.
+  std::size_t begin = 0, end = 0;
+  bool is_calls = false;
+};
+
 }  // namespace
 
-// The values of one call's tensors, read from the recording when they are asked for.
+// A run of whole frames of one file.
+struct RecordingCapture::Chunk {
+  std::uint32_t file = 0;
+  std::uint64_t offset = 0;
+  std::size_t size = 0;
+  /// What follows cannot be read: why, if not because the frames end.
+  std::optional<Error> unreadable;
+  std::optional<std::uint64_t> damaged_at;
+
+  tbb::task_group decoding;
+  std::string bytes;
+  std::vector<DecodedFrame> frames;
+  CallGroups groups;
+
+  ~Chunk() { decoding.wait(); }
+};
+
+// The values of a content's tensors, read from the recording when they are asked for.
 class RecordingCapture::Values final : public TensorStore {
  public:
-  Values(const File& file, const CallGroup& group)
-      : file_(file), values_(group.values), is_replayed_(group.is_replayed) {}
+  Values(const File& file, std::span<const CallValues> values, bool is_replayed)
+      : file_(file), is_replayed_(is_replayed) {
+    for (const CallValues& one : values) {
+      const auto place = file.values.find(one.hash);
+      values_.push_back(
+          {one, place == file.values.end() ? std::nullopt : std::optional(place->second)});
+    }
+  }
 
   void add(std::size_t entry, DType dtype) { dtypes_.emplace(entry, dtype); }
 
   Result<std::string> read(std::size_t entry, std::uint64_t count) const override {
-    const auto values =
-        std::ranges::find_if(values_, [entry](const CallValues& v) { return v.tensor == entry; });
+    const auto found =
+        std::ranges::find_if(values_, [entry](const Kept& v) { return v.values.tensor == entry; });
 
     // If there are none, say why.
-    if (values == values_.end() && is_replayed_)
+    if (found == values_.end() && is_replayed_)
       return fail("values_in_graph",
                   "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
                   "give them");
-    if (values == values_.end())
+    if (found == values_.end())
       return fail("values_not_recorded",
                   "the recorder does not record values of this tensor: it records those of index "
-                  "tensors that a "
-                  "binding names, and floats only with --keep-values");
-    if (values->state == ValueState::sampled_out)
+                  "tensors that a binding names, and floats only with --keep-values");
+    const CallValues& values = found->values;
+    if (values.state == ValueState::sampled_out)
       return fail("values_sampled_out",
                   "enough other calls with index tensors of similar length were kept");
-    const auto place = file_.values.find(values->hash);
-    if (values->state == ValueState::lost || place == file_.values.end())
+    if (values.state == ValueState::lost || !found->place)
       return fail("values_lost",
                   "the values were not copied: the recorder was behind, had used up its budget, or "
-                  "was in a "
-                  "CUDA graph");
+                  "was in a CUDA graph");
 
     const auto size = byte_count(dtypes_.at(entry), count),
-               whole = byte_count(dtypes_.at(entry), values->count);
-    if (!whole || *whole != place->second.size)
-      return fail("record_malformed", "{} values of {} in {} bytes", values->count,
-                  trace_name(dtypes_.at(entry)), place->second.size);
-    if (count > values->count || !size)
+               whole = byte_count(dtypes_.at(entry), values.count);
+    if (!whole || *whole != found->place->size)
+      return fail("record_malformed", "{} values of {} in {} bytes", values.count,
+                  trace_name(dtypes_.at(entry)), found->place->size);
+    if (count > values.count || !size)
       return fail("values_too_short", "{} values are needed and {} were recorded", count,
-                  values->count);
+                  values.count);
 
-    return read_place(file_, {place->second.offset, static_cast<std::uint32_t>(*size)});
+    return read_place(file_, {found->place->offset, static_cast<std::uint32_t>(*size)});
   }
 
  private:
+  struct Kept {
+    CallValues values;
+    std::optional<Place> place;
+  };
   const File& file_;
-  std::vector<CallValues> values_;
+  std::vector<Kept> values_;
   bool is_replayed_;
   std::map<std::size_t, DType> dtypes_;
 };
+
+RecordingCapture::RecordingCapture() = default;
+RecordingCapture::~RecordingCapture() = default;
 
 Result<std::string> RecordingCapture::read_place(const File& file, const Place& place) {
   std::string bytes(place.size, 0);
@@ -132,7 +173,7 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(
     const std::vector<fs::path>& roots) {
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = roots;
-  CW_CHECK(capture->poll());
+  CW_CHECK(capture->look());
   if (capture->files_.empty())
     return fail("no_recordings", "no recordings (*{}) in {}", extension,
                 roots.empty() ? "" : roots[0].string());
@@ -144,8 +185,14 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
   CW_CHECK(open_directory(folder));
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = {folder};
-  capture->forgets_ = true;
   return capture;
+}
+
+// The files of now, which were there before, in the same order.
+std::unique_ptr<Capture> RecordingCapture::from_start() const {
+  auto again = open(roots_);
+  if (!again) return std::make_unique<RecordingCapture>();
+  return std::move(*again);
 }
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
@@ -176,64 +223,129 @@ Result<void> RecordingCapture::find_files() {
   return {};
 }
 
-Result<bool> RecordingCapture::poll(Deadline deadline) {
-  forget_released();
+Result<void> RecordingCapture::look() {
   CW_CHECK(find_files());
-  const auto count = static_cast<std::uint32_t>(files_.size());
-  for (std::uint32_t visited = 0; visited < count; ++visited) {
-    next_file_ %= count;
-    auto all = advance(next_file_, deadline);
-    if (!all) {  // the others can be read
-      files_[next_file_].is_given_up = true;
-      add_defect(files_[next_file_], "recording_unreadable", all.error().message);
-    } else if (!*all) {
-      return false;
+  for (File& file : files_) {
+    if (file.is_given_up) continue;
+    const auto size = file_size(file.descriptor, file.path.string());
+    if (size) {
+      file.size = *size;
+    } else {  // the others can be read
+      file.is_given_up = true;
+      add_defect(file, "recording_unreadable", size.error().message);
     }
-    ++next_file_;
   }
-  return true;
-}
-
-Result<bool> RecordingCapture::advance(std::uint32_t number, Deadline deadline) {
-  File& file = files_[number];
-  if (file.is_given_up) return true;
-  CW_TRY(const std::uint64_t size, file_size(file.descriptor, file.path.string()));
-
-  std::string buffer;
-  std::size_t wanted = chunk;
-  while (file.offset < size) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, size - file.offset)));
-    CW_CHECK(read_exactly(file.descriptor, file.offset, buffer.size(), buffer.data(),
-                          file.path.string()));
-
-    std::size_t done = 0;
-    Frame frame = read_frame(buffer);
-    for (; frame.status != Frame::Status::cut_off;
-         frame = read_frame(std::string_view(buffer).substr(done))) {
-      if (frame.status == Frame::Status::whole)
-        take(number, frame.payload, file.offset + done + frame_header_size);
-      else
-        add_defect(file, "recording_damaged",
-                   fmt::format("damaged at byte {}", file.offset + done));
-      // If the length still makes sense, what follows may be intact.
-      if (frame.size == 0) file.is_given_up = true;
-      if (file.is_given_up) return true;
-      done += frame.size;
-    }
-    file.offset += done;
-    wanted = std::max(chunk, frame.size);  // a frame larger than the buffer
-    const bool is_rest = done == 0 && buffer.size() == size - file.offset;
-    if (is_rest) return true;  // of a frame still being written
-    if (std::chrono::steady_clock::now() > deadline) return false;
-  }
-  return true;
+  return {};
 }
 
 std::uint64_t RecordingCapture::disk() const {
   std::uint64_t bytes = 0;
-  for (const File& file : files_)
-    bytes += file_size(file.descriptor, file.path.string()).value_or(0);
+  for (const File& file : files_) bytes += file.size;
   return bytes;
+}
+
+// ---- Reading ahead
+
+// Only the frames' headers are read: the rest is another thread's.
+std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::cut(std::uint32_t number) {
+  File& file = files_[number];
+  auto chunk = std::make_unique<Chunk>();
+  chunk->file = number;
+  chunk->offset = file.offset;
+
+  while (file.offset < file.size && chunk->size < chunk_size) {
+    std::array<char, frame_header_size> bytes{};
+    const auto size =
+        static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), file.size - file.offset));
+    const auto read =
+        read_exactly(file.descriptor, file.offset, size, bytes.data(), file.path.string());
+    if (!read) {
+      chunk->unreadable = read.error();
+      break;
+    }
+    const Frame frame = read_frame({bytes.data(), size});
+    if (frame.status == Frame::Status::damaged && frame.size == 0) {
+      chunk->damaged_at = file.offset;
+      break;
+    }
+    // A frame that is being written, or was when the process was killed.
+    if (frame.size == 0 || frame.size > file.size - file.offset) break;
+    if (chunk->size > 0 && chunk->size + frame.size > chunk_size) break;
+    chunk->size += frame.size;
+    file.offset += frame.size;
+  }
+
+  if (chunk->unreadable || chunk->damaged_at) file.is_given_up = true;
+  const bool is_empty = chunk->size == 0 && !file.is_given_up;
+  return is_empty ? nullptr : std::move(chunk);
+}
+
+std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::next_chunk() {
+  const auto count = static_cast<std::uint32_t>(files_.size());
+  for (std::uint32_t visited = 0; visited < count; ++visited, ++next_file_) {
+    next_file_ %= count;
+    const File& file = files_[next_file_];
+    if (file.is_given_up || file.offset == file.size) continue;
+    if (auto chunk = cut(next_file_)) return chunk;
+  }
+  return nullptr;
+}
+
+void RecordingCapture::decode(Chunk& chunk, const File& file) {
+  chunk.bytes.resize(chunk.size);
+  if (const auto read = read_exactly(file.descriptor, chunk.offset, chunk.size, chunk.bytes.data(),
+                                     file.path.string());
+      !read) {
+    chunk.unreadable = read.error();
+    return;
+  }
+  for (std::size_t done = 0; done < chunk.size;) {
+    const Frame frame = read_frame(std::string_view(chunk.bytes).substr(done));
+    if (frame.size == 0) break;  // it has changed meanwhile
+    DecodedFrame& decoded =
+        chunk.frames.emplace_back(DecodedFrame{frame.status, frame.payload, chunk.offset + done});
+    if (frame.status == Frame::Status::whole && looks_like_calls(frame.payload)) {
+      decoded.begin = chunk.groups.groups.size();
+      decoded.is_calls = decode_calls(frame.payload, chunk.groups);
+      decoded.end = chunk.groups.groups.size();
+    }
+    done += frame.size;
+  }
+}
+
+void RecordingCapture::read_ahead() {
+  const std::size_t threads =
+      tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism);
+  while (ahead_.size() < std::min(threads, max_ahead)) {
+    auto chunk = next_chunk();
+    if (!chunk) return;
+    Chunk& added = *ahead_.emplace_back(std::move(chunk));
+    const File& file = files_[added.file];
+    if (threads > 1)
+      added.decoding.run([&added, &file] { decode(added, file); });
+    else
+      decode(added, file);
+  }
+}
+
+bool RecordingCapture::fetch() {
+  const std::size_t before = size_;
+  while (size_ == before) {
+    read_ahead();
+    if (ahead_.empty()) break;
+    const std::unique_ptr<Chunk> chunk = std::move(ahead_.front());
+    ahead_.pop_front();
+    chunk->decoding.wait();
+    read_ahead();
+    take(*chunk);
+  }
+  if (size_ == before && is_finishing_) add_defects_of_ends();
+  return size_ > before;
+}
+
+void RecordingCapture::forget(std::size_t before) {
+  while (!blocks_.empty() && blocks_.front().first + blocks_.front().entries.size() <= before)
+    blocks_.pop_front();
 }
 
 // That a file is no longer followed does not mean that its process has ended.
@@ -245,17 +357,16 @@ bool RecordingCapture::is_alive(const File& file) {
   return std::filesystem::exists(fmt::format("/proc/{}", file.header->process), error);
 }
 
-void RecordingCapture::finish() {
+void RecordingCapture::add_defects_of_ends() {
   for (File& file : files_) {
     if (std::exchange(file.is_finished, true)) continue;
-    const auto size = file_size(file.descriptor, file.path.string());
-    if (size && !file.is_given_up && file.offset < *size)
+    if (!file.is_given_up && file.offset < file.size)
       add_defect(
           file, "recording_cut_off",
           fmt::format(
               "its last {} bytes are an incomplete record: the process was killed while writing it",
-              *size - file.offset));
-    else if (!file.has_ended && !file.is_idle && !file.is_given_up && !(forgets_ && is_alive(file)))
+              file.size - file.offset));
+    else if (!file.has_ended && !file.is_idle && !file.is_given_up && !is_alive(file))
       add_defect(
           file, "recording_not_ended",
           "the process was killed while calls were being made; up to a second of calls may be "
@@ -273,27 +384,45 @@ void RecordingCapture::add_defect(const File& file, std::string code, std::strin
     defects_[known->second].count += count;
 }
 
-void RecordingCapture::release(std::size_t index) const {
-  if (!forgets_) return;
-  const std::lock_guard lock(shared_->mutex);
-  shared_->released.push_back(index);
+// ---- What a chunk says
+
+void RecordingCapture::take(Chunk& chunk) {
+  File& file = files_[chunk.file];
+  if (file.is_unknown) return;
+  Block& block = blocks_.emplace_back();
+  block.first = size_;
+  block.file = chunk.file;
+  block.groups = std::move(chunk.groups);
+  block.entries.reserve(block.groups.groups.size());
+
+  for (const DecodedFrame& frame : chunk.frames) {
+    if (frame.status != Frame::Status::whole) {  // what follows may be intact
+      add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", frame.offset));
+      continue;
+    }
+    const std::uint64_t offset = frame.offset + frame_header_size;
+    if (frame.is_calls && file.header) {
+      file.is_idle = false;
+      take_groups(block, frame.begin, frame.end, offset);
+    } else {
+      take_payload(block, frame.payload, offset);
+    }
+    if (file.is_unknown) break;
+  }
+
+  if (chunk.unreadable) add_defect(file, "recording_unreadable", chunk.unreadable->message);
+  if (chunk.damaged_at)
+    add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", *chunk.damaged_at));
+  size_ += block.entries.size();
+  if (block.entries.empty()) blocks_.pop_back();
 }
 
-// From the front, up to the first that is not released.
-void RecordingCapture::forget_released() {
-  const std::lock_guard lock(shared_->mutex);
-  for (const std::size_t index : shared_->released)
-    if (index >= forgotten_) entries_[index - forgotten_].is_released = true;
-  shared_->released.clear();
-  for (; !entries_.empty() && entries_.front().is_released; ++forgotten_) entries_.pop_front();
-}
-
-void RecordingCapture::take(std::uint32_t number, std::string_view payload, std::uint64_t offset) {
-  File& file = files_[number];
+void RecordingCapture::take_payload(Block& block, std::string_view payload, std::uint64_t offset) {
+  File& file = files_[block.file];
   if (const auto values = as_values(payload)) return take_values(file, payload, *values, offset);
   if (!is_plain_cbor(payload))
     return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
-  take_record(number, CborItem(payload), offset);
+  take_record(block, payload, offset);
 }
 
 void RecordingCapture::take_values(File& file, std::string_view payload, const ValuesRecord& values,
@@ -307,9 +436,9 @@ void RecordingCapture::take_values(File& file, std::string_view payload, const V
                           Place{offset + values.begin, static_cast<std::uint32_t>(values.size)});
 }
 
-void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
-                                   std::uint64_t offset) {
-  File& file = files_[number];
+void RecordingCapture::take_record(Block& block, std::string_view payload, std::uint64_t offset) {
+  File& file = files_[block.file];
+  const CborItem record(payload);
   if (!record.is_map())
     return add_defect(file, "record_malformed", fmt::format("no record at byte {}", offset));
   const auto kind = from_name<RecordKind>(text_of(record, "record"));
@@ -323,7 +452,7 @@ void RecordingCapture::take_record(std::uint32_t number, const CborItem& record,
     case RecordKind::signature:
       return take_signature(file, record, offset);
     case RecordKind::calls:
-      return take_calls(number, record, offset);
+      return take_calls(block, payload, offset);
     case RecordKind::end:
       return take_end(file, record);
     case RecordKind::killed:
@@ -343,7 +472,7 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
                          number_of(record, "process"), number_of(record, "started")};
     return;
   }
-  file.is_given_up = true;
+  file.is_given_up = file.is_unknown = true;
   add_defect(file, "recording_unknown",
              is_header ? "of a format that this version does not support" : "no recording");
 }
@@ -369,45 +498,107 @@ void RecordingCapture::take_function(File& file, const CborItem& record) {
   if (!number) return add_defect(file, "record_malformed", "a site without a number");
   if (file.functions.contains(*number))
     return add_defect(file, "record_malformed", "a site with a duplicate number");
-  file.functions[*number] = {
+
+  // Most files have the same functions.
+  HookedFunction function{
       printable(text_of(record, "function")), printable(text_of(record, "module")),
       printable(text_of(record, "version")), printed_signature(file, text_of(record, "signature"))};
+  const Hash128 identity = xxh3(fmt::format("{}\n{}\n{}\n{}", function.name, function.module,
+                                            function.version, text_of(record, "signature")));
+  const auto [known, is_new] = function_of_.try_emplace(
+      identity, static_cast<std::uint32_t>(functions_.size()), std::move(function));
+  if (is_new) functions_.push_back(&known->second.second);
+  file.functions.emplace(*number, known->second.first);
 }
 
 void RecordingCapture::take_signature(File& file, const CborItem& record, std::uint64_t offset) {
   const auto hooked = own_number(record, "site"), signature = own_number(record, "form");
-  if (!hooked || !signature || !file.functions.contains(*hooked))
+  const auto function = hooked ? file.functions.find(*hooked) : file.functions.end();
+  if (!signature || function == file.functions.end())
     return add_defect(file, "record_malformed", "a form of an unknown site");
-  if (record.encoded().size() > max_signature_size)
+  const std::string_view encoded = record.encoded();
+  if (encoded.size() > max_signature_size)
     return add_defect(file, "record_malformed", "a form of more than 64 KB");
-  const Place place{offset, static_cast<std::uint32_t>(record.encoded().size())};
-  if (!file.signatures.try_emplace(*signature, CallSignature{place, *hooked}).second)
+
+  const auto arguments = record.member("arguments");
+  const Place place{offset, static_cast<std::uint32_t>(encoded.size())};
+  const CallSignature made{
+      place, *signature, function->second,
+      xxh3(fmt::format("{}\n{}", function->second, arguments ? arguments->encoded() : ""))};
+  if (!file.signatures.try_emplace(*signature, made).second)
     add_defect(file, "record_malformed", "a form with a duplicate number");
 }
 
-void RecordingCapture::take_calls(std::uint32_t number, const CborItem& record,
-                                  std::uint64_t offset) {
-  File& file = files_[number];
-  const auto calls = record.member("calls");
+void RecordingCapture::take_calls(Block& block, std::string_view payload, std::uint64_t offset) {
+  const auto calls = CborItem(payload).member("calls");
   if (!calls || !calls->is_array())
-    return add_defect(file, "record_malformed", "calls without a list");
-  calls->for_each([&](const CborItem& item) {
-    auto group = parse_group(item);
-    if (!group) return add_defect(file, group.error().code, group.error().message);
-    if (!file.signatures.contains(group->signature))
-      return add_defect(file, "record_malformed", "calls of an unknown form");
-    if (group->count > max_calls - calls_)
-      return add_defect(file, "record_malformed", "more calls than can be counted");
-    calls_ += group->count;
+    return add_defect(files_[block.file], "record_malformed", "calls without a list");
+  const std::size_t begin = block.groups.groups.size();
+  parse_calls(payload, block.groups);
+  take_groups(block, begin, block.groups.groups.size(), offset);
+}
+
+void RecordingCapture::take_groups(Block& block, std::size_t begin, std::size_t end,
+                                   std::uint64_t offset) {
+  File& file = files_[block.file];
+  for (std::size_t i = begin; i < end; ++i) {
+    CallGroup& group = block.groups.groups[i];
+    if (group.is_malformed) {
+      add_defect(file, "record_malformed",
+                 "a record of the recording is malformed: " + block.groups.wrong[group.signature]);
+      continue;
+    }
+    const auto signature = file.signatures.find(group.signature);
+    if (signature == file.signatures.end()) {
+      add_defect(file, "record_malformed", "calls of an unknown form");
+      continue;
+    }
+    if (group.count > max_calls - calls_) {
+      add_defect(file, "record_malformed", "more calls than can be counted");
+      continue;
+    }
+    calls_ += group.count;
 
     // Calls that raised become entries of their own.
-    CallGroup raised = group->raised > 0 ? *group : CallGroup{};
-    raised.count = group->raised;
-    group->count -= group->raised;
-    group->raised = 0;
-    if (group->count > 0) entries_.push_back({number, offset, std::move(*group)});
-    if (raised.count > 0) entries_.push_back({number, offset, std::move(raised)});
-  });
+    group.count -= group.raised;
+    for (const bool is_raised : {false, true}) {
+      if ((is_raised ? group.raised : group.count) == 0) continue;
+      Entry& entry = block.entries.emplace_back(
+          Entry{offset, &signature->second, static_cast<std::uint32_t>(i), is_raised});
+      identify(file, group, block.groups, entry);
+    }
+  }
+}
+
+// Of values that were not kept, nothing but how many there were makes a difference, and that is
+// told apart.
+void RecordingCapture::identify(const File& file, const CallGroup& group, const CallGroups& groups,
+                                Entry& entry) {
+  static thread_local std::string text;
+  text.clear();
+  const auto append = [](const auto& value) {
+    text.append(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  append(entry.signature->identity.high);
+  append(entry.signature->identity.low);
+  append(group.sequences);
+  text += {static_cast<char>(group.is_dummy), static_cast<char>(group.is_nested),
+           static_cast<char>(group.is_replayed), static_cast<char>(entry.is_raised)};
+
+  for (const CallValues& values : values_of(group, groups)) {
+    const bool is_kept = values.state == ValueState::kept && file.values.contains(values.hash);
+    const ValueState state =
+        !is_kept && values.state == ValueState::kept ? ValueState::lost : values.state;
+    append(values.tensor);
+    text += {static_cast<char>(state), static_cast<char>(values.hash != Hash128{})};
+    entry.lacks_values = entry.lacks_values || !is_kept;
+    if (!is_kept) continue;
+    append(values.hash.high);
+    append(values.hash.low);
+    append(values.count);
+    append(values.from);
+  }
+  entry.identity = xxh3(text);
 }
 
 void RecordingCapture::add_calls_over_budget(File& file, const CborItem& record) {
@@ -444,23 +635,45 @@ void RecordingCapture::take_killed(File& file, const CborItem& record) {
   add_calls_over_budget(file, record);
 }
 
-const std::string& RecordingCapture::function(std::size_t index) const {
-  static const std::string forgotten;
-  if (index < forgotten_) return forgotten;
-  const File& file = files_[entry(index).file];
-  return file.functions.at(file.signatures.at(entry(index).group.signature).function).name;
+// ---- Entries
+
+RecordingCapture::Found RecordingCapture::find(std::size_t index) const {
+  const auto after =
+      std::upper_bound(blocks_.begin(), blocks_.end(), index,
+                       [](std::size_t wanted, const Block& block) { return wanted < block.first; });
+  const Block& block = *std::prev(after);
+  return {block, block.entries[index - block.first]};
 }
 
-WrapperId RecordingCapture::process(std::size_t index) const {
-  const std::uint32_t file = entry(index).file;
+WrapperId RecordingCapture::process_of(std::uint32_t file) const {
   return {file, static_cast<std::int64_t>(files_[file].header->process), 0};
 }
 
-std::string RecordingCapture::location(std::size_t index) const {
-  if (index < forgotten_) return {};
-  const Entry& found = entry(index);
-  return fmt::format("{}, form {} at byte {}", files_[found.file].path.string(),
-                     found.group.signature, found.window);
+Sighting RecordingCapture::sighting(std::size_t index) const {
+  const Found found = find(index);
+  const CallGroup& group = found.group();
+  WrapperId wrapper = process_of(found.block.file);
+  wrapper.self = group.wrapper;
+  return {.function = found.entry.signature->function,
+          .wrapper = wrapper,
+          .count = found.entry.is_raised ? group.raised : group.count,
+          .identity = found.entry.identity};
+}
+
+CallPlace RecordingCapture::place(std::size_t index) const {
+  const Found found = find(index);
+  const CallGroup& group = found.group();
+  return {.source = found.block.file,
+          .form = group.signature,
+          .at = found.entry.window,
+          .inner = group.begin << 1 | static_cast<std::uint32_t>(found.entry.is_raised),
+          .size = group.size,
+          .form_at = found.entry.signature->place.offset};
+}
+
+std::string RecordingCapture::location(const CallPlace& place) const {
+  return fmt::format("{}, form {} at byte {}", files_[place.source].path.string(), place.form,
+                     place.at);
 }
 
 // From the first recording: it stays first as the run continues and more processes join.
@@ -472,75 +685,106 @@ std::string RecordingCapture::id() const {
                              header->process, header->started));
 }
 
-Result<std::shared_ptr<const RecordingCapture::Arguments>> RecordingCapture::arguments_of(
-    std::size_t index) const {
-  const Entry& found = entry(index);
-  const File& file = files_[found.file];
-  const std::uint64_t key = std::uint64_t{found.file} << 32 | found.group.signature;
-  {
-    const std::lock_guard lock(shared_->mutex);
-    if (const auto known = shared_->arguments.find(key); known != shared_->arguments.end())
-      return known->second;
-  }
-  CW_TRY(const std::string payload,
-         read_place(file, file.signatures.at(found.group.signature).place));
+Result<std::shared_ptr<const CallContent>> RecordingCapture::read_content(
+    const CallPlace& place, const CallSignature& signature, const CallGroup& group,
+    const CallGroups& groups) const {
+  const File& file = files_[place.source];
+  const auto located = [&](const Error& error) {
+    return Error{error.code, location(place) + ": " + error.message};
+  };
+  CW_TRY(const std::string payload, read_place(file, signature.place));
   const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
-  if (!member) return fail("record_malformed", "{}: the form no longer exists", location(index));
-  CW_TRY(auto parsed, parse_arguments(*member).map_error([&](Error error) {
-    return Error{error.code, location(index) + ": " + error.message};
-  }));
-  auto arguments = std::make_shared<const Arguments>(std::move(parsed));
+  if (!member) return fail("record_malformed", "{}: the form no longer exists", location(place));
 
-  const std::lock_guard lock(shared_->mutex);
-  const std::size_t size = memory_of(*arguments);
-  if (shared_->cached_bytes + size > max_cached_bytes) {
-    shared_->arguments.clear();
-    shared_->cached_bytes = 0;
-  }
-  if (shared_->arguments.emplace(key, arguments).second) shared_->cached_bytes += size;
-  return arguments;
-}
+  const HookedFunction& hooked = *functions_[signature.function];
+  CallContent content{
+      .function = hooked.name,
+      .module = hooked.module,
+      .flashinfer_version = hooked.module.starts_with("flashinfer") ? hooked.version : "",
+      .signature = hooked.signature};
+  CW_TRY(content.arguments, parse_arguments(*member).map_error(located));
 
-Result<Call> RecordingCapture::read(std::size_t index) const {
-  const File& file = files_[entry(index).file];
-  const CallGroup& group = entry(index).group;
-  const HookedFunction& hooked = file.functions.at(file.signatures.at(group.signature).function);
-  CW_TRY(const auto arguments, arguments_of(index));
-
-  Call call;
-  call.function = hooked.name;
-  call.module = hooked.module;
-  call.status = group.is_dummy     ? CallStatus::dummy
-                : group.raised > 0 ? CallStatus::unfinished
-                                   : CallStatus::completed;
-  call.is_nested = group.is_nested;
-  call.wrapper = process(index);
-  call.wrapper.self = group.wrapper;
-  call.order = index;
-  call.count = group.count;
-  if (group.sequences >= 0) call.sequences = group.sequences;
-  call.flashinfer_version = hooked.module.starts_with("flashinfer") ? hooked.version : "";
-  call.signature = hooked.signature;
-  call.arguments = *arguments;
-  if (forgets_)
-    call.lease = std::shared_ptr<const void>(this, [this, index](const void*) { release(index); });
-
-  // Connects tensors to their values, and shows which are the same tensor.
-  const auto store = std::make_shared<Values>(file, group);
-  const auto connect = [&](const auto& self, Value& value) -> void {
+  // Connects tensors to their values.
+  const auto store = std::make_shared<Values>(file, values_of(group, groups), group.is_replayed);
+  const auto connect = [&store](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
-      if (tensor->entry < group.addresses.size()) tensor->address = group.addresses[tensor->entry];
-      const auto values = std::ranges::find_if(
-          group.values, [tensor](const CallValues& v) { return v.tensor == tensor->entry; });
-      if (values != group.values.end() && values->hash != Hash128{})
-        tensor->used = values->count - std::min(values->from, values->count);
       store->add(tensor->entry, tensor->dtype);
       tensor->store = store;
     } else if (auto* sequence = std::get_if<Sequence>(&value.data)) {
       for (Value& item : sequence->items) self(self, item);
     }
   };
-  for (auto& [name, value] : call.arguments) connect(connect, value);
+  for (auto& [name, value] : content.arguments) connect(connect, value);
+  return share(std::move(content));
+}
+
+Call RecordingCapture::call_of(std::uint32_t file, const CallGroup& group, const CallGroups& groups,
+                               bool is_raised) const {
+  Call call;
+  call.status = group.is_dummy ? CallStatus::dummy
+                : is_raised    ? CallStatus::unfinished
+                               : CallStatus::completed;
+  call.is_nested = group.is_nested;
+  call.wrapper = process_of(file);
+  call.wrapper.self = group.wrapper;
+  call.count = is_raised ? group.raised : group.count;
+  if (group.sequences >= 0) call.sequences = group.sequences;
+  const auto addresses = addresses_of(group, groups);
+  call.addresses.assign(addresses.begin(), addresses.end());
+  return call;
+}
+
+void RecordingCapture::tell_counts(const CallGroup& group, const CallGroups& groups, Call& call) {
+  for (const CallValues& values : values_of(group, groups))
+    if (values.hash != Hash128{}) call.told.push_back({values.tensor, values.used()});
+}
+
+Result<Call> RecordingCapture::read(std::size_t index) const {
+  const Found found = find(index);
+  Call call = call_of(found.block.file, found.group(), found.block.groups, found.entry.is_raised);
+  if (found.entry.lacks_values) tell_counts(found.group(), found.block.groups, call);
+  call.identity = found.entry.identity;
+  call.order = index;
+  call.place = place(index);
+
+  // Calls of one identity share their content.
+  {
+    const std::lock_guard lock(contents_->mutex);
+    if (const auto known = contents_->known.find(call.identity); known != contents_->known.end()) {
+      CW_TRY(call.content, known->second);
+      return call;
+    }
+  }
+  auto content =
+      read_content(call.place, *found.entry.signature, found.group(), found.block.groups);
+
+  const std::lock_guard lock(contents_->mutex);
+  constexpr std::size_t others = 512;  // per content
+  const std::size_t size = others + (content ? (*content)->memory : 0);
+  if (contents_->bytes + size > max_cached_bytes) {
+    contents_->known.clear();
+    contents_->bytes = 0;
+  }
+  if (contents_->known.emplace(call.identity, content).second) contents_->bytes += size;
+  CW_TRY(call.content, std::move(content));
+  return call;
+}
+
+Result<Call> RecordingCapture::read_again(const CallPlace& place) const {
+  const File& file = files_[place.source];
+  const std::uint32_t begin = place.inner >> 1;
+  CW_TRY(const std::string encoded, read_place(file, {place.at + begin, place.size}));
+  CallGroups groups;
+  const auto signature = file.signatures.find(place.form);
+  if (!parse_group(encoded, groups) || signature == file.signatures.end())
+    return fail("capture_changed", "{}: the call is no longer there", location(place));
+  CallGroup& group = groups.groups[0];
+  group.count -= group.raised;
+
+  Call call = call_of(place.source, group, groups, (place.inner & 1) != 0);
+  call.place = place;
+  tell_counts(group, groups, call);
+  CW_TRY(call.content, read_content(place, signature->second, group, groups));
   return call;
 }
 

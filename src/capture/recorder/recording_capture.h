@@ -1,12 +1,14 @@
 // Recordings of our own recorder as a Capture.
 //
-// A file is read once from start to end, and from there on when it has grown. For a group of equal
-// calls, only its counts and the identity of its values stay in memory; arguments and values are
-// read from the file on demand. For a followed recording not even that stays: what was processed is
-// forgotten. A truncated frame at the end comes from a process that was killed or is still writing.
+// A file is read once from start to end, and from there on when it has grown, in chunks of whole
+// frames. Chunks are decoded ahead by other threads and then taken in order: what is known of a
+// file (its functions, call signatures and values) grows as they are taken. Of a call nothing stays
+// but its place, where it can be read again; so memory depends on how many signatures there are,
+// not on how many calls. A truncated frame at the end comes from a process that was killed or is
+// still writing.
 //
 // Files are untrusted: even data with a valid checksum is validated, and memory stays within a
-// small multiple of the files' size.
+// small multiple of the chunks' size.
 #pragma once
 
 #include <deque>
@@ -20,40 +22,49 @@
 
 #include "base/file.h"
 #include "capture/capture.h"
+#include "capture/recorder/call_groups.h"
 #include "capture/recorder/record.h"
 
 namespace cw::recording {
 
 class RecordingCapture final : public Capture {
  public:
-  /// Reads recordings, and folders of them, as they are now. Error codes: "not_found",
-  /// "unreadable", "no_recordings".
+  /// Recordings, and folders of them, as they are now. Error codes: "not_found", "unreadable",
+  /// "no_recordings".
   static Result<std::unique_ptr<RecordingCapture>> open(
       const std::vector<std::filesystem::path>& roots);
-  /// A folder that is still being recorded into: starts empty. Error codes: "not_found",
-  /// "unreadable".
+  /// A folder that is still being recorded into: look() finds what is there. Error codes:
+  /// "not_found", "unreadable".
   static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
+  RecordingCapture();
+  ~RecordingCapture() override;
   /// Whether a path is a recording or a folder that holds one.
   static bool is_recording(const std::filesystem::path& path);
   /// The names of the recordings in a folder, in order. Error codes: those of visit_directory().
   static Result<std::set<std::string>> names_in(const std::filesystem::path& folder);
 
-  /// Reads what was written since the last time, until `deadline`; not safe while others read.
-  /// Returns whether that was all. Error code "unreadable" (for a folder; an unreadable file is a
-  /// defect).
-  Result<bool> poll(Deadline deadline = Deadline::max());
-  /// Total size of all files in bytes.
+  /// Finds what was written since the last time, for fetch() to read. Error code "unreadable" (for
+  /// a folder; an unreadable file is a defect).
+  Result<void> look();
+  /// Total size of all files in bytes, as of the last look().
   std::uint64_t disk() const;
-  /// The writers have exited: what is truncated stays so, and becomes a defect.
-  void finish();
+  /// The writers have exited: what is truncated stays so, and becomes a defect once all was read.
+  void finish() { is_finishing_ = true; }
 
-  std::size_t size() const override { return forgotten_ + entries_.size(); }
-  const std::string& function(std::size_t index) const override;
-  WrapperId process(std::size_t index) const override;
-  std::string location(std::size_t index) const override;
-  std::uint64_t count(std::size_t index) const override { return entry(index).group.count; }
+  bool fetch() override;
+  void forget(std::size_t before) override;
+  std::size_t size() const override { return size_; }
+  Sighting sighting(std::size_t index) const override;
+  const std::string& function_name(std::uint32_t number) const override {
+    return functions_[number]->name;
+  }
+  bool knows_identities() const override { return true; }
+  CallPlace place(std::size_t index) const override;
   Result<Call> read(std::size_t index) const override;
-  void release(std::size_t index) const override;
+  Result<Call> read_again(const CallPlace& place) const override;
+  std::string location(const CallPlace& place) const override;
+  std::unique_ptr<Capture> from_start() const override;
+  void skip(const WrapperId& process) override { files_[process.folder].is_given_up = true; }
   const std::vector<CaptureDefect>& defects() const override { return defects_; }
   std::string id() const override;
   const char* kind() const override { return "recorder"; }
@@ -73,75 +84,118 @@ class RecordingCapture final : public Capture {
   };
   struct CallSignature {
     Place place;
-    std::uint32_t function = 0;
+    std::uint32_t number = 0;
+    std::uint32_t function = 0;  ///< in functions_
+    Hash128 identity;            ///< of function and arguments
   };
   struct File {
     std::filesystem::path path;
     FileDescriptor descriptor;
-    std::uint64_t offset = 0;  ///< read up to here
+    std::uint64_t size = 0;    ///< as of the last look()
+    std::uint64_t offset = 0;  ///< cut into chunks up to here
     std::optional<Header> header;
-    std::map<std::uint32_t, HookedFunction> functions;
+    std::map<std::uint32_t, std::uint32_t> functions;  ///< the file's numbers: functions_
     std::unordered_map<std::uint32_t, CallSignature> signatures;
     std::unordered_map<Hash128, Place> values;
-    bool is_given_up = false, is_finished = false;
+    bool is_given_up = false;  ///< no more of it is read
+    bool is_unknown = false;   ///< it is no recording, or one of a later format
+    bool is_finished = false;
     bool has_ended = false;  ///< cleanly, or what is missing is known
     bool is_idle = false;    ///< there had been no calls for a while at its last record
   };
+  struct Chunk;
+
   struct Entry {
-    std::uint32_t file;
-    std::uint64_t window;  ///< position of its record, for messages
-    CallGroup group;
-    bool is_released = false;
+    std::uint64_t window;  ///< position of its record in the file
+    const CallSignature* signature;
+    std::uint32_t group;        ///< in Block::groups
+    bool is_raised = false;     ///< the calls of the group that did not return
+    bool lacks_values = false;  ///< of some tensor
+    Hash128 identity;
+  };
+  /// The entries of one chunk.
+  struct Block {
+    std::size_t first = 0;  ///< number of the first
+    std::uint32_t file = 0;
+    CallGroups groups;
+    std::vector<Entry> entries;
   };
   class Values;
 
-  const Entry& entry(std::size_t index) const { return entries_[index - forgotten_]; }
-  void forget_released();
   /// Whether its process is on this machine and has not exited.
   static bool is_alive(const File& file);
   Result<void> find_files();
   Result<void> add_file(const std::filesystem::path& path);
-  /// Returns whether everything in the file was taken.
-  Result<bool> advance(std::uint32_t number, Deadline deadline);
-  void take(std::uint32_t number, std::string_view payload, std::uint64_t offset);
+
+  // Reading ahead.
+  std::unique_ptr<Chunk> next_chunk();
+  std::unique_ptr<Chunk> cut(std::uint32_t number);
+  void read_ahead();
+  static void decode(Chunk& chunk, const File& file);
+  void add_defects_of_ends();
+
+  // What a chunk says, in order.
+  void take(Chunk& chunk);
+  void take_payload(Block& block, std::string_view payload, std::uint64_t offset);
   void take_values(File& file, std::string_view payload, const ValuesRecord& values,
                    std::uint64_t offset);
-  void take_record(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_record(Block& block, std::string_view payload, std::uint64_t offset);
   void take_header(File& file, const CborItem& record);
   void take_function(File& file, const CborItem& record);
   void take_signature(File& file, const CborItem& record, std::uint64_t offset);
-  void take_calls(std::uint32_t number, const CborItem& record, std::uint64_t offset);
+  void take_calls(Block& block, std::string_view payload, std::uint64_t offset);
+  void take_groups(Block& block, std::size_t begin, std::size_t end, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
   void take_killed(File& file, const CborItem& record);
   void add_calls_over_budget(File& file, const CborItem& record);
+  static void identify(const File& file, const CallGroup& group, const CallGroups& groups,
+                       Entry& entry);
   std::shared_ptr<const Signature> printed_signature(const File& file, std::string_view text);
   /// One entry per file and code; the first message is kept.
   void add_defect(const File& file, std::string code, std::string message, std::uint64_t count = 1);
-  using Arguments = std::vector<std::pair<std::string, Value>>;
-  Result<std::shared_ptr<const Arguments>> arguments_of(std::size_t index) const;
+
+  struct Found {
+    const Block& block;
+    const Entry& entry;
+    const CallGroup& group() const { return block.groups.groups[entry.group]; }
+  };
+  Found find(std::size_t index) const;
+  WrapperId process_of(std::uint32_t file) const;
+  /// Adds what is known of the lengths of tensors whose values may not be there.
+  static void tell_counts(const CallGroup& group, const CallGroups& groups, Call& call);
+  /// A call without content.
+  Call call_of(std::uint32_t file, const CallGroup& group, const CallGroups& groups,
+               bool is_raised) const;
+  Result<std::shared_ptr<const CallContent>> read_content(const CallPlace& place,
+                                                          const CallSignature& signature,
+                                                          const CallGroup& group,
+                                                          const CallGroups& groups) const;
   static Result<std::string> read_place(const File& file, const Place& place);
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
-  std::set<std::string> known_;  ///< paths found, including unreadable ones
-  std::uint32_t next_file_ = 0;  ///< where poll() continues after it was cut short
-  std::deque<Entry> entries_;    ///< except forgotten ones
-  std::size_t forgotten_ = 0;
-  bool forgets_ = false;
+  std::set<std::string> known_;               ///< paths found, including unreadable ones
+  std::uint32_t next_file_ = 0;               ///< where the next chunk is looked for
+  std::deque<std::unique_ptr<Chunk>> ahead_;  ///< being decoded, in order
+  bool is_finishing_ = false;
+
+  std::deque<Block> blocks_;  ///< except forgotten ones
+  std::size_t size_ = 0;
   std::uint64_t calls_ = 0;  ///< in all entries, forgotten ones included
+  std::deque<const HookedFunction*> functions_;
+  std::map<Hash128, std::pair<std::uint32_t, HookedFunction>> function_of_;  ///< by identity
   std::vector<CaptureDefect> defects_;
   std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
   std::map<std::string, std::shared_ptr<const Signature>, std::less<>> printed_signatures_;
   std::size_t parameters_ = 0;  ///< of all signatures
 
-  /// State of reading, shared by several threads.
-  struct Shared {
+  /// Contents that were read, by identity; shared by several threads.
+  struct Contents {
     std::mutex mutex;
-    std::unordered_map<std::uint64_t, std::shared_ptr<const Arguments>> arguments;
-    std::size_t cached_bytes = 0;
-    std::vector<std::size_t> released;
+    std::unordered_map<Hash128, Result<std::shared_ptr<const CallContent>>> known;
+    std::size_t bytes = 0;
   };
-  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
+  std::unique_ptr<Contents> contents_ = std::make_unique<Contents>();
 };
 
 }  // namespace cw::recording
