@@ -36,6 +36,7 @@ class TargetNameResolver final : public NameResolver {
   TargetNameResolver(const Target& target, const CallInContext& context,
                      const Observation* observation = nullptr, Told told = Told::refused)
       : call_names_(*target.binding, context),
+        has_symbolic_counts_(context.has_symbolic_counts),
         target_(target),
         observation_(observation),
         told_(told) {}
@@ -54,7 +55,8 @@ class TargetNameResolver final : public NameResolver {
         if (observation_ == nullptr) return Operand();
         if (observation_->axes[i] == unknown_extent)
           return fail("axis_unknown", "the call does not show {}", name);
-        if (!is_told(observation_->axes[i])) return Operand(observation_->axes[i]);
+        if (!has_symbolic_counts_ || !is_told(observation_->axes[i]))
+          return Operand(observation_->axes[i]);
         if (told_ == Told::refused) return fail(depends_on_told, "{}", name);
         return Operand(std::int64_t{1});
       }
@@ -78,6 +80,7 @@ class TargetNameResolver final : public NameResolver {
   }
 
   CallNameResolver call_names_;
+  const bool has_symbolic_counts_;
   const Target& target_;
   const Observation* observation_;
   Told told_;
@@ -192,6 +195,8 @@ class Match {
       const auto value = inputs_.axes[i] ? *inputs_.axes[i] : expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
+      // A number that looks like a told count, which no API takes.
+      if (context_.has_symbolic_counts && is_told(*number)) has_met_told_ = true;
       const auto found = std::ranges::find_if(
           definition_.axes, [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
@@ -271,7 +276,7 @@ class Match {
     std::int64_t& value = observation_.axes[axis];
     const Axis& spec = definition_.axes[axis];
     const bool is_compared = spec.constant || (value != unknown_extent && value != seen);
-    if (is_compared && (is_told(seen) || is_told(value))) {
+    if (context_.has_symbolic_counts && is_compared && (is_told(seen) || is_told(value))) {
       has_met_told_ = true;
     } else if (spec.constant) {
       if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);

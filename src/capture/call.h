@@ -81,6 +81,7 @@ struct Call {
   /// How many sequences of the batch are real; nothing: all, or unknown.
   std::optional<std::int64_t> sequences;
   std::vector<ToldCount> told;
+  bool lacks_values = false;  ///< of some index tensor: `told` stands in for them
   std::vector<std::uint64_t>
       addresses;                   ///< in the engine's process, by Tensor::entry; may be empty
   unsigned flushes = 0;            ///< graph flushes seen (captured calls only)

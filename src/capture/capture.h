@@ -38,13 +38,14 @@ struct Sighting {
 
 /// Entries are numbered from 0 in the order in which calls were made (per process; processes are
 /// interleaved by time). They come in parts: fetch() adds the next ones, forget() drops those that
-/// have been dealt with. Between these two, reading is const and thread-safe. A call always has a
+/// have been dealt with. Between these two, reading entries is const and thread-safe; values of
+/// calls that were read, and places, can be read at any time. A call always has a
 /// signature; a format that does not store any makes one of the arguments' names.
 class Capture {
  public:
   virtual ~Capture() = default;
 
-  /// Adds entries, if there are more for now. Returns whether there were.
+  /// Reads on, if there is more for now. Returns whether there was; it may have had no entries.
   virtual bool fetch() { return false; }
   /// Entries before this one are not needed any more; their places still are.
   virtual void forget(std::size_t /*before*/) {}

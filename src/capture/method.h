@@ -50,8 +50,8 @@ class LiveCapture {
  public:
   virtual ~LiveCapture() = default;
   virtual Capture& capture() = 0;
-  /// Finds what was completed since the last time, until `deadline`, for the capture to fetch.
-  /// Returns whether that was all.
+  /// Finds what was completed since the last time, for the capture to fetch; one that has to look
+  /// at every call does so until `deadline`. Returns whether that was all.
   virtual Result<bool> poll(Deadline deadline) = 0;
   /// The writers have exited: takes everything that is left.
   virtual Result<void> finish() = 0;

@@ -39,7 +39,9 @@ class SanitizeCommand final : public Command {
 
     ProgressLine progress(common.is_quiet);
     options_.progress = [&progress, total = (*capture)->size()](std::size_t done) {
-      progress.update(fmt::format("{} of {} calls", with_separators(done), with_separators(total)));
+      // How many a recording has is only known at its end.
+      const std::string all = total == 0 ? "" : " of " + with_separators(total);
+      progress.update(fmt::format("{}{} calls", with_separators(done), all));
     };
     const auto outcome = sanitize(**capture, *dataset, *bindings, options_);
     progress.clear();

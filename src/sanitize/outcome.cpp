@@ -39,7 +39,8 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
     const Hash128 key = content_key(*workload);
     // A count that stands for itself must not get into a workload.
     outcome.depends_on_told =
-        outcome.depends_on_told || std::ranges::any_of(workload->axes, is_told);
+        outcome.depends_on_told ||
+        (context.has_symbolic_counts && std::ranges::any_of(workload->axes, is_told));
     workload->inputs.clear();  // values are read again for the selected ones
     outcome.workloads.push_back(
         {observation.target,

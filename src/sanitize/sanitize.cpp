@@ -273,7 +273,8 @@ class Sanitizer::Work {
             "capture_warmup", target.binding->function,
             "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
             "warm-up with dummy lengths, not traffic",
-            entry.origin.call, 1, capture_.location(entry.origin.call_place));
+            entry.origin.call, 1,
+            entry.origin.call == Origin::none ? "" : capture_.location(entry.origin.call_place));
       if (!is_new && !lacks_blob) continue;
       addition.workloads.push_back({is_new ? lines[i] : std::string(), blobs[i],
                                     [this, &target, entry]() -> Result<std::string> {

@@ -26,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t batch_size = 64;        ///< of calls that have to be read
 constexpr std::size_t sighting_batch = 1024;  ///< of those whose sightings tell enough
 constexpr std::size_t max_batches = 16;
+constexpr std::size_t max_read_bytes = 4 << 20;  ///< of a batch of sightings, about
 // With a deadline, batches are kept small: those under way are finished after it.
 constexpr std::chrono::milliseconds batch_time{4};
 
@@ -35,6 +36,8 @@ struct CountedCall {
   std::uint64_t count = 0;
   /// What CountedOutcome::told stands for in this call, from here on in Batch::numbers.
   std::size_t numbers = 0;
+  /// In Batch::earlier, if it was made before the first call of the outcome that was counted.
+  std::optional<std::size_t> earlier = {};
 };
 
 // Calls of one function in a batch. Names have stable addresses.
@@ -65,6 +68,7 @@ struct Batch {
   std::vector<std::shared_ptr<CountedOutcome>> unbound;
   std::vector<CountedCall> counted;
   std::vector<std::int64_t> numbers;
+  std::vector<std::pair<std::size_t, CallPlace>> earlier;  ///< order and place
 };
 
 using BatchPtr = std::shared_ptr<Batch>;
@@ -126,7 +130,7 @@ class Surveyor::Run {
 
   bool advance(Deadline deadline) {
     deadline_ = deadline;
-    has_taken_all_ = false;
+    has_taken_all_ = has_begun_ = false;
     using Mode = tbb::filter_mode;
     const auto passes = [](auto mode, auto work) {
       return tbb::make_filter<BatchPtr, BatchPtr>(mode, std::move(work));
@@ -155,7 +159,7 @@ class Surveyor::Run {
   void restore(Survey survey) {
     survey_ = std::move(survey);
     definitions_.clear();
-    functions_.clear();
+    counts_of_.clear();
   }
   const Survey& current() const { return survey_; }
 
@@ -193,24 +197,27 @@ class Surveyor::Run {
   // ---- Taking calls, in order
 
   BatchPtr take(tbb::flow_control& flow) {
-    if (Clock::now() >= deadline_) {
-      flow.stop();
-      return nullptr;
-    }
-    if (next_ == capture_.size()) {
+    // However late it is, something is taken.
+    const auto is_late = [this] { return has_begun_ && Clock::now() >= deadline_; };
+    if (is_late()) return stop(flow);
+    while (next_ == capture_.size()) {
       capture_.forget(next_);
-      if (!capture_.fetch()) {
-        has_taken_all_ = true;
-        flow.stop();
-        return nullptr;
-      }
+      has_taken_all_ = !capture_.fetch();
+      has_begun_ = true;
+      if (has_taken_all_ || (next_ == capture_.size() && is_late())) return stop(flow);
     }
+    has_begun_ = true;
     auto batch = std::make_shared<Batch>();
     batch->begin = next_;
     batch->is_starting = is_starting_;
     next_ = batch->end = std::min(next_ + next_batch_size(), capture_.size());
     if (capture_.knows_identities()) sight(*batch);
     return batch;
+  }
+
+  static BatchPtr stop(tbb::flow_control& flow) {
+    flow.stop();
+    return nullptr;
   }
 
   std::size_t next_batch_size() const {
@@ -288,6 +295,7 @@ class Surveyor::Run {
   void sight(Batch& batch) {
     const auto begin = Clock::now();
     delay(batch);
+    std::size_t read_bytes = 0;
     for (std::size_t i = batch.begin; i < batch.end; ++i) {
       const Sighting seen = capture_.sighting(i);
       Function& function = function_of(seen.function);
@@ -311,6 +319,8 @@ class Surveyor::Run {
         continue;
       }
       const auto made = std::make_shared<const Call>(std::move(*call));
+      read_bytes += made->content->memory;
+      if (read_bytes > max_read_bytes) next_ = batch.end = i + 1;
       describe(batch, function, made);
       if (function.role == nullptr) continue;
       if (function.is_on_its_own) {
@@ -381,11 +391,16 @@ class Surveyor::Run {
     batch.counted.push_back({outcome, count, batch.numbers.size()});
     for (const std::int64_t extent : outcome->told)
       batch.numbers.push_back(number_of(extent, context));
+    // It has waited for a neighbour.
+    if (context.call->order < outcome->order) {
+      batch.counted.back().earlier = batch.earlier.size();
+      batch.earlier.emplace_back(context.call->order, context.call->place);
+    }
   }
 
   static bool has_told(const CallInContext& context) {
     for (const Call* call : {context.call.get(), context.plan.get(), context.init.get()})
-      if (call != nullptr && !call->told.empty()) return true;
+      if (call != nullptr && call->lacks_values && !call->told.empty()) return true;
     return false;
   }
 
@@ -396,6 +411,9 @@ class Surveyor::Run {
       for (const std::int64_t extent : fitting.axes)
         if (is_told(extent) && std::ranges::find(outcome.told, extent) == outcome.told.end())
           outcome.told.push_back(extent);
+    // It is never counted: its calls have outcomes of their own.
+    if (outcome.outcome->depends_on_told)
+      outcome.context.call = outcome.context.plan = outcome.context.init = nullptr;
   }
 
   // ---- Calls that have to be read
@@ -492,6 +510,11 @@ class Surveyor::Run {
         count_first(*call.outcome, call.count, batch.numbers.data() + call.numbers);
       else
         count_more(call.outcome, call.count, batch.numbers.data() + call.numbers);
+      // The example of what was wrong is the first in the capture's order.
+      if (call.earlier) {
+        const auto& [order, place] = batch.earlier[*call.earlier];
+        add_to_tally(*call.outcome, 0, order, place);
+      }
     }
     batch = Batch{};
     options_.progress(survey_.calls);
@@ -525,6 +548,7 @@ class Surveyor::Run {
   static std::vector<std::int64_t> with_numbers(std::vector<std::int64_t> axes,
                                                 const CountedOutcome& outcome,
                                                 const std::int64_t* numbers) {
+    if (outcome.told.empty()) return axes;
     for (std::int64_t& extent : axes)
       if (is_told(extent))
         extent = numbers[std::ranges::find(outcome.told, extent) - outcome.told.begin()];
@@ -598,16 +622,20 @@ class Surveyor::Run {
   }
 
   void add_to_tally(const CountedOutcome& counted, std::uint64_t calls) {
+    add_to_tally(counted, calls, counted.order, counted.place);
+  }
+  void add_to_tally(const CountedOutcome& counted, std::uint64_t calls, std::size_t order,
+                    const CallPlace& place) {
     const Rejection* why = counted.outcome->why_none();
     if (why == nullptr && !counted.is_unfinished) return;
-    const std::string location = capture_.location(counted.place);
+    const std::string location = capture_.location(place);
     if (counted.is_unfinished)
       survey_.tally.add("call_unfinished", counted.name,
                         "the call never returned: it raised, the process died in it, or it still "
                         "runs; what it was given counts all the same",
-                        counted.order, calls, location);
+                        order, calls, location);
     if (why != nullptr)
-      survey_.tally.add(why->reason, counted.name, why->detail, counted.order, calls, location);
+      survey_.tally.add(why->reason, counted.name, why->detail, order, calls, location);
   }
 
   // Counts of a call that matches, with or without values.
@@ -685,7 +713,7 @@ class Surveyor::Run {
 
   // Of taking and pairing calls.
   std::size_t next_ = 0;
-  bool has_taken_all_ = false, is_starting_ = false;
+  bool has_begun_ = false, has_taken_all_ = false, is_starting_ = false;
   Association association_;
   std::vector<Function> functions_;
   OutcomeTable known_;

@@ -1,9 +1,10 @@
 // Runs a capture through binding and collecting: every call is read, paired, bound and counted.
 //
-// A pipeline of five stages over batches of calls: take a batch (in order), read its records
-// (parallel), pair runs with plans (in order: the state of wrappers), bind and hash (parallel),
-// count (in order). At most a few batches are in flight, and nothing of a call is kept but its
-// counts.
+// A pipeline of stages over batches of calls. Calls that have to be read take five: take a batch
+// (in order), read its records (parallel), pair runs with plans (in order: the state of wrappers),
+// bind and hash (parallel), count (in order). Where a capture tells which calls are the same, the
+// first and the third are one and few are read; an outcome is bound once and counted often. At most
+// a few batches are in flight, and nothing of a call is kept but its counts.
 #pragma once
 
 #include <functional>

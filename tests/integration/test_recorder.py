@@ -250,7 +250,7 @@ if __name__ == "__main__":
             ("is slow to die", [large, calls % (50, "1 + i"), kill], -signal.SIGKILL, [], None),
             ("leaves a child that is slow to die", [calls % (1, 1), "if os.fork() == 0:", "  " + large.replace("\n", "\n  "), "  " + calls % (49, "2 + i"), "  time.sleep(60)",
               "time.sleep(1)", "os.kill(int(open('/proc/self/task/%d/children' % os.getpid()).read().split()[0]), signal.SIGKILL)", "os._exit(0)"], 0, [], None),
-            ("has used its budget up", [calls % (3000, "1 + i"), "time.sleep(1)", kill], -signal.SIGKILL, ["--record-budget", "20000"], 0),
+            ("has used its budget up", [calls % (3000, "1 + i"), "time.sleep(3)", kill], -signal.SIGKILL, ["--record-budget", "20000"], 0),
             ("ends in order, its budget used up", [calls % (3000, "1 + i")], 0, ["--record-budget", "5000"], 0),
             ("forks without Python", [calls % (50, "1 + i"), "import ctypes", "time.sleep(1)", "if ctypes.PyDLL(None).fork() == 0:", "  " + calls % (1000, 7), "  os._exit(0)", "os.wait()", kill], -signal.SIGKILL, [], 0),
         ):
@@ -327,7 +327,9 @@ if __name__ == "__main__":
         self.recording = self.folder / "long"
         self.record("raising_for_long")
         seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]
-        self.assertEqual(({r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"], seen["calls"]), (300, 300))
+        # A call whose window is written before it has raised counts as any other.
+        unfinished = {r["reason"]: r["count"] for r in seen["rejections"]}["call_unfinished"]
+        self.assertTrue(290 <= unfinished <= 300 and seen["calls"] == 300, (unfinished, seen["calls"]))
         self.recording = self.folder / "wrappers"
         self.record("two_wrappers")
         seen = self.inspect()["functions"]["BatchDecodeWithPagedKVCacheWrapper.run"]

@@ -77,7 +77,9 @@ struct RecordingCapture::Chunk {
   std::optional<Error> unreadable;
   std::optional<std::uint64_t> damaged_at;
 
-  tbb::task_group decoding;
+  /// Of its own: it goes on when whoever started it has ended.
+  tbb::task_group_context context{tbb::task_group_context::isolated};
+  tbb::task_group decoding{context};
   std::string bytes;
   std::vector<DecodedFrame> frames;
   CallGroups groups;
@@ -185,14 +187,21 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
   CW_CHECK(open_directory(folder));
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = {folder};
+  capture->follows_ = true;
   return capture;
 }
 
-// The files of now, which were there before, in the same order.
 std::unique_ptr<Capture> RecordingCapture::from_start() const {
-  auto again = open(roots_);
-  if (!again) return std::make_unique<RecordingCapture>();
-  return std::move(*again);
+  auto again = std::make_unique<RecordingCapture>();
+  for (const File& file : files_) {
+    File& same = again->files_.emplace_back();
+    same.path = file.path;
+    same.size = file.size;
+    auto descriptor = open_for_reading(AT_FDCWD, file.path.string());
+    same.is_given_up = !descriptor;
+    if (descriptor) same.descriptor = std::move(*descriptor);
+  }
+  return again;
 }
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
@@ -292,6 +301,14 @@ std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::next_chunk() {
 }
 
 void RecordingCapture::decode(Chunk& chunk, const File& file) {
+  try {
+    decode_frames(chunk, file);
+  } catch (const std::exception& error) {  // more memory than there is
+    chunk.unreadable = Error{"unreadable", fmt::format("{}: {}", file.path.string(), error.what())};
+  }
+}
+
+void RecordingCapture::decode_frames(Chunk& chunk, const File& file) {
   chunk.bytes.resize(chunk.size);
   if (const auto read = read_exactly(file.descriptor, chunk.offset, chunk.size, chunk.bytes.data(),
                                      file.path.string());
@@ -301,7 +318,11 @@ void RecordingCapture::decode(Chunk& chunk, const File& file) {
   }
   for (std::size_t done = 0; done < chunk.size;) {
     const Frame frame = read_frame(std::string_view(chunk.bytes).substr(done));
-    if (frame.size == 0) break;  // it has changed meanwhile
+    if (frame.size == 0) {
+      chunk.unreadable =
+          Error{"unreadable", fmt::format("{}: changed while it was read", file.path.string())};
+      return;
+    }
     DecodedFrame& decoded =
         chunk.frames.emplace_back(DecodedFrame{frame.status, frame.payload, chunk.offset + done});
     if (frame.status == Frame::Status::whole && looks_like_calls(frame.payload)) {
@@ -329,18 +350,17 @@ void RecordingCapture::read_ahead() {
 }
 
 bool RecordingCapture::fetch() {
-  const std::size_t before = size_;
-  while (size_ == before) {
-    read_ahead();
-    if (ahead_.empty()) break;
-    const std::unique_ptr<Chunk> chunk = std::move(ahead_.front());
-    ahead_.pop_front();
-    chunk->decoding.wait();
-    read_ahead();
-    take(*chunk);
+  read_ahead();
+  if (ahead_.empty()) {
+    if (is_finishing_) add_defects_of_ends();
+    return false;
   }
-  if (size_ == before && is_finishing_) add_defects_of_ends();
-  return size_ > before;
+  const std::unique_ptr<Chunk> chunk = std::move(ahead_.front());
+  ahead_.pop_front();
+  chunk->decoding.wait();
+  read_ahead();
+  take(*chunk);
+  return true;
 }
 
 void RecordingCapture::forget(std::size_t before) {
@@ -366,7 +386,7 @@ void RecordingCapture::add_defects_of_ends() {
           fmt::format(
               "its last {} bytes are an incomplete record: the process was killed while writing it",
               file.size - file.offset));
-    else if (!file.has_ended && !file.is_idle && !file.is_given_up && !is_alive(file))
+    else if (!file.has_ended && !file.is_idle && !file.is_given_up && !(follows_ && is_alive(file)))
       add_defect(
           file, "recording_not_ended",
           "the process was killed while calls were being made; up to a second of calls may be "
@@ -388,7 +408,7 @@ void RecordingCapture::add_defect(const File& file, std::string code, std::strin
 
 void RecordingCapture::take(Chunk& chunk) {
   File& file = files_[chunk.file];
-  if (file.is_unknown) return;
+  if (file.is_dropped) return;
   Block& block = blocks_.emplace_back();
   block.first = size_;
   block.file = chunk.file;
@@ -407,10 +427,13 @@ void RecordingCapture::take(Chunk& chunk) {
     } else {
       take_payload(block, frame.payload, offset);
     }
-    if (file.is_unknown) break;
+    if (file.is_dropped) break;
   }
 
-  if (chunk.unreadable) add_defect(file, "recording_unreadable", chunk.unreadable->message);
+  if (chunk.unreadable) {
+    file.is_given_up = file.is_dropped = true;
+    add_defect(file, "recording_unreadable", chunk.unreadable->message);
+  }
   if (chunk.damaged_at)
     add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", *chunk.damaged_at));
   size_ += block.entries.size();
@@ -472,7 +495,7 @@ void RecordingCapture::take_header(File& file, const CborItem& record) {
                          number_of(record, "process"), number_of(record, "started")};
     return;
   }
-  file.is_given_up = file.is_unknown = true;
+  file.is_given_up = file.is_dropped = true;
   add_defect(file, "recording_unknown",
              is_header ? "of a format that this version does not support" : "no recording");
 }
@@ -742,7 +765,8 @@ void RecordingCapture::tell_counts(const CallGroup& group, const CallGroups& gro
 Result<Call> RecordingCapture::read(std::size_t index) const {
   const Found found = find(index);
   Call call = call_of(found.block.file, found.group(), found.block.groups, found.entry.is_raised);
-  if (found.entry.lacks_values) tell_counts(found.group(), found.block.groups, call);
+  call.lacks_values = found.entry.lacks_values;
+  tell_counts(found.group(), found.block.groups, call);
   call.identity = found.entry.identity;
   call.order = index;
   call.place = place(index);
@@ -759,13 +783,16 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
       read_content(call.place, *found.entry.signature, found.group(), found.block.groups);
 
   const std::lock_guard lock(contents_->mutex);
-  constexpr std::size_t others = 512;  // per content
-  const std::size_t size = others + (content ? (*content)->memory : 0);
+  constexpr std::size_t others = 512, a_value = 64;  // per content, per tensor with values
+  const std::size_t size =
+      others + a_value * found.group().values + (content ? (*content)->memory : 0);
   if (contents_->bytes + size > max_cached_bytes) {
     contents_->known.clear();
     contents_->bytes = 0;
   }
-  if (contents_->known.emplace(call.identity, content).second) contents_->bytes += size;
+  // That it could not be read may pass.
+  const bool is_final = content || content.error().code == "record_malformed";
+  if (is_final && contents_->known.emplace(call.identity, content).second) contents_->bytes += size;
   CW_TRY(call.content, std::move(content));
   return call;
 }

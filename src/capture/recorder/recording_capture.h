@@ -98,7 +98,7 @@ class RecordingCapture final : public Capture {
     std::unordered_map<std::uint32_t, CallSignature> signatures;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false;  ///< no more of it is read
-    bool is_unknown = false;   ///< it is no recording, or one of a later format
+    bool is_dropped = false;   ///< and what was read ahead of it is not taken
     bool is_finished = false;
     bool has_ended = false;  ///< cleanly, or what is missing is known
     bool is_idle = false;    ///< there had been no calls for a while at its last record
@@ -132,6 +132,7 @@ class RecordingCapture final : public Capture {
   std::unique_ptr<Chunk> cut(std::uint32_t number);
   void read_ahead();
   static void decode(Chunk& chunk, const File& file);
+  static void decode_frames(Chunk& chunk, const File& file);
   void add_defects_of_ends();
 
   // What a chunk says, in order.
@@ -177,7 +178,7 @@ class RecordingCapture final : public Capture {
   std::set<std::string> known_;               ///< paths found, including unreadable ones
   std::uint32_t next_file_ = 0;               ///< where the next chunk is looked for
   std::deque<std::unique_ptr<Chunk>> ahead_;  ///< being decoded, in order
-  bool is_finishing_ = false;
+  bool follows_ = false, is_finishing_ = false;
 
   std::deque<Block> blocks_;  ///< except forgotten ones
   std::size_t size_ = 0;
