@@ -16,6 +16,7 @@ from support import BINARY, SANITIZED, keep_for_judge
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
 DECODE = "gqa_paged_decode_h32_kv8_d128_ps1"
 RAGGED = "gqa_ragged_prefill_causal_h32_kv8_d128"
+INTERRUPTED = 90 if SANITIZED else 150  # prompts of a run that is interrupted
 
 
 # Notes each request when it comes and when its answer has been sent whole; calls nothing.
@@ -69,7 +70,7 @@ class CollectCase(unittest.TestCase):
                 "--num-prompts", str(prompts), "--concurrency", "8", "--max-output-tokens", "16",
                 "--work-dir", os.path.join(self.folder, "work"), "--engine-args", engine, *flags]
 
-    def run_tool(self, command, status=0, timeout=120):
+    def run_tool(self, command, status=0, timeout=400 if SANITIZED else 120):
         result = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=timeout, cwd=self.folder)
         self.assertEqual(result.returncode, status, result.stdout + result.stderr)
         return result
@@ -425,7 +426,7 @@ class CollectResumeTest(CollectCase):
         self.valid()
 
     def test_resume_after_ctrl_c(self):
-        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=150))
+        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=INTERRUPTED))
         self.wait_for_a_checkpoint()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -437,13 +438,13 @@ class CollectResumeTest(CollectCase):
         captures = json.load(open(os.path.join(self.trace, "collection.json")))["captures"]
         self.assertEqual(len(captures), 1, "one collection, one section")
         run = captures[0]["run"]
-        self.assertEqual(run["resumed_after_requests"] + run["traffic"]["completed"], 150)
+        self.assertEqual(run["resumed_after_requests"] + run["traffic"]["completed"], INTERRUPTED)
         self.assertGreater(captures[0]["calls"], before["calls"])
         self.valid()
         self.assertIn("was complete", self.resume().stdout)
 
     def test_resume_after_kill_9(self):
-        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=150))
+        process = self.start(self.command("--output-tokens", "24", "--all-prompts", prompts=INTERRUPTED))
         self.wait_for_a_checkpoint()
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -456,7 +457,7 @@ class CollectResumeTest(CollectCase):
         self.assertEqual(self.engines(), [])
         self.assertGreater(section["definitions"][DECODE]["calls"], known["calls"])
         self.assertGreaterEqual(section["definitions"][DECODE]["distinct"], len(known["workloads"]))
-        self.assertEqual(section["run"]["resumed_after_requests"] + section["run"]["traffic"]["completed"], 150)
+        self.assertEqual(section["run"]["resumed_after_requests"] + section["run"]["traffic"]["completed"], INTERRUPTED)
         self.assertNotIn("not_found", [defect["name"] for defect in section["defects"]])
         self.valid()
 
