@@ -277,7 +277,7 @@ class Surveyor::Run {
     }
     constexpr std::size_t max_described = 100'000;
     if (function.described.size() > max_described) function.described.clear();
-    const Hash128 wrapper{call->wrapper.self, call->wrapper.folder};
+    const Hash128 wrapper{call->wrapper.folder, call->wrapper.self};
     const bool is_new_wrapper = function.described.insert(wrapper).second;
     const bool is_new_content =
         call->identity == Hash128{} || function.described.insert(call->identity).second;

@@ -262,17 +262,25 @@ std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::cut(std::uint32_t num
   chunk->file = number;
   chunk->offset = file.offset;
 
+  // Small frames have several headers in what is read at once.
+  std::array<char, 4096> bytes;
+  std::uint64_t bytes_at = 0;
+  std::size_t bytes_size = 0;
   while (file.offset < file.size && chunk->size < chunk_size) {
-    std::array<char, frame_header_size> bytes{};
-    const auto size =
-        static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), file.size - file.offset));
-    const auto read =
-        read_exactly(file.descriptor, file.offset, size, bytes.data(), file.path.string());
-    if (!read) {
-      chunk->unreadable = read.error();
-      break;
+    const auto size = static_cast<std::size_t>(
+        std::min<std::uint64_t>(frame_header_size, file.size - file.offset));
+    if (file.offset + size > bytes_at + bytes_size) {
+      bytes_at = file.offset;
+      bytes_size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), file.size - file.offset));
+      if (const auto read =
+              read_exactly(file.descriptor, bytes_at, bytes_size, bytes.data(), file.path.string());
+          !read) {
+        chunk->unreadable = read.error();
+        break;
+      }
     }
-    const Frame frame = read_frame({bytes.data(), size});
+    const Frame frame = read_frame({bytes.data() + (file.offset - bytes_at), size});
     if (frame.status == Frame::Status::damaged && frame.size == 0) {
       chunk->damaged_at = file.offset;
       break;
