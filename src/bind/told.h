@@ -25,7 +25,8 @@ inline std::int64_t told_extent(ContextRole role, std::size_t tensor) {
   return unknown_extent - 1 -
          (static_cast<std::int64_t>(role) << 32 | static_cast<std::int64_t>(tensor));
 }
-/// Only in a context that has_symbolic_counts: elsewhere it may be any number that a call was given.
+/// Only in a context that has_symbolic_counts: elsewhere it may be any number that a call was
+/// given.
 inline bool is_told(std::int64_t extent) {
   return extent < unknown_extent;
 }
