@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace cw {
 
@@ -15,6 +16,13 @@ struct Hash128 {
   std::uint64_t low = 0;
   auto operator<=>(const Hash128&) const = default;
 };
+
+/// Appends a value as it is in memory, to text that is hashed there.
+template <typename Value>
+requires std::is_trivially_copyable_v<Value>
+void append_bytes(std::string& text, const Value& value) {
+  text.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 Hash128 xxh3(std::string_view bytes);
 std::uint64_t xxh3_64(std::string_view bytes);

@@ -36,7 +36,7 @@ class TargetNameResolver final : public NameResolver {
   TargetNameResolver(const Target& target, const CallInContext& context,
                      const Observation* observation = nullptr, Told told = Told::refused)
       : call_names_(*target.binding, context),
-        has_symbolic_counts_(context.has_symbolic_counts),
+        context_(context),
         target_(target),
         observation_(observation),
         told_(told) {}
@@ -55,8 +55,7 @@ class TargetNameResolver final : public NameResolver {
         if (observation_ == nullptr) return Operand();
         if (observation_->axes[i] == unknown_extent)
           return fail("axis_unknown", "the call does not show {}", name);
-        if (!has_symbolic_counts_ || !is_told(observation_->axes[i]))
-          return Operand(observation_->axes[i]);
+        if (!is_told(observation_->axes[i], context_)) return Operand(observation_->axes[i]);
         if (told_ == Told::refused) return fail(depends_on_told, "{}", name);
         return Operand(std::int64_t{1});
       }
@@ -80,7 +79,7 @@ class TargetNameResolver final : public NameResolver {
   }
 
   CallNameResolver call_names_;
-  const bool has_symbolic_counts_;
+  const CallInContext& context_;
   const Target& target_;
   const Observation* observation_;
   Told told_;
@@ -196,7 +195,7 @@ class Match {
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
       // A number that looks like a told count, which no API takes.
-      if (context_.has_symbolic_counts && is_told(*number)) has_met_told_ = true;
+      if (is_told(*number, context_)) has_met_told_ = true;
       const auto found = std::ranges::find_if(
           definition_.axes, [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
@@ -276,7 +275,7 @@ class Match {
     std::int64_t& value = observation_.axes[axis];
     const Axis& spec = definition_.axes[axis];
     const bool is_compared = spec.constant || (value != unknown_extent && value != seen);
-    if (context_.has_symbolic_counts && is_compared && (is_told(seen) || is_told(value))) {
+    if (is_compared && (is_told(seen, context_) || is_told(value, context_))) {
       has_met_told_ = true;
     } else if (spec.constant) {
       if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);
@@ -483,7 +482,7 @@ class Match {
     if (!context_.has_symbolic_counts) return false;
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
-      if (view == nullptr || std::ranges::none_of(view->shape, is_told)) continue;
+      if (view == nullptr || !has_told(view->shape, context_)) continue;
       if (constraint.mentions(definition_.inputs[i].name)) return true;
     }
     return false;

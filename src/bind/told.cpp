@@ -12,7 +12,6 @@ std::optional<std::int64_t> told_count(const Call& call, std::size_t tensor) {
 }
 
 std::int64_t number_of(std::int64_t extent, const CallInContext& context) {
-  if (!is_told(extent)) return extent;
   const std::int64_t code = unknown_extent - 1 - extent;
   const auto role = static_cast<ContextRole>(code >> 32);
   const auto& call = role == ContextRole::call   ? context.call

@@ -25,16 +25,21 @@ inline std::int64_t told_extent(ContextRole role, std::size_t tensor) {
   return unknown_extent - 1 -
          (static_cast<std::int64_t>(role) << 32 | static_cast<std::int64_t>(tensor));
 }
-/// Only in a context that has_symbolic_counts: elsewhere it may be any number that a call was
-/// given.
-inline bool is_told(std::int64_t extent) {
-  return extent < unknown_extent;
+/// Without symbolic counts, such an extent is just a number that a call was given.
+inline bool is_told(std::int64_t extent, const CallInContext& context) {
+  return context.has_symbolic_counts && extent < unknown_extent;
+}
+template <typename Range>
+bool has_told(const Range& extents, const CallInContext& context) {
+  for (const std::int64_t extent : extents)
+    if (is_told(extent, context)) return true;
+  return false;
 }
 
 /// How many elements of a call's tensor are in use; nothing if the capture does not tell.
 std::optional<std::int64_t> told_count(const Call& call, std::size_t tensor);
 
-/// The number that a told extent stands for in this context; other extents are themselves.
+/// The number that a told extent stands for in this context.
 std::int64_t number_of(std::int64_t extent, const CallInContext& context);
 
 }  // namespace cw

@@ -109,7 +109,7 @@ class Builder {
 
     // Steps on a tensor. Of one whose length is only told, most need the number.
     const bool keeps_shape = step.kind == Kind::rebase || step.kind == Kind::last_page_len;
-    if (context_.has_symbolic_counts && !keeps_shape && std::ranges::any_of(view_->shape, is_told))
+    if (!keeps_shape && has_told(view_->shape, context_))
       return fail(depends_on_told, "input {}", input_.name);
     switch (step.kind) {
       case Kind::first:
@@ -239,8 +239,7 @@ class Builder {
     CW_CHECK(begin);
     CW_CHECK(first(end_of));
     if (*begin == 0 || view_->shape.empty() || view_->shape[0] == unknown_extent) return {};
-    if (context_.has_symbolic_counts && is_told(view_->shape[0]))
-      return fail(depends_on_told, "input {}", input_.name);
+    if (is_told(view_->shape[0], context_)) return fail(depends_on_told, "input {}", input_.name);
     if (*begin > view_->shape[0])
       return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(),
                          *begin, to_string(view_->shape));

@@ -38,9 +38,7 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
 
     const Hash128 key = content_key(*workload);
     // A count that stands for itself must not get into a workload.
-    outcome.depends_on_told =
-        outcome.depends_on_told ||
-        (context.has_symbolic_counts && std::ranges::any_of(workload->axes, is_told));
+    outcome.depends_on_told = outcome.depends_on_told || has_told(workload->axes, context);
     workload->inputs.clear();  // values are read again for the selected ones
     outcome.workloads.push_back(
         {observation.target,
@@ -69,17 +67,14 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
 Hash128 context_key(const CallInContext& context, bool binds_told) {
   static thread_local std::string text;
   text.clear();
-  const auto append = [](const auto& value) {
-    text.append(reinterpret_cast<const char*>(&value), sizeof value);
-  };
   for (const auto& call : {context.call.get(), context.plan.get(), context.init.get()}) {
     const Hash128 identity = call != nullptr ? call->identity : Hash128{};
-    append(identity.high);
-    append(identity.low);
+    append_bytes(text, identity.high);
+    append_bytes(text, identity.low);
     if (!binds_told || call == nullptr) continue;
     for (const ToldCount& told : call->told) {
-      append(told.tensor);
-      append(told.used);
+      append_bytes(text, told.tensor);
+      append_bytes(text, told.used);
     }
   }
   text +=

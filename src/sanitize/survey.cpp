@@ -362,22 +362,22 @@ class Surveyor::Run {
     }
 
     // Calls that differ in told counts alone are bound together, if that can be.
-    const bool is_told = has_told(context);
-    context.has_symbolic_counts = is_told;
+    const bool tells = tells_counts(context);
+    context.has_symbolic_counts = tells;
     const bool is_plain = !context.plan && !context.init && !context.has_plan_in_doubt &&
-                          !context.has_neighbour && !is_told;
+                          !context.has_neighbour && !tells;
     const Hash128 key = is_plain ? context_key(context.call->identity, context.is_before_traffic)
                                  : context_key(context, false);
     auto outcome = known_.find(key);
     if (!outcome) {
       outcome = std::make_shared<CountedOutcome>(context);
       known_.add(key, outcome);
-      if (is_told)
+      if (tells)
         bind_told(*outcome);
       else
         batch.unbound.push_back(outcome);
     }
-    if (is_told && outcome->outcome->depends_on_told) {
+    if (tells && outcome->outcome->depends_on_told) {
       const Hash128 own_key = context_key(context, true);
       outcome = known_.find(own_key);
       if (!outcome) {
@@ -398,7 +398,7 @@ class Surveyor::Run {
     }
   }
 
-  static bool has_told(const CallInContext& context) {
+  static bool tells_counts(const CallInContext& context) {
     for (const Call* call : {context.call.get(), context.plan.get(), context.init.get()})
       if (call != nullptr && call->lacks_values && !call->told.empty()) return true;
     return false;
@@ -409,7 +409,8 @@ class Surveyor::Run {
     outcome.outcome = outcome_of(outcome.context, binder_, options_.selected, options_.policy);
     for (const FittingCall& fitting : outcome.outcome->fitting)
       for (const std::int64_t extent : fitting.axes)
-        if (is_told(extent) && std::ranges::find(outcome.told, extent) == outcome.told.end())
+        if (is_told(extent, outcome.context) &&
+            std::ranges::find(outcome.told, extent) == outcome.told.end())
           outcome.told.push_back(extent);
     // It is never counted: its calls have outcomes of their own.
     if (outcome.outcome->depends_on_told)
@@ -548,10 +549,9 @@ class Surveyor::Run {
   static std::vector<std::int64_t> with_numbers(std::vector<std::int64_t> axes,
                                                 const CountedOutcome& outcome,
                                                 const std::int64_t* numbers) {
-    if (outcome.told.empty()) return axes;
     for (std::int64_t& extent : axes)
-      if (is_told(extent))
-        extent = numbers[std::ranges::find(outcome.told, extent) - outcome.told.begin()];
+      if (const auto told = std::ranges::find(outcome.told, extent); told != outcome.told.end())
+        extent = numbers[told - outcome.told.begin()];
     return axes;
   }
 

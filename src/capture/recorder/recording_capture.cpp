@@ -607,12 +607,9 @@ void RecordingCapture::identify(const File& file, const CallGroup& group, const 
                                 Entry& entry) {
   static thread_local std::string text;
   text.clear();
-  const auto append = [](const auto& value) {
-    text.append(reinterpret_cast<const char*>(&value), sizeof value);
-  };
-  append(entry.signature->identity.high);
-  append(entry.signature->identity.low);
-  append(group.sequences);
+  append_bytes(text, entry.signature->identity.high);
+  append_bytes(text, entry.signature->identity.low);
+  append_bytes(text, group.sequences);
   text += {static_cast<char>(group.is_dummy), static_cast<char>(group.is_nested),
            static_cast<char>(group.is_replayed), static_cast<char>(entry.is_raised)};
 
@@ -620,14 +617,14 @@ void RecordingCapture::identify(const File& file, const CallGroup& group, const 
     const bool is_kept = values.state == ValueState::kept && file.values.contains(values.hash);
     const ValueState state =
         !is_kept && values.state == ValueState::kept ? ValueState::lost : values.state;
-    append(values.tensor);
+    append_bytes(text, values.tensor);
     text += {static_cast<char>(state), static_cast<char>(values.hash != Hash128{})};
     entry.lacks_values = entry.lacks_values || !is_kept;
     if (!is_kept) continue;
-    append(values.hash.high);
-    append(values.hash.low);
-    append(values.count);
-    append(values.from);
+    append_bytes(text, values.hash.high);
+    append_bytes(text, values.hash.low);
+    append_bytes(text, values.count);
+    append_bytes(text, values.from);
   }
   entry.identity = xxh3(text);
 }
@@ -691,8 +688,7 @@ Sighting RecordingCapture::sighting(std::size_t index) const {
           .identity = found.entry.identity};
 }
 
-CallPlace RecordingCapture::place(std::size_t index) const {
-  const Found found = find(index);
+CallPlace RecordingCapture::place_of(const Found& found) {
   const CallGroup& group = found.group();
   return {.source = found.block.file,
           .form = group.signature,
@@ -777,7 +773,7 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   tell_counts(found.group(), found.block.groups, call);
   call.identity = found.entry.identity;
   call.order = index;
-  call.place = place(index);
+  call.place = place_of(found);
 
   // Calls of one identity share their content.
   {

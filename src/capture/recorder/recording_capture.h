@@ -59,7 +59,7 @@ class RecordingCapture final : public Capture {
     return functions_[number]->name;
   }
   bool knows_identities() const override { return true; }
-  CallPlace place(std::size_t index) const override;
+  CallPlace place(std::size_t index) const override { return place_of(find(index)); }
   Result<Call> read(std::size_t index) const override;
   Result<Call> read_again(const CallPlace& place) const override;
   std::string location(const CallPlace& place) const override;
@@ -161,6 +161,7 @@ class RecordingCapture final : public Capture {
     const CallGroup& group() const { return block.groups.groups[entry.group]; }
   };
   Found find(std::size_t index) const;
+  static CallPlace place_of(const Found& found);
   WrapperId process_of(std::uint32_t file) const;
   /// Adds what is known of the lengths of tensors whose values may not be there.
   static void tell_counts(const CallGroup& group, const CallGroups& groups, Call& call);
