@@ -143,7 +143,7 @@ class CommandLine(DatasetTest):
             (["--dumps", dumps, "--trace-dir", self.folder], "definitions/"),
             (["--dumps", self.trace, "--trace-dir", self.trace], "FLASHINFER_DUMP_DIR"),
             (["--dumps", dumps, "--trace-dir", self.trace, "--definition-name", "gqa_paged_decode_h32_kv8_d128_ps2"], "did you mean gqa_paged_decode_h32_kv8_d128_ps1"),
-            (["--dumps", dumps, "--trace-dir", self.trace, "--op-type", "attention"], "there are dsa_paged, gdn"),
+            (["--dumps", dumps, "--trace-dir", self.trace, "--op-type", "attention"], "the dataset has dsa_paged, gdn"),
             (["--dumps", dumps, "--trace-dir", self.trace, "--keep-values", "nonsense"], "--keep-values nonsense"),
             (["--dumps", dumps, "--trace-dir", self.trace, "--bindings", "/nowhere.yaml"], "/nowhere.yaml"),
         ]
@@ -205,7 +205,7 @@ class CommandLine(DatasetTest):
         self.assertEqual([d["name"] for d in report["definitions"]], [decode])
         neither = ["--trace-dir", self.trace, "--definition-name", "rmsnorm_h4096", "--op-type", "mla_paged"]
         for command in (["sanitize", "--input", dumps], ["report", "--json"], ["submit", "--dry-run"], ["env"]):
-            self.assertIn("both have to hold", run(*command, *neither, check=1).stderr)
+            self.assertIn("no definition is called rmsnorm_h4096 and also has op type mla_paged", run(*command, *neither, check=1).stderr)
 
     def test_older_names_of_options(self):
         dumps = unpack("cpu-small", self.folder)

@@ -31,18 +31,22 @@ TEST(ParseJson, DepthAndItemsAreBounded) {
 }
 
 // The library's ordered map compares each key with all before it: these would take a minute.
+// Eight times the keys take eight times as long, not 64 times.
 TEST(ParseJson, ManyKeysCostNoMoreThanTheirSize) {
-  std::string text = "{";
-  constexpr int keys = 200'000;
-  for (int i = 0; i < keys; ++i) text += fmt::format("\"key {}\":{},", i, i);
-  text += "\"key 7\":\"last\"}";
-  const auto begin = std::chrono::steady_clock::now();
-  const auto json = parse_json(text);
-  ASSERT_TRUE(json);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
-  EXPECT_EQ(json->size(), static_cast<std::size_t>(keys));
-  EXPECT_EQ(json->at("key 7"), "last");
-  EXPECT_EQ(json->begin().key(), "key 0");
+  const auto cost = [](int keys) {
+    std::string text = "{";
+    for (int i = 0; i < keys; ++i) text += fmt::format("\"key {}\":{},", i, i);
+    text += "\"key 7\":\"last\"}";
+    const std::clock_t begin = std::clock();
+    const auto json = parse_json(text);
+    const std::clock_t time = std::clock() - begin;
+
+    EXPECT_EQ(json->size(), static_cast<std::size_t>(keys));
+    EXPECT_EQ(json->at("key 7"), "last");
+    EXPECT_EQ(json->begin().key(), "key 0");
+    return static_cast<double>(time);
+  };
+  EXPECT_LT(cost(200'000), 30 * cost(25'000));
 }
 
 TEST(ParseJson, AFileIsReadInPieces) {
