@@ -73,26 +73,26 @@ Found fewer_keys_than_queries(const Values& qo, const Values& kv, const Values& 
 }  // namespace
 
 Found violation(IndexCheck::Kind kind, const IndexTensors& tensors) {
-  using Kind = IndexCheck::Kind;
+  using enum IndexCheck::Kind;
 
   for (const DenseTensor* tensor : {&tensors.subject, tensors.other, tensors.last_page_len})
     if (tensor != nullptr && !is_integer(tensor->dtype))
       return fmt::format("is checked against {}, not integers", trace_name(tensor->dtype));
 
   switch (kind) {
-    case Kind::indptr:
+    case indptr:
       return bad_indptr(integers(tensors.subject));
-    case Kind::indices:
+    case indices:
       return out_of_range(tensors.subject, 0, tensors.limit - 1);
-    case Kind::indices_or_pad:
+    case indices_or_pad:
       return out_of_range(tensors.subject, -1, tensors.limit - 1);
-    case Kind::last_page_len:
+    case last_page_len:
       return wrong_last_pages(tensors.subject, integers(*tensors.other), tensors.limit);
-    case Kind::one_each:
+    case one_each:
       return not_one_each(integers(tensors.subject));
-    case Kind::lengths:
+    case lengths:
       return wrong_lengths(integers(tensors.subject), integers(*tensors.other), tensors.page_size);
-    case Kind::causal_lengths:
+    case causal_lengths:
       return fewer_keys_than_queries(
           integers(tensors.subject), integers(*tensors.other),
           tensors.last_page_len ? integers(*tensors.last_page_len) : Values(), tensors.page_size);

@@ -65,18 +65,17 @@ Result<Polled> Watcher::drain(Deadline deadline) {
 
 Result<bool> Watcher::drain_in_slices(const std::function<bool()>& is_interrupted,
                                       const std::function<void()>& pause) {
-  using Clock = std::chrono::steady_clock;
   constexpr std::chrono::seconds patience{1};  // of a user who has interrupted it
-  const auto end = Clock::now() + patience;
+  const auto end = std::chrono::steady_clock::now() + patience;
   for (;;) {
     const bool is_last = is_interrupted();
-    if (is_last && Clock::now() >= end) {
+    if (is_last && std::chrono::steady_clock::now() >= end) {
       keep_the_rest();
       return false;
     }
     // drain() first reads everything, however much that is.
-    CW_TRY(const Polled dealt,
-           is_last ? poll(Clock::now() + watch_slice) : drain(Clock::now() + watch_slice));
+    CW_TRY(const Polled dealt, is_last ? poll(std::chrono::steady_clock::now() + watch_slice)
+                                       : drain(std::chrono::steady_clock::now() + watch_slice));
     if (dealt.has_read_all && dealt.has_taken_all) return true;
     pause();
   }
