@@ -43,24 +43,30 @@ void keep_standard_streams() {
 
 namespace {
 
-Result<FileDescriptor> open_regular(int directory, const std::string& path, int mode) {
+Result<SizedFile> open_regular(int directory, const std::string& path, int mode) {
   // O_NONBLOCK: a FIFO must not hang the run; regular files ignore it.
   FileDescriptor file(::openat(directory, path.c_str(), mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file) return fail_errno("read", path, errno);
   struct stat status;
   if (::fstat(file.get(), &status) != 0) return fail_errno("read", path, errno);
   if (!S_ISREG(status.st_mode)) return fail("unreadable", "{} is not a regular file", path);
-  return file;
+  return SizedFile{std::move(file), static_cast<std::uint64_t>(status.st_size)};
 }
 
 }  // namespace
 
-Result<FileDescriptor> open_for_reading(int directory, const std::string& path) {
+Result<SizedFile> open_with_size(int directory, const std::string& path) {
   return open_regular(directory, path, O_RDONLY);
 }
 
+Result<FileDescriptor> open_for_reading(int directory, const std::string& path) {
+  CW_TRY(SizedFile file, open_with_size(directory, path));
+  return std::move(file.descriptor);
+}
+
 Result<FileDescriptor> open_for_change(int directory, const std::string& path) {
-  return open_regular(directory, path, O_RDWR);
+  CW_TRY(SizedFile file, open_regular(directory, path, O_RDWR));
+  return std::move(file.descriptor);
 }
 
 Result<FileDescriptor> open_directory(const std::filesystem::path& path) {
@@ -102,8 +108,8 @@ Result<void> write_fully(const FileDescriptor& file, std::string_view content,
 
 Result<std::string_view> read_file_into(int directory, const std::string& path, std::uint64_t limit,
                                         std::size_t padding, std::string& buffer) {
-  CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
-  CW_TRY(const std::uint64_t size, file_size(file, path));
+  CW_TRY(const SizedFile opened, open_with_size(directory, path));
+  const auto& [file, size] = opened;
   if (size > limit)
     return fail("too_large", "{} has {} bytes; at most {} are read of such a file", path, size,
                 limit);

@@ -26,6 +26,67 @@ std::string record(const std::string& inputs, const std::string& rest = "") {
          rest + "}";
 }
 
+// As FlashInfer writes it.
+std::string record_of_call(const std::string& number, const std::string& time,
+                           const std::string& folder, const std::string& rest = "1e-05") {
+  return R"j({"function_name": "rmsnorm", "module": "flashinfer.norm", "call_sequence": )j" +
+         number + R"j(, "timestamp": ")j" + time +
+         R"j(", "process_id": 7, "input_metadata": {"arg_2": )j" + rest +
+         R"j(}, "tensor_details": {"arg_0": {"shape": [2, 4], "dtype": "torch.bfloat16"}}, "function_signature": "(a)", "execution_status": "completed", "graph_capture": false, "dump_dir": ")j" +
+         folder + R"j("})j";
+}
+
+class Reader {
+ public:
+  Result<std::shared_ptr<const Record>> operator()(std::string content) {
+    const std::size_t size = content.size();
+    content.resize(size + 64);
+    return reader_.last_record(std::string_view(content).substr(0, size), 3);
+  }
+
+ private:
+  RecordReader reader_;
+};
+
+TEST(Metadata, RecordsThatRepeatAreParsedOnce) {
+  Reader read;
+  const auto first = read(record_of_call("7", "20261122_100000_000", "/d/a_call0007"));
+  ASSERT_TRUE(first) << first.error().message;
+  EXPECT_EQ((*first)->function, "rmsnorm");
+  EXPECT_EQ(*read(record_of_call("1234", "20261122_100001_999", "/elsewhere/call1234")), *first);
+  EXPECT_EQ(*read(record_of_call("7", "", "") + "\n\n"), *first);
+
+  // What differs in anything else is another one, and what is not valid is not hidden.
+  const auto other = read(record_of_call("8", "20261122_100000_000", "/d", "2e-05"));
+  ASSERT_TRUE(other);
+  EXPECT_NE(**other, **first);
+  EXPECT_FALSE(read(record_of_call("8", "20261122_100000_000", "/d\xff", "2e-05")));
+
+  // A record before half a line is that call's.
+  const std::string line = record_of_call("9", "20261122_100000_000", "/d", "3e-05");
+  const auto half = read(line + "\n" + line.substr(0, 300));
+  ASSERT_TRUE(half);
+  EXPECT_EQ(std::get<double>((*half)->inputs.at(0).second.data), 3e-05);
+}
+
+// Whatever is changed in a line: what was read before does not show.
+TEST(Metadata, RecordsAreReadAsOnTheirOwn) {
+  Reader read;
+  const std::string line = record_of_call("17", "20261122_100000_000", "/d/rmsnorm_call0017");
+  for (std::size_t i = 0; i < line.size(); ++i)
+    for (const char c : std::string_view("\"\\{}[],: 0_a\xff\n")) {
+      std::string changed = line;
+      changed[i] = c;
+      ASSERT_TRUE(read(line));
+      const auto once = parse_last(changed);
+      const auto again = read(changed);
+      ASSERT_EQ(once.has_value(), again.has_value()) << changed;
+      if (once) {
+        EXPECT_EQ(*once, **again) << changed;
+      }
+    }
+}
+
 TEST(Metadata, ValuesOfEveryKind) {
   const auto parsed = parse(record(
       R"j("arg_0": 1, "arg_1": -0.5, "arg_2": null, "arg_3": true, "arg_4": "NHD", "arg_5": {"type": "torch.dtype", "value": "torch.bfloat16"}, )j"

@@ -57,20 +57,20 @@ Result<std::shared_ptr<const Signature>> shared_signature(const std::string& tex
   return signature;
 }
 
-// Turns a record's values into arguments whose tensors can be read; moves them out of the record.
+// Turns a record's values into arguments whose tensors can be read.
 class Assembler {
  public:
-  Assembler(Record& record, std::shared_ptr<const TensorFile> file)
+  Assembler(const Record& record, std::shared_ptr<const TensorFile> file)
       : record_(record), file_(std::move(file)) {}
 
   Result<std::vector<std::pair<std::string, Value>>> arguments(const Signature& signature) {
     std::vector<std::pair<std::string, Value>> result;
     result.reserve(record_.inputs.size() + record_.tensors.size());
     const bool method = record_.self != 0;
-    for (auto& [key, recorded] : record_.inputs) {
+    for (const auto& [key, recorded] : record_.inputs) {
       if (method && key == "arg_0") continue;
       CW_TRY(std::string name, parameter(key, signature));
-      CW_TRY(Value value, this->value(std::move(recorded)));
+      CW_TRY(Value value, this->value(recorded));
       result.emplace_back(std::move(name), std::move(value));
     }
     // Top-level tensors are in tensor_details only; so are nested ones, under keys with "__", and
@@ -109,35 +109,35 @@ class Assembler {
     return Tensor{found.dtype, found.shape, file_, *entry};
   }
 
-  Result<Value> value(RecordedValue&& recorded) const {
+  Result<Value> value(const RecordedValue& recorded) const {
     if (const auto* key = std::get_if<TensorKey>(&recorded.data)) {
       CW_TRY(Tensor tensor, this->tensor(key->key));
       return Value{std::move(tensor)};
     }
 
-    if (auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
+    if (const auto* sequence = std::get_if<RecordedSequence>(&recorded.data)) {
       Sequence items{.items = {}, .truncated = sequence->truncated};
       items.items.reserve(sequence->items.size());
-      for (RecordedValue& item : sequence->items) {
-        CW_TRY(Value value, this->value(std::move(item)));
+      for (const RecordedValue& item : sequence->items) {
+        CW_TRY(Value value, this->value(item));
         items.items.push_back(std::move(value));
       }
       return Value{std::move(items)};
     }
 
-    if (auto* number = std::get_if<RecordedEnum>(&recorded.data))
-      return Value{Enumerator{std::move(number->name), number->value}};
-    if (auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
-      return Value{Opaque{std::move(opaque->type), std::move(opaque->text)}};
+    if (const auto* number = std::get_if<RecordedEnum>(&recorded.data))
+      return Value{Enumerator{number->name, number->value}};
+    if (const auto* opaque = std::get_if<RecordedOpaque>(&recorded.data))
+      return Value{Opaque{opaque->type, opaque->text}};
 
     if (const auto* flag = std::get_if<bool>(&recorded.data)) return Value{*flag};
     if (const auto* integer = std::get_if<std::int64_t>(&recorded.data)) return Value{*integer};
     if (const auto* real = std::get_if<double>(&recorded.data)) return Value{*real};
-    if (auto* text = std::get_if<std::string>(&recorded.data)) return Value{std::move(*text)};
+    if (const auto* text = std::get_if<std::string>(&recorded.data)) return Value{*text};
     return Value{};
   }
 
-  Record& record_;
+  const Record& record_;
   std::shared_ptr<const TensorFile> file_;
 };
 
@@ -539,24 +539,26 @@ Result<Call> DumpCapture::read(std::size_t index) const {
                 "{}: no metadata.jsonl (the dump failed or is still being written)",
                 location(place(index)));
   }
-  CW_TRY(Record record, parse_last_record(*metadata).map_error(in_call));
+  static thread_local RecordReader reader;
+  CW_TRY(const std::shared_ptr<const Record> record,
+         reader.last_record(*metadata, entry.function).map_error(in_call));
 
-  if (record.function != functions_[entry.function] || record.process != entry.process)
+  if (record->function != functions_[entry.function] || record->process != entry.process)
     return fail("metadata_disagrees", "{}: the record is of {} in process {}",
-                location(place(index)), record.function, record.process);
+                location(place(index)), record->function, record->process);
 
   CallContent content{.function = known_as_[entry.function],
-                      .module = std::move(record.module),
-                      .is_simulated = record.is_simulated,
-                      .flashinfer_version = std::move(record.flashinfer_version)};
-  CW_TRY(content.signature, shared_signature(record.signature).map_error(in_call));
+                      .module = record->module,
+                      .is_simulated = record->is_simulated,
+                      .flashinfer_version = record->flashinfer_version};
+  CW_TRY(content.signature, shared_signature(record->signature).map_error(in_call));
 
   Call call;
-  call.status = status_of(record);
-  call.wrapper = {entry.folder, record.process, record.self};
+  call.status = status_of(*record);
+  call.wrapper = {entry.folder, record->process, record->self};
   call.order = index;
   call.place = place(index);
-  call.flushes = record.flush_index;
+  call.flushes = record->flush_index;
   call.is_next_missing = entry.is_next_missing;
   call.is_order_in_doubt = entry.is_in_doubt;
   if (deletes_)
@@ -566,7 +568,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
   // writes its record after its inputs.
   if (call.status != CallStatus::captured || call.flushes > 0) {
     const bool has_tensors = std::ranges::any_of(
-        record.tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });
+        record->tensors, [](const TensorDetail& d) { return !d.key.starts_with("result"); });
     std::shared_ptr<const TensorFile> file;
     if (has_tensors) {
       CW_TRY(file, open_tensor_file(folder.descriptor.get(), call_folder, folder.path.string(),
@@ -576,7 +578,7 @@ Result<Call> DumpCapture::read(std::size_t index) const {
                     location(call.place));
     }
     CW_TRY(content.arguments,
-           Assembler(record, std::move(file)).arguments(*content.signature).map_error(in_call));
+           Assembler(*record, std::move(file)).arguments(*content.signature).map_error(in_call));
   }
   call.content = share(std::move(content));
   return call;

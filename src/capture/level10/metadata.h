@@ -17,7 +17,9 @@
 // The JSON is Python's: NaN, Infinity and integers past 64 bits occur.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,29 +35,35 @@ namespace cw::level10 {
 struct RecordedValue;
 struct TensorKey {
   std::string key;
+  bool operator==(const TensorKey&) const = default;
 };
 struct RecordedSequence {
   std::vector<RecordedValue> items;
   bool truncated = false;
+  bool operator==(const RecordedSequence&) const = default;
 };
 struct RecordedEnum {
   std::string name;
   std::int64_t value;
+  bool operator==(const RecordedEnum&) const = default;
 };
 struct RecordedOpaque {
   std::string type;
   std::string text;
+  bool operator==(const RecordedOpaque&) const = default;
 };
 struct RecordedValue {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, TensorKey, RecordedSequence,
                RecordedEnum, RecordedOpaque>
       data;
+  bool operator==(const RecordedValue&) const = default;
 };
 
 struct TensorDetail {
   std::string key;
   std::string dtype;  ///< "torch.int32"
   Shape shape;
+  bool operator==(const TensorDetail&) const = default;
 };
 
 struct Record {
@@ -73,6 +81,7 @@ struct Record {
   /// Keys "arg_N", "kwarg_NAME", in order.
   std::vector<std::pair<std::string, RecordedValue>> inputs;
   std::vector<TensorDetail> tensors;
+  bool operator==(const Record&) const = default;
 };
 
 /// Parses one record. `line` must be followed by at least 64 readable bytes.
@@ -82,5 +91,21 @@ Result<Record> parse_record(std::string_view line);
 /// The last complete record of a file's content (a killed writer leaves half a line at the end).
 /// `content` must be followed by at least 64 readable bytes.
 Result<Record> parse_last_record(std::string_view content);
+
+/// Reads the last records of many calls. Those of a function repeat: a line that differs from an
+/// earlier one only in the call's number, time and folder, which no Record holds, is not parsed
+/// again. Not thread-safe.
+class RecordReader {
+ public:
+  /// As parse_last_record(). Calls of equal `function` are expected to be alike.
+  Result<std::shared_ptr<const Record>> last_record(std::string_view content, std::size_t function);
+
+ private:
+  struct Known {
+    std::string head, body;  ///< the line without those three
+    std::shared_ptr<const Record> record;
+  };
+  std::array<Known, 64> known_;
+};
 
 }  // namespace cw::level10

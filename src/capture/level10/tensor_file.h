@@ -22,12 +22,9 @@ struct TensorFileEntry {
 
 class TensorFile : public TensorStore {
  public:
-  const std::vector<TensorFileEntry>& entries() const { return entries_; }
+  virtual const std::vector<TensorFileEntry>& entries() const = 0;
   /// Index of a tensor; nothing if the file has none of that name.
   std::optional<std::size_t> find(std::string_view name) const;
-
- protected:
-  std::vector<TensorFileEntry> entries_;
 };
 
 /// Opens {folder}/{stem}.safetensors, or else {folder}/{stem}.pt; null if neither exists.

@@ -100,6 +100,8 @@ Result<std::map<std::string, StoredMember>> list_members(zip_t* archive,
 
 class TorchArchive final : public TensorFile {
  public:
+  const std::vector<TensorFileEntry>& entries() const override { return entries_; }
+
   static Result<std::shared_ptr<const TensorFile>> open(int directory, const std::string& path,
                                                         const std::string& full_path) {
     CW_TRY(const Archive archive, open_archive(directory, path, full_path));
@@ -154,6 +156,7 @@ class TorchArchive final : public TensorFile {
   }
 
  private:
+  std::vector<TensorFileEntry> entries_;
   // Offset in elements of row-major element `index` from the tensor's first.
   static std::uint64_t offset_of(const PickledTensor& tensor, std::uint64_t index) {
     std::uint64_t offset = 0;
