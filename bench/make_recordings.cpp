@@ -1,11 +1,12 @@
 // Writes recordings as an engine under load makes them, by the recorder itself: a decode step is a
 // plan with its page table, a run in each of 32 layers and 65 norms.
 //
-//   bench_make_recordings FOLDER KIND PROCESSES STEPS
+//   bench_make_recordings FOLDER KIND PROCESSES STEPS [RATE]
 //
 // KIND: buffers     index tensors are buffers of one size, as with CUDA graphs: few call signatures
 //       exact       index tensors have the size that is used: a call signature a step
-// Each process is a file. Equal parameters give the same calls.
+// RATE: calls a second (default: a step in 60 µs). Each process is a file. Equal parameters give
+// the same calls.
 #include <chrono>
 #include <cstdio>
 #include <numeric>
@@ -19,6 +20,7 @@ namespace cw {
 namespace {
 
 constexpr int layers = 32;
+constexpr double calls_a_step = 1 + 3 * layers;  // a plan; a run and two norms for each layer
 constexpr std::size_t max_batch = 64;
 
 // Sequences that grow by a token a step, and end.
@@ -39,11 +41,10 @@ class Batch {
   std::vector<std::int32_t> lengths_;
 };
 
-void record(const std::string& folder, bool has_buffers, unsigned process, std::uint64_t steps) {
+void record(const std::string& folder, bool has_buffers, unsigned process, std::uint64_t steps,
+            std::chrono::nanoseconds a_step) {
   testing::RecordedEngine engine(folder, {}, 64 << 20, 64 << 20);
   Batch batch(process);
-  // The aggregator's thread gets as much of the processor as the engine's.
-  constexpr std::chrono::microseconds a_step(60);
   const auto begin = std::chrono::steady_clock::now();
   for (std::uint64_t step = 0; step < steps; ++step) {
     const auto& lengths = batch.step();
@@ -64,11 +65,15 @@ void record(const std::string& folder, bool has_buffers, unsigned process, std::
 }  // namespace cw
 
 int main(int count, char** words) {
-  if (count != 5) {
-    std::fprintf(stderr, "usage: %s FOLDER buffers|exact PROCESSES STEPS\n", words[0]);
+  if (count != 5 && count != 6) {
+    std::fprintf(stderr, "usage: %s FOLDER buffers|exact PROCESSES STEPS [RATE]\n", words[0]);
     return 2;
   }
   const bool has_buffers = std::string_view(words[2]) == "buffers";
+  // By default so fast that the aggregator's thread gets as much of the processor as the engine's.
+  const double seconds = count == 6 ? cw::calls_a_step / std::stod(words[5]) : 60e-6;
+  const auto a_step =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
   for (unsigned process = 0; process < std::stoul(words[3]); ++process)
-    cw::record(words[1], has_buffers, process, std::stoull(words[4]));
+    cw::record(words[1], has_buffers, process, std::stoull(words[4]), a_step);
 }

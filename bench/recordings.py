@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Time, processor and memory that `sanitize` takes for recordings, in turns with another build and with the floor.
 
-  bench/recordings.py FOLDER [--before BINARY] [--rounds N] [--threads N...] [--cbor2]
+  bench/recordings.py FOLDER [--before BINARY] [--rounds N] [--threads N...] [--cbor2] [--watch]
 
 FOLDER is where recordings are made, by the real recorder under a loop, unless they are there: `long` is a few long files,
 `short` many short ones, `exact` has a call signature for nearly every step. The build is build/release, with CW_BENCH=ON.
---cbor2 decodes the same frames with PyPI's cbor2 once.
+--cbor2 decodes the same frames with PyPI's cbor2 once. --watch measures `watch` instead, beside the recorder at 100,000
+calls a second for 20 seconds.
 """
 import argparse
 import os
@@ -25,6 +26,7 @@ parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
 parser.add_argument("--kinds", nargs="+", default=["long", "short", "exact"])
 parser.add_argument("--cbor2", action="store_true")
+parser.add_argument("--watch", action="store_true")
 arguments = parser.parse_args()
 build = here / "build/release"
 
@@ -51,10 +53,28 @@ def run(command):
     return time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def new_trace(scratch):
+    os.mkdir(f"{scratch}/trace")
+    with tarfile.open(here / "tests/data/definitions.tar.gz") as archive: archive.extractall(f"{scratch}/trace")
+
+
+def watch(binary):
+    """While the recorder writes."""
+    rate, seconds = 100_000, 20
+    with tempfile.TemporaryDirectory() as scratch:
+        new_trace(scratch)
+        os.mkdir(f"{scratch}/recording")
+        steps = rate * seconds // 97
+        recorder = subprocess.Popen([build / "bench_make_recordings", f"{scratch}/recording", "buffers", "1", str(steps), str(rate)])
+        try:
+            return run([binary, "watch", "--input", f"{scratch}/recording", "--trace-dir", f"{scratch}/trace", "--until-idle", "2", "-q"])
+        finally:
+            if recorder.wait() != 0: sys.exit("the recorder failed")
+
+
 def sanitize(binary, folder, threads):
     with tempfile.TemporaryDirectory() as scratch:
-        os.mkdir(f"{scratch}/trace")
-        with tarfile.open(here / "tests/data/definitions.tar.gz") as archive: archive.extractall(f"{scratch}/trace")
+        new_trace(scratch)
         return run([binary, "sanitize", "--input", folder, "--trace-dir", f"{scratch}/trace", "--threads", str(threads), "-q"])
 
 
@@ -63,6 +83,16 @@ def show(name, runs):
     print(f"  {name:<22} {seconds:8.2f} s {processor:8.2f} s of processor {memory:6.0f} MB   {' '.join(f'{r[0]:.2f}' for r in runs)}", flush=True)
     return seconds
 
+
+if arguments.watch:
+    contestants = {"now": build / "collect-workloads", **({"before": arguments.before} if arguments.before else {})}
+    runs = {name: [] for name in contestants}
+    for _ in range(arguments.rounds):
+        for name, binary in contestants.items(): runs[name].append(watch(binary))
+    for name, made in runs.items():
+        show(f"watch, {name}", made)
+        print("    of processor: " + " ".join(f"{r[1]:.2f}" for r in made), flush=True)
+    sys.exit()
 
 for kind in arguments.kinds:
     folder = make(kind)
