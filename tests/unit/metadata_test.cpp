@@ -36,6 +36,8 @@ std::string record_of_call(const std::string& number, const std::string& time,
          folder + R"j("})j";
 }
 
+constexpr std::string_view changes = "\"\\{}[],: 0_a\xff\n";
+
 class Reader {
  public:
   Result<std::shared_ptr<const Record>> operator()(std::string content) {
@@ -69,14 +71,17 @@ TEST(Metadata, RecordsThatRepeatAreParsedOnce) {
   EXPECT_EQ(std::get<double>((*half)->inputs.at(0).second.data), 3e-05);
 }
 
-// Whatever is changed in a line: what was read before does not show.
+// Whatever is changed in a line, or left out of it: what was read before does not show.
 TEST(Metadata, RecordsAreReadAsOnTheirOwn) {
   Reader read;
   const std::string line = record_of_call("17", "20261122_100000_000", "/d/rmsnorm_call0017");
   for (std::size_t i = 0; i < line.size(); ++i)
-    for (const char c : std::string_view("\"\\{}[],: 0_a\xff\n")) {
+    for (std::size_t c = 0; c < changes.size() + 30; ++c) {
       std::string changed = line;
-      changed[i] = c;
+      if (c < changes.size())
+        changed[i] = changes[c];
+      else
+        changed.erase(i, c - changes.size());
       ASSERT_TRUE(read(line));
       const auto once = parse_last(changed);
       const auto again = read(changed);

@@ -264,10 +264,10 @@ std::optional<std::array<std::string_view, 2>> parts_of(std::string_view line) {
 
   // … "dump_dir": "/dumps/20261122_192854_644_pid24882_rmsnorm_call0017"}
   if (!rest.starts_with("\", ") || !rest.ends_with("\"}")) return std::nullopt;
+  rest.remove_suffix(2);
   const std::size_t last = rest.rfind(folder);
   if (last == std::string_view::npos) return std::nullopt;
-  const std::string_view path =
-      rest.substr(last + folder.size(), rest.size() - 2 - (last + folder.size()));
+  const std::string_view path = rest.substr(last + folder.size());
   const auto is_plain = [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; };
   if (!std::ranges::all_of(path, is_plain)) return std::nullopt;
   return {{line.substr(0, first), rest.substr(0, last)}};
