@@ -568,11 +568,21 @@ exec '{BINARY}' serve --model-name llama-3.1-8b --max-total-tokens 16384 --port 
         self.assertEqual(alive(), [])
 
         process = self.start(self.serving("sh", script, "{port}") + ["--all-prompts", "--num-prompts", "100000", "--work-dir", os.path.join(self.folder, "work2")])
-        for _ in range(300):
-            if os.path.exists(pids) and len(alive()) == 4:
+
+        def noted():
+            """What the next start would end."""
+            found = set()
+            for path in glob.glob(os.path.join(self.folder, "state", "**", "*.json"), recursive=True):
+                try:
+                    found |= {str(pid) for pid, _ in json.load(open(path)).get("processes", [])}
+                except (OSError, ValueError):
+                    pass
+            return found
+
+        for _ in range(1200):
+            if os.path.exists(pids) and len(alive()) == 4 and noted().issuperset(alive()):
                 break
             time.sleep(0.05)
-        time.sleep(2.5)  # noted
         process.send_signal(signal.SIGKILL)
         process.communicate()
         self.assertEqual(len(alive()), 4)
