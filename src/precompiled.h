@@ -1,5 +1,5 @@
 // What most files include, compiled once (CW_PRECOMPILE). Files include what they use all the same:
-// one build of the tests is without this.
+// a build without a preset is without this (CONTRIBUTING.md).
 #pragma once
 
 #include <algorithm>

@@ -40,6 +40,9 @@ void keep_standard_streams();
 /// never blocks. `path` is relative to `directory` unless that is AT_FDCWD. Error codes:
 /// "not_found", "unreadable".
 Result<FileDescriptor> open_for_reading(int directory, const std::string& path);
+/// The same, for reading and writing.
+Result<FileDescriptor> open_for_change(int directory, const std::string& path);
+
 /// A regular file open for reading, and its size in bytes when it was opened.
 struct SizedFile {
   FileDescriptor descriptor;
@@ -47,8 +50,7 @@ struct SizedFile {
 };
 /// The same as open_for_reading(), with one system call less for who needs the size too.
 Result<SizedFile> open_with_size(int directory, const std::string& path);
-/// The same, for reading and writing.
-Result<FileDescriptor> open_for_change(int directory, const std::string& path);
+
 Result<FileDescriptor> open_directory(const std::filesystem::path& path);
 
 /// Size in bytes of an open file.

@@ -7,16 +7,20 @@
 namespace cw::level10 {
 namespace {
 
+// Calls `read` with a text that has readable bytes behind it.
+template <typename Read>
+auto padded(std::string text, Read read) {
+  const std::size_t size = text.size();
+  text.resize(size + 64);
+  return read(std::string_view(text).substr(0, size));
+}
+
 Result<Record> parse(std::string line) {
-  const std::size_t size = line.size();
-  line.resize(size + 64);
-  return parse_record(std::string_view(line).substr(0, size));
+  return padded(std::move(line), parse_record);
 }
 
 Result<Record> parse_last(std::string content) {
-  const std::size_t size = content.size();
-  content.resize(size + 64);
-  return parse_last_record(std::string_view(content).substr(0, size));
+  return padded(std::move(content), parse_last_record);
 }
 
 std::string record(const std::string& inputs, const std::string& rest = "") {
@@ -36,14 +40,11 @@ std::string record_of_call(const std::string& number, const std::string& time,
          folder + R"j("})j";
 }
 
-constexpr std::string_view changes = "\"\\{}[],: 0_a\xff\n";
-
 class Reader {
  public:
   Result<std::shared_ptr<const Record>> operator()(std::string content) {
-    const std::size_t size = content.size();
-    content.resize(size + 64);
-    return reader_.last_record(std::string_view(content).substr(0, size), 3);
+    return padded(std::move(content),
+                  [this](std::string_view text) { return reader_.last_record(text, 3); });
   }
 
  private:
@@ -73,6 +74,7 @@ TEST(Metadata, RecordsThatRepeatAreParsedOnce) {
 
 // Whatever is changed in a line, or left out of it: what was read before does not show.
 TEST(Metadata, RecordsAreReadAsOnTheirOwn) {
+  constexpr std::string_view changes = "\"\\{}[],: 0_a\xff\n";
   Reader read;
   const std::string line = record_of_call("17", "20261122_100000_000", "/d/rmsnorm_call0017");
   for (std::size_t i = 0; i < line.size(); ++i)

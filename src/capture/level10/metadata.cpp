@@ -236,17 +236,13 @@ std::string_view take_last_line(std::string_view& content) {
   return text.substr(begin);
 }
 
-// Skips past `prefix`, which must come next.
-bool skip(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
 // The parts of a line that a Record depends on, in the order in which FlashInfer writes its
 // members. Nothing if they come otherwise, or if what is left out is not the simplest JSON: then
 // two lines of equal parts need not be equally valid.
-std::optional<std::array<std::string_view, 2>> parts_of(std::string_view line) {
+struct Parts {
+  std::string_view head, body;
+};
+std::optional<Parts> parts_of(std::string_view line) {
   constexpr std::string_view number = "\"call_sequence\": ", time = ", \"timestamp\": \"";
   constexpr std::string_view folder = "\"dump_dir\": \"";
 
@@ -259,7 +255,8 @@ std::optional<std::array<std::string_view, 2>> parts_of(std::string_view line) {
   const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
   if (digits == 0 || (digits > 1 && rest[0] == '0')) return std::nullopt;
   rest.remove_prefix(digits);
-  if (!skip(rest, time)) return std::nullopt;
+  if (!rest.starts_with(time)) return std::nullopt;
+  rest.remove_prefix(time.size());
   rest.remove_prefix(std::min(rest.find_first_not_of("0123456789_"), rest.size()));
 
   // … "dump_dir": "/dumps/20261122_192854_644_pid24882_rmsnorm_call0017"}
@@ -270,7 +267,7 @@ std::optional<std::array<std::string_view, 2>> parts_of(std::string_view line) {
   const std::string_view path = rest.substr(last + folder.size());
   const auto is_plain = [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; };
   if (!std::ranges::all_of(path, is_plain)) return std::nullopt;
-  return {{line.substr(0, first), rest.substr(0, last)}};
+  return Parts{line.substr(0, first), rest.substr(0, last)};
 }
 
 // Also sets the line that it was in.
@@ -298,15 +295,15 @@ Result<std::shared_ptr<const Record>> RecordReader::last_record(std::string_view
   const std::string_view last = take_last_line(before);
   const auto parts = last.size() <= max_line ? parts_of(last) : std::nullopt;
   Known& known = known_[function % known_.size()];
-  if (parts && known.record && known.head == (*parts)[0] && known.body == (*parts)[1])
+  if (parts && known.record && known.head == parts->head && known.body == parts->body)
     return known.record;
 
   std::string_view line;
   CW_TRY(Record parsed, parse_last_record(content, line));
   auto record = std::make_shared<const Record>(std::move(parsed));
   if (parts && line.data() == last.data()) {
-    known.head = (*parts)[0];
-    known.body = (*parts)[1];
+    known.head = parts->head;
+    known.body = parts->body;
     known.record = record;
   }
   return record;

@@ -30,7 +30,6 @@ tl::unexpected<Error> malformed_archive(fmt::format_string<Args...> format, Args
 
 Result<Archive> open_archive(int directory, const std::string& path, const std::string& full_path) {
   CW_TRY(const FileDescriptor file, open_for_reading(directory, path));
-  CW_CHECK(file_size(file, full_path));
   int code = ZIP_ER_OK;
   const int owned = ::dup(file.get());  // zip_fdopen takes the descriptor over when it succeeds
   Archive archive(zip_fdopen(owned, 0, &code), zip_discard);

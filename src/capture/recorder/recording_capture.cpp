@@ -209,7 +209,6 @@ Result<void> RecordingCapture::add_file(const fs::path& path) {
   if (!known_.insert(path.native()).second) return {};
   if (files_.size() == few) allow_many_files();
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
-  CW_CHECK(file_size(descriptor, path.string()));  // it is a regular file
   files_.push_back({.path = path, .descriptor = std::move(descriptor)});
   return {};
 }
