@@ -844,9 +844,6 @@ class CollectEnginesTest(CollectCase):
         self.assertEqual(os.stat(os.path.join(mine, "run1")).st_mode & 0o777, 0o700)
 
 
-WHILE_IT_FREEZES = 1.1  # what an engine writes until a busy machine has stopped it comes on top of the budget
-
-
 class CollectTimingTest(CollectCase):
     """What is measured here is time or a race with a disk: nothing else runs meanwhile."""
 
@@ -854,7 +851,7 @@ class CollectTimingTest(CollectCase):
         self.run_tool(self.command("--disk-budget", "30MB", prompts=60))
         self.assertEqual(self.collection()["run"]["disk_budget_bytes"], 30_000_000)
         run = self.collection()["run"]
-        self.assertLess(run["peak_disk_bytes"], 30_000_000 * WHILE_IT_FREEZES)
+        self.assertLess(run["peak_disk_bytes"], 30_000_000)
         self.assertGreater(self.collection()["calls"], 1000)
 
     def test_the_disk_budget_is_kept_by_a_watcher_that_is_slow(self):
@@ -869,7 +866,7 @@ class CollectTimingTest(CollectCase):
             most = max(most, int(found[0]) * 1024 if found else 0)
             time.sleep(0.05)
         self.assertGreater(most, budget / 4)
-        self.assertLess(most, budget * WHILE_IT_FREEZES)
+        self.assertLess(most, budget)
         # And Ctrl-C is heard, however far behind it is.
         begin = time.time()
         process.send_signal(signal.SIGINT)
