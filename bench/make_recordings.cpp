@@ -1,5 +1,5 @@
 // Writes recordings as an engine under load makes them, by the recorder itself: a decode step is a
-// plan with its page table, a run in each of 32 layers and 65 norms.
+// plan with its page table, a run in each of 32 layers and 64 norms.
 //
 //   bench_make_recordings FOLDER KIND PROCESSES STEPS [RATE]
 //

@@ -30,6 +30,8 @@ parser.add_argument("--watch", action="store_true")
 arguments = parser.parse_args()
 build = here / "build/release"
 
+CALLS_A_STEP = 97  # of bench_make_recordings
+
 # KIND: index tensors, processes, steps of each
 KINDS = {"long": ("buffers", 4, 60_000), "short": ("buffers", 500, 120), "exact": ("exact", 4, 60_000)}
 
@@ -64,7 +66,7 @@ def watch(binary):
     with tempfile.TemporaryDirectory() as scratch:
         new_trace(scratch)
         os.mkdir(f"{scratch}/recording")
-        steps = rate * seconds // 97
+        steps = rate * seconds // CALLS_A_STEP
         recorder = subprocess.Popen([build / "bench_make_recordings", f"{scratch}/recording", "buffers", "1", str(steps), str(rate)])
         try:
             return run([binary, "watch", "--input", f"{scratch}/recording", "--trace-dir", f"{scratch}/trace", "--until-idle", "2", "-q"])
@@ -78,17 +80,25 @@ def sanitize(binary, folder, threads):
         return run([binary, "sanitize", "--input", folder, "--trace-dir", f"{scratch}/trace", "--threads", str(threads), "-q"])
 
 
+def in_turns(contestants):
+    """Name -> what each of its runs returned."""
+    runs = {name: [] for name in contestants}
+    for _ in range(arguments.rounds):
+        for name, contestant in contestants.items(): runs[name].append(contestant())
+    return runs
+
+
 def show(name, runs):
     seconds, processor, memory = (statistics.median(column) for column in zip(*runs))
     print(f"  {name:<22} {seconds:8.2f} s {processor:8.2f} s of processor {memory:6.0f} MB   {' '.join(f'{r[0]:.2f}' for r in runs)}", flush=True)
     return seconds
 
 
+builds = {"now": build / "collect-workloads"}
+if arguments.before: builds["before"] = arguments.before
+
 if arguments.watch:
-    contestants = {"now": build / "collect-workloads", **({"before": arguments.before} if arguments.before else {})}
-    runs = {name: [] for name in contestants}
-    for _ in range(arguments.rounds):
-        for name, binary in contestants.items(): runs[name].append(watch(binary))
+    runs = in_turns({name: lambda binary=binary: watch(binary) for name, binary in builds.items()})
     for name, made in runs.items():
         show(f"watch, {name}", made)
         print("    of processor: " + " ".join(f"{r[1]:.2f}" for r in made), flush=True)
@@ -99,12 +109,9 @@ for kind in arguments.kinds:
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{kind}: {size / 1e6:.0f} MB in {len(list(folder.iterdir()))} files", flush=True)
     for threads in arguments.threads:
-        contestants = {"floor": lambda: run([build / "bench_recording_floor", folder, str(threads)]),
-                       "now": lambda: sanitize(build / "collect-workloads", folder, threads)}
-        if arguments.before: contestants["before"] = lambda: sanitize(arguments.before, folder, threads)
-        runs = {name: [] for name in contestants}
-        for _ in range(arguments.rounds):
-            for name, contestant in contestants.items(): runs[name].append(contestant())
+        contestants = {"floor": lambda: run([build / "bench_recording_floor", folder, str(threads)])}
+        for name, binary in builds.items(): contestants[name] = lambda binary=binary: sanitize(binary, folder, threads)
+        runs = in_turns(contestants)
         medians = {name: show(f"{name}, {threads} threads", made) for name, made in runs.items()}
         ratio = f", {medians['before'] / medians['now']:.1f} times as fast as before" if arguments.before else ""
         print(f"  {medians['floor'] / medians['now']:.3f} of the floor{ratio}", flush=True)
