@@ -45,13 +45,13 @@ bool have_same_argument(const Call& left, const Call& right, std::string_view pa
   const Tensor* x = a->tensor();
   const Tensor* y = b->tensor();
   if (x == nullptr || y == nullptr) {
-    const auto p = as_number(to_operand(*a, left)), q = as_number(to_operand(*b, right));
+    const auto p = as_number(to_operand(*a)), q = as_number(to_operand(*b));
     return p && q && *p == *q;
   }
-  if (x->dtype != y->dtype || x->shape != y->shape) return false;
+  const Shape shape = left.shape_of(*x);
+  if (x->dtype != y->dtype || shape != right.shape_of(*y)) return false;
   if (left.address(*x) != 0 && right.address(*y) != 0) return left.address(*x) == right.address(*y);
-  const std::uint64_t count =
-      std::min(*element_count(x->shape), compared_bytes * 8 / bits(x->dtype));
+  const std::uint64_t count = std::min(*element_count(shape), compared_bytes * 8 / bits(x->dtype));
   const auto front = read_front(*x, count), other = read_front(*y, count);
   return front && other && front->bytes == other->bytes;
 }

@@ -21,6 +21,8 @@
 
 namespace cw {
 
+struct ToldSymbols;
+
 /// A call together with everything its arguments depend on.
 struct CallInContext {
   std::shared_ptr<const Call> call;
@@ -29,8 +31,8 @@ struct CallInContext {
   bool has_plan_in_doubt = false;    ///< there was a plan, but it may be the wrong one
   bool is_before_traffic = false;    ///< made during engine startup, as far as is known
   bool has_neighbour = false;        ///< the neighbour asked for by `beside` was seen
-  /// Counts that the capture tells without values stand for themselves (told.h).
-  bool has_symbolic_counts = false;
+  /// What the capture tells without values stands for itself (told.h); null: it is as it is.
+  std::shared_ptr<ToldSymbols> symbols = {};
 };
 
 class Association {

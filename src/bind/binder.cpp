@@ -30,7 +30,7 @@ struct Inputs {
 // Resolves the names of a binding and of one definition, including its constants, axes and inputs.
 class TargetNameResolver final : public NameResolver {
  public:
-  /// What told counts are taken for: a number where none depends on it, or nothing.
+  /// What told axes are taken for: a number where nothing depends on it, or an error.
   enum class Told { refused, any_number };
 
   TargetNameResolver(const Target& target, const CallInContext& context,
@@ -60,22 +60,29 @@ class TargetNameResolver final : public NameResolver {
         return Operand(std::int64_t{1});
       }
     for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
-      if (definition.inputs[i].name == name) return input(observation_->inputs[i]);
+      if (definition.inputs[i].name == name) return input(observation_->inputs[i], context_);
     return fail("unknown_name", "unknown name {}", name);
   }
 
   bool is_given(std::string_view name) const override { return call_names_.is_given(name); }
 
  private:
-  static Operand input(const ObservedInput& input) {
+  static Operand input(const ObservedInput& input, const CallInContext& context) {
     if (const auto* scalar = std::get_if<Operand>(&input.data)) return *scalar;
     const auto* view = std::get_if<InputView>(&input.data);
     if (view == nullptr) return {};
-    return TensorOperand{view->dtype, view->shape,
-                         [&input, view]() -> Result<std::shared_ptr<const DenseTensor>> {
-                           if (input.values) return input.values;
-                           return view->load();
-                         }};
+    TensorOperand operand{view->dtype, view->shape, {}};
+    operand.values = [&input, view]() -> Result<std::shared_ptr<const DenseTensor>> {
+      if (input.values) return input.values;
+      return view->load();
+    };
+    if (!has_told(view->shape, context)) return operand;
+    operand.no_extents = [&context, view] {
+      meet_all(view->shape, context);
+      return Error{depends_on_told, "the length of an input"};
+    };
+    operand.has_elements = is_list(view->shape, context);
+    return operand;
   }
 
   CallNameResolver call_names_;
@@ -194,8 +201,8 @@ class Match {
       const auto value = inputs_.axes[i] ? *inputs_.axes[i] : expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
-      // A number that looks like a told count, which no API takes.
-      if (is_told(*number, context_)) has_met_told_ = true;
+      // A number that looks like a told one, which no API takes.
+      if (is_told(*number, context_)) meet(symbol_of({}), context_);
       const auto found = std::ranges::find_if(
           definition_.axes, [&wanted = axis](const Axis& a) { return a.name == wanted; });
       if (found != definition_.axes.end()) {
@@ -210,8 +217,6 @@ class Match {
   }
 
   const std::vector<Mismatch>& mismatches() const { return mismatches_; }
-  /// Whether anything of this depends on the value of a told count.
-  bool has_met_told() const { return has_met_told_; }
 
   /// Everything else that must hold, after compare() found no mismatch.
   std::optional<Rejection> finish() {
@@ -276,7 +281,8 @@ class Match {
     const Axis& spec = definition_.axes[axis];
     const bool is_compared = spec.constant || (value != unknown_extent && value != seen);
     if (is_compared && (is_told(seen, context_) || is_told(value, context_))) {
-      has_met_told_ = true;
+      meet(seen, context_);
+      meet(value, context_);
     } else if (spec.constant) {
       if (*spec.constant != seen) mismatch(spec.name, *spec.constant, seen, where);
     } else if (value == unknown_extent) {
@@ -446,7 +452,7 @@ class Match {
 
       auto holds = evaluate(check, definition_, names);
       if (holds || is_open(holds.error())) continue;
-      has_met_told_ = has_met_told_ || holds.error().code == depends_on_told;
+      if (holds.error().code == depends_on_told) meet_all(observation_.axes, context_);
       if (holds.error().code == "structure")
         holds.error().message = fmt::format("{}: {}", definition_.name, holds.error().message);
       return rejection_of(holds.error());
@@ -457,14 +463,13 @@ class Match {
   std::optional<Rejection> check_constraints() {
     const TargetNameResolver names(target_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
-      has_met_told_ = has_met_told_ || reads_told_shape(constraint);
       auto holds = constraint.evaluate(names);
       // Values that were not kept leave it open, whatever was told.
       if (!holds && holds.error().code == depends_on_told) {
         holds = constraint.evaluate(TargetNameResolver(target_, context_, &observation_,
                                                        TargetNameResolver::Told::any_number));
-        has_met_told_ = has_met_told_ || !constraint.evaluates_everything() || holds ||
-                        !is_not_kept(holds.error().code);
+        if (!constraint.evaluates_everything() || holds || !is_not_kept(holds.error().code))
+          meet_axes_of(constraint);
       }
       if (!holds && is_open(holds.error())) continue;
       if (!holds)
@@ -477,15 +482,9 @@ class Match {
     return {};
   }
 
-  // Whether it names an input whose length is only told.
-  bool reads_told_shape(const Expression& constraint) const {
-    if (!context_.has_symbolic_counts) return false;
-    for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
-      const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
-      if (view == nullptr || !has_told(view->shape, context_)) continue;
-      if (constraint.mentions(definition_.inputs[i].name)) return true;
-    }
-    return false;
+  void meet_axes_of(const Expression& constraint) const {
+    for (std::size_t i = 0; i < definition_.axes.size(); ++i)
+      if (constraint.mentions(definition_.axes[i].name)) meet(observation_.axes[i], context_);
   }
 
   const Target& target_;
@@ -497,7 +496,6 @@ class Match {
   std::vector<Mismatch> mismatches_;
   std::optional<Error> missing_;
   std::string disagreement_;
-  bool has_met_told_ = false;
 };
 
 // The real sequences of a padded batch.
@@ -560,7 +558,8 @@ Hash128 shape_key(const CallInContext& context) {
     text += static_cast<char>(value.data.index());
     if (const Tensor* tensor = value.tensor()) {
       text += static_cast<char>(tensor->dtype);
-      append(tensor->shape.data(), tensor->shape.size() * sizeof(std::int64_t));
+      const Shape shape = context.call->shape_of(*tensor);
+      append(shape.data(), shape.size() * sizeof(std::int64_t));
     } else if (const auto* sequence = std::get_if<Sequence>(&value.data)) {
       for (const Value& item : sequence->items) self(self, item);
     } else if (const auto* string = std::get_if<std::string>(&value.data)) {
@@ -748,12 +747,7 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
   // Inputs are read once for all definitions.
   Inputs inputs;
   for (const InputBinding& input : binding.inputs)
-    if (!input.from.empty()) {
-      const auto& view = inputs.views.emplace(&input, make_view(input, binding, context)).first;
-      const bool depends = !view->second && view->second.error().code == depends_on_told;
-      attempt.result.depends_on_told = attempt.result.depends_on_told || depends;
-    }
-
+    if (!input.from.empty()) inputs.views.emplace(&input, make_view(input, binding, context));
   for (const auto& [axis, expression] : binding.axes) {
     auto value = expression.evaluate(CallNameResolver(binding, context));
     const bool is_of_call = value || value.error().code != "unknown_name";
@@ -763,7 +757,6 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
   for (const Target* target : targets) {
     Match match(*target, bindings_, context, inputs);
     match.compare();
-    attempt.result.depends_on_told = attempt.result.depends_on_told || match.has_met_told();
     if (!match.mismatches().empty()) {
       if (attempt.closest == nullptr || match.mismatches().size() < attempt.mismatches.size()) {
         attempt.closest = target->definition;
@@ -771,10 +764,8 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
       }
       continue;
     }
-    const auto failed = match.finish();
-    attempt.result.depends_on_told = attempt.result.depends_on_told || match.has_met_told();
-    if (failed) {
-      attempt.rejected = failed;
+    if (auto failed = match.finish()) {
+      attempt.rejected = std::move(failed);
       continue;
     }
     Observation& observation = attempt.result.observations.emplace_back(match.take());

@@ -66,9 +66,6 @@ struct Observation {
 struct BindResult {
   std::vector<Observation> observations;
   std::optional<Rejection> rejection;  ///< set when there are no observations
-  /// With CallInContext::has_symbolic_counts: binding depends on the value of such a count, and
-  /// this is not the result. Without: false.
-  bool depends_on_told = false;
 };
 
 /// Hash of everything in a call's record except its tensors' values, its time and its position in
@@ -87,7 +84,8 @@ class Binder {
   Binder(const std::vector<Definition>& definitions, const BindingSet& bindings,
          BinderOptions options = {});
 
-  /// Binds a call to every definition it fits. Const, and safe from several threads.
+  /// Binds a call to every definition it fits. Const, and safe from several threads. With
+  /// CallInContext::symbols, the result is right only if nothing was met.
   BindResult bind(const CallInContext& context) const;
 
   /// Whether the outcome of binding such a call depends on no tensor values besides those of its

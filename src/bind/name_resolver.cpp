@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "bind/told.h"
+
 namespace cw {
 
-Operand to_operand(const Value& value, const Call& owner) {
+Operand to_operand(const Value& value) {
   if (const auto* flag = std::get_if<bool>(&value.data)) return *flag;
   if (const auto* integer = std::get_if<std::int64_t>(&value.data)) return *integer;
   if (const auto* real = std::get_if<double>(&value.data)) return *real;
@@ -14,12 +16,32 @@ Operand to_operand(const Value& value, const Call& owner) {
     return opaque->text.empty() ? opaque->type : opaque->text;
   if (const auto* sequence = std::get_if<Sequence>(&value.data))
     return fmt::format("a sequence of {}", sequence->items.size());
-  if (const Tensor* tensor = value.tensor())
-    return TensorOperand{tensor->dtype, tensor->shape, [&owner, &value, tensor] {
-                           return owner.remember(&value, [tensor] { return read_all(*tensor); });
-                         }};
   return {};
 }
+
+namespace {
+
+// `owner` caches the tensor's bytes.
+Operand operand_of(const Value& value, const Call& owner, const CallInContext& context) {
+  const Tensor* tensor = value.tensor();
+  if (tensor == nullptr) return to_operand(value);
+
+  TensorOperand operand{tensor->dtype, shape_in(context, owner, *tensor), {}};
+  operand.values = [&owner, &value, tensor] {
+    return owner.remember(&value,
+                          [&owner, tensor] { return read_all(*tensor, owner.shape_of(*tensor)); });
+  };
+  if (has_told(operand.shape, context)) {
+    operand.no_extents = [&context, extent = operand.shape[0]] {
+      meet(extent, context);
+      return Error{depends_on_told, "the length of a list"};
+    };
+    operand.has_elements = is_list(operand.shape, context);
+  }
+  return operand;
+}
+
+}  // namespace
 
 Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context) {
   const std::size_t dot = reference.find('.');
@@ -57,9 +79,9 @@ Result<Operand> CallNameResolver::value_of(std::string_view name) const {
   if (role != "call" && role != "plan" && role != "init" && role != "state")
     return fail("unknown_name", "unknown name {}", name);
   const Argument argument = resolve(name, binding_, context_);
-  if (argument.value != nullptr) return to_operand(*argument.value, *argument.owner);
+  if (argument.value != nullptr) return operand_of(*argument.value, *argument.owner, context_);
   if (argument.parameter != nullptr && argument.parameter->default_value)
-    return to_operand(*argument.parameter->default_value, *argument.owner);
+    return to_operand(*argument.parameter->default_value);
   return Operand();
 }
 

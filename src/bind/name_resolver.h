@@ -5,8 +5,8 @@
 
 namespace cw {
 
-/// A recorded value as expressions see it; `owner` caches the bytes of tensors.
-Operand to_operand(const Value& value, const Call& owner);
+/// A recorded value as expressions see it, without tensors: those are None.
+Operand to_operand(const Value& value);
 
 /// A reference such as "plan.indptr" resolved in a call's context.
 struct Argument {

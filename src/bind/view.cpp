@@ -26,9 +26,10 @@ tl::unexpected<Error> shape_error(fmt::format_string<Args...> format, Args&&... 
   return fail("input_shape", format, std::forward<Args>(args)...);
 }
 
-InputView view_of(const Tensor& tensor) {
-  return {tensor.dtype, tensor.shape, [tensor]() -> Loaded {
-            CW_TRY(DenseTensor dense, read_all(tensor));
+// `shape` is the tensor's as symbols say it, and `whole` as its call does.
+InputView view_of(const Tensor& tensor, Shape shape, Shape whole) {
+  return {tensor.dtype, std::move(shape), [tensor, whole = std::move(whole)]() -> Loaded {
+            CW_TRY(DenseTensor dense, read_all(tensor, whole));
             return share(std::move(dense));
           }};
 }
@@ -77,7 +78,7 @@ class Builder {
     if (value_ == nullptr || value_->is_none())
       return fail("input_missing", "input {} comes from {}, which was not given", input_.name,
                   input_.from);
-    if (const Tensor* tensor = value_->tensor()) view_ = view_of(*tensor);
+    if (const Tensor* tensor = value_->tensor()) view_ = view(*tensor);
     for (const Transform& step : input_.transforms) CW_CHECK(apply(step));
     if (!view_)
       return fail("input_missing", "input {} comes from {}, which is not a tensor in this call",
@@ -107,10 +108,10 @@ class Builder {
       return fail("input_missing", "input {}: {} is not a tensor in this call", input_.name,
                   input_.from);
 
-    // Steps on a tensor. Of one whose length is only told, most need the number.
-    const bool keeps_shape = step.kind == Kind::rebase || step.kind == Kind::last_page_len;
-    if (!keeps_shape && has_told(view_->shape, context_))
-      return fail(depends_on_told, "input {}", input_.name);
+    // Steps on a tensor. Of one whose length is only told, most need the number; these see.
+    const bool sees = step.kind == Kind::rebase || step.kind == Kind::last_page_len ||
+                      step.kind == Kind::first || step.kind == Kind::slice;
+    if (!sees) CW_CHECK(need_numbers());
     switch (step.kind) {
       case Kind::first:
         return first(*step.argument);
@@ -131,6 +132,17 @@ class Builder {
       default:
         return last_page_len(*step.argument);
     }
+  }
+
+  InputView view(const Tensor& tensor) const {
+    return view_of(tensor, shape_in(context_, *owner_, tensor), owner_->shape_of(tensor));
+  }
+
+  // That what follows depends on the view's extents.
+  Result<void> need_numbers() const {
+    meet_all(view_->shape, context_);
+    if (has_told(view_->shape, context_)) return fail(depends_on_told, "input {}", input_.name);
+    return {};
   }
 
   Result<std::int64_t> number(const Expression& expression) const {
@@ -163,7 +175,7 @@ class Builder {
           pair->items[static_cast<std::size_t>(half)].tensor() == nullptr)
         return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
                            input_.from);
-      view_ = view_of(*pair->items[static_cast<std::size_t>(half)].tensor());
+      view_ = view(*pair->items[static_cast<std::size_t>(half)].tensor());
     }
 
     // A copy: the view is moved among the call's arguments, whose evaluation order is unspecified.
@@ -210,6 +222,7 @@ class Builder {
     const auto counted = number(count_of);
     if (!counted && is_not_kept(counted.error().code)) return first_as_told(counted.error());
     CW_TRY(const std::int64_t count, counted);
+    CW_CHECK(need_numbers());
     if (view_->shape.empty() || count > view_->shape[0])
       return shape_error("input {}: {} = {} entries of a tensor {}", input_.name, count_of.text(),
                          count, to_string(view_->shape));
@@ -220,7 +233,7 @@ class Builder {
 
     // For the front of a long buffer, read no more than that.
     const Tensor* tensor = value_->tensor();
-    if (tensor != nullptr && tensor->shape == view_->shape) {  // read only the front
+    if (tensor != nullptr && owner_->shape_of(*tensor) == view_->shape) {
       view_->load = [tensor = *tensor, shape]() -> Loaded {
         CW_TRY(DenseTensor front, read_front(tensor, product(shape)));
         front.shape = shape;
@@ -239,7 +252,7 @@ class Builder {
     CW_CHECK(begin);
     CW_CHECK(first(end_of));
     if (*begin == 0 || view_->shape.empty() || view_->shape[0] == unknown_extent) return {};
-    if (is_told(view_->shape[0], context_)) return fail(depends_on_told, "input {}", input_.name);
+    CW_CHECK(need_numbers());
     if (*begin > view_->shape[0])
       return shape_error("input {}: entries from {} = {} on of {}", input_.name, begin_of.text(),
                          *begin, to_string(view_->shape));
@@ -270,17 +283,14 @@ class Builder {
     if (view_->shape.empty()) return tl::unexpected(why);
     const Tensor* tensor = value_->tensor();
     std::optional<std::int64_t> told;
-    if (tensor != nullptr && view_->shape.size() == 1) told = told_count(*owner_, tensor->entry);
-    if (told && context_.has_symbolic_counts) told = told_extent(role_of_owner(), tensor->entry);
+    if (tensor != nullptr && view_->shape.size() == 1) told = used_count(*owner_, tensor->entry);
+    if (told && context_.symbols)
+      told = symbol_of({.role = role_of(*owner_, context_),
+                        .kind = ToldNumber::Kind::used,
+                        .tensor = static_cast<std::uint32_t>(tensor->entry)});
     view_->shape[0] = told.value_or(unknown_extent);
     view_->load = [why]() -> Loaded { return tl::unexpected(why); };
     return {};
-  }
-
-  ContextRole role_of_owner() const {
-    return owner_ == context_.call.get()   ? ContextRole::call
-           : owner_ == context_.plan.get() ? ContextRole::plan
-                                           : ContextRole::init;
   }
 
   Result<void> drop_axis(std::int64_t axis, std::int64_t rank) {
@@ -351,7 +361,7 @@ class Builder {
       if (pair->items.size() != 2 || pair->items[0].tensor() == nullptr)
         return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
                            input_.from);
-      view_ = view_of(*pair->items[0].tensor());
+      view_ = view(*pair->items[0].tensor());
       return {};
     }
     if (!view_ || view_->dtype != DType::int32)

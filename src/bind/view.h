@@ -19,7 +19,7 @@ struct InputView {
 
 /// The view of one input in a call's context. `context` and `binding` must outlive the view's use.
 /// Error codes: "input_missing" (not passed, or not recorded), "input_shape" (a transform does
-/// not apply), depends_on_told.
+/// not apply), depends_on_told (and what it depends on is noted in the context).
 Result<InputView> make_view(const InputBinding& input, const Binding& binding,
                             const CallInContext& context);
 

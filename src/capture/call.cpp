@@ -15,4 +15,16 @@ const Value* Call::given(std::string_view name) const {
   return found == content->arguments.end() ? nullptr : &found->second;
 }
 
+const ToldCount* Call::told_of(std::size_t tensor) const {
+  const auto found =
+      std::ranges::find_if(told, [tensor](const ToldCount& t) { return t.tensor == tensor; });
+  return found == told.end() ? nullptr : &*found;
+}
+
+Shape Call::shape_of(const Tensor& tensor) const {
+  const ToldCount* list = told_of(tensor.entry);
+  if (list == nullptr || list->extent == unknown_extent) return tensor.shape;
+  return {list->extent};
+}
+
 }  // namespace cw

@@ -65,12 +65,16 @@ struct CallPlace {
 struct ToldCount {
   std::uint32_t tensor = 0;  ///< Tensor::entry
   std::uint64_t used = 0;
+  /// Of a list, an index tensor of one axis: its extent, at least 2, which `content` may have from
+  /// another call. Else unknown_extent: the content's is right.
+  std::int64_t extent = unknown_extent;
+  bool has_values = false;  ///< they can be read, too
 };
 
 struct Call {
   std::shared_ptr<const CallContent> content;
   /// Calls of equal identities differ at most in wrapper, order, count, `told` and the addresses of
-  /// their tensors; zero: unknown.
+  /// their tensors; zero: unknown. Shapes are those of shape_of().
   Hash128 identity;
   CallStatus status = CallStatus::completed;
   bool is_nested = false;  ///< made within another captured call, if the capture says so
@@ -91,6 +95,10 @@ struct Call {
   /// Keeps what the call was read from until this is released; often null.
   std::shared_ptr<const void> lease;
 
+  /// Null if nothing is told of that tensor.
+  const ToldCount* told_of(std::size_t tensor) const;
+  /// As it was passed to this call: the content's shape, but for what is told.
+  Shape shape_of(const Tensor& tensor) const;
   /// 0: unknown.
   std::uint64_t address(const Tensor& tensor) const {
     return tensor.entry < addresses.size() ? addresses[tensor.entry] : 0;

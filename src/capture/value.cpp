@@ -36,9 +36,9 @@ Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count) {
   return DenseTensor{tensor.dtype, {static_cast<std::int64_t>(count)}, std::move(bytes)};
 }
 
-Result<DenseTensor> read_all(const Tensor& tensor) {
-  CW_TRY(DenseTensor dense, read_front(tensor, *element_count(tensor.shape)));
-  dense.shape = tensor.shape;
+Result<DenseTensor> read_all(const Tensor& tensor, const Shape& shape) {
+  CW_TRY(DenseTensor dense, read_front(tensor, *element_count(shape)));
+  dense.shape = shape;
   return dense;
 }
 

@@ -35,10 +35,10 @@ struct Tensor {
 /// apart from those, the call is as good as any other.
 bool is_not_kept(std::string_view code);
 
-/// The first `count` elements as a dense tensor of shape [count], or all of them in their own
-/// shape.
+/// The first `count` elements as a dense tensor of shape [count], or all of them in the shape that
+/// the call has them in (Call::shape_of).
 Result<DenseTensor> read_front(const Tensor& tensor, std::uint64_t count);
-Result<DenseTensor> read_all(const Tensor& tensor);
+Result<DenseTensor> read_all(const Tensor& tensor, const Shape& shape);
 
 struct Value;
 

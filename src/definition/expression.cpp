@@ -356,6 +356,11 @@ Result<Operand> element_of(const Operand& value, std::int64_t index) {
   const auto* tensor = std::get_if<TensorOperand>(&value);
   if (tensor == nullptr || tensor->shape.size() != 1)
     return type_error("{} has no single element [{}]", describe(value), index);
+  if (tensor->no_extents) {
+    // The first and the last element are there, though perhaps not their values.
+    if (tensor->has_elements && (index == 0 || index == -1)) CW_CHECK(tensor->values());
+    return tl::unexpected(tensor->no_extents());
+  }
   const auto at = position(static_cast<std::size_t>(tensor->shape[0]));
   if (!at) return type_error("{} has no element [{}]", describe(value), index);
 
@@ -372,6 +377,7 @@ Result<Operand> item_of(const Operand& value) {
     if (as_number(value)) return value;
     return type_error("{} has no .item()", describe(value));
   }
+  if (tensor->no_extents) return tl::unexpected(tensor->no_extents());
   if (element_count(tensor->shape) != 1)
     return type_error("{} has more than one item", describe(value));
   TensorOperand flat = *tensor;
@@ -384,8 +390,9 @@ Result<Operand> length_of(const Operand& value) {
     return Operand(static_cast<std::int64_t>(text->size()));
   if (const auto* shape = std::get_if<Shape>(&value))
     return Operand(static_cast<std::int64_t>(shape->size()));
-  if (const auto* tensor = std::get_if<TensorOperand>(&value); tensor && !tensor->shape.empty())
-    return Operand(tensor->shape[0]);
+  const auto* tensor = std::get_if<TensorOperand>(&value);
+  if (tensor != nullptr && tensor->no_extents) return tl::unexpected(tensor->no_extents());
+  if (tensor != nullptr && !tensor->shape.empty()) return Operand(tensor->shape[0]);
   return type_error("{} has no length", describe(value));
 }
 
@@ -418,8 +425,10 @@ class Evaluator {
       }
       case Kind::shape: {
         CW_TRY(const Operand value, (*this)(*node.children[0]));
-        if (const auto* tensor = std::get_if<TensorOperand>(&value)) return Operand(tensor->shape);
-        return type_error("{} has no shape", describe(value));
+        const auto* tensor = std::get_if<TensorOperand>(&value);
+        if (tensor == nullptr) return type_error("{} has no shape", describe(value));
+        if (tensor->no_extents) return tl::unexpected(tensor->no_extents());
+        return Operand(tensor->shape);
       }
       case Kind::item: {
         CW_TRY(const Operand value, (*this)(*node.children[0]));
@@ -503,6 +512,7 @@ std::string describe(const Operand& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return fmt::format("'{}'", *text);
   if (const auto* shape = std::get_if<Shape>(&value)) return to_string(*shape);
   const auto& tensor = std::get<TensorOperand>(value);
+  if (tensor.no_extents) return fmt::format("{}", tensor.no_extents().message);
   return fmt::format("a tensor {} {}", trace_name(tensor.dtype), to_string(tensor.shape));
 }
 

@@ -30,6 +30,9 @@ struct TensorOperand {
   DType dtype;
   Shape shape;
   std::function<Result<std::shared_ptr<const DenseTensor>>()> values;
+  /// Set where extents of `shape` are no numbers: called when one is needed, gives the error.
+  std::function<Error()> no_extents = {};
+  bool has_elements = false;  ///< then: whether it has some for certain
 };
 
 using Operand =

@@ -2,10 +2,7 @@
 
 #include <algorithm>
 
-#include "bind/told.h"
-
 namespace cw {
-
 namespace {
 
 Outcome bind_and_build(const CallInContext& context, const Binder& binder,
@@ -13,8 +10,10 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
   Outcome outcome;
   BindResult result = binder.bind(context);
   outcome.rejection = std::move(result.rejection);
-  outcome.depends_on_told = result.depends_on_told;
-  if (outcome.depends_on_told) return outcome;
+  if (context.symbols && !context.symbols->met.empty()) {
+    outcome.depends_on = context.symbols->met;
+    return outcome;
+  }
 
   // One call can match several definitions.
   for (Observation& observation : result.observations) {
@@ -37,8 +36,8 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
     }
 
     const Hash128 key = content_key(*workload);
-    // A count that stands for itself must not get into a workload.
-    outcome.depends_on_told = outcome.depends_on_told || has_told(workload->axes, context);
+    // What stands for itself must not get into a workload.
+    meet_all(workload->axes, context);
     workload->inputs.clear();  // values are read again for the selected ones
     outcome.workloads.push_back(
         {observation.target,
@@ -46,6 +45,7 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
          std::move(*workload),
          key});
   }
+  if (context.symbols) outcome.depends_on = context.symbols->met;
   return outcome;
 }
 
@@ -64,23 +64,32 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
   }
 }
 
-Hash128 context_key(const CallInContext& context, bool binds_told) {
+Hash128 context_key(const CallInContext& context, std::span<const ToldNumber> known) {
   static thread_local std::string text;
   text.clear();
   for (const auto& call : {context.call.get(), context.plan.get(), context.init.get()}) {
     const Hash128 identity = call != nullptr ? call->identity : Hash128{};
     append_bytes(text, identity.high);
     append_bytes(text, identity.low);
-    if (!binds_told || call == nullptr) continue;
-    for (const ToldCount& told : call->told) {
-      append_bytes(text, told.tensor);
-      append_bytes(text, told.used);
-    }
   }
-  text +=
-      {static_cast<char>(context.has_plan_in_doubt), static_cast<char>(context.is_before_traffic),
-       static_cast<char>(context.has_neighbour), static_cast<char>(binds_told)};
+  text += {static_cast<char>(context.has_plan_in_doubt),
+           static_cast<char>(context.is_before_traffic), static_cast<char>(context.has_neighbour)};
+  for (const ToldNumber& told : known) {
+    append_bytes(text, symbol_of(told));
+    append_bytes(text, number_of(told, context));
+  }
   return xxh3(text);
+}
+
+std::vector<ToldNumber> all_told(const CallInContext& context) {
+  std::vector<ToldNumber> all;
+  for (const Call* call : {context.call.get(), context.plan.get(), context.init.get()}) {
+    if (call == nullptr) continue;
+    for (const ToldCount& told : call->told)
+      for (const auto kind : {ToldNumber::Kind::used, ToldNumber::Kind::extent})
+        all.push_back({role_of(*call, context), kind, told.tensor});
+  }
+  return all;
 }
 
 Hash128 context_key(const Hash128& identity, bool is_before_traffic) {

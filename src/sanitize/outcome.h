@@ -6,11 +6,13 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "bind/binder.h"
+#include "bind/told.h"
 #include "capture/capture.h"
 #include "sanitize/distinct_workloads.h"
 #include "sanitize/storage_policy.h"
@@ -39,8 +41,8 @@ struct Outcome {
   std::vector<BoundWorkload> workloads;
   std::vector<FittingCall> fitting;
   std::optional<Rejection> rejection;
-  /// It was bound with counts that stand for themselves, and depends on their values.
-  bool depends_on_told = false;
+  /// It was bound with told numbers that stand for themselves, and depends on these: it is none.
+  std::vector<ToldNumber> depends_on;
 
   /// Whether the recorder's sample kept other index tensors instead of this call's.
   bool is_sampled() const {
@@ -59,9 +61,11 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
                                           const std::set<const Definition*>& selected,
                                           const StoragePolicy& policy);
 
-/// Identifies everything that the outcome of a call with an identity depends on; `binds_told`: told
-/// counts included.
-Hash128 context_key(const CallInContext& context, bool binds_told);
+/// Identifies everything that the outcome of a call with an identity depends on, but for what is
+/// told (bind/told.h): of that, the `known` numbers.
+Hash128 context_key(const CallInContext& context, std::span<const ToldNumber> known = {});
+/// Everything that is told of a call.
+std::vector<ToldNumber> all_told(const CallInContext& context);
 /// The same for a call on its own, without the call.
 Hash128 context_key(const Hash128& identity, bool is_before_traffic);
 
@@ -83,7 +87,7 @@ struct CountedOutcome {
   const std::string name;  ///< of the function
   const bool is_unfinished;
   std::shared_ptr<const Outcome> outcome;  ///< null until it is bound
-  std::vector<std::int64_t> told;          ///< extents in it that stand for told counts
+  std::vector<std::int64_t> told;          ///< extents in it that stand for told numbers
 
   // Of counting:
   FunctionCounts* function = nullptr;  ///< null until the first call was counted

@@ -194,6 +194,23 @@ class Surveyor::Run {
   };
   static constexpr std::size_t max_waiting = 4096;
 
+  // Which told numbers binding calls of one content depends on.
+  struct KnownNumbers {
+    std::vector<ToldNumber> numbers;  ///< extents, sorted
+    bool are_all = false;             ///< how much of some tensor is in use, too: then everything
+
+    void add(const std::vector<ToldNumber>& met) {
+      const std::size_t before = numbers.size();
+      for (const ToldNumber& number : met) {
+        are_all = are_all || number.kind == ToldNumber::Kind::used;
+        const auto place = std::ranges::lower_bound(numbers, number);
+        if (place == numbers.end() || *place != number) numbers.insert(place, number);
+      }
+      are_all = are_all || numbers.size() == before;
+    }
+  };
+  static constexpr std::size_t max_known_numbers = 16'384;
+
   // ---- Taking calls, in order
 
   BatchPtr take(tbb::flow_control& flow) {
@@ -280,8 +297,17 @@ class Surveyor::Run {
     const Hash128 wrapper{call->wrapper.folder, call->wrapper.self};
     const bool is_new_wrapper = function.described.insert(wrapper).second;
     const bool is_new_content =
-        call->identity == Hash128{} || function.described.insert(call->identity).second;
+        call->identity == Hash128{} || function.described.insert(shapes_key(*call)).second;
     if (is_new_wrapper || is_new_content) batch.described.push_back(call);
+  }
+
+  // Of a call's content, with the shapes that only the call tells.
+  static Hash128 shapes_key(const Call& call) {
+    Hash128 key = call.identity;
+    for (const ToldCount& told : call.told)
+      if (told.extent != unknown_extent)
+        key = xxh3(fmt::format("{}\n{}\n{}\n{}", key.high, key.low, told.tensor, told.extent));
+    return key;
   }
 
   bool is_before_traffic(const Batch& batch, const WrapperId& wrapper,
@@ -361,36 +387,11 @@ class Surveyor::Run {
       return;
     }
 
-    // Calls that differ in told counts alone are bound together, if that can be.
-    const bool tells = tells_counts(context);
-    context.has_symbolic_counts = tells;
-    const bool is_plain = !context.plan && !context.init && !context.has_plan_in_doubt &&
-                          !context.has_neighbour && !tells;
-    const Hash128 key = is_plain ? context_key(context.call->identity, context.is_before_traffic)
-                                 : context_key(context, false);
-    auto outcome = known_.find(key);
-    if (!outcome) {
-      outcome = std::make_shared<CountedOutcome>(context);
-      known_.add(key, outcome);
-      if (tells)
-        bind_told(*outcome);
-      else
-        batch.unbound.push_back(outcome);
-    }
-    if (tells && outcome->outcome->depends_on_told) {
-      const Hash128 own_key = context_key(context, true);
-      outcome = known_.find(own_key);
-      if (!outcome) {
-        context.has_symbolic_counts = false;
-        outcome = std::make_shared<CountedOutcome>(context);
-        known_.add(own_key, outcome);
-        batch.unbound.push_back(outcome);
-      }
-    }
-
+    const auto outcome = tells_counts(context) ? told_outcome(batch, context)
+                                               : known_outcome(batch, context, key_of(context));
     batch.counted.push_back({outcome, count, batch.numbers.size()});
     for (const std::int64_t extent : outcome->told)
-      batch.numbers.push_back(number_of(extent, context));
+      batch.numbers.push_back(number_of(told_number(extent), context));
     // It has waited for a neighbour.
     if (context.call->order < outcome->order) {
       batch.counted.back().earlier = batch.earlier.size();
@@ -404,6 +405,45 @@ class Surveyor::Run {
     return false;
   }
 
+  static Hash128 key_of(const CallInContext& context) {
+    const bool is_plain =
+        !context.plan && !context.init && !context.has_plan_in_doubt && !context.has_neighbour;
+    return is_plain ? context_key(context.call->identity, context.is_before_traffic)
+                    : context_key(context);
+  }
+
+  std::shared_ptr<CountedOutcome> known_outcome(Batch& batch, const CallInContext& context,
+                                                const Hash128& key) {
+    auto outcome = known_.find(key);
+    if (outcome) return outcome;
+    outcome = std::make_shared<CountedOutcome>(context);
+    known_.add(key, outcome);
+    batch.unbound.push_back(outcome);
+    return outcome;
+  }
+
+  // Calls that differ in what is told alone are bound together, if that can be: as long as binding
+  // depends on a told number, it is tried again with that one as it is. What this needed is kept
+  // for the calls of the same content that follow.
+  std::shared_ptr<CountedOutcome> told_outcome(Batch& batch, CallInContext& context) {
+    if (known_numbers_.size() >= max_known_numbers) known_numbers_.clear();
+    KnownNumbers& known = known_numbers_[context_key(context)];
+    while (!known.are_all) {
+      const Hash128 key = context_key(context, known.numbers);
+      if (auto outcome = known_.find(key)) return outcome;
+      context.symbols = std::make_shared<ToldSymbols>(ToldSymbols{known.numbers, {}});
+      const auto outcome = std::make_shared<CountedOutcome>(context);
+      bind_told(*outcome);
+      if (outcome->outcome->depends_on.empty()) {
+        known_.add(key, outcome);
+        return outcome;
+      }
+      known.add(outcome->outcome->depends_on);
+    }
+    context.symbols = nullptr;
+    return known_outcome(batch, context, context_key(context, all_told(context)));
+  }
+
   // In order, as what follows depends on it; there are few.
   void bind_told(CountedOutcome& outcome) const {
     outcome.outcome = outcome_of(outcome.context, binder_, options_.selected, options_.policy);
@@ -412,9 +452,6 @@ class Surveyor::Run {
         if (is_told(extent, outcome.context) &&
             std::ranges::find(outcome.told, extent) == outcome.told.end())
           outcome.told.push_back(extent);
-    // It is never counted: its calls have outcomes of their own.
-    if (outcome.outcome->depends_on_told)
-      outcome.context.call = outcome.context.plan = outcome.context.init = nullptr;
   }
 
   // ---- Calls that have to be read
@@ -537,11 +574,12 @@ class Surveyor::Run {
     FunctionCounts& counts = survey_.functions[content.function];
     if (call.wrapper.self != 0) counts.wrappers.insert(call.wrapper);
     for (const auto& [name, value] : content.arguments) {
-      if (const Tensor* tensor = value.tensor()) counts.shapes[name].add(*tensor);
+      if (const Tensor* tensor = value.tensor())
+        counts.shapes[name].add(tensor->dtype, call.shape_of(*tensor));
       if (const auto* items = std::get_if<Sequence>(&value.data))
         for (std::size_t i = 0; i < items->items.size(); ++i)
           if (const Tensor* tensor = items->items[i].tensor())
-            counts.shapes[fmt::format("{}.{}", name, i)].add(*tensor);
+            counts.shapes[fmt::format("{}.{}", name, i)].add(tensor->dtype, call.shape_of(*tensor));
     }
   }
 
@@ -580,7 +618,7 @@ class Surveyor::Run {
       const bool is_first = survey_.distinct.add(workload.target, workload.workload, workload.key,
                                                  workload.notes, origin_of(counted.context), calls);
       if (is_first && options_.on_distinct) {
-        counted.context.has_symbolic_counts = false;
+        counted.context.symbols = nullptr;
         options_.on_distinct(counted.context, *workload.target, workload.key);
       }
     }
@@ -717,6 +755,7 @@ class Surveyor::Run {
   Association association_;
   std::vector<Function> functions_;
   OutcomeTable known_;
+  std::unordered_map<Hash128, KnownNumbers> known_numbers_;   ///< by context_key()
   mutable std::atomic<std::int64_t> nanoseconds_a_call_ = 0;  ///< 0: not known yet
 
   mutable ShapeOutcomes shapes_;  ///< of binding
@@ -728,13 +767,13 @@ class Surveyor::Run {
   std::vector<std::shared_ptr<CountedOutcome>> waiting_;
 };
 
-void ShapeRange::add(const Tensor& tensor) {
-  if (dtypes.empty()) min = max = tensor.shape;
-  dtypes.insert(tensor.dtype);
-  has_many_ranks |= tensor.shape.size() != min.size();
-  for (std::size_t i = 0; i < std::min(min.size(), tensor.shape.size()); ++i) {
-    min[i] = std::min(min[i], tensor.shape[i]);
-    max[i] = std::max(max[i], tensor.shape[i]);
+void ShapeRange::add(DType dtype, const Shape& shape) {
+  if (dtypes.empty()) min = max = shape;
+  dtypes.insert(dtype);
+  has_many_ranks |= shape.size() != min.size();
+  for (std::size_t i = 0; i < std::min(min.size(), shape.size()); ++i) {
+    min[i] = std::min(min[i], shape[i]);
+    max[i] = std::max(max[i], shape[i]);
   }
 }
 

@@ -37,7 +37,7 @@ struct ShapeRange {
   Shape min, max;  ///< per axis; empty for tensors without axes
   bool has_many_ranks = false;
 
-  void add(const Tensor& tensor);
+  void add(DType dtype, const Shape& shape);
 };
 
 /// What was seen of an API function.

@@ -175,6 +175,77 @@ TEST_F(RecorderTest, CallsThatDifferInNothingAreCounted) {
   EXPECT_EQ(longer["inputs"]["sm_scale"]["value"], 0.0883);
 }
 
+// Eager engines pass index tensors of just the length that is used: another shape at each step.
+TEST_F(RecorderTest, CallsThatDifferInTheLengthsOfListsAreOneForm) {
+  // Few batch sizes, and 600 lengths of the indices.
+  constexpr int steps = 3000;
+  std::map<Values, std::uint64_t> batches, indices;
+  {
+    RecordedEngine engine(dumps());
+    for (int step = 0; step < steps; ++step) {
+      Indices lengths(static_cast<std::size_t>(2 + step % 3), 5);
+      lengths.back() += step % 200;
+      const auto used = static_cast<std::int64_t>(5 * lengths.size()) + step % 200;
+      engine.plan(1, lengths, step, false, 0, 0, static_cast<std::size_t>(used));
+      engine.run(1, static_cast<std::int64_t>(lengths.size()));
+      ++batches[{static_cast<std::int64_t>(lengths.size())}];
+      ++indices[{used}];
+    }
+  }
+
+  // What a call was passed is its own, whichever call its content comes from.
+  const auto capture = read();
+  std::set<Hash128> without_values;
+  int calls_without_values = 0;
+  for (std::size_t i = 0; i < capture->size(); ++i) {
+    const Call call = capture->read(i).value();
+    if (!call.content->function.ends_with(".plan")) continue;
+    const Call own = capture->read_again(capture->place(i)).value();
+    // Nothing is told of what could not be copied.
+    if (call.told.size() == 3 && std::ranges::none_of(call.told, &ToldCount::has_values)) {
+      without_values.insert(call.identity);
+      ++calls_without_values;
+    }
+    for (const char* name : {"indptr", "indices", "last_page_len"})
+      EXPECT_EQ(call.shape_of(*call.given(name)->tensor()), own.given(name)->tensor()->shape);
+  }
+  EXPECT_EQ(without_values.size(), 1u);
+  EXPECT_GT(calls_without_values, 100);
+
+  // And every call counts where it belongs.
+  const SanitizeOutcome outcome = sanitize_recording();
+  for (const auto& [target, counts] : outcome.survey.definitions) {
+    if (target->definition->name != decode) continue;
+    EXPECT_EQ(counts.calls, static_cast<std::uint64_t>(steps));
+    const auto of = [&counts = counts](const std::string& axis) {
+      const auto& names = counts.distribution.var_axes;
+      const auto place = std::ranges::find(names, axis) - names.begin();
+      return counts.distribution.of_axes[static_cast<std::size_t>(place)].cells();
+    };
+    EXPECT_EQ(of("batch_size"), batches);
+    EXPECT_EQ(of("num_kv_indices"), indices);
+    std::map<Values, std::uint64_t> indptrs;
+    for (const auto& [batch, calls] : batches) indptrs[{batch[0] + 1}] = calls;
+    EXPECT_EQ(of("len_indptr"), indptrs);
+  }
+}
+
+// So are the shapes that inspect lists.
+TEST_F(RecorderTest, LengthsOfListsAreThoseOfAllCalls) {
+  {
+    RecordedEngine engine(dumps());
+    for (int step = 0; step < 100; ++step)
+      engine.plan(1, {5, 5 + step}, 0, false, 0, 0, static_cast<std::size_t>(10 + step));
+  }
+  const auto capture = RecordingCapture::open({dumps()}).value();
+  const Binder binder({}, bindings_);
+  const Survey seen = survey(*capture, bindings_, binder, {.reads_everything = true});
+  const auto& shapes = seen.functions.at("BatchDecodeWithPagedKVCacheWrapper.plan").shapes;
+  EXPECT_EQ(shapes.at("indices").min, Shape{10});
+  EXPECT_EQ(shapes.at("indices").max, Shape{109});
+  EXPECT_EQ(shapes.at("indptr").max, Shape{3});
+}
+
 // The windows are written while the layers of a step are under way: what is counted later still
 // belongs to its own plan.
 TEST_F(RecorderTest, RepeatsBelongToThePlanTheyWereMadeUnder) {
@@ -466,10 +537,10 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   const auto capture = read();
   ASSERT_EQ(capture->size(), 2u);
   const Call dense = capture->read(0).value(), columns = capture->read(1).value();
-  const auto values = read_all(*dense.given("table")->tensor());
+  const auto values = read_all(*dense.given("table")->tensor(), {2, 3});
   ASSERT_TRUE(values) << values.error().message;
   EXPECT_EQ(std::string_view(values->bytes.data() + 12, 4), std::string_view("\x04\0\0\0", 4));
-  EXPECT_EQ(read_all(*columns.given("table")->tensor()).error().code, "values_lost");
+  EXPECT_EQ(read_all(*columns.given("table")->tensor(), {2, 3}).error().code, "values_lost");
 }
 
 TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {

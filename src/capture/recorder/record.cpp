@@ -1,6 +1,7 @@
 #include "capture/recorder/record.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cw::recording {
 namespace {
@@ -84,6 +85,48 @@ class ArgumentParser {
   std::size_t tensors_ = 0, values_ = 0;
 };
 
+// Goes through arguments as ArgumentParser does, so that it numbers tensors alike.
+class ListFinder {
+ public:
+  ListFinder(const char* begin, std::vector<ListExtent>& lists) : begin_(begin), lists_(lists) {}
+
+  void value(const CborItem& item) {
+    if (item.is_array()) return item.for_each([this](const CborItem& i) { value(i); });
+    if (!item.is_map()) return;
+    std::optional<CborItem> dtype, shape, items;
+    item.for_each_member([&](std::string_view name, const CborItem& member) {
+      const auto to = name == "dtype"   ? &dtype
+                      : name == "shape" ? &shape
+                      : name == "items" ? &items
+                                        : nullptr;
+      if (to != nullptr && !*to) *to = member;
+    });
+    if (dtype)
+      tensor(*dtype, shape);
+    else if (items)
+      items->for_each([this](const CborItem& i) { value(i); });
+  }
+
+ private:
+  void tensor(const CborItem& dtype, const std::optional<CborItem>& shape) {
+    const std::uint32_t number = tensors_++;
+    const auto name = dtype.text().value_or("");
+    if (name != "int32" && name != "int64") return;
+    if (!shape || !shape->is_array() || shape->size() != 1) return;
+    shape->for_each([&](const CborItem& item) {
+      const std::int64_t extent = item.integer().value_or(0);
+      if (extent >= 2 && extent <= max_list)
+        lists_.push_back({number, extent, static_cast<std::size_t>(item.data() - begin_),
+                          item.encoded().size()});
+    });
+  }
+
+  static constexpr std::int64_t max_list = std::int64_t{1} << 32;
+  const char* begin_;
+  std::vector<ListExtent>& lists_;
+  std::uint32_t tensors_ = 0;
+};
+
 }  // namespace
 
 Hash128 to_hash(std::string_view bytes) {
@@ -143,6 +186,17 @@ Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborIte
 
   if (wrong) return tl::unexpected(std::move(*wrong));
   return arguments;
+}
+
+void find_lists(const CborItem& arguments, std::vector<ListExtent>& lists) {
+  ListFinder finder(arguments.data(), lists);
+  arguments.for_each([&finder](const CborItem& argument) {
+    if (argument.size() != 2) return;
+    bool is_name = true;
+    argument.for_each([&](const CborItem& part) {
+      if (!std::exchange(is_name, false)) finder.value(part);
+    });
+  });
 }
 
 }  // namespace cw::recording

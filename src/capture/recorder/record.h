@@ -35,4 +35,14 @@ inline constexpr std::uint64_t max_numbers = 0xffffffff;
 /// Error code "record_malformed".
 Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item);
 
+/// A list: an integer tensor of one axis among a form's arguments, with at least two elements.
+struct ListExtent {
+  std::uint32_t tensor = 0;  ///< Tensor::entry
+  std::int64_t extent = 0;
+  std::size_t begin = 0, size = 0;  ///< where the arguments' encoding says it
+};
+
+/// Appends the lists of arguments that parse_arguments() accepts, in order.
+void find_lists(const CborItem& arguments, std::vector<ListExtent>& lists);
+
 }  // namespace cw::recording

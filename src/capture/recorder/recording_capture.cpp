@@ -550,13 +550,39 @@ void RecordingCapture::take_signature(File& file, const CborItem& record, std::u
   if (encoded.size() > max_signature_size)
     return add_defect(file, "record_malformed", "a form of more than 64 KB");
 
+  static thread_local std::vector<ListExtent> lists;
+  lists.clear();
   const auto arguments = record.member("arguments");
+  if (arguments) find_lists(*arguments, lists);
+  const auto& form = form_of(function->second, arguments ? arguments->encoded() : "", lists);
+
   const Place place{offset, static_cast<std::uint32_t>(encoded.size())};
-  const CallSignature made{
-      place, *signature, function->second,
-      xxh3(fmt::format("{}\n{}", function->second, arguments ? arguments->encoded() : ""))};
-  if (!file.signatures.try_emplace(*signature, made).second)
-    add_defect(file, "record_malformed", "a form with a duplicate number");
+  const auto first_extent = static_cast<std::uint32_t>(file.extents.size());
+  if (!file.signatures.try_emplace(*signature, CallSignature{place, first_extent, &form}).second)
+    return add_defect(file, "record_malformed", "a form with a duplicate number");
+  for (const ListExtent& list : lists) file.extents.push_back(list.extent);
+}
+
+const std::pair<const Hash128, RecordingCapture::CallForm>& RecordingCapture::form_of(
+    std::uint32_t function, std::string_view arguments, std::span<const ListExtent> lists) {
+  // Where an extent would be is a byte that begins nothing in CBOR.
+  static thread_local std::string text;
+  text.clear();
+  append_bytes(text, function);
+  std::size_t done = 0;
+  for (const ListExtent& list : lists) {
+    text.append(arguments, done, list.begin - done);
+    text += '\xff';
+    done = list.begin + list.size;
+  }
+  text.append(arguments, done);
+
+  const auto [form, is_new] = forms_.try_emplace(xxh3(text));
+  if (is_new) {
+    form->second.function = function;
+    for (const ListExtent& list : lists) form->second.lists.push_back(list.tensor);
+  }
+  return *form;
 }
 
 void RecordingCapture::take_calls(Block& block, std::string_view payload, std::uint64_t offset) {
@@ -600,26 +626,39 @@ void RecordingCapture::take_groups(Block& block, std::size_t begin, std::size_t 
   }
 }
 
-// Of values that were not kept, nothing but how many there were makes a difference, and that is
-// told apart.
+bool RecordingCapture::is_kept(const File& file, const CallValues& values) {
+  return values.state == ValueState::kept && file.values.contains(values.hash);
+}
+
+// Of values that were not kept, nothing but how many there were makes a difference, and how long
+// their list is: that is told apart.
 void RecordingCapture::identify(const File& file, const CallGroup& group, const CallGroups& groups,
                                 Entry& entry) {
   static thread_local std::string text;
   text.clear();
-  append_bytes(text, entry.signature->identity.high);
-  append_bytes(text, entry.signature->identity.low);
+  append_bytes(text, entry.signature->form->first.high);
+  append_bytes(text, entry.signature->form->first.low);
   append_bytes(text, group.sequences);
   text += {static_cast<char>(group.is_dummy), static_cast<char>(group.is_nested),
            static_cast<char>(group.is_replayed), static_cast<char>(entry.is_raised)};
 
-  for (const CallValues& values : values_of(group, groups)) {
-    const bool is_kept = values.state == ValueState::kept && file.values.contains(values.hash);
+  const auto all_values = values_of(group, groups);
+  const auto& lists = entry.signature->form->second.lists;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    const auto found = std::ranges::find(all_values, lists[i], &CallValues::tensor);
+    const bool is_told =
+        found != all_values.end() && found->hash != Hash128{} && !is_kept(file, *found);
+    append_bytes(text, is_told ? unknown_extent : file.extents[entry.signature->first_extent + i]);
+  }
+
+  for (const CallValues& values : all_values) {
+    const bool kept = is_kept(file, values);
     const ValueState state =
-        !is_kept && values.state == ValueState::kept ? ValueState::lost : values.state;
+        !kept && values.state == ValueState::kept ? ValueState::lost : values.state;
     append_bytes(text, values.tensor);
     text += {static_cast<char>(state), static_cast<char>(values.hash != Hash128{})};
-    entry.lacks_values = entry.lacks_values || !is_kept;
-    if (!is_kept) continue;
+    entry.lacks_values = entry.lacks_values || !kept;
+    if (!kept) continue;
     append_bytes(text, values.hash.high);
     append_bytes(text, values.hash.low);
     append_bytes(text, values.count);
@@ -681,7 +720,7 @@ Sighting RecordingCapture::sighting(std::size_t index) const {
   const CallGroup& group = found.group();
   WrapperId wrapper = process_of(found.block.file);
   wrapper.self = group.wrapper;
-  return {.function = found.entry.signature->function,
+  return {.function = found.entry.signature->function(),
           .wrapper = wrapper,
           .count = found.entry.is_raised ? group.raised : group.count,
           .identity = found.entry.identity};
@@ -722,7 +761,7 @@ Result<std::shared_ptr<const CallContent>> RecordingCapture::read_content(
   const auto member = is_plain_cbor(payload) ? CborItem(payload).member("arguments") : std::nullopt;
   if (!member) return fail("record_malformed", "{}: the form no longer exists", location(place));
 
-  const HookedFunction& hooked = *functions_[signature.function];
+  const HookedFunction& hooked = *functions_[signature.function()];
   CallContent content{
       .function = hooked.name,
       .module = hooked.module,
@@ -760,16 +799,26 @@ Call RecordingCapture::call_of(std::uint32_t file, const CallGroup& group, const
   return call;
 }
 
-void RecordingCapture::tell_counts(const CallGroup& group, const CallGroups& groups, Call& call) {
-  for (const CallValues& values : values_of(group, groups))
-    if (values.hash != Hash128{}) call.told.push_back({values.tensor, values.used()});
+void RecordingCapture::tell_counts(const File& file, const CallSignature& signature,
+                                   const CallGroup& group, const CallGroups& groups, Call& call) {
+  const auto& lists = signature.form->second.lists;
+  for (const CallValues& values : values_of(group, groups)) {
+    if (values.hash == Hash128{} || call.told_of(values.tensor) != nullptr) continue;
+    ToldCount& told = call.told.emplace_back(ToldCount{values.tensor, values.used()});
+    told.has_values = is_kept(file, values);
+    if (const auto list = std::ranges::find(lists, values.tensor); list != lists.end()) {
+      const auto number = static_cast<std::size_t>(list - lists.begin());
+      told.extent = file.extents[signature.first_extent + number];
+    }
+  }
 }
 
 Result<Call> RecordingCapture::read(std::size_t index) const {
   const Found found = find(index);
   Call call = call_of(found.block.file, found.group(), found.block.groups, found.entry.is_raised);
   call.lacks_values = found.entry.lacks_values;
-  tell_counts(found.group(), found.block.groups, call);
+  tell_counts(files_[found.block.file], *found.entry.signature, found.group(), found.block.groups,
+              call);
   call.identity = found.entry.identity;
   call.order = index;
   call.place = place_of(found);
@@ -813,7 +862,7 @@ Result<Call> RecordingCapture::read_again(const CallPlace& place) const {
 
   Call call = call_of(place.source, group, groups, (place.inner & 1) != 0);
   call.place = place;
-  tell_counts(group, groups, call);
+  tell_counts(file, signature->second, group, groups, call);
   CW_TRY(call.content, read_content(place, signature->second, group, groups));
   return call;
 }

@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -82,11 +83,18 @@ class RecordingCapture final : public Capture {
     std::string host, boot;
     std::uint64_t process = 0, started = 0;
   };
+  /// What call signatures have in common that differ in extents of lists alone.
+  struct CallForm {
+    std::uint32_t function = 0;        ///< in functions_
+    std::vector<std::uint32_t> lists;  ///< Tensor::entry
+  };
   struct CallSignature {
     Place place;
-    std::uint32_t number = 0;
-    std::uint32_t function = 0;  ///< in functions_
-    Hash128 identity;            ///< of function and arguments
+    std::uint32_t first_extent = 0;  ///< of the form's lists, in File::extents
+    /// With its identity, of function and arguments.
+    const std::pair<const Hash128, CallForm>* form = nullptr;
+
+    std::uint32_t function() const { return form->second.function; }
   };
   struct File {
     std::filesystem::path path;
@@ -96,6 +104,7 @@ class RecordingCapture final : public Capture {
     std::optional<Header> header;
     std::map<std::uint32_t, std::uint32_t> functions;  ///< the file's numbers: functions_
     std::unordered_map<std::uint32_t, CallSignature> signatures;
+    std::vector<std::int64_t> extents;
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false;  ///< no more of it is read
     bool is_dropped = false;   ///< and what was read ahead of it is not taken
@@ -144,6 +153,9 @@ class RecordingCapture final : public Capture {
   void take_header(File& file, const CborItem& record);
   void take_function(File& file, const CborItem& record);
   void take_signature(File& file, const CborItem& record, std::uint64_t offset);
+  const std::pair<const Hash128, CallForm>& form_of(std::uint32_t function,
+                                                    std::string_view arguments,
+                                                    std::span<const ListExtent> lists);
   void take_calls(Block& block, std::string_view payload, std::uint64_t offset);
   void take_groups(Block& block, std::size_t begin, std::size_t end, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
@@ -163,8 +175,10 @@ class RecordingCapture final : public Capture {
   Found find(std::size_t index) const;
   static CallPlace place_of(const Found& found);
   WrapperId process_of(std::uint32_t file) const;
+  static bool is_kept(const File& file, const CallValues& values);
   /// Adds what is known of the lengths of tensors whose values may not be there.
-  static void tell_counts(const CallGroup& group, const CallGroups& groups, Call& call);
+  static void tell_counts(const File& file, const CallSignature& signature, const CallGroup& group,
+                          const CallGroups& groups, Call& call);
   /// A call without content.
   Call call_of(std::uint32_t file, const CallGroup& group, const CallGroups& groups,
                bool is_raised) const;
@@ -186,6 +200,7 @@ class RecordingCapture final : public Capture {
   std::uint64_t calls_ = 0;  ///< in all entries, forgotten ones included
   std::deque<const HookedFunction*> functions_;
   std::map<Hash128, std::pair<std::uint32_t, HookedFunction>> function_of_;  ///< by identity
+  std::unordered_map<Hash128, CallForm> forms_;                              ///< by identity
   std::vector<CaptureDefect> defects_;
   std::map<std::pair<const File*, std::string>, std::size_t> defect_of_;  ///< by file and code
   std::map<std::string, std::shared_ptr<const Signature>, std::less<>> printed_signatures_;
