@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdio>
 
+#include <fmt/format.h>
+
 #include "base/console.h"
 #include "base/redact.h"
 #include "cli/command.h"
@@ -44,7 +46,7 @@ std::string_view advice_for(std::string_view code) {
 
 int print_error(const Error& error, std::string_view advice) {
   print(stderr, "collect-workloads: error:", Style::red);
-  print(stderr, " " + redact(std::string_view(error.message)) + "\n");
+  print(stderr, fmt::format(" {}\n", redact(std::string_view(error.message))));
   if (advice.empty()) advice = advice_for(error.code);
   if (!advice.empty()) print(stderr, wrap_lines(advice, 80, "  "));
   return exit_failure;

@@ -29,11 +29,12 @@ std::string roff(std::string_view text) {
 
 std::string describe_option(const OptionView& option) {
   std::vector<std::string> names;
-  for (const std::string& name : option.names) names.push_back("\\fB" + roff(name) + "\\fR");
+  for (const std::string& name : option.names)
+    names.push_back(fmt::format("\\fB{}\\fR", roff(name)));
   std::string text = fmt::format(".TP\n{}", fmt::join(names, ", "));
   if (!option.value.empty())
-    text += (names.empty() ? "" : " ") + ("\\fI" + roff(option.value) + "\\fR");
-  text += "\n" + roff(option.description);
+    text += fmt::format("{}\\fI{}\\fR", names.empty() ? "" : " ", roff(option.value));
+  text += fmt::format("\n{}", roff(option.description));
   if (!option.initial.empty()) text += roff(" (default: " + option.initial + ")");
   return text + "\n";
 }

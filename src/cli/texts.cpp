@@ -50,9 +50,9 @@ std::string describe_unread(const Survey& survey) {
     functions.push_back(fmt::format("{} ({})", function, with_separators(counts.skipped)));
   }
   if (calls == 0) return "";
-  return "\n" + wrap(fmt::format("{} calls to functions that no binding covers: {}",
-                                 with_separators(calls), fmt::join(functions, ", ")),
-                     80, "  ");
+  const std::string line = fmt::format("{} calls to functions that no binding covers: {}",
+                                       with_separators(calls), fmt::join(functions, ", "));
+  return fmt::format("\n{}", wrap(line, 80, "  "));
 }
 
 std::string milliseconds(double seconds) {

@@ -31,18 +31,26 @@ std::string small_recording() {
     json::to_cbor(record, payload);
     content += make_frame(payload);
   };
-  const json tensor = {{"dtype", "int32"}, {"shape", {4}}};
   add({{"record", "recording"}, {"format", 1}, {"process", 1}});
   add({{"record", "site"},
        {"site", 0},
        {"function", "f"},
        {"module", "m"},
        {"signature", "(a, b)"}});
-  add({{"record", "form"},
-       {"form", 0},
-       {"site", 0},
-       {"arguments", json::array({json::array({"a", tensor})})}});
-  add({{"record", "calls"}, {"at", 1}, {"calls", json::array({{{"form", 0}, {"count", 2}}})}});
+  // Two forms that differ in the length of a list, whose values were not kept.
+  json calls = json::array();
+  for (const int form : {0, 1}) {
+    const json list = {{"dtype", "int32"}, {"shape", {4 + form}}};
+    add({{"record", "form"},
+         {"form", form},
+         {"site", 0},
+         {"arguments", json::array({json::array({"a", list})})}});
+    const std::vector<std::uint8_t> hash(16, static_cast<std::uint8_t>(1 + form));
+    const json values = {
+        {"tensor", 0}, {"count", 4 + form}, {"hash", json::binary(hash)}, {"state", "sampled_out"}};
+    calls.push_back({{"form", form}, {"count", 2}, {"values", json::array({values})}});
+  }
+  add({{"record", "calls"}, {"at", 1}, {"calls", calls}});
   return content;
 }
 
@@ -126,6 +134,18 @@ void compare_decoders(std::string_view content) {
   }
 }
 
+// A call has its own shapes, whichever call its content comes from.
+void compare_shapes(const cw::Call& call, const cw::Call& own) {
+  const auto& arguments = call.content->arguments;
+  if (arguments.size() != own.content->arguments.size()) std::abort();
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const cw::Tensor* tensor = arguments[i].second.tensor();
+    const cw::Tensor* same = own.content->arguments[i].second.tensor();
+    if ((tensor == nullptr) != (same == nullptr)) std::abort();
+    if (tensor != nullptr && call.shape_of(*tensor) != same->shape) std::abort();
+  }
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
   compare_decoders({data, size});
   static const std::string path = "/tmp/fuzz_recording-" + std::to_string(::getpid()) + ".cbor";
@@ -139,10 +159,11 @@ extern "C" int LLVMFuzzerTestOneInput(const char* data, std::size_t size) {
       const cw::CallPlace place = (*capture)->place(next);
       (void)(*capture)->location(place);
       (void)(*capture)->sighting(next);
-      (void)(*capture)->read_again(place);
-      if (const auto call = (*capture)->read(next))
-        for (const auto& [name, value] : call->content->arguments)
-          if (const cw::Tensor* tensor = value.tensor()) (void)cw::read_front(*tensor, 16);
+      const auto call = (*capture)->read(next), own = (*capture)->read_again(place);
+      if (!call) continue;
+      if (own) compare_shapes(*call, *own);
+      for (const auto& [name, value] : call->content->arguments)
+        if (const cw::Tensor* tensor = value.tensor()) (void)cw::read_front(*tensor, 16);
     }
     (*capture)->forget(next);
   }

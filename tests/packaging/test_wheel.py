@@ -5,7 +5,7 @@
 CW_ROOTS has what packaging/root made: trixie, bullseye; arm64 when the packages of that architecture are tried, by qemu. CW_LOADER_PYTHON has
 flashinfer-bench, for verify. With CW_SAID, what was run and what it printed is appended to that file.
 """
-import json, os, pathlib, platform, re, shutil, subprocess, sys, tarfile, tempfile, time, unittest
+import contextlib, json, os, pathlib, platform, re, shutil, subprocess, sys, tarfile, tempfile, time, unittest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 DIST, ROOTS = pathlib.Path(os.environ["CW_DIST"]).resolve(), pathlib.Path(os.environ["CW_ROOTS"]).resolve()
@@ -89,16 +89,17 @@ class Installed(unittest.TestCase):
     # ------------------------------------------------------------------------------------------------------- x86-64
 
     def test_into_an_empty_environment_of_each_python(self):
-        # Of those that this user has, copies: nobody else may look into the home.
+        # Those that this user has, too, where everybody may look: a home is nobody else's.
         others = {path.name: path for path in sorted(pathlib.Path.home().glob(".pyenv/versions/3.1*"))}
         for version, folder in {"3.11": None, **others}.items():
             with self.subTest(version):
                 self.say(f"Debian 12, Python {version}, an ordinary user")
                 box = Box(self)
-                if folder: box.environment["LD_LIBRARY_PATH"] = f"{box.home}/python/lib"
-                if folder: shutil.copytree(folder, box.home / "python", symlinks=True, ignore=shutil.ignore_patterns("test", "__pycache__", "*.a", "include"))
-                self.install(box, f"{box.home}/python/bin/python3" if folder else "/usr/bin/python3")
-                self.main_job(box, python="env/bin/python")
+                with contextlib.ExitStack() as stack:
+                    seen = stack.enter_context(elsewhere(folder)) if folder else pathlib.Path("/usr")
+                    if folder: box.environment["LD_LIBRARY_PATH"] = f"{seen}/lib"
+                    self.install(box, seen / "bin/python3")
+                    self.main_job(box, python="env/bin/python")
 
     def test_with_uv(self):
         uv = shutil.which("uv", path=os.environ.get("CW_UV_PATH", os.environ["PATH"]))
@@ -200,6 +201,20 @@ class mounted:
         subprocess.run(["mount", "-t", "proc", "proc", self.root / "proc"], check=True)
         (self.root / "dev/null").exists() or subprocess.run(["mknod", "-m", "666", self.root / "dev/null", "c", "1", "3"], check=True)
     def __exit__(self, *_): subprocess.run(["umount", "-l", self.root / "proc"], check=True)
+
+
+@contextlib.contextmanager
+def elsewhere(folder):
+    """The folder at another place, read-only: nothing that is removed there is removed here."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="python-"))
+    place.chmod(0o755)
+    subprocess.run(["mount", "--bind", folder, place], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+        place.rmdir()
 
 
 if __name__ == "__main__":
