@@ -176,6 +176,20 @@ Aggregator::Wrapper& Aggregator::wrapper_of(std::uint64_t self) {
   return found->second;
 }
 
+std::span<const std::byte> Aggregator::without_extents(std::span<const std::byte> arguments,
+                                                       std::span<const Values> values) {
+  if (values.empty()) return arguments;
+  without_extents_.assign(arguments.begin(), arguments.end());
+  for (const EncodedList& list : find_lists(arguments)) {
+    const auto taken = std::ranges::find(values, list.tensor, &Values::tensor);
+    if (taken == values.end() || taken->hash == Hash{} ||
+        taken->count != static_cast<std::uint64_t>(list.extent))
+      continue;
+    std::memcpy(without_extents_.data() + list.at, &extent_of_values, sizeof extent_of_values);
+  }
+  return without_extents_;
+}
+
 std::uint32_t Aggregator::signature_of(std::uint32_t function,
                                        std::span<const std::byte> arguments) {
   const Hash key = hash_of(arguments, function + 1);
@@ -273,7 +287,7 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
   if (header.function >= functions_.size()) return;
 
   HookedFunction& hooked = functions_[header.function];
-  const std::uint32_t signature = signature_of(header.function, arguments);
+  const std::uint32_t signature = signature_of(header.function, without_extents(arguments, values));
   if (header.graph != 0) {
     ++hooked.captured;
     auto& calls = graphs_[header.graph];

@@ -120,6 +120,10 @@ class Aggregator {
                                   bool is_wanted, bool has_room);
   bool is_in_sample(std::uint32_t function, const std::vector<Values>& values);
   std::uint32_t signature_of(std::uint32_t function, std::span<const std::byte> arguments);
+  /// The arguments without the extents of lists that were taken as a whole: their values tell how
+  /// many they are. Until the next call.
+  std::span<const std::byte> without_extents(std::span<const std::byte> arguments,
+                                             std::span<const Values> values);
   Wrapper& wrapper_of(std::uint64_t self);
   /// Returns its index in the window.
   std::size_t add(Group group);
@@ -134,6 +138,7 @@ class Aggregator {
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 
   std::vector<HookedFunction> functions_;
+  std::vector<std::byte> without_extents_;
   std::unordered_map<Hash, std::uint32_t, HashOf> signatures_;
   std::uint32_t next_signature_ = 0;
   std::unordered_map<std::uint64_t, Wrapper> wrappers_;

@@ -116,6 +116,49 @@ class ArgumentReader {
     return value;
   }
 
+  // Passes over a value, and notes its lists; `all` is what this reads.
+  void find_lists(std::span<const std::byte> all, std::vector<EncodedList>& lists) {
+    using Tag = ArgumentWriter::Tag;
+    switch (static_cast<Tag>(raw<std::uint8_t>())) {
+      case Tag::none:
+      case Tag::no:
+      case Tag::yes:
+        return;
+      case Tag::integer:
+      case Tag::real:
+        take(8);
+        return;
+      case Tag::text:
+        take(raw<std::uint8_t>());
+        return;
+      case Tag::tensor: {
+        take(3);  // type and device
+        const auto rank = raw<std::uint8_t>();
+        const std::size_t at = all.size() - rest_.size();
+        if (rank == 1)
+          lists.push_back({tensors_, at, raw<std::int64_t>()});
+        else
+          take(rank * sizeof(std::int64_t));
+        ++tensors_;
+        return;
+      }
+      case Tag::sequence: {
+        const auto count = raw<std::uint8_t>();
+        take(8);
+        for (unsigned i = 0; i < count; ++i) find_lists(all, lists);
+        return;
+      }
+      case Tag::enumerator:
+        take(raw<std::uint8_t>());
+        take(8);
+        return;
+      case Tag::opaque:
+        take(raw<std::uint8_t>());
+        take(raw<std::uint8_t>());
+        return;
+    }
+  }
+
   Json value() {
     using Tag = ArgumentWriter::Tag;
 
@@ -173,15 +216,27 @@ class ArgumentReader {
     type.bits = raw<std::uint8_t>();
     const bool is_on_device = raw<std::uint8_t>() != 0;
     Json shape = Json::array();
-    for (unsigned left = raw<std::uint8_t>(); left > 0; --left)
-      shape.push_back(raw<std::int64_t>());
+    for (unsigned left = raw<std::uint8_t>(); left > 0; --left) {
+      const auto extent = raw<std::int64_t>();
+      shape.push_back(extent == extent_of_values ? Json() : Json(extent));
+    }
     Json json = {{"dtype", name_of(type)}, {"shape", std::move(shape)}};
     if (is_on_device) json["device"] = true;
     return json;
   }
 
   std::span<const std::byte> rest_;
+  std::uint16_t tensors_ = 0;
 };
+
+std::vector<EncodedList> find_lists(std::span<const std::byte> arguments) {
+  std::vector<EncodedList> lists;
+  for (ArgumentReader reader(arguments); !reader.is_at_end();) {
+    reader.raw<std::uint16_t>();
+    reader.find_lists(arguments, lists);
+  }
+  return lists;
+}
 
 Json describe_arguments(std::span<const std::byte> bytes, const std::vector<std::string>& names) {
   Json arguments = Json::array();

@@ -84,6 +84,17 @@ class ArgumentWriter {
   std::array<std::byte, capacity + 1> bytes_;
 };
 
+/// A tensor of one axis among encoded arguments.
+struct EncodedList {
+  std::uint16_t tensor = 0;  ///< among the call's tensors
+  std::size_t at = 0;        ///< where its extent is, in 8 bytes
+  std::int64_t extent = 0;
+};
+std::vector<EncodedList> find_lists(std::span<const std::byte> arguments);
+
+/// Stands for an extent that a call's values tell.
+inline constexpr std::int64_t extent_of_values = -1;
+
 /// The arguments as stored in a recording: [[name, value]...]; see docs/recording.md. `names` are
 /// the function's.
 Json describe_arguments(std::span<const std::byte> bytes, const std::vector<std::string>& names);

@@ -31,7 +31,7 @@ ContextRole role_of(const Call& owner, const CallInContext& context) {
 Shape shape_in(const CallInContext& context, const Call& owner, const Tensor& tensor) {
   Shape shape = owner.shape_of(tensor);
   const ToldCount* told = context.symbols ? owner.told_of(tensor.entry) : nullptr;
-  if (told == nullptr || told->extent == unknown_extent || told->has_values) return shape;
+  if (told == nullptr || told->extent < 2 || told->has_values) return shape;
 
   const ToldNumber number{.role = role_of(owner, context),
                           .kind = ToldNumber::Kind::extent,

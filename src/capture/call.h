@@ -65,8 +65,8 @@ struct CallPlace {
 struct ToldCount {
   std::uint32_t tensor = 0;  ///< Tensor::entry
   std::uint64_t used = 0;
-  /// Of a list, an index tensor of one axis: its extent, at least 2, which `content` may have from
-  /// another call. Else unknown_extent: the content's is right.
+  /// Of a list, an index tensor of one axis: its extent, which `content` may have from another
+  /// call, or not at all. Else unknown_extent: the content's is right.
   std::int64_t extent = unknown_extent;
   bool has_values = false;  ///< they can be read, too
 };

@@ -28,12 +28,13 @@ std::string describe(const ShapeRange& range) {
                      range.has_many_ranks ? " and other ranks" : "", fmt::join(dtypes, "|"));
 }
 
-std::string describe(const Value& value) {
+std::string describe(const Value& value, const Call& call) {
   if (const Tensor* tensor = value.tensor())
-    return fmt::format("tensor {} {}", trace_name(tensor->dtype), to_string(tensor->shape));
+    return fmt::format("tensor {} {}", trace_name(tensor->dtype),
+                       to_string(call.shape_of(*tensor)));
   if (const auto* sequence = std::get_if<Sequence>(&value.data)) {
     std::vector<std::string> items;
-    for (const Value& item : sequence->items) items.push_back(describe(item));
+    for (const Value& item : sequence->items) items.push_back(describe(item, call));
     return fmt::format("({}{})", fmt::join(items, ", "), sequence->truncated ? ", …" : "");
   }
   if (const auto* number = std::get_if<Enumerator>(&value.data))
@@ -65,7 +66,8 @@ std::string_view name(CallStatus status) {
 int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (is_json) {
     Json arguments = Json::object();
-    for (const auto& [name, value] : call.content->arguments) arguments[name] = describe(value);
+    for (const auto& [name, value] : call.content->arguments)
+      arguments[name] = describe(value, call);
     print_json({{"location", location},
                 {"function", call.content->function},
                 {"module", call.content->module},
@@ -83,7 +85,7 @@ int inspect_call(const Call& call, const std::string& location, bool is_json) {
   if (call.wrapper.self != 0) text += fmt::format(", wrapper {:#x}", call.wrapper.self);
   text += "\n";
   for (const auto& [name, value] : call.content->arguments)
-    text += fmt::format("  {:<24} {}\n", name, describe(value));
+    text += fmt::format("  {:<24} {}\n", name, describe(value, call));
   print(stdout, text);
   return exit_success;
 }

@@ -13,8 +13,9 @@
 
 namespace cw::recording {
 
-/// The version of the format, in the first record. Readers refuse others.
-inline constexpr std::uint64_t format_version = 1;
+/// The version of the format, in the first record. Readers refuse later ones. In version 1, forms
+/// had the extents of all tensors.
+inline constexpr std::uint64_t format_version = 2;
 
 /// Of a recording's file.
 inline constexpr std::string_view extension = ".cbor";

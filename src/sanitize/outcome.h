@@ -108,7 +108,7 @@ class OutcomeTable {
   }
 
  private:
-  static constexpr std::size_t max_outcomes = 16'384;
+  static constexpr std::size_t max_outcomes = 4'096;
   std::unordered_map<Hash128, std::shared_ptr<CountedOutcome>> outcomes_;
 };
 

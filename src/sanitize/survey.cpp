@@ -209,7 +209,7 @@ class Surveyor::Run {
       are_all = are_all || numbers.size() == before;
     }
   };
-  static constexpr std::size_t max_known_numbers = 16'384;
+  static constexpr std::size_t max_known_numbers = 4'096;
 
   // ---- Taking calls, in order
 

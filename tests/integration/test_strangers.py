@@ -93,7 +93,7 @@ def hostile_recordings():
     yield "other hashes", recording(*[cbor({"hash": bytes([i]) * 16, "record": "values", "values": b"\x01\x00\x00\x00"}) for i in range(200)], calls(group))
     yield "tags and simple values", recording(b"\xc1\x01", b"\xf7", b"\xe0", b"\xf8\xff", b"\xff")
     yield "no recording", frame(cbor({"record": "calls"})) * 10
-    yield "another format", frame(cbor({**HEADER, "format": 2}))
+    yield "another format", frame(cbor({**HEADER, "format": 3}))
     yield "nothing but headers", frame(cbor(HEADER)) * (100_000 // SCALE)
     yield "a frame of a gigabyte", recording() + b"\x82\x48" + bytes(8) + b"\xd8\x18\x5a\x3f\xff\xff\xff" + b"x" * 100_000
     yield "odd types", recording(*[cbor({**base, key: odd}) for base in (SITE, FORM, {"record": "calls", "calls": [group]}, {"record": "end", "sites": []})

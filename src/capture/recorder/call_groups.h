@@ -47,6 +47,13 @@ struct CallGroups {
   std::vector<CallValues> values;
   std::vector<std::uint64_t> addresses;
   std::vector<std::string> wrong;  ///< messages; the code is "record_malformed"
+
+  void clear() {
+    groups.clear();
+    values.clear();
+    addresses.clear();
+    wrong.clear();
+  }
 };
 
 inline std::span<const CallValues> values_of(const CallGroup& group, const CallGroups& groups) {

@@ -19,6 +19,11 @@ std::string text_member(const CborItem& item, std::string_view name) {
   return std::string(member ? member->text().value_or("") : "");
 }
 
+// The types of lists.
+bool is_index(std::string_view dtype) {
+  return dtype == "int32" || dtype == "int64";
+}
+
 class ArgumentParser {
  public:
   Result<Value> value(const CborItem& item) {
@@ -70,8 +75,10 @@ class ArgumentParser {
     const auto shape = item.member("shape");
     if (!shape || !shape->is_array()) return malformed("a tensor without shape");
     bool is_whole = true;
+    const bool is_list = shape->size() == 1 && is_index(name);
     shape->for_each([&](const CborItem& extent) {
-      const auto length = extent.integer();
+      const auto length =
+          is_list && extent.is_null() ? std::optional<std::int64_t>(0) : extent.integer();
       is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < max_extents;
       if (is_whole) tensor.shape.push_back(*length);
     });
@@ -111,17 +118,15 @@ class ListFinder {
   void tensor(const CborItem& dtype, const std::optional<CborItem>& shape) {
     const std::uint32_t number = tensors_++;
     const auto name = dtype.text().value_or("");
-    if (name != "int32" && name != "int64") return;
-    if (!shape || !shape->is_array() || shape->size() != 1) return;
+    if (!is_index(name) || !shape || !shape->is_array() || shape->size() != 1) return;
     shape->for_each([&](const CborItem& item) {
-      const std::int64_t extent = item.integer().value_or(0);
-      if (extent >= 2 && extent <= max_list)
+      const std::int64_t extent = item.is_null() ? unknown_extent : item.integer().value_or(0);
+      if (item.is_null() || (extent >= 2 && extent <= max_list))
         lists_.push_back({number, extent, static_cast<std::size_t>(item.data() - begin_),
                           item.encoded().size()});
     });
   }
 
-  static constexpr std::int64_t max_list = std::int64_t{1} << 32;
   const char* begin_;
   std::vector<ListExtent>& lists_;
   std::uint32_t tensors_ = 0;

@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t chunk_size = 1 << 20;           ///< larger for a larger frame
 constexpr std::size_t max_ahead = 8;                  ///< chunks
-constexpr std::size_t max_cached_bytes = 16 << 20;    ///< of contents, by size in memory
+constexpr std::size_t max_cached_bytes = 4 << 20;     ///< of contents, by size in memory
 constexpr std::size_t max_signature_size = 64 << 10;  ///< real ones take a few hundred bytes
 constexpr std::uint64_t max_lost = std::uint64_t{1}
                                    << 48;  ///< per file: their sum does not wrap either
@@ -80,7 +80,7 @@ struct RecordingCapture::Chunk {
   /// Of its own: it goes on when whoever started it has ended.
   tbb::task_group_context context{tbb::task_group_context::isolated};
   tbb::task_group decoding{context};
-  std::string bytes;
+  std::string bytes;  ///< the first `size` of them
   std::vector<DecodedFrame> frames;
   CallGroups groups;
 
@@ -316,7 +316,7 @@ void RecordingCapture::decode(Chunk& chunk, const File& file) {
 }
 
 void RecordingCapture::decode_frames(Chunk& chunk, const File& file) {
-  chunk.bytes.resize(chunk.size);
+  if (chunk.bytes.size() < chunk.size) chunk.bytes.resize(std::max(chunk.size, chunk_size));
   if (const auto read = read_exactly(file.descriptor, chunk.offset, chunk.size, chunk.bytes.data(),
                                      file.path.string());
       !read) {
@@ -324,7 +324,7 @@ void RecordingCapture::decode_frames(Chunk& chunk, const File& file) {
     return;
   }
   for (std::size_t done = 0; done < chunk.size;) {
-    const Frame frame = read_frame(std::string_view(chunk.bytes).substr(done));
+    const Frame frame = read_frame(std::string_view(chunk.bytes).substr(done, chunk.size - done));
     if (frame.size == 0) {
       chunk.unreadable =
           Error{"unreadable", fmt::format("{}: changed while it was read", file.path.string())};
@@ -347,6 +347,14 @@ void RecordingCapture::read_ahead() {
   while (ahead_.size() < std::min(threads, max_ahead)) {
     auto chunk = next_chunk();
     if (!chunk) return;
+    if (!spare_bytes_.empty()) {
+      chunk->bytes = std::move(spare_bytes_.back());
+      spare_bytes_.pop_back();
+    }
+    if (!spare_groups_.empty()) {
+      chunk->groups = std::move(spare_groups_.back());
+      spare_groups_.pop_back();
+    }
     Chunk& added = *ahead_.emplace_back(std::move(chunk));
     const File& file = files_[added.file];
     if (threads > 1)
@@ -367,12 +375,18 @@ bool RecordingCapture::fetch() {
   chunk->decoding.wait();
   read_ahead();
   take(*chunk);
+  if (chunk->bytes.size() <= chunk_size) spare_bytes_.push_back(std::move(chunk->bytes));
   return true;
 }
 
 void RecordingCapture::forget(std::size_t before) {
-  while (!blocks_.empty() && blocks_.front().first + blocks_.front().entries.size() <= before)
+  while (!blocks_.empty() && blocks_.front().first + blocks_.front().entries.size() <= before) {
+    if (spare_groups_.size() < max_ahead) {
+      blocks_.front().groups.clear();
+      spare_groups_.push_back(std::move(blocks_.front().groups));
+    }
     blocks_.pop_front();
+  }
 }
 
 // That a file is no longer followed does not mean that its process has ended.
@@ -497,7 +511,8 @@ void RecordingCapture::take_record(Block& block, std::string_view payload, std::
 
 void RecordingCapture::take_header(File& file, const CborItem& record) {
   const bool is_header = text_of(record, "record") == name(RecordKind::recording);
-  if (is_header && number_of(record, "format") == format_version) {
+  const std::uint64_t format = number_of(record, "format");
+  if (is_header && format >= 1 && format <= format_version) {
     file.header = Header{printable(text_of(record, "host")), printable(text_of(record, "boot")),
                          number_of(record, "process"), number_of(record, "started")};
     return;
@@ -609,6 +624,10 @@ void RecordingCapture::take_groups(Block& block, std::size_t begin, std::size_t 
       add_defect(file, "record_malformed", "calls of an unknown form");
       continue;
     }
+    if (!has_lengths(file, signature->second, group, block.groups)) {
+      add_defect(file, "record_malformed", "calls without the values that tell a list's length");
+      continue;
+    }
     if (group.count > max_calls - calls_) {
       add_defect(file, "record_malformed", "more calls than can be counted");
       continue;
@@ -624,6 +643,25 @@ void RecordingCapture::take_groups(Block& block, std::size_t begin, std::size_t 
       identify(file, group, block.groups, entry);
     }
   }
+}
+
+bool RecordingCapture::has_lengths(const File& file, const CallSignature& signature,
+                                   const CallGroup& group, const CallGroups& groups) {
+  const auto& lists = signature.form->second.lists;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    if (file.extents[signature.first_extent + i] != unknown_extent) continue;
+    const auto all_values = values_of(group, groups);
+    const auto found = std::ranges::find(all_values, lists[i], &CallValues::tensor);
+    if (found == all_values.end() || found->hash == Hash128{} || found->count > max_list)
+      return false;
+  }
+  return true;
+}
+
+std::int64_t RecordingCapture::extent_of(const File& file, const CallSignature& signature,
+                                         std::size_t list, const CallValues& values) {
+  const std::int64_t extent = file.extents[signature.first_extent + list];
+  return extent == unknown_extent ? static_cast<std::int64_t>(values.count) : extent;
 }
 
 bool RecordingCapture::is_kept(const File& file, const CallValues& values) {
@@ -646,9 +684,12 @@ void RecordingCapture::identify(const File& file, const CallGroup& group, const 
   const auto& lists = entry.signature->form->second.lists;
   for (std::size_t i = 0; i < lists.size(); ++i) {
     const auto found = std::ranges::find(all_values, lists[i], &CallValues::tensor);
-    const bool is_told =
-        found != all_values.end() && found->hash != Hash128{} && !is_kept(file, *found);
-    append_bytes(text, is_told ? unknown_extent : file.extents[entry.signature->first_extent + i]);
+    const std::int64_t extent = found == all_values.end()
+                                    ? file.extents[entry.signature->first_extent + i]
+                                    : extent_of(file, *entry.signature, i, *found);
+    const bool is_told = found != all_values.end() && found->hash != Hash128{} &&
+                         !is_kept(file, *found) && extent >= 2;
+    append_bytes(text, is_told ? unknown_extent : extent);
   }
 
   for (const CallValues& values : all_values) {
@@ -808,7 +849,7 @@ void RecordingCapture::tell_counts(const File& file, const CallSignature& signat
     told.has_values = is_kept(file, values);
     if (const auto list = std::ranges::find(lists, values.tensor); list != lists.end()) {
       const auto number = static_cast<std::size_t>(list - lists.begin());
-      told.extent = file.extents[signature.first_extent + number];
+      told.extent = extent_of(file, signature, number, values);
     }
   }
 }

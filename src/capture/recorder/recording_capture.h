@@ -104,7 +104,7 @@ class RecordingCapture final : public Capture {
     std::optional<Header> header;
     std::map<std::uint32_t, std::uint32_t> functions;  ///< the file's numbers: functions_
     std::unordered_map<std::uint32_t, CallSignature> signatures;
-    std::vector<std::int64_t> extents;
+    std::vector<std::int64_t> extents;  ///< unknown_extent: calls tell it
     std::unordered_map<Hash128, Place> values;
     bool is_given_up = false;  ///< no more of it is read
     bool is_dropped = false;   ///< and what was read ahead of it is not taken
@@ -176,6 +176,11 @@ class RecordingCapture final : public Capture {
   static CallPlace place_of(const Found& found);
   WrapperId process_of(std::uint32_t file) const;
   static bool is_kept(const File& file, const CallValues& values);
+  /// Whether the length of each list is known.
+  static bool has_lengths(const File& file, const CallSignature& signature, const CallGroup& group,
+                          const CallGroups& groups);
+  static std::int64_t extent_of(const File& file, const CallSignature& signature, std::size_t list,
+                                const CallValues& values);
   /// Adds what is known of the lengths of tensors whose values may not be there.
   static void tell_counts(const File& file, const CallSignature& signature, const CallGroup& group,
                           const CallGroups& groups, Call& call);
@@ -194,6 +199,9 @@ class RecordingCapture final : public Capture {
   std::uint32_t next_file_ = 0;               ///< where the next chunk is looked for
   std::deque<std::unique_ptr<Chunk>> ahead_;  ///< being decoded, in order
   bool follows_ = false, is_finishing_ = false;
+  // Memory that is used again: a page's first use costs more than decoding what is read into it.
+  std::vector<std::string> spare_bytes_;
+  std::vector<CallGroups> spare_groups_;
 
   std::deque<Block> blocks_;  ///< except forgotten ones
   std::size_t size_ = 0;
