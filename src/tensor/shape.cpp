@@ -140,13 +140,14 @@ std::optional<std::pair<std::int64_t, std::int64_t>> integer_range(const DenseTe
   const std::size_t count = tensor.bytes.size() * 8 / bits(tensor.dtype);
   if (count == 0) return std::nullopt;
   return with_integer_type(tensor.dtype, [&](auto zero) {
-    auto min = static_cast<std::int64_t>(load<decltype(zero)>(tensor.bytes, 0)), max = min;
+    // In the tensor's own type, which the compiler can do for several at once.
+    auto min = load<decltype(zero)>(tensor.bytes, 0), max = min;
     for (std::size_t i = 1; i < count; ++i) {
-      const auto value = static_cast<std::int64_t>(load<decltype(zero)>(tensor.bytes, i));
+      const auto value = load<decltype(zero)>(tensor.bytes, i);
       min = std::min(min, value);
       max = std::max(max, value);
     }
-    return std::pair(min, max);
+    return std::pair(static_cast<std::int64_t>(min), static_cast<std::int64_t>(max));
   });
 }
 

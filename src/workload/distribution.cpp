@@ -45,29 +45,47 @@ int distance(const std::vector<int>& left, const std::vector<int>& right) {
   return sum;
 }
 
-// Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the
-// first on a tie.
-void share(std::uint64_t calls, const std::vector<std::size_t>& members,
-           const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
-  __extension__ typedef unsigned __int128 Wide;
-  const auto weight = [&](std::size_t i) {
-    return std::max<std::uint64_t>(representatives[i].seen, 1);
-  };
-  Wide sum = 0;
-  for (const std::size_t i : members) sum += weight(i);
+__extension__ typedef unsigned __int128 Wide;
 
+std::uint64_t weight_of(const Representative& representative) {
+  return std::max<std::uint64_t>(representative.seen, 1);
+}
+
+// `Number` must hold the product of the calls and the sum of the weights.
+template <typename Number>
+void share_as(std::uint64_t calls, Number sum, const std::vector<std::size_t>& members,
+              const std::vector<Representative>& representatives,
+              std::vector<std::uint64_t>& shares) {
   std::uint64_t left = calls;
-  std::vector<std::pair<Wide, std::size_t>> remainders;
+  std::vector<std::pair<Number, std::size_t>> remainders;
+  remainders.reserve(members.size());
   for (const std::size_t i : members) {
-    const Wide scaled = Wide{calls} * weight(i);
+    const Number scaled = Number{calls} * weight_of(representatives[i]);
     const auto whole = static_cast<std::uint64_t>(scaled / sum);
     shares[i] += whole;
     left -= whole;
     remainders.emplace_back(scaled % sum, i);
   }
-  std::ranges::stable_sort(remainders,
-                           [](const auto& a, const auto& b) { return a.first > b.first; });
-  for (std::size_t i = 0; i < left; ++i) ++shares[remainders[i].second];
+
+  // There are fewer left than members.
+  const auto end = remainders.begin() + static_cast<std::ptrdiff_t>(left);
+  std::ranges::nth_element(remainders, end, [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  for (auto remainder = remainders.begin(); remainder != end; ++remainder)
+    ++shares[remainder->second];
+}
+
+// Whole numbers in proportion to weights: what rounding leaves goes to the largest remainders, the
+// first on a tie.
+void share(std::uint64_t calls, const std::vector<std::size_t>& members,
+           const std::vector<Representative>& representatives, std::vector<std::uint64_t>& shares) {
+  Wide sum = 0;
+  for (const std::size_t i : members) sum += weight_of(representatives[i]);
+  if (sum <= UINT64_MAX && sum * calls <= UINT64_MAX)
+    share_as(calls, static_cast<std::uint64_t>(sum), members, representatives, shares);
+  else
+    share_as(calls, sum, members, representatives, shares);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace cw::recording {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::size_t chunk_size = 1 << 20;           ///< larger for a larger frame
+constexpr std::size_t max_chunk_size = 1 << 20;       ///< larger for a larger frame
 constexpr std::size_t max_ahead = 8;                  ///< chunks
 constexpr std::size_t max_cached_bytes = 4 << 20;     ///< of contents, by size in memory
 constexpr std::size_t max_signature_size = 64 << 10;  ///< real ones take a few hundred bytes
@@ -146,7 +146,7 @@ class RecordingCapture::Values final : public TensorStore {
   std::map<std::size_t, DType> dtypes_;
 };
 
-RecordingCapture::RecordingCapture() = default;
+RecordingCapture::RecordingCapture() : chunk_size_(max_chunk_size) {}
 RecordingCapture::~RecordingCapture() = default;
 
 Result<std::string> RecordingCapture::read_place(const File& file, const Place& place) {
@@ -193,6 +193,7 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 
 std::unique_ptr<Capture> RecordingCapture::from_start() const {
   auto again = std::make_unique<RecordingCapture>();
+  again->chunk_size_ = max_chunk_size / 8;  // of most files, the beginning is enough
   for (const File& file : files_) {
     File& same = again->files_.emplace_back();
     same.path = file.path;
@@ -265,7 +266,7 @@ std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::cut(std::uint32_t num
   std::array<char, 4096> bytes;
   std::uint64_t bytes_at = 0;
   std::size_t bytes_size = 0;
-  while (file.offset < file.size && chunk->size < chunk_size) {
+  while (file.offset < file.size && chunk->size < chunk_size_) {
     const auto size = static_cast<std::size_t>(
         std::min<std::uint64_t>(frame_header_size, file.size - file.offset));
     if (file.offset + size > bytes_at + bytes_size) {
@@ -286,7 +287,7 @@ std::unique_ptr<RecordingCapture::Chunk> RecordingCapture::cut(std::uint32_t num
     }
     // A frame that is being written, or was when the process was killed.
     if (frame.size == 0 || frame.size > file.size - file.offset) break;
-    if (chunk->size > 0 && chunk->size + frame.size > chunk_size) break;
+    if (chunk->size > 0 && chunk->size + frame.size > chunk_size_) break;
     chunk->size += frame.size;
     file.offset += frame.size;
   }
@@ -316,7 +317,7 @@ void RecordingCapture::decode(Chunk& chunk, const File& file) {
 }
 
 void RecordingCapture::decode_frames(Chunk& chunk, const File& file) {
-  if (chunk.bytes.size() < chunk.size) chunk.bytes.resize(std::max(chunk.size, chunk_size));
+  if (chunk.bytes.size() < chunk.size) chunk.bytes.resize(chunk.size);
   if (const auto read = read_exactly(file.descriptor, chunk.offset, chunk.size, chunk.bytes.data(),
                                      file.path.string());
       !read) {
@@ -375,7 +376,7 @@ bool RecordingCapture::fetch() {
   chunk->decoding.wait();
   read_ahead();
   take(*chunk);
-  if (chunk->bytes.size() <= chunk_size) spare_bytes_.push_back(std::move(chunk->bytes));
+  if (chunk->bytes.size() <= max_chunk_size) spare_bytes_.push_back(std::move(chunk->bytes));
   return true;
 }
 

@@ -199,6 +199,7 @@ class RecordingCapture final : public Capture {
   std::uint32_t next_file_ = 0;               ///< where the next chunk is looked for
   std::deque<std::unique_ptr<Chunk>> ahead_;  ///< being decoded, in order
   bool follows_ = false, is_finishing_ = false;
+  std::size_t chunk_size_;
   // Memory that is used again: a page's first use costs more than decoding what is read into it.
   std::vector<std::string> spare_bytes_;
   std::vector<CallGroups> spare_groups_;
