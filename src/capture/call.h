@@ -1,6 +1,7 @@
 // One observed call of a FlashInfer API.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <boost/container/small_vector.hpp>
 
 #include "base/hash.h"
 #include "capture/signature.h"
@@ -84,10 +87,10 @@ struct Call {
   std::uint64_t count = 1;  ///< how many equivalent calls this stands for
   /// How many sequences of the batch are real; nothing: all, or unknown.
   std::optional<std::int64_t> sequences;
-  std::vector<ToldCount> told;
+  boost::container::small_vector<ToldCount, 3> told;
   bool lacks_values = false;  ///< of some index tensor: `told` stands in for them
-  std::vector<std::uint64_t>
-      addresses;                   ///< in the engine's process, by Tensor::entry; may be empty
+  /// In the engine's process, by Tensor::entry; may be empty.
+  boost::container::small_vector<std::uint64_t, 8> addresses;
   unsigned flushes = 0;            ///< graph flushes seen (captured calls only)
   bool is_order_in_doubt = false;  ///< its order within its millisecond is uncertain
   /// The function's next call number is missing: a call was not kept.
@@ -110,21 +113,43 @@ struct Call {
   /// `make` succeeds at most once per key; thread-safe.
   template <typename Make>
   Result<std::shared_ptr<const DenseTensor>> remember(const void* key, Make make) const {
-    const std::lock_guard lock(memory_->mutex);
-    for (const auto& [known, tensor] : memory_->tensors)
+    Remembered& remembered = memory_.get();
+    const std::lock_guard lock(remembered.mutex);
+    for (const auto& [known, tensor] : remembered.tensors)
       if (known == key) return tensor;
     CW_TRY(DenseTensor made, make());
     auto tensor = std::make_shared<const DenseTensor>(std::move(made));
-    memory_->tensors.emplace_back(key, tensor);
+    remembered.tensors.emplace_back(key, tensor);
     return tensor;
   }
 
  private:
-  struct Memory {
+  struct Remembered {
     std::mutex mutex;
     std::vector<std::pair<const void*, std::shared_ptr<const DenseTensor>>> tensors;
   };
-  std::unique_ptr<Memory> memory_ = std::make_unique<Memory>();
+  // Made by the first who needs it: few calls remember anything.
+  class Memory {
+   public:
+    Memory() = default;
+    Memory(Memory&& other) noexcept : made_(other.made_.exchange(nullptr)) {}
+    Memory& operator=(Memory&& other) noexcept {
+      delete made_.exchange(other.made_.exchange(nullptr));
+      return *this;
+    }
+    ~Memory() { delete made_.load(); }
+
+    Remembered& get() {
+      Remembered* known = made_.load();
+      if (known != nullptr) return *known;
+      auto made = std::make_unique<Remembered>();
+      return made_.compare_exchange_strong(known, made.get()) ? *made.release() : *known;
+    }
+
+   private:
+    std::atomic<Remembered*> made_ = nullptr;
+  };
+  mutable Memory memory_;
 };
 
 }  // namespace cw

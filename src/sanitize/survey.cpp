@@ -107,13 +107,6 @@ Distribution empty_distribution(const Target& target) {
   return {std::move(names), std::move(shape)};
 }
 
-struct ExtentsHash {
-  std::size_t operator()(const Extents& extents) const noexcept {
-    return xxh3_64(
-        {reinterpret_cast<const char*>(extents.data()), extents.size() * sizeof(std::int64_t)});
-  }
-};
-
 }  // namespace
 
 class Surveyor::Run {
@@ -190,7 +183,8 @@ class Surveyor::Run {
   // Counts of a definition whose distribution is not up to date.
   struct Definition {
     DefinitionCounts* counts = nullptr;  ///< of survey_
-    std::unordered_map<Extents, std::uint64_t, ExtentsHash> waiting;
+    std::vector<std::int64_t> extents;   ///< of its var axes, for each of `calls`
+    std::vector<std::uint64_t> calls;
   };
   static constexpr std::size_t max_waiting = 4096;
 
@@ -702,16 +696,20 @@ class Surveyor::Run {
   void add_distribution(const Target& target, const std::vector<std::int64_t>& axes,
                         std::uint64_t calls) {
     Definition& definition = definitions_[&target];
-    definition.waiting[var_extents(*target.definition, axes)] += calls;
-    if (definition.waiting.size() >= max_waiting) settle(target, definition);
+    const std::vector<Axis>& specs = target.definition->axes;
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      if (!specs[i].constant) definition.extents.push_back(axes[i]);
+    definition.calls.push_back(calls);
+    if (definition.calls.size() >= max_waiting) settle(target, definition);
   }
 
   void settle(const Target& target, Definition& definition) {
-    if (definition.waiting.empty()) return;
+    if (definition.calls.empty()) return;
     Distribution& distribution = definition.counts->distribution;
-    if (distribution.var_axes.empty()) distribution = empty_distribution(target);
-    for (const auto& [extents, calls] : definition.waiting) distribution.add(extents, calls);
-    definition.waiting.clear();
+    if (distribution.of_shapes.cells().empty()) distribution = empty_distribution(target);
+    distribution.add_all(definition.extents, definition.calls);
+    definition.extents.clear();
+    definition.calls.clear();
   }
 
   // Brings everything up to date.

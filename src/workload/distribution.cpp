@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <compare>
 #include <numeric>
 #include <set>
 
@@ -199,6 +200,43 @@ Distribution::Distribution(std::vector<std::string> names, std::vector<std::size
 void Distribution::add(const Extents& extents, std::uint64_t calls) {
   for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].add({extents[i]}, calls);
   of_shapes.add(shape_of(extents), calls);
+}
+
+void Distribution::add_all(std::span<const std::int64_t> extents,
+                           std::span<const std::uint64_t> calls) {
+  const std::size_t axes = var_axes.size();
+  const auto extent = [&](std::size_t i, std::size_t axis) { return extents[i * axes + axis]; };
+
+  // Each axis: equal extents are neighbours when sorted, and are added at once.
+  std::vector<std::pair<std::int64_t, std::uint64_t>> column(calls.size());
+  for (std::size_t axis = 0; axis < axes; ++axis) {
+    for (std::size_t i = 0; i < calls.size(); ++i) column[i] = {extent(i, axis), calls[i]};
+    std::ranges::sort(column);
+    for (std::size_t i = 0; i < column.size();) {
+      const std::int64_t value = column[i].first;
+      std::uint64_t sum = 0;
+      for (; i < column.size() && column[i].first == value; ++i) sum += column[i].second;
+      of_axes[axis].add({value}, sum);
+    }
+  }
+
+  // Shapes likewise.
+  const auto compare = [&](std::uint32_t left, std::uint32_t right) {
+    for (const std::size_t axis : shape)
+      if (const auto order = extent(left, axis) <=> extent(right, axis); order != 0) return order;
+    return std::strong_ordering::equal;
+  };
+  std::vector<std::uint32_t> order(calls.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::ranges::sort(order, [&](auto left, auto right) { return compare(left, right) < 0; });
+  for (std::size_t i = 0; i < order.size();) {
+    const std::uint32_t first = order[i];
+    std::uint64_t sum = 0;
+    for (; i < order.size() && compare(first, order[i]) == 0; ++i) sum += calls[order[i]];
+    Extents of_shape;
+    for (const std::size_t axis : shape) of_shape.push_back(extent(first, axis));
+    of_shapes.add(of_shape, sum);
+  }
 }
 
 Extents Distribution::shape_of(const Extents& extents) const {

@@ -601,6 +601,35 @@ TEST_F(RecorderTest, AFileThatGrowsIsTakenUpWhereItWasLeft) {
   EXPECT_TRUE(capture->defects().empty());
 }
 
+// A definition without var axes has one shape, however often what was counted is brought up to
+// date.
+TEST_F(RecorderTest, CallsOfADefinitionWithoutVarAxesAddUp) {
+  const auto path = trace() / "definitions/rmsnorm/rmsnorm_h4096.json";
+  Json json = Json::parse(read_text(path));
+  json["axes"]["batch_size"] = {{"type", "const"}, {"value", 2}};
+  write_text(path, json.dump());
+  const Dataset dataset = Dataset::open(trace()).value();
+  const Binder binder(dataset.definitions, bindings_);
+  std::filesystem::create_directories(dumps());
+  const auto capture = RecordingCapture::follow(dumps()).value();
+  Surveyor surveyor(*capture, bindings_, binder, {});
+  {
+    RecordedEngine engine(dumps());
+    for (int part = 0; part < 2; ++part) {
+      engine.norm(2);
+      std::this_thread::sleep_for(std::chrono::milliseconds(400));
+      ASSERT_TRUE(capture->look());
+      surveyor.advance();
+    }
+  }
+  for (const auto& [target, counts] : surveyor.finish().definitions)
+    if (target->definition->name == "rmsnorm_h4096") {
+      EXPECT_EQ(counts.distribution.of_shapes.calls(), 2u);
+      return;
+    }
+  ADD_FAILURE() << "no calls of it";
+}
+
 TEST_F(RecorderTest, EveryPrefixOfAFileOpens) {
   {
     RecordedEngine engine(dumps());
