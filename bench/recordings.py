@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Time, processor and memory that `sanitize` takes for recordings, in turns with another build and with the floor.
 
-  bench/recordings.py FOLDER [--before BINARY] [--rounds N] [--threads N...] [--cbor2] [--watch]
+  bench/recordings.py FOLDER [--before BINARY [--recorder BINARY]] [--rounds N] [--threads N...] [--cbor2] [--watch]
 
 FOLDER is where recordings are made, by the real recorder under a loop, unless they are there: `long` is a few long files,
-`short` many short ones, `exact` has a call signature for nearly every step. The build is build/release, with CW_BENCH=ON.
+`short` many short ones, `exact` has index tensors of the length in use. The build is build/release, with CW_BENCH=ON.
+--recorder is the bench_make_recordings of a commit whose recordings both read: builds before format 2 read format 1 only.
 --cbor2 decodes the same frames with PyPI's cbor2 once. --watch measures `watch` instead, beside the recorder at 100,000
 calls a second for 20 seconds.
 """
@@ -22,6 +23,7 @@ here = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--before", type=pathlib.Path)
+parser.add_argument("--recorder", type=pathlib.Path)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
 parser.add_argument("--kinds", nargs="+", default=["long", "short", "exact"])
@@ -29,6 +31,7 @@ parser.add_argument("--cbor2", action="store_true")
 parser.add_argument("--watch", action="store_true")
 arguments = parser.parse_args()
 build = here / "build/release"
+recorder = arguments.recorder or build / "bench_make_recordings"
 
 CALLS_A_STEP = 97  # of bench_make_recordings
 
@@ -41,7 +44,7 @@ def make(kind):
     if folder.exists(): return folder
     folder.mkdir(parents=True)
     tensors, processes, steps = KINDS[kind]
-    subprocess.run([build / "bench_make_recordings", folder, tensors, str(processes), str(steps)], check=True)
+    subprocess.run([recorder, folder, tensors, str(processes), str(steps)], check=True)
     return folder
 
 
@@ -67,11 +70,11 @@ def watch(binary):
         new_trace(scratch)
         os.mkdir(f"{scratch}/recording")
         steps = rate * seconds // CALLS_A_STEP
-        recorder = subprocess.Popen([build / "bench_make_recordings", f"{scratch}/recording", "buffers", "1", str(steps), str(rate)])
+        writing = subprocess.Popen([recorder, f"{scratch}/recording", "buffers", "1", str(steps), str(rate)])
         try:
             return run([binary, "watch", "--input", f"{scratch}/recording", "--trace-dir", f"{scratch}/trace", "--until-idle", "2", "-q"])
         finally:
-            if recorder.wait() != 0: sys.exit("the recorder failed")
+            if writing.wait() != 0: sys.exit("the recorder failed")
 
 
 def sanitize(binary, folder, threads):
