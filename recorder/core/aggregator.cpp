@@ -183,7 +183,8 @@ std::span<const std::byte> Aggregator::without_extents(std::span<const std::byte
   for (const EncodedList& list : find_lists(arguments)) {
     const auto taken = std::ranges::find(values, list.tensor, &Values::tensor);
     if (taken == values.end() || taken->hash == Hash{} ||
-        taken->count != static_cast<std::uint64_t>(list.extent))
+        taken->count != static_cast<std::uint64_t>(list.extent) ||
+        list.extent > recording::max_list_length)
       continue;
     std::memcpy(without_extents_.data() + list.at, &extent_of_values, sizeof extent_of_values);
   }

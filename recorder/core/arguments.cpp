@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "recording/records.h"
+
 namespace cw::recorder {
 namespace {
 
@@ -132,13 +134,19 @@ class ArgumentReader {
         take(raw<std::uint8_t>());
         return;
       case Tag::tensor: {
-        take(3);  // type and device
+        ElementType type;
+        type.code = raw<std::uint8_t>();
+        type.bits = raw<std::uint8_t>();
+        take(1);  // device
         const auto rank = raw<std::uint8_t>();
         const std::size_t at = all.size() - rest_.size();
-        if (rank == 1)
-          lists.push_back({tensors_, at, raw<std::int64_t>()});
-        else
-          take(rank * sizeof(std::int64_t));
+        const auto extents = take(rank * sizeof(std::int64_t));
+        const std::string_view name = name_of(type);
+        const bool is_list = rank == 1 && (name == "int32" || name == "int64");
+        if (is_list && lists.size() < recording::max_lists) {
+          EncodedList& list = lists.emplace_back(EncodedList{tensors_, at});
+          std::memcpy(&list.extent, extents.data(), sizeof list.extent);
+        }
         ++tensors_;
         return;
       }

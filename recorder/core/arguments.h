@@ -1,8 +1,8 @@
 // A call's arguments, encoded compactly on the engine's thread and decoded on the aggregator's.
 //
 // Every argument is a name (an index into the function's names) and a value; a value is a tag and
-// its payload, with integers in native byte order. Equal calls give equal bytes, so the bytes are
-// what calls are grouped by.
+// its payload, with integers in native byte order. Equal calls give equal bytes, so the bytes,
+// without the lengths of lists that their values tell, are what calls are grouped by.
 #pragma once
 
 #include <array>
@@ -84,12 +84,13 @@ class ArgumentWriter {
   std::array<std::byte, capacity + 1> bytes_;
 };
 
-/// A tensor of one axis among encoded arguments.
+/// A list among encoded arguments: an int32 or int64 tensor of one axis.
 struct EncodedList {
   std::uint16_t tensor = 0;  ///< among the call's tensors
   std::size_t at = 0;        ///< where its extent is, in 8 bytes
   std::int64_t extent = 0;
 };
+/// The first recording::max_lists of them.
 std::vector<EncodedList> find_lists(std::span<const std::byte> arguments);
 
 /// Stands for an extent that a call's values tell.

@@ -27,7 +27,7 @@ struct ToldNumber {
   auto operator<=>(const ToldNumber&) const = default;
 };
 
-/// How a call is bound of which something is told. Of one thread.
+/// State of one symbolic binding; used by one thread.
 struct ToldSymbols {
   std::vector<ToldNumber> known;  ///< extents that are taken as they are
   /// What the outcome depends on: with anything here, it is not the call's.

@@ -108,7 +108,8 @@ class Builder {
       return fail("input_missing", "input {}: {} is not a tensor in this call", input_.name,
                   input_.from);
 
-    // Steps on a tensor. Of one whose length is only told, most need the number; these see.
+    // Steps on a tensor. Of one whose length is only told, most need the number; these see to it
+    // themselves.
     const bool sees = step.kind == Kind::rebase || step.kind == Kind::last_page_len ||
                       step.kind == Kind::first || step.kind == Kind::slice;
     if (!sees) CW_CHECK(need_numbers());
@@ -160,6 +161,7 @@ class Builder {
   Result<void> kv_half(std::int64_t half) {
     const bool packed = view_.has_value();
     if (packed) {
+      CW_CHECK(need_numbers());
       if (view_->shape.size() != 5 || view_->shape[1] != 2)
         return shape_error(
             "input {}: a KV cache in one tensor has 5 axes, the second of extent 2; this one is {}",
@@ -176,6 +178,7 @@ class Builder {
         return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
                            input_.from);
       view_ = view(*pair->items[static_cast<std::size_t>(half)].tensor());
+      CW_CHECK(need_numbers());
     }
 
     // A copy: the view is moved among the call's arguments, whose evaluation order is unspecified.

@@ -20,6 +20,11 @@ inline constexpr std::uint64_t format_version = 2;
 /// Of a recording's file.
 inline constexpr std::string_view extension = ".cbor";
 
+/// Of a form: how many lists may leave their length to its calls, the first ones, and how long such
+/// a list may be. Lists are tensors of int32 or int64 with one axis.
+inline constexpr std::size_t max_lists = 256;
+inline constexpr std::int64_t max_list_length = std::int64_t{1} << 29;
+
 /// What a record says, in its member "record".
 enum class RecordKind : std::uint8_t {
   recording,  ///< the first one: format, process

@@ -49,6 +49,16 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
   return outcome;
 }
 
+void append_context(std::string& text, const CallInContext& context) {
+  for (const auto& call : {context.call.get(), context.plan.get(), context.init.get()}) {
+    const Hash128 identity = call != nullptr ? call->identity : Hash128{};
+    append_bytes(text, identity.high);
+    append_bytes(text, identity.low);
+  }
+  text += {static_cast<char>(context.has_plan_in_doubt),
+           static_cast<char>(context.is_before_traffic), static_cast<char>(context.has_neighbour)};
+}
+
 }  // namespace
 
 // A record that asks for more memory than there is fails alone, without the run.
@@ -60,6 +70,7 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
   } catch (const std::exception& error) {
     Outcome failed;
     failed.rejection = Rejection{"internal", fmt::format("reading it failed: {}", error.what())};
+    if (context.symbols) failed.depends_on = context.symbols->met;
     return std::make_shared<const Outcome>(std::move(failed));
   }
 }
@@ -67,13 +78,7 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
 Hash128 context_key(const CallInContext& context, std::span<const ToldNumber> known) {
   static thread_local std::string text;
   text.clear();
-  for (const auto& call : {context.call.get(), context.plan.get(), context.init.get()}) {
-    const Hash128 identity = call != nullptr ? call->identity : Hash128{};
-    append_bytes(text, identity.high);
-    append_bytes(text, identity.low);
-  }
-  text += {static_cast<char>(context.has_plan_in_doubt),
-           static_cast<char>(context.is_before_traffic), static_cast<char>(context.has_neighbour)};
+  append_context(text, context);
   for (const ToldNumber& told : known) {
     append_bytes(text, symbol_of(told));
     append_bytes(text, number_of(told, context));
@@ -81,15 +86,20 @@ Hash128 context_key(const CallInContext& context, std::span<const ToldNumber> kn
   return xxh3(text);
 }
 
-std::vector<ToldNumber> all_told(const CallInContext& context) {
-  std::vector<ToldNumber> all;
-  for (const Call* call : {context.call.get(), context.plan.get(), context.init.get()}) {
+Hash128 whole_context_key(const CallInContext& context) {
+  static thread_local std::string text;
+  text = "whole";
+  append_context(text, context);
+  for (const auto& call : {context.call.get(), context.plan.get(), context.init.get()}) {
+    append_bytes(text, call != nullptr ? call->told.size() : 0);
     if (call == nullptr) continue;
-    for (const ToldCount& told : call->told)
-      for (const auto kind : {ToldNumber::Kind::used, ToldNumber::Kind::extent})
-        all.push_back({role_of(*call, context), kind, told.tensor});
+    for (const ToldCount& told : call->told) {
+      append_bytes(text, told.tensor);
+      append_bytes(text, told.used);
+      append_bytes(text, told.extent);
+    }
   }
-  return all;
+  return xxh3(text);
 }
 
 Hash128 context_key(const Hash128& identity, bool is_before_traffic) {

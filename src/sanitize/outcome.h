@@ -64,8 +64,8 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
 /// Identifies everything that the outcome of a call with an identity depends on, but for what is
 /// told (bind/told.h): of that, the `known` numbers.
 Hash128 context_key(const CallInContext& context, std::span<const ToldNumber> known = {});
-/// Everything that is told of a call.
-std::vector<ToldNumber> all_told(const CallInContext& context);
+/// The same with everything that is told.
+Hash128 whole_context_key(const CallInContext& context);
 /// The same for a call on its own, without the call.
 Hash128 context_key(const Hash128& identity, bool is_before_traffic);
 

@@ -435,7 +435,7 @@ class Surveyor::Run {
       known.add(outcome->outcome->depends_on);
     }
     context.symbols = nullptr;
-    return known_outcome(batch, context, context_key(context, all_told(context)));
+    return known_outcome(batch, context, whole_context_key(context));
   }
 
   // In order, as what follows depends on it; there are few.

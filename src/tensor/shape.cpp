@@ -140,10 +140,13 @@ std::optional<std::pair<std::int64_t, std::int64_t>> integer_range(const DenseTe
   const std::size_t count = tensor.bytes.size() * 8 / bits(tensor.dtype);
   if (count == 0) return std::nullopt;
   return with_integer_type(tensor.dtype, [&](auto zero) {
-    // In the tensor's own type, which the compiler can do for several at once.
-    auto min = load<decltype(zero)>(tensor.bytes, 0), max = min;
+    // In the tensor's own type, which the compiler can do for several at once; but for what int64
+    // does not hold, which is negative, as in integers().
+    using Own = decltype(zero);
+    using Type = std::conditional_t<sizeof(Own) == sizeof(std::int64_t), std::int64_t, Own>;
+    auto min = load<Type>(tensor.bytes, 0), max = min;
     for (std::size_t i = 1; i < count; ++i) {
-      const auto value = load<decltype(zero)>(tensor.bytes, i);
+      const auto value = load<Type>(tensor.bytes, i);
       min = std::min(min, value);
       max = std::max(max, value);
     }

@@ -81,8 +81,8 @@ struct Distribution {
 
   /// `extents` is parallel to var_axes.
   void add(const Extents& extents, std::uint64_t calls);
-  /// The same for many in less time, as extents of an axis repeat: `extents` has those of one after
-  /// those of the other, `calls` is parallel.
+  /// The same for many in less time, as extents of an axis repeat: `extents` holds one entry's
+  /// extents after another's, and `calls` has a number for each.
   void add_all(std::span<const std::int64_t> extents, std::span<const std::uint64_t> calls);
   Extents shape_of(const Extents& extents) const;
   /// `other` must be of the same definition.

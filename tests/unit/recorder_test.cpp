@@ -544,6 +544,90 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   EXPECT_EQ(read_all(*columns.given("table")->tensor(), {2, 3}).error().code, "values_lost");
 }
 
+// Only lists, of int32 and int64, leave their length to their calls: floats that are kept, too, do
+// not.
+TEST_F(RecorderTest, TensorsOfOtherTypesThanListsHaveTheirLength) {
+  const std::vector<float> floats{0.5f, 0.25f, 1.0f};
+  const std::vector<std::int64_t> list{4, 5};
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
+                                                        {"module", "m"},
+                                                        {"signature", "(top_p, top_k)"},
+                                                        {"role", "function"},
+                                                        {"names", {"top_p", "top_k"}}});
+    const std::int64_t three[] = {3}, two[] = {2};
+    const recorder::TensorView views[] = {
+        {recorder::element_type("float32"), three, {}, floats.data(), false},
+        {recorder::element_type("int64"), two, {}, list.data(), false}};
+    recorder::Recorder::CallBuilder call;
+    recorder.begin_call(call, hooked, 0, 0, 0);
+    for (std::uint16_t i = 0; i < 2; ++i) {
+      call.arguments().name(i);
+      call.arguments().tensor(views[i].type, views[i].shape, false);
+      call.address(views[i].data);
+    }
+    for (std::uint16_t i = 0; i < 2; ++i)
+      recorder.take_values(call, views[i], i, ~std::uint64_t{0}, nullptr);
+    recorder.send(call);
+  }
+  const std::string content = read_text(file());
+  EXPECT_NE(content.find("shape\x81\x03"), std::string::npos);
+  EXPECT_NE(content.find("shape\x81\xf6"), std::string::npos);
+
+  const auto capture = read();
+  EXPECT_TRUE(capture->defects().empty());
+  const Call call = capture->read(0).value();
+  EXPECT_EQ(call.shape_of(*call.given("top_p")->tensor()), Shape{3});
+  const Tensor& top_k = *call.given("top_k")->tensor();
+  EXPECT_EQ(call.shape_of(top_k), Shape{2});
+  const auto values = read_all(top_k, call.shape_of(top_k));
+  ASSERT_TRUE(values) << values.error().message;
+  EXPECT_EQ(integers(*values), list);
+}
+
+// A recorder writes values before the calls that have them. In whatever order a file has them, a
+// call is one with its values or one without.
+TEST_F(RecorderTest, ValuesThatFollowTheirCallsAreLost) {
+  const std::string bytes("\x01\0\0\0\x02\0\0\0", 8);
+  const Hash128 hash = xxh3(bytes);
+  Json::binary_t encoded;
+  for (const std::uint64_t half : {hash.high, hash.low})
+    for (int shift = 56; shift >= 0; shift -= 8)
+      encoded.push_back(static_cast<std::uint8_t>(half >> shift));
+  const Json list = {{"dtype", "int32"}, {"shape", {nullptr}}};
+  const Json values = {{"tensor", 0}, {"count", 2}, {"hash", encoded}, {"state", "kept"}};
+  const Json::binary_t content({bytes.begin(), bytes.end()});
+  const std::vector<Json> records = {
+      {{"record", "recording"}, {"format", 2}, {"process", 1}},
+      {{"record", "site"}, {"site", 0}, {"function", "f"}, {"module", "m"}, {"signature", "(a)"}},
+      {{"record", "form"},
+       {"form", 0},
+       {"site", 0},
+       {"arguments", Json::array({Json::array({"a", list})})}},
+      {{"record", "calls"},
+       {"at", 1},
+       {"calls", Json::array({{{"form", 0}, {"count", 1}, {"values", Json::array({values})}}})}},
+      {{"record", "values"}, {"hash", encoded}, {"values", content}}};
+  std::string all;
+  for (const Json& record : records) {
+    std::string payload;
+    nlohmann::json::to_cbor(nlohmann::json(record), payload);
+    all += recording::make_frame(payload);
+  }
+  std::filesystem::create_directories(dumps());
+  write_text(file(), all);
+
+  const auto capture = read();
+  ASSERT_EQ(capture->size(), 1u);
+  const Call call = capture->read(0).value();
+  const Tensor& tensor = *call.given("a")->tensor();
+  EXPECT_EQ(call.shape_of(tensor), Shape{2});
+  EXPECT_FALSE(call.told_of(0)->has_values);
+  EXPECT_EQ(read_all(tensor, {2}).error().code, "values_lost");
+}
+
 TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {
   {
     RecordedEngine engine(dumps());
@@ -599,6 +683,42 @@ TEST_F(RecorderTest, AFileThatGrowsIsTakenUpWhereItWasLeft) {
   while (capture->fetch()) {
   }
   EXPECT_TRUE(capture->defects().empty());
+}
+
+// Of many small files, what was read is not kept: a call is read again by reading its file once
+// more.
+TEST_F(RecorderTest, CallsOfFilesThatWereForgottenAreReadAgain) {
+  std::vector<std::filesystem::path> folders;
+  for (int i = 0; i < 3; ++i) {
+    folders.push_back(dumps() / std::to_string(i));
+    RecordedEngine engine(folders.back());
+    engine.plan(1, {5, 7 + i}, 10 * i);
+    engine.run(1, 2);
+  }
+  const auto capture = RecordingCapture::open(folders, 0).value();
+  std::vector<Call> calls;
+  std::vector<CallPlace> places;
+  while (capture->fetch()) {
+    for (std::size_t i = calls.size(); i < capture->size(); ++i) {
+      calls.push_back(capture->read(i).value());
+      places.push_back(capture->place(i));
+    }
+    capture->forget(calls.size());
+  }
+
+  ASSERT_EQ(calls.size(), 6u);
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const Call again = capture->read_again(places[i]).value();
+    EXPECT_EQ(again.content->function, calls[i].content->function);
+    EXPECT_EQ(again.wrapper, calls[i].wrapper);
+    EXPECT_EQ(again.wrapper.folder, places[i].source);
+    const Value* indices = calls[i].given("indices");
+    if (indices == nullptr) continue;
+    const auto values = read_front(*indices->tensor(), 12),
+               same = read_front(*again.given("indices")->tensor(), 12);
+    ASSERT_TRUE(values && same);
+    EXPECT_EQ(values->bytes, same->bytes);
+  }
 }
 
 // A definition without var axes has one shape, however often what was counted is brought up to

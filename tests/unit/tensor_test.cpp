@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
 
+#include "base/hash.h"
 #include "tensor/shape.h"
 
 namespace cw {
@@ -52,6 +54,19 @@ TEST(Cast, Bfloat16RoundsToNearestEven) {
   EXPECT_EQ(number_at(b->dtype, b->bytes, 1), 1.0);       // halfway, to even
   EXPECT_EQ(number_at(b->dtype, b->bytes, 2), 1.015625);  // halfway, to even
   EXPECT_TRUE(std::isnan(*number_at(b->dtype, b->bytes, 4)));
+}
+
+// What int64 does not hold is negative there too.
+TEST(Cast, TheRangeOfIntegersIsThatOfTheirValues) {
+  DenseTensor tensor{DType::uint64, {3}, {}};
+  for (const std::uint64_t value :
+       {std::uint64_t{1}, (std::uint64_t{1} << 63) + 5, std::uint64_t{7}})
+    append_bytes(tensor.bytes, value);
+  const std::vector<std::int64_t> values = integers(tensor);
+  const auto [min, max] = std::ranges::minmax(values);
+  EXPECT_EQ(integer_range(tensor), std::pair(min, max));
+  EXPECT_EQ(integer_range(DenseTensor{DType::uint8, {2}, "\xff\x01"}),
+            std::pair(std::int64_t{1}, std::int64_t{255}));
 }
 
 TEST(Numbers, Float16) {

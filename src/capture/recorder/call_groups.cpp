@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <boost/endian/conversion.hpp>
+
 #include "capture/recorder/cbor.h"
 #include "capture/recorder/record.h"
 
@@ -54,9 +56,11 @@ class Cursor {
       if (info > 27) return false;
       const std::size_t more = std::size_t{1} << (info - 24);
       if (static_cast<std::size_t>(end_ - at_) < 1 + more) return false;
-      argument = 0;
-      for (std::size_t i = 1; i <= more; ++i)
-        argument = argument << 8 | static_cast<unsigned char>(at_[i]);
+      const auto* bytes = reinterpret_cast<const unsigned char*>(at_ + 1);
+      argument = more == 1   ? *bytes
+                 : more == 2 ? boost::endian::load_big_u16(bytes)
+                 : more == 4 ? boost::endian::load_big_u32(bytes)
+                             : boost::endian::load_big_u64(bytes);
       at_ += 1 + more;
     }
     ++items_;

@@ -48,6 +48,11 @@ struct CallGroups {
   std::vector<std::uint64_t> addresses;
   std::vector<std::string> wrong;  ///< messages; the code is "record_malformed"
 
+  /// Of its memory, in bytes; without messages.
+  std::size_t capacity() const {
+    return groups.capacity() * sizeof(CallGroup) + values.capacity() * sizeof(CallValues) +
+           addresses.capacity() * sizeof(std::uint64_t);
+  }
   void clear() {
     groups.clear();
     values.clear();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <boost/endian/conversion.hpp>
+
 namespace cw::recording {
 namespace {
 
@@ -22,6 +24,10 @@ std::string text_member(const CborItem& item, std::string_view name) {
 // The types of lists.
 bool is_index(std::string_view dtype) {
   return dtype == "int32" || dtype == "int64";
+}
+
+bool is_list_length(std::int64_t extent) {
+  return extent >= 2 && extent <= max_list_length;
 }
 
 class ArgumentParser {
@@ -77,8 +83,11 @@ class ArgumentParser {
     bool is_whole = true;
     const bool is_list = shape->size() == 1 && is_index(name);
     shape->for_each([&](const CborItem& extent) {
-      const auto length =
-          is_list && extent.is_null() ? std::optional<std::int64_t>(0) : extent.integer();
+      auto length = extent.integer();
+      if (is_list && (extent.is_null() || is_list_length(length.value_or(0)))) {
+        if (extent.is_null() && lists_ < max_lists) length = 0;
+        ++lists_;
+      }
       is_whole = is_whole && length && *length >= 0 && tensor.shape.size() < max_extents;
       if (is_whole) tensor.shape.push_back(*length);
     });
@@ -89,7 +98,7 @@ class ArgumentParser {
     return Value{std::move(tensor)};
   }
 
-  std::size_t tensors_ = 0, values_ = 0;
+  std::size_t tensors_ = 0, values_ = 0, lists_ = 0;
 };
 
 // Goes through arguments as ArgumentParser does, so that it numbers tensors alike.
@@ -121,7 +130,7 @@ class ListFinder {
     if (!is_index(name) || !shape || !shape->is_array() || shape->size() != 1) return;
     shape->for_each([&](const CborItem& item) {
       const std::int64_t extent = item.is_null() ? unknown_extent : item.integer().value_or(0);
-      if (item.is_null() || (extent >= 2 && extent <= max_list))
+      if ((item.is_null() || is_list_length(extent)) && lists_.size() < max_lists)
         lists_.push_back({number, extent, static_cast<std::size_t>(item.data() - begin_),
                           item.encoded().size()});
     });
@@ -135,12 +144,8 @@ class ListFinder {
 }  // namespace
 
 Hash128 to_hash(std::string_view bytes) {
-  Hash128 hash;
-  for (std::size_t i = 0; i < 8; ++i) {
-    hash.high = hash.high << 8 | static_cast<unsigned char>(bytes[i]);
-    hash.low = hash.low << 8 | static_cast<unsigned char>(bytes[i + 8]);
-  }
-  return hash;
+  const auto* begin = reinterpret_cast<const unsigned char*>(bytes.data());
+  return {boost::endian::load_big_u64(begin), boost::endian::load_big_u64(begin + 8)};
 }
 
 std::optional<ValuesRecord> as_values(std::string_view payload) {

@@ -35,17 +35,15 @@ inline constexpr std::uint64_t max_numbers = 0xffffffff;
 /// whose extent calls tell have 0. Error code "record_malformed".
 Result<std::vector<std::pair<std::string, Value>>> parse_arguments(const CborItem& item);
 
-/// A list: an integer tensor of one axis among a form's arguments, with at least two elements, or
-/// with as many as a call has values of it.
+/// A list among a form's arguments: an int32 or int64 tensor of one axis, with 2 to max_list_length
+/// elements, or with as many as a call has values of it.
 struct ListExtent {
   std::uint32_t tensor = 0;              ///< Tensor::entry
   std::int64_t extent = unknown_extent;  ///< unknown_extent: calls tell it
   std::size_t begin = 0, size = 0;       ///< where the arguments' encoding says it
 };
 
-inline constexpr std::int64_t max_list = std::int64_t{1} << 32;
-
-/// Appends the lists of arguments that parse_arguments() accepts, in order.
+/// Appends the first max_lists lists of arguments that parse_arguments() accepts, in order.
 void find_lists(const CborItem& arguments, std::vector<ListExtent>& lists);
 
 }  // namespace cw::recording

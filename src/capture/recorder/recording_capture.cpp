@@ -90,13 +90,11 @@ struct RecordingCapture::Chunk {
 // The values of a content's tensors, read from the recording when they are asked for.
 class RecordingCapture::Values final : public TensorStore {
  public:
-  Values(const File& file, std::span<const CallValues> values, bool is_replayed)
+  Values(const File& file, std::span<const CallValues> values, std::uint64_t before,
+         bool is_replayed)
       : file_(file), is_replayed_(is_replayed) {
-    for (const CallValues& one : values) {
-      const auto place = file.values.find(one.hash);
-      values_.push_back(
-          {one, place == file.values.end() ? std::nullopt : std::optional(place->second)});
-    }
+    for (const CallValues& one : values)
+      values_.push_back({one, place_of_values(file, one, before)});
   }
 
   void add(std::size_t entry, DType dtype) { dtypes_.emplace(entry, dtype); }
@@ -171,10 +169,11 @@ Result<std::set<std::string>> RecordingCapture::names_in(const fs::path& folder)
   return names;
 }
 
-Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(
-    const std::vector<fs::path>& roots) {
+Result<std::unique_ptr<RecordingCapture>> RecordingCapture::open(const std::vector<fs::path>& roots,
+                                                                 std::size_t max_tables) {
   auto capture = std::make_unique<RecordingCapture>();
   capture->roots_ = roots;
+  capture->max_tables_ = max_tables;
   CW_CHECK(capture->look());
   if (capture->files_.empty())
     return fail("no_recordings", "no recordings (*{}) in {}", extension,
@@ -194,15 +193,16 @@ Result<std::unique_ptr<RecordingCapture>> RecordingCapture::follow(const fs::pat
 std::unique_ptr<Capture> RecordingCapture::from_start() const {
   auto again = std::make_unique<RecordingCapture>();
   again->chunk_size_ = max_chunk_size / 8;  // of most files, the beginning is enough
-  for (const File& file : files_) {
-    File& same = again->files_.emplace_back();
-    same.path = file.path;
-    same.size = file.size;
-    auto descriptor = open_for_reading(AT_FDCWD, file.path.string());
-    same.is_given_up = !descriptor;
-    if (descriptor) same.descriptor = std::move(*descriptor);
-  }
+  for (const File& file : files_) again->add_same(file);
   return again;
+}
+
+void RecordingCapture::add_same(const File& file) {
+  File& same = files_.emplace_back();
+  same.path = file.path;
+  same.size = file.size;
+  same.descriptor = FileDescriptor(::fcntl(file.descriptor.get(), F_DUPFD_CLOEXEC, 3));
+  same.is_given_up = !same.descriptor;
 }
 
 Result<void> RecordingCapture::add_file(const fs::path& path) {
@@ -210,7 +210,9 @@ Result<void> RecordingCapture::add_file(const fs::path& path) {
   if (!known_.insert(path.native()).second) return {};
   if (files_.size() == few) allow_many_files();
   CW_TRY(FileDescriptor descriptor, open_for_reading(AT_FDCWD, path.string()));
-  files_.push_back({.path = path, .descriptor = std::move(descriptor)});
+  File& file = files_.emplace_back();
+  file.path = path;
+  file.descriptor = std::move(descriptor);
   return {};
 }
 
@@ -357,6 +359,7 @@ void RecordingCapture::read_ahead() {
       spare_groups_.pop_back();
     }
     Chunk& added = *ahead_.emplace_back(std::move(chunk));
+    ++files_[added.file].users;
     const File& file = files_[added.file];
     if (threads > 1)
       added.decoding.run([&added, &file] { decode(added, file); });
@@ -377,16 +380,70 @@ bool RecordingCapture::fetch() {
   read_ahead();
   take(*chunk);
   if (chunk->bytes.size() <= max_chunk_size) spare_bytes_.push_back(std::move(chunk->bytes));
+  stop_using(chunk->file);
   return true;
+}
+
+std::size_t RecordingCapture::Tables::memory() const {
+  constexpr std::size_t node = 2 * sizeof(void*);
+  return functions.size() * 3 * node + extents.capacity() * sizeof(std::int64_t) +
+         signatures.size() * (sizeof(*signatures.begin()) + node) +
+         values.size() * (sizeof(*values.begin()) + node);
+}
+
+void RecordingCapture::stop_using(std::uint32_t number) {
+  constexpr std::uint64_t small = 16 << 20;  // read once more in a few hundredths of a second
+  File& file = files_[number];
+  --file.users;
+  const bool is_at_end = file.is_given_up || file.offset == file.size;
+  if (file.users > 0 || !is_at_end || follows_ || file.is_read || file.size > small) return;
+  file.is_read = true;
+  table_bytes_ += file.memory();
+  read_.push_back(number);
+  forget_tables();
+}
+
+void RecordingCapture::forget_tables() {
+  while (table_bytes_ > max_tables_ && !read_.empty()) {
+    File& file = files_[read_.front()];
+    read_.pop_front();
+    table_bytes_ -= file.memory();
+    static_cast<Tables&>(file) = Tables();
+    file.is_forgotten = true;
+  }
+}
+
+std::shared_ptr<const RecordingCapture> RecordingCapture::reread(std::uint32_t number) const {
+  constexpr std::size_t max_files = 32;
+  const std::lock_guard lock(reread_->mutex);
+  auto& files = reread_->files;
+  const auto known = std::ranges::find(files, number, [](const auto& file) { return file.first; });
+  if (known != files.end()) {
+    files.splice(files.begin(), files, known);
+    return files.front().second;
+  }
+
+  auto capture = std::make_shared<RecordingCapture>();
+  capture->add_same(files_[number]);
+  capture->max_tables_ = SIZE_MAX;
+  while (capture->fetch()) capture->forget(capture->size());
+  capture->spare_bytes_ = {};
+  capture->spare_groups_ = {};
+  files.emplace_front(number, std::move(capture));
+  if (files.size() > max_files) files.pop_back();
+  return files.front().second;
 }
 
 void RecordingCapture::forget(std::size_t before) {
   while (!blocks_.empty() && blocks_.front().first + blocks_.front().entries.size() <= before) {
-    if (spare_groups_.size() < max_ahead) {
-      blocks_.front().groups.clear();
-      spare_groups_.push_back(std::move(blocks_.front().groups));
+    CallGroups& groups = blocks_.front().groups;
+    if (spare_groups_.size() < max_ahead && groups.capacity() <= 4 * max_chunk_size) {
+      groups.clear();
+      spare_groups_.push_back(std::move(groups));
     }
+    const std::uint32_t file = blocks_.front().file;
     blocks_.pop_front();
+    stop_using(file);
   }
 }
 
@@ -459,7 +516,10 @@ void RecordingCapture::take(Chunk& chunk) {
   if (chunk.damaged_at)
     add_defect(file, "recording_damaged", fmt::format("damaged at byte {}", *chunk.damaged_at));
   size_ += block.entries.size();
-  if (block.entries.empty()) blocks_.pop_back();
+  if (block.entries.empty())
+    blocks_.pop_back();
+  else
+    ++file.users;
 }
 
 void RecordingCapture::take_payload(Block& block, std::string_view payload, std::uint64_t offset) {
@@ -570,16 +630,17 @@ void RecordingCapture::take_signature(File& file, const CborItem& record, std::u
   lists.clear();
   const auto arguments = record.member("arguments");
   if (arguments) find_lists(*arguments, lists);
-  const auto& form = form_of(function->second, arguments ? arguments->encoded() : "", lists);
+  const auto* form = form_of(function->second, arguments ? arguments->encoded() : "", lists);
+  if (form == nullptr) return add_defect(file, "record_malformed", "a form with another's hash");
 
   const Place place{offset, static_cast<std::uint32_t>(encoded.size())};
   const auto first_extent = static_cast<std::uint32_t>(file.extents.size());
-  if (!file.signatures.try_emplace(*signature, CallSignature{place, first_extent, &form}).second)
+  if (!file.signatures.try_emplace(*signature, CallSignature{place, first_extent, form}).second)
     return add_defect(file, "record_malformed", "a form with a duplicate number");
   for (const ListExtent& list : lists) file.extents.push_back(list.extent);
 }
 
-const std::pair<const Hash128, RecordingCapture::CallForm>& RecordingCapture::form_of(
+const std::pair<const Hash128, RecordingCapture::CallForm>* RecordingCapture::form_of(
     std::uint32_t function, std::string_view arguments, std::span<const ListExtent> lists) {
   // Where an extent would be is a byte that begins nothing in CBOR.
   static thread_local std::string text;
@@ -593,12 +654,10 @@ const std::pair<const Hash128, RecordingCapture::CallForm>& RecordingCapture::fo
   }
   text.append(arguments, done);
 
-  const auto [form, is_new] = forms_.try_emplace(xxh3(text));
-  if (is_new) {
-    form->second.function = function;
-    for (const ListExtent& list : lists) form->second.lists.push_back(list.tensor);
-  }
-  return *form;
+  CallForm made{function, {}};
+  for (const ListExtent& list : lists) made.lists.push_back(list.tensor);
+  const auto form = forms_.try_emplace(xxh3(text), made).first;
+  return form->second == made ? &*form : nullptr;  // a forged one can have another's hash
 }
 
 void RecordingCapture::take_calls(Block& block, std::string_view payload, std::uint64_t offset) {
@@ -653,7 +712,8 @@ bool RecordingCapture::has_lengths(const File& file, const CallSignature& signat
     if (file.extents[signature.first_extent + i] != unknown_extent) continue;
     const auto all_values = values_of(group, groups);
     const auto found = std::ranges::find(all_values, lists[i], &CallValues::tensor);
-    if (found == all_values.end() || found->hash == Hash128{} || found->count > max_list)
+    if (found == all_values.end() || found->hash == Hash128{} ||
+        found->count > static_cast<std::uint64_t>(max_list_length))
       return false;
   }
   return true;
@@ -665,8 +725,13 @@ std::int64_t RecordingCapture::extent_of(const File& file, const CallSignature& 
   return extent == unknown_extent ? static_cast<std::int64_t>(values.count) : extent;
 }
 
-bool RecordingCapture::is_kept(const File& file, const CallValues& values) {
-  return values.state == ValueState::kept && file.values.contains(values.hash);
+std::optional<RecordingCapture::Place> RecordingCapture::place_of_values(const File& file,
+                                                                         const CallValues& values,
+                                                                         std::uint64_t before) {
+  if (values.state != ValueState::kept) return {};
+  const auto found = file.values.find(values.hash);
+  if (found == file.values.end() || found->second.offset >= before) return {};
+  return found->second;
 }
 
 // Of values that were not kept, nothing but how many there were makes a difference, and how long
@@ -689,12 +754,12 @@ void RecordingCapture::identify(const File& file, const CallGroup& group, const 
                                     ? file.extents[entry.signature->first_extent + i]
                                     : extent_of(file, *entry.signature, i, *found);
     const bool is_told = found != all_values.end() && found->hash != Hash128{} &&
-                         !is_kept(file, *found) && extent >= 2;
+                         !place_of_values(file, *found, entry.window) && extent >= 2;
     append_bytes(text, is_told ? unknown_extent : extent);
   }
 
   for (const CallValues& values : all_values) {
-    const bool kept = is_kept(file, values);
+    const bool kept = place_of_values(file, values, entry.window).has_value();
     const ValueState state =
         !kept && values.state == ValueState::kept ? ValueState::lost : values.state;
     append_bytes(text, values.tensor);
@@ -812,7 +877,8 @@ Result<std::shared_ptr<const CallContent>> RecordingCapture::read_content(
   CW_TRY(content.arguments, parse_arguments(*member).map_error(located));
 
   // Connects tensors to their values.
-  const auto store = std::make_shared<Values>(file, values_of(group, groups), group.is_replayed);
+  const auto store =
+      std::make_shared<Values>(file, values_of(group, groups), place.at, group.is_replayed);
   const auto connect = [&store](const auto& self, Value& value) -> void {
     if (auto* tensor = std::get_if<Tensor>(&value.data)) {
       store->add(tensor->entry, tensor->dtype);
@@ -847,7 +913,7 @@ void RecordingCapture::tell_counts(const File& file, const CallSignature& signat
   for (const CallValues& values : values_of(group, groups)) {
     if (values.hash == Hash128{} || call.told_of(values.tensor) != nullptr) continue;
     ToldCount& told = call.told.emplace_back(ToldCount{values.tensor, values.used()});
-    told.has_values = is_kept(file, values);
+    told.has_values = place_of_values(file, values, call.place.at).has_value();
     if (const auto list = std::ranges::find(lists, values.tensor); list != lists.end()) {
       const auto number = static_cast<std::size_t>(list - lists.begin());
       told.extent = extent_of(file, signature, number, values);
@@ -859,11 +925,11 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
   const Found found = find(index);
   Call call = call_of(found.block.file, found.group(), found.block.groups, found.entry.is_raised);
   call.lacks_values = found.entry.lacks_values;
-  tell_counts(files_[found.block.file], *found.entry.signature, found.group(), found.block.groups,
-              call);
   call.identity = found.entry.identity;
   call.order = index;
   call.place = place_of(found);
+  tell_counts(files_[found.block.file], *found.entry.signature, found.group(), found.block.groups,
+              call);
 
   // Calls of one identity share their content.
   {
@@ -893,6 +959,17 @@ Result<Call> RecordingCapture::read(std::size_t index) const {
 
 Result<Call> RecordingCapture::read_again(const CallPlace& place) const {
   const File& file = files_[place.source];
+  if (file.is_forgotten) {
+    const auto again = reread(place.source);
+    CallPlace same = place;
+    same.source = 0;
+    CW_TRY(Call call, again->read_again(same));
+    call.place = place;
+    call.wrapper.folder = place.source;
+    call.lease = again;
+    return call;
+  }
+
   const std::uint32_t begin = place.inner >> 1;
   CW_TRY(const std::string encoded, read_place(file, {place.at + begin, place.size}));
   CallGroups groups;

@@ -13,6 +13,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,10 +31,13 @@ namespace cw::recording {
 
 class RecordingCapture final : public Capture {
  public:
+  /// What is known of small files that were read is forgotten beyond this; such a file is read once
+  /// more when one of its calls is.
+  static constexpr std::size_t max_table_bytes = 8 << 20;
   /// Recordings, and folders of them, as they are now. Error codes: "not_found", "unreadable",
   /// "no_recordings".
   static Result<std::unique_ptr<RecordingCapture>> open(
-      const std::vector<std::filesystem::path>& roots);
+      const std::vector<std::filesystem::path>& roots, std::size_t max_tables = max_table_bytes);
   /// A folder that is still being recorded into: look() finds what is there. Error codes:
   /// "not_found", "unreadable".
   static Result<std::unique_ptr<RecordingCapture>> follow(const std::filesystem::path& folder);
@@ -87,6 +91,7 @@ class RecordingCapture final : public Capture {
   struct CallForm {
     std::uint32_t function = 0;        ///< in functions_
     std::vector<std::uint32_t> lists;  ///< Tensor::entry
+    bool operator==(const CallForm&) const = default;
   };
   struct CallSignature {
     Place place;
@@ -96,18 +101,26 @@ class RecordingCapture final : public Capture {
 
     std::uint32_t function() const { return form->second.function; }
   };
-  struct File {
+  /// What a file's calls refer to.
+  struct Tables {
+    std::map<std::uint32_t, std::uint32_t> functions;  ///< the file's numbers: functions_
+    std::unordered_map<std::uint32_t, CallSignature> signatures;
+    std::vector<std::int64_t> extents;  ///< unknown_extent: calls tell it
+    std::unordered_map<Hash128, Place> values;
+
+    std::size_t memory() const;  ///< about
+  };
+  struct File : Tables {
     std::filesystem::path path;
     FileDescriptor descriptor;
     std::uint64_t size = 0;    ///< as of the last look()
     std::uint64_t offset = 0;  ///< cut into chunks up to here
     std::optional<Header> header;
-    std::map<std::uint32_t, std::uint32_t> functions;  ///< the file's numbers: functions_
-    std::unordered_map<std::uint32_t, CallSignature> signatures;
-    std::vector<std::int64_t> extents;  ///< unknown_extent: calls tell it
-    std::unordered_map<Hash128, Place> values;
-    bool is_given_up = false;  ///< no more of it is read
-    bool is_dropped = false;   ///< and what was read ahead of it is not taken
+    std::size_t users = 0;      ///< chunks and blocks that need its tables
+    bool is_read = false;       ///< none will come
+    bool is_forgotten = false;  ///< its tables are
+    bool is_given_up = false;   ///< no more of it is read
+    bool is_dropped = false;    ///< and what was read ahead of it is not taken
     bool is_finished = false;
     bool has_ended = false;  ///< cleanly, or what is missing is known
     bool is_idle = false;    ///< there had been no calls for a while at its last record
@@ -140,6 +153,8 @@ class RecordingCapture final : public Capture {
   std::unique_ptr<Chunk> next_chunk();
   std::unique_ptr<Chunk> cut(std::uint32_t number);
   void read_ahead();
+  void stop_using(std::uint32_t file);
+  void forget_tables();
   static void decode(Chunk& chunk, const File& file);
   static void decode_frames(Chunk& chunk, const File& file);
   void add_defects_of_ends();
@@ -153,7 +168,8 @@ class RecordingCapture final : public Capture {
   void take_header(File& file, const CborItem& record);
   void take_function(File& file, const CborItem& record);
   void take_signature(File& file, const CborItem& record, std::uint64_t offset);
-  const std::pair<const Hash128, CallForm>& form_of(std::uint32_t function,
+  /// Null if it cannot be told from another one.
+  const std::pair<const Hash128, CallForm>* form_of(std::uint32_t function,
                                                     std::string_view arguments,
                                                     std::span<const ListExtent> lists);
   void take_calls(Block& block, std::string_view payload, std::uint64_t offset);
@@ -175,13 +191,17 @@ class RecordingCapture final : public Capture {
   Found find(std::size_t index) const;
   static CallPlace place_of(const Found& found);
   WrapperId process_of(std::uint32_t file) const;
-  static bool is_kept(const File& file, const CallValues& values);
+  /// Where they are, if they are kept and precede this position in the file, as the calls' record
+  /// does not.
+  static std::optional<Place> place_of_values(const File& file, const CallValues& values,
+                                              std::uint64_t before);
   /// Whether the length of each list is known.
   static bool has_lengths(const File& file, const CallSignature& signature, const CallGroup& group,
                           const CallGroups& groups);
   static std::int64_t extent_of(const File& file, const CallSignature& signature, std::size_t list,
                                 const CallValues& values);
-  /// Adds what is known of the lengths of tensors whose values may not be there.
+  /// Adds what is known of the lengths of tensors whose values may not be there; the call has its
+  /// place.
   static void tell_counts(const File& file, const CallSignature& signature, const CallGroup& group,
                           const CallGroups& groups, Call& call);
   /// A call without content.
@@ -192,6 +212,9 @@ class RecordingCapture final : public Capture {
                                                           const CallGroup& group,
                                                           const CallGroups& groups) const;
   static Result<std::string> read_place(const File& file, const Place& place);
+  /// The same file, read as a whole.
+  std::shared_ptr<const RecordingCapture> reread(std::uint32_t file) const;
+  void add_same(const File& file);
 
   std::vector<std::filesystem::path> roots_;
   std::deque<File> files_;
@@ -222,6 +245,15 @@ class RecordingCapture final : public Capture {
     std::size_t bytes = 0;
   };
   std::unique_ptr<Contents> contents_ = std::make_unique<Contents>();
+
+  std::deque<std::uint32_t> read_;  ///< small files whose tables are still there, oldest first
+  std::size_t table_bytes_ = 0, max_tables_ = max_table_bytes;
+  /// Forgotten files that were read once more, the last used first.
+  struct Reread {
+    std::mutex mutex;
+    std::list<std::pair<std::uint32_t, std::shared_ptr<const RecordingCapture>>> files;
+  };
+  std::unique_ptr<Reread> reread_ = std::make_unique<Reread>();
 };
 
 }  // namespace cw::recording
