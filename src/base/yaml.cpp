@@ -1,6 +1,15 @@
 #include "base/yaml.h"
 
+#include <algorithm>
+
 namespace cw {
+
+std::optional<YAML::Node> unknown_field(const YAML::Node& mapping,
+                                        std::initializer_list<std::string_view> known) {
+  for (const auto& field : mapping)
+    if (std::ranges::find(known, field.first.as<std::string>()) == known.end()) return field.first;
+  return {};
+}
 
 Json to_json(const YAML::Node& node) {
   if (node.IsMap()) {

@@ -4,9 +4,9 @@
 #include <charconv>
 
 #include <fcntl.h>
-#include <yaml-cpp/yaml.h>
 
 #include "base/file.h"
+#include "base/yaml.h"
 
 namespace cw {
 namespace {
@@ -31,11 +31,8 @@ std::vector<std::string> strings(const YAML::Node& node) {
 
 void allow_only(const YAML::Node& node, std::initializer_list<std::string_view> known) {
   if (!node.IsMap()) throw Invalid{"expected a mapping"};
-  for (const auto& field : node) {
-    const auto name = field.first.as<std::string>();
-    if (std::ranges::find(known, name) == known.end())
-      throw Invalid{"unknown field '" + name + "'"};
-  }
+  if (const auto name = unknown_field(node, known))
+    throw Invalid{"unknown field '" + name->as<std::string>() + "'"};
 }
 
 std::int64_t parse_number(std::string_view text) {

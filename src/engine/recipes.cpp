@@ -12,6 +12,11 @@ namespace {
 
 constexpr std::size_t max_recipes_file = 16 << 20;
 
+void allow_only(const YAML::Node& node, std::initializer_list<std::string_view> known) {
+  if (const auto name = unknown_field(node, known))
+    throw YAML::Exception(name->Mark(), "unknown field '" + name->as<std::string>() + "'");
+}
+
 std::vector<std::string> words(const YAML::Node& node) {
   std::vector<std::string> result;
   for (const auto& word : node) result.push_back(word.as<std::string>());
@@ -32,6 +37,7 @@ std::vector<FlagChoice> flags(const YAML::Node& node) {
   std::vector<FlagChoice> result;
   for (const auto& item : node) {
     FlagChoice choice;
+    if (item.IsMap()) allow_only(item, {"any"});
     if (item.IsMap())
       for (const auto& alternative : item["any"])
         choice.alternatives.push_back(split(alternative.as<std::string>()));
@@ -43,6 +49,7 @@ std::vector<FlagChoice> flags(const YAML::Node& node) {
 }
 
 Stage stage(const YAML::Node& node) {
+  allow_only(node, {"profile", "page_size", "sm", "recorder_only", "unreachable", "reach"});
   Stage result;
   result.profile = node["profile"].as<std::string>("");
   if (node["page_size"]) result.page_size = node["page_size"].as<std::int64_t>();
@@ -67,10 +74,16 @@ EngineRecipe engine(const YAML::Node& node) {
   result.help = words(node["help"]);
   result.version = words(node["version"]);
   result.flags = flags(node["flags"]);
+  YAML::Node rest;  // which no capture method names
   for (const auto& item : node)
     if (const auto key = item.first.as<std::string>(); key.ends_with("_flags"))
       result.method_flags.emplace(key.substr(0, key.size() - 6), flags(item.second));
+    else
+      rest[item.first] = item.second;
+  allow_only(rest, {"command", "help", "version", "flags", "profiles", "stages", "simulated",
+                    "capture", "port", "information", "checkout", "endpoint"});
   for (const auto& item : node["profiles"]) {
+    allow_only(item.second, {"flags", "environment"});
     Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
     for (const auto& variable : item.second["environment"])
       profile.environment.emplace_back(variable.first.as<std::string>(),
@@ -113,7 +126,9 @@ Result<Recipes> Recipes::parse(const std::string& yaml) {
     const YAML::Node root = YAML::Load(yaml);
     if (root["format"].as<int>(0) != 1)
       return fail("recipes_malformed", "recipes: expected format: 1");
+    allow_only(root, {"format", "models", "op_types", "engines"});
     for (const auto& item : root["models"]) {
+      allow_only(item.second, {"path", "tp", "config"});
       ModelRecipe model{item.second["path"].as<std::string>(), item.second["tp"].as<int>(1),
                         nullptr};
       if (item.second["config"]) model.config = to_json(item.second["config"]);

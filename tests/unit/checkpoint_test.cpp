@@ -137,7 +137,7 @@ TEST_F(CheckpointTest, AStateThatIsNoneIsAnError) {
   ASSERT_TRUE(watching->poll());
   ASSERT_TRUE(watching->save(Json::object()));
   const std::string good = read_text(checkpoint() / "state.json");
-#ifdef __SANITIZE_ADDRESS__
+#ifdef CW_SANITIZES_MEMORY
   const std::size_t stride = good.size() / 16;  // a minute otherwise
 #else
   const std::size_t stride = 29;

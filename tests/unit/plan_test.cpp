@@ -113,6 +113,16 @@ TEST(RecipesFile, MistakesAreSaidWithTheirPlace) {
       "format: 1\nengines:\n  x:\n    command: [a]\n    stages: {s: {profile: none}}\n");
   ASSERT_FALSE(bad);
   EXPECT_NE(bad.error().message.find("none"), std::string::npos);
+  const auto misspelt = Recipes::parse(
+      "format: 1\nengines:\n  x:\n    command: [a]\n    level10_flags: [b]\n    prot: 30000\n");
+  ASSERT_FALSE(misspelt);
+  EXPECT_NE(misspelt.error().message.find("line 6"), std::string::npos) << misspelt.error().message;
+  EXPECT_NE(misspelt.error().message.find("unknown field 'prot'"), std::string::npos);
+  for (const char* fields : {"models: {m: {path: p, tpp: 2}}", "modles: {}",
+                             "engines: {x: {command: [a], stages: {s: {profiles: p}}}}",
+                             "engines: {x: {command: [a], profiles: {p: {flag: [a]}}}}",
+                             "engines: {x: {command: [a], flags: [{all: [a]}]}}"})
+    EXPECT_FALSE(Recipes::parse(fmt::format("format: 1\n{}\n", fields))) << fields;
 }
 
 }  // namespace cw::testing

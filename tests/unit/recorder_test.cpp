@@ -19,7 +19,7 @@ using recording::RecordingCapture;
 using Indices = RecordedEngine::Indices;
 constexpr const char* decode = "gqa_paged_decode_h32_kv8_d128_ps1";
 
-#ifdef __SANITIZE_THREAD__
+#ifdef CW_SANITIZES_THREADS
 // The distribution's oneTBB is not instrumented: what reads recordings stays in the calling thread.
 const tbb::global_control in_one_thread(tbb::global_control::max_allowed_parallelism, 1);
 #endif
