@@ -732,7 +732,8 @@ TEST_F(RecorderTest, CallsOfADefinitionWithoutVarAxesAddUp) {
   const Binder binder(dataset.definitions, bindings_);
   std::filesystem::create_directories(dumps());
   const auto capture = RecordingCapture::follow(dumps()).value();
-  Surveyor surveyor(*capture, bindings_, binder, {});
+  const SurveyOptions options;
+  Surveyor surveyor(*capture, bindings_, binder, options);
   {
     RecordedEngine engine(dumps());
     for (int part = 0; part < 2; ++part) {
