@@ -141,8 +141,7 @@ class ArgumentReader {
         const auto rank = raw<std::uint8_t>();
         const std::size_t at = all.size() - rest_.size();
         const auto extents = take(rank * sizeof(std::int64_t));
-        const std::string_view name = name_of(type);
-        const bool is_list = rank == 1 && (name == "int32" || name == "int64");
+        const bool is_list = rank == 1 && recording::is_list_type(name_of(type));
         if (is_list && lists.size() < recording::max_lists) {
           EncodedList& list = lists.emplace_back(EncodedList{tensors_, at});
           std::memcpy(&list.extent, extents.data(), sizeof list.extent);

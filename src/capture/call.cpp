@@ -16,8 +16,7 @@ const Value* Call::given(std::string_view name) const {
 }
 
 const ToldCount* Call::told_of(std::size_t tensor) const {
-  const auto found =
-      std::ranges::find_if(told, [tensor](const ToldCount& t) { return t.tensor == tensor; });
+  const auto found = std::ranges::find(told, tensor, &ToldCount::tensor);
   return found == told.end() ? nullptr : &*found;
 }
 

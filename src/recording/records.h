@@ -22,6 +22,9 @@ inline constexpr std::string_view extension = ".cbor";
 
 /// Of a form: how many lists may leave their length to its calls, the first ones, and how long such
 /// a list may be. Lists are tensors of int32 or int64 with one axis.
+constexpr bool is_list_type(std::string_view dtype) {
+  return dtype == "int32" || dtype == "int64";
+}
 inline constexpr std::size_t max_lists = 256;
 inline constexpr std::int64_t max_list_length = std::int64_t{1} << 29;
 

@@ -10,10 +10,7 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
   Outcome outcome;
   BindResult result = binder.bind(context);
   outcome.rejection = std::move(result.rejection);
-  if (context.symbols && !context.symbols->met.empty()) {
-    outcome.depends_on = context.symbols->met;
-    return outcome;
-  }
+  if (context.symbols && !context.symbols->met.empty()) return outcome;
 
   // One call can match several definitions.
   for (Observation& observation : result.observations) {
@@ -45,7 +42,6 @@ Outcome bind_and_build(const CallInContext& context, const Binder& binder,
          std::move(*workload),
          key});
   }
-  if (context.symbols) outcome.depends_on = context.symbols->met;
   return outcome;
 }
 
@@ -70,7 +66,6 @@ std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Bi
   } catch (const std::exception& error) {
     Outcome failed;
     failed.rejection = Rejection{"internal", fmt::format("reading it failed: {}", error.what())};
-    if (context.symbols) failed.depends_on = context.symbols->met;
     return std::make_shared<const Outcome>(std::move(failed));
   }
 }

@@ -41,8 +41,6 @@ struct Outcome {
   std::vector<BoundWorkload> workloads;
   std::vector<FittingCall> fitting;
   std::optional<Rejection> rejection;
-  /// It was bound with told numbers that stand for themselves, and depends on these: it is none.
-  std::vector<ToldNumber> depends_on;
 
   /// Whether the recorder's sample kept other index tensors instead of this call's.
   bool is_sampled() const {
@@ -56,7 +54,8 @@ struct Outcome {
   }
 };
 
-/// Binds a call. `selected` restricts the definitions; empty: all.
+/// Binds a call. `selected` restricts the definitions; empty: all. With CallInContext::symbols, it
+/// is the call's outcome only if nothing was met.
 std::shared_ptr<const Outcome> outcome_of(const CallInContext& context, const Binder& binder,
                                           const std::set<const Definition*>& selected,
                                           const StoragePolicy& policy);

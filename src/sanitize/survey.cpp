@@ -428,11 +428,11 @@ class Surveyor::Run {
       context.symbols = std::make_shared<ToldSymbols>(ToldSymbols{known.numbers, {}});
       const auto outcome = std::make_shared<CountedOutcome>(context);
       bind_told(*outcome);
-      if (outcome->outcome->depends_on.empty()) {
+      if (context.symbols->met.empty()) {
         known_.add(key, outcome);
         return outcome;
       }
-      known.add(outcome->outcome->depends_on);
+      known.add(context.symbols->met);
     }
     context.symbols = nullptr;
     return known_outcome(batch, context, whole_context_key(context));

@@ -197,11 +197,6 @@ Distribution::Distribution(std::vector<std::string> names, std::vector<std::size
       shape(std::move(shape_axes)),
       of_axes(var_axes.size(), Histogram(max_counted)) {}
 
-void Distribution::add(const Extents& extents, std::uint64_t calls) {
-  for (std::size_t i = 0; i < of_axes.size(); ++i) of_axes[i].add({extents[i]}, calls);
-  of_shapes.add(shape_of(extents), calls);
-}
-
 void Distribution::add_all(std::span<const std::int64_t> extents,
                            std::span<const std::uint64_t> calls) {
   const std::size_t axes = var_axes.size();

@@ -80,7 +80,7 @@ struct Distribution {
   Distribution(std::vector<std::string> names, std::vector<std::size_t> shape_axes);
 
   /// `extents` is parallel to var_axes.
-  void add(const Extents& extents, std::uint64_t calls);
+  void add(const Extents& extents, std::uint64_t calls) { add_all(extents, {&calls, 1}); }
   /// The same for many in less time, as extents of an axis repeat: `extents` holds one entry's
   /// extents after another's, and `calls` has a number for each.
   void add_all(std::span<const std::int64_t> extents, std::span<const std::uint64_t> calls);

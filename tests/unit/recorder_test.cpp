@@ -40,6 +40,15 @@ class RecorderTest : public DatasetTest {
     return sanitize(*capture, *datasets_.back(), bindings_, {.selection = Selection::all}).value();
   }
 
+  static std::uint32_t add_plain_function(recorder::Recorder& recorder, const char* signature,
+                                          const std::vector<std::string>& names) {
+    return recorder.add_function({{"function", "f"},
+                                  {"module", "m"},
+                                  {"signature", signature},
+                                  {"role", "function"},
+                                  {"names", names}});
+  }
+
   // "count function" of every entry, in order.
   std::vector<std::string> listing(const RecordingCapture& capture) {
     std::vector<std::string> lines;
@@ -516,11 +525,7 @@ TEST_F(RecorderTest, RowsWithGapsAreCopiedDense) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
-                                                        {"module", "m"},
-                                                        {"signature", "(table)"},
-                                                        {"role", "function"},
-                                                        {"names", {"table"}}});
+    const std::uint32_t hooked = add_plain_function(recorder, "(table)", {"table"});
     const std::vector<std::int32_t> memory{1, 2, 3, 90, 4, 5, 6, 91};
     const std::int64_t shape[] = {2, 3}, gaps[] = {4, 1}, across[] = {1, 4};
     recorder::Recorder::CallBuilder call;
@@ -552,11 +557,7 @@ TEST_F(RecorderTest, TensorsOfOtherTypesThanListsHaveTheirLength) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
-                                                        {"module", "m"},
-                                                        {"signature", "(top_p, top_k)"},
-                                                        {"role", "function"},
-                                                        {"names", {"top_p", "top_k"}}});
+    const std::uint32_t hooked = add_plain_function(recorder, "(top_p, top_k)", {"top_p", "top_k"});
     const std::int64_t three[] = {3}, two[] = {2};
     const recorder::TensorView views[] = {
         {recorder::element_type("float32"), three, {}, floats.data(), false},
@@ -632,11 +633,7 @@ TEST_F(RecorderTest, ArgumentsOfEveryKindComeBack) {
   {
     RecordedEngine engine(dumps());
     auto& recorder = engine.recorder();
-    const std::uint32_t hooked = recorder.add_function({{"function", "f"},
-                                                        {"module", "m"},
-                                                        {"signature", "(a, b, **kw)"},
-                                                        {"role", "function"},
-                                                        {"names", {"a", "b"}}});
+    const std::uint32_t hooked = add_plain_function(recorder, "(a, b, **kw)", {"a", "b"});
     recorder::Recorder::CallBuilder call;
     recorder.begin_call(call, hooked, 0, 0, 0);
     recorder.add_name(hooked, "late");

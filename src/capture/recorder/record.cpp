@@ -21,11 +21,6 @@ std::string text_member(const CborItem& item, std::string_view name) {
   return std::string(member ? member->text().value_or("") : "");
 }
 
-// The types of lists.
-bool is_index(std::string_view dtype) {
-  return dtype == "int32" || dtype == "int64";
-}
-
 bool is_list_length(std::int64_t extent) {
   return extent >= 2 && extent <= max_list_length;
 }
@@ -81,7 +76,7 @@ class ArgumentParser {
     const auto shape = item.member("shape");
     if (!shape || !shape->is_array()) return malformed("a tensor without shape");
     bool is_whole = true;
-    const bool is_list = shape->size() == 1 && is_index(name);
+    const bool is_list = shape->size() == 1 && is_list_type(name);
     shape->for_each([&](const CborItem& extent) {
       auto length = extent.integer();
       if (is_list && (extent.is_null() || is_list_length(length.value_or(0)))) {
@@ -127,7 +122,7 @@ class ListFinder {
   void tensor(const CborItem& dtype, const std::optional<CborItem>& shape) {
     const std::uint32_t number = tensors_++;
     const auto name = dtype.text().value_or("");
-    if (!is_index(name) || !shape || !shape->is_array() || shape->size() != 1) return;
+    if (!is_list_type(name) || !shape || !shape->is_array() || shape->size() != 1) return;
     shape->for_each([&](const CborItem& item) {
       const std::int64_t extent = item.is_null() ? unknown_extent : item.integer().value_or(0);
       if ((item.is_null() || is_list_length(extent)) && lists_.size() < max_lists)
