@@ -49,20 +49,17 @@ T number(const Json& object, const char* name, T otherwise) {
   return found != object.end() && found->is_number() ? found->get<T>() : otherwise;
 }
 
+// What all connections share. The context is destroyed with what still waits in it: connections,
+// which count themselves out here.
 struct Service {
-  Service(const ServerOptions& given, asio::io_context& executor)
-      : options(given),
-        context(executor),
-        ready_at(executor),
-        signals(executor),
-        accept_again(executor) {}
+  explicit Service(const ServerOptions& given) : options(given) {}
   const ServerOptions& options;
-  asio::io_context& context;
-  asio::steady_timer ready_at, signals, accept_again;
-  bool is_ready = false;
-  std::unique_ptr<Scheduler> scheduler;
   std::size_t connections = 0;
   std::size_t body_bytes = 0;  ///< announced by requests that are being read
+  asio::io_context context{1};
+  asio::steady_timer ready_at{context}, signals{context}, accept_again{context};
+  bool is_ready = false;
+  std::unique_ptr<Scheduler> scheduler;
 };
 
 // One connection: requests one after another, answers streamed as tokens come.
@@ -395,11 +392,11 @@ void poll_signals(Service& service) {
 
 Result<void> serve(const ServerOptions& options) {
   using Fault = ServerOptions::Fault;
-  asio::io_context context(1);
+  Service service(options);
   beast::error_code error;
   const auto address = asio::ip::make_address(options.host, error);
   if (error) return fail("unservable", "'{}' is not an address", options.host);
-  Tcp::acceptor acceptor(context);
+  Tcp::acceptor acceptor(service.context);
   const Tcp::endpoint endpoint(address, options.port);
   acceptor.open(endpoint.protocol(), error);
   acceptor.set_option(asio::socket_base::reuse_address(true), error);
@@ -413,7 +410,6 @@ Result<void> serve(const ServerOptions& options) {
     return fail("unservable", "cannot listen on {}:{}: {}", options.host, options.port,
                 error.message());
 
-  Service service(options, context);
   service.ready_at.expires_after(
       std::chrono::milliseconds(static_cast<std::int64_t>(options.load_seconds * 1000)));
   service.ready_at.async_wait([&](beast::error_code) {
@@ -431,8 +427,7 @@ Result<void> serve(const ServerOptions& options) {
   });
   accept(acceptor, service);
   poll_signals(service);
-  context.run();
-  service.scheduler.reset();
+  service.context.run();
   return {};
 }
 

@@ -516,7 +516,21 @@ class StrangersTrafficTest(StrangersCase):
         if not SANITIZED: self.assertLess(peak, MOST_MEMORY)
         for client in clients: client.close()
         server.terminate()
-        self.assertEqual(server.wait(timeout=20), 0)
+        self.assertEqual(server.wait(timeout=20), 0, server.stderr.read())
+
+    def test_serve_ends_while_clients_wait(self):
+        """For an answer, for room to send more of it, and with a request half sent."""
+        import socket
+        server = self.serve()
+        body = json.dumps({"text": "x " * 50, "stream": True, "sampling_params": {"max_new_tokens": 8000}}).encode()
+        head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for request in (head + body, head + body[:20], head[:20], b""):
+            client = socket.create_connection(("127.0.0.1", 31985))
+            self.addCleanup(client.close)
+            client.sendall(request)
+        time.sleep(0.5)
+        server.terminate()
+        self.assertEqual(server.wait(timeout=20), 0, server.stderr.read())
 
     def test_drive_hears_ctrl_c_whatever_the_server_sends(self):
         import socket, threading
