@@ -109,8 +109,8 @@ std::uint64_t Aggregator::abandon() {
 }
 
 // False: its copies are still under way.
-bool Aggregator::take_call_with_copies(const EventHeader& header, std::span<const std::byte> body,
-                                       PendingCopies pending, bool has_room) {
+bool Aggregator::take_with_copies(const EventHeader& header, std::span<const std::byte> body,
+                                  PendingCopies pending, bool has_room) {
   std::vector<Content> contents(header.contents);
   if (!contents.empty())
     std::memcpy(contents.data(), body.data(), contents.size() * sizeof(Content));
@@ -119,7 +119,10 @@ bool Aggregator::take_call_with_copies(const EventHeader& header, std::span<cons
   const auto taken = std::ranges::find_if(contents, [](const Content& c) { return c.job != 0; });
   const bool is_copied = taken == contents.end() || staging_.is_done(taken->job);
   if (!is_copied && pending == PendingCopies::wait) return false;
-  take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
+  if (header.kind == EventKind::replay)
+    take_replay(header, contents, has_room);
+  else
+    take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
   if (taken != contents.end()) staging_.release(taken->job);
   return true;
 }
@@ -130,7 +133,8 @@ bool Aggregator::take(std::span<const std::byte> event, PendingCopies pending, b
   const auto body = event.subspan(sizeof header);
   switch (header.kind) {
     case EventKind::call:
-      return take_call_with_copies(header, body, pending, has_room);
+    case EventKind::replay:
+      return take_with_copies(header, body, pending, has_room);
     case EventKind::function:
       take_function(Json::from_cbor(body.first(header.size)));
       return true;
@@ -144,9 +148,6 @@ bool Aggregator::take(std::span<const std::byte> event, PendingCopies pending, b
       return true;
     case EventKind::begin:
       graphs_[header.graph].clear();
-      return true;
-    case EventKind::replay:
-      take_replay(header);
       return true;
     case EventKind::batch:
       sequences_ = static_cast<std::int64_t>(header.self);
@@ -224,40 +225,81 @@ bool Aggregator::is_in_sample(std::uint32_t function, const std::vector<Values>&
   return true;
 }
 
-std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& header,
+Aggregator::Arrived Aggregator::take_content(const Content& content,
+                                             std::span<const Content> contents) {
+  const auto other = [contents](std::int16_t index) -> const Content* {
+    const auto place = static_cast<std::size_t>(index);
+    return index >= 0 && place < contents.size() ? &contents[place] : nullptr;
+  };
+  if (const Content* const lengths = other(content.lengths)) return take_table(content, *lengths);
+
+  Arrived arrived{.values = {.count = content.count, .tensor = content.tensor},
+                  .is_left_out = content.is_left_out};
+  if (content.job == 0 || !staging_.is_done(content.job)) return arrived;
+  if (const Content* const bound = other(content.bounded_by);
+      bound != nullptr && bound->job != 0 && staging_.is_done(bound->job)) {
+    arrived.values.count = std::min(content.count, last_of(*bound));
+    arrived.values.from = std::min(arrived.values.count, first_of(*bound));
+  }
+  arrived.bytes = {content.data, arrived.values.count * content.element_size};
+  arrived.values.hash = hash_of(arrived.bytes);
+  arrived.is_there = true;
+  return arrived;
+}
+
+// The pages of all sequences, one after another. How many they are is known from the lengths alone.
+Aggregator::Arrived Aggregator::take_table(const Content& content, const Content& lengths) {
+  Arrived arrived{.values = {.count = content.count, .tensor = content.tensor},
+                  .is_left_out = content.is_left_out};
+  const std::uint64_t rows = lengths.count, width = rows == 0 ? 0 : content.count / rows;
+  if (content.page == 0 || lengths.job == 0 || !staging_.is_done(lengths.job)) return arrived;
+  std::vector<std::uint64_t> pages(rows);
+  std::uint64_t all = 0, most = 0;
+  for (std::uint64_t row = 0; row < rows; ++row) {
+    pages[row] = (length_at(lengths, row) + content.page - 1) / content.page;
+    all += pages[row];
+    most = std::max(most, pages[row]);
+  }
+  if (most > width) return arrived;  // these are no lengths
+  arrived.values.count = all;
+  arrived.values.is_packed = true;
+  if (most > columns())
+    columns_.store(static_cast<std::uint32_t>(most + most / 4 + 8), std::memory_order_relaxed);
+
+  if (content.job == 0 || !staging_.is_done(content.job)) return arrived;
+  arrived.is_left_out = most > content.columns;  // the next time
+  if (arrived.is_left_out) return arrived;
+
+  const std::size_t size = content.element_size;
+  arrived.packed.reserve(all * size);
+  for (std::uint64_t row = 0; row < rows; ++row) {
+    const std::byte* const from = content.data + row * content.columns * size;
+    arrived.packed.insert(arrived.packed.end(), from, from + pages[row] * size);
+  }
+  arrived.bytes = arrived.packed;
+  arrived.values.hash = hash_of(arrived.bytes);
+  arrived.is_there = true;
+  return arrived;
+}
+
+std::vector<Aggregator::Values> Aggregator::take_values(std::uint32_t function,
                                                         std::span<const Content> contents,
-                                                        bool is_wanted, bool has_room) {
-  // What has arrived of each tensor, cut to the part in use.
+                                                        bool has_room) {
+  if (contents.empty()) return {};
+  std::vector<Arrived> arrived;
   std::vector<Values> values;
-  std::vector<std::span<const std::byte>> bytes;
   bool is_whole = true, is_left_out = false;
   for (const Content& content : contents) {
-    Values item{.count = content.count, .tensor = content.tensor};
-    const bool is_there = content.job != 0 && staging_.is_done(content.job);
-    bytes.emplace_back();
-    if (is_there) {
-      if (content.bounded_by >= 0 &&
-          static_cast<std::size_t>(content.bounded_by) < contents.size()) {
-        const Content& bound = contents[static_cast<std::size_t>(content.bounded_by)];
-        if (bound.job != 0 && staging_.is_done(bound.job)) {
-          item.count = std::min(item.count, last_of(bound));
-          item.from = std::min(item.count, first_of(bound));
-        }
-      }
-      bytes.back() = {content.data, item.count * content.element_size};
-      item.hash = hash_of(bytes.back());
-    } else {
-      is_whole = false;
-      is_left_out = is_left_out || content.is_left_out;
-    }
-    values.push_back(item);
+    arrived.push_back(take_content(content, contents));
+    values.push_back(arrived.back().values);
+    is_whole = is_whole && arrived.back().is_there;
+    is_left_out = is_left_out || arrived.back().is_left_out;
   }
 
   // Kept, sampled out or lost: all of the call's tensors together.
-  if (!is_wanted || values.empty()) return {};
   const bool has_budget = static_cast<double>(written_bytes_) <
                           share_of_contents * static_cast<double>(options_.budget);
-  const bool is_kept = is_whole && has_room && has_budget && is_in_sample(header.function, values);
+  const bool is_kept = is_whole && has_room && has_budget && is_in_sample(function, values);
   const bool is_lost = !is_left_out && (!is_whole || !has_room || !has_budget);
   if (is_lost)
     ++values_lost_;
@@ -272,9 +314,10 @@ std::vector<Aggregator::Values> Aggregator::take_values(const EventHeader& heade
     if (!is_kept || written_.contains(values[i].hash)) continue;
     if (written_.size() >= max_remembered_contents) written_.clear();
     written_.insert(values[i].hash);
-    const auto* begin = reinterpret_cast<const std::uint8_t*>(bytes[i].data());
-    write(RecordKind::values, {{"hash", to_binary(values[i].hash)},
-                               {"values", Json::binary_t({begin, begin + bytes[i].size()})}});
+    const auto* begin = reinterpret_cast<const std::uint8_t*>(arrived[i].bytes.data());
+    write(RecordKind::values,
+          {{"hash", to_binary(values[i].hash)},
+           {"values", Json::binary_t({begin, begin + arrived[i].bytes.size()})}});
   }
   return values;
 }
@@ -283,8 +326,8 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
                            std::span<const std::byte> body, bool has_room) {
   const auto arguments = body.first(header.size);
   const bool is_traffic = (header.flags & flag::dummy) == 0;
-  std::vector<Values> values =
-      take_values(header, contents, is_traffic && header.graph == 0, has_room);
+  std::vector<Values> values;
+  if (is_traffic && header.graph == 0) values = take_values(header.function, contents, has_room);
   if (header.function >= functions_.size()) return;
 
   HookedFunction& hooked = functions_[header.function];
@@ -293,12 +336,19 @@ void Aggregator::take_call(const EventHeader& header, std::span<const Content> c
     ++hooked.captured;
     auto& calls = graphs_[header.graph];
     const auto same = std::ranges::find_if(calls, [&](const CapturedCall& call) {
-      return call.signature == signature && call.self == header.self && call.flags == header.flags;
+      return call.signature == signature && call.self == header.self &&
+             call.flags == header.flags &&
+             std::ranges::equal(call.contents, contents, {}, &Content::slot, &Content::slot);
     });
     if (same != calls.end())
       ++same->count;
     else
-      calls.push_back({header.function, signature, header.self, header.flags, 1});
+      calls.push_back({.function = header.function,
+                       .signature = signature,
+                       .self = header.self,
+                       .flags = header.flags,
+                       .count = 1,
+                       .contents = {contents.begin(), contents.end()}});
     return;
   }
   ++hooked.calls;
@@ -369,7 +419,8 @@ void Aggregator::take_repeats() {
   });
 }
 
-void Aggregator::take_replay(const EventHeader& header) {
+void Aggregator::take_replay(const EventHeader& header, std::span<const Content> inputs,
+                             bool has_room) {
   ++taken_.replays;
   const auto graph = graphs_.find(header.graph);
   if (graph == graphs_.end()) return;
@@ -391,6 +442,20 @@ void Aggregator::take_replay(const EventHeader& header) {
       group.sequences = wrapper.sequences;
     }
     if (group.sequences == 0) group.flags |= flag::dummy;
+
+    // The values that its index tensors have now, if all of them can be read.
+    std::vector<Content> contents = call.contents;
+    const bool are_readable = std::ranges::all_of(contents, [inputs](Content& content) {
+      const auto slot = static_cast<std::size_t>(content.slot);
+      if (content.slot < 0 || slot >= inputs.size() || inputs[slot].slot < 0) return false;
+      content.job = inputs[slot].job;
+      content.data = inputs[slot].data;
+      content.columns = inputs[slot].columns;
+      content.is_left_out = inputs[slot].is_left_out;
+      return true;
+    });
+    if (are_readable && (group.flags & flag::dummy) == 0)
+      group.values = take_values(call.function, contents, has_room);
     functions_[call.function].calls += call.count;
     add(std::move(group));
   }
@@ -427,6 +492,7 @@ Json Aggregator::group_json(const Group& group) const {
     Json values = {
         {"tensor", item.tensor}, {"count", item.count}, {"state", recording::name(item.state)}};
     if (item.from != 0) values["from"] = item.from;
+    if (item.is_packed) values["packed"] = true;
     if (item.hash != Hash{}) values["hash"] = to_binary(item.hash);
     json["values"].push_back(std::move(values));
   }

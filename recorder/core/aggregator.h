@@ -11,6 +11,7 @@
 // runs, and repeats cost nothing.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -63,6 +64,9 @@ class Aggregator {
   std::string idle_frame();
   /// The last frames of a recording that ends cleanly.
   std::string end_frames(std::uint64_t events_lost);
+  /// How many entries of a page table's rows are worth taking: what the longest sequences so far
+  /// need, and some more. Any thread.
+  std::uint32_t columns() const { return columns_.load(std::memory_order_relaxed); }
   /// Sets the zero of the times in records to now.
   void start_clock() { started_ = std::chrono::steady_clock::now(); }
 
@@ -87,6 +91,7 @@ class Aggregator {
     Hash hash{};
     std::uint64_t count = 0, from = 0;
     std::uint16_t tensor = 0;
+    bool is_packed = false;  ///< of a page table: its pages in use
     recording::ValueState state = recording::ValueState::lost;
   };
   struct Group {
@@ -104,20 +109,30 @@ class Aggregator {
     std::uint64_t self;
     std::uint8_t flags;
     std::uint64_t count;
+    std::vector<Content> contents;  ///< of which each replay has the values
+  };
+  /// What has arrived of a tensor, cut to the part in use.
+  struct Arrived {
+    Values values;
+    std::span<const std::byte> bytes;
+    std::vector<std::byte> packed;  ///< of a page table
+    bool is_there = false, is_left_out = false;
   };
   struct Bucket {
     std::set<Hash> kept;
   };
   bool take(std::span<const std::byte> event, PendingCopies pending, bool has_room);
-  bool take_call_with_copies(const EventHeader& header, std::span<const std::byte> body,
-                             PendingCopies pending, bool has_room);
+  bool take_with_copies(const EventHeader& header, std::span<const std::byte> body,
+                        PendingCopies pending, bool has_room);
   void take_function(const Json& json);
   void take_raised(const EventHeader& header);
   void take_call(const EventHeader& header, std::span<const Content> contents,
                  std::span<const std::byte> body, bool has_room);
-  void take_replay(const EventHeader& header);
-  std::vector<Values> take_values(const EventHeader& header, std::span<const Content> contents,
-                                  bool is_wanted, bool has_room);
+  void take_replay(const EventHeader& header, std::span<const Content> inputs, bool has_room);
+  Arrived take_content(const Content& content, std::span<const Content> contents);
+  Arrived take_table(const Content& content, const Content& lengths);
+  std::vector<Values> take_values(std::uint32_t function, std::span<const Content> contents,
+                                  bool has_room);
   bool is_in_sample(std::uint32_t function, const std::vector<Values>& values);
   std::uint32_t signature_of(std::uint32_t function, std::span<const std::byte> arguments);
   /// The arguments without the extents of lists that were taken as a whole: their values tell how
@@ -139,6 +154,7 @@ class Aggregator {
 
   std::vector<HookedFunction> functions_;
   std::vector<std::byte> without_extents_;
+  std::atomic<std::uint32_t> columns_{64};
   std::unordered_map<Hash, std::uint32_t, HashOf> signatures_;
   std::uint32_t next_signature_ = 0;
   std::unordered_map<std::uint64_t, Wrapper> wrappers_;

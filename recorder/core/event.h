@@ -6,8 +6,9 @@
 //   function CBOR: the description of a hooked function
 //   name     CBOR: a keyword argument that a function's signature does not name
 //   raised   `sequence` is the call that did not return
-//   begin    the capture of a graph begins; the calls captured in it follow with its number
-//   replay   the graph is about to be replayed
+//   begin    the capture of a graph begins; the calls captured in it follow with its number, and
+//            contents that say which of the graph's inputs (`slot`) are theirs
+//   replay   the graph is about to be replayed: one Content per input of the graph
 //   batch    `self` is the number of real sequences in the next batch to be planned
 #pragma once
 
@@ -80,6 +81,13 @@ struct Content {
   std::int16_t bounded_by = -1;  ///< another content, whose last element is this one's used length
   std::uint16_t tensor = 0;      ///< which of the call's tensors
   bool is_left_out = false;      ///< deliberately not taken: enough others were
+  /// Which of the graph's inputs it is, of a captured call or before a replay; -1: it cannot be
+  /// read.
+  std::int16_t slot = -1;
+  // Of a page table, which has a row for each sequence:
+  std::int16_t lengths = -1;  ///< another content, the sequences' lengths; -1: not a page table
+  std::uint32_t page = 0;     ///< tokens in a page
+  std::uint32_t columns = 0;  ///< entries of each row that were taken
 };
 
 }  // namespace cw::recorder

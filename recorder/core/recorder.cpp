@@ -1,6 +1,7 @@
 #include "recorder.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -68,6 +69,17 @@ bool as_rows(const TensorView& tensor, Rows& rows) {
     dense *= extent;
   }
   return true;
+}
+
+// A page table as its rows: two axes, the second one dense.
+bool as_table(const TensorView& tensor, Rows& rows) {
+  if (tensor.shape.size() != 2) return false;
+  const auto width = static_cast<std::uint64_t>(tensor.shape[1]);
+  rows = {static_cast<std::uint64_t>(tensor.shape[0]), width, width};
+  if (tensor.strides.empty()) return true;
+  rows.pitch = static_cast<std::uint64_t>(tensor.strides[0]);
+  return (width <= 1 || tensor.strides[1] == 1) && (rows.count <= 1 || tensor.strides[0] >= 0) &&
+         (rows.count <= 1 || rows.pitch >= width);
 }
 
 std::string header_frame(const RecorderOptions& options) {
@@ -195,6 +207,64 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
                   rows.length * element);
   }
   return add();
+}
+
+void Recorder::take_table(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
+                          Table table, Device::Stream stream) {
+  // Its front is a tensor with gaps between its rows.
+  Rows rows;
+  if (!as_table(tensor, rows)) {
+    call.contents_.push_back({.count = product(tensor.shape), .tensor = index});
+    return;
+  }
+  const std::uint64_t columns = std::min<std::uint64_t>(rows.length, aggregator_.columns());
+  const std::int64_t shape[] = {static_cast<std::int64_t>(rows.count),
+                                static_cast<std::int64_t>(columns)},
+                     strides[] = {static_cast<std::int64_t>(rows.pitch), 1};
+  const std::int16_t taken =
+      take_values(call, {tensor.type, shape, strides, tensor.data, tensor.is_on_device}, index,
+                  ~std::uint64_t{0}, stream);
+  Content& content = call.contents_[static_cast<std::size_t>(taken)];
+  content.count = product(tensor.shape);
+  content.lengths = table.lengths;
+  content.page = table.page;
+  content.columns = static_cast<std::uint32_t>(columns);
+}
+
+std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
+                             std::int32_t device, std::optional<Table> table) {
+  constexpr std::size_t max_inputs = 64;
+  Content content{.count = product(tensor.shape),
+                  .element_size = static_cast<std::uint32_t>(tensor.type.bits / 8),
+                  .tensor = index};
+  if (table) {
+    content.lengths = table->lengths;
+    content.page = table->page;
+  }
+
+  // The graph's calls share what they read.
+  Rows rows;
+  const bool has_rows = table ? as_table(tensor, rows) : as_rows(tensor, rows);
+  if (tensor.is_on_device && content.element_size > 0 && content.count > 0 && has_rows) {
+    Graph& graph = graphs_[call.header_.graph];
+    const GraphInput input{.data = tensor.data,
+                           .element_size = content.element_size,
+                           .rows = rows.count,
+                           .row = rows.length,
+                           .pitch = rows.pitch,
+                           .is_table = table.has_value()};
+    auto found = std::ranges::find(graph.inputs, input);
+    const bool has_room =
+        graph.inputs.size() < max_inputs && (graph.inputs.empty() || graph.device == device);
+    if (found == graph.inputs.end() && has_room) {
+      graph.device = device;
+      found = graph.inputs.insert(found, input);
+    }
+    if (found != graph.inputs.end())
+      content.slot = static_cast<std::int16_t>(found - graph.inputs.begin());
+  }
+  call.contents_.push_back(content);
+  return static_cast<std::int16_t>(call.contents_.size() - 1);
 }
 
 void Recorder::leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index) {
@@ -344,8 +414,73 @@ void Recorder::end_capture() {
   if (captures_ > 0) --captures_;
 }
 
-void Recorder::replay(std::uint64_t graph, std::uint8_t flags) {
-  push({.kind = EventKind::replay, .flags = flags, .graph = graph}, nullptr);
+void Recorder::forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint64_t size) {
+  const auto found = graphs_.find(graph);
+  if (found == graphs_.end()) return;
+  for (GraphInput& input : found->second.inputs) {
+    const auto address = reinterpret_cast<std::uint64_t>(input.data);
+    if (address >= begin && address - begin < size) input.data = nullptr;
+  }
+}
+
+std::optional<std::int32_t> Recorder::device_of(std::uint64_t graph) const {
+  const auto found = graphs_.find(graph);
+  if (found == graphs_.end()) return {};
+  return found->second.device;
+}
+
+// Small tensors before every replay; page tables, which may have megabytes, before the first ones
+// and then an ever smaller fraction, so that each octave of replays gives as many as the last.
+std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) {
+  constexpr unsigned first_octaves = 9;
+  constexpr std::size_t max_small = 64 << 10;
+  const auto octave = static_cast<unsigned>(std::bit_width(graph.replays++));
+  const bool takes_large =
+      octave <= first_octaves ||
+      (graph.replays & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+  const bool has_device = ensure_device(stream);
+
+  std::vector<Content> contents;
+  bool has_reserved = false;
+  for (const GraphInput& input : graph.inputs) {
+    Content& content = contents.emplace_back();
+    const std::uint64_t row =
+        input.is_table ? std::min<std::uint64_t>(input.row, aggregator_.columns()) : input.row;
+    content.columns = static_cast<std::uint32_t>(row);
+    const std::size_t bytes = input.rows * row * input.element_size;
+    content.is_left_out = bytes > max_small && !takes_large;
+    if (input.data == nullptr) continue;
+    content.slot = static_cast<std::int16_t>(contents.size() - 1);
+    if (content.is_left_out || !has_device || bytes > max_copied) continue;
+    std::byte* const to = staging_.reserve(bytes);
+    if (to == nullptr) continue;
+    has_reserved = true;
+    content.data = to;
+    content.job = device_->copy(to, input.data, row * input.element_size, input.rows,
+                                input.pitch * input.element_size, stream)
+                      ? 1
+                      : 0;
+  }
+  if (!has_reserved) return contents;
+  const std::uint64_t job = staging_.commit(device_.get(), stream);
+  for (Content& content : contents)
+    if (content.job != 0) content.job = job;
+  return contents;
+}
+
+void Recorder::replay(std::uint64_t graph, std::uint8_t flags, Device::Stream stream) {
+  // What its calls are about to read, unless that is no traffic.
+  std::vector<Content> contents;
+  if (const auto found = graphs_.find(graph); found != graphs_.end() && (flags & flag::dummy) == 0)
+    contents = take_inputs(found->second, stream);
+  const EventHeader header{.kind = EventKind::replay,
+                           .flags = flags,
+                           .contents = static_cast<std::uint16_t>(contents.size()),
+                           .graph = graph};
+  const auto head = std::as_bytes(std::span(&header, 1)), rest = std::as_bytes(std::span(contents));
+  std::vector<std::byte> event(head.begin(), head.end());
+  event.insert(event.end(), rest.begin(), rest.end());
+  push(event, Queue::Limit::ignored);
   const std::uint64_t made = replays_made_.load(std::memory_order_relaxed) + 1;
   replays_made_.store(made, std::memory_order_relaxed);
   if (auto* const counts = counts_.load(std::memory_order_acquire))

@@ -7,8 +7,11 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <unordered_map>
+#include <vector>
 
 #include "aggregator.h"
 #include "arguments.h"
@@ -94,6 +97,19 @@ class Recorder {
   void leave_out(CallBuilder& call, const TensorView& tensor, std::uint16_t index);
   /// Only as many elements of `content` count as the last element of `bound` says.
   void bound(CallBuilder& call, std::int16_t content, std::int16_t bound);
+  /// A page table has a row for each sequence, of which the front counts: as many entries as the
+  /// sequence has pages.
+  struct Table {
+    std::int16_t lengths = -1;  ///< the content with the sequences' lengths
+    std::uint32_t page = 0;     ///< tokens in a page
+  };
+  /// Takes the front of each row of a page table, as far as sequences have reached so far.
+  void take_table(CallBuilder& call, const TensorView& tensor, std::uint16_t index, Table table,
+                  Device::Stream stream);
+  /// Instead of taking values of a call that is being captured: they are taken before each replay
+  /// of its graph, from the same memory. Returns the content's number.
+  std::int16_t watch(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
+                     std::int32_t device, std::optional<Table> table = {});
   /// Hands the call over and returns its number. A call without values that recurs under the same
   /// plans is only counted.
   std::uint64_t send(CallBuilder& call);
@@ -105,7 +121,14 @@ class Recorder {
   /// graph is being captured in the process, nothing is copied.
   std::uint64_t begin_capture();
   void end_capture();
-  void replay(std::uint64_t graph, std::uint8_t flags);
+  /// Memory that belongs to the graph: what is in it before a replay is left from the last one.
+  void forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint64_t size);
+  /// See Aggregator::columns.
+  std::uint32_t columns() const { return aggregator_.columns(); }
+  /// The device on which the graph has inputs that are to be read; nothing: on none.
+  std::optional<std::int32_t> device_of(std::uint64_t graph) const;
+  /// Before the replay; `stream` is the one it is launched on.
+  void replay(std::uint64_t graph, std::uint8_t flags, Device::Stream stream = nullptr);
   void set_batch(std::uint64_t sequences);
 
   /// Sets the device for device tensors; otherwise the CUDA driver of this process is looked up.
@@ -119,6 +142,21 @@ class Recorder {
   void stop();
 
  private:
+  /// An index tensor that a graph's calls read, where it was at the capture: rows, in elements.
+  struct GraphInput {
+    const void* data = nullptr;  ///< null: not to be read
+    std::uint32_t element_size = 0;
+    std::uint64_t rows = 1, row = 0, pitch = 0;
+    bool is_table = false;
+    bool operator==(const GraphInput&) const = default;
+  };
+  struct Graph {
+    std::vector<GraphInput> inputs;
+    std::int32_t device = 0;
+    std::uint64_t replays = 0;
+  };
+  std::vector<Content> take_inputs(Graph& graph, Device::Stream stream);
+
   /// Calls that were sent and may recur: a 4-way set-associative cache, one cache line per set.
   static constexpr std::size_t sets = 128, ways = 4;
   struct Known {
@@ -163,6 +201,7 @@ class Recorder {
   std::vector<bool> is_plan_;  ///< by function
   std::uint32_t next_function_ = 0;
   unsigned captures_ = 0;
+  std::unordered_map<std::uint64_t, Graph> graphs_;  ///< those with inputs; engine's side only
   std::atomic<std::uint64_t> events_lost_{0};
 
   std::string failure_;  ///< set before has_failed_

@@ -7,6 +7,8 @@
 namespace cw::recorder {
 namespace {
 
+constexpr std::int64_t max_page = 1 << 20;  ///< tokens
+
 // The last element of an index tensor in host memory, as a length.
 std::uint64_t last_of(const TensorView& view) {
   std::uint64_t count = 1;
@@ -50,6 +52,7 @@ void CallReader::read_state(PyObject* self) {
 // hands until the call is sent.
 void CallReader::take_values() {
   if (pending_.empty()) return;
+  if (wanted_.are_replayed) return watch_values();
   if (!hooked_.takes_values(recorder_.epoch())) {
     for (const Pending& item : pending_)
       if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
@@ -57,45 +60,55 @@ void CallReader::take_values() {
   }
 
   // Streams first, as asking for one may run Python.
-  for (Pending& item : pending_) item.stream = stream(item);
+  for (Pending& item : pending_)
+    if (item.view.is_on_device) item.stream = types_.stream(item.device_id);
+
+  // Page tables last: what is taken of them depends on the lengths.
+  for (const bool is_table : {false, true})
+    for (Pending& item : pending_)
+      if (item.rule->is_taken && item.rule->table.has_value() == is_table) take(item);
+}
+
+void CallReader::take(Pending& item) {
+  if (const auto table = table_of(*item.rule))
+    return recorder_.take_table(call_, item.view, item.tensor, *table, item.stream);
 
   // If another tensor bounds this one, take no more than it says, if that can be seen.
-  for (Pending& item : pending_) {
-    if (!item.rule->is_taken) continue;
-    std::uint64_t count = ~std::uint64_t{0};
-    const Pending* bound = nullptr;
-    for (const std::uint16_t name : item.rule->bounds) {
-      bound = find(name);
-      if (bound != nullptr) break;
-    }
-    if (bound != nullptr && !bound->view.is_on_device) count = last_of(bound->view);
-    item.content = recorder_.take_values(call_, item.view, item.tensor, count, item.stream);
-    if (bound != nullptr && bound->content >= 0)
-      recorder_.bound(call_, item.content, bound->content);
+  std::uint64_t count = ~std::uint64_t{0};
+  const Pending* bound = nullptr;
+  for (const std::uint16_t name : item.rule->bounds) {
+    bound = find(name);
+    if (bound != nullptr) break;
   }
+  if (bound != nullptr && !bound->view.is_on_device) count = last_of(bound->view);
+  item.content = recorder_.take_values(call_, item.view, item.tensor, count, item.stream);
+  if (bound != nullptr && bound->content >= 0) recorder_.bound(call_, item.content, bound->content);
+}
+
+void CallReader::watch_values() {
+  for (const bool is_table : {false, true})
+    for (Pending& item : pending_)
+      if (item.rule->is_taken && item.rule->table.has_value() == is_table)
+        item.content =
+            recorder_.watch(call_, item.view, item.tensor, item.device_id, table_of(*item.rule));
+}
+
+// Nothing for what is no page table, or one whose lengths are not among the arguments.
+std::optional<Recorder::Table> CallReader::table_of(const ContentRule& rule) const {
+  if (!rule.table) return {};
+  const Pending* const lengths = find(rule.table->lengths);
+  const std::size_t from_end = is_nhd_.value_or(rule.table->is_nhd) ? 3 : 2;
+  const std::size_t min_rank = rule.table->layout ? 4 : 3;
+  if (lengths == nullptr || lengths->content < 0 || page_shape_.size() < min_rank) return {};
+  const std::int64_t page = page_shape_[page_shape_.size() - from_end];
+  if (page <= 0 || page > max_page) return {};
+  return Recorder::Table{.lengths = lengths->content, .page = static_cast<std::uint32_t>(page)};
 }
 
 const CallReader::Pending* CallReader::find(std::uint16_t name) const {
   for (const Pending& item : pending_)
     if (item.rule->name == name) return &item;
   return nullptr;
-}
-
-void* CallReader::stream(const Pending& item) {
-  if (!item.view.is_on_device) return nullptr;
-  void* found = nullptr;
-  if (types_.exchange != nullptr) {
-    if (types_.exchange->current_stream(on_cuda, item.device_id, &found) == 0) return found;
-    clear_error();
-  }
-  if (types_.raw_stream) {
-    const Ref handle(in_python([&] {
-      return PyObject_CallFunction(types_.raw_stream.get(), "i", static_cast<int>(item.device_id));
-    }));
-    if (handle) found = PyLong_AsVoidPtr(handle.get());
-    clear_error();
-  }
-  return found;
 }
 
 std::uint16_t CallReader::add_name(PyObject* text) {
@@ -126,6 +139,7 @@ void CallReader::argument(std::uint16_t name, PyObject* value) {
   const std::size_t mark = arguments_.mark(), pending = pending_.size();
   const std::uint16_t tensors = call_.tensors();
   arguments_.name(name);
+  argument_ = name;
   write(value, hooked_.rules.empty() ? nullptr : hooked_.rule(name), 0);
   if (arguments_.is_whole()) return;
   arguments_.take_back(mark);  // larger than any real one: left out, with its tensors
@@ -159,6 +173,8 @@ void CallReader::text(PyObject* value) {
       characters.size() <= 24 && std::ranges::all_of(characters, [](unsigned char c) {
         return c < 128 && (std::isalnum(c) != 0 || c == '_');
       });
+  for (const ContentRule& rule : hooked_.rules)
+    if (rule.table && rule.table->layout == argument_) is_nhd_ = characters == "NHD";
   if (is_option)
     arguments_.text(characters);
   else
@@ -261,6 +277,10 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
   arguments_.tensor(view.type, view.shape, view.is_on_device);
   const std::uint16_t index = call_.tensors();
   call_.address(view.data);
+  if (wanted_.are_any && page_shape_.empty())
+    for (const ContentRule& other : hooked_.rules)
+      if (other.table && other.table->pages == argument_)
+        page_shape_.assign(view.shape.begin(), view.shape.end());
   if (rule == nullptr || !wanted_.are_any || view.data == nullptr) return;
   const bool is_integer = view.type.code <= 1;
   if (is_integer || wanted_.are_floats)

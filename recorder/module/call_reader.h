@@ -1,6 +1,7 @@
 // Encodes a call's arguments for the recorder. Holds the GIL throughout.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/recorder.h"
@@ -14,6 +15,8 @@ namespace cw::recorder {
 struct ValuesWanted {
   bool are_any = false;     ///< values of the index tensors that the function's rules name
   bool are_floats = false;  ///< also values of floats that steer a kernel
+  /// The call is captured in a CUDA graph: each replay has values of its own.
+  bool are_replayed = false;
 };
 
 /// Reads one call; every function may throw EnginesException.
@@ -48,7 +51,9 @@ class CallReader {
   };
 
   const Pending* find(std::uint16_t name) const;
-  void* stream(const Pending& item);
+  std::optional<Recorder::Table> table_of(const ContentRule& rule) const;
+  void take(Pending& item);
+  void watch_values();
   std::uint16_t add_name(PyObject* text);
   std::uint16_t name_of(PyObject* key);
   std::uint16_t swallowed(std::size_t index);
@@ -74,6 +79,10 @@ class CallReader {
   ArgumentWriter& arguments_;
   const ValuesWanted wanted_;
   std::vector<Pending> pending_;
+  std::uint16_t argument_ = 0;  ///< the parameter being read
+  // Of the pages that a page table refers to.
+  std::vector<std::int64_t> page_shape_;
+  std::optional<bool> is_nhd_;
   Py_ssize_t items_left_ = 256;  ///< in all of the call's sequences together
   /// Backing storage of spans; elements never move.
   std::vector<std::vector<std::int64_t>> integers_;

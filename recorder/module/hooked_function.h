@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,14 @@ struct ContentRule {
   bool is_taken = true;  ///< false: it only bounds others
   /// Parameters whose last element says how many elements count, in order of preference.
   std::vector<std::uint16_t> bounds;
+  /// Of a page table: the parameters with the sequences' lengths, and with the pages themselves,
+  /// whose page size is their last axis but one, or last but two in the layout NHD.
+  struct Table {
+    std::uint16_t lengths, pages;
+    std::optional<std::uint16_t> layout;  ///< says "NHD" or "HND"; nothing: they have no heads
+    bool is_nhd = false;                  ///< where it is not given
+  };
+  std::optional<Table> table;
 };
 
 struct HookedFunction {

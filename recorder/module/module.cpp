@@ -187,9 +187,10 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
                          thread.captured_graph);
 
     // Its arguments.
-    const bool has_values =
-        thread.dummy_depth == 0 && thread.captured_graph == 0 && !hooked.rules.empty();
-    CallReader reader(module.types, *recorder, hooked, call, {has_values, module.keeps_values});
+    const bool is_captured = thread.captured_graph != 0;
+    const bool has_values = (thread.dummy_depth == 0 || is_captured) && !hooked.rules.empty();
+    CallReader reader(module.types, *recorder, hooked, call,
+                      {has_values, module.keeps_values, is_captured});
     arguments.show(reader, hooked.has_self ? 1 : 0);
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
@@ -307,11 +308,22 @@ class HookBuilder {
     return index;
   }
 
+  ContentRule::Table table_rule(const Json& how) {
+    ContentRule::Table table{.lengths = index_of(how.at("lengths").get<std::string>()),
+                             .pages = index_of(how.at("pages").get<std::string>())};
+    if (how.contains("layout")) table.layout = index_of(how["layout"].get<std::string>());
+    table.is_nhd = how.value("default_layout", "") == "NHD";
+    return table;
+  }
+
   // The tensors whose values are taken. A bound is read before what it bounds.
   void add_content_rules() {
-    for (const auto& [name, bounds] : rules_.at("values").items()) {
+    for (const auto& [name, how] : rules_.at("values").items()) {
       ContentRule rule{.name = index_of(name)};
-      for (const Json& bound : bounds) rule.bounds.push_back(index_of(bound.get<std::string>()));
+      if (how.is_object())
+        rule.table = table_rule(how);
+      else
+        for (const Json& bound : how) rule.bounds.push_back(index_of(bound.get<std::string>()));
       hooked_->rules.push_back(std::move(rule));
     }
     for (std::size_t i = 0, count = hooked_->rules.size(); i < count; ++i)
@@ -437,11 +449,13 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
   Py_RETURN_NONE;
 }
 
-// Runs what the engine asks of the recorder; no failure reaches the engine.
+// Runs what the engine asks of the recorder; no failure but the engine's own reaches the engine.
 template <typename Work>
 PyObject* guarded(Work work) {
   try {
     work();
+  } catch (const EnginesException&) {
+    return nullptr;
   } catch (const std::exception& error) {
     module_state->disable(error.what());
   }
@@ -481,9 +495,25 @@ PyObject* replay(PyObject*, PyObject* graph) {
     const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
     if (PyErr_Occurred() != nullptr) return PyErr_Clear();
     Recorder* recorder = module_state->on();
-    if (recorder != nullptr && number != 0)
-      recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0});
+    if (recorder == nullptr || number == 0) return;
+    const auto device = recorder->device_of(number);
+    recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0},
+                     device ? module_state->types.stream(*device) : nullptr);
   });
+}
+
+PyObject* has_inputs(PyObject*, PyObject* graph) {
+  const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  const Recorder* recorder = module_state->recorder.get();
+  return PyBool_FromLong(recorder != nullptr && recorder->device_of(number) ? 1 : 0);
+}
+
+PyObject* forget_memory(PyObject*, PyObject* arguments) {
+  unsigned long long graph = 0, begin = 0, size = 0;
+  if (PyArg_ParseTuple(arguments, "KKK", &graph, &begin, &size) == 0) return nullptr;
+  if (module_state->recorder) module_state->recorder->forget_memory(graph, begin, size);
+  Py_RETURN_NONE;
 }
 
 PyObject* batch(PyObject*, PyObject* sequences) {
@@ -558,7 +588,12 @@ PyMethodDef methods[] = {
     {"begin_capture", begin_capture, METH_NOARGS,
      "A CUDA graph is captured on this thread; its number for replay()."},
     {"end_capture", end_capture, METH_NOARGS, nullptr},
-    {"replay", replay, METH_O, "replay(graph): its calls are made once more."},
+    {"replay", replay, METH_O, "replay(graph): its calls are about to be made once more."},
+    {"has_inputs", has_inputs, METH_O,
+     "has_inputs(graph): whether its calls have index tensors that are read before replays."},
+    {"forget_memory", forget_memory, METH_VARARGS,
+     "forget_memory(graph, address, size): this is the graph's own, and holds nothing before a "
+     "replay."},
     {"batch", batch, METH_O,
      "batch(sequences): so many of what is planned next are real, the rest is padding."},
     {"pause", set_paused, METH_O,

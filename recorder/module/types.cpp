@@ -19,4 +19,19 @@ bool Types::prepare() {
   return enumeration != nullptr;
 }
 
+void* Types::stream(std::int32_t device) const {
+  void* found = nullptr;
+  if (exchange != nullptr) {
+    if (exchange->current_stream(on_cuda, device, &found) == 0) return found;
+    clear_error();
+  }
+  if (raw_stream) {
+    const Ref handle(in_python(
+        [&] { return PyObject_CallFunction(raw_stream.get(), "i", static_cast<int>(device)); }));
+    if (handle) found = PyLong_AsVoidPtr(handle.get());
+    clear_error();
+  }
+  return found;
+}
+
 }  // namespace cw::recorder

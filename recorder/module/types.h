@@ -49,6 +49,8 @@ struct Types {
 
   /// On failure, false with a Python error set.
   bool prepare();
+  /// The caller's stream on a CUDA device; may run Python, and throw EnginesException.
+  void* stream(std::int32_t device) const;
 };
 
 }  // namespace cw::recorder

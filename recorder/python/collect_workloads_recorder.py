@@ -11,9 +11,10 @@ config.json beside this file says what is hooked; `collect-workloads` writes it.
   batches     [{module, name, sequences}]
                                    the parameter `sequences` of this function is the number of real sequences in the batch
                                    that is planned next
-  values      {function: {parameter: [bounds...]}}
+  values      {function: {parameter: [bounds...] or {lengths, pages, layout?}}}
                                    index tensors whose values are kept, and the parameters whose last element says how
-                                   much of them counts
+                                   much of them counts; or of a page table, the parameters with the lengths of sequences
+                                   and with the pages themselves, and the one that says how those lie ("NHD" or "HND")
   state       [attributes]         of a wrapper, as they are when one of its methods is called
   only        [names]              where it is there, nothing else is recorded
 
@@ -231,6 +232,11 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
         named, others = list(parameters), []
         signature = f"({', '.join(named)})" if named else "(*args, **kwargs)"
     text = re.sub(r"\w+", lambda word: (rename or {}).get(word[0], word[0]), str(signature))
+    values = {**_config["values"].get(name, {}), **(values or {})}
+    for parameter, how in values.items():
+        if isinstance(how, dict) and "layout" in how:
+            default = signature.parameters.get(how["layout"]) if isinstance(signature, inspect.Signature) else None
+            values[parameter] = {**how, "default_layout": str(getattr(default, "default", ""))}
     version = getattr(sys.modules.get(module.split(".")[0] + ".version"), "__version__", None)
     call = native.hook(function, json.dumps({
         "function": name,
@@ -241,7 +247,7 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
         "rename": rename or {},
         "positional": len(named),
         "state": _config["state"] if role == "method" else [],
-        "values": {**_config["values"].get(name, {}), **(values or {})},
+        "values": values,
         **({"version": version} if version else {}),
     }), *current)
 
@@ -388,6 +394,26 @@ def _stop():
         _native.stop()
 
 
+def _forget_memory(native, graph):
+    """Of what the calls of a captured graph read, tells apart what the graph makes itself: that is in its own memory, and
+    before a replay it holds what the last one left."""
+    number = getattr(graph, "_collect_workloads_graph", 0)
+    if not number or not native.has_inputs(number):
+        return
+    try:
+        pool = tuple(graph.pool())
+        snapshot = sys.modules["torch"].cuda.memory_snapshot
+        try:
+            segments = snapshot(pool)
+        except TypeError:  # PyTorch before 2.7 knows no pools here
+            segments = snapshot()
+        for segment in segments:
+            if tuple(segment["segment_pool_id"]) == pool:
+                native.forget_memory(number, segment["address"], segment["total_size"])
+    except Exception:  # not known: then nothing of it is read
+        native.forget_memory(number, 0, 2**64 - 1)
+
+
 def _hook_graphs(module):
     """Calls captured in a graph are remembered with the graph object, and counted when it is replayed."""
     graph_class = getattr(module, "CUDAGraph", None)
@@ -414,6 +440,7 @@ def _hook_graphs(module):
             return end(self, *args, **kwargs)
         finally:
             native.end_capture()
+            _forget_memory(native, self)
 
     @functools.wraps(replay)
     def recorded_replay(self, *args, **kwargs):

@@ -33,25 +33,26 @@ class TargetNameResolver final : public NameResolver {
   /// What told axes are taken for: a number where nothing depends on it, or an error.
   enum class Told { refused, any_number };
 
-  TargetNameResolver(const Target& target, const CallInContext& context,
-                     const Observation* observation = nullptr, Told told = Told::refused)
-      : call_names_(*target.binding, context),
+  TargetNameResolver(const Definition& definition, const Provider& provider,
+                     const CallInContext& context, const Observation* observation = nullptr,
+                     Told told = Told::refused)
+      : call_names_(*provider.binding, context),
         context_(context),
-        target_(target),
+        definition_(definition),
+        provider_(provider),
         observation_(observation),
         told_(told) {}
 
   Result<Operand> value_of(std::string_view name) const override {
     if (name.starts_with("constant.")) {
-      for (const auto& [constant, value] : target_.constants)
+      for (const auto& [constant, value] : provider_.constants)
         if (constant == name.substr(9)) return value;
       return Operand();
     }
     if (name.find('.') != std::string_view::npos) return call_names_.value_of(name);
-    const Definition& definition = *target_.definition;
-    for (std::size_t i = 0; i < definition.axes.size(); ++i)
-      if (definition.axes[i].name == name) {
-        if (definition.axes[i].constant) return Operand(*definition.axes[i].constant);
+    for (std::size_t i = 0; i < definition_.axes.size(); ++i)
+      if (definition_.axes[i].name == name) {
+        if (definition_.axes[i].constant) return Operand(*definition_.axes[i].constant);
         if (observation_ == nullptr) return Operand();
         if (observation_->axes[i] == unknown_extent)
           return fail("axis_unknown", "the call does not show {}", name);
@@ -59,8 +60,8 @@ class TargetNameResolver final : public NameResolver {
         if (told_ == Told::refused) return fail(depends_on_told, "{}", name);
         return Operand(std::int64_t{1});
       }
-    for (std::size_t i = 0; observation_ != nullptr && i < definition.inputs.size(); ++i)
-      if (definition.inputs[i].name == name) return input(observation_->inputs[i], context_);
+    for (std::size_t i = 0; observation_ != nullptr && i < definition_.inputs.size(); ++i)
+      if (definition_.inputs[i].name == name) return input(observation_->inputs[i], context_);
     return fail("unknown_name", "unknown name {}", name);
   }
 
@@ -87,7 +88,8 @@ class TargetNameResolver final : public NameResolver {
 
   CallNameResolver call_names_;
   const CallInContext& context_;
-  const Target& target_;
+  const Definition& definition_;
+  const Provider& provider_;
   const Observation* observation_;
   Told told_;
 };
@@ -160,14 +162,15 @@ Rejection mismatch_rejection(const std::vector<Mismatch>& mismatches,
 // Matches one call against one definition.
 class Match {
  public:
-  Match(const Target& target, const BindingSet& bindings, const CallInContext& context,
-        const Inputs& inputs)
-      : target_(target),
-        definition_(*target.definition),
+  Match(const Target& target, const Provider& provider, const BindingSet& bindings,
+        const CallInContext& context, const Inputs& inputs)
+      : definition_(*target.definition),
+        provider_(provider),
         bindings_(bindings),
         context_(context),
         inputs_(inputs) {
     observation_.target = &target;
+    observation_.provider = &provider;
     observation_.axes.assign(definition_.axes.size(), unknown_extent);
     for (std::size_t i = 0; i < definition_.axes.size(); ++i)
       if (definition_.axes[i].constant) observation_.axes[i] = *definition_.axes[i].constant;
@@ -179,7 +182,7 @@ class Match {
     // Every tensor against its specification.
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
-      const InputBinding* binding = target_.inputs[i];
+      const InputBinding* binding = provider_.inputs[i];
       if (binding == nullptr || spec.is_scalar) continue;
       if (binding->from.empty()) {
         mismatches_.push_back(
@@ -195,9 +198,9 @@ class Match {
     }
 
     // And what scalars say about axes, or about constants in the definition's name.
-    const TargetNameResolver names(target_, context_);
-    for (std::size_t i = 0; i < target_.binding->axes.size(); ++i) {
-      const auto& [axis, expression] = target_.binding->axes[i];
+    const TargetNameResolver names(definition_, provider_, context_);
+    for (std::size_t i = 0; i < provider_.binding->axes.size(); ++i) {
+      const auto& [axis, expression] = provider_.binding->axes[i];
       const auto value = inputs_.axes[i] ? *inputs_.axes[i] : expression.evaluate(names);
       const auto number = value ? as_integer(*value) : std::nullopt;
       if (!number) continue;
@@ -210,7 +213,7 @@ class Match {
                  expression.text());
         continue;
       }
-      for (const auto& [constant, expected] : target_.constants)
+      for (const auto& [constant, expected] : provider_.constants)
         if (constant == axis && as_integer(expected) && as_integer(expected) != number)
           mismatch(axis, *as_integer(expected), *number, expression.text());
     }
@@ -233,8 +236,8 @@ class Match {
                                                      definition_.name, definition_.axes[i].name)};
     if (auto failed = check_structure()) return failed;
     if (auto failed = check_constraints()) return failed;
-    const CallNameResolver names(*target_.binding, context_);
-    for (const Assumption& assumption : target_.binding->assumptions)
+    const CallNameResolver names(*provider_.binding, context_);
+    for (const Assumption& assumption : provider_.binding->assumptions)
       if (const auto known = assumption.unless.evaluate(names); !known || !truth(*known))
         derive(assumption.name);
     std::ranges::sort(observation_.derived);
@@ -248,11 +251,12 @@ class Match {
   void take_tensors() {
     observation_.inputs.resize(definition_.inputs.size());
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
-      const InputBinding* binding = target_.inputs[i];
+      const InputBinding* binding = provider_.inputs[i];
       if (binding == nullptr || binding->from.empty() || definition_.inputs[i].is_scalar) continue;
       const Result<InputView>& view = inputs_.views.at(binding);
       if (!view) continue;
       if (view->is_derived) derive("kv_layout");
+      if (!binding->cite.empty()) derive(binding->name);
       observation_.inputs[i].data = *view;
     }
   }
@@ -321,7 +325,7 @@ class Match {
   std::optional<Rejection> load_structural_inputs() {
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const auto* view = std::get_if<InputView>(&observation_.inputs[i].data);
-      if (view == nullptr || !target_.inputs[i]->is_structural) continue;
+      if (view == nullptr || !provider_.inputs[i]->is_structural) continue;
       auto loaded = load(*view, definition_.inputs[i]);
       if (!loaded && is_open(loaded.error())) continue;
       if (!loaded) return rejection_of(loaded.error());
@@ -342,15 +346,15 @@ class Match {
   }
 
   std::optional<Rejection> find_scalars() {
-    const TargetNameResolver names(target_, context_);
+    const TargetNameResolver names(definition_, provider_, context_);
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
-      const InputBinding* binding = target_.inputs[i];
+      const InputBinding* binding = provider_.inputs[i];
       if (binding == nullptr || !definition_.inputs[i].is_scalar) continue;
       if (!binding->value)
         return Rejection{
             "scalar_unknown",
             fmt::format("input {} is a scalar in the definition, a tensor in binding {}",
-                        binding->name, target_.binding->id)};
+                        binding->name, provider_.binding->id)};
       auto value = binding->value->evaluate(names);
       if (value && is_none(*value) && binding->default_value) {
         value = binding->default_value->evaluate(names);
@@ -377,7 +381,7 @@ class Match {
   // Inputs that a call may omit but a workload may not: flashinfer-bench wants every input of a
   // definition named.
   std::optional<Rejection> find_optional() {
-    const CallNameResolver names(*target_.binding, context_);
+    const CallNameResolver names(*provider_.binding, context_);
 
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       const TensorSpec& spec = definition_.inputs[i];
@@ -387,7 +391,7 @@ class Match {
         continue;
       // A scalar that no binding knows is looked up by parameter name, with the function's own
       // default.
-      if (spec.is_scalar && target_.inputs[i] == nullptr) {
+      if (spec.is_scalar && provider_.inputs[i] == nullptr) {
         Operand value;
         for (const char* role : {"call", "plan", "init"})
           if (const auto given = names.value_of(fmt::format("{}.{}", role, spec.name));
@@ -426,14 +430,14 @@ class Match {
 
   // Why no definition of the binding can take the call.
   std::optional<Rejection> check_exclusions() {
-    const Binding& binding = *target_.binding;
+    const Binding& binding = *provider_.binding;
     const auto excluded = [this](const std::string& reason) {
       return Rejection{reason, std::string(bindings_.explain(reason))};
     };
     if (binding.beside &&
         (context_.has_neighbour || (binding.beside->is_nested && context_.call->is_nested)))
       return excluded(binding.beside->reason);
-    const TargetNameResolver names(target_, context_);
+    const TargetNameResolver names(definition_, provider_, context_);
     for (const Exclusion& rule : binding.exclusions) {
       const auto applies = rule.when.evaluate(names);
       if (!applies && is_open(applies.error())) continue;
@@ -444,8 +448,8 @@ class Match {
   }
 
   std::optional<Rejection> check_structure() {
-    const TargetNameResolver names(target_, context_, &observation_);
-    for (const IndexCheck& check : target_.binding->checks) {
+    const TargetNameResolver names(definition_, provider_, context_, &observation_);
+    for (const IndexCheck& check : provider_.binding->checks) {
       // A check on an input that this definition does not have (kv_last_page_len at page size 1).
       const bool is_input = check.subject.find('.') == std::string::npos;
       if (is_input && definition_.input(check.subject) == nullptr) continue;
@@ -461,13 +465,13 @@ class Match {
   }
 
   std::optional<Rejection> check_constraints() {
-    const TargetNameResolver names(target_, context_, &observation_);
+    const TargetNameResolver names(definition_, provider_, context_, &observation_);
     for (const Expression& constraint : definition_.constraints) {
       auto holds = constraint.evaluate(names);
       // Values that were not kept leave it open, whatever was told.
       if (!holds && holds.error().code == depends_on_told) {
-        holds = constraint.evaluate(TargetNameResolver(target_, context_, &observation_,
-                                                       TargetNameResolver::Told::any_number));
+        holds = constraint.evaluate(TargetNameResolver(
+            definition_, provider_, context_, &observation_, TargetNameResolver::Told::any_number));
         if (!constraint.evaluates_everything() || holds || !is_not_kept(holds.error().code))
           meet_axes_of(constraint);
       }
@@ -487,8 +491,8 @@ class Match {
       if (constraint.mentions(definition_.axes[i].name)) meet(observation_.axes[i], context_);
   }
 
-  const Target& target_;
   const Definition& definition_;
+  const Provider& provider_;
   const BindingSet& bindings_;
   const CallInContext& context_;
   const Inputs& inputs_;
@@ -605,28 +609,34 @@ Binder::Binder(const std::vector<Definition>& definitions, const BindingSet& bin
     : bindings_(bindings), options_(options) {
   targets_.reserve(definitions.size());
   for (const Definition& definition : definitions) {
-    const auto binding = bindings.find(definition);
-    if (!binding || !(*binding)->unbindable.empty()) continue;
-    Target target{&definition, *binding, {}, find_constants(**binding, definition)};
-    for (const TensorSpec& input : definition.inputs)
-      target.inputs.push_back((*binding)->input(input.name));
+    const auto serving = bindings.serving(definition);
+    if (!serving || !serving->front()->unbindable.empty()) continue;
+    Target target{&definition, {}};
+    for (const Binding* binding : *serving) {
+      Provider provider{binding, {}, find_constants(*binding, definition)};
+      for (const TensorSpec& input : definition.inputs)
+        provider.inputs.push_back(binding->input(input.name));
+      target.providers.push_back(std::move(provider));
+    }
     targets_.push_back(std::move(target));
   }
 
   // Grouped by function and, within it, by binding.
-  for (const Target& target : targets_) {
-    FunctionTargets& group = by_function_[target.binding->function];
-    group.targets.push_back(&target);
-    for (std::size_t i = 0; i < target.inputs.size(); ++i) {
-      const InputBinding* input = target.inputs[i];
-      if (input != nullptr && input->from.starts_with("call.") &&
-          (input->is_structural || is_integer(target.definition->inputs[i].dtype)))
-        group.depends_on_shapes_only = false;
+  for (const Target& target : targets_)
+    for (const Provider& provider : target.providers) {
+      FunctionRoutes& group = by_function_[provider.binding->function];
+      group.routes.push_back({&target, &provider});
+      for (std::size_t i = 0; i < provider.inputs.size(); ++i) {
+        const InputBinding* input = provider.inputs[i];
+        if (input != nullptr && input->from.starts_with("call.") &&
+            (input->is_structural || is_integer(target.definition->inputs[i].dtype)))
+          group.depends_on_shapes_only = false;
+      }
     }
-  }
   for (auto& [function, group] : by_function_)
-    std::ranges::stable_sort(
-        group.targets, [](const Target* a, const Target* b) { return a->binding < b->binding; });
+    std::ranges::stable_sort(group.routes, [](const Route& a, const Route& b) {
+      return a.provider->binding < b.provider->binding;
+    });
 }
 
 bool Binder::depends_on_shapes_only(const std::string& function) const {
@@ -713,13 +723,13 @@ BindResult Binder::bind(const CallInContext& context) const {
 
   // Every binding of the function, with all its definitions.
   Attempt attempt;
-  const std::vector<const Target*>& targets = found->second.targets;
-  for (std::size_t begin = 0; begin < targets.size();) {
-    const Binding& binding = *targets[begin]->binding;
+  const std::vector<Route>& routes = found->second.routes;
+  for (std::size_t begin = 0; begin < routes.size();) {
+    const Binding& binding = *routes[begin].provider->binding;
     std::size_t end = begin;
-    while (end < targets.size() && targets[end]->binding == &binding) ++end;
+    while (end < routes.size() && routes[end].provider->binding == &binding) ++end;
     if (applies(binding, context))
-      try_binding(context, binding, {targets.data() + begin, end - begin}, attempt);
+      try_binding(context, binding, {routes.data() + begin, end - begin}, attempt);
     begin = end;
   }
 
@@ -728,7 +738,7 @@ BindResult Binder::bind(const CallInContext& context) const {
 }
 
 void Binder::try_binding(const CallInContext& context, const Binding& binding,
-                         std::span<const Target* const> targets, Attempt& attempt) const {
+                         std::span<const Route> routes, Attempt& attempt) const {
   if (auto why = not_bindable(binding, context)) {
     attempt.rejected = std::move(why);
     return;
@@ -754,8 +764,8 @@ void Binder::try_binding(const CallInContext& context, const Binding& binding,
     inputs.axes.push_back(is_of_call ? std::optional(std::move(value)) : std::nullopt);
   }
 
-  for (const Target* target : targets) {
-    Match match(*target, bindings_, context, inputs);
+  for (const auto& [target, provider] : routes) {
+    Match match(*target, *provider, bindings_, context, inputs);
     match.compare();
     if (!match.mismatches().empty()) {
       if (attempt.closest == nullptr || match.mismatches().size() < attempt.mismatches.size()) {

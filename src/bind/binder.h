@@ -16,13 +16,18 @@
 
 namespace cw {
 
-/// A definition and the binding that serves it.
-struct Target {
-  const Definition* definition;
+/// One API that gives workloads of a definition, and where each input comes from.
+struct Provider {
   const Binding* binding;
   std::vector<const InputBinding*> inputs;  ///< as definition->inputs; null: optional, not bound
   /// From the definition's name or reference.
   std::vector<std::pair<std::string, Operand>> constants;
+};
+
+/// A definition and all that serves it, in the order of the bindings; never none.
+struct Target {
+  const Definition* definition;
+  std::vector<Provider> providers;
 };
 
 /// Why a call gave no observation, or none that makes a workload.
@@ -43,6 +48,7 @@ struct ObservedInput {
 
 struct Observation {
   const Target* target = nullptr;
+  const Provider* provider = nullptr;  ///< of the target's
   /// Parallel to definition->axes, const ones included; may be told (told.h).
   std::vector<std::int64_t> axes;
   std::vector<ObservedInput> inputs;  ///< parallel to definition->inputs
@@ -97,17 +103,21 @@ class Binder {
 
  private:
   struct Attempt;
+  struct Route {
+    const Target* target;
+    const Provider* provider;
+  };
   void try_binding(const CallInContext& context, const Binding& binding,
-                   std::span<const Target* const> targets, Attempt& attempt) const;
+                   std::span<const Route> routes, Attempt& attempt) const;
 
   const BindingSet& bindings_;
   const BinderOptions options_;
   std::vector<Target> targets_;
-  struct FunctionTargets {
-    std::vector<const Target*> targets;  ///< grouped by binding
+  struct FunctionRoutes {
+    std::vector<Route> routes;  ///< grouped by binding
     bool depends_on_shapes_only = true;
   };
-  std::map<std::string, FunctionTargets, std::less<>> by_function_;
+  std::map<std::string, FunctionRoutes, std::less<>> by_function_;
 };
 
 }  // namespace cw

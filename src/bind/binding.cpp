@@ -43,6 +43,17 @@ std::int64_t parse_number(std::string_view text) {
   return number;
 }
 
+// Two expressions, with words before and between them.
+void parse_two(const std::string& usage, std::string_view before, std::string_view between,
+               std::string_view text, Transform& transform) {
+  const std::size_t middle = text.find(between);
+  if (!text.starts_with(before) || middle == std::string_view::npos || middle < before.size())
+    throw Invalid{"two expressions are needed: " + usage};
+  transform.argument =
+      parse_expression(std::string(text.substr(before.size(), middle - before.size())));
+  transform.second_argument = parse_expression(std::string(text.substr(middle + between.size())));
+}
+
 Transform parse_transform(const std::string& text) {
   using Kind = Transform::Kind;
   static const std::map<std::string, Kind> kinds{
@@ -56,6 +67,8 @@ Transform parse_transform(const std::string& text) {
       {"split_last", Kind::split_last},
       {"unpack_fp4", Kind::unpack_fp4},
       {"last_page_len", Kind::last_page_len},
+      {"page_indptr", Kind::page_indptr},
+      {"pages", Kind::pages},
       {"expert_ids", Kind::expert_ids},
       {"broadcast", Kind::broadcast},
   };
@@ -82,18 +95,16 @@ Transform parse_transform(const std::string& text) {
     case Kind::first:
     case Kind::split_last:
     case Kind::last_page_len:
+    case Kind::page_indptr:
     case Kind::broadcast:
       transform.argument = parse_expression(argument);
       break;
-    case Kind::slice: {
-      constexpr std::string_view between = " to ";
-      const std::size_t middle = argument.find(between);
-      if (middle == std::string::npos)
-        throw Invalid{"'" + text + "' needs two places: slice A to B"};
-      transform.argument = parse_expression(argument.substr(0, middle));
-      transform.second_argument = parse_expression(argument.substr(middle + between.size()));
+    case Kind::slice:
+      parse_two("slice A to B", "", " to ", argument, transform);
       break;
-    }
+    case Kind::pages:
+      parse_two("pages of A by B", "of ", " by ", argument, transform);
+      break;
     case Kind::rebase:
     case Kind::flatten_rows:
     case Kind::unpack_fp4:
@@ -121,8 +132,8 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   if (node["default"]) {
     input.default_value = parse_expression(node["default"].as<std::string>());
     if (!node["cite"]) throw Invalid{"a default needs 'cite': the documentation that says so"};
-    input.cite = node["cite"].as<std::string>();
   }
+  input.cite = node["cite"].as<std::string>("");
 
   if (input.from.empty() == !input.value.has_value())
     throw Invalid{"needs one of 'from' and 'value'"};
@@ -220,6 +231,26 @@ Beside parse_beside(const YAML::Node& node) {
   return beside;
 }
 
+// What an input's steps call other inputs by must end there: those are made of the call alone.
+void check_references(const Binding& binding) {
+  const auto references = [](const InputBinding& input) {
+    std::vector<std::string> names;
+    for (const Transform& step : input.transforms)
+      for (const auto* argument : {&step.argument, &step.second_argument})
+        if (*argument)
+          for (std::string& name : (*argument)->names())
+            if (name.starts_with("input.")) names.push_back(name.substr(6));
+    return names;
+  };
+  for (const InputBinding& input : binding.inputs)
+    for (const std::string& name : references(input)) {
+      const InputBinding* const other = binding.input(name);
+      if (other == nullptr || other->from.empty() || !references(*other).empty())
+        throw Invalid{"input " + input.name + ": input." + name +
+                      " is no tensor that is made of the call alone"};
+    }
+}
+
 // When it applies, and when a call is rejected.
 void parse_conditions(const YAML::Node& node, Binding& binding) {
   if (node["only_if"]) binding.only_if = parse_expression(node["only_if"].as<std::string>());
@@ -267,6 +298,7 @@ Binding parse_binding(const YAML::Node& node) {
   Binding binding;
   parse_purpose(node, binding);
   parse_sources(node, binding);
+  check_references(binding);
   parse_conditions(node, binding);
   parse_values(node, binding);
   return binding;
@@ -331,16 +363,26 @@ std::string_view BindingSet::explain(std::string_view reason) const {
   return found == reasons_.end() ? std::string_view() : std::string_view(found->second);
 }
 
-Result<const Binding*> BindingSet::find(const Definition& definition) const {
+Result<std::vector<const Binding*>> BindingSet::serving(const Definition& definition) const {
+  std::vector<const Binding*> serving, unbindable;
+  std::optional<Error> unknown_input;
   for (const Binding& binding : bindings_) {
     if (!fits(binding, definition)) continue;
-    if (!binding.unbindable.empty()) return &binding;
-    for (const TensorSpec& input : definition.inputs)
-      if (binding.input(input.name) == nullptr && !input.optional)
-        return fail("no_binding", "definition {}: binding {} does not know input {}",
-                    definition.name, binding.id, input.name);
-    return &binding;
+    const auto unknown = std::ranges::find_if(definition.inputs, [&](const TensorSpec& input) {
+      return binding.input(input.name) == nullptr && !input.optional;
+    });
+    if (!binding.unbindable.empty())
+      unbindable.push_back(&binding);
+    else if (unknown == definition.inputs.end())
+      serving.push_back(&binding);
+    else if (!unknown_input)
+      unknown_input =
+          Error{"no_binding", fmt::format("definition {}: binding {} does not know input {}",
+                                          definition.name, binding.id, unknown->name)};
   }
+  if (!serving.empty()) return serving;
+  if (!unbindable.empty()) return unbindable;
+  if (unknown_input) return tl::unexpected(*unknown_input);
   const auto apis = definition.apis();
   return fail("no_binding",
               "definition {}: no binding for op type {}{} with these inputs; add one to "
@@ -360,8 +402,8 @@ Result<BindingSet> BindingSet::load(const std::filesystem::path& path) {
 
 IndexChecksOf BindingSet::index_checks() const {
   return [this](const Definition& definition) -> Result<std::span<const IndexCheck>> {
-    CW_TRY(const Binding* binding, find(definition));
-    return std::span<const IndexCheck>(binding->checks);
+    CW_TRY(const auto serving, this->serving(definition));
+    return std::span<const IndexCheck>(serving.front()->checks);
   };
 }
 

@@ -33,6 +33,8 @@ struct Transform {
     split_last,     ///< [n, h * d] -> [n, h, d]; no-op with three axes
     unpack_fp4,     ///< two float4 per byte: the last axis becomes twice as long
     last_page_len,  ///< sequence lengths -> entries of the last page, for pages of N
+    page_indptr,    ///< sequence lengths -> where each sequence's pages begin, for pages of N
+    pages,          ///< a page table, a row a sequence -> its pages in use: `pages of LENGTHS by N`
     expert_ids,     ///< (ids, weights) or packed (id << 16 | weight) -> ids
     broadcast,      ///< a scalar -> a tensor of N equal entries
   };
@@ -51,7 +53,9 @@ struct InputBinding {
   bool cast = false;                ///< integers of another width, float32 for bfloat16
   std::optional<Expression> value;  ///< a scalar
   std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
-  std::string cite;                         ///< where that default is documented
+  /// Where that default is documented; of a tensor: the rule by which it is computed, so that it
+  /// counts as derived.
+  std::string cite;
 };
 
 /// A condition on the call under which it gives no workload of this kind.
@@ -135,8 +139,9 @@ class BindingSet {
   const std::vector<Binding>& bindings() const { return bindings_; }
   /// A human-readable explanation of an exclusion's reason; empty if there is no such reason.
   std::string_view explain(std::string_view reason) const;
-  /// The binding for a definition. Error code "no_binding".
-  Result<const Binding*> find(const Definition& definition) const;
+  /// The bindings that serve a definition, the first one first: several where several APIs do the
+  /// same, one where it is unbindable. Error code "no_binding"; never empty.
+  Result<std::vector<const Binding*>> serving(const Definition& definition) const;
   /// The index checks of its definitions, for callers that need no bindings. Refers to this set.
   IndexChecksOf index_checks() const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bind/told.h"
+#include "bind/view.h"
 
 namespace cw {
 
@@ -76,6 +77,13 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
 
 Result<Operand> CallNameResolver::value_of(std::string_view name) const {
   const std::string_view role = name.substr(0, name.find('.'));
+  if (role == "input") {
+    const InputBinding* const input = binding_.input(name.substr(role.size() + 1));
+    if (input == nullptr || input->from.empty())
+      return fail("unknown_name", "unknown name {}", name);
+    CW_TRY(InputView view, make_view(*input, binding_, context_));
+    return TensorOperand{view.dtype, std::move(view.shape), std::move(view.load)};
+  }
   if (role != "call" && role != "plan" && role != "init" && role != "state")
     return fail("unknown_name", "unknown name {}", name);
   const Argument argument = resolve(name, binding_, context_);

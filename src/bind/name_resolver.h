@@ -16,8 +16,8 @@ struct Argument {
 };
 Argument resolve(std::string_view reference, const Binding& binding, const CallInContext& context);
 
-/// call.NAME, plan.NAME, init.NAME and state.NAME, which is the wrapper's attribute _NAME at the
-/// call. Other names are unknown.
+/// call.NAME, plan.NAME, init.NAME, state.NAME, which is the wrapper's attribute _NAME at the call,
+/// and input.NAME, an input as the binding makes it (its shape only). Other names are unknown.
 class CallNameResolver : public NameResolver {
  public:
   CallNameResolver(const Binding& binding, const CallInContext& context)

@@ -21,6 +21,29 @@ std::string bound_of(const Transform& step) {
   return std::string(is_name ? text : std::string_view());
 }
 
+// "lengths" from `call.lengths`; empty if it is another expression.
+std::string parameter_of_call(std::string_view text) {
+  constexpr std::string_view role = "call.";
+  return std::string(text.starts_with(role) ? text.substr(role.size()) : std::string_view());
+}
+
+// How much of a page table is in use: {lengths, pages, layout}, see recorder/python. Null where a
+// binding says it in a way that a recorder cannot follow.
+Json table_of(const Binding& binding, const Transform& step) {
+  const std::vector<std::string> sizes = step.second_argument->names();
+  const InputBinding* const pages = sizes.size() == 1 && sizes[0].starts_with("input.")
+                                        ? binding.input(sizes[0].substr(6))
+                                        : nullptr;
+  const std::string lengths = parameter_of_call(step.argument->text());
+  const std::string cache = pages == nullptr ? "" : parameter_of_call(pages->from);
+  if (lengths.empty() || cache.empty()) return {};
+  Json table = {{"lengths", lengths}, {"pages", cache}};
+  if (std::ranges::find(pages->transforms, Transform::Kind::kv_half, &Transform::kind) !=
+      pages->transforms.end())
+    table["layout"] = "kv_layout";
+  return table;
+}
+
 void add_index_values(const Binding& binding, Json& values) {
   for (const InputBinding& input : binding.inputs) {
     const std::size_t dot = input.from.find('.');
@@ -31,6 +54,10 @@ void add_index_values(const Binding& binding, Json& values) {
 
     Json& bounds = values[function][parameter];
     if (bounds.is_null()) bounds = Json::array();
+    for (const Transform& step : input.transforms)
+      if (step.kind == Transform::Kind::pages)
+        if (Json table = table_of(binding, step); !table.is_null()) bounds = std::move(table);
+    if (!bounds.is_array()) continue;
     for (const Transform& step : input.transforms)
       if (const std::string bound = bound_of(step);
           !bound.empty() && std::find(bounds.begin(), bounds.end(), bound) == bounds.end())

@@ -130,6 +130,10 @@ class Builder {
         return split_last(*step.argument);
       case Kind::unpack_fp4:
         return unpack_fp4();
+      case Kind::page_indptr:
+        return page_indptr(*step.argument);
+      case Kind::pages:
+        return pages(*step.argument, *step.second_argument);
       default:
         return last_page_len(*step.argument);
     }
@@ -156,8 +160,8 @@ class Builder {
   }
 
   // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. Only
-  // the wrapper's constructor records the layout; otherwise the shape tells, unless page size and
-  // number of heads are equal.
+  // the wrapper's constructor, or a function that needs no wrapper, records the layout; otherwise
+  // the shape tells, unless page size and number of heads are equal.
   Result<void> kv_half(std::int64_t half) {
     const bool packed = view_.has_value();
     if (packed) {
@@ -205,10 +209,11 @@ class Builder {
   }
 
   Result<bool> is_hnd(const Shape& shape) {
-    CW_TRY(Operand recorded, names_.value_of("state.kv_layout"));
-    if (is_none(recorded)) {
-      CW_TRY(recorded, names_.value_of("init.kv_layout"));
-    }
+    Operand recorded;
+    for (const char* name : {"state.kv_layout", "init.kv_layout", "call.kv_layout"})
+      if (is_none(recorded)) {
+        CW_TRY(recorded, names_.value_of(name));
+      }
     if (const auto* layout = std::get_if<std::string>(&recorded)) return *layout == "HND";
     CW_TRY(const Operand page_size, names_.value_of("plan.page_size"));
     CW_TRY(const Operand heads, names_.value_of("plan.num_kv_heads"));
@@ -287,11 +292,17 @@ class Builder {
     const Tensor* tensor = value_->tensor();
     std::optional<std::int64_t> told;
     if (tensor != nullptr && view_->shape.size() == 1) told = used_count(*owner_, tensor->entry);
+    return take_told(told, why);
+  }
+
+  // One axis of a length that is told, or not even that.
+  Result<void> take_told(std::optional<std::int64_t> told, const Error& why) {
+    const Tensor* tensor = value_->tensor();
     if (told && context_.symbols)
       told = symbol_of({.role = role_of(*owner_, context_),
                         .kind = ToldNumber::Kind::used,
                         .tensor = static_cast<std::uint32_t>(tensor->entry)});
-    view_->shape[0] = told.value_or(unknown_extent);
+    view_->shape = {told.value_or(unknown_extent)};
     view_->load = [why]() -> Loaded { return tl::unexpected(why); };
     return {};
   }
@@ -356,6 +367,84 @@ class Builder {
       return shape_error("input {}: no page size", input_.name);
     return each(
         [page](std::int64_t length) { return length <= 0 ? page : (length - 1) % page + 1; });
+  }
+
+  Result<void> page_indptr(const Expression& size) {
+    CW_TRY(const std::int64_t page, number(size));
+    if (page == 0 || !is_integer(view_->dtype) || view_->shape.size() != 1)
+      return shape_error("input {}: {} are no lengths of sequences", input_.name,
+                         to_string(view_->shape));
+    const Shape shape{view_->shape[0] + 1};
+    view_->load = [load = std::move(view_->load), shape, page]() -> Loaded {
+      CW_TRY(const auto before, load());
+      std::vector<std::int64_t> indptr{0};
+      for (const std::int64_t length : integers(*before))
+        indptr.push_back(indptr.back() + pages_in(length, page));
+      return share(from_integers(before->dtype, shape, indptr));
+    };
+    view_->shape = shape;
+    return {};
+  }
+
+  // The first entries of each row. A recording holds just these, one row after another.
+  Result<void> pages(const Expression& lengths_of, const Expression& size) {
+    const Tensor* tensor = value_->tensor();
+    if (tensor == nullptr || view_->shape.size() != 2 || !is_integer(view_->dtype))
+      return shape_error("input {}: a page table has 2 axes, this one is {}", input_.name,
+                         to_string(view_->shape));
+    const auto rows = static_cast<std::size_t>(view_->shape[0]),
+               width = static_cast<std::size_t>(view_->shape[1]);
+    CW_TRY(const std::int64_t page, number(size));
+    CW_TRY(const Operand operand, lengths_of.evaluate(names_));
+    const auto* lengths = std::get_if<TensorOperand>(&operand);
+    if (page == 0 || lengths == nullptr || !is_integer(lengths->dtype))
+      return shape_error("input {}: {} are no lengths of sequences", input_.name,
+                         lengths_of.text());
+
+    const ToldCount* const told = owner_->told_of(tensor->entry);
+    const auto values = lengths->values();
+    if (!values && is_not_kept(values.error().code)) {
+      const bool is_told = told != nullptr && told->is_packed;
+      return take_told(
+          is_told ? std::optional(static_cast<std::int64_t>(told->used)) : std::nullopt,
+          values.error());
+    }
+    CW_CHECK(values);
+
+    // How many of each row.
+    std::vector<std::uint64_t> counts;
+    std::uint64_t all = 0;
+    for (const std::int64_t length : integers(**values)) {
+      counts.push_back(static_cast<std::uint64_t>(pages_in(length, page)));
+      all += counts.back();
+    }
+    if (counts.size() != rows || std::ranges::any_of(counts, [width](auto n) { return n > width; }))
+      return shape_error("input {}: a page table {} is too small for the sequences' lengths",
+                         input_.name, to_string(view_->shape));
+    const Shape shape{static_cast<std::int64_t>(all)};
+    if (told != nullptr && told->is_packed) {
+      if (told->used != all)
+        return shape_error("input {}: {} pages were recorded, the lengths need {}", input_.name,
+                           told->used, all);
+      view_->load = [tensor = *tensor, all]() -> Loaded {
+        CW_TRY(DenseTensor packed, read_front(tensor, all));
+        return share(std::move(packed));
+      };
+      view_->shape = shape;
+      return {};
+    }
+
+    std::vector<std::uint64_t> places;
+    places.reserve(all);
+    for (std::size_t row = 0; row < rows; ++row)
+      for (std::uint64_t i = 0; i < counts[row]; ++i) places.push_back(row * width + i);
+    view_ = pick(std::move(*view_), shape,
+                 [places = std::move(places)](std::uint64_t i) { return places[i]; });
+    return {};
+  }
+
+  static std::int64_t pages_in(std::int64_t length, std::int64_t page) {
+    return length <= 0 ? 0 : (length - 1) / page + 1;
   }
 
   // topk_ids of routed MoE: ids alone, (ids, weights), or id << 16 | bfloat16 weight in one int32.

@@ -72,6 +72,7 @@ struct ToldCount {
   /// call, or not at all. Else unknown_extent: the content's is right.
   std::int64_t extent = unknown_extent;
   bool has_values = false;  ///< they can be read, too
+  bool is_packed = false;   ///< a page table, of which only the pages in use can be read
 };
 
 struct Call {

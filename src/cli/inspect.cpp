@@ -137,8 +137,8 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
     for (const auto& [argument, range] : counts.shapes)
       text += fmt::format("    {:<24} {}\n", argument, describe(range));
     for (const Target& target : binder.targets()) {
-      const auto found = survey.definitions.find(&target);
-      if (found == survey.definitions.end() || target.binding->function != function) continue;
+      const auto found = counts.fits.find(&target);
+      if (found == counts.fits.end()) continue;
       text += fmt::format("  fits {} ({} calls)\n", target.definition->name,
                           with_separators(found->second.calls));
       for (const auto& [name, count] : found->second.derived)
@@ -161,7 +161,7 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
   return defects.empty() ? text : text + "\nDefects\n" + defects;
 }
 
-Json to_json(const Survey& survey, const Binder& binder) {
+Json to_json(const Survey& survey) {
   const auto items_of = [&survey](const std::string& function) {
     Json items = Json::array();
     for (const auto& [key, item] : survey.tally.items())
@@ -178,11 +178,8 @@ Json to_json(const Survey& survey, const Binder& binder) {
   for (const auto& [function, counts] : survey.functions) {
     Json shapes = Json::object(), fits = Json::object();
     for (const auto& [argument, range] : counts.shapes) shapes[argument] = describe(range);
-    for (const Target& target : binder.targets())
-      if (const auto found = survey.definitions.find(&target);
-          found != survey.definitions.end() && target.binding->function == function)
-        fits[target.definition->name] = {{"calls", found->second.calls},
-                                         {"derived", found->second.derived}};
+    for (const auto& [target, fit] : counts.fits)
+      fits[target->definition->name] = {{"calls", fit.calls}, {"derived", fit.derived}};
     functions[function] = {{"calls", counts.calls},
                            {"wrappers", counts.wrappers.size()},
                            {"bound", counts.bound},
@@ -207,11 +204,11 @@ Json to_json(const Survey& survey, const Binder& binder) {
 std::string describe_unbindable(const Dataset& dataset, const BindingSet& bindings) {
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const Definition& definition : dataset.definitions) {
-    const auto binding = bindings.find(definition);
-    if (!binding)
-      by_reason[binding.error().message].push_back(definition.name);
-    else if (!(*binding)->unbindable.empty())
-      by_reason[(*binding)->unbindable].push_back(definition.name);
+    const auto serving = bindings.serving(definition);
+    if (!serving)
+      by_reason[serving.error().message].push_back(definition.name);
+    else if (!serving->front()->unbindable.empty())
+      by_reason[serving->front()->unbindable].push_back(definition.name);
   }
   std::string text;
   for (const auto& [reason, names] : by_reason)
@@ -277,7 +274,7 @@ class InspectCommand final : public Command {
     progress.clear();
 
     if (common.is_json) {
-      print_json(to_json(result, binder));
+      print_json(to_json(result));
       return exit_success;
     }
     print(stdout, describe(result, binder, !trace_dir_.empty()));

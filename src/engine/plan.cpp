@@ -46,7 +46,8 @@ std::optional<Unreachable> obstacle(const Definition& definition, const Stage& s
   if (stage.profile.empty()) return Unreachable{&definition, stage.unreachable, stage.reach};
   if (!stage.only_method.empty() && stage.only_method != options.capture->name())
     return Unreachable{&definition, stage.unreachable, stage.reach};
-  if (stage.page_size && *stage.page_size != page_size_of(definition))
+  if (!stage.page_sizes.empty() &&
+      std::ranges::find(stage.page_sizes, page_size_of(definition)) == stage.page_sizes.end())
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.compute_capability && options.compute_capability != 0 &&
       options.compute_capability < *stage.compute_capability)
@@ -84,15 +85,32 @@ class RunPlanner {
         has_own_model_(!options.model_name.empty() || engine == nullptr) {}
 
   void add(const Definition& definition) {
-    const auto binding = bindings_.find(definition);
-    if (!binding) return give_up({&definition, binding.error().message, ""});
-    if (!(*binding)->unbindable.empty()) return give_up({&definition, (*binding)->unbindable, ""});
+    const auto serving = bindings_.serving(definition);
+    if (!serving) return give_up({&definition, serving.error().message, ""});
+    if (!serving->front()->unbindable.empty())
+      return give_up({&definition, serving->front()->unbindable, ""});
 
-    auto needs = needs_of(definition, **binding);
-    if (!needs) return give_up(std::move(needs.error()));
-    EngineRun& run = run_for(*needs);
-    run.definitions.push_back(&definition);
-    add_unique(run.bindings, *binding);
+    // The first API that the engine calls, and all others that it may call in the same run.
+    std::optional<Unreachable> why;
+    bool has_stage = false;  // what a stage says is wrong says more than that there is none
+    EngineRun* run = nullptr;
+    for (const Binding* binding : *serving) {
+      const auto stage = stage_of(definition, *binding);
+      if (!stage) {
+        const bool is_first = !has_stage && engine_->stages.contains(binding->id);
+        if (!why || is_first) why = stage.error();
+        has_stage = has_stage || is_first;
+        continue;
+      }
+      if (run == nullptr) {
+        auto needs = needs_of(definition, *stage);
+        if (!needs) return give_up(std::move(needs.error()));
+        run = &run_for(*needs);
+        run->definitions.push_back(&definition);
+      }
+      if (*stage == run->profile) add_unique(run->bindings, binding);
+    }
+    if (run == nullptr) give_up(std::move(*why));
   }
 
   EnginePlan take() { return std::move(plan_); }
@@ -108,22 +126,24 @@ class RunPlanner {
 
   void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
 
-  tl::expected<Needs, Unreachable> needs_of(const Definition& definition,
-                                            const Binding& binding) const {
-    Needs needs;
+  // The profile with which the engine calls a binding's API.
+  tl::expected<std::string, Unreachable> stage_of(const Definition& definition,
+                                                  const Binding& binding) const {
+    if (engine_ == nullptr) return Needs{}.profile;
+    const auto stage = engine_->stages.find(binding.id);
+    if (stage == engine_->stages.end())
+      return tl::unexpected(Unreachable{
+          &definition, fmt::format("no recipe makes {} call {}", options_.engine, binding.function),
+          "--launch-command with an engine that calls " + binding.function});
+    if (auto why = obstacle(definition, stage->second, options_))
+      return tl::unexpected(std::move(*why));
+    return stage->second.profile;
+  }
 
-    // The stage of the engine that calls it.
-    if (engine_ != nullptr) {
-      const auto stage = engine_->stages.find(binding.id);
-      if (stage == engine_->stages.end())
-        return tl::unexpected(Unreachable{
-            &definition, fmt::format("no recipe makes an engine call {}", options_.engine),
-            "--launch-command with an engine that calls " + binding.function});
-      if (auto why = obstacle(definition, stage->second, options_))
-        return tl::unexpected(std::move(*why));
-      needs.profile = stage->second.profile;
-      needs.page_size = page_size_of(definition);
-    }
+  tl::expected<Needs, Unreachable> needs_of(const Definition& definition,
+                                            const std::string& profile) const {
+    Needs needs{.profile = profile};
+    if (engine_ != nullptr) needs.page_size = page_size_of(definition);
 
     // The model, and how many GPUs it is spread over.
     if (!has_own_model_) needs.model = model_for(definition, recipes_);

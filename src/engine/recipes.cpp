@@ -52,7 +52,10 @@ Stage stage(const YAML::Node& node) {
   allow_only(node, {"profile", "page_size", "sm", "recorder_only", "unreachable", "reach"});
   Stage result;
   result.profile = node["profile"].as<std::string>("");
-  if (node["page_size"]) result.page_size = node["page_size"].as<std::int64_t>();
+  if (const YAML::Node sizes = node["page_size"]; sizes && sizes.IsSequence())
+    result.page_sizes = sizes.as<std::vector<std::int64_t>>();
+  else if (sizes)
+    result.page_sizes = {sizes.as<std::int64_t>()};
   if (node["sm"]) result.compute_capability = node["sm"].as<int>();
   if (node["recorder_only"].as<bool>(false)) result.only_method = "recorder";
   result.unreachable = node["unreachable"].as<std::string>("");

@@ -27,7 +27,7 @@ struct Profile {
 /// How to make an engine issue one binding's calls.
 struct Stage {
   std::string profile;                    ///< empty: not possible
-  std::optional<std::int64_t> page_size;  ///< the only one supported
+  std::vector<std::int64_t> page_sizes;   ///< the only ones supported; empty: any
   std::optional<int> compute_capability;  ///< 100 for SM100
   std::string only_method;                ///< only capture method to see these calls; empty: any
   std::string unreachable, reach;         ///< if a condition fails: why, and what would help

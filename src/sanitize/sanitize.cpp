@@ -143,9 +143,9 @@ class Sanitizer::Work {
     const Target* target = target_of(definition);
 
     if (target == nullptr) {
-      const auto binding = bindings_.find(definition);
-      outcome.status = binding ? (*binding)->unbindable : binding.error().message;
-      outcome.lacks_binding = !binding;
+      const auto serving = bindings_.serving(definition);
+      outcome.status = serving ? serving->front()->unbindable : serving.error().message;
+      outcome.lacks_binding = !serving;
       outcome_.definitions.push_back(std::move(outcome));
       return addition;
     }
@@ -162,11 +162,13 @@ class Sanitizer::Work {
     }
 
     // Where its scalars come from.
-    outcome.status = outcome.calls == 0 ? target->binding->note : "";
-    for (const InputBinding& input : target->binding->inputs)
-      if (!input.cite.empty()) outcome.cites[input.name] = input.cite;
-    for (const Assumption& assumption : target->binding->assumptions)
-      outcome.cites[assumption.name] = assumption.cite;
+    outcome.status = outcome.calls == 0 ? target->providers.front().binding->note : "";
+    for (const Provider& provider : target->providers) {
+      for (const InputBinding& input : provider.binding->inputs)
+        if (!input.cite.empty()) outcome.cites.emplace(input.name, input.cite);
+      for (const Assumption& assumption : provider.binding->assumptions)
+        outcome.cites.emplace(assumption.name, assumption.cite);
+    }
 
     // What is kept of it.
     std::vector<DistinctWorkload> entries = outcome_.survey.distinct.take(target);
@@ -270,7 +272,7 @@ class Sanitizer::Work {
                               entry.stands_for, is_new, entry.is_capture_warmup, entry.notes});
       if (entry.is_capture_warmup)
         outcome_.survey.tally.add(
-            "capture_warmup", target.binding->function,
+            "capture_warmup", target.providers.front().binding->function,
             "run eagerly under the plan that a CUDA graph was then captured with: an engine's "
             "warm-up with dummy lengths, not traffic",
             entry.origin.call, 1,

@@ -48,7 +48,7 @@ class WorkloadBuilder {
   Result<Workload> make() {
     for (const ObservedInput& input : observation_.inputs) structural_.push_back(input.values);
     if (policy_.num_pages != NumPages::pool)
-      for (const PoolAxis& pool : observation_.target->binding->pools) CW_CHECK(shrink(pool));
+      for (const PoolAxis& pool : observation_.provider->binding->pools) CW_CHECK(shrink(pool));
     for (std::size_t i = 0; i < definition_.inputs.size(); ++i) {
       CW_TRY(WorkloadInput input, this->input(i));
       workload_.inputs.push_back(std::move(input));
@@ -142,7 +142,7 @@ class WorkloadBuilder {
 std::vector<std::int64_t> known_axes(const Observation& observation, const StoragePolicy& policy) {
   std::vector<std::int64_t> axes = observation.axes;
   const std::vector<Axis>& specs = observation.target->definition->axes;
-  for (const PoolAxis& pool : observation.target->binding->pools)
+  for (const PoolAxis& pool : observation.provider->binding->pools)
     for (std::size_t i = 0; i < specs.size(); ++i)
       if (specs[i].name == pool.axis && !specs[i].constant && policy.num_pages != NumPages::pool)
         axes[i] = unknown_extent;

@@ -100,8 +100,11 @@ Distribution empty_distribution(const Target& target) {
   std::vector<std::size_t> shape;
   for (const Axis& axis : target.definition->axes) {
     if (axis.constant) continue;
-    const auto is_its_pool = [&axis](const PoolAxis& pool) { return pool.axis == axis.name; };
-    if (std::ranges::none_of(target.binding->pools, is_its_pool)) shape.push_back(names.size());
+    const auto is_its_pool = [&axis](const Provider& provider) {
+      return std::ranges::find(provider.binding->pools, axis.name, &PoolAxis::axis) !=
+             provider.binding->pools.end();
+    };
+    if (std::ranges::none_of(target.providers, is_its_pool)) shape.push_back(names.size());
     names.push_back(axis.name);
   }
   return {std::move(names), std::move(shape)};
@@ -593,6 +596,7 @@ class Surveyor::Run {
     const Call& call = *counted.context.call;
     counted.function = &survey_.functions[call.content->function];
     add_to_function(counted, calls);
+    add_to_fits(counted, calls);
     add_to_tally(counted, calls);
 
     // Each replay of a CUDA graph calls what was captured in it.
@@ -651,6 +655,17 @@ class Surveyor::Run {
     (outcome.is_sampled()        ? counted.function->sampled
      : outcome.workloads.empty() ? counted.function->rejected
                                  : counted.function->bound) += calls;
+  }
+
+  void add_to_fits(const CountedOutcome& counted, std::uint64_t calls) {
+    if (!options_.reads_everything) return;
+    for (const BoundWorkload& workload : counted.outcome->workloads) {
+      FunctionCounts::Fit& fit = counted.function->fits[workload.target];
+      fit.calls += calls;
+      for (const std::string& name : workload.notes.derived) fit.derived[name] += calls;
+    }
+    for (const FittingCall& fitting : counted.outcome->fitting)
+      counted.function->fits[fitting.target].calls += calls;
   }
 
   void add_to_tally(const CountedOutcome& counted, std::uint64_t calls) {
@@ -716,6 +731,7 @@ class Surveyor::Run {
   void settle() {
     for (const auto& counted : waiting_) {
       const std::uint64_t calls = std::exchange(counted->waiting, 0);
+      add_to_fits(*counted, calls);
       add_to_tally(*counted, calls);
       for (const BoundWorkload& workload : counted->outcome->workloads) {
         add_distribution(*workload.target, workload.workload.axes, calls);

@@ -51,6 +51,12 @@ struct FunctionCounts {
   // Only with SurveyOptions::reads_everything:
   std::map<std::string, ShapeRange> shapes;  ///< by argument; items of a pair as "name.0"
   std::set<WrapperId> wrappers;
+  /// What it fits: calls, with or without values, and calls by what had to be derived.
+  struct Fit {
+    std::uint64_t calls = 0;
+    std::map<std::string, std::uint64_t> derived;
+  };
+  std::map<const Target*, Fit> fits;
 };
 
 struct DefinitionCounts {

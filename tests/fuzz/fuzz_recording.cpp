@@ -129,7 +129,7 @@ void compare_decoders(std::string_view content) {
     for (std::size_t i = 0; i < parsed.values.size(); ++i) {
       const CallValues &a = decoded.values[i], &b = parsed.values[i];
       if (a.hash != b.hash || a.count != b.count || a.from != b.from || a.tensor != b.tensor ||
-          a.state != b.state)
+          a.state != b.state || a.is_packed != b.is_packed)
         std::abort();
     }
   }

@@ -18,7 +18,11 @@ class SlowDevice final : public recorder::Device {
  public:
   struct Control {
     std::atomic<bool> is_stuck{false}, is_capturing{false}, refuses{false};
-    std::atomic<int> copies{0};
+    std::atomic<int> copies{0}, pending{0};
+    /// Until everything that was put on the stream is done.
+    void wait() const {
+      while (pending > 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
   };
   explicit SlowDevice(std::shared_ptr<Control> control)
       : control_(std::move(control)), thread_([this] { work(); }) {}
@@ -48,6 +52,7 @@ class SlowDevice final : public recorder::Device {
 
  private:
   void put(std::function<void()> task) {
+    ++control_->pending;
     {
       const std::lock_guard lock(mutex_);
       tasks_.push_back(std::move(task));
@@ -69,6 +74,7 @@ class SlowDevice final : public recorder::Device {
       }
       std::this_thread::sleep_for(std::chrono::microseconds(50));
       task();
+      --control_->pending;
     }
   }
 
@@ -112,6 +118,12 @@ class RecordedEngine {
                                  {"signature", "(self, q, paged_kv_cache)"},
                                  {"role", "method"},
                                  {"names", {"self", "q", "paged_kv_cache", "self._sm_scale"}}});
+    table_function_ = recorder_->add_function(
+        {{"function", "xqa_batch_decode_with_kv_cache"},
+         {"module", "flashinfer.decode"},
+         {"signature", "(query, kv_cache, block_tables, seq_lens, bmm1_scale, kv_layout = 'NHD')"},
+         {"role", "function"},
+         {"names", {"query", "kv_cache", "block_tables", "seq_lens", "bmm1_scale"}}});
     norm_function_ = recorder_->add_function({{"function", "rmsnorm"},
                                               {"module", "flashinfer.norm"},
                                               {"signature", "(input, weight, eps = 1e-6)"},
@@ -182,6 +194,37 @@ class RecordedEngine {
     return recorder_->send(call_);
   }
 
+  /// A decode through a page table in the device's memory, which stays the caller's: a row for
+  /// each of `lengths`, pages of 64 tokens.
+  std::uint64_t decode_by_table(const Indices& table, const Indices& lengths,
+                                std::uint8_t flags = 0, std::uint64_t graph = 0) {
+    static const std::int32_t place[2] = {};
+    const auto batch = static_cast<std::int64_t>(lengths.size());
+    const std::int64_t q[] = {batch, 32, 128}, kv[] = {1 << 20, 64, 8, 128},
+                       rows[] = {batch, static_cast<std::int64_t>(table.size()) / batch};
+    recorder_->begin_call(call_, table_function_, 0, flags, graph);
+    tensor(0, {recorder::element_type("bfloat16"), q, {}, &place[0], true});
+    call_.arguments().name(1);
+    call_.arguments().sequence(2, 2);
+    for (int i = 0; i < 2; ++i)
+      bare_tensor({recorder::element_type("bfloat16"), kv, {}, &place[1], true});
+    const recorder::TensorView pages{recorder::element_type("int32"), rows, {}, table.data(), true},
+        tokens = view(lengths, true);
+    tensor(2, pages);
+    tensor(3, tokens);
+    call_.arguments().name(4);
+    call_.arguments().real(0.125);
+    if (graph != 0) {
+      const std::int16_t taken = recorder_->watch(call_, tokens, 4, 0);
+      recorder_->watch(call_, pages, 3, 0, recorder::Recorder::Table{taken, 64});
+    } else if (flags == 0) {
+      const std::int16_t taken =
+          recorder_->take_values(call_, tokens, 4, ~std::uint64_t{0}, nullptr);
+      recorder_->take_table(call_, pages, 3, {taken, 64}, nullptr);
+    }
+    return recorder_->send(call_);
+  }
+
   /// Frees index tensors in the host's memory: those have been copied.
   void forget_values() { kept_.clear(); }
   void raised(std::uint64_t call) { recorder_->raised(run_function_, call); }
@@ -204,7 +247,7 @@ class RecordedEngine {
   std::vector<std::shared_ptr<Indices>> kept_;  // longer than the recorder, whose device reads it
   std::unique_ptr<recorder::Recorder> recorder_;
   recorder::Recorder::CallBuilder call_;
-  std::uint32_t plan_function_ = 0, run_function_ = 0, norm_function_ = 0;
+  std::uint32_t plan_function_ = 0, run_function_ = 0, table_function_ = 0, norm_function_ = 0;
 };
 
 }  // namespace cw::testing

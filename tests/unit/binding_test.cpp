@@ -15,12 +15,16 @@ TEST(Bindings, EveryDefinitionOfTheDatasetHasOne) {
   ASSERT_TRUE(dataset && bindings) << bindings.error().message;
   std::map<std::string, std::set<std::string>> used;
   for (const Definition& definition : dataset->definitions) {
-    const auto binding = bindings->find(definition);
-    ASSERT_TRUE(binding) << binding.error().message;
-    used[definition.op_type].insert((*binding)->id);
+    const auto serving = bindings->serving(definition);
+    ASSERT_TRUE(serving) << serving.error().message;
+    for (const Binding* binding : *serving) used[definition.op_type].insert(binding->id);
   }
-  EXPECT_EQ(used["gqa_paged"], (std::set<std::string>{"gqa_paged_decode", "gqa_paged_prefill"}));
-  EXPECT_EQ(used["mla_paged"], (std::set<std::string>{"mla_paged_decode", "mla_paged_prefill"}));
+  EXPECT_EQ(used["gqa_paged"], (std::set<std::string>{"gqa_paged_decode", "gqa_paged_decode_trtllm",
+                                                      "gqa_paged_decode_xqa", "gqa_paged_prefill",
+                                                      "gqa_paged_prefill_trtllm"}));
+  EXPECT_EQ(used["mla_paged"],
+            (std::set<std::string>{"mla_paged_decode", "mla_paged_decode_trtllm",
+                                   "mla_paged_decode_xqa", "mla_paged_prefill"}));
   EXPECT_EQ(used["moe"].size(), 5u);
   EXPECT_EQ(used["sampling"].size(), 3u);
   EXPECT_EQ(used["gemm"], std::set<std::string>{"gemm"});
@@ -54,6 +58,14 @@ TEST(Bindings, MistakesAreNamed) {
             "binding b: reason 'other' is not among 'reasons'");
   EXPECT_EQ(error("function: f, unbindable: why"),
             "binding b: needs one of 'function' and 'unbindable'");
+  EXPECT_EQ(error("function: f, inputs: {x: {from: call.x, via: pages of call.y}}"),
+            "binding b: input x: two expressions are needed: pages of A by B");
+  EXPECT_EQ(
+      error("function: f, inputs: {x: {from: call.x, via: 'last_page_len input.y.shape[1]'}}"),
+      "binding b: input x: input.y is no tensor that is made of the call alone");
+  EXPECT_EQ(
+      error("function: f, inputs: {x: {from: call.x, via: 'last_page_len input.x.shape[1]'}}"),
+      "binding b: input x: input.x is no tensor that is made of the call alone");
   EXPECT_EQ(error("function: f, checks: [{indices: x}]"),
             "binding b: check 'indices' needs 'below' or 'up_to'");
   EXPECT_FALSE(BindingSet::parse("format: 2\nbindings: []"));

@@ -27,23 +27,26 @@ Json values(std::uint32_t tensor, const char* state, bool has_hash) {
 Json groups() {
   Json from = values(2, "lost", true);
   from["from"] = 12;
-  return Json::array(
-      {{{"form", 7},
-        {"count", 1'000'000'000'000},
-        {"wrapper", 300},
-        {"plan", 12},
-        {"raised", 2},
-        {"sequences", 0},
-        {"dummy", true},
-        {"nested", true},
-        {"replayed", true},
-        {"addresses", {0, 140'000'000'000'000, 23}},
-        {"values", {values(0, "kept", true), values(1, "sampled_out", true), std::move(from)}}},
-       {{"form", 0}, {"count", 1}},
-       {{"form", 1},
-        {"count", 3},
-        {"raised", 9},
-        {"values", Json::array({values(0, "lost", false)})}}});
+  Json packed = values(3, "sampled_out", false);
+  packed["packed"] = true;
+  return Json::array({{{"form", 7},
+                       {"count", 1'000'000'000'000},
+                       {"wrapper", 300},
+                       {"plan", 12},
+                       {"raised", 2},
+                       {"sequences", 0},
+                       {"dummy", true},
+                       {"nested", true},
+                       {"replayed", true},
+                       {"addresses", {0, 140'000'000'000'000, 23}},
+                       {"values",
+                        {values(0, "kept", true), values(1, "sampled_out", true), std::move(from),
+                         std::move(packed)}}},
+                      {{"form", 0}, {"count", 1}},
+                      {{"form", 1},
+                       {"count", 3},
+                       {"raised", 9},
+                       {"values", Json::array({values(0, "lost", false)})}}});
 }
 
 std::string record(const Json& calls) {
@@ -59,8 +62,8 @@ std::string text_of(const CallGroups& all) {
                         g.begin, g.size);
     for (const std::uint64_t address : addresses_of(g, all)) text += fmt::format(" {}", address);
     for (const CallValues& v : values_of(g, all))
-      text += fmt::format(" [{} {:x}{:x} {} {} {}]", v.tensor, v.hash.high, v.hash.low, v.from,
-                          v.count, static_cast<int>(v.state));
+      text += fmt::format(" [{} {:x}{:x} {} {} {} {}]", v.tensor, v.hash.high, v.hash.low, v.from,
+                          v.count, static_cast<int>(v.state), v.is_packed);
     text += "\n";
   }
   for (const std::string& wrong : all.wrong) text += wrong + "\n";
@@ -87,6 +90,7 @@ TEST(CallGroups, TheRecordersFormIsDecodedAsAnyFormIsParsed) {
   EXPECT_EQ(decoded.groups.size(), 6u);
   EXPECT_EQ(addresses_of(decoded.groups[3], decoded).size(), 3u);
   EXPECT_EQ(values_of(decoded.groups[3], decoded)[2].from, 12u);
+  EXPECT_TRUE(values_of(decoded.groups[3], decoded)[3].is_packed);
 }
 
 // What is decoded at all is decoded as it is parsed, whatever single byte has changed.

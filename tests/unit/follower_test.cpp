@@ -154,7 +154,7 @@ TEST(StashTest, IsBoundedAndSpread) {
     d.axes = {{"n", std::nullopt}};
     return d;
   }();
-  Target target{&definition, nullptr, {}, {}};
+  Target target{&definition, {}};
   RetainedWorkloads retained(8);
   for (std::uint64_t i = 0; i < 1000; ++i) {
     Workload workload;

@@ -55,12 +55,30 @@ TEST_F(PlanTest, WhatNoEngineReachesIsSaidWithWhatWould) {
 
 // An engine has one page size, where it honours the flag at all.
 TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
+  Definition decode16 = *dataset_.find("gqa_paged_decode_h32_kv8_d128_ps64");
+  decode16.name = "decode16";
+  for (Axis& axis : decode16.axes)
+    if (axis.name == "page_size") axis.constant = 16;
+  dataset_.definitions.push_back(decode16);
   const auto vllm = plan({"gqa_paged_decode_h32_kv8_d128_ps64", "gqa_paged_decode_h32_kv8_d128_ps1",
-                          "gqa_paged_prefill_causal_h32_kv8_d128_ps64"},
+                          "gqa_paged_prefill_causal_h32_kv8_d128_ps64", decode16.name},
                          {.engine = "vllm"});
   ASSERT_EQ(vllm.runs.size(), 2u);
   EXPECT_EQ(vllm.runs[0].definitions.size(), 2u);
-  EXPECT_EQ(vllm.runs[1].flags[0].alternatives[0], (Words{"--block-size", "1"}));
+  EXPECT_EQ(vllm.runs[1].flags[0].alternatives[0], (Words{"--block-size", "16"}));
+  ASSERT_EQ(vllm.unreachable.size(), 1u);
+  EXPECT_NE(vllm.unreachable[0].why.find("16, 32 or 64"), std::string::npos);
+}
+
+// Whichever of its functions an engine decodes with, one run collects them.
+TEST_F(PlanTest, AllThatTheEngineMayCallSharesARun) {
+  const auto made = plan({"gqa_paged_decode_h32_kv8_d128_ps64"}, {.engine = "vllm"});
+  ASSERT_EQ(made.runs.size(), 1u);
+  std::set<std::string> functions;
+  for (const Binding* binding : made.runs[0].bindings) functions.insert(binding->function);
+  EXPECT_EQ(functions, (std::set<std::string>{"BatchDecodeWithPagedKVCacheWrapper.run",
+                                              "trtllm_batch_decode_with_kv_cache",
+                                              "xqa_batch_decode_with_kv_cache"}));
 }
 
 TEST_F(PlanTest, ComputeCapabilityCounts) {

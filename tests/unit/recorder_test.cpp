@@ -405,6 +405,131 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
                         {0, 5, 11}, {0, 7, 15, 24, 25}, {0, 8, 17, 27, 29}}));
 }
 
+// Attention without a plan: what a graph's kernels read is in buffers that the engine fills before
+// it replays the graph.
+class GraphInputsTest : public RecorderTest {
+ protected:
+  static constexpr const char* decode64 = "gqa_paged_decode_h32_kv8_d128_ps64";
+  static constexpr std::int32_t stale = 1 << 19;  ///< what is left behind the pages in use
+
+  // A graph of three layers for `batch` sequences, with rows of `width`.
+  std::uint64_t capture(RecordedEngine& engine, std::size_t batch, std::size_t width) {
+    lengths_.assign(batch, 1);
+    table_.assign(batch * width, 0);
+    const auto graph = engine.recorder().begin_capture();
+    for (int layer = 0; layer < 3; ++layer)
+      engine.decode_by_table(table_, lengths_, recorder::flag::dummy, graph);
+    engine.recorder().end_capture();
+    return graph;
+  }
+  // One step of the engine.
+  void replay(RecordedEngine& engine, const SlowDevice::Control& control, std::uint64_t graph,
+              const Indices& lengths, std::int32_t first_page, std::uint8_t flags = 0) {
+    control.wait();
+    const std::size_t width = table_.size() / lengths.size();
+    std::copy(lengths.begin(), lengths.end(), lengths_.begin());
+    for (std::size_t row = 0; row < lengths.size(); ++row)
+      for (std::size_t i = 0; i < width; ++i)
+        table_[row * width + i] = static_cast<std::int32_t>(i) * 64 < lengths[row]
+                                      ? first_page + static_cast<std::int32_t>(row * 1000 + i)
+                                      : stale;
+    engine.recorder().replay(graph, flags);
+  }
+  Indices lengths_, table_;
+};
+
+TEST_F(GraphInputsTest, AreReadBeforeEachReplay) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    const auto graph = capture(engine, 3, 40);
+    replay(engine, *control, graph, {65, 64, 1}, 10);
+    replay(engine, *control, graph, {66, 65, 0}, 20);  // the third one pads the batch
+    replay(engine, *control, graph, {66, 65, 0}, 90, recorder::flag::dummy);
+    engine.end();
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(outcome.survey.calls, 9u);
+  EXPECT_EQ(count(outcome, "not_traffic"), 3u);
+  std::vector<std::vector<std::int64_t>> indptr, indices;
+  for (const auto& workload : workloads(decode64)) {
+    indptr.push_back(stored(workload, "kv_indptr"));
+    indices.push_back(stored(workload, "kv_indices"));
+  }
+  std::ranges::sort(indptr);
+  std::ranges::sort(indices);
+  EXPECT_EQ(indptr, (std::vector<std::vector<std::int64_t>>{{0, 2, 3, 4}, {0, 2, 4, 4}}));
+  EXPECT_EQ(indices,
+            (std::vector<std::vector<std::int64_t>>{{10, 11, 1010, 2010}, {20, 21, 1020, 1021}}));
+}
+
+TEST_F(GraphInputsTest, TablesAreTakenAsFarAsSequencesReach) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    const auto graph = capture(engine, 2, 2000);
+    replay(engine, *control, graph, {64 * 500, 1}, 0);  // more pages than any sequence before
+    for (int tried = 0; engine.recorder().columns() < 500 && tried < 1000; ++tried)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    replay(engine, *control, graph, {64 * 501, 1}, 0);
+    engine.end();
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  const auto found = workloads(decode64);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0]["axes"]["num_kv_indices"], 502);
+  for (const DefinitionOutcome& definition : outcome.definitions) {
+    if (definition.definition->name != decode64) continue;
+    EXPECT_EQ(definition.calls, 6u);
+    EXPECT_EQ(definition.unseen.at("values_sampled_out"), 3u);
+    // How many pages there are is known of those, too.
+    EXPECT_EQ(definition.ranges.back(), (std::pair<std::int64_t, std::int64_t>{501, 502}));
+  }
+}
+
+TEST_F(GraphInputsTest, WhatAGraphMakesItselfIsNotReadBeforeIt) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    const auto graph = capture(engine, 2, 40);
+    engine.recorder().forget_memory(graph, reinterpret_cast<std::uint64_t>(table_.data()), 8);
+    replay(engine, *control, graph, {65, 64}, 10);
+    engine.end();
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(outcome.survey.calls, 3u);
+  EXPECT_TRUE(workloads(decode64).empty());
+}
+
+TEST_F(GraphInputsTest, GarbageForLengthsIsNoTable) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    const auto graph = capture(engine, 2, 40);
+    replay(engine, *control, graph, {64 * 41, 1}, 10);
+    replay(engine, *control, graph, {-5, 2147483647}, 10);
+    engine.end();
+  }
+  EXPECT_EQ(sanitize_recording().survey.calls, 6u);
+  EXPECT_TRUE(workloads(decode64).empty());
+}
+
+TEST_F(GraphInputsTest, CallsOutsideOfGraphsGiveTheSame) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    lengths_ = {65, 1};
+    table_ = {4, 5, stale, 6, stale, stale};
+    engine.decode_by_table(table_, lengths_);
+    control->wait();
+    engine.end();
+  }
+  sanitize_recording();
+  const auto found = workloads(decode64);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(stored(found[0], "kv_indices"), (std::vector<std::int64_t>{4, 5, 6}));
+}
+
 TEST_F(RecorderTest, AGraphThatNobodyPlannedForIsNoTraffic) {
   {
     RecordedEngine engine(dumps());

@@ -124,10 +124,11 @@ bool decode_state(Cursor& cursor, ValueState& state) {
   return true;
 }
 
-// {"count", "from", "hash", "state", "tensor"}: all but `from` and `hash` are always there.
+// {"count", "from", "hash", "packed", "state", "tensor"}: `from`, `hash` and `packed` may be
+// absent.
 bool decode_values(Cursor& cursor, CallValues& values) {
   std::uint64_t members = 0;
-  if (!cursor.head(of_map, 5, members)) return false;
+  if (!cursor.head(of_map, 6, members)) return false;
   if (!cursor.text("\x65"
                    "count") ||
       !cursor.number(max_count, values.count))
@@ -140,6 +141,10 @@ bool decode_values(Cursor& cursor, CallValues& values) {
   }
   if (cursor.text("\x64hash")) {
     if (!cursor.hash(values.hash)) return false;
+    ++read;
+  }
+  if (cursor.text("\x66packed")) {
+    if (!cursor.boolean(values.is_packed)) return false;
     ++read;
   }
   return cursor.text("\x65state") && decode_state(cursor, values.state) &&
@@ -255,6 +260,7 @@ bool parse_values(const CborItem& item, CallValues& values) {
       is_well_formed = is_well_formed && take_number(member, max_count, values.count);
     if (name == "from")
       is_well_formed = is_well_formed && take_number(member, max_count, values.from);
+    if (name == "packed") values.is_packed = member.boolean().value_or(false);
     if (name == "state")
       values.state = from_name<ValueState>(member.text().value_or("")).value_or(ValueState::lost);
     if (const auto hash = member.bytes(); name == "hash" && hash && hash->size() == 16)

@@ -22,6 +22,7 @@ struct CallValues {
   std::uint64_t count = 0,
                 from = 0;    ///< the used entries: [from, count)
   std::uint32_t tensor = 0;  ///< which of the call's tensors, in the order of its arguments
+  bool is_packed = false;    ///< of a page table: the pages in use
   ValueState state = ValueState::lost;
 
   std::uint64_t used() const { return count - (from < count ? from : count); }

@@ -763,7 +763,8 @@ void RecordingCapture::identify(const File& file, const CallGroup& group, const 
     const ValueState state =
         !kept && values.state == ValueState::kept ? ValueState::lost : values.state;
     append_bytes(text, values.tensor);
-    text += {static_cast<char>(state), static_cast<char>(values.hash != Hash128{})};
+    text += {static_cast<char>(state), static_cast<char>(values.hash != Hash128{}),
+             static_cast<char>(values.is_packed)};
     entry.lacks_values = entry.lacks_values || !kept;
     if (!kept) continue;
     append_bytes(text, values.hash.high);
@@ -911,8 +912,11 @@ void RecordingCapture::tell_counts(const File& file, const CallSignature& signat
                                    const CallGroup& group, const CallGroups& groups, Call& call) {
   const auto& lists = signature.form->second.lists;
   for (const CallValues& values : values_of(group, groups)) {
-    if (values.hash == Hash128{} || call.told_of(values.tensor) != nullptr) continue;
+    // Of a page table, the count is known from the lengths.
+    const bool is_known = values.hash != Hash128{} || values.is_packed;
+    if (!is_known || call.told_of(values.tensor) != nullptr) continue;
     ToldCount& told = call.told.emplace_back(ToldCount{values.tensor, values.used()});
+    told.is_packed = values.is_packed;
     told.has_values = place_of_values(file, values, call.place.at).has_value();
     if (const auto list = std::ranges::find(lists, values.tensor); list != lists.end()) {
       const auto number = static_cast<std::size_t>(list - lists.begin());
