@@ -3,9 +3,9 @@
 
   compare_vllm.py RECORDING.cbor PROBE.jsonl TRACE_DIR      needs cbor2, safetensors and numpy
 
-Every step of the scheduler's that has decodes must be a decode plan of the recording, every one that has prefills a prefill plan, in the
-same order, with the same sequences on the same pages; what was sampled out must be there in number and size. Plans that are recorded as no
-traffic must be none of them. And every workload of the dataset must be one of the steps."""
+Every step of the scheduler's that has decodes must be a decode plan of the recording (or calls of XQA, one for each layer), every one that
+has prefills a prefill plan, in the same order, with the same sequences on the same pages; what was sampled out must be there in number and
+size. Plans that are recorded as no traffic must be none of them. And every workload of the dataset must be one of the steps."""
 import collections
 import hashlib
 import json
@@ -31,10 +31,33 @@ def rows_of(kind, page, q, kv, indices, last):
     return sorted(rows)
 
 
+def rows_of_table(page, lengths, entries):
+    """The same of the rows of a page table, of which the pages in use lie one row after another."""
+    rows, begin = [], 0
+    for length in lengths:
+        pages = entries[begin : begin + -(-length // page)]
+        begin += len(pages)
+        if pages:
+            rows.append([1, length, hashlib.sha256(struct.pack(f"<{len(pages)}i", *pages)).hexdigest()])
+    return sorted(rows)
+
+
 plans = {"decode": [], "prefill": []}  # (count, rows or None, number of index entries)
 dummies = {"decode": 0, "prefill": 0}
 pages = set()
+tables = []  # of XQA: (calls, rows or None)
+replayed = 0
 for function, group, scalars, tensors in recording.calls():
+    if function == "xqa_batch_decode_with_kv_cache":
+        if group.get("dummy"):
+            dummies["decode"] += group["count"]
+            continue
+        pages.add(page := scalars["kv_cache"][0]["shape"][1])
+        kept = {name: integers(recording.values[v["hash"]]) for name, v in tensors.items() if v["state"] == "kept"}
+        has_values = {"seq_lens", "block_tables"} <= set(kept)
+        tables.append((group["count"], rows_of_table(page, kept["seq_lens"], kept["block_tables"]) if has_values else None))
+        replayed += group["count"] if group.get("replayed") else 0
+        continue
     kind = {"BatchDecodeWithPagedKVCacheWrapper.plan": "decode", "BatchPrefillWithPagedKVCacheWrapper.plan": "prefill"}.get(function)
     if kind is None:
         continue
@@ -53,6 +76,17 @@ steps = [json.loads(line) for line in open(sys.argv[2])]
 truth = {"decode": [sorted(r for r in step if r[0] == 1) for step in steps], "prefill": [sorted(r for r in step if r[0] > 1) for step in steps]}
 mixed = sum(1 for step in steps if len({r[0] == 1 for r in step}) == 2)
 print(f"{len(steps)} steps of the scheduler, {mixed} of them with decodes and prefills; page sizes {sorted(pages)}")
+
+if tables:
+    # Calls of one step's layers may be in several groups; equal ones follow one another.
+    decodes = sum(1 for rows in truth["decode"] if rows)
+    calls = sum(count for count, _ in tables)
+    layers = round(calls / decodes)
+    print(f"XQA: {calls} calls for {decodes} steps with decodes, {replayed} of them replayed; {layers} layers")
+    left = 0
+    for count, rows in tables:
+        plans["decode"].append(((left + count) // layers, rows))
+        left = (left + count) % layers
 
 wrong = 0
 for kind, recorded in plans.items():

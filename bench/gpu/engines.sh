@@ -7,7 +7,10 @@
 #   sglang     SGLang 0.5.23, Llama-3.1-8B shapes, CUDA graphs on, with a probe in its scheduler
 #   mla        the same, DeepSeek-V2-Lite shapes
 #   vllm       vLLM 0.33.0, decode by FlashInfer's wrapper, CUDA graphs on, with a probe in its scheduler
+#   xqa        the same, decode by XQA, as where NVIDIA's kernels can be downloaded
+#   xqa64      the same with pages of 64 tokens
 #   collect    vLLM again, by `collect` in one command: engine, traffic by the API that it has, workloads
+#   collect64  the same by the recipe, `--engine vllm`, with the dataset's own definitions
 # compare_probe.py and compare_vllm.py read what they leave.
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -71,6 +74,21 @@ for stage in "$@"; do
       serve vllm 32005 python3 -m vllm.entrypoints.cli.main serve "$models/llama-3.1-8b-short" --load-format dummy --attention-backend FLASHINFER \
         --attention-config.use_trtllm_attention=0 --gpu-memory-utilization 0.4 --max-model-len 8192 || continue
       drive 32005 --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 | tee "$out/vllm.json" | head -4 ;;
+    xqa | xqa64)
+      pages=16; [ $stage = xqa ] || pages=64
+      VLLM_HAS_FLASHINFER_CUBIN=1 serve $stage 32006 python3 -m vllm.entrypoints.cli.main serve "$models/llama-3.1-8b-short" --load-format dummy \
+        --attention-backend FLASHINFER --block-size $pages --gpu-memory-utilization 0.4 --max-model-len 8192 || continue
+      drive 32006 --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 | tee "$out/$stage.json" | head -4 ;;
+    collect64)
+      mkdir -p "$work/collect64.trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/collect64.trace"
+      VLLM_HAS_FLASHINFER_CUBIN=1 timeout 240 "$tool/collect-workloads" collect --trace-dir "$work/collect64.trace" --engine vllm \
+        --definition-name gqa_paged_decode_h32_kv8_d128_ps64 gqa_paged_prefill_causal_h32_kv8_d128_ps64 --model-name "$models/llama-3.1-8b-short" \
+        --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 --all-prompts --work-dir "$work/collect64.work" \
+        --python "$(command -v python3)" \
+        --engine-args "--load-format dummy --gpu-memory-utilization 0.4 --max-model-len 8192" > "$out/collect64.txt" 2>&1
+      (cd "$work" && tar cJf "$out/collect64.tar.xz" collect64.trace)
+      tail -n 40 "$out/collect64.txt"
+      continue ;;
     collect)
       mkdir -p "$work/collect.trace" && tar xzf "$tool/pages16.tar.gz" -C "$work/collect.trace"
       timeout 240 "$tool/collect-workloads" collect --trace-dir "$work/collect.trace" --op-type gqa_paged --random-prompts --input-tokens 8-3000 \

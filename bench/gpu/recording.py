@@ -8,6 +8,21 @@ def integers(value):
     return list(struct.unpack(f"<{len(value) // 4}i", value))
 
 
+def tensor_names(arguments):
+    """The name of every tensor's argument, in the order in which a record counts them."""
+    names = []
+
+    def walk(name, value):
+        if isinstance(value, dict) and "dtype" in value:
+            names.append(name)
+        for item in value.get("items", ()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+            walk(name, item)
+
+    for name, value in arguments:
+        walk(name, value)
+    return names
+
+
 class Recording:
     """`values` are bytes by hash."""
 
@@ -28,6 +43,6 @@ class Recording:
         """Of each group of calls: its function, the group, its arguments and what it has of its tensors, both by name."""
         for group in self._groups:
             form = self._forms[group["form"]]
-            names = [name for name, value in form["arguments"] if isinstance(value, dict) and "dtype" in value]
+            names = tensor_names(form["arguments"])
             tensors = {names[value["tensor"]]: value for value in group.get("values", ())}
             yield self._sites[form["site"]]["function"], group, dict(form["arguments"]), tensors
