@@ -10,7 +10,7 @@
 #   xqa        the same, decode by XQA, as where NVIDIA's kernels can be downloaded
 #   xqa64      the same with pages of 64 tokens
 #   collect    vLLM again, by `collect` in one command: engine, traffic by the API that it has, workloads
-#   collect64  the same by the recipe, `--engine vllm`, with the dataset's own definitions
+#   collect64  the same by the recipe, `--engine vllm`, with the dataset's own definitions; and verified (flashinfer-bench)
 # compare_probe.py and compare_vllm.py read what they leave.
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -88,6 +88,11 @@ for stage in "$@"; do
         --engine-args "--load-format dummy --gpu-memory-utilization 0.4 --max-model-len 8192" > "$out/collect64.txt" 2>&1
       (cd "$work" && tar cJf "$out/collect64.tar.xz" collect64.trace)
       tail -n 40 "$out/collect64.txt"
+      { timeout 60 "$tool/collect-workloads" validate --trace-dir "$work/collect64.trace"
+        python3 "$tool/references.py" "$work/collect64.trace"
+        timeout 200 "$tool/collect-workloads" verify --trace-dir "$work/collect64.trace" --python "$(command -v python3)"
+        echo "exit status $?"; } > "$out/verify64.txt" 2>&1
+      tail -n 20 "$out/verify64.txt"
       continue ;;
     collect)
       mkdir -p "$work/collect.trace" && tar xzf "$tool/pages16.tar.gz" -C "$work/collect.trace"

@@ -253,7 +253,8 @@ std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::u
                            .row = rows.length,
                            .pitch = rows.pitch,
                            .is_table = table.has_value()};
-    auto found = std::ranges::find(graph.inputs, input);
+    auto found = std::ranges::find_if(
+        graph.inputs, [&input](const GraphInput& known) { return known.is_same(input); });
     const bool has_room =
         graph.inputs.size() < max_inputs && (graph.inputs.empty() || graph.device == device);
     if (found == graph.inputs.end() && has_room) {
@@ -262,6 +263,11 @@ std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::u
     }
     if (found != graph.inputs.end())
       content.slot = static_cast<std::int16_t>(found - graph.inputs.begin());
+    if (const std::int16_t lengths =
+            table ? call.contents_[static_cast<std::size_t>(table->lengths)].slot
+                  : std::int16_t{-1};
+        lengths >= 0)
+      graph.inputs[static_cast<std::size_t>(lengths)].has_lengths = true;
   }
   call.contents_.push_back(content);
   return static_cast<std::int16_t>(call.contents_.size() - 1);
@@ -429,15 +435,17 @@ std::optional<std::int32_t> Recorder::device_of(std::uint64_t graph) const {
   return found->second.device;
 }
 
-// Small tensors before every replay; page tables, which may have megabytes, before the first ones
-// and then an ever smaller fraction, so that each octave of replays gives as many as the last.
+// Lengths before every replay, as they tell how much of a table is in use. Of all else, as many
+// replays of each octave: the cost of a copy is felt by an engine whose steps take milliseconds.
+bool Recorder::Graph::is_taken(const GraphInput& input) const {
+  constexpr unsigned octaves_of_tables = 9, octaves_of_others = 4;
+  if (input.has_lengths) return true;
+  const unsigned first = input.is_table ? octaves_of_tables : octaves_of_others;
+  const auto octave = static_cast<unsigned>(std::bit_width(replays));
+  return octave <= first || (replays & ((std::uint64_t{1} << (octave - first)) - 1)) == 0;
+}
+
 std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) {
-  constexpr unsigned first_octaves = 9;
-  constexpr std::size_t max_small = 64 << 10;
-  const auto octave = static_cast<unsigned>(std::bit_width(graph.replays++));
-  const bool takes_large =
-      octave <= first_octaves ||
-      (graph.replays & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
   const bool has_device = ensure_device(stream);
 
   std::vector<Content> contents;
@@ -448,7 +456,7 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) 
         input.is_table ? std::min<std::uint64_t>(input.row, aggregator_.columns()) : input.row;
     content.columns = static_cast<std::uint32_t>(row);
     const std::size_t bytes = input.rows * row * input.element_size;
-    content.is_left_out = bytes > max_small && !takes_large;
+    content.is_left_out = !graph.is_taken(input);
     if (input.data == nullptr) continue;
     content.slot = static_cast<std::int16_t>(contents.size() - 1);
     if (content.is_left_out || !has_device || bytes > max_copied) continue;
@@ -461,6 +469,7 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) 
                       ? 1
                       : 0;
   }
+  ++graph.replays;
   if (!has_reserved) return contents;
   const std::uint64_t job = staging_.commit(device_.get(), stream);
   for (Content& content : contents)

@@ -148,12 +148,17 @@ class Recorder {
     std::uint32_t element_size = 0;
     std::uint64_t rows = 1, row = 0, pitch = 0;
     bool is_table = false;
-    bool operator==(const GraphInput&) const = default;
+    bool has_lengths = false;  ///< of a table: without them nobody knows how many pages are in use
+    bool is_same(const GraphInput& other) const {
+      return data == other.data && element_size == other.element_size && rows == other.rows &&
+             row == other.row && pitch == other.pitch && is_table == other.is_table;
+    }
   };
   struct Graph {
     std::vector<GraphInput> inputs;
     std::int32_t device = 0;
     std::uint64_t replays = 0;
+    bool is_taken(const GraphInput& input) const;
   };
   std::vector<Content> take_inputs(Graph& graph, Device::Stream stream);
 

@@ -26,6 +26,9 @@ Json to_json(const YAML::Node& node) {
   double real = 0;
   if (YAML::convert<std::int64_t>::decode(node, integer)) return integer;
   if (YAML::convert<double>::decode(node, real)) return real;
+  // The core schema's two; plain, as a text in quotes has the tag "!".
+  if (node.Tag() != "!" && (node.Scalar() == "true" || node.Scalar() == "false"))
+    return node.Scalar() == "true";
   return node.IsNull() ? Json() : Json(node.Scalar());
 }
 

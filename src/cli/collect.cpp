@@ -34,6 +34,20 @@ std::string describe_ranges(const Definition& definition,
   return fmt::format("{}", fmt::join(axes, ", "));
 }
 
+// "2 GPUs of 141 GB, of which weights take about 16 GB each"
+std::string describe_room(const CapturePlan& plan, const EngineRun& run) {
+  std::string text =
+      run.tensor_parallel == 1 ? "1 GPU" : fmt::format("{} GPUs", run.tensor_parallel);
+  if (run.expert_parallel > 1) text += fmt::format(", experts in {} groups", run.expert_parallel);
+  if (run.weight_bytes)
+    text += fmt::format(", weights about {:.0f} GB on each",
+                        *run.weight_bytes / run.tensor_parallel / 1e9);
+  if (plan.gpus.count > 0)
+    text += fmt::format("; here: {} of {:.0f} GB, SM{}", plan.gpus.count, plan.gpus.memory / 1e9,
+                        plan.gpus.compute_capability);
+  return text;
+}
+
 // Two rows per definition, under the progress line.
 std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
   std::vector<std::string> rows{fmt::format("{:>9}{:>9}  {}", "found", "calls", "definition")};
@@ -138,6 +152,7 @@ void Display::show_planned(const CapturePlan& plan, const EngineRun& run, std::s
                   run.tensor_parallel > 1 ? fmt::format(", tp {}", run.tensor_parallel) : ""));
   for (const Definition* definition : run.definitions)
     console_.text("    " + definition->name + "\n");
+  if (!plan.is_simulated()) console_.text("  " + describe_room(plan, run) + "\n");
   cw::Command shown = run.command;
   shown.arguments = fill_in(shown.arguments, {{"host", plan.host}, {"port", "PORT"}});
   console_.command(printable(shown));
@@ -153,6 +168,8 @@ Json Display::plan_json(const CapturePlan& plan) {
     runs.push_back({{"definitions", std::move(definitions)},
                     {"model", run.model_path},
                     {"tensor_parallel", run.tensor_parallel},
+                    {"expert_parallel", run.expert_parallel},
+                    {"weight_bytes", run.weight_bytes ? Json(*run.weight_bytes) : Json()},
                     {"command", redact(run.command.arguments)}});
   }
   for (const Unreachable& item : plan.engine.unreachable)

@@ -84,7 +84,10 @@ Result<CapturePlan> plan_capture(const CaptureRequest& request) {
     options.launch_command = plan.launch.words;
     options.launch_environment = plan.launch.environment;
   } else if (has_python) {
-    options.compute_capability = compute_capability();
+    plan.gpus = find_gpus();
+    options.compute_capability = plan.gpus.compute_capability;
+    options.gpus = plan.gpus.count;
+    options.gpu_memory = plan.gpus.memory;
   }
   plan.host = plan.launch.host.value_or(request.host);
   plan.given_flags = shell_words(engine.engine_flags);

@@ -51,6 +51,7 @@ struct CapturePlan {
   CaptureOptions capture;
   std::string host;
   std::vector<std::string> given_flags;  ///< for the engine, by the user
+  Gpus gpus;                             ///< of this machine, if the engine uses any
 
   /// No real model runs: the results are never submitted.
   bool is_simulated() const { return recipe != nullptr && recipe->is_simulated; }

@@ -1,5 +1,6 @@
 #include "engine/host.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -48,12 +49,19 @@ Result<std::string> find_python(const EngineEnvironment& environment) {
   return "python3";
 }
 
-int compute_capability() {
-  const auto output = run({{"nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"}},
-                          std::chrono::seconds(20));
+Gpus find_gpus() {
+  const auto output =
+      run({{"nvidia-smi", "--query-gpu=compute_cap,memory.total", "--format=csv,noheader,nounits"}},
+          std::chrono::seconds(20));
+  Gpus gpus;
   int major = 0, minor = 0;
-  if (!output || std::sscanf(output->c_str(), "%d.%d", &major, &minor) != 2) return 0;
-  return major * 10 + minor;
+  double mebibytes = 0;
+  if (!output || std::sscanf(output->c_str(), "%d.%d, %lf", &major, &minor, &mebibytes) != 3)
+    return gpus;
+  gpus.compute_capability = major * 10 + minor;
+  gpus.memory = mebibytes * (1 << 20);
+  gpus.count = static_cast<int>(std::count(output->begin(), output->end(), '\n'));
+  return gpus;
 }
 
 }  // namespace cw

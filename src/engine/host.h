@@ -19,7 +19,13 @@ struct EngineEnvironment {
 /// of a conda environment called flashinfer, else python3. Error code "not_found".
 Result<std::string> find_python(const EngineEnvironment& environment);
 
-/// 90 for an H100 or H200; 0 if nvidia-smi does not report it.
-int compute_capability();
+/// The machine's GPUs, as nvidia-smi reports them; zeros if it does not. Those of the first one: a
+/// machine has GPUs of one kind.
+struct Gpus {
+  int count = 0;
+  int compute_capability = 0;  ///< 90 for an H100 or H200
+  double memory = 0;           ///< bytes of one
+};
+Gpus find_gpus();
 
 }  // namespace cw

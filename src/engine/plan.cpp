@@ -2,37 +2,73 @@
 
 #include <algorithm>
 #include <charconv>
+#include <deque>
 
 #include <fmt/ranges.h>
 
 namespace cw {
 namespace {
 
+// Of a GPU's memory, the part that weights may take: the rest is for the KV pool and activations.
+constexpr double share_of_weights = 0.9;
+constexpr double largest_gpu = 288e9;  ///< NVIDIA B300
+
 const ModelRecipe* find_model(const Recipes& recipes, const std::string& name) {
   const auto found = recipes.models.find(name);
   return found == recipes.models.end() ? nullptr : &found->second;
 }
 
-// The op type's usual model if the definition names it, or names no known model; otherwise the
-// first one it names.
-std::string model_for(const Definition& definition, const Recipes& recipes) {
+// Models that a definition may be collected from, the best first: the op type's usual one if the
+// definition names it, others that it names, or the usual one if it names none that is known.
+std::vector<std::string> models_for(const Definition& definition, const Recipes& recipes) {
   const auto usual = recipes.op_types.find(definition.op_type);
-  const auto tags = definition.tag_values("model");
-  std::string first;
-  for (const std::string_view tag : tags) {
-    if (usual != recipes.op_types.end() && usual->second == tag) return usual->second;
-    if (first.empty() && find_model(recipes, std::string(tag)) != nullptr) first = tag;
+  std::vector<std::string> models;
+  for (const std::string_view tag : definition.tag_values("model")) {
+    if (find_model(recipes, std::string(tag)) == nullptr) continue;
+    const bool is_usual = usual != recipes.op_types.end() && usual->second == tag;
+    models.insert(is_usual ? models.begin() : models.end(), std::string(tag));
   }
-  if (!first.empty()) return first;
-  return usual != recipes.op_types.end() ? usual->second : "";
+  if (models.empty() && usual != recipes.op_types.end()) models.push_back(usual->second);
+  return models;
 }
 
-int tensor_parallel_for(const Definition& definition, const ModelRecipe* model) {
-  const auto tags = definition.tag_values("tp");
-  int value = 0;
-  if (!tags.empty()) std::from_chars(tags[0].data(), tags[0].data() + tags[0].size(), value);
-  if (value > 0) return value;
-  return model != nullptr ? model->tensor_parallel : 1;
+void add_unique(std::vector<int>& list, int value) {
+  if (value > 0 && std::ranges::find(list, value) == list.end()) list.push_back(value);
+}
+
+std::vector<int> numbers_of(const Definition& definition, const char* tag) {
+  std::vector<int> numbers;
+  for (const std::string_view text : definition.tag_values(tag)) {
+    int value = 0;
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    add_unique(numbers, value);
+  }
+  return numbers;
+}
+
+// How a model may be spread for a definition: as its tags say, as is usual for the model, and else
+// in any way.
+std::vector<Parallelism> ways_to_spread(const Definition& definition, int usual, int given) {
+  std::vector<int> tensor{given}, expert{1};
+  if (given == 0) {
+    tensor = numbers_of(definition, "tp");
+    for (const int other : {usual, 1, 2, 4, 8, 16}) add_unique(tensor, other);
+  }
+  if (definition.op_type == "moe") {
+    expert = numbers_of(definition, "ep");
+    for (const int other : {1, 2, 4, 8}) add_unique(expert, other);
+  }
+  std::vector<Parallelism> ways;
+  for (const int ep : expert)
+    for (const int tp : tensor)
+      // A group of experts has a GPU of its own.
+      ways.push_back({.tensor = given == 0 ? std::max(tp, ep) : tp, .expert = ep});
+  return ways;
+}
+
+std::string spread_text(const Parallelism& spread) {
+  return fmt::format("tp {}{}", spread.tensor,
+                     spread.expert > 1 ? fmt::format(", ep {}", spread.expert) : "");
 }
 
 std::int64_t page_size_of(const Definition& definition) {
@@ -74,6 +110,14 @@ void add_unique(std::vector<const Binding*>& list, const Binding* binding) {
 // Gives each definition a run that reaches it; definitions share a run where they can.
 class RunPlanner {
  public:
+  // A model, and what is known of it.
+  struct ChosenModel {
+    std::string name;  // in the recipes; empty: the user's
+    std::string path;
+    Json config = nullptr;
+    int usual_tensor_parallel = 1;
+  };
+
   /// Without an engine, everything is reached by the options' launch command.
   RunPlanner(const BindingSet& bindings, const Recipes& recipes, const EnginePlanOptions& options,
              const EngineRecipe* engine)
@@ -93,42 +137,68 @@ class RunPlanner {
     // The first API that the engine calls, and all others that it may call in the same run.
     std::optional<Unreachable> why;
     bool has_stage = false;  // what a stage says is wrong says more than that there is none
-    EngineRun* run = nullptr;
+    std::optional<Request> request;
     for (const Binding* binding : *serving) {
-      const auto stage = stage_of(definition, *binding);
+      const auto stage = profile_of(definition, *binding);
       if (!stage) {
         const bool is_first = !has_stage && engine_->stages.contains(binding->id);
         if (!why || is_first) why = stage.error();
         has_stage = has_stage || is_first;
         continue;
       }
-      if (run == nullptr) {
+      if (!request) {
         auto needs = needs_of(definition, *stage);
         if (!needs) return give_up(std::move(needs.error()));
-        run = &run_for(*needs);
-        run->definitions.push_back(&definition);
+        request = Request{.place = requests_.size(), .definition = &definition, .needs = *needs};
       }
-      if (*stage == run->profile) add_unique(run->bindings, binding);
+      if (*stage == request->needs.profile) request->bindings.push_back(binding);
     }
-    if (run == nullptr) give_up(std::move(*why));
+    if (request)
+      requests_.push_back(std::move(*request));
+    else
+      give_up(std::move(*why));
   }
 
-  EnginePlan take() { return std::move(plan_); }
+  EnginePlan take() {
+    share_out();
+    for (Group& group : groups_) {
+      std::ranges::sort(group.requests, {}, &Request::place);
+      EngineRun run = new_run(group);
+      for (const Request* request : group.requests) {
+        run.definitions.push_back(request->definition);
+        for (const Binding* binding : request->bindings) add_unique(run.bindings, binding);
+      }
+      plan_.runs.push_back(std::move(run));
+    }
+    return std::move(plan_);
+  }
 
  private:
   // What a definition needs of a run.
   struct Needs {
-    std::string profile = "command", model;
+    std::string profile = "command";
+    ChosenModel model;
     std::int64_t page_size = 1;
-    int tensor_parallel = 1;
-    const ModelRecipe* recipe = nullptr;  // the model's; null: the user names it
+    Parallelism spread;
+  };
+  struct Request {
+    std::size_t place;
+    const Definition* definition;
+    Needs needs;
+    std::vector<const Binding*> bindings;
+  };
+  // What shares a run: one model, and profiles of which none hides what another one is for.
+  struct Group {
+    Needs needs;                        // of the first one
+    std::vector<std::string> profiles;  // beside those that change nothing
+    std::vector<const Request*> requests;
   };
 
   void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
 
   // The profile with which the engine calls a binding's API.
-  tl::expected<std::string, Unreachable> stage_of(const Definition& definition,
-                                                  const Binding& binding) const {
+  tl::expected<std::string, Unreachable> profile_of(const Definition& definition,
+                                                    const Binding& binding) const {
     if (engine_ == nullptr) return Needs{}.profile;
     const auto stage = engine_->stages.find(binding.id);
     if (stage == engine_->stages.end())
@@ -144,60 +214,263 @@ class RunPlanner {
                                             const std::string& profile) const {
     Needs needs{.profile = profile};
     if (engine_ != nullptr) needs.page_size = page_size_of(definition);
+    if (engine_ == nullptr) {
+      needs.spread.tensor = std::max(options_.tensor_parallel, 1);
+      needs.model = own_model();
+      return needs;
+    }
 
-    // The model, and how many GPUs it is spread over.
-    if (!has_own_model_) needs.model = model_for(definition, recipes_);
-    needs.recipe = find_model(recipes_, needs.model);
-    if (!has_own_model_ && needs.recipe == nullptr)
+    std::vector<ChosenModel> models;
+    if (has_own_model_)
+      models.push_back(own_model());
+    else
+      for (const std::string& name : models_for(definition, recipes_))
+        models.push_back(known_model(name, definition));
+    if (models.empty())
       return tl::unexpected(
           Unreachable{&definition, "no recipe names a model that calls it", "--model-name"});
-    if (!has_own_model_ && engine_->is_simulated && needs.recipe->config.is_null())
-      return tl::unexpected(Unreachable{
-          &definition,
-          fmt::format("the simulated engine does not know the shapes of {}", needs.model),
-          "--model-name with a folder that holds the model's config.json"});
-    needs.tensor_parallel = options_.tensor_parallel > 0
-                                ? options_.tensor_parallel
-                                : tensor_parallel_for(definition, needs.recipe);
-    return needs;
+
+    // The first that calls it, spread in a way that this machine has room for.
+    std::optional<Obstacle> nearest;
+    for (const ChosenModel& model : models)
+      for (const Parallelism& spread :
+           ways_to_spread(definition, model.usual_tensor_parallel, options_.tensor_parallel)) {
+        auto obstacle = obstacle_of(definition, model, spread);
+        if (!obstacle) {
+          needs.model = model;
+          needs.spread = spread;
+          return needs;
+        }
+        if (!nearest || obstacle->kind > nearest->kind) nearest = std::move(obstacle);
+      }
+    return tl::unexpected(
+        Unreachable{&definition, nearest->why,
+                    nearest->reach.empty() ? who_calls(definition) : std::move(nearest->reach)});
   }
 
-  EngineRun& run_for(const Needs& needs) {
-    const auto known = std::ranges::find_if(plan_.runs, [&](const EngineRun& run) {
-      return run.profile == needs.profile && run.model == needs.model &&
-             run.tensor_parallel == needs.tensor_parallel &&
-             (run.page_size == needs.page_size || !names_page_size_);
+  // The user's, with what is known of it.
+  ChosenModel own_model() const {
+    ChosenModel model{.name = "", .path = options_.model_name};
+    const ModelRecipe* known = find_model(recipes_, options_.model_name);
+    if (known == nullptr)
+      for (const auto& [name, recipe] : recipes_.models)
+        if (recipe.path == options_.model_name) known = &recipe;
+    if (known != nullptr && !(engine_ != nullptr && engine_->is_simulated))
+      model.path = known->path;
+    model.config = find_model_config(model.path);
+    if (model.config.is_null() && known != nullptr) model.config = known->config;
+    if (known != nullptr) model.usual_tensor_parallel = known->tensor_parallel;
+    return model;
+  }
+
+  // One of the recipes', with weights of the type that the definition asks for.
+  ChosenModel known_model(const std::string& name, const Definition& definition) const {
+    const ModelRecipe& recipe = recipes_.models.at(name);
+    ChosenModel model{.name = name,
+                      .path = recipe.path,
+                      .config = recipe.config,
+                      .usual_tensor_parallel = recipe.tensor_parallel};
+    for (const auto& [type, path] : recipe.quantized) {
+      if (!asks_for(definition, type)) continue;
+      model.path = path;
+      if (model.config.is_object()) model.config["quantization_config"] = {{"quant_method", type}};
+    }
+    return model;
+  }
+
+  static bool asks_for(const Definition& definition, const std::string& type) {
+    return std::ranges::any_of(definition.tag_values("quantization"),
+                               [&type](std::string_view tag) { return tag.starts_with(type); });
+  }
+
+  // Why a model, spread in a way, does not call a definition, or not here.
+  struct Obstacle {
+    enum class Kind { unknown, shape, weights, memory, gpus };  // the last ones come closest
+    Kind kind;
+    std::string why, reach;  // what would help; empty: another model
+  };
+  std::optional<Obstacle> obstacle_of(const Definition& definition, const ChosenModel& model,
+                                      const Parallelism& spread) const {
+    using Kind = Obstacle::Kind;
+    if (engine_->is_simulated && !model.name.empty() &&
+        (model.config.is_null() || is_hybrid(model.config)))
+      return Obstacle{
+          Kind::unknown,
+          fmt::format("the simulated engine does not know the shapes of {}", model.name),
+          "--model-name with a folder that holds the model's config.json"};
+    const std::string who =
+        fmt::format("{}, {}", model.name.empty() ? model.path : model.name, spread_text(spread));
+    if (const auto mismatch = shape_mismatch(definition, model.config, spread, recipes_.shapes))
+      return Obstacle{
+          Kind::shape,
+          mismatch->axis.empty()
+              ? fmt::format("{} has no layers that call {}",
+                            model.name.empty() ? model.path : model.name, definition.op_type)
+              : fmt::format("{}: {} is {}, and {} in the definition", who, mismatch->axis,
+                            mismatch->called, mismatch->wanted),
+          ""};
+    if (engine_->is_simulated) return {};
+
+    // Of which type its weights are, and whether there is room for them.
+    const auto quantization = definition.tag_values("quantization");
+    if (const std::string has = quantization_of(model.config);
+        !quantization.empty() && model.config.is_object() &&
+        (has.empty() || !asks_for(definition, has)))
+      return Obstacle{Kind::weights,
+                      fmt::format("it needs weights in {}, and those of {} are in {}",
+                                  quantization[0], model.path, has.empty() ? "bfloat16" : has),
+                      fmt::format("--model-name with such weights of {}", model.path)};
+    const auto weights = weight_bytes(model.config);
+    const double room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
+    if (weights && *weights / spread.tensor > share_of_weights * room)
+      return Obstacle{
+          Kind::memory,
+          fmt::format("{}: its weights take about {:.0f} GB on each GPU, {}", who,
+                      *weights / spread.tensor / 1e9,
+                      options_.gpu_memory > 0 ? fmt::format("which has {:.0f} GB", room / 1e9)
+                                              : "which none has"),
+          "GPUs with more memory"};
+    if (options_.gpus > 0 && spread.tensor > options_.gpus && options_.tensor_parallel == 0)
+      return Obstacle{
+          Kind::gpus,
+          fmt::format("{}: it needs {} GPUs, and here {}", who, spread.tensor,
+                      options_.gpus == 1 ? "is one" : fmt::format("are {}", options_.gpus)),
+          fmt::format("a machine with {} GPUs", spread.tensor)};
+    return {};
+  }
+
+  // A known model that calls a definition, as flags; the smallest one.
+  std::string who_calls(const Definition& definition) const {
+    std::string found;
+    double fewest = 0;
+    for (const auto& [name, recipe] : recipes_.models) {
+      if (recipe.config.is_null()) continue;
+      const ChosenModel model = known_model(name, definition);
+      const double weights = weight_bytes(model.config).value_or(0);
+      if (!found.empty() && weights >= fewest) continue;
+      for (const Parallelism& spread : ways_to_spread(definition, recipe.tensor_parallel, 0)) {
+        if (!recipes_.shapes.contains(definition.op_type) ||
+            shape_mismatch(definition, model.config, spread, recipes_.shapes) ||
+            weights / spread.tensor > share_of_weights * largest_gpu)
+          continue;
+        found = fmt::format("--model-name {} --tp {}", model.path, spread.tensor);
+        fewest = weights;
+        break;
+      }
+    }
+    return found.empty() ? "--model-name with a model that has these shapes" : found;
+  }
+
+  // Starting an engine takes minutes, so a definition joins a run that reaches it anyway. First
+  // those that need a profile of their own, then those that no such run reaches, then all others,
+  // which keep to the engine's usual ways where there is such a run.
+  void share_out() {
+    std::vector<const Request*> usual, others;
+    for (const Request& request : requests_)
+      if (is_plain(request.needs.profile))
+        usual.push_back(&request);
+      else
+        place(request);
+    for (const Request* request : usual)
+      if (find_group(*request) == nullptr)
+        place(*request);
+      else
+        others.push_back(request);
+    for (const Request* request : others) place(*request);
+
+    std::ranges::stable_sort(groups_, {}, [](const Group& group) {
+      return std::ranges::min(group.requests, {}, &Request::place)->place;
     });
-    return known != plan_.runs.end() ? *known : plan_.runs.emplace_back(new_run(needs));
   }
 
-  EngineRun new_run(const Needs& needs) const {
-    EngineRun run{.profile = needs.profile,
-                  .model = needs.model,
-                  .tensor_parallel = needs.tensor_parallel,
-                  .page_size = needs.page_size};
-    run.model_path = has_own_model_ ? options_.model_name : needs.recipe->path;
-    if (needs.recipe != nullptr) run.model_config = needs.recipe->config;
+  void place(const Request& request) {
+    Group* group = find_group(request);
+    if (group == nullptr) group = &groups_.emplace_back(Group{request.needs, {}, {}});
+    const std::string& profile = request.needs.profile;
+    if (!is_plain(profile) && std::ranges::find(group->profiles, profile) == group->profiles.end())
+      group->profiles.push_back(profile);
+    group->requests.push_back(&request);
+  }
+
+  // The one with the fewest profiles that reaches it; null if there is none.
+  Group* find_group(const Request& request) {
+    Group* best = nullptr;
+    for (Group& group : groups_)
+      if (can_join(request, group) &&
+          (best == nullptr || group.profiles.size() < best->profiles.size()))
+        best = &group;
+    return best;
+  }
+
+  bool is_plain(const std::string& profile) const {
+    if (engine_ == nullptr) return true;
+    const Profile& known = engine_->profiles.at(profile);
+    return known.flags.empty() && known.environment.empty();
+  }
+
+  bool can_join(const Request& request, const Group& group) const {
+    const Needs &a = request.needs, &b = group.needs;
+    if (a.model.path != b.model.path || a.spread != b.spread ||
+        (a.page_size != b.page_size && names_page_size_))
+      return false;
+    if (engine_ == nullptr) return true;
+
+    // Whether every profile leaves all of them reachable, and no two set the same variable.
+    std::vector<std::string> profiles = group.profiles;
+    if (!is_plain(a.profile) && std::ranges::find(profiles, a.profile) == profiles.end())
+      profiles.push_back(a.profile);
+    std::vector<const Request*> requests = group.requests;
+    requests.push_back(&request);
+    std::set<std::string> variables;
+    for (const std::string& name : profiles) {
+      const Profile& profile = engine_->profiles.at(name);
+      for (const Request* other : requests)
+        for (const Binding* binding : other->bindings)
+          if (profile.hides(binding->id)) return false;
+      for (const auto& [variable, value] : profile.environment)
+        if (!variables.insert(variable).second) return false;
+    }
+    return true;
+  }
+
+  EngineRun new_run(const Group& group) const {
+    const Needs& needs = group.needs;
+    EngineRun run{.profile = group.profiles.empty()
+                                 ? group.requests.front()->needs.profile
+                                 : fmt::format("{}", fmt::join(group.profiles, "+")),
+                  .model = needs.model.name,
+                  .model_path = needs.model.path,
+                  .tensor_parallel = needs.spread.tensor,
+                  .expert_parallel = needs.spread.expert,
+                  .page_size = needs.page_size,
+                  .weight_bytes = weight_bytes(needs.model.config)};
     const std::map<std::string, std::string> values{{"python", options_.python},
                                                     {"self", options_.self},
                                                     {"model", run.model_path},
                                                     {"page_size", std::to_string(run.page_size)},
-                                                    {"tp", std::to_string(run.tensor_parallel)}};
+                                                    {"tp", std::to_string(run.tensor_parallel)},
+                                                    {"ep", std::to_string(run.expert_parallel)}};
     if (engine_ == nullptr) {
       run.command.arguments = fill_in(options_.launch_command, values);
       run.command.environment = options_.launch_environment;
       return run;
     }
 
-    // Flags of the engine, then of the capture method, then of the profile.
-    const Profile& profile = engine_->profiles.at(needs.profile);
-    run.command.arguments = fill_in(engine_->command, values);
-    run.command.environment = profile.environment;
+    // Flags of the engine, then of the capture method, then of the profiles.
+    std::vector<std::string> words = engine_->command;
+    if (run.expert_parallel > 1)
+      words.insert(words.end(), engine_->expert_parallel.begin(), engine_->expert_parallel.end());
+    run.command.arguments = fill_in(std::move(words), values);
     run.flags = engine_->flags;
     if (const auto more = engine_->method_flags.find(options_.capture->name());
         more != engine_->method_flags.end())
       run.flags.insert(run.flags.end(), more->second.begin(), more->second.end());
-    run.flags.insert(run.flags.end(), profile.flags.begin(), profile.flags.end());
+    for (const std::string& name : group.profiles) {
+      const Profile& profile = engine_->profiles.at(name);
+      run.flags.insert(run.flags.end(), profile.flags.begin(), profile.flags.end());
+      run.command.environment.insert(run.command.environment.end(), profile.environment.begin(),
+                                     profile.environment.end());
+    }
     for (FlagChoice& choice : run.flags)
       for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);
     return run;
@@ -208,6 +481,8 @@ class RunPlanner {
   const EnginePlanOptions& options_;
   const EngineRecipe* engine_;
   const bool names_page_size_, has_own_model_;
+  std::deque<Request> requests_;
+  std::deque<Group> groups_;
   EnginePlan plan_;
 };
 

@@ -27,19 +27,21 @@ struct EnginePlanOptions {
   std::vector<std::pair<std::string, std::string>> launch_environment;  ///< of it
   const CaptureMethod* capture = capture_methods().front();
   int compute_capability = 0;  ///< of this machine's GPU, 90 for SM90; 0: unknown
+  int gpus = 0;                ///< how many there are; 0: unknown
+  double gpu_memory = 0;       ///< bytes of one; 0: unknown
 };
 
 struct EngineRun {
-  std::string profile;
-  std::string model;  ///< its name in the recipes; empty for --model-name and --launch-command
+  std::string profile;  ///< of the recipe's, one or several: "paged_prefill+gdn"
+  std::string model;    ///< its name in the recipes; empty for --model-name and --launch-command
   std::string model_path;
-  int tensor_parallel = 1;
+  int tensor_parallel = 1, expert_parallel = 1;
   std::int64_t page_size = 1;  ///< if set by the engine's flags
   std::vector<const Definition*> definitions;
   std::vector<const Binding*> bindings;  ///< unique
   Command command;                       ///< {port} and {host} not yet substituted
   std::vector<FlagChoice> flags;         ///< of the recipe, to be fitted to the installed version
-  Json model_config;                     ///< null if unknown
+  std::optional<double> weight_bytes;    ///< of the model, about; nothing: unknown
 };
 
 struct Unreachable {

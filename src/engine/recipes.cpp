@@ -63,6 +63,21 @@ Stage stage(const YAML::Node& node) {
   return result;
 }
 
+Expression expression(const YAML::Node& node) {
+  auto parsed = Expression::parse(node.as<std::string>());
+  if (!parsed) throw YAML::Exception(node.Mark(), parsed.error().message);
+  return std::move(*parsed);
+}
+
+ShapeRule shape_rule(const YAML::Node& node) {
+  allow_only(node, {"when", "axes"});
+  ShapeRule rule;
+  if (node["when"]) rule.when = expression(node["when"]);
+  for (const auto& axis : node["axes"])
+    rule.axes.emplace_back(axis.first.as<std::string>(), expression(axis.second));
+  return rule;
+}
+
 Endpoint endpoint(const YAML::Node& node) {
   const auto name = node.as<std::string>();
   if (name == "generate") return Endpoint::generate;
@@ -84,10 +99,14 @@ EngineRecipe engine(const YAML::Node& node) {
     else
       rest[item.first] = item.second;
   allow_only(rest, {"command", "help", "version", "flags", "profiles", "stages", "simulated",
-                    "capture", "port", "information", "checkout", "endpoint"});
+                    "capture", "port", "information", "checkout", "endpoint", "expert_parallel"});
+  result.expert_parallel = words(node["expert_parallel"]);
   for (const auto& item : node["profiles"]) {
-    allow_only(item.second, {"flags", "environment"});
-    Profile profile{.flags = flags(item.second["flags"]), .environment = {}};
+    allow_only(item.second, {"flags", "environment", "hides", "keeps"});
+    Profile profile{.flags = flags(item.second["flags"]),
+                    .environment = {},
+                    .hidden = words(item.second["hides"]),
+                    .kept = words(item.second["keeps"])};
     for (const auto& variable : item.second["environment"])
       profile.environment.emplace_back(variable.first.as<std::string>(),
                                        variable.second.as<std::string>());
@@ -112,6 +131,13 @@ EngineRecipe engine(const YAML::Node& node) {
 
 }  // namespace
 
+bool Profile::hides(const std::string& stage) const {
+  const auto is_in = [&stage](const std::vector<std::string>& stages) {
+    return std::ranges::find(stages, stage) != stages.end();
+  };
+  return is_in(hidden) || (!kept.empty() && !is_in(kept));
+}
+
 bool EngineRecipe::has_python() const {
   return std::ranges::any_of(
       command, [](const std::string& word) { return word.find("{python}") != std::string::npos; });
@@ -129,14 +155,20 @@ Result<Recipes> Recipes::parse(const std::string& yaml) {
     const YAML::Node root = YAML::Load(yaml);
     if (root["format"].as<int>(0) != 1)
       return fail("recipes_malformed", "recipes: expected format: 1");
-    allow_only(root, {"format", "models", "op_types", "engines"});
+    allow_only(root, {"format", "models", "shapes", "op_types", "engines"});
     for (const auto& item : root["models"]) {
-      allow_only(item.second, {"path", "tp", "config"});
-      ModelRecipe model{item.second["path"].as<std::string>(), item.second["tp"].as<int>(1),
-                        nullptr};
+      allow_only(item.second, {"path", "tp", "config", "quantized"});
+      ModelRecipe model{.path = item.second["path"].as<std::string>(),
+                        .tensor_parallel = item.second["tp"].as<int>(1),
+                        .config = nullptr};
+      for (const auto& other : item.second["quantized"])
+        model.quantized.emplace(other.first.as<std::string>(), other.second.as<std::string>());
       if (item.second["config"]) model.config = to_json(item.second["config"]);
       recipes.models.emplace(item.first.as<std::string>(), std::move(model));
     }
+    for (const auto& item : root["shapes"])
+      for (const auto& rule : item.second)
+        recipes.shapes[item.first.as<std::string>()].push_back(shape_rule(rule));
     for (const auto& item : root["op_types"])
       recipes.op_types.emplace(item.first.as<std::string>(), item.second.as<std::string>());
     for (const auto& item : root["engines"])

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "engine/model.h"
 #include "traffic/traffic.h"
 
 namespace cw {
@@ -22,6 +23,10 @@ struct FlagChoice {
 struct Profile {
   std::vector<FlagChoice> flags;
   std::vector<std::pair<std::string, std::string>> environment;
+  std::vector<std::string> hidden;  ///< stages that cannot be reached with it
+  std::vector<std::string> kept;    ///< if not empty: the only ones that can
+
+  bool hides(const std::string& stage) const;
 };
 
 /// How to make an engine issue one binding's calls.
@@ -38,6 +43,7 @@ struct EngineRecipe {
   std::vector<FlagChoice> flags;
   /// Flags added for a capture method, by its name.
   std::map<std::string, std::vector<FlagChoice>, std::less<>> method_flags;
+  std::vector<std::string> expert_parallel;  ///< added where experts are divided
   std::map<std::string, Profile> profiles;
   std::map<std::string, Stage> stages;  ///< by binding id
 
@@ -55,11 +61,14 @@ struct EngineRecipe {
 struct ModelRecipe {
   std::string path;
   int tensor_parallel = 1;
-  Json config;  ///< null if the simulated engine does not know the model
+  Json config;  ///< members of its config.json; null: not known
+  /// Paths of the same model with weights of another type, by its name: "float8".
+  std::map<std::string, std::string> quantized;
 };
 
 struct Recipes {
   std::map<std::string, ModelRecipe> models;
+  ShapeRules shapes;
   std::map<std::string, std::string> op_types;
   std::map<std::string, EngineRecipe> engines;
 

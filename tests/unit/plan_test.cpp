@@ -35,6 +35,120 @@ TEST_F(PlanTest, DefinitionsOfOneModelAndProfileShareARun) {
   EXPECT_EQ(made.runs[1].command.environment[0].first, "SGLANG_FLASHINFER_USE_PAGED");
 }
 
+// Starting an engine takes minutes.
+TEST_F(PlanTest, StartsAreShared) {
+  const auto starts = [this](const std::vector<std::string>& names) {
+    return plan(names).runs.size();
+  };
+  EXPECT_EQ(starts({"gqa_paged_decode_h32_kv8_d128_ps1",
+                    "gqa_paged_prefill_causal_h32_kv8_d128_ps1", "rmsnorm_h4096"}),
+            1u);
+  // Not what a profile hides, and nothing that needs another data type.
+  EXPECT_EQ(starts({"gqa_paged_prefill_causal_h32_kv8_d128_ps1",
+                    "gqa_ragged_prefill_causal_h32_kv8_d128"}),
+            2u);
+  EnginePlanOptions recorder;
+  std::vector<const Definition*> gemm{dataset_.find("gemm_n6144_k4096"),
+                                      dataset_.find("rmsnorm_h4096")};
+  EXPECT_EQ(plan_runs(gemm, bindings_, recipes_, recorder).value().runs.size(), 2u);
+  // Profiles that do not touch each other are combined.
+  const auto combined =
+      plan({"gdn_decode_qk16_v32_d128_k_last", "rmsnorm_h2048"},
+           {.model_name = "my/model", .tensor_parallel = 1, .capture = &level10::dump_method()});
+  ASSERT_EQ(combined.runs.size(), 1u);
+  EXPECT_EQ(combined.runs[0].profile, "gdn");
+
+  // All of the dataset's.
+  std::vector<std::string> paged, llama;
+  for (const Definition& definition : dataset_.definitions) {
+    if (definition.op_type == "gqa_paged") paged.push_back(definition.name);
+    const auto models = definition.tag_values("model");
+    if (!models.empty() && models[0] == "llama-3.1-8b" && definition.op_type != "gemm")
+      llama.push_back(definition.name);
+  }
+  EXPECT_EQ(starts(llama), 2u);
+  EXPECT_LE(starts(paged), 10u);
+}
+
+// "MODEL tp N: DEFINITION", or why not.
+std::vector<std::string> lines_of(const EnginePlan& plan) {
+  std::vector<std::string> lines;
+  for (const EngineRun& run : plan.runs)
+    for (const Definition* definition : run.definitions)
+      lines.push_back(fmt::format(
+          "{}: {}, tp {}{}, {}", definition->name, run.model_path, run.tensor_parallel,
+          run.expert_parallel > 1 ? fmt::format(", ep {}", run.expert_parallel) : "", run.profile));
+  for (const Unreachable& item : plan.unreachable)
+    lines.push_back(fmt::format("{}: not reached: {}{}", item.definition->name, item.why,
+                                item.reach.empty() ? "" : ". " + item.reach));
+  std::ranges::sort(lines);
+  return lines;
+}
+
+// Checked by hand, definition by definition.
+TEST_F(PlanTest, WhatIsPlannedForTheWholeDataset) {
+  std::vector<const Definition*> all;
+  for (const Definition& definition : dataset_.definitions) all.push_back(&definition);
+  for (const char* engine : {"sglang", "vllm"}) {
+    std::string text;
+    const auto made = plan_runs(all, bindings_, recipes_, {.engine = engine}).value();
+    for (const std::string& line : lines_of(made)) text += line + "\n";
+    const auto file = std::filesystem::path(CW_TEST_DATA) / fmt::format("plan-{}.txt", engine);
+    if (std::getenv("CW_WRITES_GOLDEN") != nullptr) write_text(file, text);
+    EXPECT_EQ(text, read_text(file)) << "CW_WRITES_GOLDEN=1 writes it";
+  }
+}
+
+TEST_F(PlanTest, AModelIsAskedForWhatItCalls) {
+  const EnginePlanOptions qwen{.model_name = "qwen2.5-7b"};
+  std::vector<const Definition*> two{dataset_.find("gqa_paged_decode_h32_kv8_d128_ps1"),
+                                     dataset_.find("top_k_top_p_sampling_from_probs_v152064")};
+  const auto made = plan_runs(two, bindings_, recipes_, qwen).value();
+  ASSERT_EQ(made.runs.size(), 1u);
+  EXPECT_EQ(made.runs[0].model_path, "Qwen/Qwen2.5-7B-Instruct") << "the Hub's name of it";
+  EXPECT_EQ(made.runs[0].definitions.size(), 1u);
+  ASSERT_EQ(made.unreachable.size(), 1u);
+  EXPECT_NE(made.unreachable[0].why.find("num_qo_heads is 28, and 32"), std::string::npos)
+      << made.unreachable[0].why;
+  EXPECT_NE(made.unreachable[0].reach.find("--model-name"), std::string::npos);
+
+  // Spread as the definition needs it, and not otherwise if the user says how.
+  two = {dataset_.find("gqa_paged_decode_h16_kv2_d128_ps1")};
+  EnginePlanOptions llama{.model_name = "meta-llama/Llama-3.1-70B-Instruct"};
+  EXPECT_EQ(plan_runs(two, bindings_, recipes_, llama).value().runs.at(0).tensor_parallel, 4);
+  llama.tensor_parallel = 8;
+  EXPECT_TRUE(plan_runs(two, bindings_, recipes_, llama).value().runs.empty());
+}
+
+TEST_F(PlanTest, RoomForTheWeightsCounts) {
+  const std::string mixtral = "gqa_paged_decode_h48_kv8_d128_ps1";  // on one GPU
+  const auto refused = plan({mixtral});
+  ASSERT_EQ(refused.unreachable.size(), 1u);
+  EXPECT_NE(refused.unreachable[0].why.find("281 GB"), std::string::npos)
+      << refused.unreachable[0].why;
+  const std::string llama = "gqa_paged_decode_h32_kv8_d128_ps1";
+  EXPECT_EQ(plan({llama}, {.capture = &level10::dump_method(), .gpus = 1, .gpu_memory = 24e9})
+                .runs.size(),
+            1u);
+  EXPECT_EQ(plan({llama}, {.capture = &level10::dump_method(), .gpus = 1, .gpu_memory = 16e9})
+                .unreachable.size(),
+            1u);
+  const auto few = plan({"gqa_paged_decode_h16_kv2_d128_ps1"},
+                        {.capture = &level10::dump_method(), .gpus = 2, .gpu_memory = 141e9});
+  ASSERT_EQ(few.unreachable.size(), 1u);
+  EXPECT_NE(few.unreachable[0].why.find("needs 4 GPUs, and here are 2"), std::string::npos)
+      << few.unreachable[0].why;
+}
+
+TEST_F(PlanTest, TheTypeOfTheWeightsCounts) {
+  const auto made = plan({"moe_fp8_block_scale_renorm_topk8_e128_h2048_i768",
+                          "trtllm_fp4_block_scale_moe_topk8_e128_h2048_i768"});
+  ASSERT_EQ(made.runs.size(), 1u);
+  EXPECT_EQ(made.runs[0].model_path, "Qwen/Qwen3-30B-A3B-FP8");
+  ASSERT_EQ(made.unreachable.size(), 1u);
+  EXPECT_NE(made.unreachable[0].why.find("float4_e2m1fn_mxfp4"), std::string::npos);
+}
+
 TEST_F(PlanTest, TheTagSaysHowManyRanks) {
   const auto made = plan({"mla_paged_decode_h16_ckv512_kpe64_ps1"});
   ASSERT_EQ(made.runs.size(), 1u);
