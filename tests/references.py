@@ -69,12 +69,22 @@ MLA_KEYS = '''
         ckv = ckv_cache[pages].flatten(0, 1)[:, None]
         return torch.cat([ckv, kpe_cache[pages].flatten(0, 1)[:, None]], -1), ckv
 '''
+# Pages of several tokens: the last one of a sequence may not be full.
+PAGED_KEYS = '''
+    page = k_cache.shape[1]
+    last = dict(zip(kv_indptr.tolist(), kv_last_page_len.tolist()))
+
+    def keys(begin, end):
+        pages = kv_indices[begin:end].long()
+        tokens = (int(end) - int(begin) - 1) * page + last[int(begin)]
+        return k_cache[pages].flatten(0, 1)[:tokens], v_cache[pages].flatten(0, 1)[:tokens]
+'''
 DECODE_SPANS = "spans_of(torch.arange(len(kv_indptr)), kv_indptr)"
 PREFILL_SPANS = "spans_of(qo_indptr, kv_indptr)"
 
 
 def reference(definition):
-    """Source, or nothing where there is none yet. Page size 1 only."""
+    """Source, or nothing where there is none yet. Of MLA, page size 1 only."""
     name, op_type, inputs = definition["name"], definition["op_type"], list(definition["inputs"])
     head = f"\n\ndef run({', '.join(inputs)}):\n"
     is_prefill = "qo_indptr" in inputs
@@ -82,8 +92,8 @@ def reference(definition):
     if name.startswith("fused_add_rmsnorm"): return FUSED_ADD_RMSNORM
     if name.startswith("rmsnorm"): return RMSNORM
     if name.startswith("top_k_top_p_sampling_from_probs"): return SAMPLING
-    if op_type == "gqa_paged" and name.endswith("_ps1"):
-        return COMMON + head + GQA_KEYS + f"    return over_sequences(q, {spans}, keys, sm_scale, {is_prefill}, v_cache.shape[-1])\n"
+    if op_type == "gqa_paged":
+        return COMMON + head + (GQA_KEYS if name.endswith("_ps1") else PAGED_KEYS) + f"    return over_sequences(q, {spans}, keys, sm_scale, {is_prefill}, v_cache.shape[-1])\n"
     if op_type == "mla_paged" and name.endswith("_ps1"):
         return (COMMON + head + MLA_KEYS +
                 f"    q = torch.cat([q_nope, q_pe], -1)\n    return over_sequences(q, {spans}, keys, sm_scale, {is_prefill}, q_nope.shape[-1])\n")

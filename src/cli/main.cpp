@@ -14,11 +14,11 @@
 #include "cli/errors.h"
 
 // One line per command, in the order of --help.
-#define CW_COMMANDS(command)                                                            \
-  command(collect) command(record) command(sanitize) command(watch) command(inspect)    \
-      command(validate) command(merge) command(report) command(verify) command(submit)  \
-          command(env) command(serve) command(drive) command(clean) command(completion) \
-              command(man) command(skill)
+#define CW_COMMANDS(command)                                                           \
+  command(collect) command(record) command(sanitize) command(watch) command(inspect)   \
+      command(validate) command(merge) command(report) command(verify) command(submit) \
+          command(doctor) command(env) command(serve) command(drive) command(clean)    \
+              command(completion) command(man) command(skill)
 
 namespace cw::cli {
 

@@ -8,8 +8,8 @@ import threading
 import urllib.request
 
 KNOWN = """usage: launch_server.py [-h] --model-path MODEL_PATH [--host HOST] [--port PORT] [--tp-size N] [--attention-backend B]
-  [--sampling-backend B] [--disable-cuda-graph] [--disable-piecewise-cuda-graph] [--disable-radix-cache] [--model MODEL]
-  [--tensor-parallel-size N] [--enforce-eager] [--block-size N] [--attention-backend B] [--max-total-tokens N]"""
+  [--sampling-backend B] [--disable-cuda-graph] [--disable-piecewise-cuda-graph] [--disable-radix-cache]
+  [--tensor-parallel-size N] [--enforce-eager] [--block-size N] [--disable-prefix-caching] [--max-total-tokens N]"""
 
 
 def value(words, *names, otherwise=None):
@@ -26,7 +26,8 @@ def serve(words):
     unknown = [w for w in words if w.startswith("--") and w not in KNOWN]
     if unknown:
         sys.exit(f"launch_server.py: error: unrecognized arguments: {' '.join(unknown)}")
-    command = [os.environ["COLLECT_WORKLOADS"], "serve", "--model-name", value(words, "--model-path", "--model"), "--host", value(words, "--host"),
+    model = words[1] if words[0] == "serve" else value(words, "--model-path")  # vLLM's, and SGLang's
+    command = [os.environ["COLLECT_WORKLOADS"], "serve", "--model-name", model, "--host", value(words, "--host"),
                "--port", value(words, "--port"), "--tp", value(words, "--tp-size", "--tensor-parallel-size", otherwise="1"),
                "--max-total-tokens", value(words, "--max-total-tokens", otherwise="16384")]
     if "--disable-radix-cache" in words:
@@ -56,7 +57,7 @@ def main(words):
         with open(os.environ["ENGINE_PYTHON_LOG"], "a") as log:
             log.write(json.dumps(words) + "\n")
     if words[0] == "-c":
-        return print("vLLM 0.11.0 FlashInfer 0.6.15.post1" if "vllm" in words[1] else
+        return print("vLLM 0.33.0 FlashInfer 0.7.2.post1" if "vllm" in words[1] else
                      "" if "sharegpt" in words[1] else "SGLang 0.5.17 FlashInfer 0.6.15.post1")
     module, rest = words[1], words[2:]
     if module == "pip":

@@ -209,9 +209,18 @@ class CollectTest(CollectCase):
 
     def test_several_profiles_get_runs_of_their_own(self):
         paged = "gqa_paged_prefill_causal_h32_kv8_d128_ps1"
-        result = self.run_tool(self.command(prompts=10, definitions=(DECODE, paged)))
+        result = self.run_tool(self.command(prompts=10, definitions=(RAGGED, paged)))
         self.assertIn("Run 2 of 2", result.stdout)
+        self.assertGreater(len(self.workloads(RAGGED)), 0)
         self.assertGreater(len(self.workloads(paged)), 0)
+        self.valid()
+
+    def test_one_start_serves_all_that_it_reaches(self):
+        paged = "gqa_paged_prefill_causal_h32_kv8_d128_ps1"
+        result = self.run_tool(self.command(prompts=10, definitions=(DECODE, paged)))
+        self.assertIn("Run 1 of 1", result.stdout)
+        for definition in (DECODE, paged):
+            self.assertGreater(len(self.workloads(definition)), 0)
         self.valid()
 
     def test_tensor_parallel_ranks(self):
@@ -703,9 +712,18 @@ class CollectEnginesTest(CollectCase):
 
     def test_vllm(self):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
-        result = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", engine="vllm"))
-        self.assertIn("--block-size 1 ", result.stdout)
-        self.assertIn("vLLM 0.11.0", result.stdout)
+        refused = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", engine="vllm"), status=1)
+        self.assertIn("pages of 16, 32 or 64 tokens", " ".join(refused.stdout.split()))
+        # What stands in for it has pages of one token.
+        recipes = os.path.join(self.folder, "recipes.yaml")
+        source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with open(os.path.join(source, "data", "recipes.yaml")) as given, open(recipes, "w") as file:
+            file.write(given.read().replace("page_size: [16, 32, 64]", "page_size: 1"))
+        result = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", "--recipes", recipes, engine="vllm"))
+        self.assertIn("vllm.entrypoints.cli.main serve meta-llama/Llama-3.1-8B-Instruct ", result.stdout)
+        self.assertIn("--block-size 1 --attention-backend", result.stdout.replace("FLASHINFER --disable", "--disable"))
+        self.assertIn("--disable-prefix-caching", result.stdout)
+        self.assertIn("vLLM 0.33.0", result.stdout)
         self.assertGreater(len(self.workloads(DECODE)), 0)
 
     def test_an_engine_whose_health_takes_its_time(self):

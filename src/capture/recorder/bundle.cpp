@@ -65,6 +65,7 @@ Result<Json> recorder_config(const CaptureNeeds& needs, const std::string& rules
       return fail("rules_invalid",
                   "the recorder's rules are in a format that this version does not support");
     config.erase("format");
+    config.erase("tried");  // for doctor
     CW_CHECK(check_rules(config));
     config["values"] = needs.index_values;
     if (const auto only = needs.functions(); !only.empty()) config["only"] = only;

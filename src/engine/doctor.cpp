@@ -1,0 +1,149 @@
+#include "engine/doctor.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+#include "base/process.h"
+#include "base/yaml.h"
+
+namespace cw {
+namespace {
+
+constexpr const char* flashinfer = "flashinfer-python";
+constexpr std::chrono::seconds limit{60};
+
+// The distribution that a module belongs to.
+std::string distribution_of(std::string_view module) {
+  const std::string package(module.substr(0, module.find('.')));
+  return package == "flashinfer" ? flashinfer : package;
+}
+
+// "0.5.23.post1" -> {0, 5, 23}: enough to tell releases apart.
+std::vector<int> numbers_of(std::string_view version) {
+  std::vector<int> numbers;
+  while (!version.empty()) {
+    int number = 0;
+    const auto parsed = std::from_chars(version.data(), version.data() + version.size(), number);
+    if (parsed.ec != std::errc()) break;
+    numbers.push_back(number);
+    version.remove_prefix(static_cast<std::size_t>(parsed.ptr - version.data()));
+    if (!version.starts_with('.')) break;
+    version.remove_prefix(1);
+  }
+  return numbers;
+}
+
+// Functions of FlashInfer's that bindings read. What the recorder's rules name is not among them.
+std::set<std::string> apis_of(const BindingSet& bindings, const Json& rules) {
+  std::set<std::string> apis;
+  for (const Binding& binding : bindings.bindings())
+    for (const std::string& name : {binding.function, binding.plan_function, binding.init_function})
+      if (!name.empty()) apis.insert(name);
+  for (const Json& rule : rules.at("functions"))
+    if (const std::string as = string_member(rule, "as"); as.find('.') == std::string::npos)
+      apis.erase(as);
+  return apis;
+}
+
+// Why no call of the installed functions has what a binding needs.
+std::string why_not(const Binding& binding, const Json& apis) {
+  for (const InputBinding& input : binding.inputs) {
+    const std::size_t dot = input.from.find('.');
+    const bool is_lacking = std::ranges::find(binding.lacks, input.name) != binding.lacks.end();
+    if (dot == std::string::npos || is_lacking) continue;
+    const std::string role = input.from.substr(0, dot), parameter = input.from.substr(dot + 1);
+    const std::string& function = role == "call"   ? binding.function
+                                  : role == "plan" ? binding.plan_function
+                                                   : binding.init_function;
+    const auto api = apis.find(function);
+    if (api == apis.end()) continue;
+    if (api->is_null()) return fmt::format("there is no {}", function);
+    if (!bool_member(*api, "is_decorated"))
+      return fmt::format("{} is not part of the API that is recorded", function);
+    const Json parameters = api->value("parameters", Json::array());
+    const auto has = [&parameters](std::string_view name) {
+      return std::ranges::find(parameters, Json(std::string(name))) != parameters.end();
+    };
+    if (!has(parameter) && !has("*") && !has("**"))
+      return fmt::format("{} has no parameter {}", function, parameter);
+  }
+  return {};
+}
+
+// What the script found. Throws Json::exception if it is not an answer of the script's.
+Diagnosis to_diagnosis(const Json& answer, const Json& config, const BindingSet& bindings) {
+  Diagnosis diagnosis{.python = string_member(answer, "python"),
+                      .executable = string_member(answer, "executable")};
+  for (const auto& [name, version] : answer.at("packages").items()) {
+    PackageCheck check{.name = name, .version = version.is_string() ? version : Json("")};
+    const auto tried = config.at("tried").find(name);
+    check.is_tried = tried != config.at("tried").end() &&
+                     std::ranges::find(*tried, Json(check.version)) != tried->end();
+    diagnosis.packages.push_back(std::move(check));
+  }
+  for (const Json& rule : answer.at("rules")) {
+    RuleCheck check{.kind = string_member(rule, "kind"),
+                    .module = string_member(rule, "module"),
+                    .name = string_member(rule, "name"),
+                    .missing = string_member(rule, "missing")};
+    const PackageCheck* const package = diagnosis.package(distribution_of(check.module));
+    if (check.missing == "package" || package == nullptr || package->version.empty()) continue;
+    if (const std::string since = string_member(rule, "since");
+        !since.empty() && numbers_of(package->version) < numbers_of(since))
+      continue;
+    diagnosis.rules.push_back(std::move(check));
+  }
+  const Json& apis = answer.at("apis");
+  for (const Binding& binding : bindings.bindings())
+    if (binding.unbindable.empty())
+      diagnosis.bindings.push_back({&binding, why_not(binding, apis)});
+  return diagnosis;
+}
+
+}  // namespace
+
+const PackageCheck* Diagnosis::package(std::string_view name) const {
+  const auto found = std::ranges::find(packages, name, &PackageCheck::name);
+  return found == packages.end() ? nullptr : &*found;
+}
+
+bool Diagnosis::is_healthy() const {
+  const PackageCheck* const api = package(flashinfer);
+  return api != nullptr && !api->version.empty() &&
+         std::ranges::all_of(rules, [](const RuleCheck& rule) { return rule.missing.empty(); });
+}
+
+Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
+                           const std::string& rules) {
+  Json config;
+  try {
+    config = to_json(YAML::Load(rules));
+    for (const char* name : {"decorators", "functions", "scopes", "batches", "tried"})
+      if (!config.contains(name))
+        return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+  } catch (const YAML::Exception& error) {
+    return fail("rules_invalid", "the recorder's rules: {}", error.what());
+  }
+
+  // Asked of the Python itself: its path is its own affair.
+  Json asked = {{"apis", apis_of(bindings, config)}, {"packages", {"torch"}}};
+  for (const char* name : {"decorators", "functions", "scopes", "batches"})
+    asked[name] = config.at(name);
+  for (const auto& [name, versions] : config.at("tried").items()) asked["packages"].push_back(name);
+  const auto output =
+      run({{python, "-c", std::string(built_in_doctor_script()), dump(asked)}}, limit);
+  if (!output && output.error().code == "interrupted") return tl::unexpected(output.error());
+  const auto answer = output ? parse_json(*output) : std::nullopt;
+  if (!answer || !answer->is_object())
+    return fail("python_unusable", "{} cannot be asked what is installed: {}", python,
+                output ? "its answer is no JSON" : output.error().message);
+
+  try {
+    return to_diagnosis(*answer, config, bindings);
+  } catch (const Json::exception& error) {
+    return fail("python_unusable", "{} gave an answer of another kind: {}", python, error.what());
+  }
+}
+
+}  // namespace cw
