@@ -11,6 +11,7 @@
 #   xqa64      the same with pages of 64 tokens
 #   collect    vLLM again, by `collect` in one command: engine, traffic by the API that it has, workloads
 #   collect64  the same by the recipe, `--engine vllm`, with the dataset's own definitions; and verified (flashinfer-bench)
+#   all-MODEL  SGLang by its recipe: all definitions of the dataset that this model calls, in as few starts as that takes; verified
 # compare_probe.py and compare_vllm.py read what they leave.
 set -uo pipefail
 tool=$(cd "$1" && pwd) models=$(cd "$2" && pwd) out=$(mkdir -p "$3" && cd "$3" && pwd)
@@ -93,6 +94,20 @@ for stage in "$@"; do
         timeout 200 "$tool/collect-workloads" verify --trace-dir "$work/collect64.trace" --python "$(command -v python3)"
         echo "exit status $?"; } > "$out/verify64.txt" 2>&1
       tail -n 20 "$out/verify64.txt"
+      continue ;;
+    all-*)
+      mkdir -p "$work/$stage.trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/$stage.trace"
+      timeout 420 "$tool/collect-workloads" collect --trace-dir "$work/$stage.trace" --engine sglang --all --model-name "$models/${stage#all-}" \
+        --random-prompts --input-tokens 8-1500 --num-prompts 100 --concurrency 16 --output-tokens 8-40 --work-dir "$work/$stage.work" \
+        --python "$(command -v python3)" \
+        --engine-args "--load-format dummy --mem-fraction-static 0.5 --max-total-tokens 40000 --skip-server-warmup" > "$out/$stage.txt" 2>&1
+      echo "exit status $?, after $SECONDS s" >> "$out/$stage.txt"
+      (cd "$work" && tar cJf "$out/$stage.tar.xz" "$stage.trace")
+      { timeout 60 "$tool/collect-workloads" validate --trace-dir "$work/$stage.trace"
+        python3 "$tool/references.py" "$work/$stage.trace"
+        timeout 150 "$tool/collect-workloads" verify --trace-dir "$work/$stage.trace" --python "$(command -v python3)" -q
+        echo "exit status $?"; } > "$out/$stage.verify.txt" 2>&1
+      grep -v "^loading" "$out/$stage.txt" | tail -n 60; tail -n 25 "$out/$stage.verify.txt"
       continue ;;
     collect)
       mkdir -p "$work/collect.trace" && tar xzf "$tool/pages16.tar.gz" -C "$work/collect.trace"

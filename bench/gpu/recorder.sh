@@ -68,7 +68,7 @@ serve() {
 }
 ready() { # PORT NAME
   local i
-  for i in $(seq 240); do
+  for i in $(seq 480); do  # kernels may be compiled
     curl -sf "http://127.0.0.1:$1/health" > /dev/null && return
     kill -0 "$(cat "$work/$1.group")" 2>/dev/null || break
     sleep 0.5

@@ -98,8 +98,17 @@ class Display final : public CollectObserver {
   void planned(const CapturePlan& plan) override {
     console_.title("Plan");
     std::map<std::pair<std::string, std::string>, std::vector<std::string>> unreachable;
+    std::size_t of_others = 0;
     for (const Unreachable& item : plan.engine.unreachable)
-      unreachable[{item.why, item.reach}].push_back(item.definition->name);
+      if (item.is_of_others && plan.takes_all)
+        ++of_others;  // as expected
+      else
+        unreachable[{item.why, item.reach}].push_back(item.definition->name);
+    if (of_others > 0)
+      console_.note(
+          fmt::format("{} other definitions have shapes that this model does not call "
+                      "(--dry-run --json lists them)",
+                      of_others));
     for (const auto& [reason, names] : unreachable)
       console_.note(fmt::format("{} cannot be reached: {}{}", fmt::join(names, ", "), reason.first,
                                 reason.second.empty() ? "" : ". What helps: " + reason.second));

@@ -50,9 +50,12 @@ Result<CapturePlan> plan_capture(const CaptureRequest& request) {
   CW_TRY(plan.bindings, BindingSet::load(request.bindings));
   CW_TRY(plan.recipes, Recipes::load(request.engine.recipes));
   CW_TRY(plan.dataset, Dataset::open(request.trace_dir));
-  if (request.definition_names.empty() && request.op_types.empty() && !request.takes_all)
+  // A model alone is asked for all that it calls.
+  plan.takes_all = request.definition_names.empty() && request.op_types.empty();
+  if (plan.takes_all && !request.takes_all && request.engine.model_name.empty())
     return fail("nothing_asked",
-                "name what to collect: --definition-name NAME, --op-type TYPE, or --all");
+                "name what to collect: --definition-name NAME, --op-type TYPE, --model-name MODEL "
+                "for all that it calls, or --all");
   CW_TRY(plan.chosen, choose_definitions(plan.dataset, request.definition_names, request.op_types));
 
   // Which engine, and how its calls are captured.
@@ -75,6 +78,7 @@ Result<CapturePlan> plan_capture(const CaptureRequest& request) {
   options.self = self_path();
   options.model_name = engine.model_name;
   options.tensor_parallel = engine.tensor_parallel;
+  options.takes_all = plan.takes_all;
   if (!engine.launch_command.empty()) {
     CW_TRY(plan.launch, parse_launch_command(engine.launch_command, plan.recipes));
     if (plan.launch.port != 0 && request.port != 0 && request.port != plan.launch.port)

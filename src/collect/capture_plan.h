@@ -43,6 +43,7 @@ struct CapturePlan {
   Recipes recipes;
   Dataset dataset;
   std::vector<const Definition*> chosen;
+  bool takes_all = false;  ///< every definition of the dataset was asked for
   EnginePlan engine;
   std::string python;                    ///< the engine's
   LaunchCommand launch;                  ///< empty words: a recipe's engine

@@ -153,10 +153,13 @@ class RunPlanner {
       }
       if (*stage == request->needs.profile) request->bindings.push_back(binding);
     }
-    if (request)
-      requests_.push_back(std::move(*request));
-    else
-      give_up(std::move(*why));
+    if (request) return requests_.push_back(std::move(*request));
+
+    // What the user's model never calls is no matter of the engine's.
+    if (has_own_model_ && engine_ != nullptr)
+      if (auto needs = needs_of(definition, ""); !needs && needs.error().is_of_others)
+        why = std::move(needs.error());
+    give_up(std::move(*why));
   }
 
   EnginePlan take() {
@@ -234,7 +237,7 @@ class RunPlanner {
     std::optional<Obstacle> nearest;
     for (const ChosenModel& model : models)
       for (const Parallelism& spread :
-           ways_to_spread(definition, model.usual_tensor_parallel, options_.tensor_parallel)) {
+           ways_to_spread(definition, model.usual_tensor_parallel, given_spread(model))) {
         auto obstacle = obstacle_of(definition, model, spread);
         if (!obstacle) {
           needs.model = model;
@@ -243,9 +246,22 @@ class RunPlanner {
         }
         if (!nearest || obstacle->kind > nearest->kind) nearest = std::move(obstacle);
       }
-    return tl::unexpected(
-        Unreachable{&definition, nearest->why,
-                    nearest->reach.empty() ? who_calls(definition) : std::move(nearest->reach)});
+    return tl::unexpected(Unreachable{
+        .definition = &definition,
+        .why = nearest->why,
+        .reach = nearest->reach.empty() ? who_calls(definition) : std::move(nearest->reach),
+        .is_of_others = has_own_model_ && nearest->kind == Obstacle::Kind::shape});
+  }
+
+  // Over how many GPUs the user wants it; 0: as the definition needs it.
+  int given_spread(const ChosenModel& model) const {
+    if (options_.tensor_parallel > 0 || !options_.takes_all || !has_own_model_)
+      return options_.tensor_parallel;
+    const double weights = weight_bytes(model.config).value_or(0),
+                 room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
+    int spread = model.usual_tensor_parallel;
+    while (weights / spread > share_of_weights * room) spread *= 2;
+    return spread;
   }
 
   // The user's, with what is known of it.

@@ -21,6 +21,8 @@ struct EnginePlanOptions {
   std::string self;         ///< this program, for the simulated engine
   std::string model_name;   ///< instead of the recipes'
   int tensor_parallel = 0;  ///< 0: the definitions' and recipes'
+  /// All that `model_name` calls is asked for: as it is usually spread, and in no other way.
+  bool takes_all = false;
   /// Added to every run's; they override the recipes' flags of the same name.
   std::vector<std::string> engine_flags;
   std::vector<std::string> launch_command;                              ///< instead of all that
@@ -47,6 +49,7 @@ struct EngineRun {
 struct Unreachable {
   const Definition* definition;
   std::string why, reach;
+  bool is_of_others = false;  ///< the user's model has other shapes
 };
 
 struct EnginePlan {

@@ -202,6 +202,14 @@ class CollectTest(CollectCase):
         self.assertEqual(json.loads(result.stdout)["added"], 0)
         self.assertEqual(len(self.workloads(DECODE)), before)
 
+    def test_a_model_alone_is_asked_for_all_that_it_calls(self):
+        command = self.command("--model-name", "llama-3.2-3b", prompts=10, definitions=("x",))
+        del command[command.index("--definition-name"):command.index("--definition-name") + 2]
+        result = self.run_tool([*command, "--dry-run"])
+        self.assertIn("gqa_paged_decode_h24_kv8_d128_ps1", result.stdout)
+        self.assertNotIn("gqa_paged_decode_h32_kv8_d128_ps1", result.stdout)
+        self.assertRegex(" ".join(result.stdout.split()), r"\d+ other definitions have shapes that this model does not call")
+
     def test_saturation_ends_the_run(self):
         result = self.run_tool(self.command("--num-samples", "4", prompts=100000, definitions=("fused_add_rmsnorm_h4096",)))
         self.assertIn("saturated", result.stdout)

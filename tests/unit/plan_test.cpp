@@ -111,6 +111,16 @@ TEST_F(PlanTest, AModelIsAskedForWhatItCalls) {
   EXPECT_NE(made.unreachable[0].why.find("num_qo_heads is 28, and 32"), std::string::npos)
       << made.unreachable[0].why;
   EXPECT_NE(made.unreachable[0].reach.find("--model-name"), std::string::npos);
+  EXPECT_TRUE(made.unreachable[0].is_of_others);
+
+  // All that it calls, in one way of spreading it.
+  std::vector<const Definition*> all;
+  for (const Definition& definition : dataset_.definitions) all.push_back(&definition);
+  const auto whole =
+      plan_runs(all, bindings_, recipes_, {.model_name = "qwen3-30b-a3b", .takes_all = true})
+          .value();
+  EXPECT_EQ(whole.runs.size(), 3u);
+  for (const EngineRun& run : whole.runs) EXPECT_EQ(run.tensor_parallel, 1);
 
   // Spread as the definition needs it, and not otherwise if the user says how.
   two = {dataset_.find("gqa_paged_decode_h16_kv2_d128_ps1")};
