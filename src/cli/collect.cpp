@@ -63,12 +63,14 @@ std::vector<std::string> live_table(const std::vector<Progress>& definitions) {
 std::string progress_line(const CollectProgress& progress, std::uint64_t disk_budget) {
   std::size_t distinct = 0;
   for (const Progress& definition : progress.definitions) distinct += definition.distinct;
-  return fmt::format("{}/{} prompts{}, {:.0f} tok/s, {} calls, {} workloads, disk {} of {}{}",
-                     progress.done, progress.requests,
-                     progress.failed > 0 ? fmt::format(" ({} failed)", progress.failed) : "",
-                     progress.tokens_per_second, with_separators(progress.calls),
-                     with_separators(distinct), size_text(progress.disk), size_text(disk_budget),
-                     progress.is_frozen ? ", engine frozen" : "");
+  return fmt::format(
+      "{}/{} prompts{}, {:.0f} tok/s, {} calls, {}, disk {} of {}{}", progress.done,
+      progress.requests, progress.failed > 0 ? fmt::format(" ({} failed)", progress.failed) : "",
+      progress.tokens_per_second, with_separators(progress.calls),
+      progress.why_none.empty() ? with_separators(distinct) + " workloads"
+                                : fmt::format("no workload yet ({})", progress.why_none),
+      size_text(progress.disk), size_text(disk_budget),
+      progress.is_frozen ? ", engine frozen" : "");
 }
 
 // How far the var axes of each definition were spread.

@@ -50,13 +50,17 @@ class Collector {
     if (plan_.engine.runs.empty())
       return fail("unreachable", "no engine run reaches any of the definitions asked for");
 
-    // A dry run reports what it lacks at the end.
+    // A dry run says what it lacks at the end.
     const auto prompts = open_prompts();
     if (!prompts && !request_.is_dry_run) return tl::unexpected(prompts.error());
     CW_CHECK(prepare_engine());
     observer_.prepared(plan_);
     if (request_.is_dry_run) {
-      if (!prompts) outcome_.failure = prompts.error();
+      const bool lacks_prompts = !prompts && prompts.error().code == "no_prompts_given";
+      if (lacks_prompts)  // a plan needs none
+        observer_.note("it would not start yet: " + prompts.error().message);
+      else if (!prompts)
+        outcome_.failure = prompts.error();
       return std::move(outcome_);
     }
 

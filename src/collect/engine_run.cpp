@@ -359,6 +359,9 @@ class EngineRunner {
     progress.disk = disk_guard_.disk();
     progress.is_frozen = engine_->is_frozen();
     progress.definitions = watcher_->sanitizer().progress();
+    if (std::ranges::all_of(progress.definitions,
+                            [](const Progress& found) { return found.distinct == 0; }))
+      progress.why_none = watcher_->sanitizer().why_none();
     const double seconds = seconds_since(begun_);
     progress.tokens_per_second =
         seconds > 0 ? static_cast<double>(progress.output_tokens) / seconds : 0;

@@ -35,6 +35,7 @@ struct CollectProgress {
   double tokens_per_second = 0;
   std::uint64_t disk = 0;  ///< bytes of the capture
   bool is_frozen = false;  ///< the engine waits until dumps are processed
+  std::string why_none;    ///< why calls have given no workload yet; empty if some have
   std::vector<Progress> definitions;
 };
 

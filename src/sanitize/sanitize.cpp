@@ -106,6 +106,13 @@ class Sanitizer::Work {
 
   std::uint64_t calls() const { return surveyor_->current().calls; }
 
+  std::string why_none() const {
+    const TallyItem* most = nullptr;
+    for (const auto& [key, item] : surveyor_->current().tally.items())
+      if (!key.function.empty() && (most == nullptr || item.count > most->count)) most = &item;
+    return most == nullptr ? "" : most->message;
+  }
+
   Result<SanitizeOutcome> finish() {
     // The lock is held from before the dataset is read until after it is changed.
     std::optional<Publication> publication;
@@ -333,6 +340,10 @@ std::vector<Progress> Sanitizer::progress() const {
 
 std::uint64_t Sanitizer::calls() const {
   return work_->calls();
+}
+
+std::string Sanitizer::why_none() const {
+  return work_->why_none();
 }
 
 Result<SanitizeOutcome> Sanitizer::finish() {

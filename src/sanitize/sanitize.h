@@ -105,6 +105,8 @@ class Sanitizer {
   void set_starting(bool is_starting);
   std::vector<Progress> progress() const;  ///< of the requested definitions
   std::uint64_t calls() const;
+  /// Why most calls so far gave no workload; empty if none did not.
+  std::string why_none() const;
   /// Error codes: "disk_full", "locked", and those of writing.
   Result<SanitizeOutcome> finish();
 

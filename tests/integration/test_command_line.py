@@ -28,9 +28,10 @@ class CommandLine(DatasetTest):
 
     def test_a_plan_without_prompts_and_as_json(self):
         launch = ["collect", "--trace-dir", self.trace, "--definition-name", "gqa_paged_decode_h32_kv8_d128_ps1", "--launch-command", "true --port {port}", "--dry-run"]
-        result = run(*launch, check=1)
+        result = run(*launch, check=0)
         self.assertIn("Run 1 of 1", result.stdout)
-        self.assertIn("no prompts", result.stderr)
+        self.assertIn("would not start yet: no prompts", result.stdout)
+        run(*launch, "--prompts", "/nonexistent.json", check=1)
         plan = json.loads(run(*launch, "--random-prompts", "--json", check=0).stdout)
         self.assertEqual((plan["runs"][0]["definitions"], plan["runs"][0]["command"][0]), (["gqa_paged_decode_h32_kv8_d128_ps1"], "true"))
 
