@@ -4,7 +4,7 @@
 names of FlashInfer's functions, "packages": names of distributions}. stdout: {"packages": {name: version or null}, "rules": [what
 became of each rule], "apis": {name: {"module", "parameters", "is_decorated"} or null}}.
 """
-import ast, importlib.machinery, importlib.metadata, json, os, sys
+import ast, importlib.metadata, importlib.util, json, os, sys
 
 
 class Source:
@@ -15,7 +15,7 @@ class Source:
 
     def root(self, package):
         if package not in self.roots:
-            spec = importlib.machinery.PathFinder.find_spec(package)  # finds it, and does not load it
+            spec = importlib.util.find_spec(package)  # finds it, also what is installed in place, and does not load it
             self.roots[package] = next(iter(spec.submodule_search_locations or ()), None) if spec else None
         return self.roots[package]
 

@@ -117,13 +117,15 @@ bool Aggregator::take_with_copies(const EventHeader& header, std::span<const std
 
   // Those that could be copied all belong to one job.
   const auto taken = std::ranges::find_if(contents, [](const Content& c) { return c.job != 0; });
-  const bool is_copied = taken == contents.end() || staging_.is_done(taken->job);
-  if (!is_copied && pending == PendingCopies::wait) return false;
+  const std::uint64_t job = taken != contents.end()            ? taken->job
+                            : header.kind == EventKind::replay ? header.sequence
+                                                               : 0;
+  if (job != 0 && !staging_.is_done(job) && pending == PendingCopies::wait) return false;
   if (header.kind == EventKind::replay)
     take_replay(header, contents, has_room);
   else
     take_call(header, contents, body.subspan(contents.size() * sizeof(Content)), has_room);
-  if (taken != contents.end()) staging_.release(taken->job);
+  if (job != 0) staging_.release(job);
   return true;
 }
 
@@ -251,8 +253,10 @@ Aggregator::Arrived Aggregator::take_content(const Content& content,
 Aggregator::Arrived Aggregator::take_table(const Content& content, const Content& lengths) {
   Arrived arrived{.values = {.count = content.count, .tensor = content.tensor},
                   .is_left_out = content.is_left_out};
-  const std::uint64_t rows = lengths.count, width = rows == 0 ? 0 : content.count / rows;
-  if (content.page == 0 || lengths.job == 0 || !staging_.is_done(lengths.job)) return arrived;
+  const std::uint64_t rows = content.rows, width = rows == 0 ? 0 : content.count / rows;
+  if (content.page == 0 || lengths.count != rows || lengths.job == 0 ||
+      !staging_.is_done(lengths.job))
+    return arrived;
   std::vector<std::uint64_t> pages(rows);
   std::uint64_t all = 0, most = 0;
   for (std::uint64_t row = 0; row < rows; ++row) {

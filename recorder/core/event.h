@@ -64,10 +64,10 @@ struct EventHeader {
   std::uint8_t flags = 0;
   std::uint16_t contents = 0;
   std::uint32_t function = 0;
-  std::uint64_t sequence = 0;
-  std::uint64_t self = 0;   ///< identity of the wrapper object; 0 for functions
-  std::uint64_t graph = 0;  ///< the graph the call was captured in; 0: it ran
-  std::uint32_t size = 0;   ///< of the arguments or the CBOR, in bytes
+  std::uint64_t sequence = 0;  ///< of a call; of a replay, the job of its copies or 0
+  std::uint64_t self = 0;      ///< identity of the wrapper object; 0 for functions
+  std::uint64_t graph = 0;     ///< the graph the call was captured in; 0: it ran
+  std::uint32_t size = 0;      ///< of the arguments or the CBOR, in bytes
   std::uint32_t addresses = 0;
   Repeats* repeats = nullptr;  ///< of a call that may recur; null: every such call is sent
 };
@@ -87,6 +87,7 @@ struct Content {
   // Of a page table, which has a row for each sequence:
   std::int16_t lengths = -1;  ///< another content, the sequences' lengths; -1: not a page table
   std::uint32_t page = 0;     ///< tokens in a page
+  std::uint32_t rows = 0;
   std::uint32_t columns = 0;  ///< entries of each row that were taken
 };
 

@@ -214,10 +214,11 @@ void Recorder::take_table(CallBuilder& call, const TensorView& tensor, std::uint
   // Its front is a tensor with gaps between its rows.
   Rows rows;
   if (!as_table(tensor, rows)) {
-    call.contents_.push_back({.count = product(tensor.shape), .tensor = index});
+    call.contents_.push_back(
+        {.count = product(tensor.shape), .tensor = index, .is_left_out = true});
     return;
   }
-  const std::uint64_t columns = std::min<std::uint64_t>(rows.length, aggregator_.columns());
+  const std::uint64_t columns = columns_of(rows.count, rows.length, tensor.type.bits / 8);
   const std::int64_t shape[] = {static_cast<std::int64_t>(rows.count),
                                 static_cast<std::int64_t>(columns)},
                      strides[] = {static_cast<std::int64_t>(rows.pitch), 1};
@@ -228,7 +229,15 @@ void Recorder::take_table(CallBuilder& call, const TensorView& tensor, std::uint
   content.count = product(tensor.shape);
   content.lengths = table.lengths;
   content.page = table.page;
+  content.rows = static_cast<std::uint32_t>(rows.count);
   content.columns = static_cast<std::uint32_t>(columns);
+}
+
+// Of a page table, as far as sequences have reached, and no more than is copied of one tensor.
+std::uint64_t Recorder::columns_of(std::uint64_t rows, std::uint64_t width,
+                                   std::uint64_t element) const {
+  const std::uint64_t most = max_copied / std::max<std::uint64_t>(rows * element, 1);
+  return std::min({width, most, std::uint64_t{aggregator_.columns()}});
 }
 
 std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
@@ -245,6 +254,7 @@ std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::u
   // The graph's calls share what they read.
   Rows rows;
   const bool has_rows = table ? as_table(tensor, rows) : as_rows(tensor, rows);
+  content.rows = static_cast<std::uint32_t>(rows.count);
   if (tensor.is_on_device && content.element_size > 0 && content.count > 0 && has_rows) {
     Graph& graph = graphs_[call.header_.graph];
     const GraphInput input{.data = tensor.data,
@@ -445,7 +455,8 @@ bool Recorder::Graph::is_taken(const GraphInput& input) const {
   return octave <= first || (replays & ((std::uint64_t{1} << (octave - first)) - 1)) == 0;
 }
 
-std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) {
+std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream,
+                                           std::uint64_t& job) {
   const bool has_device = ensure_device(stream);
 
   std::vector<Content> contents;
@@ -453,7 +464,7 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) 
   for (const GraphInput& input : graph.inputs) {
     Content& content = contents.emplace_back();
     const std::uint64_t row =
-        input.is_table ? std::min<std::uint64_t>(input.row, aggregator_.columns()) : input.row;
+        input.is_table ? columns_of(input.rows, input.row, input.element_size) : input.row;
     content.columns = static_cast<std::uint32_t>(row);
     const std::size_t bytes = input.rows * row * input.element_size;
     content.is_left_out = !graph.is_taken(input);
@@ -471,7 +482,7 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) 
   }
   ++graph.replays;
   if (!has_reserved) return contents;
-  const std::uint64_t job = staging_.commit(device_.get(), stream);
+  job = staging_.commit(device_.get(), stream);
   for (Content& content : contents)
     if (content.job != 0) content.job = job;
   return contents;
@@ -480,11 +491,13 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream) 
 void Recorder::replay(std::uint64_t graph, std::uint8_t flags, Device::Stream stream) {
   // What its calls are about to read, unless that is no traffic.
   std::vector<Content> contents;
+  std::uint64_t job = 0;
   if (const auto found = graphs_.find(graph); found != graphs_.end() && (flags & flag::dummy) == 0)
-    contents = take_inputs(found->second, stream);
+    contents = take_inputs(found->second, stream, job);
   const EventHeader header{.kind = EventKind::replay,
                            .flags = flags,
                            .contents = static_cast<std::uint16_t>(contents.size()),
+                           .sequence = job,
                            .graph = graph};
   const auto head = std::as_bytes(std::span(&header, 1)), rest = std::as_bytes(std::span(contents));
   std::vector<std::byte> event(head.begin(), head.end());

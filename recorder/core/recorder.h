@@ -160,7 +160,8 @@ class Recorder {
     std::uint64_t replays = 0;
     bool is_taken(const GraphInput& input) const;
   };
-  std::vector<Content> take_inputs(Graph& graph, Device::Stream stream);
+  std::vector<Content> take_inputs(Graph& graph, Device::Stream stream, std::uint64_t& job);
+  std::uint64_t columns_of(std::uint64_t rows, std::uint64_t width, std::uint64_t element) const;
 
   /// Calls that were sent and may recur: a 4-way set-associative cache, one cache line per set.
   static constexpr std::size_t sets = 128, ways = 4;

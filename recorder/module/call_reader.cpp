@@ -91,6 +91,12 @@ void CallReader::watch_values() {
       if (item.rule->is_taken && item.rule->table.has_value() == is_table)
         item.content =
             recorder_.watch(call_, item.view, item.tensor, item.device_id, table_of(*item.rule));
+  for (const Pending& item : pending_)
+    for (const std::uint16_t name : item.rule->bounds)
+      if (const Pending* bound = find(name); bound != nullptr && item.content >= 0) {
+        if (bound->content >= 0) recorder_.bound(call_, item.content, bound->content);
+        break;
+      }
 }
 
 // Nothing for what is no page table, or one whose lengths are not among the arguments.

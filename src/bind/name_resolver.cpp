@@ -77,7 +77,7 @@ Argument resolve(std::string_view reference, const Binding& binding, const CallI
 
 Result<Operand> CallNameResolver::value_of(std::string_view name) const {
   const std::string_view role = name.substr(0, name.find('.'));
-  if (role == "input") {
+  if (name.starts_with("input.")) {
     const InputBinding* const input = binding_.input(name.substr(role.size() + 1));
     if (input == nullptr || input->from.empty())
       return fail("unknown_name", "unknown name {}", name);

@@ -1,6 +1,7 @@
 #include "bind/needs.h"
 
 #include <algorithm>
+#include <set>
 
 namespace cw {
 namespace {
@@ -44,7 +45,22 @@ Json table_of(const Binding& binding, const Transform& step) {
   return table;
 }
 
-void add_index_values(const Binding& binding, Json& values) {
+// What some binding reads as it is: {function, parameter}. It is not cut for another one.
+using WholeTensors = std::set<std::pair<std::string, std::string>>;
+
+WholeTensors whole_tensors_of(const BindingSet& bindings) {
+  WholeTensors whole;
+  for (const Binding& binding : bindings.bindings())
+    for (const InputBinding& input : binding.inputs) {
+      const bool is_table = std::ranges::find(input.transforms, Transform::Kind::pages,
+                                              &Transform::kind) != input.transforms.end();
+      if (const std::string name = parameter_of_call(input.from); !name.empty() && !is_table)
+        whole.emplace(binding.function, name);
+    }
+  return whole;
+}
+
+void add_index_values(const Binding& binding, const WholeTensors& whole, Json& values) {
   for (const InputBinding& input : binding.inputs) {
     const std::size_t dot = input.from.find('.');
     if (!input.is_structural || dot == std::string::npos) continue;
@@ -55,7 +71,7 @@ void add_index_values(const Binding& binding, Json& values) {
     Json& bounds = values[function][parameter];
     if (bounds.is_null()) bounds = Json::array();
     for (const Transform& step : input.transforms)
-      if (step.kind == Transform::Kind::pages)
+      if (step.kind == Transform::Kind::pages && !whole.contains({function, parameter}))
         if (Json table = table_of(binding, step); !table.is_null()) bounds = std::move(table);
     if (!bounds.is_array()) continue;
     for (const Transform& step : input.transforms)
@@ -69,7 +85,9 @@ void add_index_values(const Binding& binding, Json& values) {
 
 CaptureNeeds needs_of(const BindingSet& bindings, const std::vector<const Binding*>& selected) {
   CaptureNeeds needs;
-  for (const Binding& binding : bindings.bindings()) add_index_values(binding, needs.index_values);
+  const WholeTensors whole = whole_tensors_of(bindings);
+  for (const Binding& binding : bindings.bindings())
+    add_index_values(binding, whole, needs.index_values);
 
   for (const Binding* binding : selected) {
     needs.calls.insert(binding->function);

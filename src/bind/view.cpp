@@ -1,6 +1,7 @@
 #include "bind/view.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "bind/name_resolver.h"
 #include "bind/told.h"
@@ -374,12 +375,18 @@ class Builder {
     if (page == 0 || !is_integer(view_->dtype) || view_->shape.size() != 1)
       return shape_error("input {}: {} are no lengths of sequences", input_.name,
                          to_string(view_->shape));
+    if (view_->shape[0] >= std::numeric_limits<std::int64_t>::max())
+      return shape_error("input {}: {} lengths", input_.name, view_->shape[0]);
     const Shape shape{view_->shape[0] + 1};
     view_->load = [load = std::move(view_->load), shape, page]() -> Loaded {
       CW_TRY(const auto before, load());
       std::vector<std::int64_t> indptr{0};
-      for (const std::int64_t length : integers(*before))
-        indptr.push_back(indptr.back() + pages_in(length, page));
+      for (const std::int64_t length : integers(*before)) {
+        std::int64_t next = 0;
+        if (__builtin_add_overflow(indptr.back(), pages_in(length, page), &next))
+          return shape_error("lengths whose pages cannot be counted");
+        indptr.push_back(next);
+      }
       return share(from_integers(before->dtype, shape, indptr));
     };
     view_->shape = shape;

@@ -36,6 +36,7 @@ std::string_view title_of(std::string_view package) {
 
 // "sglang.srt.x: F.linear is not there"
 std::string describe(const RuleCheck& rule) {
+  if (rule.missing == "package") return fmt::format("{}: its source cannot be found", rule.module);
   if (rule.missing == "module") return fmt::format("{}: no such module", rule.module);
   if (rule.missing == "parameter")
     return fmt::format("{}: {} has lost a parameter that is read", rule.module, rule.name);
@@ -125,7 +126,8 @@ class DoctorCommand final : public Command {
         console.text(wrap(fmt::format("{}; {}", describe(rule), consequence(rule)), 80, "    "));
 
     // And what can be made of its calls.
-    if (diagnosis.package("flashinfer-python")->version.empty()) return;
+    const PackageCheck* const api = diagnosis.package("flashinfer-python");
+    if (api == nullptr || api->version.empty()) return;
     std::map<std::string, std::vector<std::string>> reasons;
     for (const BindingCheck& check : diagnosis.bindings)
       if (!check.why_not.empty()) reasons[check.why_not].push_back(check.binding->id);

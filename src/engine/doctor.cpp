@@ -88,7 +88,7 @@ Diagnosis to_diagnosis(const Json& answer, const Json& config, const BindingSet&
                     .name = string_member(rule, "name"),
                     .missing = string_member(rule, "missing")};
     const PackageCheck* const package = diagnosis.package(distribution_of(check.module));
-    if (check.missing == "package" || package == nullptr || package->version.empty()) continue;
+    if (package == nullptr || package->version.empty()) continue;
     if (const std::string since = string_member(rule, "since");
         !since.empty() && numbers_of(package->version) < numbers_of(since))
       continue;

@@ -56,7 +56,8 @@ Gpus find_gpus() {
   Gpus gpus;
   int major = 0, minor = 0;
   double mebibytes = 0;
-  if (!output || std::sscanf(output->c_str(), "%d.%d, %lf", &major, &minor, &mebibytes) != 3)
+  // Machines with one memory for all say [N/A] for the GPU's.
+  if (!output || std::sscanf(output->c_str(), "%d.%d, %lf", &major, &minor, &mebibytes) < 2)
     return gpus;
   gpus.compute_capability = major * 10 + minor;
   gpus.memory = mebibytes * (1 << 20);

@@ -1,6 +1,7 @@
 #include "engine/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
@@ -12,6 +13,7 @@ namespace cw {
 namespace {
 
 constexpr std::size_t max_config = 16 << 20;
+constexpr double max_weights = 1e15;  ///< bytes; what claims more is no model
 
 // The part that describes the language model: models with several kinds of input keep it apart.
 const Json& language_part(const Json& config) {
@@ -154,17 +156,28 @@ std::optional<double> weight_bytes(const Json& config) {
   const bool is_tied = bool_member(model, "tie_word_embeddings");
   const double weights = vocabulary * hidden * (is_tied ? 1 : 2) + layers * attention + mlps;
   const std::string quantization = quantization_of(config);
-  return weights * (quantization == "float8" ? 1.0 : quantization == "float4" ? 0.5 : 2.0);
+  const double bytes = quantization.empty()       ? 2.0
+                       : quantization == "float8" ? 1.0
+                       : quantization == "float4" ? 0.5
+                                                  : 0.0;  // who knows
+  const double all = weights * bytes;
+  if (!std::isfinite(all) || all <= 0 || all > max_weights) return {};
+  return all;
 }
 
 std::string quantization_of(const Json& config) {
   const auto found = config.find("quantization_config");
   if (found == config.end() || !found->is_object()) return {};
+  // Containers of several types say which one in a member of their own.
   const std::string method = string_member(*found, "quant_method");
-  if (method.find("fp4") != std::string::npos) return "float4";
-  // "compressed-tensors" and others are containers; those in the table hold float8.
-  if (method.find("fp8") != std::string::npos || method == "compressed-tensors") return "float8";
-  return method;
+  const std::string type = method + " " + string_member(*found, "quant_algo");
+  if (method == "compressed-tensors")
+    return string_member(*found, "format") == "float-quantized" ? "float8" : method;
+  for (const char* four : {"fp4", "FP4"})
+    if (type.find(four) != std::string::npos) return "float4";
+  for (const char* eight : {"fp8", "FP8", "float8"})
+    if (type.find(eight) != std::string::npos) return "float8";
+  return type.find("float4") != std::string::npos ? "float4" : method;
 }
 
 bool is_hybrid(const Json& config) {

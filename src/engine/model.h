@@ -46,7 +46,7 @@ std::optional<ShapeMismatch> shape_mismatch(const Definition& definition, const 
                                             const ShapeRules& rules);
 
 /// Of all weights together, about: embeddings, attention, MLPs and experts, without norms and
-/// biases. Nothing if the config does not tell.
+/// biases. Nothing if the config does not tell, or its weights are of a type that is not known.
 std::optional<double> weight_bytes(const Json& config);
 
 /// "float8", "float4", or another method's name; empty: none.

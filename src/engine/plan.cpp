@@ -54,15 +54,18 @@ std::vector<Parallelism> ways_to_spread(const Definition& definition, int usual,
     tensor = numbers_of(definition, "tp");
     for (const int other : {usual, 1, 2, 4, 8, 16}) add_unique(tensor, other);
   }
-  if (definition.op_type == "moe") {
+  // Definitions that tell the experts of a group from all of them; others have all.
+  if (definition.axis("num_experts") != nullptr &&
+      definition.axis("num_local_experts") != nullptr) {
     expert = numbers_of(definition, "ep");
     for (const int other : {1, 2, 4, 8}) add_unique(expert, other);
   }
   std::vector<Parallelism> ways;
   for (const int ep : expert)
     for (const int tp : tensor)
-      // A group of experts has a GPU of its own.
-      ways.push_back({.tensor = given == 0 ? std::max(tp, ep) : tp, .expert = ep});
+      // A group of experts has GPUs of its own.
+      if (const int all = given == 0 ? std::max(tp, ep) : tp; all % ep == 0)
+        ways.push_back({.tensor = all, .expert = ep});
   return ways;
 }
 
@@ -259,8 +262,9 @@ class RunPlanner {
       return options_.tensor_parallel;
     const double weights = weight_bytes(model.config).value_or(0),
                  room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
-    int spread = model.usual_tensor_parallel;
-    while (weights / spread > share_of_weights * room) spread *= 2;
+    constexpr int most = 64;
+    int spread = std::max(model.usual_tensor_parallel, 1);
+    while (spread < most && weights / spread > share_of_weights * room) spread *= 2;
     return spread;
   }
 
@@ -338,7 +342,8 @@ class RunPlanner {
                       fmt::format("--model-name with such weights of {}", model.path)};
     const auto weights = weight_bytes(model.config);
     const double room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
-    if (weights && *weights / spread.tensor > share_of_weights * room)
+    if (weights && options_.tensor_parallel == 0 &&
+        *weights / spread.tensor > share_of_weights * room)
       return Obstacle{
           Kind::memory,
           fmt::format("{}: its weights take about {:.0f} GB on each GPU, {}", who,

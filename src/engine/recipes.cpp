@@ -161,6 +161,7 @@ Result<Recipes> Recipes::parse(const std::string& yaml) {
       ModelRecipe model{.path = item.second["path"].as<std::string>(),
                         .tensor_parallel = item.second["tp"].as<int>(1),
                         .config = nullptr};
+      if (model.tensor_parallel < 1) throw YAML::Exception(item.second.Mark(), "tp is at least 1");
       for (const auto& other : item.second["quantized"])
         model.quantized.emplace(other.first.as<std::string>(), other.second.as<std::string>());
       if (item.second["config"]) model.config = to_json(item.second["config"]);

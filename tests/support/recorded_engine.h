@@ -197,11 +197,13 @@ class RecordedEngine {
   /// A decode through a page table in the device's memory, which stays the caller's: a row for
   /// each of `lengths`, pages of 64 tokens.
   std::uint64_t decode_by_table(const Indices& table, const Indices& lengths,
-                                std::uint8_t flags = 0, std::uint64_t graph = 0) {
+                                std::uint8_t flags = 0, std::uint64_t graph = 0,
+                                std::int64_t table_rows = 0) {
     static const std::int32_t place[2] = {};
     const auto batch = static_cast<std::int64_t>(lengths.size());
+    if (table_rows == 0) table_rows = batch;
     const std::int64_t q[] = {batch, 32, 128}, kv[] = {1 << 20, 64, 8, 128},
-                       rows[] = {batch, static_cast<std::int64_t>(table.size()) / batch};
+                       rows[] = {table_rows, static_cast<std::int64_t>(table.size()) / table_rows};
     recorder_->begin_call(call_, table_function_, 0, flags, graph);
     tensor(0, {recorder::element_type("bfloat16"), q, {}, &place[0], true});
     call_.arguments().name(1);

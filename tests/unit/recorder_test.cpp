@@ -446,6 +446,7 @@ TEST_F(GraphInputsTest, AreReadBeforeEachReplay) {
     replay(engine, *control, graph, {65, 64, 1}, 10);
     replay(engine, *control, graph, {66, 65, 0}, 20);  // the third one pads the batch
     replay(engine, *control, graph, {66, 65, 0}, 90, recorder::flag::dummy);
+    control->wait();
     engine.end();
   }
   const SanitizeOutcome outcome = sanitize_recording();
@@ -472,6 +473,7 @@ TEST_F(GraphInputsTest, TablesAreTakenAsFarAsSequencesReach) {
     for (int tried = 0; engine.recorder().columns() < 500 && tried < 1000; ++tried)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     replay(engine, *control, graph, {64 * 501, 1}, 0);
+    control->wait();
     engine.end();
   }
   const SanitizeOutcome outcome = sanitize_recording();
@@ -494,6 +496,7 @@ TEST_F(GraphInputsTest, WhatAGraphMakesItselfIsNotReadBeforeIt) {
     const auto graph = capture(engine, 2, 40);
     engine.recorder().forget_memory(graph, reinterpret_cast<std::uint64_t>(table_.data()), 8);
     replay(engine, *control, graph, {65, 64}, 10);
+    control->wait();
     engine.end();
   }
   const SanitizeOutcome outcome = sanitize_recording();
@@ -508,9 +511,24 @@ TEST_F(GraphInputsTest, GarbageForLengthsIsNoTable) {
     const auto graph = capture(engine, 2, 40);
     replay(engine, *control, graph, {64 * 41, 1}, 10);
     replay(engine, *control, graph, {-5, 2147483647}, 10);
+    control->wait();
     engine.end();
   }
   EXPECT_EQ(sanitize_recording().survey.calls, 6u);
+  EXPECT_TRUE(workloads(decode64).empty());
+}
+
+TEST_F(GraphInputsTest, ATableOfOtherRowsThanThereAreLengthsIsNone) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    lengths_ = {65, 1, 64, 64};
+    table_ = {4, 5, 6, 7};
+    engine.decode_by_table(table_, lengths_, 0, 0, 1);
+    control->wait();
+    engine.end();
+  }
+  EXPECT_EQ(sanitize_recording().survey.calls, 1u);
   EXPECT_TRUE(workloads(decode64).empty());
 }
 

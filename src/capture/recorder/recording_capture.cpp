@@ -105,9 +105,10 @@ class RecordingCapture::Values final : public TensorStore {
 
     // If there are none, say why.
     if (found == values_.end() && is_replayed_)
-      return fail("values_in_graph",
-                  "made in a replay of a CUDA graph, where values cannot be read; only eager steps "
-                  "give them");
+      return fail(
+          "values_in_graph",
+          "made in a replay of a CUDA graph, which makes this index tensor itself: it cannot "
+          "be read before the replay");
     if (found == values_.end())
       return fail("values_not_recorded",
                   "the recorder does not record values of this tensor: it records those of index "
