@@ -80,6 +80,14 @@ TEST_F(ModelTest, WeightsAreAboutAsLargeAsTheirFiles) {
     ASSERT_TRUE(bytes) << name;
     EXPECT_NEAR(*bytes / 1e9, size, 0.03 * size) << name;
   }
+  // Of weights whose type is not known, and of what is no model, nothing is said.
+  Json llama = recipes_.models.at("llama-3.1-8b").config;
+  llama["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4}};
+  EXPECT_FALSE(weight_bytes(llama));
+  llama["quantization_config"] = {{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}};
+  EXPECT_NEAR(*weight_bytes(llama) / 1e9, 4, 0.1);
+  llama["hidden_size"] = 1e200;
+  EXPECT_FALSE(weight_bytes(llama));
   EXPECT_FALSE(weight_bytes(Json::object()));
   EXPECT_FALSE(weight_bytes(nullptr));
 }

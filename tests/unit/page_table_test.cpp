@@ -1,6 +1,7 @@
 // FlashInfer's functions that take a page table and lengths instead of indptr and indices.
 #include <fmt/ranges.h>
 
+#include "bind/needs.h"
 #include "support/fixture.h"
 
 namespace cw::testing {
@@ -154,6 +155,14 @@ TEST_F(PageTable, ACallWithinTheOtherFunctionCountsOnce) {
   xqa();
   EXPECT_EQ(count(sanitize_dumps(), "nested_call"), 1u);
   EXPECT_EQ(workloads(decode64).size(), 1u);
+}
+
+// A recorder takes of a table what is in use; but all of it where another definition reads all.
+TEST_F(PageTable, IsCutByTheRecorderUnlessItIsReadWhole) {
+  const Json values = needs_of(bindings_).index_values;
+  EXPECT_EQ(values.at("xqa_batch_decode_with_kv_cache").at("block_tables"),
+            Json({{"lengths", "seq_lens"}, {"pages", "kv_cache"}, {"layout", "kv_layout"}}));
+  EXPECT_TRUE(values.at("trtllm_batch_decode_with_kv_cache_mla").at("block_tables").is_array());
 }
 
 TEST_F(PageTable, OfAPrefill) {
