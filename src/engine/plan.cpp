@@ -129,7 +129,8 @@ class RunPlanner {
         options_(options),
         engine_(engine),
         names_page_size_(engine != nullptr && mentions(engine->flags, "{page_size}")),
-        has_own_model_(!options.model_name.empty() || engine == nullptr) {}
+        has_own_model_(!options.model_name.empty() || engine == nullptr),
+        own_model_(has_own_model_ ? read_own_model() : ChosenModel{}) {}
 
   void add(const Definition& definition) {
     const auto serving = bindings_.serving(definition);
@@ -222,13 +223,13 @@ class RunPlanner {
     if (engine_ != nullptr) needs.page_size = page_size_of(definition);
     if (engine_ == nullptr) {
       needs.spread.tensor = std::max(options_.tensor_parallel, 1);
-      needs.model = own_model();
+      needs.model = own_model_;
       return needs;
     }
 
     std::vector<ChosenModel> models;
     if (has_own_model_)
-      models.push_back(own_model());
+      models.push_back(own_model_);
     else
       for (const std::string& name : models_for(definition, recipes_))
         models.push_back(known_model(name, definition));
@@ -260,16 +261,18 @@ class RunPlanner {
   int given_spread(const ChosenModel& model) const {
     if (options_.tensor_parallel > 0 || !options_.takes_all || !has_own_model_)
       return options_.tensor_parallel;
-    const double weights = weight_bytes(model.config).value_or(0),
-                 room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
+    const double weights = weight_bytes(model.config).value_or(0);
     constexpr int most = 64;
     int spread = std::max(model.usual_tensor_parallel, 1);
-    while (spread < most && weights / spread > share_of_weights * room) spread *= 2;
+    while (spread < most && weights / spread > share_of_weights * gpu_memory()) spread *= 2;
     return spread;
   }
 
-  // The user's, with what is known of it.
-  ChosenModel own_model() const {
+  // Bytes of a GPU of this machine; of the largest there is if that is unknown.
+  double gpu_memory() const { return options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu; }
+
+  // The user's, with what is known of it: its config.json is read.
+  ChosenModel read_own_model() const {
     ChosenModel model{.name = "", .path = options_.model_name};
     const ModelRecipe* known = find_model(recipes_, options_.model_name);
     if (known == nullptr)
@@ -341,16 +344,15 @@ class RunPlanner {
                                   quantization[0], model.path, has.empty() ? "bfloat16" : has),
                       fmt::format("--model-name with such weights of {}", model.path)};
     const auto weights = weight_bytes(model.config);
-    const double room = options_.gpu_memory > 0 ? options_.gpu_memory : largest_gpu;
     if (weights && options_.tensor_parallel == 0 &&
-        *weights / spread.tensor > share_of_weights * room)
-      return Obstacle{
-          Kind::memory,
-          fmt::format("{}: its weights take about {:.0f} GB on each GPU, {}", who,
-                      *weights / spread.tensor / 1e9,
-                      options_.gpu_memory > 0 ? fmt::format("which has {:.0f} GB", room / 1e9)
-                                              : "which none has"),
-          "GPUs with more memory"};
+        *weights / spread.tensor > share_of_weights * gpu_memory())
+      return Obstacle{Kind::memory,
+                      fmt::format("{}: its weights take about {:.0f} GB on each GPU, {}", who,
+                                  *weights / spread.tensor / 1e9,
+                                  options_.gpu_memory > 0
+                                      ? fmt::format("which has {:.0f} GB", gpu_memory() / 1e9)
+                                      : "which none has"),
+                      "GPUs with more memory"};
     if (options_.gpus > 0 && spread.tensor > options_.gpus && options_.tensor_parallel == 0)
       return Obstacle{
           Kind::gpus,
@@ -502,6 +504,7 @@ class RunPlanner {
   const EnginePlanOptions& options_;
   const EngineRecipe* engine_;
   const bool names_page_size_, has_own_model_;
+  const ChosenModel own_model_;
   std::deque<Request> requests_;
   std::deque<Group> groups_;
   EnginePlan plan_;
