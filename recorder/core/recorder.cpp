@@ -1,7 +1,6 @@
 #include "recorder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -13,6 +12,7 @@
 #include "quiet_thread.h"
 #include "recording/frame.h"
 #include "recording/records.h"
+#include "sampling.h"
 
 namespace cw::recorder {
 namespace {
@@ -451,8 +451,7 @@ bool Recorder::Graph::is_taken(const GraphInput& input) const {
   constexpr unsigned octaves_of_tables = 9, octaves_of_others = 4;
   if (input.has_lengths) return true;
   const unsigned first = input.is_table ? octaves_of_tables : octaves_of_others;
-  const auto octave = static_cast<unsigned>(std::bit_width(replays));
-  return octave <= first || (replays & ((std::uint64_t{1} << (octave - first)) - 1)) == 0;
+  return is_in_sample(replays, first);
 }
 
 std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream,

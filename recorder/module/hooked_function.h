@@ -1,13 +1,13 @@
 // A hooked function.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/recorder.h"
+#include "core/sampling.h"
 #include "python.h"
 
 namespace cw::recorder {
@@ -51,9 +51,8 @@ struct HookedFunction {
   /// each octave of calls gives as many as the previous one.
   bool takes_values(std::uint64_t now) {
     constexpr unsigned first_octaves = 9;
-    const auto octave = static_cast<unsigned>(std::bit_width(calls++));
-    const bool is_taken = is_plan || now != epoch || octave <= first_octaves ||
-                          (calls & ((std::uint64_t{1} << (octave - first_octaves)) - 1)) == 0;
+    const bool is_sampled = is_in_sample(++calls, first_octaves);
+    const bool is_taken = is_plan || now != epoch || is_sampled;
     if (is_taken) epoch = now;
     return is_taken;
   }
