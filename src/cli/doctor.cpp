@@ -1,13 +1,10 @@
 #include "engine/doctor.h"
 
 #include <algorithm>
-#include <cstdio>
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
 
 #include "base/console.h"
-#include "base/file.h"
 #include "capture/recorder/bundle.h"
 #include "cli/command.h"
 #include "cli/console.h"
@@ -20,12 +17,10 @@
 namespace cw::cli {
 namespace {
 
-constexpr std::size_t max_rules_file = 1 << 20;
-
 // A distribution as people call it.
 std::string_view title_of(std::string_view package) {
   constexpr std::pair<std::string_view, std::string_view> titles[] = {
-      {"flashinfer-python", "FlashInfer"},
+      {flashinfer_package, "FlashInfer"},
       {"sglang", "SGLang"},
       {"vllm", "vLLM"},
       {"torch", "PyTorch"}};
@@ -72,12 +67,8 @@ class DoctorCommand final : public Command {
   int run(const CommonArguments& common) override {
     const auto bindings = BindingSet::load(common.bindings);
     if (!bindings) return print_error(bindings.error());
-    std::string rules(recording::built_in_recorder_rules());
-    if (!rules_.empty()) {
-      auto text = read_file(AT_FDCWD, rules_.string(), max_rules_file);
-      if (!text) return print_error(text.error());
-      rules = std::move(*text);
-    }
+    const auto rules = recording::read_recorder_rules(rules_);
+    if (!rules) return print_error(rules.error());
     std::vector<Definition> definitions;
     if (!trace_dir_.empty()) {
       auto dataset = Dataset::open(trace_dir_);
@@ -87,7 +78,7 @@ class DoctorCommand final : public Command {
 
     const auto python = find_python(environment_);
     if (!python) return print_error(python.error());
-    const auto diagnosis = diagnose(*python, *bindings, rules);
+    const auto diagnosis = diagnose(*python, *bindings, *rules);
     if (!diagnosis) return print_error(diagnosis.error(), "--python names the engine's Python.");
     if (common.is_json)
       print_json(to_json(*diagnosis, *bindings, definitions));
@@ -97,6 +88,9 @@ class DoctorCommand final : public Command {
   }
 
  private:
+  // What cannot be had, by why.
+  using Reasons = std::map<std::string, std::vector<std::string>>;
+
   static void show(const Diagnosis& diagnosis, const BindingSet& bindings,
                    const std::vector<Definition>& definitions, const CommonArguments& common) {
     Console console(common);
@@ -109,10 +103,9 @@ class DoctorCommand final : public Command {
         console.note(fmt::format("{} is not installed", title));
         continue;
       }
-      const std::string module = package.name == "flashinfer-python" ? "flashinfer" : package.name;
       std::size_t rules = 0, followed = 0;
       for (const RuleCheck& rule : diagnosis.rules) {
-        if (rule.module != module && !rule.module.starts_with(module + ".")) continue;
+        if (rule.package != package.name) continue;
         ++rules;
         followed += rule.missing.empty() ? 1 : 0;
       }
@@ -126,19 +119,18 @@ class DoctorCommand final : public Command {
         console.text(wrap(fmt::format("{}; {}", describe(rule), consequence(rule)), 80, "    "));
 
     // And what can be made of its calls.
-    const PackageCheck* const api = diagnosis.package("flashinfer-python");
+    const PackageCheck* const api = diagnosis.package(flashinfer_package);
     if (api == nullptr || api->version.empty()) return;
-    std::map<std::string, std::vector<std::string>> reasons;
+    Reasons lost;
     for (const BindingCheck& check : diagnosis.bindings)
-      if (!check.why_not.empty()) reasons[check.why_not].push_back(check.binding->id);
+      if (!check.why_not.empty()) lost[check.why_not].push_back(check.binding->id);
     console.text(fmt::format("\n{} of {} bindings find what they read\n",
                              std::ranges::count(diagnosis.bindings, "", &BindingCheck::why_not),
                              diagnosis.bindings.size()));
-    for (const auto& [why, ids] : reasons)
-      console.text(wrap(fmt::format("{}: {}", fmt::join(ids, ", "), why), 80, "  "));
+    show(lost, console);
     if (definitions.empty()) return;
 
-    std::map<std::string, std::vector<std::string>> unreachable;
+    Reasons unreachable;
     for (const Definition& definition : definitions)
       if (std::string why = why_not(diagnosis, bindings, definition); !why.empty())
         unreachable[why].push_back(definition.name);
@@ -146,7 +138,11 @@ class DoctorCommand final : public Command {
     for (const auto& [why, names] : unreachable) count += names.size();
     console.text(fmt::format("\n{} of {} definitions can come from these packages\n",
                              definitions.size() - count, definitions.size()));
-    for (const auto& [why, names] : unreachable)
+    show(unreachable, console);
+  }
+
+  static void show(const Reasons& reasons, Console& console) {
+    for (const auto& [why, names] : reasons)
       console.text(wrap(fmt::format("{}: {}", fmt::join(names, ", "), why), 80, "  "));
   }
 

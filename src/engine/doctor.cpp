@@ -10,13 +10,12 @@
 namespace cw {
 namespace {
 
-constexpr const char* flashinfer = "flashinfer-python";
 constexpr std::chrono::seconds limit{60};
 
 // The distribution that a module belongs to.
 std::string distribution_of(std::string_view module) {
   const std::string package(module.substr(0, module.find('.')));
-  return package == "flashinfer" ? flashinfer : package;
+  return package == "flashinfer" ? flashinfer_package : package;
 }
 
 // "0.5.23.post1" -> {0, 5, 23}: enough to tell releases apart.
@@ -86,8 +85,9 @@ Diagnosis to_diagnosis(const Json& answer, const Json& config, const BindingSet&
     RuleCheck check{.kind = string_member(rule, "kind"),
                     .module = string_member(rule, "module"),
                     .name = string_member(rule, "name"),
+                    .package = distribution_of(string_member(rule, "module")),
                     .missing = string_member(rule, "missing")};
-    const PackageCheck* const package = diagnosis.package(distribution_of(check.module));
+    const PackageCheck* const package = diagnosis.package(check.package);
     if (package == nullptr || package->version.empty()) continue;
     if (const std::string since = string_member(rule, "since");
         !since.empty() && numbers_of(package->version) < numbers_of(since))
@@ -109,7 +109,7 @@ const PackageCheck* Diagnosis::package(std::string_view name) const {
 }
 
 bool Diagnosis::is_healthy() const {
-  const PackageCheck* const api = package(flashinfer);
+  const PackageCheck* const api = package(flashinfer_package);
   return api != nullptr && !api->version.empty() &&
          std::ranges::all_of(rules, [](const RuleCheck& rule) { return rule.missing.empty(); });
 }

@@ -12,8 +12,11 @@
 
 namespace cw {
 
+/// The distribution that has FlashInfer's API.
+inline constexpr const char* flashinfer_package = "flashinfer-python";
+
 struct PackageCheck {
-  std::string name;     ///< of the distribution: "flashinfer-python"
+  std::string name;     ///< of the distribution
   std::string version;  ///< empty: not installed
   bool is_tried = false;
 };
@@ -22,6 +25,7 @@ struct PackageCheck {
 struct RuleCheck {
   std::string kind;  ///< "functions", "scopes", "batches" or "decorators"
   std::string module, name;
+  std::string package;  ///< the distribution that the module belongs to
   std::string missing;  ///< what of it is not there: "module", "name", "parameter"; empty: nothing
 };
 

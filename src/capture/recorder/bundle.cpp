@@ -44,6 +44,12 @@ Result<void> check_rules(const Json& config) {
 
 }  // namespace
 
+Result<std::string> read_recorder_rules(const fs::path& file) {
+  constexpr std::size_t limit = 1 << 20;
+  if (file.empty()) return std::string(built_in_recorder_rules());
+  return read_file(AT_FDCWD, file.string(), limit);
+}
+
 Result<fs::path> bundle_cache() {
   const auto from = [](const char* name) -> fs::path {
     const char* value = std::getenv(name);

@@ -20,6 +20,9 @@ Result<Json> recorder_config(const CaptureNeeds& needs, const std::string& rules
 /// data/recorder.yaml as it was at build time.
 std::string_view built_in_recorder_rules();
 
+/// The text of `file`, or of the built-in rules if that is empty. Error codes: those of reading.
+Result<std::string> read_recorder_rules(const std::filesystem::path& file);
+
 /// Where bundles are unpacked, each into a folder `recorder-HASH`:
 /// $XDG_CACHE_HOME/collect-workloads or
 /// ~/.cache/collect-workloads, private to the user; created if missing. Error codes: those of

@@ -1,8 +1,5 @@
 #include "capture/recorder/method.h"
 
-#include <fcntl.h>
-
-#include "base/file.h"
 #include "capture/recorder/bundle.h"
 #include "capture/recorder/recording_capture.h"
 
@@ -36,10 +33,7 @@ class RecorderMethod final : public CaptureMethod {
 
   Result<Variables> environment(const std::filesystem::path& folder, const CaptureNeeds& needs,
                                 const CaptureOptions& options) const override {
-    std::string rules(built_in_recorder_rules());
-    if (!options.recorder_rules.empty()) {
-      CW_TRY(rules, read_file(AT_FDCWD, options.recorder_rules.string(), 1 << 20));
-    }
+    CW_TRY(const std::string rules, read_recorder_rules(options.recorder_rules));
     CW_TRY(const Json config, recorder_config(needs, rules).map_error([&](Error error) {
       if (!options.recorder_rules.empty())
         error.message =
