@@ -335,10 +335,12 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
   std::string where = "bindings";
   try {
     const YAML::Node root = YAML::Load(yaml);
-    allow_only(root, {"format", "reasons", "bindings"});
+    allow_only(root, {"format", "unbound", "reasons", "bindings"});
     if (root["format"].as<int>(0) != 1) return fail("bindings_invalid", "format: expected 1");
     for (const auto& reason : root["reasons"])
       set.reasons_[reason.first.as<std::string>()] = reason.second.as<std::string>();
+    for (const auto& function : root["unbound"])
+      set.unbound_[function.first.as<std::string>()] = function.second.as<std::string>();
 
     for (const auto& entry : root["bindings"]) {
       where = "binding " + entry["id"].as<std::string>("without id");
@@ -348,6 +350,8 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
           throw Invalid{"reason '" + exclusion.reason + "' is not among 'reasons'"};
       if (binding.beside && !set.reasons_.contains(binding.beside->reason))
         throw Invalid{"reason '" + binding.beside->reason + "' is not among 'reasons'"};
+      if (set.unbound_.contains(binding.function))
+        throw Invalid{"function " + binding.function + " is among 'unbound'"};
       set.bindings_.push_back(std::move(binding));
     }
   } catch (const Invalid& error) {
@@ -361,6 +365,11 @@ Result<BindingSet> BindingSet::parse(const std::string& yaml) {
 std::string_view BindingSet::explain(std::string_view reason) const {
   const auto found = reasons_.find(reason);
   return found == reasons_.end() ? std::string_view() : std::string_view(found->second);
+}
+
+std::string_view BindingSet::why_unbound(std::string_view function) const {
+  const auto found = unbound_.find(function);
+  return found == unbound_.end() ? std::string_view() : std::string_view(found->second);
 }
 
 Result<std::vector<const Binding*>> BindingSet::serving(const Definition& definition) const {

@@ -139,6 +139,8 @@ class BindingSet {
   const std::vector<Binding>& bindings() const { return bindings_; }
   /// A human-readable explanation of an exclusion's reason; empty if there is no such reason.
   std::string_view explain(std::string_view reason) const;
+  /// Why no binding reads a function's calls; empty if nothing is known of it.
+  std::string_view why_unbound(std::string_view function) const;
   /// The bindings that serve a definition, the first one first: several where several APIs do the
   /// same, one where it is unbindable. Error code "no_binding"; never empty.
   Result<std::vector<const Binding*>> serving(const Definition& definition) const;
@@ -147,7 +149,7 @@ class BindingSet {
 
  private:
   std::vector<Binding> bindings_;
-  std::map<std::string, std::string, std::less<>> reasons_;
+  std::map<std::string, std::string, std::less<>> reasons_, unbound_;
 };
 
 /// data/bindings.yaml as it was at build time.

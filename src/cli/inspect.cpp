@@ -109,7 +109,8 @@ int inspect_tensor_file(const std::filesystem::path& path, bool is_json) {
   return exit_success;
 }
 
-std::string describe(const Survey& survey, const Binder& binder, bool has_dataset) {
+std::string describe(const Survey& survey, const Binder& binder, const BindingSet& bindings,
+                     bool has_dataset) {
   std::string text = fmt::format(
       "{} calls in {} processes{}\n", with_separators(survey.calls), survey.processes.size(),
       survey.flashinfer_versions.empty()
@@ -133,6 +134,8 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
       text += fmt::format(", {} gave none", with_separators(counts.rejected));
     if (counts.skipped > 0) text += ", not covered by any binding";
     text += "\n";
+    if (const std::string_view why = bindings.why_unbound(function); !why.empty())
+      text += wrap(std::string(why), 80, "    ");
 
     for (const auto& [argument, range] : counts.shapes)
       text += fmt::format("    {:<24} {}\n", argument, describe(range));
@@ -161,7 +164,7 @@ std::string describe(const Survey& survey, const Binder& binder, bool has_datase
   return defects.empty() ? text : text + "\nDefects\n" + defects;
 }
 
-Json to_json(const Survey& survey) {
+Json to_json(const Survey& survey, const BindingSet& bindings) {
   const auto items_of = [&survey](const std::string& function) {
     Json items = Json::array();
     for (const auto& [key, item] : survey.tally.items())
@@ -180,12 +183,14 @@ Json to_json(const Survey& survey) {
     for (const auto& [argument, range] : counts.shapes) shapes[argument] = describe(range);
     for (const auto& [target, fit] : counts.fits)
       fits[target->definition->name] = {{"calls", fit.calls}, {"derived", fit.derived}};
+    const std::string_view why_unbound = bindings.why_unbound(function);
     functions[function] = {{"calls", counts.calls},
                            {"wrappers", counts.wrappers.size()},
                            {"bound", counts.bound},
                            {"sampled", counts.sampled},
                            {"rejected", counts.rejected},
                            {"skipped", counts.skipped},
+                           {"why_unbound", why_unbound.empty() ? Json() : Json(why_unbound)},
                            {"shapes", shapes},
                            {"fits", fits},
                            {"rejections", items_of(function)}};
@@ -274,10 +279,10 @@ class InspectCommand final : public Command {
     progress.clear();
 
     if (common.is_json) {
-      print_json(to_json(result));
+      print_json(to_json(result, bindings));
       return exit_success;
     }
-    print(stdout, describe(result, binder, !trace_dir_.empty()));
+    print(stdout, describe(result, binder, bindings, !trace_dir_.empty()));
     print(stdout, describe_unbindable(dataset, bindings));
     if (trace_dir_.empty())
       print(stdout, "\nAdd --trace-dir DATASET to see which definitions the calls fit.\n");

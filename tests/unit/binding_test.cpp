@@ -68,6 +68,11 @@ TEST(Bindings, MistakesAreNamed) {
       "binding b: input x: input.x is no tensor that is made of the call alone");
   EXPECT_EQ(error("function: f, checks: [{indices: x}]"),
             "binding b: check 'indices' needs 'below' or 'up_to'");
+  EXPECT_EQ(BindingSet::parse("format: 1\nunbound: {f: why}\n"
+                              "bindings: [{id: b, op_type: o, function: f}]")
+                .error()
+                .message,
+            "binding b: function f is among 'unbound'");
   EXPECT_FALSE(BindingSet::parse("format: 2\nbindings: []"));
   EXPECT_FALSE(BindingSet::parse("{"));
 }

@@ -9,5 +9,10 @@ def top_k_top_p_sampling_from_probs(probs, top_k, top_p, indices=None, filter_ap
 
 
 @flashinfer_api
+def top_k_mask_logits(logits, top_k):
+    return logits
+
+
+@flashinfer_api
 def top_p_sampling_from_probs(probs, top_p, indices=None):
     return probs
