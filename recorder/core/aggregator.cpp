@@ -151,6 +151,9 @@ bool Aggregator::take(std::span<const std::byte> event, PendingCopies pending, b
     case EventKind::begin:
       graphs_[header.graph].clear();
       return true;
+    case EventKind::exposed:
+      take_exposed(header.graph);
+      return true;
     case EventKind::batch:
       sequences_ = static_cast<std::int64_t>(header.self);
       return true;
@@ -423,6 +426,13 @@ void Aggregator::take_repeats() {
   });
 }
 
+void Aggregator::take_exposed(std::uint64_t graph) {
+  std::uint64_t count = 0;
+  if (const auto found = graphs_.find(graph); found != graphs_.end())
+    for (const CapturedCall& call : found->second) count += call.count;
+  if (count > 0) write(RecordKind::exposed, {{"at", now()}, {"calls", count}});
+}
+
 void Aggregator::take_replay(const EventHeader& header, std::span<const Content> inputs,
                              bool has_room) {
   ++taken_.replays;
@@ -440,7 +450,12 @@ void Aggregator::take_replay(const EventHeader& header, std::span<const Content>
     group.flags =
         static_cast<std::uint8_t>((call.flags & ~flag::dummy) | (header.flags & flag::dummy));
     if (call.self != 0) {
-      const Wrapper& wrapper = wrapper_of(call.self);
+      Wrapper& wrapper = wrapper_of(call.self);
+      if (functions_[call.function].role == Role::plan) {  // the runs that follow are its own
+        take_repeats();
+        wrapper.plan = ++plans_;
+        wrapper.sequences = sequences_;
+      }
       group.wrapper = wrapper.number;
       group.plan = wrapper.plan;
       group.sequences = wrapper.sequences;

@@ -128,6 +128,7 @@ class Aggregator {
   void take_raised(const EventHeader& header);
   void take_call(const EventHeader& header, std::span<const Content> contents,
                  std::span<const std::byte> body, bool has_room);
+  void take_exposed(std::uint64_t graph);
   void take_replay(const EventHeader& header, std::span<const Content> inputs, bool has_room);
   Arrived take_content(const Content& content, std::span<const Content> contents);
   Arrived take_table(const Content& content, const Content& lengths);

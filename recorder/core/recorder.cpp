@@ -430,6 +430,10 @@ void Recorder::end_capture() {
   if (captures_ > 0) --captures_;
 }
 
+void Recorder::expose(std::uint64_t graph) {
+  push({.kind = EventKind::exposed, .graph = graph}, nullptr);
+}
+
 void Recorder::forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint64_t size) {
   const auto found = graphs_.find(graph);
   if (found == graphs_.end()) return;

@@ -125,6 +125,8 @@ class Recorder {
   void forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint64_t size);
   /// See Aggregator::columns.
   std::uint32_t columns() const { return aggregator_.columns(); }
+  /// The engine takes a handle of the graph: what it launches with that is not seen.
+  void expose(std::uint64_t graph);
   /// The device on which the graph has inputs that are to be read; nothing: on none.
   std::optional<std::int32_t> device_of(std::uint64_t graph) const;
   /// Before the replay; `stream` is the one it is launched on.

@@ -502,6 +502,15 @@ PyObject* replay(PyObject*, PyObject* graph) {
   });
 }
 
+PyObject* expose(PyObject*, PyObject* graph) {
+  return guarded([graph] {
+    const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
+    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
+    if (Recorder* recorder = module_state->on(); recorder != nullptr && number != 0)
+      recorder->expose(number);
+  });
+}
+
 PyObject* has_inputs(PyObject*, PyObject* graph) {
   const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
   if (PyErr_Occurred() != nullptr) return nullptr;
@@ -589,6 +598,7 @@ PyMethodDef methods[] = {
      "A CUDA graph is captured on this thread; its number for replay()."},
     {"end_capture", end_capture, METH_NOARGS, nullptr},
     {"replay", replay, METH_O, "replay(graph): its calls are about to be made once more."},
+    {"expose", expose, METH_O, "expose(graph): the engine may launch it without replay()."},
     {"has_inputs", has_inputs, METH_O,
      "has_inputs(graph): whether its calls have index tensors that are read before replays."},
     {"forget_memory", forget_memory, METH_VARARGS,

@@ -36,6 +36,7 @@ enum class RecordKind : std::uint8_t {
   values,     ///< the content of an index tensor
   calls,      ///< a window of calls
   raised,     ///< a call that is in an earlier window did not return
+  exposed,    ///< the engine took a handle of a graph with hooked calls
   idle,       ///< up to here nothing is missing
   killed,     ///< appended by whoever started the process: what it took with it
   end,        ///< the process ended in order
@@ -66,6 +67,7 @@ inline constexpr std::array record_kinds{
     NamedValue<RecordKind>{RecordKind::values, "values"},
     NamedValue<RecordKind>{RecordKind::calls, "calls"},
     NamedValue<RecordKind>{RecordKind::raised, "raised"},
+    NamedValue<RecordKind>{RecordKind::exposed, "exposed"},
     NamedValue<RecordKind>{RecordKind::idle, "idle"},
     NamedValue<RecordKind>{RecordKind::killed, "killed"},
     NamedValue<RecordKind>{RecordKind::end, "end"},

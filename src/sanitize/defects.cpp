@@ -38,6 +38,8 @@ constexpr std::array table{
            "workloads of the dataset have blobs that cannot be read (git lfs pull?)"},
     Defect{"expression_type", error, "an expression in a binding cannot be evaluated for the call"},
     Defect{"folders_too_deep", error, "directories are nested deeper than in any capture"},
+    Defect{"graph_exposed", warning,
+           "the engine took a handle of a CUDA graph: what it launches with that is not seen"},
     Defect{"input_missing", warning, "the call lacks an input, or it was not captured"},
     Defect{"input_shape", warning, "an input has a shape that its binding does not support"},
     Defect{"internal", error, "reading or binding the call failed unexpectedly"},

@@ -405,6 +405,50 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
                         {0, 5, 11}, {0, 7, 15, 24, 25}, {0, 8, 17, 27, 29}}));
 }
 
+// SGLang can capture the preparation of a step, plan included, in a graph of its own.
+TEST_F(RecorderTest, APlanInAGraphIsTheOneOfTheRunsAfterItsReplay) {
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    const auto preparation = recorder.begin_capture();
+    engine.plan(1, {1, 1}, 0, false, recorder::flag::dummy, preparation);
+    recorder.end_capture();
+    const auto step = recorder.begin_capture();
+    for (int layer = 0; layer < 3; ++layer) engine.run(1, 2, recorder::flag::dummy, step);
+    recorder.end_capture();
+
+    engine.plan(1, {5, 6}, 20);
+    recorder.replay(step, 0);
+    for (int i = 0; i < 2; ++i) {
+      recorder.replay(preparation, 0);
+      recorder.replay(step, 0);
+    }
+    engine.plan(1, {7, 8}, 40);
+    recorder.replay(step, 0);
+  }
+  const SanitizeOutcome outcome = sanitize_recording();
+  EXPECT_EQ(calls(outcome), 6u);
+  EXPECT_EQ(count(outcome, "values_in_graph"), 6u);
+}
+
+TEST_F(RecorderTest, AGraphThatTheEngineCanLaunchItselfIsADefect) {
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    recorder.expose(recorder.begin_capture());  // nothing that is recorded is in it
+    recorder.end_capture();
+    for (int i = 0; i < 2; ++i) {
+      const auto graph = recorder.begin_capture();
+      engine.norm(4, recorder::flag::dummy, graph);
+      recorder.end_capture();
+      recorder.expose(graph);
+      recorder.expose(999);  // never captured here
+    }
+    engine.norm(1);
+  }
+  EXPECT_EQ(count(sanitize_recording(), "graph_exposed"), 2u);
+}
+
 // Attention without a plan: what a graph's kernels read is in buffers that the engine fills before
 // it replays the graph.
 class GraphInputsTest : public RecorderTest {

@@ -563,6 +563,8 @@ void RecordingCapture::take_record(Block& block, std::string_view payload, std::
       return take_end(file, record);
     case RecordKind::killed:
       return take_killed(file, record);
+    case RecordKind::exposed:
+      return take_exposed(file);
     case RecordKind::recording:  // once is enough
     case RecordKind::values:     // read elsewhere, in the form that the recorder writes
     case RecordKind::raised:
@@ -794,6 +796,12 @@ void RecordingCapture::take_end(File& file, const CborItem& record) {
                   "a layout that is not copied")})
     if (const std::uint64_t count = number_of(record, counter); count > 0)
       add_defect(file, counter, fmt::format("{} {}", count, text));
+}
+
+void RecordingCapture::take_exposed(File& file) {
+  add_defect(file, "graph_exposed",
+             "a CUDA graph with recorded calls whose handle the engine took (raw_cuda_graph): "
+             "where it launches the graph with that (cudaGraphLaunch), the calls are missing");
 }
 
 // Written after the process ended, by the one that started it.

@@ -176,6 +176,7 @@ class RecordingCapture final : public Capture {
   void take_groups(Block& block, std::size_t begin, std::size_t end, std::uint64_t offset);
   void take_end(File& file, const CborItem& record);
   void take_killed(File& file, const CborItem& record);
+  void take_exposed(File& file);
   void add_calls_over_budget(File& file, const CborItem& record);
   static void identify(const File& file, const CallGroup& group, const CallGroups& groups,
                        Entry& entry);
