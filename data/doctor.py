@@ -84,7 +84,7 @@ def find_apis(source, wanted):
     """FlashInfer's functions and methods of these names, the decorated ones first."""
     root = source.root("flashinfer")
     found = {name: None for name in wanted}
-    if root is None: return found
+    if root is None or not wanted: return found
     # Most files define none of them: parsing takes a hundred times as long as looking for a text.
     marks = {f"class {name.split('.')[0]}" if "." in name else f"def {name}(" for name in wanted}
     marks = [mark.encode() for mark in marks]

@@ -45,6 +45,13 @@ struct CaptureOptions {
   std::optional<std::uint64_t> max_count, max_size_gb;  ///< FlashInfer's limits
 };
 
+/// How far a capture got into the processes of a command, where that is known.
+struct Reach {
+  std::uint32_t processes = 0;    ///< Python processes that load what captures their calls
+  std::uint32_t flashinfers = 0;  ///< those of them that imported FlashInfer
+  std::string flashinfer_version;
+};
+
 /// A capture that an engine is still making.
 class LiveCapture {
  public:
@@ -88,8 +95,14 @@ class CaptureMethod {
   virtual Json provenance(const CaptureNeeds& /*needs*/, const CaptureOptions& /*options*/) const {
     return Json::object();
   }
-  /// Why nothing may have been captured although an engine ran; empty if there is nothing to say.
-  virtual std::string_view why_nothing() const { return {}; }
+  /// The rules by which it finds the functions of an engine (data/recorder.yaml or a file like it);
+  /// empty: it needs none. Error codes: those of reading.
+  virtual Result<std::string> rules(const CaptureOptions& /*options*/) const {
+    return std::string();
+  }
+  /// Why nothing was captured although an engine ran, and what to do about it; empty if there is
+  /// nothing to say. `reach` is null if it is not known.
+  virtual std::string why_nothing(const std::optional<Reach>& /*reach*/) const { return {}; }
 
   // Reading one.
 

@@ -197,11 +197,11 @@ void Display::ended(const RunView& run, const EngineRunOutcome& outcome) {
       "engine stopped; peak capture size on disk: {}{}", size_text(outcome.peak_disk),
       outcome.times_frozen > 0 ? fmt::format(", engine frozen {} times", outcome.times_frozen)
                                : ""));
-  if (const auto why = run.method->why_nothing();
-      !why.empty() && outcome.sanitized.survey.processes.empty())
+  if (!outcome.why_nothing.empty())
     console_.note(
-        fmt::format("{}; see {} for what was started. --capture level10 needs only FlashInfer", why,
-                    run.log.string()));
+        fmt::format("{}. See {} for what was started. --capture level10 needs only "
+                    "FlashInfer",
+                    outcome.why_nothing, run.log.string()));
 
   console_.title("Workloads");
   std::vector<std::string> names;

@@ -17,35 +17,6 @@
 namespace cw::cli {
 namespace {
 
-// A distribution as people call it.
-std::string_view title_of(std::string_view package) {
-  constexpr std::pair<std::string_view, std::string_view> titles[] = {
-      {flashinfer_package, "FlashInfer"},
-      {"sglang", "SGLang"},
-      {"vllm", "vLLM"},
-      {"torch", "PyTorch"}};
-  for (const auto& [name, title] : titles)
-    if (name == package) return title;
-  return package;
-}
-
-// "sglang.srt.x: F.linear is not there"
-std::string describe(const RuleCheck& rule) {
-  if (rule.missing == "package") return fmt::format("{}: its source cannot be found", rule.module);
-  if (rule.missing == "module") return fmt::format("{}: no such module", rule.module);
-  if (rule.missing == "parameter")
-    return fmt::format("{}: {} has lost a parameter that is read", rule.module, rule.name);
-  return fmt::format("{}: {} is not there", rule.module, rule.name);
-}
-
-// What is lost with it.
-std::string_view consequence(const RuleCheck& rule) {
-  if (rule.kind == "decorators") return "no call of FlashInfer's is seen";
-  if (rule.kind == "functions") return "calls that only this rule shows are missing";
-  if (rule.kind == "scopes") return "warm-ups and captures may be taken for traffic";
-  return "sequences that pad a batch may be taken for real ones";
-}
-
 class DoctorCommand final : public Command {
  public:
   std::string name() const override { return "doctor"; }
@@ -115,8 +86,7 @@ class DoctorCommand final : public Command {
       followed == rules ? console.done(text) : console.note(text);
     }
     for (const RuleCheck& rule : diagnosis.rules)
-      if (!rule.missing.empty())
-        console.text(wrap(fmt::format("{}; {}", describe(rule), consequence(rule)), 80, "    "));
+      if (!rule.missing.empty()) console.text(wrap(describe(rule), 80, "    "));
 
     // And what can be made of its calls.
     const PackageCheck* const api = diagnosis.package(flashinfer_package);

@@ -19,6 +19,8 @@
 #include "cli/errors.h"
 #include "cli/shared_options.h"
 #include "cli/texts.h"
+#include "engine/doctor.h"
+#include "engine/host.h"
 
 namespace cw::cli {
 namespace {
@@ -129,6 +131,8 @@ class RecordCommand final : public Command {
       return print_error({"usage", "no command to record was given"},
                          "Give it after --, as you would type it.");
 
+    if (!common.is_quiet) warn(command);
+
     // The first of the folders that Python looks into is the bundle.
     std::string bundle;
     for (const auto& [name, value] : *variables)
@@ -138,6 +142,17 @@ class RecordCommand final : public Command {
   }
 
  private:
+  // Says what of the command's installation will not be recorded, as far as that can be told.
+  void warn(const cw::Command& command) const {
+    const std::string python = python_of(command.arguments);
+    const auto rules = recording::recorder_method().rules(capture_);
+    if (python.empty() || !rules) return;
+    const auto diagnosis = diagnose_rules(python, *rules);
+    if (!diagnosis) return;
+    for (const std::string& doubt : doubts(*diagnosis))
+      print(stderr, wrap("collect-workloads: " + doubt, 80, ""));
+  }
+
   // Ends this process as the command ended, unless it could not be started.
   int run_recorded(const cw::Command& command, const fs::path& folder, const std::string& bundle,
                    recording::CallCounts& counts, bool is_new, bool is_quiet) const {
@@ -153,11 +168,12 @@ class RecordCommand final : public Command {
     });
 
     const recording::LostCalls lost = counts.settle(folder, dying_limit);
+    const auto reach = counts.reach();
     if (is_new) ::rmdir(folder.c_str());  // when nothing was recorded
     if (!status)
       return print_error(status.error(), "Give the command after --, as you would type it.");
     if (!is_quiet) {
-      print(stderr, describe_recordings(folder, before, *status, without_recorder));
+      print(stderr, describe_recordings(folder, before, *status, without_recorder, reach));
       if (const std::string text = describe(lost); !text.empty())
         print(stderr, wrap("collect-workloads: " + text, 80, ""));
     }
@@ -166,8 +182,8 @@ class RecordCommand final : public Command {
 
   // What came into the folder, and what to do with it.
   std::string describe_recordings(const fs::path& folder, const std::set<std::string>& before,
-                                  const cw::ExitStatus& status,
-                                  const std::string& without_recorder) const {
+                                  const cw::ExitStatus& status, const std::string& without_recorder,
+                                  const std::optional<Reach>& reach) const {
     std::size_t files = 0;
     std::uint64_t bytes = 0;
     for (const std::string& name : recordings_in(folder)) {
@@ -179,7 +195,7 @@ class RecordCommand final : public Command {
     const std::string ended =
         status.is_success() ? "" : fmt::format("the command ended with {}; ", to_string(status));
     if (files == 0)
-      return wrap("collect-workloads: " + ended + why_nothing(without_recorder), 80, "");
+      return wrap("collect-workloads: " + ended + why_nothing(without_recorder, reach), 80, "");
 
     const std::string quoted = to_shell({{folder.string()}});
     return fmt::format(
@@ -191,8 +207,10 @@ class RecordCommand final : public Command {
         quoted, quoted);
   }
 
-  std::string why_nothing(const std::string& without_recorder) const {
-    if (!only_.empty())
+  std::string why_nothing(const std::string& without_recorder,
+                          const std::optional<Reach>& reach) const {
+    const bool has_flashinfer = !reach || reach->flashinfers > 0;
+    if (!only_.empty() && has_flashinfer)
       return fmt::format(
           "nothing was recorded: no process called {}, given by --only; use names as inspect "
           "shows them: rmsnorm, BatchDecodeWithPagedKVCacheWrapper.run",
@@ -202,7 +220,7 @@ class RecordCommand final : public Command {
           "nothing was recorded: the recorder is loaded through PYTHONPATH, but a script changed "
           "that of {}. Have the script keep what is there: export PYTHONPATH=…:$PYTHONPATH",
           without_recorder);
-    return std::string(recording::nothing_recorded);
+    return recording::why_nothing_recorded(reach);
   }
 
   fs::path folder_;  ///< empty: recording-TIME here

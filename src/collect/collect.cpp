@@ -12,6 +12,7 @@
 #include "collect/bench_serving.h"
 #include "collect/checkout.h"
 #include "dataset/publication.h"
+#include "engine/doctor.h"
 #include "sanitize/section.h"
 
 namespace cw {
@@ -54,6 +55,7 @@ class Collector {
     const auto prompts = open_prompts();
     if (!prompts && !request_.is_dry_run) return tl::unexpected(prompts.error());
     CW_CHECK(prepare_engine());
+    if (plan_.recipe == nullptr || !version_.empty()) warn();
     observer_.prepared(plan_);
     if (request_.is_dry_run) {
       const bool lacks_prompts = !prompts && prompts.error().code == "no_prompts_given";
@@ -80,6 +82,16 @@ class Collector {
     TrafficRequest traffic = request_.traffic;
     if (plan_.is_simulated() && traffic.prompts.empty()) traffic.uses_random_prompts = true;
     return open_prompt_source(traffic, plan_.is_simulated() ? "" : plan_.python);
+  }
+
+  // Says what of the installation will not be recorded. What cannot be found out is no obstacle.
+  void warn() {
+    const std::string python =
+        plan_.recipe == nullptr ? python_of(plan_.launch.words) : plan_.python;
+    const auto rules = plan_.method->rules(plan_.capture);
+    if (python.empty() || !rules || rules->empty()) return;
+    if (const auto diagnosis = diagnose_rules(python, *rules))
+      for (const std::string& doubt : doubts(*diagnosis)) observer_.note(doubt);
   }
 
   // Brings a checkout up to date, asks the engine for its version and flags, and fits the runs'
@@ -227,8 +239,10 @@ class Collector {
     };
     options.view.command = options.engine.command;
     observer_.starting(options.view);
-    auto outcome = run_engine(options, plan_.dataset, plan_.bindings, observer_);
-    if (outcome) observer_.ended(options.view, *outcome);
+    CW_TRY(auto outcome, run_engine(options, plan_.dataset, plan_.bindings, observer_));
+    if (outcome.sanitized.survey.processes.empty())
+      outcome.why_nothing = plan_.method->why_nothing(counts.reach());
+    observer_.ended(options.view, outcome);
     return outcome;
   }
 

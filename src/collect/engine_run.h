@@ -47,6 +47,7 @@ struct EngineRunOutcome {
   bool is_interrupted = false;
   Json server_information;
   std::optional<Error> failure;  ///< it ended early; what it had is kept
+  std::string why_nothing;       ///< no process was captured: why; else empty
   Json section;                  ///< of collection.json
 };
 

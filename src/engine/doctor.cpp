@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <set>
+#include <utility>
+
+#include <fmt/ranges.h>
 
 #include "base/process.h"
 #include "base/yaml.h"
@@ -101,32 +104,21 @@ Diagnosis to_diagnosis(const Json& answer, const Json& config, const BindingSet&
   return diagnosis;
 }
 
-}  // namespace
-
-const PackageCheck* Diagnosis::package(std::string_view name) const {
-  const auto found = std::ranges::find(packages, name, &PackageCheck::name);
-  return found == packages.end() ? nullptr : &*found;
-}
-
-bool Diagnosis::is_healthy() const {
-  const PackageCheck* const api = package(flashinfer_package);
-  return api != nullptr && !api->version.empty() &&
-         std::ranges::all_of(rules, [](const RuleCheck& rule) { return rule.missing.empty(); });
-}
-
-Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
-                           const std::string& rules) {
-  Json config;
+// The rules as JSON. Error code "rules_invalid".
+Result<Json> parse_rules(const std::string& rules) {
   try {
-    config = to_json(YAML::Load(rules));
+    Json config = to_json(YAML::Load(rules));
     for (const char* name : {"decorators", "functions", "scopes", "batches", "tried"})
       if (!config.contains(name))
         return fail("rules_invalid", "the recorder's rules have no `{}`", name);
+    return config;
   } catch (const YAML::Exception& error) {
     return fail("rules_invalid", "the recorder's rules: {}", error.what());
   }
+}
 
-  // Asked of the Python itself: its path is its own affair.
+// The Python itself is asked: its path is its own affair.
+Result<Diagnosis> ask(const std::string& python, const Json& config, const BindingSet& bindings) {
   Json asked = {{"apis", apis_of(bindings, config)}, {"packages", {"torch"}}};
   for (const char* name : {"decorators", "functions", "scopes", "batches"})
     asked[name] = config.at(name);
@@ -144,6 +136,82 @@ Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings
   } catch (const Json::exception& error) {
     return fail("python_unusable", "{} gave an answer of another kind: {}", python, error.what());
   }
+}
+
+// What a rule names is not there.
+std::string what_is_missing(const RuleCheck& rule) {
+  if (rule.missing == "package") return fmt::format("{}: its source cannot be found", rule.module);
+  if (rule.missing == "module") return fmt::format("{}: no such module", rule.module);
+  if (rule.missing == "parameter")
+    return fmt::format("{}: {} has lost a parameter that is read", rule.module, rule.name);
+  return fmt::format("{}: {} is not there", rule.module, rule.name);
+}
+
+// What is lost with it.
+std::string_view consequence(const RuleCheck& rule) {
+  if (rule.kind == "decorators") return "no call of FlashInfer's is seen";
+  if (rule.kind == "functions") return "calls that only this rule shows are missing";
+  if (rule.kind == "scopes") return "warm-ups and captures may be taken for traffic";
+  return "sequences that pad a batch may be taken for real ones";
+}
+
+}  // namespace
+
+const PackageCheck* Diagnosis::package(std::string_view name) const {
+  const auto found = std::ranges::find(packages, name, &PackageCheck::name);
+  return found == packages.end() ? nullptr : &*found;
+}
+
+bool Diagnosis::is_healthy() const {
+  const PackageCheck* const api = package(flashinfer_package);
+  return api != nullptr && !api->version.empty() &&
+         std::ranges::all_of(rules, [](const RuleCheck& rule) { return rule.missing.empty(); });
+}
+
+Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
+                           const std::string& rules) {
+  CW_TRY(const Json config, parse_rules(rules));
+  return ask(python, config, bindings);
+}
+
+Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules) {
+  CW_TRY(const Json config, parse_rules(rules));
+  return ask(python, config, BindingSet());
+}
+
+std::string describe(const RuleCheck& broken) {
+  return fmt::format("{}; {}", what_is_missing(broken), consequence(broken));
+}
+
+std::string_view title_of(std::string_view package) {
+  constexpr std::pair<std::string_view, std::string_view> titles[] = {
+      {flashinfer_package, "FlashInfer"},
+      {"sglang", "SGLang"},
+      {"vllm", "vLLM"},
+      {"torch", "PyTorch"}};
+  for (const auto& [name, title] : titles)
+    if (name == package) return title;
+  return package;
+}
+
+std::vector<std::string> doubts(const Diagnosis& diagnosis) {
+  const PackageCheck* const api = diagnosis.package(flashinfer_package);
+  if (api == nullptr || api->version.empty())
+    return {fmt::format("FlashInfer is not installed for {}", diagnosis.executable)};
+
+  // New versions, of what has rules; then what is known to be wrong with them.
+  std::vector<std::string> all, untried;
+  for (const PackageCheck& package : diagnosis.packages) {
+    const bool has_rules = std::ranges::find(diagnosis.rules, package.name, &RuleCheck::package) !=
+                           diagnosis.rules.end();
+    if (has_rules && !package.is_tried)
+      untried.push_back(fmt::format("{} {}", title_of(package.name), package.version));
+  }
+  if (!untried.empty())
+    all.push_back(fmt::format("recording was not tried with {}", fmt::join(untried, " and ")));
+  for (const RuleCheck& rule : diagnosis.rules)
+    if (!rule.missing.empty()) all.push_back(describe(rule));
+  return all;
 }
 
 }  // namespace cw

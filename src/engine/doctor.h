@@ -46,10 +46,22 @@ struct Diagnosis {
   bool is_healthy() const;
 };
 
-/// `rules`: the text of data/recorder.yaml or a similar file. Error codes: "rules_invalid",
-/// "python_unusable" (it does not start, or is too old), and those of running it.
+/// `rules`: the text of data/recorder.yaml or a similar file. Takes two seconds. Error codes:
+/// "rules_invalid", "python_unusable" (it does not start, or is too old), and those of running it.
 Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
                            const std::string& rules);
+
+/// The same for the rules alone, without bindings: half a second.
+Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules);
+
+/// "sglang.srt.x: F.linear is not there; calls that only this rule shows are missing"
+std::string describe(const RuleCheck& broken);
+
+/// A distribution as people call it: "SGLang".
+std::string_view title_of(std::string_view package);
+
+/// What makes recordings of this installation doubtful, a sentence each; empty: nothing.
+std::vector<std::string> doubts(const Diagnosis& diagnosis);
 
 /// data/doctor.py as it was at build time.
 std::string_view built_in_doctor_script();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <vector>
 
 #include "base/process.h"
@@ -30,6 +32,19 @@ std::string conda_python(const std::string& name) {
   return {};
 }
 
+// Where the shell would find a program; empty: nowhere.
+std::filesystem::path find_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  const char* const path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  std::error_code error;
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (const auto program = std::filesystem::path(folder) / name;
+        std::filesystem::is_regular_file(program, error))
+      return program;
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> find_python(const EngineEnvironment& environment) {
@@ -47,6 +62,27 @@ Result<std::string> find_python(const EngineEnvironment& environment) {
   if (!found.empty()) return found;
   if (!name.empty()) return fail("not_found", "no conda environment is called {}", name);
   return "python3";
+}
+
+std::string python_of(const std::vector<std::string>& words) {
+  const auto is_python = [](const std::filesystem::path& program) {
+    return program.filename().string().starts_with("python");
+  };
+  if (words.empty()) return {};
+  if (is_python(words[0])) return words[0];
+
+  // A script: "#!/opt/venv/bin/python3" or "#!/usr/bin/env python3".
+  constexpr std::size_t max_line = 4096;
+  std::ifstream file(find_program(words[0]), std::ios::binary);
+  std::string line(max_line, 0);
+  file.read(line.data(), max_line);
+  line.resize(static_cast<std::size_t>(file.gcount()));
+  if (!line.starts_with("#!")) return {};
+  line.resize(std::min(line.find('\n'), line.size()));
+  std::istringstream parts(line.substr(2));
+  for (std::string word; parts >> word;)
+    if (is_python(word)) return word;
+  return {};
 }
 
 Gpus find_gpus() {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -18,6 +19,10 @@ struct EngineEnvironment {
 /// The engine's Python: as given (a Python, a virtual environment, a conda environment), else that
 /// of a conda environment called flashinfer, else python3. Error code "not_found".
 Result<std::string> find_python(const EngineEnvironment& environment);
+
+/// The Python that a command runs in, going by its first word: a Python itself, or a script on PATH
+/// whose first line names one. Empty: not known.
+std::string python_of(const std::vector<std::string>& words);
 
 /// The machine's GPUs, as nvidia-smi reports them; zeros if it does not. Those of the first one: a
 /// machine has GPUs of one kind.

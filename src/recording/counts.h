@@ -6,7 +6,9 @@
 // sealed so that it never shrinks): the engine's threads count there, the writer notes what the
 // file has, and the difference is what the kill cost.
 //
-//   at 0            CountsHeader
+//   at 0            CountsHeader; its last three members are written by the recorder's Python,
+//   under
+//                   a lock of the file (collect_workloads_recorder.py, _tell)
 //   from 256 on     CountsSlot, 256 bytes each, one a process that records
 #pragma once
 
@@ -27,8 +29,13 @@ inline constexpr std::size_t counts_slots = 4095;
 
 struct alignas(256) CountsHeader {
   std::uint64_t magic = counts_magic;
-  std::atomic<std::uint32_t> taken{0};  ///< slots; more processes than there are go without
+  std::atomic<std::uint32_t> taken{0};   ///< slots; more processes than there are go without
+  std::atomic<std::uint32_t> loaded{0};  ///< Python processes that the recorder was loaded into
+  std::atomic<std::uint32_t> flashinfers{0};  ///< those of them that imported FlashInfer
+  char flashinfer_version[32] = {};           ///< of the last one; filled with zeros
 };
+static_assert(offsetof(CountsHeader, loaded) == 12 && offsetof(CountsHeader, flashinfers) == 16 &&
+              offsetof(CountsHeader, flashinfer_version) == 20);
 
 enum class SlotState : std::uint32_t {
   none,  ///< no file yet

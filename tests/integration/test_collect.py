@@ -747,7 +747,7 @@ class CollectEnginesTest(CollectCase):
                     f"'{BINARY}' serve --model-name llama-3.1-8b --host {{host}} --port {{port}} --max-total-tokens 16384"]
         # The recorder is for Python, which this engine has not.
         nothing = re.sub(r"\s+", " ", self.run_tool(command, status=3).stdout)
-        self.assertIn("nothing was recorded: no process called FlashInfer", nothing)
+        self.assertIn("nothing was recorded: no Python process loaded the recorder", nothing)
         self.assertIn("run it again with --keep-dumps", nothing)
         self.run_tool(command + ["--capture", "level10"])
         self.assertEqual(self.collection()["run"]["engine"], "command")

@@ -114,6 +114,31 @@ class DoctorTest(unittest.TestCase):
         self.install("sglang", "0.5.23", SGLANG)
         self.assertIn("fast_mla_prefill_plan is not there", " ".join(self.doctor(status=1).split()))
 
+    def test_record_says_what_it_will_not_see(self):
+        script = os.path.join(self.folder, "engine")
+        with open(script, "w") as file: file.write(f"#!{sys.executable}\n")
+        os.chmod(script, 0o755)
+
+        def said(*command, flags=()):
+            result = subprocess.run([BINARY, "record", *flags, "-o", os.path.join(self.folder, "recording"), "--", *command], text=True, timeout=60,
+                                    capture_output=True, cwd=self.folder, env={**os.environ, "XDG_CACHE_HOME": self.folder, "PYTHONPATH": self.folder})
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return " ".join(result.stderr.split()).partition(" collect-workloads: nothing was recorded")[0]
+
+        self.assertIn("FlashInfer is not installed for", said(sys.executable, "-c", ""))
+        self.install("flashinfer-python", "0.7.2.post1", FLASHINFER)
+        self.install("sglang", "0.5.17", SGLANG)
+        self.assertTrue(said(sys.executable, "-c", "").startswith("collect-workloads: nothing was recorded"), "and that alone")
+        self.install("sglang", "0.5.17", {RUNNERS + "base_runner.py": "class BaseRunner:\n    def _dummy_run(self): ...\n"})
+        broken = "BaseRunner.warmup is not there; warm-ups and captures may be taken for traffic"
+        for command in ([sys.executable, "-c", ""], ["A=1", script], [script]):
+            self.assertIn(broken, said(*command))
+        self.assertNotIn(broken, said(script, flags=["-q"]))
+        self.assertNotIn(broken, said("true"), "whose Python nobody knows")
+        self.install("flashinfer-python", "9.0", FLASHINFER)
+        os.remove(os.path.join(self.folder, "flashinfer_python-0.7.2.post1.dist-info/METADATA"))
+        self.assertIn("recording was not tried with FlashInfer 9.0", said(script))
+
     def test_pythons_that_are_none(self):
         for python, said in (("/nonexistent", "cannot be asked what is installed"), ("/bin/true", "its answer is no JSON"), ("/bin/echo", "no JSON")):
             result = subprocess.run([BINARY, "doctor", "--python", python], capture_output=True, text=True, timeout=60)

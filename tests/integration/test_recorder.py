@@ -447,6 +447,45 @@ class RecorderTest(RecorderCase):
 
     # --------------------------------------------------------------------------------------------- the command line
 
+    def test_graphs_whose_handle_the_engine_takes(self):
+        """What it launches with that is not seen, and that is said."""
+        code = """
+from flashinfer import norm
+import torch
+from torch.cuda.graphs import CUDAGraph
+graph, other = CUDAGraph(), CUDAGraph()
+graph.capture_begin(); norm.rmsnorm(torch.empty(1, 64), torch.empty(64)); graph.capture_end()
+other.capture_begin(); other.capture_end()
+norm.rmsnorm(torch.empty(2, 64), torch.empty(64))
+assert graph.raw_cuda_graph() == other.raw_cuda_graph() == 140000000000000
+"""
+        run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.assertEqual([(item["reason"], item["count"]) for item in self.inspect()["defects"]], [("graph_exposed", 1)])
+
+    def test_calls_that_no_definition_can_be_for(self):
+        code = "from flashinfer import sampling; import torch; sampling.top_k_mask_logits(torch.empty(1, 64), 5)"
+        run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.assertIn("a step of sampling from logits", self.inspect()["functions"]["top_k_mask_logits"]["why_unbound"])
+        self.assertIn("not covered by any binding a step of sampling from logits, and the definitions sample from probabilities logits [1, 64]",
+                      " ".join(run("inspect", self.recording, check=0).stdout.split()))
+
+    def test_why_nothing_was_recorded(self):
+        """The recorder says how far it got: into no Python, into one without FlashInfer, into one that called nothing."""
+        def words(*command):
+            result = run("record", "-o", self.recording, "--", *command, check=0, env=self.environment)
+            self.assertFalse(self.recording.exists())
+            return " ".join(result.stderr.split())
+
+        self.assertIn("no Python process loaded the recorder. It is found through PYTHONPATH", words("true"))
+        self.assertIn("no Python process loaded the recorder", words(sys.executable, "-I", "-c", "import sys"))
+        self.assertIn("FlashInfer was not imported by the one Python process", words(sys.executable, "-c", "import torch"))
+        children = "import subprocess, sys; [subprocess.run([sys.executable, '-c', '']) for _ in range(3)]"
+        self.assertIn("FlashInfer was not imported by the 4 Python processes", words(sys.executable, "-c", children))
+        self.assertIn("of the one Python process that loaded the recorder, 1 imported FlashInfer 0.6.15.post1 and called nothing",
+                      words(sys.executable, "-c", "import flashinfer"))
+        version = "import flashinfer.version; flashinfer.version.__version__ = 'x' * 100; import flashinfer"
+        self.assertIn("imported FlashInfer", words(sys.executable, "-c", version))
+
     def test_record_is_like_the_command_itself(self):
         result = run("record", "-o", self.recording, "--", "sh", "-c", "cat; exit 7", check=7, env=self.environment, input="through")
         self.assertEqual(result.stdout, "through")

@@ -38,10 +38,4 @@ Result<std::filesystem::path> unpack_bundle(const Json& config);
 Variables bundle_environment(const std::filesystem::path& bundle,
                              const std::filesystem::path& folder, const CaptureOptions& options);
 
-/// Why a recorded program may have left nothing.
-inline constexpr std::string_view nothing_recorded =
-    "nothing was recorded: no process called FlashInfer or another hooked function (in Python 3.10 "
-    "or newer, not started with -I or -S, nor by a script that overwrites PYTHONPATH or clears the "
-    "environment), or else the recorder's own message says why it was off";
-
 }  // namespace cw::recording

@@ -127,6 +127,38 @@ std::string describe(const LostCalls& lost) {
                      lost.calls + lost.replays == 1 ? "is" : "are");
 }
 
+std::string why_nothing_recorded(const std::optional<Reach>& reach) {
+  constexpr std::string_view pass_on =
+      "pass PYTHONPATH and the variables COLLECT_WORKLOADS_RECORD* on to the engine";
+  if (!reach)
+    return fmt::format(
+        "nothing was recorded: no process called FlashInfer or another hooked function. If it "
+        "should have, {}",
+        pass_on);
+  if (reach->processes == 0)
+    return fmt::format(
+        "nothing was recorded: no Python process loaded the recorder. It is found through "
+        "PYTHONPATH, which sudo, containers, Ray and launch scripts may set anew and which "
+        "python -I, -S and -E ignore, and needs Python 3.10 or newer: {}",
+        pass_on);
+
+  const std::string loaded = reach->processes == 1
+                                 ? "the one Python process that loaded the recorder"
+                                 : fmt::format("the {} Python processes that loaded the recorder",
+                                               with_separators(reach->processes));
+  if (reach->flashinfers == 0)
+    return fmt::format(
+        "nothing was recorded: FlashInfer was not imported by {}. If the engine is another "
+        "process, {}; `collect-workloads doctor --python FILE` says what a Python has",
+        loaded, pass_on);
+  return fmt::format(
+      "nothing was recorded: of {}, {} imported FlashInfer{}{} and called nothing of it that is "
+      "recorded. Send the engine traffic; `collect-workloads doctor` says which calls this version "
+      "can give; the recorder itself says so on stderr if it was switched off",
+      loaded, with_separators(reach->flashinfers), reach->flashinfer_version.empty() ? "" : " ",
+      reach->flashinfer_version);
+}
+
 CallCounts::CallCounts() {
   FileDescriptor file(::memfd_create("collect-workloads", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   constexpr auto size = static_cast<off_t>(sizeof(Counts));
@@ -147,6 +179,15 @@ CallCounts::~CallCounts() {
 std::pair<std::string, std::string> CallCounts::environment() const {
   return {counts_variable,
           file_ ? fmt::format("/proc/{}/fd/{}", ::getpid(), file_.get()) : std::string()};
+}
+
+std::optional<Reach> CallCounts::reach() const {
+  if (counts_ == nullptr) return std::nullopt;
+  const CountsHeader& header = counts_->header;
+  const std::string_view version(
+      header.flashinfer_version,
+      ::strnlen(header.flashinfer_version, sizeof header.flashinfer_version));
+  return Reach{header.loaded, header.flashinfers, for_terminal(version)};
 }
 
 LostCalls CallCounts::settle(const fs::path& folder, std::chrono::milliseconds patience) {

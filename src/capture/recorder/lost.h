@@ -1,13 +1,16 @@
-// Calls missing from recordings because processes were killed: counted in shared memory that
-// outlives them (recording/counts.h).
+// What is known of recorded processes beside their recordings: how many there were, and how many
+// calls were lost as they were killed. Told in shared memory that outlives them
+// (recording/counts.h).
 #pragma once
 
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "base/file.h"
+#include "capture/method.h"
 #include "recording/counts.h"
 
 namespace cw::recording {
@@ -20,6 +23,9 @@ struct LostCalls {
 
 /// One line for people; empty if nothing was lost.
 std::string describe(const LostCalls& lost);
+
+/// Why a command left no recording, and what to do about it. `reach` is null if it is not known.
+std::string why_nothing_recorded(const std::optional<Reach>& reach);
 
 /// Shared memory for the processes recorded into one folder, for the lifetime of this object.
 class CallCounts {
@@ -37,6 +43,8 @@ class CallCounts {
   /// Returns the total, including processes that have no recording. Ignores processes that live on;
   /// waits up to `patience` for those that are dying.
   LostCalls settle(const std::filesystem::path& folder, std::chrono::milliseconds patience);
+  /// The processes so far. Nothing if there is no memory.
+  std::optional<Reach> reach() const;
 
  private:
   FileDescriptor file_;

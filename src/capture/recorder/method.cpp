@@ -1,6 +1,7 @@
 #include "capture/recorder/method.h"
 
 #include "capture/recorder/bundle.h"
+#include "capture/recorder/lost.h"
 #include "capture/recorder/recording_capture.h"
 
 namespace cw::recording {
@@ -31,10 +32,14 @@ class RecorderMethod final : public CaptureMethod {
   std::string_view name() const override { return "recorder"; }
   std::string_view product() const override { return "recordings"; }
 
+  Result<std::string> rules(const CaptureOptions& options) const override {
+    return read_recorder_rules(options.recorder_rules);
+  }
+
   Result<Variables> environment(const std::filesystem::path& folder, const CaptureNeeds& needs,
                                 const CaptureOptions& options) const override {
-    CW_TRY(const std::string rules, read_recorder_rules(options.recorder_rules));
-    CW_TRY(const Json config, recorder_config(needs, rules).map_error([&](Error error) {
+    CW_TRY(const std::string text, rules(options));
+    CW_TRY(const Json config, recorder_config(needs, text).map_error([&](Error error) {
       if (!options.recorder_rules.empty())
         error.message =
             fmt::format("{}: {}; start from a copy of data/recorder.yaml, which this file replaces",
@@ -56,7 +61,9 @@ class RecorderMethod final : public CaptureMethod {
     return "with the recorder in it";
   }
 
-  std::string_view why_nothing() const override { return nothing_recorded; }
+  std::string why_nothing(const std::optional<Reach>& reach) const override {
+    return why_nothing_recorded(reach);
+  }
 
   bool recognizes(const std::filesystem::path& path) const override {
     return RecordingCapture::is_recording(path);
