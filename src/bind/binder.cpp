@@ -150,6 +150,24 @@ std::string likely_cause(const std::vector<Mismatch>& mismatches, const Definiti
   return "another model";
 }
 
+// Whether a binding takes an input of another type than its definition's.
+bool is_allowed(OtherTypes others, DType recorded, DType wanted) {
+  const auto is_half = [](DType type) { return type == DType::float16 || type == DType::bfloat16; };
+  switch (others) {
+    case OtherTypes::none:
+      return false;
+    case OtherTypes::cast:
+      return (is_integer(recorded) && is_integer(wanted)) ||
+             (recorded == DType::float32 && wanted == DType::bfloat16) ||
+             (recorded == DType::int64 && wanted == DType::float32);
+    case OtherTypes::half:
+      return is_half(recorded) && is_half(wanted);
+    case OtherTypes::any:
+      return true;
+  }
+  return false;
+}
+
 Rejection mismatch_rejection(const std::vector<Mismatch>& mismatches,
                              const Definition& definition) {
   std::vector<std::string> parts;
@@ -309,17 +327,14 @@ class Match {
     for (std::size_t i = 0; i < spec.axes.size(); ++i)
       set_axis(spec.axes[i], view.shape[i], spec.name);
 
-    // Types that the binding converts.
-    const bool convertible =
-        binding.any_dtype || (binding.cast && is_integer(view.dtype) && is_integer(spec.dtype)) ||
-        (binding.cast && view.dtype == DType::float32 && spec.dtype == DType::bfloat16) ||
-        (binding.cast && view.dtype == DType::int64 && spec.dtype == DType::float32);
-    if (view.dtype != spec.dtype && !convertible)
+    if (view.dtype == spec.dtype) return;
+    if (!is_allowed(binding.other_types, view.dtype, spec.dtype))
       mismatches_.push_back({Mismatch::Kind::dtype,
                              {},
                              spec.name,
                              static_cast<std::int64_t>(spec.dtype),
                              static_cast<std::int64_t>(view.dtype)});
+    if (binding.other_types == OtherTypes::half) derive("dtype");
   }
 
   std::optional<Rejection> load_structural_inputs() {

@@ -114,6 +114,13 @@ Transform parse_transform(const std::string& text) {
   return transform;
 }
 
+OtherTypes parse_other_types(const std::string& text) {
+  if (text == "cast") return OtherTypes::cast;
+  if (text == "half") return OtherTypes::half;
+  if (text == "any") return OtherTypes::any;
+  throw Invalid{"dtype is 'cast', 'half' or 'any'"};
+}
+
 InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   allow_only(node, {"from", "via", "steers", "dtype", "value", "default", "cite"});
   InputBinding input{.name = name};
@@ -122,11 +129,9 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   for (const std::string& step : strings(node["via"]))
     input.transforms.push_back(parse_transform(step));
   input.is_structural = node["steers"].as<bool>(false);
-  const auto dtype = node["dtype"].as<std::string>("");
-  if (!dtype.empty() && dtype != "any" && dtype != "cast")
-    throw Invalid{"dtype is 'any' or 'cast'"};
-  input.any_dtype = dtype == "any";
-  input.cast = dtype == "cast";
+  if (node["dtype"]) input.other_types = parse_other_types(node["dtype"].as<std::string>());
+  if (input.is_structural && input.other_types == OtherTypes::half)
+    throw Invalid{"values that steer are not converted between halves"};
 
   if (node["value"]) input.value = parse_expression(node["value"].as<std::string>());
   if (node["default"]) {

@@ -44,14 +44,21 @@ struct Transform {
   std::optional<Expression> argument, second_argument;
 };
 
+/// Which recorded types an input may have besides its definition's.
+enum class OtherTypes : std::uint8_t {
+  none,
+  cast,  ///< those that are converted: integers of another width, float32 for bfloat16, …
+  half,  ///< float16 and bfloat16 for each other, of tensors whose values are random; derived
+  any,   ///< all: the recorded type differs on purpose
+};
+
 struct InputBinding {
   std::string name;
   std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
-  bool is_structural = false;       ///< its values affect what the kernel accesses: always stored
-  bool any_dtype = false;           ///< the recorded dtype intentionally isn't the definition's
-  bool cast = false;                ///< integers of another width, float32 for bfloat16
-  std::optional<Expression> value;  ///< a scalar
+  bool is_structural = false;  ///< its values affect what the kernel accesses: always stored
+  OtherTypes other_types = OtherTypes::none;
+  std::optional<Expression> value;          ///< a scalar
   std::optional<Expression> default_value;  ///< a scalar's documented default, when `value` is None
   /// Where that default is documented; of a tensor: the rule by which it is computed, so that it
   /// counts as derived.

@@ -73,6 +73,82 @@ std::optional<std::vector<ShapeMismatch>> compare(const ShapeRule& rule,
   return mismatches;
 }
 
+// Numbers of a config.json.
+class Sizes {
+ public:
+  explicit Sizes(const Json& model) : model_(model) {}
+
+  double operator()(const char* name, double otherwise = 0) const {
+    const auto found = model_.find(name);
+    return found != model_.end() && found->is_number() ? found->get<double>() : otherwise;
+  }
+  /// The first that is there.
+  double first_of(std::initializer_list<const char*> names) const {
+    for (const char* name : names)
+      if (const double value = (*this)(name); value > 0) return value;
+    return 0.0;
+  }
+  bool is(std::string_view type) const { return string_member(model_, "model_type") == type; }
+
+ private:
+  const Json& model_;
+};
+
+// Weights of a layer's attention: latent, or with grouped queries.
+double attention_weights(const Sizes& model) {
+  const double hidden = model("hidden_size"), heads = model("num_attention_heads"),
+               kv_heads = model("num_key_value_heads", heads),
+               head_dim = model("head_dim", hidden / heads);
+  const double latent = model("kv_lora_rank");
+  if (latent <= 0) return hidden * (heads + 2 * kv_heads) * head_dim + heads * head_dim * hidden;
+
+  const double nope = model("qk_nope_head_dim"), rope = model("qk_rope_head_dim"),
+               value = model("v_head_dim"), query = model("q_lora_rank");
+  const double queries =
+      query > 0 ? hidden * query + query * heads * (nope + rope) : hidden * heads * (nope + rope);
+  return queries + hidden * (latent + rope) + latent * heads * (nope + value) +
+         heads * value * hidden;
+}
+
+// Weights of all layers of attention and MLPs, the latter of three matrices each; in mixtures, the
+// first layers or every other one may be dense.
+double layer_weights(const Sizes& model) {
+  const double hidden = model("hidden_size"), layers = model("num_hidden_layers"),
+               experts = model.first_of({"n_routed_experts", "num_local_experts", "num_experts"}),
+               expert_width = model("moe_intermediate_size", model("intermediate_size")),
+               dense_width = model("intermediate_size_mlp", model("intermediate_size"));
+  // (Llama 4 always has one, and does not say so.)
+  const double shared = model("n_shared_experts", model.is("llama4_text") ? 1 : 0) * expert_width +
+                        model("shared_expert_intermediate_size");
+  double mixed_layers = 0;
+  if (experts > 0)
+    mixed_layers = (layers - model("first_k_dense_replace")) /
+                   std::max(model("interleave_moe_layer_step", 1), 1.0);
+  return layers * attention_weights(model) + 3 * hidden *
+                                                 (mixed_layers * (experts * expert_width + shared) +
+                                                  (layers - mixed_layers) * dense_width);
+}
+
+// Of a model whose layers are one thing each, by its pattern: M a state space (Mamba 2), * an
+// attention, - an MLP of two matrices. Nothing if it has others.
+std::optional<double> hybrid_weights(const Sizes& model, const std::string& pattern) {
+  const double hidden = model("hidden_size"), heads = model("mamba_num_heads"),
+               inner = heads * model("mamba_head_dim"),
+               state = model("n_groups") * model("ssm_state_size");
+  double weights = 0;
+  for (const char layer : pattern)
+    if (layer == 'M')
+      weights += hidden * (2 * inner + 2 * state + heads) + inner * hidden;
+    else if (layer == '*')
+      weights += attention_weights(model);
+    else if (layer == '-')
+      weights += 2 * hidden * model("intermediate_size");
+    else
+      return {};
+  if (pattern.empty()) return {};
+  return weights;
+}
+
 std::filesystem::path hub_cache() {
   const auto from = [](const char* name) {
     const char* value = std::getenv(name);
@@ -85,7 +161,8 @@ std::filesystem::path hub_cache() {
 
 Json read_config(const std::filesystem::path& file) {
   const auto text = read_file(AT_FDCWD, file.string(), max_config);
-  auto config = text ? parse_json(*text) : std::nullopt;
+  // Python wrote it: Nemotron-H's has an Infinity.
+  auto config = text ? parse_json(without_python_numbers(*text)) : std::nullopt;
   return config && config->is_object() ? std::move(*config) : Json();
 }
 
@@ -112,55 +189,23 @@ std::optional<ShapeMismatch> shape_mismatch(const Definition& definition, const 
 
 std::optional<double> weight_bytes(const Json& config) {
   if (!config.is_object()) return {};
-  const Json& model = language_part(config);
-  const auto number = [&model](const char* name, double otherwise = 0) {
-    const auto found = model.find(name);
-    return found != model.end() && found->is_number() ? found->get<double>() : otherwise;
-  };
-  const auto first_of = [&number](std::initializer_list<const char*> names) {
-    for (const char* name : names)
-      if (const double value = number(name); value > 0) return value;
-    return 0.0;
-  };
-  const double hidden = number("hidden_size"), layers = number("num_hidden_layers"),
-               heads = number("num_attention_heads"), vocabulary = number("vocab_size");
-  if (hidden <= 0 || layers <= 0 || heads <= 0) return {};
+  const Sizes model(language_part(config));
+  if (model("hidden_size") <= 0 || model("num_hidden_layers") <= 0 ||
+      model("num_attention_heads") <= 0)
+    return {};
 
-  // Attention: latent, or grouped queries.
-  const double kv_heads = number("num_key_value_heads", heads),
-               head_dim = number("head_dim", hidden / heads);
-  double attention = hidden * (heads + 2 * kv_heads) * head_dim + heads * head_dim * hidden;
-  if (const double latent = number("kv_lora_rank"); latent > 0) {
-    const double nope = number("qk_nope_head_dim"), rope = number("qk_rope_head_dim"),
-                 value = number("v_head_dim"), query = number("q_lora_rank");
-    attention =
-        query > 0 ? hidden * query + query * heads * (nope + rope) : hidden * heads * (nope + rope);
-    attention +=
-        hidden * (latent + rope) + latent * heads * (nope + value) + heads * value * hidden;
-  }
+  std::optional<double> layers = layer_weights(model);
+  if (model("mamba_num_heads") > 0)
+    layers = hybrid_weights(model, string_member(language_part(config), "hybrid_override_pattern"));
+  if (!layers) return {};
+  const double tables = bool_member(language_part(config), "tie_word_embeddings") ? 1 : 2;
 
-  // MLPs, of three matrices each; in mixtures, the first layers or every other one may be dense.
-  const double experts = first_of({"n_routed_experts", "num_local_experts", "num_experts"}),
-               expert_width = number("moe_intermediate_size", number("intermediate_size")),
-               dense_width = number("intermediate_size_mlp", number("intermediate_size"));
-  const double shared =
-      number("n_shared_experts") * expert_width + number("shared_expert_intermediate_size");
-  double mixed_layers = 0;
-  if (experts > 0)
-    mixed_layers = (layers - number("first_k_dense_replace")) /
-                   std::max(number("interleave_moe_layer_step", 1), 1.0);
-  const double mlps =
-      3 * hidden *
-      (mixed_layers * (experts * expert_width + shared) + (layers - mixed_layers) * dense_width);
-
-  const bool is_tied = bool_member(model, "tie_word_embeddings");
-  const double weights = vocabulary * hidden * (is_tied ? 1 : 2) + layers * attention + mlps;
   const std::string quantization = quantization_of(config);
   const double bytes = quantization.empty()       ? 2.0
                        : quantization == "float8" ? 1.0
                        : quantization == "float4" ? 0.5
                                                   : 0.0;  // who knows
-  const double all = weights * bytes;
+  const double all = (*layers + tables * model("vocab_size") * model("hidden_size")) * bytes;
   if (!std::isfinite(all) || all <= 0 || all > max_weights) return {};
   return all;
 }

@@ -118,52 +118,21 @@ class RunPlanner {
     std::string name;  // in the recipes; empty: the user's
     std::string path;
     Json config = nullptr;
-    int usual_tensor_parallel = 1;
+    int usual_tensor_parallel = 0;  // 0: not known
   };
 
   /// Without an engine, everything is reached by the options' launch command.
-  RunPlanner(const BindingSet& bindings, const Recipes& recipes, const EnginePlanOptions& options,
-             const EngineRecipe* engine)
+  RunPlanner(const std::vector<const Definition*>& definitions, const BindingSet& bindings,
+             const Recipes& recipes, const EnginePlanOptions& options, const EngineRecipe* engine)
       : bindings_(bindings),
         recipes_(recipes),
         options_(options),
         engine_(engine),
         names_page_size_(engine != nullptr && mentions(engine->flags, "{page_size}")),
         has_own_model_(!options.model_name.empty() || engine == nullptr),
-        own_model_(has_own_model_ ? read_own_model() : ChosenModel{}) {}
-
-  void add(const Definition& definition) {
-    const auto serving = bindings_.serving(definition);
-    if (!serving) return give_up({&definition, serving.error().message, ""});
-    if (!serving->front()->unbindable.empty())
-      return give_up({&definition, serving->front()->unbindable, ""});
-
-    // The first API that the engine calls, and all others that it may call in the same run.
-    std::optional<Unreachable> why;
-    bool has_stage = false;  // what a stage says is wrong says more than that there is none
-    std::optional<Request> request;
-    for (const Binding* binding : *serving) {
-      const auto stage = profile_of(definition, *binding);
-      if (!stage) {
-        const bool is_first = !has_stage && engine_->stages.contains(binding->id);
-        if (!why || is_first) why = stage.error();
-        has_stage = has_stage || is_first;
-        continue;
-      }
-      if (!request) {
-        auto needs = needs_of(definition, *stage);
-        if (!needs) return give_up(std::move(needs.error()));
-        request = Request{.place = requests_.size(), .definition = &definition, .needs = *needs};
-      }
-      if (*stage == request->needs.profile) request->bindings.push_back(binding);
-    }
-    if (request) return requests_.push_back(std::move(*request));
-
-    // What the user's model never calls is no matter of the engine's.
-    if (has_own_model_ && engine_ != nullptr)
-      if (auto needs = needs_of(definition, ""); !needs && needs.error().is_of_others)
-        why = std::move(needs.error());
-    give_up(std::move(*why));
+        own_model_(has_own_model_ ? read_own_model() : ChosenModel{}),
+        own_spread_(choose_spread(definitions)) {
+    for (const Definition* definition : definitions) add(*definition);
   }
 
   EnginePlan take() {
@@ -200,6 +169,40 @@ class RunPlanner {
     std::vector<std::string> profiles;  // beside those that change nothing
     std::vector<const Request*> requests;
   };
+
+  void add(const Definition& definition) {
+    // What the user's model never calls is no matter of bindings or the engine's.
+    if (has_own_model_ && engine_ != nullptr)
+      if (auto needs = needs_of(definition, ""); !needs && needs.error().is_of_others)
+        return give_up(std::move(needs.error()));
+
+    const auto serving = bindings_.serving(definition);
+    if (!serving) return give_up({&definition, serving.error().message, ""});
+    if (!serving->front()->unbindable.empty())
+      return give_up({&definition, serving->front()->unbindable, ""});
+
+    // The first API that the engine calls, and all others that it may call in the same run.
+    std::optional<Unreachable> why;
+    bool has_stage = false;  // what a stage says is wrong says more than that there is none
+    std::optional<Request> request;
+    for (const Binding* binding : *serving) {
+      const auto stage = profile_of(definition, *binding);
+      if (!stage) {
+        const bool is_first = !has_stage && engine_->stages.contains(binding->id);
+        if (!why || is_first) why = stage.error();
+        has_stage = has_stage || is_first;
+        continue;
+      }
+      if (!request) {
+        auto needs = needs_of(definition, *stage);
+        if (!needs) return give_up(std::move(needs.error()));
+        request = Request{.place = requests_.size(), .definition = &definition, .needs = *needs};
+      }
+      if (*stage == request->needs.profile) request->bindings.push_back(binding);
+    }
+    if (request) return requests_.push_back(std::move(*request));
+    give_up(std::move(*why));
+  }
 
   void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
 
@@ -241,7 +244,7 @@ class RunPlanner {
     std::optional<Obstacle> nearest;
     for (const ChosenModel& model : models)
       for (const Parallelism& spread :
-           ways_to_spread(definition, model.usual_tensor_parallel, given_spread(model))) {
+           ways_to_spread(definition, model.usual_tensor_parallel, own_spread_)) {
         auto obstacle = obstacle_of(definition, model, spread);
         if (!obstacle) {
           needs.model = model;
@@ -257,15 +260,49 @@ class RunPlanner {
         .is_of_others = has_own_model_ && nearest->kind == Obstacle::Kind::shape});
   }
 
-  // Over how many GPUs the user wants it; 0: as the definition needs it.
-  int given_spread(const ChosenModel& model) const {
-    if (options_.tensor_parallel > 0 || !options_.takes_all || !has_own_model_)
+  // Over how many GPUs the user wants it; 0: as each definition needs it. All that a model calls is
+  // taken in one way of spreading it: that which reaches most op types, then most definitions, the
+  // usual one if several do.
+  int choose_spread(const std::vector<const Definition*>& definitions) const {
+    if (options_.tensor_parallel > 0 || !options_.takes_all || !has_own_model_ ||
+        engine_ == nullptr)
       return options_.tensor_parallel;
-    const double weights = weight_bytes(model.config).value_or(0);
-    constexpr int most = 64;
-    int spread = std::max(model.usual_tensor_parallel, 1);
-    while (spread < most && weights / spread > share_of_weights * gpu_memory()) spread *= 2;
-    return spread;
+    constexpr int most = 64, usually_most = 16;
+    const double weights = weight_bytes(own_model_.config).value_or(0);
+    const int usual = own_model_.usual_tensor_parallel;
+    int fewest = 1;
+    while (fewest < most && weights / fewest > share_of_weights * gpu_memory()) fewest *= 2;
+
+    std::vector<int> spreads;
+    if (usual >= fewest) spreads.push_back(usual);
+    for (int i = fewest; i <= (options_.gpus > 0 ? options_.gpus : usually_most); i *= 2)
+      add_unique(spreads, i);
+    int best = fewest;
+    std::pair<std::size_t, std::size_t> most_reached;
+    for (const int spread : spreads) {
+      std::set<std::string> op_types;
+      std::size_t count = 0;
+      for (const Definition* definition : definitions) {
+        if (!is_reached(*definition, {.tensor = spread})) continue;
+        op_types.insert(definition->op_type);
+        ++count;
+      }
+      if (std::pair(op_types.size(), count) <= most_reached) continue;
+      most_reached = {op_types.size(), count};
+      best = spread;
+    }
+    return best;
+  }
+
+  // Whether the user's model calls it, spread in a way, by an API that the engine brings it to.
+  bool is_reached(const Definition& definition, const Parallelism& spread) const {
+    const auto serving = bindings_.serving(definition);
+    return serving && serving->front()->unbindable.empty() &&
+           std::ranges::any_of(*serving,
+                               [&](const Binding* binding) {
+                                 return profile_of(definition, *binding).has_value();
+                               }) &&
+           !obstacle_of(definition, own_model_, spread);
   }
 
   // Bytes of a GPU of this machine; of the largest there is if that is unknown.
@@ -505,6 +542,7 @@ class RunPlanner {
   const EngineRecipe* engine_;
   const bool names_page_size_, has_own_model_;
   const ChosenModel own_model_;
+  const int own_spread_;  // 0: as each definition needs it
   std::deque<Request> requests_;
   std::deque<Group> groups_;
   EnginePlan plan_;
@@ -583,9 +621,8 @@ Result<EnginePlan> plan_runs(const std::vector<const Definition*>& definitions,
   if (options.model_name.starts_with('-'))
     return fail("model_unknown", "'{}' is not a model", options.model_name);
 
-  RunPlanner planner(bindings, recipes, options,
+  RunPlanner planner(definitions, bindings, recipes, options,
                      options.launch_command.empty() ? &engine->second : nullptr);
-  for (const Definition* definition : definitions) planner.add(*definition);
   return planner.take();
 }
 

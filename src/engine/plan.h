@@ -21,7 +21,7 @@ struct EnginePlanOptions {
   std::string self;         ///< this program, for the simulated engine
   std::string model_name;   ///< instead of the recipes'
   int tensor_parallel = 0;  ///< 0: the definitions' and recipes'
-  /// All that `model_name` calls is asked for: as it is usually spread, and in no other way.
+  /// All that `model_name` calls is asked for: spread in one way, which reaches most of it.
   bool takes_all = false;
   /// Added to every run's; they override the recipes' flags of the same name.
   std::vector<std::string> engine_flags;

@@ -102,11 +102,10 @@ EngineRecipe engine(const YAML::Node& node) {
                     "capture", "port", "information", "checkout", "endpoint", "expert_parallel"});
   result.expert_parallel = words(node["expert_parallel"]);
   for (const auto& item : node["profiles"]) {
-    allow_only(item.second, {"flags", "environment", "hides", "keeps"});
+    allow_only(item.second, {"flags", "environment", "hides"});
     Profile profile{.flags = flags(item.second["flags"]),
                     .environment = {},
-                    .hidden = words(item.second["hides"]),
-                    .kept = words(item.second["keeps"])};
+                    .hidden = words(item.second["hides"])};
     for (const auto& variable : item.second["environment"])
       profile.environment.emplace_back(variable.first.as<std::string>(),
                                        variable.second.as<std::string>());
@@ -132,10 +131,7 @@ EngineRecipe engine(const YAML::Node& node) {
 }  // namespace
 
 bool Profile::hides(const std::string& stage) const {
-  const auto is_in = [&stage](const std::vector<std::string>& stages) {
-    return std::ranges::find(stages, stage) != stages.end();
-  };
-  return is_in(hidden) || (!kept.empty() && !is_in(kept));
+  return std::ranges::find(hidden, stage) != hidden.end();
 }
 
 bool EngineRecipe::has_python() const {

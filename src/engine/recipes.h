@@ -24,7 +24,6 @@ struct Profile {
   std::vector<FlagChoice> flags;
   std::vector<std::pair<std::string, std::string>> environment;
   std::vector<std::string> hidden;  ///< stages that cannot be reached with it
-  std::vector<std::string> kept;    ///< if not empty: the only ones that can
 
   bool hides(const std::string& stage) const;
 };

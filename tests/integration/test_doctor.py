@@ -148,9 +148,9 @@ class DoctorTest(unittest.TestCase):
     # Read in the released wheels: which rules apply, and which bindings find nothing.
     RELEASED = {
         ("sglang-0.5.17", "flashinfer_python-0.6.15.post1"): (14, ["gdn_prefill"]),
-        ("sglang-0.5.23", "flashinfer_python-0.7.2.post1"): (15, ["gdn_prefill"]),
-        ("vllm-0.33.0", "flashinfer_python-0.7.2.post1"): (16, ["gdn_prefill"]),
-        ("sglang-0.5.23", "flashinfer_python-0.7.4"): (15, []),
+        ("sglang-0.5.23", "flashinfer_python-0.7.2.post1"): (16, ["gdn_prefill"]),
+        ("vllm-0.33.0", "flashinfer_python-0.7.2.post1"): (17, ["gdn_prefill"]),
+        ("sglang-0.5.23", "flashinfer_python-0.7.4"): (16, []),
     }
 
     @unittest.skipUnless(os.environ.get("CW_WHEELS"), "tools/test downloads the wheels")

@@ -221,6 +221,34 @@ TEST_F(Apis, Rope) {
             32);
 }
 
+// The definitions are of float16, and models of bfloat16: of a product, only the shape is kept.
+TEST_F(Apis, Gemm) {
+  const auto linear = [this](DType type, Shape input, Shape weight) {
+    call("linear", "sglang.srt.layers.quantization.unquant",
+         {{"input", zeros(type, std::move(input))},
+          {"weight", zeros(type, std::move(weight))},
+          {"bias", literal("null")}});
+  };
+  linear(DType::float16, {3, 2048}, {128, 2048});
+  linear(DType::bfloat16, {2, 5, 2048}, {128, 2048});
+  linear(DType::float32, {7, 2048}, {128, 2048});
+  call("dual_gemm_swiglu", "sglang.kernels.ops.gemm",
+       {{"x", bf16({4, 4096})}, {"gate_up_weight", bf16({28672, 4096})}});
+
+  const SanitizeOutcome outcome = sanitize_dumps();
+  std::map<std::string, std::set<std::int64_t>> rows;
+  for (const char* name : {"gemm_n128_k2048", "gemm_n28672_k4096"})
+    for (const auto& workload : workloads(name))
+      rows[name].insert(workload["axes"]["M"].get<std::int64_t>());
+  EXPECT_EQ(rows, (std::map<std::string, std::set<std::int64_t>>{{"gemm_n128_k2048", {3, 10}},
+                                                                 {"gemm_n28672_k4096", {4}}}));
+  EXPECT_EQ(count(outcome, "no_definition_fits"), 1u) << "float32";
+  const auto router = std::ranges::find_if(outcome.definitions, [](const DefinitionOutcome& d) {
+    return d.definition->name == "gemm_n128_k2048";
+  });
+  EXPECT_EQ(router->derived, (std::map<std::string, std::uint64_t>{{"dtype", 1}}));
+}
+
 TEST_F(Apis, SamplingInsideAnotherSamplingCall) {
   const DumpTensor p{DType::float32, {1}, std::string("\0\0\0\x3f", 4)};
   call("top_k_top_p_sampling_from_probs", "flashinfer.sampling",

@@ -80,6 +80,25 @@ TEST_F(ModelTest, WeightsAreAboutAsLargeAsTheirFiles) {
     ASSERT_TRUE(bytes) << name;
     EXPECT_NEAR(*bytes / 1e9, size, 0.03 * size) << name;
   }
+  // Nemotron-H-56B: layers of state spaces, attention and MLPs, by a pattern.
+  Json hybrid{{"hidden_size", 8192},
+              {"num_hidden_layers", 118},
+              {"num_attention_heads", 64},
+              {"vocab_size", 131072},
+              {"head_dim", 128},
+              {"num_key_value_heads", 8},
+              {"mamba_num_heads", 256},
+              {"mamba_head_dim", 64},
+              {"intermediate_size", 32768},
+              {"ssm_state_size", 256},
+              {"n_groups", 8}};
+  EXPECT_FALSE(weight_bytes(hybrid));
+  std::string pattern;
+  for (int i = 0; i < 54; ++i) pattern += "M-";
+  hybrid["hybrid_override_pattern"] = pattern + std::string(10, '*');
+  EXPECT_NEAR(*weight_bytes(hybrid) / 1e9, 113, 3);
+  hybrid["hybrid_override_pattern"] = pattern + "E";
+  EXPECT_FALSE(weight_bytes(hybrid));
   // Of weights whose type is not known, and of what is no model, nothing is said.
   Json llama = recipes_.models.at("llama-3.1-8b").config;
   llama["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4}};

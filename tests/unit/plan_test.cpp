@@ -1,5 +1,7 @@
 #include "engine/plan.h"
 
+#include <fstream>
+
 #include "bind/needs.h"
 #include "capture/level10/method.h"
 #include "support/fixture.h"
@@ -43,14 +45,10 @@ TEST_F(PlanTest, StartsAreShared) {
   EXPECT_EQ(starts({"gqa_paged_decode_h32_kv8_d128_ps1",
                     "gqa_paged_prefill_causal_h32_kv8_d128_ps1", "rmsnorm_h4096"}),
             1u);
-  // Not what a profile hides, and nothing that needs another data type.
+  // Not what a profile hides.
   EXPECT_EQ(starts({"gqa_paged_prefill_causal_h32_kv8_d128_ps1",
                     "gqa_ragged_prefill_causal_h32_kv8_d128"}),
             2u);
-  EnginePlanOptions recorder;
-  std::vector<const Definition*> gemm{dataset_.find("gemm_n6144_k4096"),
-                                      dataset_.find("rmsnorm_h4096")};
-  EXPECT_EQ(plan_runs(gemm, bindings_, recipes_, recorder).value().runs.size(), 2u);
   // Profiles that do not touch each other are combined.
   const auto combined =
       plan({"gdn_decode_qk16_v32_d128_k_last", "rmsnorm_h2048"},
@@ -63,10 +61,10 @@ TEST_F(PlanTest, StartsAreShared) {
   for (const Definition& definition : dataset_.definitions) {
     if (definition.op_type == "gqa_paged") paged.push_back(definition.name);
     const auto models = definition.tag_values("model");
-    if (!models.empty() && models[0] == "llama-3.1-8b" && definition.op_type != "gemm")
-      llama.push_back(definition.name);
+    if (!models.empty() && models[0] == "llama-3.1-8b") llama.push_back(definition.name);
   }
-  EXPECT_EQ(starts(llama), 2u);
+  EnginePlanOptions recorder;
+  EXPECT_EQ(plan(llama, recorder).runs.size(), 2u);
   EXPECT_LE(starts(paged), 10u);
 }
 
@@ -85,6 +83,13 @@ std::vector<std::string> lines_of(const EnginePlan& plan) {
   return lines;
 }
 
+// The text in a file of tests/data; CW_WRITES_GOLDEN=1 writes it.
+void expect_golden(const std::string& text, const std::string& name) {
+  const auto file = std::filesystem::path(CW_TEST_DATA) / name;
+  if (std::getenv("CW_WRITES_GOLDEN") != nullptr) write_text(file, text);
+  EXPECT_EQ(text, read_text(file)) << "CW_WRITES_GOLDEN=1 writes it";
+}
+
 // Checked by hand, definition by definition.
 TEST_F(PlanTest, WhatIsPlannedForTheWholeDataset) {
   std::vector<const Definition*> all;
@@ -93,10 +98,90 @@ TEST_F(PlanTest, WhatIsPlannedForTheWholeDataset) {
     std::string text;
     const auto made = plan_runs(all, bindings_, recipes_, {.engine = engine}).value();
     for (const std::string& line : lines_of(made)) text += line + "\n";
-    const auto file = std::filesystem::path(CW_TEST_DATA) / fmt::format("plan-{}.txt", engine);
-    if (std::getenv("CW_WRITES_GOLDEN") != nullptr) write_text(file, text);
-    EXPECT_EQ(text, read_text(file)) << "CW_WRITES_GOLDEN=1 writes it";
+    expect_golden(text, fmt::format("plan-{}.txt", engine));
   }
+}
+
+// Folders with the config.json of models as it is on the Hub, but for token ids and long lists, by
+// the model's name there.
+class RealModels : public PlanTest {
+ protected:
+  std::map<std::string, std::filesystem::path> models() const {
+    std::map<std::string, std::filesystem::path> folders;
+    std::ifstream file(std::filesystem::path(CW_TEST_DATA) / "models.txt");
+    for (std::string name, config; file >> name && std::getline(file, config);) {
+      const auto folder = trace().parent_path() / "models" / name;
+      std::filesystem::create_directories(folder);
+      write_text(folder / "config.json", config);
+      folders.emplace(name, folder);
+    }
+    return folders;
+  }
+};
+
+// What each calls of the dataset on SGLang. Checked by hand.
+TEST_F(RealModels, ArePlannedByTheirConfigs) {
+  std::vector<const Definition*> all;
+  for (const Definition& definition : dataset_.definitions) all.push_back(&definition);
+  std::string text;
+  for (const auto& [name, folder] : models()) {
+    const auto made =
+        plan_runs(all, bindings_, recipes_, {.model_name = folder.string(), .takes_all = true})
+            .value();
+    text += fmt::format("{}\n", name);
+    for (const EngineRun& run : made.runs) {
+      text += fmt::format(
+          "  tp {}{}, {}{}\n", run.tensor_parallel,
+          run.expert_parallel > 1 ? fmt::format(", ep {}", run.expert_parallel) : "", run.profile,
+          run.weight_bytes ? fmt::format(", {:.0f} GB", *run.weight_bytes / 1e9) : "");
+      for (const Definition* definition : run.definitions) text += "    " + definition->name + "\n";
+    }
+    for (const Unreachable& item : made.unreachable) {
+      if (item.is_of_others) continue;
+      std::string why = item.why;
+      if (const auto at = why.find(folder.string()); at != std::string::npos)
+        why.replace(at, folder.string().size(), "it");
+      text += fmt::format("  not {}: {}\n", item.definition->name, why);
+    }
+  }
+  expect_golden(text, "plan-models.txt");
+}
+
+// The table's models, where the same ones are among them.
+TEST_F(RealModels, AreInTheTableAsTheyAre) {
+  const auto folders = models();
+  const std::map<std::string, std::string> same{{"llama-3.1-8b", "meta-llama/Meta-Llama-3.1-8B"},
+                                                {"llama-3.1-70b", "meta-llama/Meta-Llama-3.1-70B"},
+                                                {"deepseek-v3.2", "deepseek-ai/DeepSeek-V3.2"},
+                                                {"minimax-m2", "MiniMaxAI/MiniMax-M2.5"},
+                                                {"mixtral-8x22b", "mistralai/Mixtral-8x22B-v0.1"}};
+  std::size_t compared = 0;
+  for (const auto& [name, recipe] : recipes_.models) {
+    const auto known = same.find(name);
+    const auto found = folders.find(known == same.end() ? recipe.path : known->second);
+    if (found == folders.end()) continue;
+    const Json config = find_model_config(found->second.string());
+    const Json& real = config.contains("text_config") ? config.at("text_config") : config;
+    for (const auto& [member, value] : recipe.config.items()) {
+      ++compared;
+      if (member == "quantization_config" || member == "rope_scaling") {
+        for (const auto& [inner, number] : value.items())
+          EXPECT_EQ(number, real.at(member).at(inner)) << name << " " << member << " " << inner;
+      } else if (member == "head_dim") {  // most leave it out where it follows from the others
+        EXPECT_EQ(value, real.contains(member) ? real[member]
+                                               : Json(real.at("hidden_size").get<int>() /
+                                                      real.at("num_attention_heads").get<int>()))
+            << name;
+      } else if (member == "n_shared_experts" && real.value("model_type", "") == "llama4_text") {
+        EXPECT_EQ(value, 1) << "the architecture says so";
+      } else if (name == "mixtral-8x22b" && member == "vocab_size") {
+        EXPECT_EQ(value, 32768) << "the instructed one has some more";
+      } else {
+        EXPECT_EQ(value, real.value(member, Json())) << name << " " << member;
+      }
+    }
+  }
+  EXPECT_GT(compared, 100u);
 }
 
 TEST_F(PlanTest, AModelIsAskedForWhatItCalls) {
@@ -119,7 +204,7 @@ TEST_F(PlanTest, AModelIsAskedForWhatItCalls) {
   const auto whole =
       plan_runs(all, bindings_, recipes_, {.model_name = "qwen3-30b-a3b", .takes_all = true})
           .value();
-  EXPECT_EQ(whole.runs.size(), 3u);
+  EXPECT_EQ(whole.runs.size(), 2u);
   for (const EngineRun& run : whole.runs) EXPECT_EQ(run.tensor_parallel, 1);
 
   // Spread as the definition needs it, and not otherwise if the user says how.
