@@ -9,8 +9,8 @@
 #include "base/time.h"
 #include "capture/environment.h"
 #include "capture/recorder/lost.h"
-#include "collect/bench_serving.h"
 #include "collect/checkout.h"
+#include "collect/engine_client.h"
 #include "dataset/publication.h"
 #include "engine/doctor.h"
 #include "sanitize/section.h"
@@ -43,10 +43,13 @@ class Collector {
       : request_(request), observer_(observer) {}
 
   Result<CollectOutcome> run() {
-    if (request_.uses_bench_serving && !request_.traffic.sweep.empty())
+    if (request_.uses_engine_client && !request_.traffic.sweep.empty())
       return fail("sweep_unsupported",
-                  "bench_serving has no --sweep; leave out --via, or give --concurrency");
+                  "engines' clients have no --sweep; leave out --via, or give --concurrency");
     CW_TRY(plan_, plan_capture(request_.capture));
+    if (request_.uses_engine_client && client() == nullptr)
+      return fail("client_unknown", "no recipe says how {} is sent requests: leave out --via",
+                  request_.capture.engine.engine);
     observer_.planned(plan_);
     if (plan_.engine.runs.empty())
       return fail("unreachable", "no engine run reaches any of the definitions asked for");
@@ -226,6 +229,10 @@ class Collector {
     const int wanted = plan_.launch.port != 0 ? plan_.launch.port : request_.capture.port;
     CW_TRY(const int port, free_port(plan_.host, wanted));
     EngineRunOptions options = options_for(run, index, port);
+    if (request_.uses_engine_client) {
+      const ClientTarget target{plan_.python, plan_.host, port, run.model_path};
+      CW_TRY(options.traffic_command, client_command(*client(), target, request_.traffic));
+    }
     CW_TRY(auto variables, plan_.environment(run, options.view.dumps));
     add_capture_variables(options.engine.command, std::move(variables));
     options.sanitize.run = record_of(run, options);  // of everything set above
@@ -244,6 +251,13 @@ class Collector {
       outcome.why_nothing = plan_.method->why_nothing(counts.reach());
     observer_.ended(options.view, outcome);
     return outcome;
+  }
+
+  // That of the engine named by --engine, whichever command starts it; null: it has none.
+  const ClientRecipe* client() const {
+    const auto recipe = plan_.recipes.engines.find(request_.capture.engine.engine);
+    return recipe != plan_.recipes.engines.end() && recipe->second.client ? &*recipe->second.client
+                                                                          : nullptr;
   }
 
   EngineRunOptions options_for(const EngineRun& run, std::size_t index, int port) const {
@@ -285,9 +299,6 @@ class Collector {
     options.engine.headers = options.traffic.headers;
     options.endpoint = request_.traffic.endpoint;
     if (!options.endpoint && plan_.recipe != nullptr) options.endpoint = plan_.recipe->endpoint;
-    if (request_.uses_bench_serving)
-      options.traffic_command =
-          bench_serving_command(plan_.python, plan_.host, port, run.model_path, request_.traffic);
 
     // Its workloads.
     options.sanitize = request_.sanitize;

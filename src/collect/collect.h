@@ -17,7 +17,7 @@ struct CollectRequest {
   TrafficRequest traffic;
   SanitizeOptions sanitize;  ///< how workloads are chosen and stored
   std::filesystem::path work_dir, dump_dir;
-  bool uses_bench_serving = false;
+  bool uses_engine_client = false;
   bool resumes = false;            ///< resumes the collection in work_dir
   std::vector<std::string> words;  ///< the command line, saved for --resume
   std::uint64_t disk_budget = 10'000'000'000;

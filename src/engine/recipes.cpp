@@ -86,6 +86,16 @@ Endpoint endpoint(const YAML::Node& node) {
   throw YAML::Exception(node.Mark(), "there is no endpoint " + name);
 }
 
+ClientRecipe client(const YAML::Node& node) {
+  allow_only(node, {"modules", "command", "random", "sharegpt"});
+  ClientRecipe result{.modules = words(node["modules"]),
+                      .command = words(node["command"]),
+                      .random = words(node["random"]),
+                      .sharegpt = words(node["sharegpt"])};
+  if (result.command.empty()) throw YAML::Exception(node.Mark(), "a client requires a command");
+  return result;
+}
+
 EngineRecipe engine(const YAML::Node& node) {
   EngineRecipe result;
   result.command = words(node["command"]);
@@ -98,8 +108,9 @@ EngineRecipe engine(const YAML::Node& node) {
       result.method_flags.emplace(key.substr(0, key.size() - 6), flags(item.second));
     else
       rest[item.first] = item.second;
-  allow_only(rest, {"command", "help", "version", "flags", "profiles", "stages", "simulated",
-                    "capture", "port", "information", "checkout", "endpoint", "expert_parallel"});
+  allow_only(rest,
+             {"command", "help", "version", "flags", "profiles", "stages", "simulated", "capture",
+              "port", "information", "checkout", "endpoint", "expert_parallel", "client"});
   result.expert_parallel = words(node["expert_parallel"]);
   for (const auto& item : node["profiles"]) {
     allow_only(item.second, {"flags", "environment", "hides"});
@@ -125,6 +136,7 @@ EngineRecipe engine(const YAML::Node& node) {
   result.information = node["information"].as<std::string>("");
   result.checkout = node["checkout"].as<std::string>("");
   if (node["endpoint"]) result.endpoint = endpoint(node["endpoint"]);
+  if (node["client"]) result.client = client(node["client"]);
   return result;
 }
 

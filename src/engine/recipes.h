@@ -37,6 +37,15 @@ struct Stage {
   std::string unreachable, reach;         ///< if a condition fails: why, and what would help
 };
 
+/// An engine's own client. In its words, {python}, {module}, {host}, {port}, {model}, {prompts},
+/// {concurrency}, {rate}, {output}, {path}, {longest}, {shortest_part}, {middle} and {spread_part}
+/// are replaced (engine_client.cpp); words whose value is not given are left out.
+struct ClientRecipe {
+  std::vector<std::string> modules;  ///< of which the first that is installed is {module}
+  std::vector<std::string> command;
+  std::vector<std::string> random, sharegpt;  ///< added for such prompts
+};
+
 struct EngineRecipe {
   std::vector<std::string> command, help, version;
   std::vector<FlagChoice> flags;
@@ -51,7 +60,8 @@ struct EngineRecipe {
   int port = 0;                              ///< its default port; 0: unknown
   std::string information;                   ///< route of its server information; empty: none
   std::optional<Endpoint> endpoint;          ///< the API to use; nothing: probe the server
-  std::string checkout;                      ///< usual location of its git checkout; or empty
+  std::optional<ClientRecipe> client;
+  std::string checkout;  ///< usual location of its git checkout; or empty
 
   /// Whether it is installed in a Python environment.
   bool has_python() const;

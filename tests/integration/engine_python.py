@@ -56,6 +56,8 @@ def main(words):
     if "ENGINE_PYTHON_LOG" in os.environ:
         with open(os.environ["ENGINE_PYTHON_LOG"], "a") as log:
             log.write(json.dumps(words) + "\n")
+    if words[0] == "-c" and "find_spec" in words[1]:  # which of the clients there is
+        return print(os.environ.get("BENCH_MODULE", "sglang.bench_serving"))
     if words[0] == "-c":
         return print("vLLM 0.33.0 FlashInfer 0.7.2.post1" if "vllm" in words[1] else
                      "" if "sharegpt" in words[1] else "SGLang 0.5.17 FlashInfer 0.6.15.post1")
@@ -64,7 +66,7 @@ def main(words):
         return None
     if any(word.startswith("--help") for word in rest):
         return print(KNOWN)
-    if module == "sglang.bench_serving":
+    if module in ("sglang.bench_serving", "sglang.benchmark.serving") or rest[:2] == ["bench", "serve"]:
         return bench_serving(rest)
     return serve(rest)
 

@@ -155,6 +155,14 @@ class CollectCase(unittest.TestCase):
         command[command.index("simulated")] = engine
         return command
 
+    def recipes_with_small_pages(self):
+        """vLLM's recipe, for the simulated engine, whose pages hold one token."""
+        recipes = os.path.join(self.folder, "recipes.yaml")
+        source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with open(os.path.join(source, "data", "recipes.yaml")) as given, open(recipes, "w") as file:
+            file.write(given.read().replace("page_size: [16, 32, 64]", "page_size: 1"))
+        return recipes
+
     def asked(self):
         return [json.loads(line) for line in open(os.path.join(self.folder, "asked"))]
 
@@ -722,12 +730,8 @@ class CollectEnginesTest(CollectCase):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
         refused = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", engine="vllm"), status=1)
         self.assertIn("pages of 16, 32 or 64 tokens", " ".join(refused.stdout.split()))
-        # What stands in for it has pages of one token.
-        recipes = os.path.join(self.folder, "recipes.yaml")
-        source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        with open(os.path.join(source, "data", "recipes.yaml")) as given, open(recipes, "w") as file:
-            file.write(given.read().replace("page_size: [16, 32, 64]", "page_size: 1"))
-        result = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", "--recipes", recipes, engine="vllm"))
+        result = self.run_tool(self.sglang("--python", python, "--model-name", "llama-3.1-8b", "--recipes", self.recipes_with_small_pages(),
+                                           engine="vllm"))
         self.assertIn("vllm.entrypoints.cli.main serve meta-llama/Llama-3.1-8B-Instruct ", result.stdout)
         self.assertIn("--block-size 1 --attention-backend", result.stdout.replace("FLASHINFER --disable", "--disable"))
         self.assertIn("--disable-prefix-caching", result.stdout)
@@ -936,11 +940,27 @@ class CollectTimingTest(CollectCase):
             self.assertIn(part, said)
         self.assertEqual(self.engines(), [])
 
-    def test_via_bench_serving(self):
+    def test_via_the_engines_client(self):
         python = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_python.py")
         result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", prompts=24))
         self.assertGreater(len(self.workloads(DECODE)), 0)
         self.assertTrue(any(words[1] == "sglang.bench_serving" for words in self.asked()))
+        # Today's SGLang has another module, vLLM a command.
+        for engine, module, name in (("sglang", "sglang.benchmark.serving", "sglang.benchmark.serving"),
+                                     ("vllm", "", "vllm.entrypoints.cli.main")):
+            shutil.rmtree(os.path.join(self.folder, "work"))
+            self.environment["BENCH_MODULE"] = module
+            self.run_tool(self.sglang("--python", python, "--via", "engine", "--recipes", self.recipes_with_small_pages(), prompts=24, engine=engine))
+            sent = [words for words in self.asked() if words[1] == name and any(word.startswith("--num-prompts") for word in words)]
+            self.assertEqual(len(sent), 1, self.asked())
+            self.assertIn("--num-prompts=24", sent[0])
+            self.assertIn("--dataset-name=random" + ("-ids" if engine == "sglang" else ""), sent[0])
+            self.assertFalse(any("{" in word for word in sent[0] if "range-ratio" not in word), sent[0])
+        self.environment["BENCH_MODULE"] = ""
+        shutil.rmtree(os.path.join(self.folder, "work"))
+        result = self.run_tool(self.sglang("--python", python, "--via", "engine"), status=1)
+        self.assertIn("has none of sglang.benchmark.serving, sglang.bench_serving", " ".join(result.stderr.split()))
+        del self.environment["BENCH_MODULE"]
         # It is ended with the run, and its failure is explained.
         shutil.rmtree(os.path.join(self.folder, "work"))
         begin = time.time()
