@@ -11,6 +11,10 @@
 #   xqa64      the same with pages of 64 tokens
 #   collect    vLLM again, by `collect` in one command: engine, traffic by the API that it has, workloads
 #   collect64  the same by the recipe, `--engine vllm`, with the dataset's own definitions; and verified (flashinfer-bench)
+#   vllm-all   vLLM by its recipe: all definitions of the dataset that Llama-3.1-8B calls; verified
+#   vllm-bench the same for decode, with vLLM's own client
+#   dedup      SGLang with graphs that it launches itself: SGLANG_ENABLE_CUDA_GRAPH_DEDUP
+#   glue       SGLang with plans in a graph: SGLANG_ENABLE_METADATA_GLUE_GRAPH
 #   all-MODEL  SGLang by its recipe: all definitions of the dataset that this model calls, in as few starts as that takes; verified
 # compare_probe.py and compare_vllm.py read what they leave.
 set -uo pipefail
@@ -95,6 +99,28 @@ for stage in "$@"; do
         echo "exit status $?"; } > "$out/verify64.txt" 2>&1
       tail -n 20 "$out/verify64.txt"
       continue ;;
+    vllm-all | vllm-bench)
+      what=(--all) via=own
+      [ $stage = vllm-all ] || what=(--definition-name gqa_paged_decode_h32_kv8_d128_ps64) via=engine
+      mkdir -p "$work/$stage.trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/$stage.trace"
+      VLLM_HAS_FLASHINFER_CUBIN=1 timeout 300 "$tool/collect-workloads" collect --trace-dir "$work/$stage.trace" --engine vllm "${what[@]}" --via $via \
+        --model-name "$models/llama-3.1-8b-short" --random-prompts --input-tokens 8-3000 --num-prompts 200 --request-rate 40 --output-tokens 8-60 \
+        --all-prompts --work-dir "$work/$stage.work" --python "$(command -v python3)" \
+        --engine-args "--load-format dummy --gpu-memory-utilization 0.4 --max-model-len 8192" > "$out/$stage.txt" 2>&1
+      echo "exit status $?, after $SECONDS s" >> "$out/$stage.txt"
+      (cd "$work" && tar cJf "$out/$stage.tar.xz" "$stage.trace" $(find "$stage.work" -name "*.log"))
+      { timeout 60 "$tool/collect-workloads" validate --trace-dir "$work/$stage.trace"
+        python3 "$tool/references.py" "$work/$stage.trace"
+        timeout 100 "$tool/collect-workloads" verify --trace-dir "$work/$stage.trace" --python "$(command -v python3)" -q
+        echo "exit status $?"; } > "$out/$stage.verify.txt" 2>&1
+      tail -n 60 "$out/$stage.txt"; tail -n 12 "$out/$stage.verify.txt"
+      continue ;;
+    dedup | glue)
+      option=SGLANG_ENABLE_CUDA_GRAPH_DEDUP; [ $stage = dedup ] || option=SGLANG_ENABLE_METADATA_GLUE_GRAPH
+      export $option=1
+      serve $stage 32007 "${sglang[@]}" --model-path "$models/llama-3.1-8b-short" --max-total-tokens 40000 || { unset $option; continue; }
+      unset $option
+      drive 32007 --random-prompts --input-tokens 8-1500 --num-prompts 60 --concurrency 12 --output-tokens 8-40 | tee "$out/$stage.json" | head -4 ;;
     all-*)
       mkdir -p "$work/$stage.trace" && tar xzf "$tool/definitions.tar.gz" -C "$work/$stage.trace"
       timeout 420 "$tool/collect-workloads" collect --trace-dir "$work/$stage.trace" --engine sglang --all --model-name "$models/${stage#all-}" \
