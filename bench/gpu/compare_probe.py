@@ -4,7 +4,8 @@
   compare_probe.py RECORDING.cbor PROBE.jsonl [ENGINE.log]      needs cbor2
 
 Of every replayed decode plan whose index tensors were kept, lengths and page table must be the scheduler's, in the order in
-which it ran them; what was sampled out must be there in number. With the engine's log, real batch sizes must be those of its
+which it ran them; what was sampled out must be there in number. Plans in graphs (engines.sh glue) have no values, and the
+probe does not see them. With the engine's log, real batch sizes must be those of its
 "Decode batch" lines (--decode-log-interval 1)."""
 import hashlib
 import json
@@ -18,6 +19,9 @@ recorded = []  # (real sequences, state, lengths, SHA-256 of the page table)
 for function, group, _, found in recording.calls():
     if not function.endswith("Wrapper.plan") or group.get("dummy") or "sequences" not in group:
         continue  # only plans of graphs' batches carry the number of real sequences
+    if group.get("replayed"):
+        recorded += [(group["sequences"], "in a graph", [], None)] * group["count"]
+        continue
     indptr = found.get("indptr") or found["kv_indptr"]
     indices = found.get("indices") or found["kv_indices"]
     kept = indices["state"] == "kept"
@@ -25,18 +29,20 @@ for function, group, _, found in recording.calls():
     recorded += [(group["sequences"], indices["state"], [b - a for a, b in zip(table, table[1:])],
                   hashlib.sha256(recording.values[indices["hash"]]).hexdigest() if kept else None)] * group["count"]
 probed = [json.loads(line) for line in open(sys.argv[2])]
-warm_up = len(probed) - len(recorded)
+planned = [item for item in recorded if item[1] != "in a graph"]
+warm_up = len(probed) - len(planned)
 probed = probed[warm_up:]  # the plans of the captures come first
-assert len(probed) == len(recorded), (len(probed), len(recorded))
+assert len(probed) == len(planned), (len(probed), len(planned))
 same = differ = sampled_out = 0
-for (sequences, state, lengths, digest), truth in zip(recorded, probed):
+for (sequences, state, lengths, digest), truth in zip(planned, probed):
     if state != "kept":
         sampled_out += 1
     elif lengths == truth["lengths"] and digest == truth["sha256"]:
         same += 1
     else:
         differ += 1
-print(f"{len(recorded)} decode steps replayed: {same} page tables equal the scheduler's, {sampled_out} sampled out, {differ} differ; "
+print(f"{len(recorded)} decode steps replayed: {same} page tables equal the scheduler's, {sampled_out} sampled out, {differ} differ, "
+      f"{len(recorded) - len(planned)} were planned in a graph; "
       f"{warm_up} plans of captures before them, recorded as no traffic")
 if len(sys.argv) > 3:
     logged = [int(n) for n in re.findall(r"Decode batch.*?#running-req: (\d+)", open(sys.argv[3]).read())]

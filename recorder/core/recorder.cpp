@@ -251,11 +251,13 @@ std::int16_t Recorder::watch(CallBuilder& call, const TensorView& tensor, std::u
     content.page = table->page;
   }
 
-  // The graph's calls share what they read.
+  // The graph's calls share what they read. What is planned in a graph, the graph makes itself, and
+  // not in memory of its own: before a replay, the last step's is there.
   Rows rows;
   const bool has_rows = table ? as_table(tensor, rows) : as_rows(tensor, rows);
   content.rows = static_cast<std::uint32_t>(rows.count);
-  if (tensor.is_on_device && content.element_size > 0 && content.count > 0 && has_rows) {
+  const bool is_whole = content.element_size > 0 && content.count > 0 && has_rows;
+  if (tensor.is_on_device && is_whole && !is_plan_[call.header_.function]) {
     Graph& graph = graphs_[call.header_.graph];
     const GraphInput input{.data = tensor.data,
                            .element_size = content.element_size,

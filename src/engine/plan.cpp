@@ -74,9 +74,10 @@ std::string spread_text(const Parallelism& spread) {
                      spread.expert > 1 ? fmt::format(", ep {}", spread.expert) : "");
 }
 
-std::int64_t page_size_of(const Definition& definition) {
+// Nothing: it has no pages, or any.
+std::optional<std::int64_t> page_size_of(const Definition& definition) {
   const Axis* axis = definition.axis("page_size");
-  return axis != nullptr && axis->constant ? *axis->constant : 1;
+  return axis != nullptr ? axis->constant : std::nullopt;
 }
 
 // Why a stage is unreachable; nothing if it is reachable, as far as is known.
@@ -86,7 +87,8 @@ std::optional<Unreachable> obstacle(const Definition& definition, const Stage& s
   if (!stage.only_method.empty() && stage.only_method != options.capture->name())
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (!stage.page_sizes.empty() &&
-      std::ranges::find(stage.page_sizes, page_size_of(definition)) == stage.page_sizes.end())
+      std::ranges::find(stage.page_sizes, page_size_of(definition).value_or(1)) ==
+          stage.page_sizes.end())
     return Unreachable{&definition, stage.unreachable, stage.reach};
   if (stage.compute_capability && options.compute_capability != 0 &&
       options.compute_capability < *stage.compute_capability)
@@ -154,7 +156,7 @@ class RunPlanner {
   struct Needs {
     std::string profile = "command";
     ChosenModel model;
-    std::int64_t page_size = 1;
+    std::optional<std::int64_t> page_size;
     Parallelism spread;
   };
   struct Request {
@@ -449,6 +451,7 @@ class RunPlanner {
     const std::string& profile = request.needs.profile;
     if (!is_plain(profile) && std::ranges::find(group->profiles, profile) == group->profiles.end())
       group->profiles.push_back(profile);
+    if (!group->needs.page_size) group->needs.page_size = request.needs.page_size;
     group->requests.push_back(&request);
   }
 
@@ -471,7 +474,7 @@ class RunPlanner {
   bool can_join(const Request& request, const Group& group) const {
     const Needs &a = request.needs, &b = group.needs;
     if (a.model.path != b.model.path || a.spread != b.spread ||
-        (a.page_size != b.page_size && names_page_size_))
+        (a.page_size && b.page_size && *a.page_size != *b.page_size && names_page_size_))
       return false;
     if (engine_ == nullptr) return true;
 
@@ -504,12 +507,13 @@ class RunPlanner {
                   .expert_parallel = needs.spread.expert,
                   .page_size = needs.page_size,
                   .weight_bytes = weight_bytes(needs.model.config)};
-    const std::map<std::string, std::string> values{{"python", options_.python},
-                                                    {"self", options_.self},
-                                                    {"model", run.model_path},
-                                                    {"page_size", std::to_string(run.page_size)},
-                                                    {"tp", std::to_string(run.tensor_parallel)},
-                                                    {"ep", std::to_string(run.expert_parallel)}};
+    const std::map<std::string, std::string> values{
+        {"python", options_.python},
+        {"self", options_.self},
+        {"model", run.model_path},
+        {"page_size", std::to_string(run.page_size.value_or(0))},
+        {"tp", std::to_string(run.tensor_parallel)},
+        {"ep", std::to_string(run.expert_parallel)}};
     if (engine_ == nullptr) {
       run.command.arguments = fill_in(options_.launch_command, values);
       run.command.environment = options_.launch_environment;
@@ -531,6 +535,9 @@ class RunPlanner {
       run.command.environment.insert(run.command.environment.end(), profile.environment.begin(),
                                      profile.environment.end());
     }
+    if (!run.page_size)  // the engine's own will do
+      std::erase_if(run.flags,
+                    [](const FlagChoice& flag) { return mentions({flag}, "{page_size}"); });
     for (FlagChoice& choice : run.flags)
       for (auto& alternative : choice.alternatives) alternative = fill_in(alternative, values);
     return run;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -38,7 +39,7 @@ struct EngineRun {
   std::string model;    ///< its name in the recipes; empty for --model-name and --launch-command
   std::string model_path;
   int tensor_parallel = 1, expert_parallel = 1;
-  std::int64_t page_size = 1;  ///< if set by the engine's flags
+  std::optional<std::int64_t> page_size;  ///< nothing: its definitions have no pages
   std::vector<const Definition*> definitions;
   std::vector<const Binding*> bindings;  ///< unique
   Command command;                       ///< {port} and {host} not yet substituted

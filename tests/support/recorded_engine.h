@@ -160,6 +160,8 @@ class RecordedEngine {
       call_.arguments().name(static_cast<std::uint16_t>(4 + i++));
       call_.arguments().integer(number);
     }
+    if (graph != 0)
+      for (std::uint16_t i = 0; i < 3; ++i) recorder_->watch(call_, views[i], i, 0);
     if (graph == 0 && flags == 0) {
       std::int16_t contents[3];
       for (std::uint16_t i = 0; i < 3; ++i)

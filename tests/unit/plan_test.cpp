@@ -279,6 +279,25 @@ TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
   EXPECT_NE(vllm.unreachable[0].why.find("16, 32 or 64"), std::string::npos);
 }
 
+// What has no pages takes the engine's own size, and goes with any.
+TEST_F(PlanTest, DefinitionsWithoutPagesNeedNoPageSize) {
+  const EnginePlanOptions vllm{.engine = "vllm"};
+  const auto alone = plan({"gemm_n6144_k4096"}, vllm);
+  ASSERT_EQ(alone.runs.size(), 1u);
+  EXPECT_EQ(alone.runs[0].flags[0].alternatives[0], (Words{"--attention-backend", "FLASHINFER"}));
+  // Decode is recorded as it runs in production, compiled; prefill as well, where it can be.
+  const auto beside =
+      plan({"gqa_paged_prefill_causal_h32_kv8_d128_ps64", "gemm_n6144_k4096"}, vllm);
+  ASSERT_EQ(beside.runs.size(), 1u);
+  EXPECT_EQ(beside.runs[0].flags[0].alternatives[0], (Words{"--block-size", "64"}));
+  const auto all = plan({"gqa_paged_prefill_causal_h32_kv8_d128_ps64", "gemm_n6144_k4096",
+                         "gqa_paged_decode_h32_kv8_d128_ps64"},
+                        vllm);
+  ASSERT_EQ(all.runs.size(), 2u);
+  EXPECT_EQ(all.runs[0].definitions.size(), 2u);
+  EXPECT_EQ(all.runs[0].profile, "usual");
+}
+
 // Whichever of its functions an engine decodes with, one run collects them.
 TEST_F(PlanTest, AllThatTheEngineMayCallSharesARun) {
   const auto made = plan({"gqa_paged_decode_h32_kv8_d128_ps64"}, {.engine = "vllm"});

@@ -409,10 +409,12 @@ TEST_F(RecorderTest, ReplaysCountWithThePlanThatPreparedThem) {
 TEST_F(RecorderTest, APlanInAGraphIsTheOneOfTheRunsAfterItsReplay) {
   {
     RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
     auto& recorder = engine.recorder();
     const auto preparation = recorder.begin_capture();
-    engine.plan(1, {1, 1}, 0, false, recorder::flag::dummy, preparation);
+    engine.plan(1, {1, 1}, 0, true, recorder::flag::dummy, preparation);
     recorder.end_capture();
+    EXPECT_FALSE(recorder.device_of(preparation)) << "nothing is read before it";
     const auto step = recorder.begin_capture();
     for (int layer = 0; layer < 3; ++layer) engine.run(1, 2, recorder::flag::dummy, step);
     recorder.end_capture();
@@ -425,6 +427,8 @@ TEST_F(RecorderTest, APlanInAGraphIsTheOneOfTheRunsAfterItsReplay) {
     }
     engine.plan(1, {7, 8}, 40);
     recorder.replay(step, 0);
+    control->wait();
+    engine.end();
   }
   const SanitizeOutcome outcome = sanitize_recording();
   EXPECT_EQ(calls(outcome), 6u);
