@@ -37,11 +37,11 @@ void CallReader::positional(std::size_t index, PyObject* value) {
            value);
 }
 
-void CallReader::read_state(PyObject* self) {
-  // From its dictionary: that runs no foreign code, and a missing attribute costs nothing.
-  const Ref attributes(PyObject_GenericGetDict(self, nullptr));
+// From its dictionary: that runs no foreign code, and a missing attribute costs nothing.
+void CallReader::read_attributes(PyObject* object, const HookedFunction::Attributes& wanted) {
+  const Ref attributes(PyObject_GenericGetDict(object, nullptr));
   if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
-  for (const auto& [attribute, name] : hooked_.state) {
+  for (const auto& [attribute, name] : wanted) {
     PyObject* value = PyDict_GetItemWithError(attributes.get(), attribute.get());
     if (value != nullptr) argument(name, Ref::borrowed(value).get());
   }
@@ -142,6 +142,8 @@ std::uint16_t CallReader::swallowed(std::size_t index) {
 }
 
 void CallReader::argument(std::uint16_t name, PyObject* value) {
+  for (const auto& [parameter, attributes] : hooked_.objects)
+    if (parameter == name && value != Py_None) read_attributes(value, attributes);
   const std::size_t mark = arguments_.mark(), pending = pending_.size();
   const std::uint16_t tensors = call_.tensors();
   arguments_.name(name);

@@ -34,7 +34,7 @@ class CallReader {
   void positional(std::size_t index, PyObject* value);
   void keyword(PyObject* name, PyObject* value) { argument(name_of(name), value); }
   /// Attributes that plan() or forward() left on the wrapper.
-  void read_state(PyObject* self);
+  void read_state(PyObject* self) { read_attributes(self, hooked_.state); }
   /// Takes the values that are wanted. From here until the call is sent the GIL must not change
   /// hands.
   void take_values();
@@ -58,6 +58,7 @@ class CallReader {
   std::uint16_t name_of(PyObject* key);
   std::uint16_t swallowed(std::size_t index);
   void argument(std::uint16_t name, PyObject* value);
+  void read_attributes(PyObject* object, const HookedFunction::Attributes& wanted);
   void write(PyObject* value, const ContentRule* rule, int depth);
   void text(PyObject* value);
   void integer(PyObject* value);

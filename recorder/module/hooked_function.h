@@ -38,8 +38,11 @@ struct HookedFunction {
   std::size_t parameters = 0;
   bool has_self = false;
   /// Attributes of self, and the names they are recorded under.
-  std::vector<std::pair<Ref, std::uint16_t>> state;
+  using Attributes = std::vector<std::pair<Ref, std::uint16_t>>;
+  Attributes state;
   std::vector<ContentRule> rules;
+  /// Parameters whose attributes count as arguments.
+  std::vector<std::pair<std::uint16_t, Attributes>> objects;
   std::uint32_t number = 0;
   bool is_plan = false;
   std::uint64_t calls = 0;  ///< whose values are wanted

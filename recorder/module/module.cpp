@@ -265,6 +265,7 @@ class HookBuilder {
     hooked_->has_self = role != "function";
     hooked_->is_plan = role == "plan";
     add_names();
+    add_objects();
     add_content_rules();
 
     // Its description for the recorder.
@@ -306,6 +307,19 @@ class HookBuilder {
     const auto index = static_cast<std::uint16_t>(found - names_.begin());
     if (found == names_.end()) add(name, name);
     return index;
+  }
+
+  // Arguments that hold others.
+  void add_objects() {
+    const Json objects = rules_.value("objects", Json::object());
+    for (const auto& [parameter, attributes] : objects.items()) {
+      auto& [index, fields] = hooked_->objects.emplace_back();
+      index = index_of(parameter);
+      for (const Json& attribute : attributes) {
+        const auto name = attribute.get<std::string>();
+        fields.emplace_back(Ref(PyUnicode_InternFromString(name.c_str())), index_of(name));
+      }
+    }
   }
 
   ContentRule::Table table_rule(const Json& how) {

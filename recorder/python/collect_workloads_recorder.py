@@ -15,6 +15,8 @@ config.json beside this file says what is hooked; `collect-workloads` writes it.
                                    index tensors whose values are kept, and the parameters whose last element says how
                                    much of them counts; or of a page table, the parameters with the lengths of sequences
                                    and with the pages themselves, and the one that says how those lie ("NHD" or "HND")
+  objects?    {function: {parameter: [attributes]}}
+                                   what these attributes of an argument hold counts as given under their names
   state       [attributes]         of a wrapper, as they are when one of its methods is called
   only        [names]              where it is there, nothing else is recorded
 
@@ -281,6 +283,7 @@ def _recorded(function, name, module, role, rename=None, values=None, parameters
         "rename": rename or {},
         "positional": len(named),
         "state": _config["state"] if role == "method" else [],
+        "objects": _config.get("objects", {}).get(name, {}),
         "values": values,
         **({"version": version} if version else {}),
     }), *current)

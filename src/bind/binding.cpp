@@ -57,6 +57,7 @@ void parse_two(const std::string& usage, std::string_view before, std::string_vi
 Transform parse_transform(const std::string& text) {
   using Kind = Transform::Kind;
   static const std::map<std::string, Kind> kinds{
+      {"part", Kind::part},
       {"kv_half", Kind::kv_half},
       {"first", Kind::first},
       {"slice", Kind::slice},
@@ -81,8 +82,11 @@ Transform parse_transform(const std::string& text) {
   // Its argument.
   Transform transform{.kind = kind->second};
   switch (transform.kind) {
+    case Kind::part:
     case Kind::kv_half:
       transform.first_number = parse_number(argument);
+      if (transform.first_number != 0 && transform.first_number != 1)
+        throw Invalid{"'" + text + "': a pair has elements 0 and 1"};
       break;
     case Kind::drop_axis:
     case Kind::slice_last: {
@@ -122,10 +126,11 @@ OtherTypes parse_other_types(const std::string& text) {
 }
 
 InputBinding parse_input(const std::string& name, const YAML::Node& node) {
-  allow_only(node, {"from", "via", "steers", "dtype", "value", "default", "cite"});
+  allow_only(node, {"from", "or", "via", "steers", "dtype", "value", "default", "cite"});
   InputBinding input{.name = name};
 
   if (node["from"]) input.from = node["from"].as<std::string>();
+  if (node["or"]) input.otherwise = node["or"].as<std::string>();
   for (const std::string& step : strings(node["via"]))
     input.transforms.push_back(parse_transform(step));
   input.is_structural = node["steers"].as<bool>(false);

@@ -23,12 +23,13 @@ namespace cw {
 /// A step from a recorded tensor to the one a definition expects: `first plan.indptr[-1]`.
 struct Transform {
   enum class Kind {
+    part,           ///< element I of a pair; no-op for a tensor
     kv_half,        ///< half I of a (K, V) pair or of a 5-D tensor, with a page axis, in NHD order
     first,          ///< the first N entries of axis 0
     slice,          ///< entries A to B of axis 0: `slice A to B`
     rebase,         ///< every entry minus the first: for an indptr sliced from another
     drop_axis,      ///< removes axis I, which must have extent 1; no-op if the rank is already R
-    slice_last,     ///< entries A to B of the last axis
+    slice_last,     ///< entries A to B of the last axis; no-op if it has just as many
     flatten_rows,   ///< [a, b, d] -> [a * b, d]
     split_last,     ///< [n, h * d] -> [n, h, d]; no-op with three axes
     unpack_fp4,     ///< two float4 per byte: the last axis becomes twice as long
@@ -54,7 +55,8 @@ enum class OtherTypes : std::uint8_t {
 
 struct InputBinding {
   std::string name;
-  std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
+  std::string from;       ///< "call.q", "plan.indptr"; empty for a scalar with `value`
+  std::string otherwise;  ///< likewise, where `from` is not given; empty: nothing else
   std::vector<Transform> transforms;
   bool is_structural = false;  ///< its values affect what the kernel accesses: always stored
   OtherTypes other_types = OtherTypes::none;

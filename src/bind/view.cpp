@@ -73,10 +73,15 @@ class Builder {
       : input_(input), binding_(binding), context_(context), names_(binding, context) {}
 
   Result<InputView> build() {
-    const Argument argument = resolve(input_.from, binding_, context_);
+    const auto is_given = [](const Argument& argument) {
+      return argument.value != nullptr && !argument.value->is_none();
+    };
+    Argument argument = resolve(input_.from, binding_, context_);
+    if (!is_given(argument) && !input_.otherwise.empty())
+      argument = resolve(input_.otherwise, binding_, context_);
     value_ = argument.value;
     owner_ = argument.owner;
-    if (value_ == nullptr || value_->is_none())
+    if (!is_given(argument))
       return fail("input_missing", "input {} comes from {}, which was not given", input_.name,
                   input_.from);
     if (const Tensor* tensor = value_->tensor()) view_ = view(*tensor);
@@ -102,6 +107,7 @@ class Builder {
     using Kind = Transform::Kind;
 
     // Steps on what may not be a tensor.
+    if (step.kind == Kind::part) return view_ ? Result<void>() : take_of_pair(step.first_number);
     if (step.kind == Kind::kv_half) return kv_half(step.first_number);
     if (step.kind == Kind::expert_ids) return expert_ids();
     if (step.kind == Kind::broadcast) return broadcast(*step.argument);
@@ -160,6 +166,16 @@ class Builder {
     return *integer;
   }
 
+  Result<void> take_of_pair(std::int64_t which) {
+    const auto* pair = std::get_if<Sequence>(&value_->data);
+    const auto index = static_cast<std::size_t>(which);
+    if (pair == nullptr || pair->items.size() != 2 || pair->items[index].tensor() == nullptr)
+      return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
+                         input_.from);
+    view_ = view(*pair->items[index].tensor());
+    return {};
+  }
+
   // (K, V), or one tensor with both on axis 1; 3-D halves have page size 1 and no page axis. Only
   // the wrapper's constructor, or a function that needs no wrapper, records the layout; otherwise
   // the shape tells, unless page size and number of heads are equal.
@@ -177,12 +193,7 @@ class Builder {
         return i / page * 2 * page + static_cast<std::uint64_t>(half) * page + i % page;
       });
     } else {
-      const auto* pair = std::get_if<Sequence>(&value_->data);
-      if (pair == nullptr || pair->items.size() != 2 ||
-          pair->items[static_cast<std::size_t>(half)].tensor() == nullptr)
-        return shape_error("input {}: {} is neither a tensor nor a pair of them", input_.name,
-                           input_.from);
-      view_ = view(*pair->items[static_cast<std::size_t>(half)].tensor());
+      CW_CHECK(take_of_pair(half));
       CW_CHECK(need_numbers());
     }
 
@@ -321,6 +332,7 @@ class Builder {
 
   Result<void> slice_last(std::int64_t begin, std::int64_t end) {
     Shape shape = view_->shape;
+    if (!shape.empty() && shape.back() == end - begin) return {};
     if (shape.empty() || shape.back() < end)
       return shape_error("input {}: {} has no entries {} to {} on its last axis", input_.name,
                          to_string(shape), begin, end);

@@ -447,6 +447,36 @@ class RecorderTest(RecorderCase):
 
     # --------------------------------------------------------------------------------------------- the command line
 
+    def test_plans_that_take_a_dataclass(self):
+        """FlashInfer 0.7.2's MLA: metadata=, and query and kv_cache as one tensor each or a pair."""
+        code = """
+import torch
+from flashinfer import mla
+from torch import Tensor, empty
+heads, pages = 16, 64
+def decode(wrapper, lengths, first, **forms):
+    indptr = [0]
+    for length in lengths: indptr.append(indptr[-1] + length)
+    metadata = mla.MLAPlanMetadata(Tensor(list(range(len(lengths) + 1))), Tensor(indptr), Tensor([first + i for i in range(indptr[-1])]), Tensor(list(lengths)))
+    wrapper.plan(metadata=metadata, num_heads=heads, head_dim_ckv=512, head_dim_kpe=64, page_size=1, causal=False, sm_scale=0.125,
+                 q_data_type=torch.bfloat16, kv_data_type=torch.bfloat16)
+    wrapper.run(**forms)
+wrapper = mla.BatchMLAPagedAttentionWrapper(empty(16))
+decode(wrapper, [3, 2], 10, query=empty(2, heads, 576), kv_cache=empty(pages, 1, 576))
+decode(wrapper, [4], 20, query=(empty(1, heads, 512), empty(1, heads, 64)), kv_cache=(empty(pages, 1, 512), empty(pages, 1, 64)))
+decode(wrapper, [5], 30, q_nope=empty(1, heads, 512), q_pe=empty(1, heads, 64), ckv_cache=empty(pages, 1, 512), kpe_cache=empty(pages, 1, 64))
+dense = mla.MLAPlanMetadata(cum_seq_lens_q=Tensor([0, 1]), block_tables=Tensor([7, 8]), seq_lens=Tensor([2]))
+wrapper.plan(metadata=dense, num_heads=heads, head_dim_ckv=512, head_dim_kpe=64, page_size=1, causal=False, sm_scale=0.125)
+wrapper.run(query=empty(1, heads, 576), kv_cache=empty(pages, 1, 576))
+"""
+        run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.sanitize(self.recording, "--select", "all")
+        (made,) = [items for name, items in workloads(self.trace).items() if name == "mla_paged_decode_h16_ckv512_kpe64_ps1"]
+        self.assertEqual({tuple(tensor(self.trace, w["inputs"]["kv_indices"])) for w in made},
+                         {(10, 11, 12, 13, 14), (20, 21, 22, 23), (30, 31, 32, 33, 34)})
+        self.assertEqual([item["count"] for item in self.inspect()["functions"]["BatchMLAPagedAttentionWrapper.run"]["rejections"]
+                          if item["reason"] == "dense_plan"], [1])
+
     def test_graphs_whose_handle_the_engine_takes(self):
         """What it launches with that is not seen, and that is said."""
         code = """

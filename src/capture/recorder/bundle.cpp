@@ -39,6 +39,15 @@ Result<void> check_rules(const Json& config) {
         return fail("rules_invalid", "the recorder's rules: `{}` of `{}` is malformed", key, name);
     }
   }
+
+  // Came later; rules of before have none.
+  const Json objects = config.value("objects", Json::object());
+  for (const auto& [function, parameters] : objects.items())
+    if (!parameters.is_object() || !std::ranges::all_of(parameters, [&](const Json& attributes) {
+          return attributes.is_array() && std::ranges::all_of(attributes, is_text);
+        }))
+      return fail("rules_invalid", "the recorder's rules: `{}` of `objects` is malformed",
+                  function);
   return {};
 }
 
