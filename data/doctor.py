@@ -7,6 +7,9 @@ became of each rule], "apis": {name: {"module", "parameters", "is_decorated"} or
 import ast, importlib.metadata, importlib.util, json, os, sys
 
 
+MODULES = {"flashinfer-python": "flashinfer"}  # of distributions whose name is another
+
+
 class Source:
     """The packages on this Python's path, as files."""
 
@@ -112,11 +115,11 @@ def definitions(body, prefix=""):
         elif isinstance(node, ast.ClassDef): yield from definitions(node.body, node.name + ".")
 
 
-def version(name):
+def version(source, name):
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    except importlib.metadata.PackageNotFoundError:  # or a folder on the path
+        return "of unknown version" if source.root(MODULES.get(name, name)) else None
 
 
 def main():
@@ -130,7 +133,7 @@ def main():
             parameter = rule.get("sequences") if kind == "batches" else None
             missing = check(source, rule["module"], rule["name"], parameter)
             rules.append({"kind": kind, "module": rule["module"], "name": rule["name"], "since": rule.get("since"), "missing": missing})
-    json.dump({"python": sys.version.split()[0], "executable": sys.executable, "packages": {name: version(name) for name in asked["packages"]},
+    json.dump({"python": sys.version.split()[0], "executable": sys.executable, "packages": {name: version(source, name) for name in asked["packages"]},
                "rules": rules, "apis": find_apis(source, asked["apis"])}, sys.stdout)
 
 

@@ -151,6 +151,9 @@ bool Aggregator::take(std::span<const std::byte> event, PendingCopies pending, b
     case EventKind::begin:
       graphs_[header.graph].clear();
       return true;
+    case EventKind::forget:
+      graphs_.erase(header.graph);
+      return true;
     case EventKind::exposed:
       take_exposed(header.graph);
       return true;

@@ -9,6 +9,7 @@
 //   begin    the capture of a graph begins; the calls captured in it follow with its number, and
 //            contents that say which of the graph's inputs (`slot`) are theirs
 //   replay   the graph is about to be replayed: one Content per input of the graph
+//   forget   the graph is gone, or captured anew under another number
 //   exposed  the engine has got a handle of the graph, and may launch it unseen
 //   batch    `self` is the number of real sequences in the next batch to be planned
 #pragma once
@@ -20,7 +21,7 @@
 
 namespace cw::recorder {
 
-enum class EventKind : std::uint8_t { call, function, name, raised, begin, replay, exposed, batch };
+enum class EventKind : std::uint8_t { call, function, name, raised, begin, replay, forget, exposed, batch };
 
 namespace flag {
 inline constexpr std::uint8_t dummy = 1;   ///< within a scope that is not traffic

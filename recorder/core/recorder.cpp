@@ -432,6 +432,11 @@ void Recorder::end_capture() {
   if (captures_ > 0) --captures_;
 }
 
+void Recorder::forget_graph(std::uint64_t graph) {
+  graphs_.erase(graph);
+  push({.kind = EventKind::forget, .graph = graph}, nullptr);
+}
+
 void Recorder::expose(std::uint64_t graph) {
   push({.kind = EventKind::exposed, .graph = graph}, nullptr);
 }

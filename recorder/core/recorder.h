@@ -121,6 +121,8 @@ class Recorder {
   /// graph is being captured in the process, nothing is copied.
   std::uint64_t begin_capture();
   void end_capture();
+  /// The graph is gone: it is not replayed any more.
+  void forget_graph(std::uint64_t graph);
   /// Memory that belongs to the graph: what is in it before a replay is left from the last one.
   void forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint64_t size);
   /// See Aggregator::columns.

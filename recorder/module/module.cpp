@@ -516,12 +516,14 @@ PyObject* replay(PyObject*, PyObject* graph) {
   });
 }
 
-PyObject* expose(PyObject*, PyObject* graph) {
+// Tells the recorder something of a graph, by its number.
+template <void (Recorder::*tell)(std::uint64_t)>
+PyObject* tell_of_graph(PyObject*, PyObject* graph) {
   return guarded([graph] {
     const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
     if (PyErr_Occurred() != nullptr) return PyErr_Clear();
     if (Recorder* recorder = module_state->on(); recorder != nullptr && number != 0)
-      recorder->expose(number);
+      (recorder->*tell)(number);
   });
 }
 
@@ -612,7 +614,10 @@ PyMethodDef methods[] = {
      "A CUDA graph is captured on this thread; its number for replay()."},
     {"end_capture", end_capture, METH_NOARGS, nullptr},
     {"replay", replay, METH_O, "replay(graph): its calls are about to be made once more."},
-    {"expose", expose, METH_O, "expose(graph): the engine may launch it without replay()."},
+    {"expose", tell_of_graph<&Recorder::expose>, METH_O,
+     "expose(graph): the engine may launch it without replay()."},
+    {"forget_graph", tell_of_graph<&Recorder::forget_graph>, METH_O,
+     "forget_graph(graph): it is gone."},
     {"has_inputs", has_inputs, METH_O,
      "has_inputs(graph): whether its calls have index tensors that are read before replays."},
     {"forget_memory", forget_memory, METH_VARARGS,

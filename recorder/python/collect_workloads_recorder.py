@@ -31,6 +31,7 @@ import re
 import sys
 import threading
 import types
+import weakref
 
 _here = os.path.dirname(os.path.abspath(__file__))
 _native = None  # the extension module, once anything is hooked
@@ -452,7 +453,11 @@ def _forget_memory(native, graph):
 
 
 def _hook_graphs(module):
-    """Calls captured in a graph are remembered with the graph object, and counted when it is replayed."""
+    """Calls captured in a graph are remembered with the graph object, and counted when it is replayed.
+
+    PyTorch 2.14 has hooks for that. The methods replaced here run them, so that they see no graph more, and older versions have
+    none.
+    """
     graph_class = getattr(module, "CUDAGraph", None)
     native = _load()
     if graph_class is None or native is None:
@@ -461,9 +466,12 @@ def _hook_graphs(module):
 
     @functools.wraps(begin)
     def capture_begin(self, *args, **kwargs):
+        if before := getattr(self, "_collect_workloads_graph", 0):  # captured anew
+            native.forget_graph(before)
         try:
-            self._collect_workloads_graph = native.begin_capture()
-        except AttributeError:  # a subclass without room: its replays are not counted
+            self._collect_workloads_graph = number = native.begin_capture()
+            weakref.finalize(self, native.forget_graph, number).atexit = False
+        except (AttributeError, TypeError):  # a subclass without room: its replays are not counted, or it is not forgotten
             pass
         try:
             return begin(self, *args, **kwargs)

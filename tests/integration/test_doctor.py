@@ -126,6 +126,10 @@ class DoctorTest(unittest.TestCase):
             return " ".join(result.stderr.split()).partition(" collect-workloads: nothing was recorded")[0]
 
         self.assertIn("FlashInfer is not installed for", said(sys.executable, "-c", ""))
+        for path, text in FLASHINFER.items():  # a folder on the path
+            os.makedirs(os.path.dirname(os.path.join(self.folder, path)), exist_ok=True)
+            with open(os.path.join(self.folder, path), "w") as file: file.write(text)
+        self.assertIn("recording was not tried with FlashInfer of unknown version", said(sys.executable, "-c", ""))
         self.install("flashinfer-python", "0.7.2.post1", FLASHINFER)
         self.install("sglang", "0.5.17", SGLANG)
         self.assertTrue(said(sys.executable, "-c", "").startswith("collect-workloads: nothing was recorded"), "and that alone")

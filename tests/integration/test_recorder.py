@@ -477,6 +477,33 @@ wrapper.run(query=empty(1, heads, 576), kv_cache=empty(pages, 1, 576))
         self.assertEqual([item["count"] for item in self.inspect()["functions"]["BatchMLAPagedAttentionWrapper.run"]["rejections"]
                           if item["reason"] == "dense_plan"], [1])
 
+    def test_graphs_that_are_gone_or_captured_anew(self):
+        code = """
+import gc, torch
+from flashinfer import norm
+from torch.cuda.graphs import CUDAGraph
+import _collect_workloads_recorder as native
+forgotten = []
+forget = native.forget_graph
+native.forget_graph = lambda graph: (forgotten.append(graph), forget(graph))[1]
+def capture(graph, rows):
+    graph.capture_begin(); norm.rmsnorm(torch.empty(rows, 64), torch.empty(64)); graph.capture_end()
+graph, other = CUDAGraph(), CUDAGraph()
+capture(graph, 1)
+capture(other, 2)
+capture(graph, 3)
+assert forgotten == [1], forgotten
+graph.replay()
+del graph, other
+gc.collect()
+assert set(forgotten) == {1, 2, 3}, forgotten
+print("ran")
+"""
+        result = run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.assertEqual(result.stdout, "ran\n", result.stderr)
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+        self.assertNotIn("collect-workloads recorder", result.stderr)
+
     def test_graphs_whose_handle_the_engine_takes(self):
         """What it launches with that is not seen, and that is said."""
         code = """

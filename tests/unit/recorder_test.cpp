@@ -435,6 +435,30 @@ TEST_F(RecorderTest, APlanInAGraphIsTheOneOfTheRunsAfterItsReplay) {
   EXPECT_EQ(count(outcome, "values_in_graph"), 6u);
 }
 
+TEST_F(RecorderTest, AGraphThatIsGoneIsForgotten) {
+  {
+    RecordedEngine engine(dumps());
+    const auto control = engine.use_slow_device();
+    auto& recorder = engine.recorder();
+    const RecordedEngine::Indices table{1, 2}, lengths{65, 64};
+    std::vector<std::uint64_t> graphs;
+    for (int i = 0; i < 2; ++i) {
+      graphs.push_back(recorder.begin_capture());
+      engine.decode_by_table(table, lengths, recorder::flag::dummy, graphs.back());
+      recorder.end_capture();
+    }
+    recorder.forget_graph(graphs[0]);
+    EXPECT_FALSE(recorder.device_of(graphs[0]));
+    EXPECT_TRUE(recorder.device_of(graphs[1]));
+    recorder.forget_graph(999);
+    for (const std::uint64_t graph : graphs) recorder.replay(graph, 0);
+    control->wait();
+    engine.end();
+  }
+  const auto capture = read();
+  EXPECT_EQ(listing(*capture), (std::vector<std::string>{"1 xqa_batch_decode_with_kv_cache"}));
+}
+
 TEST_F(RecorderTest, AGraphThatTheEngineCanLaunchItselfIsADefect) {
   {
     RecordedEngine engine(dumps());
