@@ -334,6 +334,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.function]) {
     ++epoch_;
+    if (call.header_.graph != 0) planning_graphs_.insert(call.header_.graph);
   } else if (!has_values && call.header_.graph == 0) {
     const std::uint64_t key = key_of(call);
     if (known = find_known(key); known != nullptr) {
@@ -434,6 +435,7 @@ void Recorder::end_capture() {
 
 void Recorder::forget_graph(std::uint64_t graph) {
   graphs_.erase(graph);
+  planning_graphs_.erase(graph);
   push({.kind = EventKind::forget, .graph = graph}, nullptr);
 }
 
@@ -499,6 +501,9 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream,
 }
 
 void Recorder::replay(std::uint64_t graph, std::uint8_t flags, Device::Stream stream) {
+  // Runs after a plan are others than those before it.
+  if (planning_graphs_.contains(graph)) ++epoch_;
+
   // What its calls are about to read, unless that is no traffic.
   std::vector<Content> contents;
   std::uint64_t job = 0;

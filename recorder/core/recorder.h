@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "aggregator.h"
@@ -211,7 +212,8 @@ class Recorder {
   std::vector<bool> is_plan_;  ///< by function
   std::uint32_t next_function_ = 0;
   unsigned captures_ = 0;
-  std::unordered_map<std::uint64_t, Graph> graphs_;  ///< those with inputs; engine's side only
+  std::unordered_map<std::uint64_t, Graph> graphs_;    ///< those with inputs; engine's side only
+  std::unordered_set<std::uint64_t> planning_graphs_;  ///< those with plans; likewise
   std::atomic<std::uint64_t> events_lost_{0};
 
   std::string failure_;  ///< set before has_failed_

@@ -43,7 +43,7 @@ void CallReader::read_attributes(PyObject* object, const HookedFunction::Attribu
   if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
   for (const auto& [attribute, name] : wanted) {
     PyObject* value = PyDict_GetItemWithError(attributes.get(), attribute.get());
-    if (value != nullptr) argument(name, Ref::borrowed(value).get());
+    if (value != nullptr) plain_argument(name, Ref::borrowed(value).get());
   }
   clear_error();
 }
@@ -142,8 +142,16 @@ std::uint16_t CallReader::swallowed(std::size_t index) {
 }
 
 void CallReader::argument(std::uint16_t name, PyObject* value) {
-  for (const auto& [parameter, attributes] : hooked_.objects)
-    if (parameter == name && value != Py_None) read_attributes(value, attributes);
+  if (!hooked_.objects.empty()) {
+    // One that others are in, or an explicit None for one of those.
+    if (value == Py_None && hooked_.is_within_object(name)) return;
+    for (const auto& [parameter, attributes] : hooked_.objects)
+      if (parameter == name && value != Py_None) read_attributes(value, attributes);
+  }
+  plain_argument(name, value);
+}
+
+void CallReader::plain_argument(std::uint16_t name, PyObject* value) {
   const std::size_t mark = arguments_.mark(), pending = pending_.size();
   const std::uint16_t tensors = call_.tensors();
   arguments_.name(name);

@@ -58,6 +58,7 @@ class CallReader {
   std::uint16_t name_of(PyObject* key);
   std::uint16_t swallowed(std::size_t index);
   void argument(std::uint16_t name, PyObject* value);
+  void plain_argument(std::uint16_t name, PyObject* value);
   void read_attributes(PyObject* object, const HookedFunction::Attributes& wanted);
   void write(PyObject* value, const ContentRule* rule, int depth);
   void text(PyObject* value);

@@ -67,6 +67,14 @@ struct HookedFunction {
     return Ref::borrowed(found != stand_in ? found : nullptr);
   }
 
+  /// Whether an object among the arguments may hold it.
+  bool is_within_object(std::uint16_t name) const {
+    for (const auto& [parameter, attributes] : objects)
+      for (const auto& [attribute, held] : attributes)
+        if (held == name) return true;
+    return false;
+  }
+
   const ContentRule* rule(std::uint16_t name) const {
     for (const ContentRule& candidate : rules)
       if (candidate.name == name) return &candidate;

@@ -75,7 +75,7 @@ def _tell(count, version=None):
             number = int.from_bytes(os.pread(file, 4, count), sys.byteorder) + 1
             os.pwrite(file, number.to_bytes(4, sys.byteorder), count)
             if version is not None:
-                os.pwrite(file, str(version).encode()[:_VERSION_SIZE].ljust(_VERSION_SIZE, b"\0"), _VERSION)
+                os.pwrite(file, version.encode(errors="replace")[:_VERSION_SIZE].ljust(_VERSION_SIZE, b"\0"), _VERSION)
         finally:
             os.close(file)
     except (OSError, ValueError, OverflowError):  # nobody can be told
@@ -83,8 +83,12 @@ def _tell(count, version=None):
 
 
 def _tell_of_flashinfer(module):
-    known = getattr(sys.modules.get("flashinfer.version"), "__version__", "")
-    _tell(_FLASHINFERS, getattr(module, "__version__", known))
+    try:
+        known = getattr(sys.modules.get("flashinfer.version"), "__version__", "")
+        version = str(getattr(module, "__version__", known))
+    except Exception:  # some modules make their attributes when they are asked for
+        version = ""
+    _tell(_FLASHINFERS, version)
 
 
 def _identity_of_stderr():
@@ -494,12 +498,13 @@ def _hook_graphs(module):
             native.replay(graph)
         return replay(self, *args, **kwargs)
 
-    # With one of these handles, an engine launches the graph past replay(): once is told.
+    # With one of these handles, an engine launches the graph past replay(). Reported once per capture.
     def exposing(handle):
         @functools.wraps(handle)
         def exposed(self, *args, **kwargs):
             graph = getattr(self, "_collect_workloads_graph", 0)
-            if graph:
+            if graph and getattr(self, "_collect_workloads_exposed", 0) != graph:
+                self._collect_workloads_exposed = graph
                 native.expose(graph)
             return handle(self, *args, **kwargs)
 

@@ -130,7 +130,12 @@ InputBinding parse_input(const std::string& name, const YAML::Node& node) {
   InputBinding input{.name = name};
 
   if (node["from"]) input.from = node["from"].as<std::string>();
-  if (node["or"]) input.otherwise = node["or"].as<std::string>();
+  if (const YAML::Node other = node["or"]) {
+    allow_only(other, {"from", "via"});
+    input.other_from = other["from"].as<std::string>();
+    for (const std::string& step : strings(other["via"]))
+      input.other_transforms.push_back(parse_transform(step));
+  }
   for (const std::string& step : strings(node["via"]))
     input.transforms.push_back(parse_transform(step));
   input.is_structural = node["steers"].as<bool>(false);

@@ -55,9 +55,10 @@ enum class OtherTypes : std::uint8_t {
 
 struct InputBinding {
   std::string name;
-  std::string from;       ///< "call.q", "plan.indptr"; empty for a scalar with `value`
-  std::string otherwise;  ///< likewise, where `from` is not given; empty: nothing else
+  std::string from;  ///< "call.q", "plan.indptr"; empty for a scalar with `value`
   std::vector<Transform> transforms;
+  std::string other_from;  ///< where `from` is not given; empty: nothing else
+  std::vector<Transform> other_transforms;
   bool is_structural = false;  ///< its values affect what the kernel accesses: always stored
   OtherTypes other_types = OtherTypes::none;
   std::optional<Expression> value;          ///< a scalar

@@ -77,15 +77,16 @@ class Builder {
       return argument.value != nullptr && !argument.value->is_none();
     };
     Argument argument = resolve(input_.from, binding_, context_);
-    if (!is_given(argument) && !input_.otherwise.empty())
-      argument = resolve(input_.otherwise, binding_, context_);
+    const bool is_other = !is_given(argument) && !input_.other_from.empty();
+    if (is_other) argument = resolve(input_.other_from, binding_, context_);
     value_ = argument.value;
     owner_ = argument.owner;
     if (!is_given(argument))
       return fail("input_missing", "input {} comes from {}, which was not given", input_.name,
                   input_.from);
     if (const Tensor* tensor = value_->tensor()) view_ = view(*tensor);
-    for (const Transform& step : input_.transforms) CW_CHECK(apply(step));
+    for (const Transform& step : is_other ? input_.other_transforms : input_.transforms)
+      CW_CHECK(apply(step));
     if (!view_)
       return fail("input_missing", "input {} comes from {}, which is not a tensor in this call",
                   input_.name, input_.from);

@@ -6,9 +6,8 @@
 // sealed so that it never shrinks): the engine's threads count there, the writer notes what the
 // file has, and the difference is what the kill cost.
 //
-//   at 0            CountsHeader; its last three members are written by the recorder's Python,
-//   under
-//                   a lock of the file (collect_workloads_recorder.py, _tell)
+//   at 0            CountsHeader. The recorder's Python writes its last three members, under a lock
+//                   of the file (_tell in collect_workloads_recorder.py)
 //   from 256 on     CountsSlot, 256 bytes each, one a process that records
 #pragma once
 

@@ -99,7 +99,7 @@ constexpr std::array table{
     Defect{"unreadable_folder", error, "a directory of the capture cannot be listed"},
     Defect{"unsupported_dtype", warning, "a tensor has an unsupported data type"},
     Defect{"values_in_graph", warning,
-           "made in a replay of a CUDA graph, which makes its index tensors itself"},
+           "made or planned in a replay of a CUDA graph, which makes its index tensors itself"},
     Defect{"values_lost", warning, "index tensors that the recorder could not copy"},
     Defect{"values_not_recorded", info, "values of a tensor that the recorder does not record"},
     Defect{"values_sampled_out", info, "enough other index tensors of similar length were kept"},

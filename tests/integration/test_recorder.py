@@ -454,16 +454,18 @@ import torch
 from flashinfer import mla
 from torch import Tensor, empty
 heads, pages = 16, 64
-def decode(wrapper, lengths, first, **forms):
+def decode(wrapper, lengths, first, others={}, **forms):
     indptr = [0]
     for length in lengths: indptr.append(indptr[-1] + length)
     metadata = mla.MLAPlanMetadata(Tensor(list(range(len(lengths) + 1))), Tensor(indptr), Tensor([first + i for i in range(indptr[-1])]), Tensor(list(lengths)))
-    wrapper.plan(metadata=metadata, num_heads=heads, head_dim_ckv=512, head_dim_kpe=64, page_size=1, causal=False, sm_scale=0.125,
+    wrapper.plan(metadata=metadata, **others, num_heads=heads, head_dim_ckv=512, head_dim_kpe=64, page_size=1, causal=False, sm_scale=0.125,
                  q_data_type=torch.bfloat16, kv_data_type=torch.bfloat16)
     wrapper.run(**forms)
 wrapper = mla.BatchMLAPagedAttentionWrapper(empty(16))
 decode(wrapper, [3, 2], 10, query=empty(2, heads, 576), kv_cache=empty(pages, 1, 576))
 decode(wrapper, [4], 20, query=(empty(1, heads, 512), empty(1, heads, 64)), kv_cache=(empty(pages, 1, 512), empty(pages, 1, 64)))
+explicit = dict.fromkeys(("qo_indptr", "kv_indptr", "kv_indices", "kv_len_arr"))
+decode(wrapper, [6], 40, explicit, query=empty(1, heads, 576), kv_cache=empty(pages, 1, 576))
 decode(wrapper, [5], 30, q_nope=empty(1, heads, 512), q_pe=empty(1, heads, 64), ckv_cache=empty(pages, 1, 512), kpe_cache=empty(pages, 1, 64))
 dense = mla.MLAPlanMetadata(cum_seq_lens_q=Tensor([0, 1]), block_tables=Tensor([7, 8]), seq_lens=Tensor([2]))
 wrapper.plan(metadata=dense, num_heads=heads, head_dim_ckv=512, head_dim_kpe=64, page_size=1, causal=False, sm_scale=0.125)
@@ -473,9 +475,23 @@ wrapper.run(query=empty(1, heads, 576), kv_cache=empty(pages, 1, 576))
         self.sanitize(self.recording, "--select", "all")
         (made,) = [items for name, items in workloads(self.trace).items() if name == "mla_paged_decode_h16_ckv512_kpe64_ps1"]
         self.assertEqual({tuple(tensor(self.trace, w["inputs"]["kv_indices"])) for w in made},
-                         {(10, 11, 12, 13, 14), (20, 21, 22, 23), (30, 31, 32, 33, 34)})
+                         {(10, 11, 12, 13, 14), (20, 21, 22, 23), (30, 31, 32, 33, 34), (40, 41, 42, 43, 44, 45)})
         self.assertEqual([item["count"] for item in self.inspect()["functions"]["BatchMLAPagedAttentionWrapper.run"]["rejections"]
                           if item["reason"] == "dense_plan"], [1])
+
+    def test_arguments_within_arguments(self):
+        """One level: what an attribute holds in turn is not looked into; and rules that are none are refused."""
+        rules = self.folder / "rules.yaml"
+        given = (pathlib.Path(__file__).parents[2] / "data/recorder.yaml").read_text()
+        code = ("from flashinfer import norm; import torch; t = torch.empty(1, 64); t.input = t.weight = torch.empty(64); norm.rmsnorm(t, t)")
+        rules.write_text(given.replace("objects:", "objects:\n  rmsnorm: {input: [input, weight]}"))
+        run("record", "--recorder-rules", rules, "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
+        self.assertEqual(self.inspect()["functions"]["rmsnorm"]["calls"], 1)
+        head, _, tail = given.partition("objects:")
+        for objects, said in (("objects:", "`objects` is no map"), ("objects: [{metadata: [x]}]", "`objects` is no map"),
+                              ("objects: {plan: {metadata: x}}", "`plan` of `objects` is malformed")):
+            rules.write_text(head + objects + tail[tail.index("\n\nstate:"):])
+            self.assertIn(said, run("record", "--recorder-rules", rules, "-o", self.recording, "--", "true", check=1, env=self.environment).stderr)
 
     def test_graphs_that_are_gone_or_captured_anew(self):
         code = """
@@ -514,7 +530,7 @@ graph, other = CUDAGraph(), CUDAGraph()
 graph.capture_begin(); norm.rmsnorm(torch.empty(1, 64), torch.empty(64)); graph.capture_end()
 other.capture_begin(); other.capture_end()
 norm.rmsnorm(torch.empty(2, 64), torch.empty(64))
-assert graph.raw_cuda_graph() == other.raw_cuda_graph() == 140000000000000
+for _ in range(3): assert graph.raw_cuda_graph() == other.raw_cuda_graph() == 140000000000000
 """
         run("record", "-o", self.recording, "--", sys.executable, "-c", code, check=0, env=self.environment)
         self.assertEqual([(item["reason"], item["count"]) for item in self.inspect()["defects"]], [("graph_exposed", 1)])
@@ -538,7 +554,7 @@ assert graph.raw_cuda_graph() == other.raw_cuda_graph() == 140000000000000
         self.assertIn("FlashInfer was not imported by the one Python process", words(sys.executable, "-c", "import torch"))
         children = "import subprocess, sys; [subprocess.run([sys.executable, '-c', '']) for _ in range(3)]"
         self.assertIn("FlashInfer was not imported by the 4 Python processes", words(sys.executable, "-c", children))
-        self.assertIn("of the one Python process that loaded the recorder, 1 imported FlashInfer 0.6.15.post1 and called nothing",
+        self.assertIn("the one Python process that loaded the recorder imported FlashInfer 0.6.15.post1 but called nothing",
                       words(sys.executable, "-c", "import flashinfer"))
         version = "import flashinfer.version; flashinfer.version.__version__ = 'x' * 100; import flashinfer"
         self.assertIn("imported FlashInfer", words(sys.executable, "-c", version))

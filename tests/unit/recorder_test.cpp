@@ -427,12 +427,17 @@ TEST_F(RecorderTest, APlanInAGraphIsTheOneOfTheRunsAfterItsReplay) {
     }
     engine.plan(1, {7, 8}, 40);
     recorder.replay(step, 0);
+
+    // Likewise runs outside of graphs, which repeat those before the replay.
+    for (int i = 0; i < 2; ++i) engine.run(1, 2);
+    recorder.replay(preparation, 0);
+    for (int i = 0; i < 10; ++i) engine.run(1, 2);
     control->wait();
     engine.end();
   }
   const SanitizeOutcome outcome = sanitize_recording();
-  EXPECT_EQ(calls(outcome), 6u);
-  EXPECT_EQ(count(outcome, "values_in_graph"), 6u);
+  EXPECT_EQ(calls(outcome), 6u + 2);
+  EXPECT_EQ(count(outcome, "values_in_graph"), 6u + 10);
 }
 
 TEST_F(RecorderTest, AGraphThatIsGoneIsForgotten) {

@@ -40,8 +40,10 @@ Result<void> check_rules(const Json& config) {
     }
   }
 
-  // Came later; rules of before have none.
+  // Added later: older rules lack it.
   const Json objects = config.value("objects", Json::object());
+  if (!objects.is_object())
+    return fail("rules_invalid", "the recorder's rules: `objects` is no map of functions");
   for (const auto& [function, parameters] : objects.items())
     if (!parameters.is_object() || !std::ranges::all_of(parameters, [&](const Json& attributes) {
           return attributes.is_array() && std::ranges::all_of(attributes, is_text);

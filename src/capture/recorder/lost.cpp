@@ -152,11 +152,11 @@ std::string why_nothing_recorded(const std::optional<Reach>& reach) {
         "process, {}; `collect-workloads doctor --python FILE` says what a Python has",
         loaded, pass_on);
   return fmt::format(
-      "nothing was recorded: of {}, {} imported FlashInfer{}{} and called nothing of it that is "
+      "nothing was recorded: {}{} imported FlashInfer{}{} but called nothing of it that is "
       "recorded. Send the engine traffic; `collect-workloads doctor` says which calls this version "
-      "can give; the recorder itself says so on stderr if it was switched off",
-      loaded, with_separators(reach->flashinfers), reach->flashinfer_version.empty() ? "" : " ",
-      reach->flashinfer_version);
+      "can give. If the recorder switched itself off, its message is on stderr",
+      reach->processes == 1 ? "" : fmt::format("{} of ", with_separators(reach->flashinfers)),
+      loaded, reach->flashinfer_version.empty() ? "" : " ", reach->flashinfer_version);
 }
 
 CallCounts::CallCounts() {

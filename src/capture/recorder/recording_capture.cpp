@@ -107,8 +107,8 @@ class RecordingCapture::Values final : public TensorStore {
     if (found == values_.end() && is_replayed_)
       return fail(
           "values_in_graph",
-          "made in a replay of a CUDA graph, which makes this index tensor itself: it cannot "
-          "be read before the replay");
+          "made or planned in a replay of a CUDA graph, which makes this index tensor itself: it "
+          "cannot be read before the replay");
     if (found == values_.end())
       return fail("values_not_recorded",
                   "the recorder does not record values of this tensor: it records those of index "
