@@ -248,10 +248,10 @@ class CollectCommand final : public Command {
     options.flag("--until-saturated,!--all-prompts", request_.until_saturated,
                  "Stop early once nothing new turns up (default),\nor send all prompts regardless");
     options
-        .choice<bool>("--via", request_.uses_engine_client,
-                      {{"own", false}, {"engine", true}, {"bench_serving", true}},
-                      "Client to use: ours, or the engine's own\n(SGLang's benchmark.serving, "
-                      "vllm bench serve)")
+        .choice<bool>(
+            "--via", request_.uses_engine_client,
+            {{"own", false}, {"engine", true}, {"bench_serving", true}},
+            "Client to use: ours, or the engine's own, also\nby its old name bench_serving")
         .shows("own");
     options.value("--start-limit", request_.start_limit, "Seconds the engine may take to get ready")
         .shows_default()

@@ -117,12 +117,7 @@ class RecordCommand final : public Command {
     auto variables = recording::recorder_method().environment(folder, needs, capture_);
     if (!variables) return print_error(variables.error());
 
-    std::error_code ignored;
-    const bool is_new = !fs::exists(folder, ignored);
-    if (const auto made = make_private_directories(folder); !made)
-      return print_error(made.error(), "Give another folder with -o.");
-    recording::CallCounts counts;
-    variables->push_back(counts.environment());
+    // The command, and what of its installation will not be seen.
     std::vector<std::string> words = leading_words_;
     words.insert(words.end(), words_.begin(), words_.end());
     cw::Command command{std::move(words)};
@@ -130,8 +125,14 @@ class RecordCommand final : public Command {
     if (command.arguments.empty())
       return print_error({"usage", "no command to record was given"},
                          "Give it after --, as you would type it.");
-
     if (!common.is_quiet) warn(command);
+
+    std::error_code ignored;
+    const bool is_new = !fs::exists(folder, ignored);
+    if (const auto made = make_private_directories(folder); !made)
+      return print_error(made.error(), "Give another folder with -o.");
+    recording::CallCounts counts;
+    variables->push_back(counts.environment());
 
     // The first of the folders that Python looks into is the bundle.
     std::string bundle;
@@ -147,7 +148,7 @@ class RecordCommand final : public Command {
     const std::string python = python_of(command.arguments);
     const auto rules = recording::recorder_method().rules(capture_);
     if (python.empty() || !rules) return;
-    const auto diagnosis = diagnose_rules(python, *rules);
+    const auto diagnosis = diagnose_rules(python, *rules, command.environment);
     if (!diagnosis) return;
     for (const std::string& doubt : doubts(*diagnosis))
       print(stderr, wrap("collect-workloads: " + doubt, 80, ""));

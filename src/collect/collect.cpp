@@ -48,7 +48,7 @@ class Collector {
                   "engines' clients have no --sweep; leave out --via, or give --concurrency");
     CW_TRY(plan_, plan_capture(request_.capture));
     if (request_.uses_engine_client && client() == nullptr)
-      return fail("client_unknown", "no recipe says how {} is sent requests: leave out --via",
+      return fail("client_unknown", "the recipe of {} names no client of its own: leave out --via",
                   request_.capture.engine.engine);
     observer_.planned(plan_);
     if (plan_.engine.runs.empty())
@@ -60,6 +60,7 @@ class Collector {
     CW_CHECK(prepare_engine());
     if (plan_.recipe == nullptr || !version_.empty()) warn();
     observer_.prepared(plan_);
+    if (request_.uses_engine_client) CW_CHECK(show_client());
     if (request_.is_dry_run) {
       const bool lacks_prompts = !prompts && prompts.error().code == "no_prompts_given";
       if (lacks_prompts)  // a plan needs none
@@ -87,13 +88,27 @@ class Collector {
     return open_prompt_source(traffic, plan_.is_simulated() ? "" : plan_.python);
   }
 
+  // What would send the requests of the first run, before an engine is started for it.
+  Result<void> show_client() {
+    const auto command =
+        client_command(*client(), target_of(plan_.engine.runs[0], 0), request_.traffic);
+    if (!command && !request_.is_dry_run) return tl::unexpected(command.error());
+    observer_.note(command ? "requests will be sent by\n  " + printable(*command)
+                           : "it would not start yet: " + command.error().message);
+    return {};
+  }
+
+  ClientTarget target_of(const EngineRun& run, int port) const {
+    return {plan_.python, plan_.host, port, run.model_path};
+  }
+
   // Says what of the installation will not be recorded. What cannot be found out is no obstacle.
   void warn() {
     const std::string python =
         plan_.recipe == nullptr ? python_of(plan_.launch.words) : plan_.python;
     const auto rules = plan_.method->rules(plan_.capture);
     if (python.empty() || !rules || rules->empty()) return;
-    if (const auto diagnosis = diagnose_rules(python, *rules))
+    if (const auto diagnosis = diagnose_rules(python, *rules, plan_.launch.environment))
       for (const std::string& doubt : doubts(*diagnosis)) observer_.note(doubt);
   }
 
@@ -230,8 +245,8 @@ class Collector {
     CW_TRY(const int port, free_port(plan_.host, wanted));
     EngineRunOptions options = options_for(run, index, port);
     if (request_.uses_engine_client) {
-      const ClientTarget target{plan_.python, plan_.host, port, run.model_path};
-      CW_TRY(options.traffic_command, client_command(*client(), target, request_.traffic));
+      CW_TRY(options.traffic_command,
+             client_command(*client(), target_of(run, port), request_.traffic));
     }
     CW_TRY(auto variables, plan_.environment(run, options.view.dumps));
     add_capture_variables(options.engine.command, std::move(variables));

@@ -1,6 +1,7 @@
 #include "collect/engine_client.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -14,6 +15,11 @@ namespace {
 
 // What a recipe's words may stand for; those that are not given are empty.
 using Values = std::map<std::string, std::optional<std::string>>;
+
+double rounded_down(double part) {
+  constexpr double digits = 1e6;
+  return std::floor(part * digits) / digits;
+}
 
 Values values_of(const ClientTarget& target, const TrafficRequest& traffic) {
   const auto given = [](bool is_given, auto value) {
@@ -38,7 +44,7 @@ Values values_of(const ClientTarget& target, const TrafficRequest& traffic) {
       {"longest", std::to_string(traffic.random.input_high)},
       {"shortest_part", fmt::format("{}", low / high)},
       {"middle", std::to_string((traffic.random.input_low + traffic.random.input_high) / 2)},
-      {"spread_part", fmt::format("{:.6g}", (high - low) / (high + low))},
+      {"spread_part", fmt::format("{}", rounded_down((high - low) / (high + low)))},  // below 1
   };
 }
 
@@ -48,11 +54,11 @@ void add(std::vector<std::string>& to, const std::vector<std::string>& words,
   std::map<std::string, std::string> given;
   for (const auto& [name, value] : values)
     if (value) given.emplace(name, *value);
-  for (const std::string& word : fill_in(words, given)) {
+  for (const std::string& word : words) {
     const bool is_open = std::ranges::any_of(values, [&word](const auto& item) {
       return !item.second && word.find("{" + item.first + "}") != std::string::npos;
     });
-    if (!is_open) to.push_back(word);
+    if (!is_open) to.push_back(fill_in({word}, given)[0]);
   }
 }
 
@@ -71,7 +77,10 @@ for name in sys.argv[1:]:
   command.arguments.insert(command.arguments.end(), names.begin(), names.end());
   const auto found = run(command, std::chrono::seconds(60));
   if (!found && found.error().code == "interrupted") return tl::unexpected(found.error());
-  if (!found || chomp(*found).empty())
+  if (!found)
+    return fail("client_missing", "{} cannot be asked which client it has: {}", python,
+                found.error().message);
+  if (chomp(*found).empty())
     return fail("client_missing", "{} has none of {}: leave out --via, or install it there", python,
                 fmt::join(names, ", "));
   return chomp(*found);

@@ -13,7 +13,7 @@
 namespace cw {
 namespace {
 
-constexpr std::chrono::seconds limit{60};
+constexpr std::chrono::seconds limit{60}, limit_of_rules{10};
 
 // The distribution that a module belongs to.
 std::string distribution_of(std::string_view module) {
@@ -118,13 +118,17 @@ Result<Json> parse_rules(const std::string& rules) {
 }
 
 // The Python itself is asked: its path is its own affair.
-Result<Diagnosis> ask(const std::string& python, const Json& config, const BindingSet& bindings) {
+Result<Diagnosis> ask(Command command, const Json& config, const BindingSet& bindings,
+                      std::chrono::seconds patience) {
+  const std::string python = command.arguments[0];
   Json asked = {{"apis", apis_of(bindings, config)}, {"packages", {"torch"}}};
   for (const char* name : {"decorators", "functions", "scopes", "batches"})
     asked[name] = config.at(name);
   for (const auto& [name, versions] : config.at("tried").items()) asked["packages"].push_back(name);
-  const auto output =
-      run({{python, "-c", std::string(built_in_doctor_script()), dump(asked)}}, limit);
+  for (const std::string& word :
+       {std::string("-c"), std::string(built_in_doctor_script()), dump(asked)})
+    command.arguments.push_back(word);
+  const auto output = run(command, patience);
   if (!output && output.error().code == "interrupted") return tl::unexpected(output.error());
   const auto answer = output ? parse_json(*output) : std::nullopt;
   if (!answer || !answer->is_object())
@@ -171,12 +175,15 @@ bool Diagnosis::is_healthy() const {
 Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
                            const std::string& rules) {
   CW_TRY(const Json config, parse_rules(rules));
-  return ask(python, config, bindings);
+  return ask({{python}}, config, bindings, limit);
 }
 
-Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules) {
+Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules,
+                                 const Variables& environment) {
   CW_TRY(const Json config, parse_rules(rules));
-  return ask(python, config, BindingSet());
+  Command command{{python}};
+  command.environment = environment;
+  return ask(std::move(command), config, BindingSet(), limit_of_rules);
 }
 
 std::string describe(const RuleCheck& broken) {
@@ -209,8 +216,17 @@ std::vector<std::string> doubts(const Diagnosis& diagnosis) {
   }
   if (!untried.empty())
     all.push_back(fmt::format("recording was not tried with {}", fmt::join(untried, " and ")));
+  std::map<std::string_view, std::vector<std::string>> broken;
   for (const RuleCheck& rule : diagnosis.rules)
-    if (!rule.missing.empty()) all.push_back(describe(rule));
+    if (!rule.missing.empty()) broken[consequence(rule)].push_back(what_is_missing(rule));
+  constexpr std::size_t shown = 2;
+  for (auto& [why, rules] : broken) {
+    const std::size_t others = rules.size() - std::min(rules.size(), shown);
+    rules.resize(rules.size() - others);
+    all.push_back(fmt::format(
+        "{}: {}{}", why, fmt::join(rules, "; "),
+        others > 0 ? fmt::format("; and {} more (`collect-workloads doctor`)", others) : ""));
+  }
   return all;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind/binding.h"
+#include "capture/method.h"
 
 namespace cw {
 
@@ -51,8 +52,10 @@ struct Diagnosis {
 Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
                            const std::string& rules);
 
-/// The same for the rules alone, without bindings: half a second.
-Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules);
+/// The same for the rules alone, without bindings, in half a second, or an error after ten. The
+/// Python is asked with these variables in its environment.
+Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules,
+                                 const Variables& environment);
 
 /// "sglang.srt.x: F.linear is not there; calls that only this rule shows are missing"
 std::string describe(const RuleCheck& broken);

@@ -32,7 +32,16 @@ std::string conda_python(const std::string& name) {
   return {};
 }
 
-// Where the shell would find a program; empty: nowhere.
+// "python", "python3", "python3.12", "python3.13t": what is called otherwise may be anything.
+bool is_python(const std::filesystem::path& program) {
+  std::string_view name = program.filename().native();
+  if (!name.starts_with("python")) return false;
+  name.remove_prefix(6);
+  if (name.ends_with('t') || name.ends_with('d')) name.remove_suffix(1);
+  return name.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+// Where a program is that is started by its name; empty: nowhere.
 std::filesystem::path find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
   const char* const path = std::getenv("PATH");
@@ -64,25 +73,26 @@ Result<std::string> find_python(const EngineEnvironment& environment) {
   return "python3";
 }
 
-std::string python_of(const std::vector<std::string>& words) {
-  const auto is_python = [](const std::filesystem::path& program) {
-    return program.filename().string().starts_with("python");
-  };
-  if (words.empty()) return {};
-  if (is_python(words[0])) return words[0];
+std::string python_of(const std::vector<std::string>& words_of_command) {
+  if (words_of_command.empty()) return {};
+  const std::filesystem::path program = find_program(words_of_command[0]);
+  if (is_python(program)) return program.string();
 
   // A script: "#!/opt/venv/bin/python3" or "#!/usr/bin/env python3".
   constexpr std::size_t max_line = 4096;
-  std::ifstream file(find_program(words[0]), std::ios::binary);
+  std::ifstream file(program, std::ios::binary);
   std::string line(max_line, 0);
   file.read(line.data(), max_line);
   line.resize(static_cast<std::size_t>(file.gcount()));
   if (!line.starts_with("#!")) return {};
   line.resize(std::min(line.find('\n'), line.size()));
-  std::istringstream parts(line.substr(2));
-  for (std::string word; parts >> word;)
-    if (is_python(word)) return word;
-  return {};
+  std::istringstream words(line.substr(2));
+  std::string word;
+  words >> word;
+  const bool is_env = std::filesystem::path(word).filename() == "env";
+  while (is_env && words >> word)
+    if (!word.starts_with('-') && word.find('=') == std::string::npos) break;
+  return is_python(word) ? word : std::string();
 }
 
 Gpus find_gpus() {

@@ -22,7 +22,7 @@ Result<std::string> find_python(const EngineEnvironment& environment);
 
 /// The Python that a command runs in, going by its first word: a Python itself, or a script on PATH
 /// whose first line names one. Empty: not known.
-std::string python_of(const std::vector<std::string>& words);
+std::string python_of(const std::vector<std::string>& words_of_command);
 
 /// The machine's GPUs, as nvidia-smi reports them; zeros if it does not. Those of the first one: a
 /// machine has GPUs of one kind.

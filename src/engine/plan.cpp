@@ -511,7 +511,7 @@ class RunPlanner {
         {"python", options_.python},
         {"self", options_.self},
         {"model", run.model_path},
-        {"page_size", std::to_string(run.page_size.value_or(0))},
+        {"page_size", std::to_string(run.page_size.value_or(1))},
         {"tp", std::to_string(run.tensor_parallel)},
         {"ep", std::to_string(run.expert_parallel)}};
     if (engine_ == nullptr) {
@@ -559,13 +559,18 @@ class RunPlanner {
 
 std::vector<std::string> fill_in(std::vector<std::string> words,
                                  const std::map<std::string, std::string>& values) {
-  for (std::string& word : words)
-    for (const auto& [name, value] : values) {
-      const std::string mark = "{" + name + "}";
-      for (std::size_t at = word.find(mark); at != std::string::npos;
-           at = word.find(mark, at + value.size()))
-        word.replace(at, mark.size(), value);
+  for (std::string& word : words) {
+    // From left to right, so that nothing is replaced in what has been put in.
+    std::string filled;
+    for (std::size_t at = 0; at < word.size();) {
+      const std::size_t end = word[at] == '{' ? word.find('}', at) : std::string::npos;
+      const auto value =
+          end == std::string::npos ? values.end() : values.find(word.substr(at + 1, end - at - 1));
+      filled += value == values.end() ? word.substr(at, 1) : value->second;
+      at = value == values.end() ? at + 1 : end + 1;
     }
+    word = std::move(filled);
+  }
   return words;
 }
 

@@ -958,11 +958,16 @@ class CollectTimingTest(CollectCase):
             self.assertFalse(any("{" in word for word in sent[0] if "range-ratio" not in word), sent[0])
         self.environment["BENCH_MODULE"] = ""
         shutil.rmtree(os.path.join(self.folder, "work"))
-        result = self.run_tool(self.sglang("--python", python, "--via", "engine"), status=1)
+        result = self.run_tool(self.sglang("--python", python, "--via", "engine"), status=1)  # before an engine is started
         self.assertIn("has none of sglang.benchmark.serving, sglang.bench_serving", " ".join(result.stderr.split()))
+        self.assertNotIn("Run 1 of 1: engine", result.stdout)
+        result = self.run_tool(self.sglang("--python", python, "--via", "engine", "--dry-run"))
+        self.assertIn("it would not start yet", result.stdout)
+        self.environment["BENCH_MODULE"] = "sglang.benchmark.serving"
+        result = self.run_tool(self.sglang("--python", python, "--via", "engine", "--dry-run"))
+        self.assertIn("-m sglang.benchmark.serving", " ".join(result.stdout.split()))
         del self.environment["BENCH_MODULE"]
         # It is ended with the run, and its failure is explained.
-        shutil.rmtree(os.path.join(self.folder, "work"))
         begin = time.time()
         result = self.run_tool(self.sglang("--python", python, "--via", "bench_serving", "--num-samples", "2", prompts=1000000,
                                            definitions=("fused_add_rmsnorm_h4096",)))

@@ -134,9 +134,21 @@ class DoctorTest(unittest.TestCase):
         self.install("sglang", "0.5.17", SGLANG)
         self.assertTrue(said(sys.executable, "-c", "").startswith("collect-workloads: nothing was recorded"), "and that alone")
         self.install("sglang", "0.5.17", {RUNNERS + "base_runner.py": "class BaseRunner:\n    def _dummy_run(self): ...\n"})
-        broken = "BaseRunner.warmup is not there; warm-ups and captures may be taken for traffic"
+        broken = "warm-ups and captures may be taken for traffic: sglang.srt.model_executor.runner.base_runner: BaseRunner.warmup is not there"
         for command in ([sys.executable, "-c", ""], ["A=1", script], [script]):
             self.assertIn(broken, said(*command))
+        # In the environment that the command has, and not of a program that only sounds like one.
+        self.assertNotIn(broken, said("PYTHONPATH=/nonexistent", script))
+        server = os.path.join(self.folder, "python_server")
+        with open(server, "w") as file: file.write("#!/bin/sh\necho run >> ran\n")
+        os.chmod(server, 0o755)
+        self.assertNotIn(broken, said(server))
+        self.assertEqual(open(os.path.join(self.folder, "ran")).read(), "run\n")
+        with open(script, "w") as file: file.write(f"#!/usr/bin/env -S uv run --python {sys.executable}\n")
+        os.chmod(script, 0o755)
+        self.assertNotIn(broken, said("sh", "-c", "exit 0", script))
+        with open(script, "w") as file: file.write(f"#!/usr/bin/env -S A=1 {sys.executable}\n")
+        self.assertIn(broken, said(script))
         self.assertNotIn(broken, said(script, flags=["-q"]))
         self.assertNotIn(broken, said("true"), "whose Python nobody knows")
         self.install("flashinfer-python", "9.0", FLASHINFER)

@@ -279,6 +279,12 @@ TEST_F(PlanTest, PageSizesThatTheEngineHonoursGetRunsOfTheirOwn) {
   EXPECT_NE(vllm.unreachable[0].why.find("16, 32 or 64"), std::string::npos);
 }
 
+TEST_F(PlanTest, NothingIsReplacedInWhatHasBeenPutIn) {
+  EXPECT_EQ(fill_in({"--path={path}", "{\"input\": {part}, \"output\": 0}", "{rate", "{none}"},
+                    {{"path", "a{rate}b{path}"}, {"part", "0.5"}, {"rate", "7"}}),
+            (Words{"--path=a{rate}b{path}", "{\"input\": 0.5, \"output\": 0}", "{rate", "{none}"}));
+}
+
 // What has no pages takes the engine's own size, and goes with any.
 TEST_F(PlanTest, DefinitionsWithoutPagesNeedNoPageSize) {
   const EnginePlanOptions vllm{.engine = "vllm"};
