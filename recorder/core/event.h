@@ -21,7 +21,17 @@
 
 namespace cw::recorder {
 
-enum class EventKind : std::uint8_t { call, function, name, raised, begin, replay, forget, exposed, batch };
+enum class EventKind : std::uint8_t {
+  call,
+  function,
+  name,
+  raised,
+  begin,
+  replay,
+  forget,
+  exposed,
+  batch
+};
 
 namespace flag {
 inline constexpr std::uint8_t dummy = 1;   ///< within a scope that is not traffic

@@ -34,7 +34,8 @@ std::string describe_ranges(const Definition& definition,
   return fmt::format("{}", fmt::join(axes, ", "));
 }
 
-// "2 GPUs of 141 GB, of which weights take about 16 GB each"
+// "2 GPUs, weights about 16 GB on each, SM100 needed; here: 2 of 141 GB, SM90, with room for about
+// 900,000 tokens"
 std::string describe_room(const CapturePlan& plan, const EngineRun& run) {
   std::string text =
       run.tensor_parallel == 1 ? "1 GPU" : fmt::format("{} GPUs", run.tensor_parallel);
@@ -42,9 +43,19 @@ std::string describe_room(const CapturePlan& plan, const EngineRun& run) {
   if (run.weight_bytes)
     text += fmt::format(", weights about {:.0f} GB on each",
                         *run.weight_bytes / run.tensor_parallel / 1e9);
+  if (run.compute_capability > 0) text += fmt::format(", SM{} needed", run.compute_capability);
   if (plan.gpus.count > 0)
     text += fmt::format("; here: {} of {:.0f} GB, SM{}", plan.gpus.count, plan.gpus.memory / 1e9,
                         plan.gpus.compute_capability);
+
+  // Engines leave a tenth of the memory for activations and graphs.
+  constexpr double share = 0.9;
+  if (plan.gpus.memory > 0 && run.weight_bytes && run.kv_bytes) {
+    const double room = share * plan.gpus.memory - *run.weight_bytes / run.tensor_parallel;
+    const auto thousands = static_cast<std::uint64_t>(std::max(room, 0.0) / *run.kv_bytes / 1000);
+    text += fmt::format(", with room for about {} tokens of KV cache",
+                        with_separators(thousands * 1000));
+  }
   return text;
 }
 
@@ -163,7 +174,7 @@ void Display::show_planned(const CapturePlan& plan, const EngineRun& run, std::s
                   run.tensor_parallel > 1 ? fmt::format(", tp {}", run.tensor_parallel) : ""));
   for (const Definition* definition : run.definitions)
     console_.text("    " + definition->name + "\n");
-  if (!plan.is_simulated()) console_.text("  " + describe_room(plan, run) + "\n");
+  if (!plan.is_simulated()) console_.text(wrap(describe_room(plan, run), 80, "  "));
   cw::Command shown = run.command;
   shown.arguments = fill_in(shown.arguments, {{"host", plan.host}, {"port", "PORT"}});
   console_.command(printable(shown));
@@ -181,6 +192,8 @@ Json Display::plan_json(const CapturePlan& plan) {
                     {"tensor_parallel", run.tensor_parallel},
                     {"expert_parallel", run.expert_parallel},
                     {"weight_bytes", run.weight_bytes ? Json(*run.weight_bytes) : Json()},
+                    {"kv_bytes_per_token", run.kv_bytes ? Json(*run.kv_bytes) : Json()},
+                    {"compute_capability", run.compute_capability},
                     {"command", redact(run.command.arguments)}});
   }
   for (const Unreachable& item : plan.engine.unreachable)

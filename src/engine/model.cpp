@@ -210,6 +210,29 @@ std::optional<double> weight_bytes(const Json& config) {
   return all;
 }
 
+std::optional<double> kv_bytes_per_token(const Json& config, int tensor_parallel) {
+  if (!config.is_object() || tensor_parallel < 1) return {};
+  const Json& part = language_part(config);
+  const Sizes model(part);
+  if (part.contains("linear_num_key_heads")) return {};
+  double layers = model("num_hidden_layers");
+  if (model("mamba_num_heads") > 0) {
+    const std::string pattern = string_member(part, "hybrid_override_pattern");
+    layers = static_cast<double>(std::ranges::count(pattern, '*'));
+  }
+
+  // Latents are kept whole by every GPU, heads are shared out.
+  constexpr double bytes = 2;
+  const double heads = model("num_attention_heads"), kv_heads = model("num_key_value_heads", heads),
+               head_dim = model("head_dim", model("hidden_size") / std::max(heads, 1.0)),
+               latent = model("kv_lora_rank");
+  const double entries = latent > 0 ? latent + model("qk_rope_head_dim")
+                                    : 2 * std::max(kv_heads / tensor_parallel, 1.0) * head_dim;
+  const double all = layers * entries * bytes;
+  if (!std::isfinite(all) || all <= 0 || all > max_weights) return {};
+  return all;
+}
+
 std::string quantization_of(const Json& config) {
   const auto found = config.find("quantization_config");
   if (found == config.end() || !found->is_object()) return {};

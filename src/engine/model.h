@@ -49,6 +49,10 @@ std::optional<ShapeMismatch> shape_mismatch(const Definition& definition, const 
 /// biases. Nothing if the config does not tell, or its weights are of a type that is not known.
 std::optional<double> weight_bytes(const Json& config);
 
+/// Of the KV cache that each of the GPUs keeps for a token, in 16 bits. Nothing if the config does
+/// not tell, or some of its layers keep something else.
+std::optional<double> kv_bytes_per_token(const Json& config, int tensor_parallel);
+
 /// "float8", "float4", or another method's name; empty: none.
 std::string quantization_of(const Json& config);
 

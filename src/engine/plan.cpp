@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <deque>
+#include <limits>
 
 #include <fmt/ranges.h>
 
@@ -145,6 +146,7 @@ class RunPlanner {
       for (const Request* request : group.requests) {
         run.definitions.push_back(request->definition);
         for (const Binding* binding : request->bindings) add_unique(run.bindings, binding);
+        run.compute_capability = std::max(run.compute_capability, capability_of(*request));
       }
       plan_.runs.push_back(std::move(run));
     }
@@ -204,6 +206,15 @@ class RunPlanner {
     }
     if (request) return requests_.push_back(std::move(*request));
     give_up(std::move(*why));
+  }
+
+  // Of the GPU, for the API of those that give the definition that needs least; 0: any.
+  int capability_of(const Request& request) const {
+    if (engine_ == nullptr) return 0;
+    int least = std::numeric_limits<int>::max();
+    for (const Binding* binding : request.bindings)
+      least = std::min(least, engine_->stages.at(binding->id).compute_capability.value_or(0));
+    return least;
   }
 
   void give_up(Unreachable why) { plan_.unreachable.push_back(std::move(why)); }
@@ -506,7 +517,8 @@ class RunPlanner {
                   .tensor_parallel = needs.spread.tensor,
                   .expert_parallel = needs.spread.expert,
                   .page_size = needs.page_size,
-                  .weight_bytes = weight_bytes(needs.model.config)};
+                  .weight_bytes = weight_bytes(needs.model.config),
+                  .kv_bytes = kv_bytes_per_token(needs.model.config, needs.spread.tensor)};
     const std::map<std::string, std::string> values{
         {"python", options_.python},
         {"self", options_.self},

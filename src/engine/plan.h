@@ -45,6 +45,8 @@ struct EngineRun {
   Command command;                       ///< {port} and {host} not yet substituted
   std::vector<FlagChoice> flags;         ///< of the recipe, to be fitted to the installed version
   std::optional<double> weight_bytes;    ///< of the model, about; nothing: unknown
+  std::optional<double> kv_bytes;        ///< that a GPU keeps for a token; nothing: unknown
+  int compute_capability = 0;            ///< that some of the definitions need; 0: any
 };
 
 struct Unreachable {

@@ -111,6 +111,20 @@ TEST_F(ModelTest, WeightsAreAboutAsLargeAsTheirFiles) {
   EXPECT_FALSE(weight_bytes(nullptr));
 }
 
+TEST_F(ModelTest, WhatATokenTakes) {
+  const auto bytes = [this](const char* model, int tensor_parallel) {
+    return kv_bytes_per_token(recipes_.models.at(model).config, tensor_parallel);
+  };
+  EXPECT_EQ(bytes("llama-3.1-8b", 1), 32 * 2 * 8 * 128 * 2);
+  EXPECT_EQ(bytes("llama-3.1-70b", 4), 80 * 2 * 2 * 128 * 2);
+  EXPECT_EQ(bytes("qwen3-235b-a22b", 8), 94 * 2 * 1 * 128 * 2) << "no less than a head";
+  EXPECT_EQ(bytes("deepseek-v3", 8), 61 * (512 + 64) * 2) << "whole on every GPU";
+  EXPECT_FALSE(bytes("qwen3-next-80b-a3b", 1)) << "three quarters of its layers keep a state";
+  EXPECT_FALSE(kv_bytes_per_token(nullptr, 1));
+  EXPECT_FALSE(kv_bytes_per_token(Json::object(), 1));
+  EXPECT_FALSE(kv_bytes_per_token({{"num_hidden_layers", -1}, {"hidden_size", 8}}, 1));
+}
+
 TEST_F(ModelTest, ConfigsAreFoundWhereTheyAre) {
   const std::filesystem::path folder = trace().parent_path() / "model";
   const std::filesystem::path cache = trace().parent_path() / "hub";

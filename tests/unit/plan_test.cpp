@@ -318,7 +318,10 @@ TEST_F(PlanTest, AllThatTheEngineMayCallSharesARun) {
 TEST_F(PlanTest, ComputeCapabilityCounts) {
   const std::string moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048";
   EXPECT_EQ(plan({moe}, {.compute_capability = 90}).unreachable.size(), 1u);
-  EXPECT_EQ(plan({moe}, {.compute_capability = 100}).runs.size(), 1u);
+  const auto made = plan({moe, "gemm_n256_k7168"}, {.compute_capability = 100});
+  ASSERT_EQ(made.runs.size(), 2u) << "with experts in groups, and without";
+  EXPECT_EQ(made.runs[0].compute_capability, 100);
+  EXPECT_EQ(made.runs[1].compute_capability, 0) << "though its fused form needs it";
 }
 
 // Every definition of the dataset has a stage or a reason.
