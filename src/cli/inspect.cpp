@@ -132,7 +132,8 @@ std::string describe(const Survey& survey, const Binder& binder, const BindingSe
       text += fmt::format(", {} were sampled out", with_separators(counts.sampled));
     if (counts.rejected > 0 && has_dataset)
       text += fmt::format(", {} gave none", with_separators(counts.rejected));
-    if (counts.skipped > 0) text += ", not covered by any binding";
+    if (counts.skipped > 0 && !function.ends_with(".__init__"))
+      text += ", not covered by any binding";
     text += "\n";
     if (const std::string_view why = bindings.why_unbound(function); !why.empty())
       text += wrap(std::string(why), 80, "    ");

@@ -34,11 +34,12 @@ std::string conda_python(const std::string& name) {
 
 // "python", "python3", "python3.12", "python3.13t": what is called otherwise may be anything.
 bool is_python(const std::filesystem::path& program) {
-  std::string_view name = program.filename().native();
-  if (!name.starts_with("python")) return false;
-  name.remove_prefix(6);
-  if (name.ends_with('t') || name.ends_with('d')) name.remove_suffix(1);
-  return name.find_first_not_of("0123456789.") == std::string_view::npos;
+  constexpr std::string_view prefix = "python";
+  const std::string name = program.filename().string();
+  if (!name.starts_with(prefix)) return false;
+  std::string_view version = std::string_view(name).substr(prefix.size());
+  if (version.ends_with('t') || version.ends_with('d')) version.remove_suffix(1);
+  return version.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
 // Where a program is that is started by its name; empty: nowhere.
