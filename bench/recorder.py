@@ -8,39 +8,21 @@ With PyTorch 2.10 or newer tensors are read through its DLPack exchange API; `at
 """
 import argparse
 import functools
-import json
 import pathlib
 import statistics
 import sys
-import tempfile
 import time
+
+import recorder_hooks
+import torch
 
 here = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser()
 parser.add_argument("--module", default=here / "build/release/recorder/plain")
 parser.add_argument("--rounds", type=int, default=7)
 arguments = parser.parse_args()
-sys.path.insert(0, str(arguments.module))
-import _collect_workloads_recorder as native  # noqa: E402
-import torch  # noqa: E402
-
-folder = tempfile.TemporaryDirectory()
-native.configure(folder.name.encode(), json.dumps({"budget": 1 << 30}))
-exchange = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-native.set_tensors(torch.Tensor, torch.dtype, exchange, None)
-
-
-def hook(function, names, role="function", values=None, state=()):
-    call = native.hook(function, json.dumps({
-        "function": function.__name__, "module": "bench", "signature": "(" + ", ".join(names) + ")", "role": role,
-        "parameters": names, "positional": len(names), "state": list(state), "values": values or {}}))
-
-    @functools.wraps(function)
-    def hooked(*args, **kwargs):
-        return call(args, kwargs)
-
-    native.enter_directly(hooked, call)
-    return hooked
+native = recorder_hooks.load(arguments.module)
+hook = functools.partial(recorder_hooks.hook, native)
 
 
 def nothing(*args, **kwargs):
@@ -89,7 +71,7 @@ def cold_nanoseconds(function, args, kwargs, calls=200):
 
 other = torch.zeros(8 << 20, dtype=torch.float32)
 print(f"Python {sys.version.split()[0]}, PyTorch {torch.__version__}, "
-      f"{'DLPack exchange API' if exchange else 'attributes'}; median of {arguments.rounds} rounds")
+      f"{'DLPack exchange API' if recorder_hooks.exchange else 'attributes'}; median of {arguments.rounds} rounds")
 print(f"{'nanoseconds that a hook adds to a call':44} {'warm':>8} {'cold':>8} {'paused':>8}")
 for name, (hooked, args, kwargs) in CALLS.items():
     calls = 200 if name.startswith("plan") else 20000

@@ -15,7 +15,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 here = pathlib.Path(__file__).resolve().parent.parent
@@ -34,30 +33,15 @@ if len(modules) > 1:
                             "--layers", str(arguments.layers)], check=True)
     sys.exit()
 
-sys.path.insert(0, modules[0])
-import _collect_workloads_recorder as native  # noqa: E402
+import recorder_hooks  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 torch.set_num_threads(1)
-folder = tempfile.TemporaryDirectory()
-native.configure(folder.name.encode(), json.dumps({"budget": 1 << 30}))
-native.set_tensors(torch.Tensor, torch.dtype, torch.Tensor.__dlpack_c_exchange_api__, None)
+native = recorder_hooks.load(modules[0])
+hook = functools.partial(recorder_hooks.hook, native)
 HIDDEN, HEAD = 64, 16
 STATE = ("_sm_scale", "_causal", "_window_left", "_logits_soft_cap", "_kv_layout", "_page_size")
-
-
-def hook(function, names, role="function", values=None, state=()):
-    call = native.hook(function, json.dumps({
-        "function": function.__name__, "module": "bench", "signature": "(" + ", ".join(names) + ")", "role": role,
-        "parameters": names, "positional": len(names), "state": list(state), "values": values or {}}))
-
-    @functools.wraps(function)
-    def hooked(*args, **kwargs):
-        return call(args, kwargs)
-
-    native.enter_directly(hooked, call)
-    return hooked
 
 
 def fused_add_rmsnorm(x, residual, weight, eps=1e-6):

@@ -1,0 +1,34 @@
+"""The recorder's module, and functions hooked as the recorder's Python hooks them, for recorder.py and recorder_step.py."""
+import functools
+import json
+import sys
+import tempfile
+
+import torch
+
+# torch's way to read tensors without Python, or None before 2.10.
+exchange = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+_folder = tempfile.TemporaryDirectory()  # as long as the process
+
+
+def load(folder):
+    """The module in a folder (_collect_workloads_recorder.abi3.so), recording to a temporary one."""
+    sys.path.insert(0, str(folder))
+    import _collect_workloads_recorder as native
+
+    native.configure(_folder.name.encode(), json.dumps({"budget": 1 << 30}))
+    native.set_tensors(torch.Tensor, torch.dtype, exchange, None)
+    return native
+
+
+def hook(native, function, names, role="function", values=None, state=()):
+    call = native.hook(function, json.dumps({
+        "function": function.__name__, "module": "bench", "signature": "(" + ", ".join(names) + ")", "role": role,
+        "parameters": names, "positional": len(names), "state": list(state), "values": values or {}}))
+
+    @functools.wraps(function)
+    def hooked(*args, **kwargs):
+        return call(args, kwargs)
+
+    native.enter_directly(hooked, call)
+    return hooked
