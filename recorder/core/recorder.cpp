@@ -334,7 +334,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.function]) {
     ++epoch_;
-    if (call.header_.graph != 0) planning_graphs_.insert(call.header_.graph);
+    if (call.header_.graph != 0) graphs_[call.header_.graph].has_plans = true;
   } else if (!has_values && call.header_.graph == 0) {
     const std::uint64_t key = key_of(call);
     if (known = find_known(key); known != nullptr) {
@@ -435,7 +435,6 @@ void Recorder::end_capture() {
 
 void Recorder::forget_graph(std::uint64_t graph) {
   graphs_.erase(graph);
-  planning_graphs_.erase(graph);
   push({.kind = EventKind::forget, .graph = graph}, nullptr);
 }
 
@@ -454,7 +453,7 @@ void Recorder::forget_memory(std::uint64_t graph, std::uint64_t begin, std::uint
 
 std::optional<std::int32_t> Recorder::device_of(std::uint64_t graph) const {
   const auto found = graphs_.find(graph);
-  if (found == graphs_.end()) return {};
+  if (found == graphs_.end() || found->second.inputs.empty()) return {};
   return found->second.device;
 }
 
@@ -501,14 +500,16 @@ std::vector<Content> Recorder::take_inputs(Graph& graph, Device::Stream stream,
 }
 
 void Recorder::replay(std::uint64_t graph, std::uint8_t flags, Device::Stream stream) {
-  // Runs after a plan are others than those before it.
-  if (planning_graphs_.contains(graph)) ++epoch_;
-
-  // What its calls are about to read, unless that is no traffic.
   std::vector<Content> contents;
   std::uint64_t job = 0;
-  if (const auto found = graphs_.find(graph); found != graphs_.end() && (flags & flag::dummy) == 0)
-    contents = take_inputs(found->second, stream, job);
+  if (const auto found = graphs_.find(graph); found != graphs_.end()) {
+    Graph& known = found->second;
+    // Runs after a plan are others than those before it.
+    if (known.has_plans) ++epoch_;
+    // What its calls are about to read, unless that is no traffic.
+    if (!known.inputs.empty() && (flags & flag::dummy) == 0)
+      contents = take_inputs(known, stream, job);
+  }
   const EventHeader header{.kind = EventKind::replay,
                            .flags = flags,
                            .contents = static_cast<std::uint16_t>(contents.size()),

@@ -11,7 +11,6 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "aggregator.h"
@@ -161,8 +160,9 @@ class Recorder {
   };
   struct Graph {
     std::vector<GraphInput> inputs;
-    std::int32_t device = 0;
+    std::int32_t device = 0;  ///< of the inputs
     std::uint64_t replays = 0;
+    bool has_plans = false;
     bool is_taken(const GraphInput& input) const;
   };
   std::vector<Content> take_inputs(Graph& graph, Device::Stream stream, std::uint64_t& job);
@@ -212,8 +212,8 @@ class Recorder {
   std::vector<bool> is_plan_;  ///< by function
   std::uint32_t next_function_ = 0;
   unsigned captures_ = 0;
-  std::unordered_map<std::uint64_t, Graph> graphs_;    ///< those with inputs; engine's side only
-  std::unordered_set<std::uint64_t> planning_graphs_;  ///< those with plans; likewise
+  /// Those with inputs or plans; engine's side only.
+  std::unordered_map<std::uint64_t, Graph> graphs_;
   std::atomic<std::uint64_t> events_lost_{0};
 
   std::string failure_;  ///< set before has_failed_

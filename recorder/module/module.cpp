@@ -504,27 +504,33 @@ PyObject* end_capture(PyObject*, PyObject*) {
   });
 }
 
-PyObject* replay(PyObject*, PyObject* graph) {
-  return guarded([graph] {
-    const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
-    if (PyErr_Occurred() != nullptr) return PyErr_Clear();
-    Recorder* recorder = module_state->on();
-    if (recorder == nullptr || number == 0) return;
-    const auto device = recorder->device_of(number);
-    recorder->replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0},
-                     device ? module_state->types.stream(*device) : nullptr);
-  });
-}
-
-// Tells the recorder something of a graph, by its number.
-template <void (Recorder::*tell)(std::uint64_t)>
-PyObject* tell_of_graph(PyObject*, PyObject* graph) {
-  return guarded([graph] {
+// Tells the recorder something of a graph, by its number; 0 is none.
+template <typename Tell>
+PyObject* with_graph(PyObject* graph, Tell tell) {
+  return guarded([graph, &tell] {
     const unsigned long long number = PyLong_AsUnsignedLongLong(graph);
     if (PyErr_Occurred() != nullptr) return PyErr_Clear();
     if (Recorder* recorder = module_state->on(); recorder != nullptr && number != 0)
-      (recorder->*tell)(number);
+      tell(*recorder, number);
   });
+}
+
+PyObject* replay(PyObject*, PyObject* graph) {
+  return with_graph(graph, [](Recorder& recorder, std::uint64_t number) {
+    const auto device = recorder.device_of(number);
+    recorder.replay(number, this_thread.dummy_depth > 0 ? flag::dummy : std::uint8_t{0},
+                    device ? module_state->types.stream(*device) : nullptr);
+  });
+}
+
+PyObject* expose(PyObject*, PyObject* graph) {
+  return with_graph(graph,
+                    [](Recorder& recorder, std::uint64_t number) { recorder.expose(number); });
+}
+
+PyObject* forget_graph(PyObject*, PyObject* graph) {
+  return with_graph(
+      graph, [](Recorder& recorder, std::uint64_t number) { recorder.forget_graph(number); });
 }
 
 PyObject* has_inputs(PyObject*, PyObject* graph) {
@@ -614,10 +620,8 @@ PyMethodDef methods[] = {
      "A CUDA graph is captured on this thread; its number for replay()."},
     {"end_capture", end_capture, METH_NOARGS, nullptr},
     {"replay", replay, METH_O, "replay(graph): its calls are about to be made once more."},
-    {"expose", tell_of_graph<&Recorder::expose>, METH_O,
-     "expose(graph): the engine may launch it without replay()."},
-    {"forget_graph", tell_of_graph<&Recorder::forget_graph>, METH_O,
-     "forget_graph(graph): it is gone."},
+    {"expose", expose, METH_O, "expose(graph): the engine may launch it without replay()."},
+    {"forget_graph", forget_graph, METH_O, "forget_graph(graph): it is gone."},
     {"has_inputs", has_inputs, METH_O,
      "has_inputs(graph): whether its calls have index tensors that are read before replays."},
     {"forget_memory", forget_memory, METH_VARARGS,

@@ -145,12 +145,9 @@ class RecordCommand final : public Command {
  private:
   // Says what of the command's installation will not be recorded, as far as that can be told.
   void warn(const cw::Command& command) const {
-    const std::string python = python_of(command.arguments);
     const auto rules = recording::recorder_method().rules(capture_);
-    if (python.empty() || !rules) return;
-    const auto diagnosis = diagnose_rules(python, *rules, command.environment);
-    if (!diagnosis) return;
-    for (const std::string& doubt : doubts(*diagnosis))
+    for (const std::string& doubt :
+         doubts(python_of(command.arguments), rules.value_or(""), command.environment))
       print(stderr, wrap("collect-workloads: " + doubt, 80, ""));
   }
 

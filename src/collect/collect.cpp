@@ -107,9 +107,8 @@ class Collector {
     const std::string python =
         plan_.recipe == nullptr ? python_of(plan_.launch.words) : plan_.python;
     const auto rules = plan_.method->rules(plan_.capture);
-    if (python.empty() || !rules || rules->empty()) return;
-    if (const auto diagnosis = diagnose_rules(python, *rules, plan_.launch.environment))
-      for (const std::string& doubt : doubts(*diagnosis)) observer_.note(doubt);
+    for (const std::string& doubt : doubts(python, rules.value_or(""), plan_.launch.environment))
+      observer_.note(doubt);
   }
 
   // Brings a checkout up to date, asks the engine for its version and flags, and fits the runs'

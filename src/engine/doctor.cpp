@@ -178,14 +178,6 @@ Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings
   return ask({{python}}, config, bindings, limit);
 }
 
-Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules,
-                                 const Variables& environment) {
-  CW_TRY(const Json config, parse_rules(rules));
-  Command command{{python}};
-  command.environment = environment;
-  return ask(std::move(command), config, BindingSet(), limit_of_rules);
-}
-
 std::string describe(const RuleCheck& broken) {
   return fmt::format("{}; {}", what_is_missing(broken), consequence(broken));
 }
@@ -201,7 +193,9 @@ std::string_view title_of(std::string_view package) {
   return package;
 }
 
-std::vector<std::string> doubts(const Diagnosis& diagnosis) {
+namespace {
+
+std::vector<std::string> doubts_of(const Diagnosis& diagnosis) {
   const PackageCheck* const api = diagnosis.package(flashinfer_package);
   if (api == nullptr || api->version.empty())
     return {fmt::format("FlashInfer is not installed for {}", diagnosis.executable)};
@@ -228,6 +222,19 @@ std::vector<std::string> doubts(const Diagnosis& diagnosis) {
         others > 0 ? fmt::format("; and {} more (`collect-workloads doctor`)", others) : ""));
   }
   return all;
+}
+
+}  // namespace
+
+std::vector<std::string> doubts(const std::string& python, const std::string& rules,
+                                const Variables& environment) {
+  if (python.empty() || rules.empty()) return {};
+  const auto config = parse_rules(rules);
+  if (!config) return {};
+  Command command{{python}};
+  command.environment = environment;
+  const auto diagnosis = ask(std::move(command), *config, BindingSet(), limit_of_rules);
+  return diagnosis ? doubts_of(*diagnosis) : std::vector<std::string>();
 }
 
 }  // namespace cw

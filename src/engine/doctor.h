@@ -52,19 +52,17 @@ struct Diagnosis {
 Result<Diagnosis> diagnose(const std::string& python, const BindingSet& bindings,
                            const std::string& rules);
 
-/// The same for the rules alone, without bindings, in half a second, or an error after ten. The
-/// Python is asked with these variables in its environment.
-Result<Diagnosis> diagnose_rules(const std::string& python, const std::string& rules,
-                                 const Variables& environment);
-
 /// "sglang.srt.x: F.linear is not there; calls that only this rule shows are missing"
 std::string describe(const RuleCheck& broken);
 
 /// A distribution as people call it: "SGLang".
 std::string_view title_of(std::string_view package);
 
-/// What makes recordings of this installation doubtful, a sentence each; empty: nothing.
-std::vector<std::string> doubts(const Diagnosis& diagnosis);
+/// What makes recordings of an installation doubtful, a sentence each, by the rules alone: half a
+/// second, and ten at most. The Python is asked with these variables in its environment. Empty:
+/// nothing, or nothing could be found out; `python` and `rules` may be empty.
+std::vector<std::string> doubts(const std::string& python, const std::string& rules,
+                                const Variables& environment);
 
 /// data/doctor.py as it was at build time.
 std::string_view built_in_doctor_script();

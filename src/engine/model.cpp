@@ -88,7 +88,15 @@ class Sizes {
       if (const double value = (*this)(name); value > 0) return value;
     return 0.0;
   }
-  bool is(std::string_view type) const { return string_member(model_, "model_type") == type; }
+  bool is(std::string_view type) const { return text("model_type") == type; }
+  std::string text(const char* name) const { return string_member(model_, name); }
+
+  // Where a config leaves them out, these follow from others.
+  double kv_heads() const { return (*this)("num_key_value_heads", (*this)("num_attention_heads")); }
+  double head_dim() const {
+    return (*this)("head_dim",
+                   (*this)("hidden_size") / std::max((*this)("num_attention_heads"), 1.0));
+  }
 
  private:
   const Json& model_;
@@ -97,10 +105,10 @@ class Sizes {
 // Weights of a layer's attention: latent, or with grouped queries.
 double attention_weights(const Sizes& model) {
   const double hidden = model("hidden_size"), heads = model("num_attention_heads"),
-               kv_heads = model("num_key_value_heads", heads),
-               head_dim = model("head_dim", hidden / heads);
-  const double latent = model("kv_lora_rank");
-  if (latent <= 0) return hidden * (heads + 2 * kv_heads) * head_dim + heads * head_dim * hidden;
+               latent = model("kv_lora_rank");
+  if (latent <= 0)
+    return hidden * (heads + 2 * model.kv_heads()) * model.head_dim() +
+           heads * model.head_dim() * hidden;
 
   const double nope = model("qk_nope_head_dim"), rope = model("qk_rope_head_dim"),
                value = model("v_head_dim"), query = model("q_lora_rank");
@@ -131,7 +139,8 @@ double layer_weights(const Sizes& model) {
 
 // Of a model whose layers are one thing each, by its pattern: M a state space (Mamba 2), * an
 // attention, - an MLP of two matrices. Nothing if it has others.
-std::optional<double> hybrid_weights(const Sizes& model, const std::string& pattern) {
+std::optional<double> hybrid_weights(const Sizes& model) {
+  const std::string pattern = model.text("hybrid_override_pattern");
   const double hidden = model("hidden_size"), heads = model("mamba_num_heads"),
                inner = heads * model("mamba_head_dim"),
                state = model("n_groups") * model("ssm_state_size");
@@ -195,8 +204,7 @@ std::optional<double> weight_bytes(const Json& config) {
     return {};
 
   std::optional<double> layers = layer_weights(model);
-  if (model("mamba_num_heads") > 0)
-    layers = hybrid_weights(model, string_member(language_part(config), "hybrid_override_pattern"));
+  if (model("mamba_num_heads") > 0) layers = hybrid_weights(model);
   if (!layers) return {};
   const double tables = bool_member(language_part(config), "tie_word_embeddings") ? 1 : 2;
 
@@ -213,21 +221,18 @@ std::optional<double> weight_bytes(const Json& config) {
 std::optional<double> kv_bytes_per_token(const Json& config, int tensor_parallel) {
   if (!config.is_object() || tensor_parallel < 1) return {};
   const Json& part = language_part(config);
-  const Sizes model(part);
   if (part.contains("linear_num_key_heads")) return {};
+  const Sizes model(part);
   double layers = model("num_hidden_layers");
-  if (model("mamba_num_heads") > 0) {
-    const std::string pattern = string_member(part, "hybrid_override_pattern");
-    layers = static_cast<double>(std::ranges::count(pattern, '*'));
-  }
+  if (model("mamba_num_heads") > 0)
+    layers = static_cast<double>(std::ranges::count(model.text("hybrid_override_pattern"), '*'));
 
   // Latents are kept whole by every GPU, heads are shared out.
   constexpr double bytes = 2;
-  const double heads = model("num_attention_heads"), kv_heads = model("num_key_value_heads", heads),
-               head_dim = model("head_dim", model("hidden_size") / std::max(heads, 1.0)),
-               latent = model("kv_lora_rank");
-  const double entries = latent > 0 ? latent + model("qk_rope_head_dim")
-                                    : 2 * std::max(kv_heads / tensor_parallel, 1.0) * head_dim;
+  const double latent = model("kv_lora_rank");
+  const double entries =
+      latent > 0 ? latent + model("qk_rope_head_dim")
+                 : 2 * std::max(model.kv_heads() / tensor_parallel, 1.0) * model.head_dim();
   const double all = layers * entries * bytes;
   if (!std::isfinite(all) || all <= 0 || all > max_weights) return {};
   return all;

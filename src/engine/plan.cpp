@@ -176,9 +176,8 @@ class RunPlanner {
 
   void add(const Definition& definition) {
     // What the user's model never calls is no matter of bindings or the engine's.
-    if (has_own_model_ && engine_ != nullptr)
-      if (auto needs = needs_of(definition, ""); !needs && needs.error().is_of_others)
-        return give_up(std::move(needs.error()));
+    auto needs = needs_of(definition);
+    if (!needs && needs.error().is_of_others) return give_up(std::move(needs.error()));
 
     const auto serving = bindings_.serving(definition);
     if (!serving) return give_up({&definition, serving.error().message, ""});
@@ -198,8 +197,8 @@ class RunPlanner {
         continue;
       }
       if (!request) {
-        auto needs = needs_of(definition, *stage);
         if (!needs) return give_up(std::move(needs.error()));
+        needs->profile = *stage;
         request = Request{.place = requests_.size(), .definition = &definition, .needs = *needs};
       }
       if (*stage == request->needs.profile) request->bindings.push_back(binding);
@@ -233,9 +232,9 @@ class RunPlanner {
     return stage->second.profile;
   }
 
-  tl::expected<Needs, Unreachable> needs_of(const Definition& definition,
-                                            const std::string& profile) const {
-    Needs needs{.profile = profile};
+  // All but the profile.
+  tl::expected<Needs, Unreachable> needs_of(const Definition& definition) const {
+    Needs needs;
     if (engine_ != nullptr) needs.page_size = page_size_of(definition);
     if (engine_ == nullptr) {
       needs.spread.tensor = std::max(options_.tensor_parallel, 1);
