@@ -181,9 +181,11 @@ std::int16_t Recorder::take_values(CallBuilder& call, const TensorView& tensor, 
   if (rows.count == 1) rows.length = rows.pitch = content.count;
   if (rows.count > 1 && content.count != product(tensor.shape))
     return add();  // a front that ends within a row
-  if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) return add();
-  if (tensor.is_on_device && call.is_on_stream_ && stream != call.stream_)
-    return add();  // a mark covers one stream
+  if (tensor.is_on_device && call.is_on_stream_) {
+    if (stream != call.stream_) return add();  // a mark covers one stream
+  } else if (bytes > 0 && tensor.is_on_device && !ensure_device(stream)) {
+    return add();
+  }
 
   // Room in the ring.
   std::byte* to = staging_.reserve(std::max<std::size_t>(bytes, 1));
@@ -293,10 +295,15 @@ void Recorder::bound(CallBuilder& call, std::int16_t content, std::int16_t bound
   call.contents_[static_cast<std::size_t>(content)].bounded_by = bound;
 }
 
+// A wrapper's calls are of its last plan; a function's of none.
+std::uint64_t Recorder::epoch_of(const CallBuilder& call) const {
+  return call.header_.self != 0 ? epoch_ : 0;
+}
+
 std::uint64_t Recorder::key_of(const CallBuilder& call) const {
   const EventHeader& header = call.header_;
   std::uint64_t key = mixed(header.function << 8 | header.flags, header.self);
-  key = mixed(key, header.self != 0 ? epoch_ : 0);
+  key = mixed(key, epoch_of(call));
   std::span<const std::byte> rest = call.arguments_.bytes();
   key = mixed(key, rest.size());
   while (!rest.empty()) {
@@ -326,10 +333,10 @@ Recorder::Known* Recorder::new_known(std::uint64_t key) {
   return &known;
 }
 
-std::uint64_t Recorder::send(CallBuilder& call) {
-  const bool has_values =
-      !call.contents_.empty() &&
-      std::ranges::any_of(call.contents_, [](const Content& c) { return !c.is_left_out; });
+Recorder::Sent Recorder::send(CallBuilder& call) {
+  const bool has_contents = !call.contents_.empty();
+  const bool has_values = std::ranges::any_of(
+      call.contents_, [](const Content& content) { return !content.is_left_out; });
   Known* known = nullptr;
   call.header_.repeats = nullptr;
   if (is_plan_[call.header_.function]) {
@@ -340,7 +347,7 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     if (known = find_known(key); known != nullptr) {
       known->repeats->count.fetch_add(1, std::memory_order_release);
       count_call();
-      return known->repeats->sequence;
+      return {known->repeats->sequence, known->repeats, epoch_of(call), true, has_contents};
     }
     known = new_known(key);
     if (known != nullptr) call.header_.repeats = known->repeats;
@@ -383,11 +390,24 @@ std::uint64_t Recorder::send(CallBuilder& call) {
     if (known != nullptr) {  // nothing would collect its counts
       known->repeats->state.store(Repeats::State::free, std::memory_order_relaxed);
       *known = {};
+      known = nullptr;
     }
   }
   if (header.graph == 0) count_call();
   if (!std::exchange(has_waited_, true)) wait_for_first_write();
-  return header.sequence;
+  return {header.sequence, known != nullptr ? known->repeats : nullptr, epoch_of(call), false,
+          has_contents};
+}
+
+bool Recorder::repeat(const Sent& sent) {
+  if (sent.epoch != 0 && sent.epoch != epoch_) return false;
+  Repeats& repeats = *sent.repeats;
+  if (repeats.state.load(std::memory_order_relaxed) != Repeats::State::counting ||
+      repeats.sequence != sent.call)
+    return false;
+  repeats.count.fetch_add(1, std::memory_order_release);
+  count_call();
+  return true;
 }
 
 // Handed over before it is counted: a counted call is in the queue or in the file, or lost with the

@@ -110,9 +110,20 @@ class Recorder {
   /// of its graph, from the same memory. Returns the content's number.
   std::int16_t watch(CallBuilder& call, const TensorView& tensor, std::uint16_t index,
                      std::int32_t device, std::optional<Table> table = {});
-  /// Hands the call over and returns its number. A call without values that recurs under the same
-  /// plans is only counted.
-  std::uint64_t send(CallBuilder& call);
+  /// A call that was handed over to this recorder.
+  struct Sent {
+    std::uint64_t call = 0;      ///< its number; of one that was only counted, the first one's
+    Repeats* repeats = nullptr;  ///< counts the calls that are the same; null: each is sent
+    std::uint64_t epoch = 0;     ///< the only one that it recurs in; 0: any
+    bool is_repeat = false;      ///< was only counted
+    bool has_contents = false;   ///< values of it were taken or left out
+  };
+  /// Hands the call over. A call without values that recurs under the same plans is only counted.
+  Sent send(CallBuilder& call);
+  /// Counts a call that is the same as `sent`, which has `repeats`, without its description. False,
+  /// and nothing is done, if it must be sent: after another plan, or when its counter was given to
+  /// another call.
+  bool repeat(const Sent& sent);
   /// Incremented with every plan: values rarely differ between calls under one plan.
   std::uint64_t epoch() const { return epoch_; }
   void raised(std::uint32_t function, std::uint64_t call);
@@ -178,6 +189,7 @@ class Recorder {
     Known ways_[ways];
   };
 
+  std::uint64_t epoch_of(const CallBuilder& call) const;
   std::uint64_t key_of(const CallBuilder& call) const;
   Known* find_known(std::uint64_t key);
   Known* new_known(std::uint64_t key);

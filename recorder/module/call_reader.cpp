@@ -53,7 +53,8 @@ void CallReader::read_attributes(PyObject* object, const HookedFunction::Attribu
 void CallReader::take_values() {
   if (pending_.empty()) return;
   if (wanted_.are_replayed) return watch_values();
-  if (!hooked_.takes_values(recorder_.epoch())) {
+  hooked_.count_values(recorder_.epoch());
+  if (!wanted_.are_taken) {
     for (const Pending& item : pending_)
       if (item.rule->is_taken) recorder_.leave_out(call_, item.view, item.tensor);
     return;
@@ -279,7 +280,7 @@ void CallReader::tensor(PyObject* value, const ContentRule* rule) {
     view.shape = {raw.shape, rank};
     if (raw.strides != nullptr) view.strides = {raw.strides, rank};
     view.data = static_cast<const std::byte*>(raw.data) + raw.byte_offset;
-    view.is_on_device = raw.device_type != on_cpu && raw.device_type != on_pinned_host;
+    view.is_on_device = is_on_device(raw);
     device_id = raw.device_id;
   } else if (types_.exchange != nullptr) {
     clear_error();  // traced, fake, or of a layout without memory: asking for more could

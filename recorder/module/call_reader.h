@@ -15,6 +15,7 @@ namespace cw::recorder {
 struct ValuesWanted {
   bool are_any = false;     ///< values of the index tensors that the function's rules name
   bool are_floats = false;  ///< also values of floats that steer a kernel
+  bool are_taken = false;   ///< not only said to be left out
   /// The call is captured in a CUDA graph: each replay has values of its own.
   bool are_replayed = false;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "call_pattern.h"
 #include "core/recorder.h"
 #include "core/sampling.h"
 #include "python.h"
@@ -45,20 +46,27 @@ struct HookedFunction {
   std::vector<std::pair<std::uint16_t, Attributes>> objects;
   std::uint32_t number = 0;
   bool is_plan = false;
-  std::uint64_t calls = 0;  ///< whose values are wanted
+  std::uint64_t calls = 0;  ///< whose values were wanted
+  std::uint64_t plans = 0;  ///< how many of them were the first under a plan
+  std::uint64_t epoch = 0;  ///< of the last call whose values were wanted
 
-  std::uint64_t epoch = 0;  ///< when values were last taken
-
-  /// Calls other than plans may come once per layer, each with the same values. Of those, one per
-  /// plan is taken; and of all calls, the first ones and then an ever smaller fraction, so that
-  /// each octave of calls gives as many as the previous one.
-  bool takes_values(std::uint64_t now) {
-    constexpr unsigned first_octaves = 9;
-    const bool is_sampled = is_in_sample(++calls, first_octaves);
-    const bool is_taken = is_plan || now != epoch || is_sampled;
-    if (is_taken) epoch = now;
-    return is_taken;
+  /// Whether values of its next call are taken. Calls other than plans may come once per layer,
+  /// each with the same values: of those, the first under a plan counts, and of all calls some, for
+  /// functions that no plan precedes. Of both, each octave gives as many as the previous one.
+  bool takes_values(std::uint64_t now) const {
+    constexpr unsigned octaves_of_plans = 8, octaves_of_calls = 9;
+    return is_plan || (now != epoch && is_in_sample(plans + 1, octaves_of_plans)) ||
+           is_in_sample(calls + 1, octaves_of_calls);
   }
+  void count_values(std::uint64_t now) {
+    ++calls;
+    if (now != epoch) ++plans;
+    epoch = now;
+  }
+
+  /// Of its calls of which no values are taken.
+  CallPatterns patterns;
+  bool has_patterns() const { return objects.empty() && !is_plan; }
 
   /// What `owner` has now; null if that is not to be called in place of `function`.
   Ref replacement() const {

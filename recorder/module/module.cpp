@@ -5,6 +5,7 @@
 // while noting disables the recorder with one line on stderr; the call is made all the same.
 // Everything runs under the GIL, which serializes the engine's threads.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,7 @@
 #include "call_reader.h"
 #include "core/descriptors.h"
 #include "direct_calls.h"
+#include "passed_arguments.h"
 
 namespace cw::recorder {
 namespace {
@@ -56,6 +58,7 @@ struct Module {
   const std::optional<DirectCalls> direct_calls = DirectCalls::find();
   Entries entries;
   bool is_off = false, is_stopped = false, is_paused = false;
+  std::uint64_t recognized = 0;  ///< calls that were counted and not described
   pid_t process = 0;
   FileIdentity error_stream;  ///< what stderr was at process start; none: nothing is reported
 
@@ -103,65 +106,16 @@ struct Module {
     started.header["started"] = now.count();
     started.header["keeps_values"] = keeps_values;
     recorder = std::make_unique<Recorder>(std::move(started));
-    for (const auto& hooked : functions)
+    for (const auto& hooked : functions) {
       hooked->number = recorder->add_function(hooked->description);
+      hooked->patterns = {};  // a parent's recorder counts no calls of its child
+    }
   }
 };
 
 Module* module_state = nullptr;
 
 // ---- a call
-
-// The arguments of a call, as the Python stand-in has them: a tuple and a dictionary.
-class PackedArguments {
- public:
-  PackedArguments(PyObject* positional, PyObject* keywords)
-      : positional_(positional), keywords_(keywords) {}
-  PyObject* self() const {
-    return PyTuple_Size(positional_) > 0 ? PyTuple_GetItem(positional_, 0) : nullptr;
-  }
-  void show(CallReader& reader, std::size_t first) const {
-    for (auto i = first, count = static_cast<std::size_t>(PyTuple_Size(positional_)); i < count;
-         ++i)
-      reader.positional(i, PyTuple_GetItem(positional_, static_cast<Py_ssize_t>(i)));
-    PyObject *name = nullptr, *value = nullptr;
-    for (Py_ssize_t at = 0; PyDict_Next(keywords_, &at, &name, &value) != 0;)
-      reader.keyword(name, value);
-  }
-  PyObject* call(PyObject* function) const {
-    return PyObject_Call(function, positional_, keywords_);
-  }
-
- private:
-  PyObject *positional_, *keywords_;
-};
-
-// The same as the interpreter itself passes them (PEP 590): the values in an array, the keyword
-// names in a tuple.
-class PassedArguments {
- public:
-  PassedArguments(PyObject* const* values, std::size_t flagged_count, PyObject* names)
-      : values_(values), flagged_count_(flagged_count), names_(names) {}
-  PyObject* self() const { return count() > 0 ? values_[0] : nullptr; }
-  void show(CallReader& reader, std::size_t first) const {
-    for (std::size_t i = first; i < count(); ++i) reader.positional(i, values_[i]);
-    const Py_ssize_t keywords = names_ != nullptr ? PyTuple_Size(names_) : 0;
-    for (Py_ssize_t i = 0; i < keywords; ++i)
-      reader.keyword(PyTuple_GetItem(names_, i), values_[count() + static_cast<std::size_t>(i)]);
-  }
-  PyObject* call(PyObject* function) const {
-    return module_state->direct_calls->call(function, values_, flagged_count_, names_);
-  }
-
- private:
-  // The highest bit says that the callee may use the slot before the values
-  // (PY_VECTORCALL_ARGUMENTS_OFFSET).
-  std::size_t count() const { return flagged_count_ & (~std::size_t{0} >> 1); }
-
-  PyObject* const* values_;
-  std::size_t flagged_count_;
-  PyObject* names_;
-};
 
 struct Noted {
   Recorder* recorder = nullptr;  ///< null: nothing was noted
@@ -181,20 +135,45 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
     PyObject* self = hooked.has_self ? arguments.self() : nullptr;
     const auto flags = static_cast<std::uint8_t>((thread.dummy_depth > 0 ? flag::dummy : 0) |
                                                  (thread.call_depth > 1 ? flag::nested : 0));
+
+    // Most calls were made before, and are only counted.
+    const bool is_captured = thread.captured_graph != 0;
+    const bool has_values = (thread.dummy_depth == 0 || is_captured) && !hooked.rules.empty();
+    const bool takes_values = has_values && hooked.takes_values(recorder->epoch());
+    const bool may_recur =
+        module.types.layout && !is_captured && !takes_values && hooked.has_patterns();
+    if (may_recur) {
+      const CallPattern* const known =
+          hooked.patterns.find(module.types, hooked, self, flags, arguments);
+      if (known != nullptr && recorder->repeat(known->sent)) {
+        if (known->sent.has_contents) hooked.count_values(recorder->epoch());
+        ++module.recognized;
+        return {recorder, known->sent.call};
+      }
+    }
+
     const BuilderLease lease(thread);
     auto& call = lease.get();
     recorder->begin_call(call, hooked.number, reinterpret_cast<std::uint64_t>(self), flags,
                          thread.captured_graph);
 
     // Its arguments.
-    const bool is_captured = thread.captured_graph != 0;
-    const bool has_values = (thread.dummy_depth == 0 || is_captured) && !hooked.rules.empty();
     CallReader reader(module.types, *recorder, hooked, call,
-                      {has_values, module.keeps_values, is_captured});
-    arguments.show(reader, hooked.has_self ? 1 : 0);
+                      {has_values, module.keeps_values, takes_values, is_captured});
+    std::size_t positional = hooked.has_self ? 1 : 0;
+    arguments.each(positional, [&](PyObject* name, PyObject* value) {
+      if (name != nullptr)
+        reader.keyword(name, value);
+      else
+        reader.positional(positional++, value);
+      return true;
+    });
     if (self != nullptr) reader.read_state(self);
     reader.take_values();
-    return {recorder, recorder->send(call)};
+    const Recorder::Sent sent = recorder->send(call);
+    if (may_recur && sent.repeats != nullptr)
+      hooked.patterns.learn(module.types, hooked, self, flags, arguments, sent);
+    return {recorder, sent.call};
   } catch (const EnginesException&) {
     throw;
   } catch (const std::exception& error) {
@@ -216,7 +195,8 @@ PyObject* call_hooked(HookedFunction& hooked, const Arguments& arguments) {
     return nullptr;
   }
   const Ref replacement = hooked.owner ? hooked.replacement() : Ref();
-  PyObject* result = arguments.call(replacement ? replacement.get() : hooked.function.get());
+  PyObject* result = arguments.call(module_state->direct_calls,
+                                    replacement ? replacement.get() : hooked.function.get());
   --thread.call_depth;
 
   // Not in the child of a fork that the call made.
@@ -446,7 +426,10 @@ PyObject* configure(PyObject*, PyObject* arguments) {
 
 PyObject* set_tensors(PyObject*, PyObject* arguments) {
   PyObject *tensor = nullptr, *dtype = nullptr, *capsule = nullptr, *stream = nullptr;
-  if (PyArg_ParseTuple(arguments, "OOOO", &tensor, &dtype, &capsule, &stream) == 0) return nullptr;
+  std::array<PyObject*, 4> samples{};
+  if (PyArg_ParseTuple(arguments, "OOOO|(OOOO)", &tensor, &dtype, &capsule, &stream, &samples[0],
+                       &samples[1], &samples[2], &samples[3]) == 0)
+    return nullptr;
   Module& module = *module_state;
   Py_INCREF(tensor);
   Py_INCREF(dtype);
@@ -460,7 +443,13 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
       module.types.exchange = api;
   }
   if (stream != Py_None) module.types.raw_stream = Ref::borrowed(stream);
-  Py_RETURN_NONE;
+  try {
+    if (module.types.exchange != nullptr && samples[0] != nullptr)
+      module.types.layout = TensorLayout::find(*module.types.exchange, samples);
+  } catch (const EnginesException&) {
+    return nullptr;
+  }
+  return PyBool_FromLong(module.types.layout.has_value() ? 1 : 0);
 }
 
 // Runs what the engine asks of the recorder; no failure but the engine's own reaches the engine.
@@ -574,6 +563,10 @@ PyObject* set_paused(PyObject*, PyObject* is_paused) {
   Py_RETURN_NONE;
 }
 
+PyObject* recognized(PyObject*, PyObject*) {
+  return PyLong_FromUnsignedLongLong(module_state->recognized);
+}
+
 PyObject* stop(PyObject*, PyObject*) {
   return guarded([] {
     Module& module = *module_state;
@@ -604,7 +597,9 @@ PyMethodDef methods[] = {
     {"configure", configure, METH_VARARGS,
      "configure(folder, json): where to record, as bytes, and how much; before the first call."},
     {"set_tensors", set_tensors, METH_VARARGS,
-     "set_tensors(Tensor, dtype, exchange_api, raw_stream): how tensors are read."},
+     "set_tensors(Tensor, dtype, exchange_api, raw_stream[, samples]): how tensors are read. With "
+     "the samples of\n"
+     "TensorLayout::find, calls that recur are recognized; whether that works with this torch."},
     {"hook", hook, METH_VARARGS,
      "hook(function, json[, names, name]): a callable (args, kwargs) that records the call and "
      "makes it; with `names`, a dict,\n"
@@ -632,6 +627,9 @@ PyMethodDef methods[] = {
     {"pause", set_paused, METH_O,
      "pause(bool): while it is true, calls are passed on and not noted, a plan neither: to measure "
      "what noting costs."},
+    {"recognized", recognized, METH_NOARGS,
+     "How many calls were seen to be ones made before, and only counted: what noting the others "
+     "costs is several times that."},
     {"stop", stop, METH_NOARGS, "Writes what is left and ends recording in this process."},
     {"after_fork", after_fork, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};

@@ -220,11 +220,23 @@ def _read_tensors(native):
     if tensor is None or dtype is None:
         return  # asked again at the next hook
     stream = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
-    native.set_tensors(tensor, dtype, getattr(tensor, "__dlpack_c_exchange_api__", None), stream)
+    exchange = getattr(tensor, "__dlpack_c_exchange_api__", None)
+    _read_tensors.recognizes = native.set_tensors(tensor, dtype, exchange, stream, *([] if exchange is None else _samples(torch)))
     _read_tensors.is_done = True
 
 
 _read_tensors.is_done = False
+_read_tensors.recognizes = False  # calls that recur, without describing each
+
+
+def _samples(torch):
+    """Tensors in which the extension finds out where torch keeps their shape, type and device (TensorLayout)."""
+    try:
+        bfloat16, cpu = torch.bfloat16, {"device": "cpu"}
+        return [(torch.empty(3, 5, dtype=bfloat16, **cpu), torch.empty(2, 3, 4, dtype=bfloat16, **cpu),
+                 torch.empty(3, 5, dtype=torch.int32, **cpu), torch.empty(3, 5, dtype=bfloat16, device="meta"))]
+    except Exception:
+        return []  # not all of torch is there yet
 
 
 def _read_tensors_of_torch(_):

@@ -36,6 +36,34 @@ def keep_for_judge(*traces):
             pass
 
 
+def records(path):
+    """The records of a recording, as docs/recording.md describes them; checksums are not looked at."""
+    data, at = path.read_bytes(), 0
+
+    def item():
+        nonlocal at
+        major, low = data[at] >> 5, data[at] & 31
+        at += 1
+        size = 1 << (low - 24) if 24 <= low < 28 else 0
+        number, raw = int.from_bytes(data[at:at + size], "big") if size else low, data[at:at + size]
+        at += size
+        if major == 0: return number
+        if major == 1: return -1 - number
+        if major in (2, 3):
+            at += number
+            return data[at - number:at] if major == 2 else data[at - number:at].decode()
+        if major == 4: return [item() for _ in range(number)]
+        if major == 5: return {item(): item() for _ in range(number)}
+        if major == 6: return item()
+        return {20: False, 21: True, 22: None}[low] if low < 24 else struct.unpack({2: ">e", 4: ">f", 8: ">d"}[size], raw)[0]
+
+    payloads = []
+    while at < len(data): payloads.append(item()[1])
+    for data in payloads:
+        at = 0
+        yield item()
+
+
 def tree(root):
     """Relative path -> SHA-256 of every file."""
     root = pathlib.Path(root)

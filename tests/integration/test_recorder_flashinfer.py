@@ -1,8 +1,8 @@
 """The recorder and level 10 in one process, under FlashInfer's own decorator and signatures and a real PyTorch: the same
 workloads come out, call for call, but for scalars that only the recorder sees. Needs a Python with both (no GPU)."""
-import importlib.util, json, os, pathlib, subprocess, sys, unittest
+import collections, importlib.util, json, os, pathlib, subprocess, sys, unittest
 
-from support import DatasetTest, run, tensor, workloads
+from support import DatasetTest, records, run, tensor, workloads
 
 HERE = pathlib.Path(__file__).parent
 
@@ -60,6 +60,35 @@ class FlashInferTest(DatasetTest):
             derived[name] = {definition for definition, d in section["definitions"].items() if d.get("derived_calls")}
         self.assertEqual(derived["recorder"], set())
         self.assertIn("gqa_paged_decode_h32_kv8_d128_ps1", derived["level10"])
+
+    def test_calls_that_recur_are_told_as_if_each_were_described(self):
+        for seed in range(1, 5):
+            told = {}
+            for way in ("recognized", "described"):
+                self.recording = self.folder / f"{way}{seed}"
+                # Some of what a tensor consists of is padding, which has whatever was there before.
+                result = self.record(HERE / "recurring_scenario.py", seed, way, MALLOC_PERTURB_=str(30 * seed))
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertNotIn("recorder: off", result.stderr)
+                told[way] = self.calls()
+            self.assertEqual(told["recognized"], told["described"])
+            self.assertGreater(sum(told["described"].values()), 2000)
+            self.assertGreater(len(told["described"]), 100)
+
+    def calls(self):
+        """Calls by what is told of each: the function, its arguments, its values, and under which of the wrapper's plans."""
+        sites, forms, wrappers, counts = {}, {}, {}, collections.Counter()
+        for file in self.recording.glob("*.cbor"):
+            for record in records(file):
+                if record["record"] == "site": sites[record["site"]] = record["function"]
+                if record["record"] == "form": forms[record["form"]] = sites[record["site"]], repr(record["arguments"])
+                for group in record.get("calls", ()) if record["record"] == "calls" else ():
+                    wrapper = wrappers.setdefault(group["wrapper"], len(wrappers)) if "wrapper" in group else None
+                    key = *forms[group["form"]], wrapper, group.get("plan"), group.get("nested"), repr(group.get("values"))
+                    counts[key] += group["count"]
+                    counts["raised", key[0]] += group.get("raised", 0)
+                if record["record"] == "raised": counts["raised", sites[record["site"]]] += 1
+        return counts
 
     def test_torch_compile_passes_through_the_hooks(self):
         code = ("import torch; from flashinfer_api import api_logging\n"

@@ -168,7 +168,7 @@ class RecordedEngine {
         contents[i] = recorder_->take_values(call_, views[i], i, ~std::uint64_t{0}, nullptr);
       recorder_->bound(call_, contents[1], contents[0]);
     }
-    return recorder_->send(call_);
+    return recorder_->send(call_).call;
   }
 
   std::uint64_t run(std::uint64_t wrapper, std::int64_t batch, std::uint8_t flags = 0,
@@ -183,7 +183,7 @@ class RecordedEngine {
       bare_tensor({recorder::element_type("bfloat16"), kv, {}, &place[1], true});
     call_.arguments().name(3);
     call_.arguments().real(0.0883);
-    return recorder_->send(call_);
+    return recorder_->send(call_).call;
   }
 
   std::uint64_t norm(std::int64_t rows, std::uint8_t flags = 0, std::uint64_t graph = 0) {
@@ -193,7 +193,7 @@ class RecordedEngine {
     tensor(1, {recorder::element_type("bfloat16"), weight, {}, nullptr, true});
     call_.arguments().name(2);
     call_.arguments().real(1e-5);
-    return recorder_->send(call_);
+    return recorder_->send(call_).call;
   }
 
   /// A decode through a page table in the device's memory, which stays the caller's: a row for
@@ -226,7 +226,7 @@ class RecordedEngine {
           recorder_->take_values(call_, tokens, 4, ~std::uint64_t{0}, nullptr);
       recorder_->take_table(call_, pages, 3, {taken, 64}, nullptr);
     }
-    return recorder_->send(call_);
+    return recorder_->send(call_).call;
   }
 
   /// Frees index tensors in the host's memory: those have been copied.

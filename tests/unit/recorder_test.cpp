@@ -287,6 +287,50 @@ TEST_F(RecorderTest, ManyKindsOfCallsAreCountedAllTheSame) {
   EXPECT_EQ(total, 9000u);
 }
 
+// What the caller knows to be the same call is counted without being described, until another plan,
+// or until its counter went to another call.
+TEST_F(RecorderTest, CallsKnownToBeTheSameAreCounted) {
+  using Sent = recorder::Recorder::Sent;
+  {
+    RecordedEngine engine(dumps());
+    auto& recorder = engine.recorder();
+    const std::uint32_t hooked = add_plain_function(recorder, "(x)", {"x"});
+    recorder::Recorder::CallBuilder call;
+    const auto send = [&](std::uint64_t self, std::int64_t x) {
+      recorder.begin_call(call, hooked, self, 0, 0);
+      call.arguments().name(0);
+      call.arguments().integer(x);
+      return recorder.send(call);
+    };
+    const Sent sent = send(0, 1);
+    EXPECT_FALSE(sent.is_repeat);
+    ASSERT_NE(sent.repeats, nullptr);
+    EXPECT_TRUE(send(0, 1).is_repeat);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(recorder.repeat(sent));
+
+    // Another plan ends what a wrapper's calls are the same as, and no function's.
+    const Sent of_wrapper = send(7, 2);
+    EXPECT_TRUE(recorder.repeat(of_wrapper));
+    engine.plan(8, {3});
+    EXPECT_FALSE(recorder.repeat(of_wrapper));
+    EXPECT_TRUE(recorder.repeat(sent));
+
+    // So many others that no counter is left for it.
+    for (std::int64_t other = 100; other < 5000; ++other) send(0, other);
+    EXPECT_FALSE(recorder.repeat(sent));
+    EXPECT_FALSE(send(0, 1).is_repeat);
+  }
+  std::map<std::int64_t, std::uint64_t> counts;
+  const auto capture = read();
+  for (std::size_t i = 0; i < capture->size(); ++i)
+    if (capture->function(i) == "f")
+      counts[std::get<std::int64_t>(capture->read(i).value().given("x")->data)] +=
+          capture->sighting(i).count;
+  EXPECT_EQ(counts[1], 7u);
+  EXPECT_EQ(counts[2], 2u);
+  EXPECT_EQ(counts[100], 1u);
+}
+
 TEST_F(RecorderTest, IndexTensorsComeFromTheDeviceWhileItTakesItsTime) {
   {
     RecordedEngine engine(dumps());
