@@ -43,8 +43,8 @@ Ref attributes_of(PyObject* self) {
   return {};
 }
 
-PyObject* attribute_of(const Ref& attributes, const Ref& name) {
-  PyObject* const value = PyDict_GetItemWithError(attributes.get(), name.get());
+PyObject* attribute_of(PyObject* attributes, PyObject* name) {
+  PyObject* const value = PyDict_GetItemWithError(attributes, name);
   if (value == nullptr) PyErr_Clear();
   return value;
 }
@@ -82,7 +82,7 @@ class CallPattern::Builder {
 
   bool add_attribute(const Ref& attributes, const Ref& name) {
     const std::size_t index = pattern_.slots_used_;
-    if (!add(nullptr, attribute_of(attributes, name))) return false;
+    if (!add(name.get(), attribute_of(attributes.get(), name.get()))) return false;
     PyObject *key = nullptr, *value = nullptr;
     for (Py_ssize_t place = 0, next = 0; PyDict_Next(attributes.get(), &next, &key, &value) != 0;
          place = next)
@@ -132,10 +132,12 @@ class CallPattern::Comparison {
  public:
   Comparison(const CallPattern& pattern, const TensorLayout& layout)
       : at_(pattern.slots_.data()),
-        end_(at_ + pattern.slots_used_),
+        end_(at_ + pattern.arguments_),
+        attributes_end_(at_ + pattern.slots_used_),
         extent_(pattern.extents_.data()),
         layout_(layout) {}
 
+  /// Whether no argument is missing.
   bool is_at_end() const { return at_ == end_; }
 
   bool is_same(PyObject* name, PyObject* value) {
@@ -153,14 +155,17 @@ class CallPattern::Comparison {
     return slot.kind == Kind::type || are_same_items(slot, value);
   }
 
-  // At the place where it was before, or wherever it is now.
-  bool is_same_attribute(const Ref& attributes, const Ref& name) {
-    if (at_ == end_) return false;
-    PyObject *key = nullptr, *value = nullptr;
-    Py_ssize_t place = at_->place;
-    if (PyDict_Next(attributes.get(), &place, &key, &value) == 0 || key != name.get())
-      value = attribute_of(attributes, name);
-    return is_same(nullptr, value);
+  // After the arguments: each at the place where it was before, or wherever it is now.
+  bool has_same(const Ref& attributes) {
+    end_ = attributes_end_;
+    while (at_ != end_) {
+      PyObject *key = nullptr, *value = nullptr, *const name = at_->name.get();
+      Py_ssize_t place = at_->place;
+      if (PyDict_Next(attributes.get(), &place, &key, &value) == 0 || key != name)
+        value = attribute_of(attributes.get(), name);
+      if (!is_same(name, value)) return false;
+    }
+    return true;
   }
 
  private:
@@ -180,7 +185,8 @@ class CallPattern::Comparison {
   }
 
   const Slot* at_;
-  const Slot* const end_;
+  const Slot* end_;
+  const Slot* const attributes_end_;
   const std::int64_t* extent_;
   const TensorLayout& layout_;
 };
@@ -195,6 +201,7 @@ std::optional<CallPattern> CallPattern::of(const Types& types, const HookedFunct
   Builder builder(*pattern, types);
   const auto add = [&builder](PyObject* name, PyObject* value) { return builder.add(name, value); };
   if (!arguments.each(hooked.has_self ? 1 : 0, add)) return {};
+  pattern->arguments_ = pattern->slots_used_;
 
   if (self == nullptr || hooked.state.empty()) return pattern;
   const Ref attributes = attributes_of(self);
@@ -212,14 +219,11 @@ bool CallPattern::matches(const TensorLayout& layout, const HookedFunction& hook
   const auto is_same = [&comparison](PyObject* name, PyObject* value) {
     return comparison.is_same(name, value);
   };
-  if (!arguments.each(hooked.has_self ? 1 : 0, is_same)) return false;
+  if (!arguments.each(hooked.has_self ? 1 : 0, is_same) || !comparison.is_at_end()) return false;
 
-  if (self == nullptr || hooked.state.empty()) return comparison.is_at_end();
+  if (self == nullptr || hooked.state.empty()) return true;
   const Ref attributes = attributes_of(self);
-  if (!attributes) return false;
-  for (const auto& [attribute, name] : hooked.state)
-    if (!comparison.is_same_attribute(attributes, attribute)) return false;
-  return comparison.is_at_end();
+  return attributes && comparison.has_same(attributes);
 }
 
 // The calls of a function come in the order of the step before.

@@ -41,7 +41,7 @@ class CallPattern {
  private:
   enum class Kind : std::uint8_t { absent, object, type, tensor, list };
   struct Slot {
-    Ref name;     ///< of a keyword; null: by position, in a list, or an attribute
+    Ref name;     ///< of a keyword or attribute; null: by position, or in a list
     Ref content;  ///< the object, or its type
     Kind kind = Kind::absent;
     std::uint8_t count = 0;  ///< axes of a tensor, items of a list
@@ -53,7 +53,7 @@ class CallPattern {
 
   static constexpr std::size_t max_slots = 24, max_extents = 32;
   const PyObject* self_ = nullptr;
-  std::uint8_t flags_ = 0, slots_used_ = 0, extents_used_ = 0;
+  std::uint8_t flags_ = 0, arguments_ = 0, slots_used_ = 0, extents_used_ = 0;
   std::array<std::int64_t, max_extents> extents_{};
   std::array<Slot, max_slots> slots_;  ///< arguments, then the wrapper's attributes
 };

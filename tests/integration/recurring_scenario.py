@@ -58,12 +58,13 @@ def plan_of(wrapper, count):
 
 def change():
     """Something that the same objects are from now on."""
-    kind = rng.randrange(6)
+    kind = rng.randrange(7)
     if kind == 0: weights[0].data = new(rng.choice((4, 5)), 6)
     elif kind == 1: weights[2].resize_(rng.choice((6, 7)))
     elif kind == 2: weights[1].data = new(6, 6, dtype=rng.choice((torch.bfloat16, torch.float16)))
     elif kind == 3: wrappers[0]._sm_scale = rng.choice((0.1, 0.3, None))
     elif kind == 4: wrappers[1].__dict__.pop("_causal", None)
+    elif kind == 5: wrappers[0].k_scale = None
     else: wrappers[1].__dict__ = dict(reversed(wrappers[1].__dict__.items()))
 
 
@@ -84,7 +85,8 @@ def call():
         count = rng.choice((1, 2, 3))
         sample(new(count, 16), torch.tensor([rng.randint(1, 4)] * count, dtype=torch.int32), 0.9)
     else:
-        rng.choice(wrappers).run(new(2, 32, 128), pool)
+        given = rng.choice(({}, {}, {"k_scale": None}, {"k_scale": 0.5, "return_lse": True}))
+        rng.choice(wrappers).run(new(2, 32, 128), pool, **given)
 
 
 for wrapper in wrappers: plan_of(wrapper, 2)
