@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What recording costs an eager step, as an engine feels it: within one process, by turns, everything around the hooks included.
 
-  bench/recorder_step.py [--module FOLDER]... [--seconds N] [--layers N]     with PyTorch 2.10 or newer, on the CPU
+  bench/recorder_step.py [--module FOLDER]... [--seconds N] [--layers N] [--steps N]     with PyTorch 2.10 or newer, on the CPU
 
 The step is a small decoder's: per layer two norms, four products, a rotation and an attention are hooked, and a plan per step,
 257 calls with 32 layers. Between the hooks PyTorch and Python fill the caches, which a loop around one call (bench/recorder.py)
-does not show. Blocks of three steps are recorded and paused in turns, in random order; ratios below 1 are slower recorded.
+does not show. With --steps, so many steps are recorded and nothing is timed, with a megabyte read before every product: for a
+simulator of caches (docs/runs/gpu-recorder.md). Blocks of three steps are recorded and paused in turns, in random order; ratios below 1 are slower recorded.
 Several modules (--module, more than once) take turns too."""
 import argparse
 import functools
@@ -23,6 +24,7 @@ parser.add_argument("--module", action="append", help="folder that holds _collec
 parser.add_argument("--seconds", type=float, default=15)
 parser.add_argument("--layers", type=int, default=32)
 parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--steps", type=int)
 arguments = parser.parse_args()
 modules = arguments.module or [str(here / "build/release/recorder/plain")]
 if len(modules) > 1:
@@ -55,6 +57,7 @@ def rope(query, key, positions, cache):
 
 
 def linear(input, weight, bias=None):
+    if arguments.steps: others.sum()
     return F.linear(input, weight, bias)
 
 
@@ -95,6 +98,7 @@ class Layer(torch.nn.Module):
         return linear(F.silu(gate) * up, self.down), residual
 
 
+others = torch.zeros(1 << 18)
 cache, wrapper = torch.randn(512, HIDDEN), Wrapper()
 layers = [Layer() for _ in range(arguments.layers)]
 tables = [torch.arange(count, dtype=torch.int32) for count in (65, 20000, 64)]
@@ -124,6 +128,10 @@ def median(values):
     return statistics.median(values), values[max(0, int(count / 2 - reach))], values[min(count - 1, int(count / 2 + reach))]
 
 
+if arguments.steps:
+    for _ in range(arguments.steps): step()
+    native.stop()
+    sys.exit()
 for _ in range(50): step()
 time.sleep(1)  # the collector catches up
 order, pairs = random.Random(1), []
