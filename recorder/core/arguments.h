@@ -5,7 +5,9 @@
 // without the lengths of lists that their values tell, are what calls are grouped by.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -29,6 +31,14 @@ struct ElementType {
 std::string_view name_of(ElementType type);
 /// The reverse; bits are 0 for an unknown name.
 ElementType element_type(std::string_view name);
+
+/// Whether a text may be recorded: the name of a mode or layout, as APIs take them.
+inline bool is_option(std::string_view text) {
+  constexpr std::size_t max_size = 24;
+  return text.size() <= max_size && std::ranges::all_of(text, [](unsigned char c) {
+           return c < 128 && (std::isalnum(c) != 0 || c == '_');
+         });
+}
 
 class ArgumentWriter {
  public:

@@ -334,7 +334,6 @@ Recorder::Known* Recorder::new_known(std::uint64_t key) {
 }
 
 Recorder::Sent Recorder::send(CallBuilder& call) {
-  const bool has_contents = !call.contents_.empty();
   const bool has_values = std::ranges::any_of(
       call.contents_, [](const Content& content) { return !content.is_left_out; });
   Known* known = nullptr;
@@ -347,7 +346,7 @@ Recorder::Sent Recorder::send(CallBuilder& call) {
     if (known = find_known(key); known != nullptr) {
       known->repeats->count.fetch_add(1, std::memory_order_release);
       count_call();
-      return {known->repeats->sequence, known->repeats, epoch_of(call), true, has_contents};
+      return {known->repeats->sequence, known->repeats, epoch_of(call), true};
     }
     known = new_known(key);
     if (known != nullptr) call.header_.repeats = known->repeats;
@@ -395,8 +394,7 @@ Recorder::Sent Recorder::send(CallBuilder& call) {
   }
   if (header.graph == 0) count_call();
   if (!std::exchange(has_waited_, true)) wait_for_first_write();
-  return {header.sequence, known != nullptr ? known->repeats : nullptr, epoch_of(call), false,
-          has_contents};
+  return {header.sequence, known != nullptr ? known->repeats : nullptr, epoch_of(call)};
 }
 
 bool Recorder::repeat(const Sent& sent) {

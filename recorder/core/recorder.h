@@ -116,7 +116,6 @@ class Recorder {
     Repeats* repeats = nullptr;  ///< counts the calls that are the same; null: each is sent
     std::uint64_t epoch = 0;     ///< the only one that it recurs in; 0: any
     bool is_repeat = false;      ///< was only counted
-    bool has_contents = false;   ///< values of it were taken or left out
   };
   /// Hands the call over. A call without values that recurs under the same plans is only counted.
   Sent send(CallBuilder& call);

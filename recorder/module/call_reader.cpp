@@ -1,7 +1,6 @@
 #include "call_reader.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 
 namespace cw::recorder {
@@ -186,13 +185,9 @@ void CallReader::write(PyObject* value, const ContentRule* rule, int depth) {
 // Names of modes and layouts, as APIs take them; never text that a user wrote.
 void CallReader::text(PyObject* value) {
   const std::string_view characters = utf8(value);
-  const bool is_option =
-      characters.size() <= 24 && std::ranges::all_of(characters, [](unsigned char c) {
-        return c < 128 && (std::isalnum(c) != 0 || c == '_');
-      });
   for (const ContentRule& rule : hooked_.rules)
     if (rule.table && rule.table->layout == argument_) is_nhd_ = characters == "NHD";
-  if (is_option)
+  if (is_option(characters))
     arguments_.text(characters);
   else
     arguments_.opaque("str", "");

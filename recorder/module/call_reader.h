@@ -39,6 +39,8 @@ class CallReader {
   /// Takes the values that are wanted. From here until the call is sent the GIL must not change
   /// hands.
   void take_values();
+  /// Whether there were any that may be taken.
+  bool has_values() const { return !pending_.empty(); }
 
  private:
   struct Pending {

@@ -64,7 +64,7 @@ struct HookedFunction {
     epoch = now;
   }
 
-  /// Of its calls of which no values are taken.
+  /// Of its calls of which no values were taken.
   CallPatterns patterns;
   bool has_patterns() const { return objects.empty() && !is_plan; }
 

@@ -106,9 +106,11 @@ struct Module {
     started.header["started"] = now.count();
     started.header["keeps_values"] = keeps_values;
     recorder = std::make_unique<Recorder>(std::move(started));
+    // A parent's recorder counts no calls of its child. What the patterns refer to is freed last.
+    std::vector<CallPatterns> of_parent;
     for (const auto& hooked : functions) {
       hooked->number = recorder->add_function(hooked->description);
-      hooked->patterns = {};  // a parent's recorder counts no calls of its child
+      of_parent.push_back(std::exchange(hooked->patterns, {}));
     }
   }
 };
@@ -140,15 +142,17 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
     const bool is_captured = thread.captured_graph != 0;
     const bool has_values = (thread.dummy_depth == 0 || is_captured) && !hooked.rules.empty();
     const bool takes_values = has_values && hooked.takes_values(recorder->epoch());
-    const bool may_recur =
-        module.types.layout && !is_captured && !takes_values && hooked.has_patterns();
+    const bool may_recur = module.types.layout && !is_captured && hooked.has_patterns();
+    const ComparedCall<Arguments> compared{hooked, self, flags, arguments};
+    CallPatterns::Found known;
     if (may_recur) {
-      const CallPattern* const known =
-          hooked.patterns.find(module.types, hooked, self, flags, arguments);
-      if (known != nullptr && recorder->repeat(known->sent)) {
-        if (known->sent.has_contents) hooked.count_values(recorder->epoch());
+      known = hooked.patterns.find(module.types, compared);
+      const CallPattern* const pattern = known.pattern;
+      const bool is_counted = pattern != nullptr && !(takes_values && pattern->has_values);
+      if (is_counted && recorder->repeat(pattern->sent)) {
+        if (pattern->has_values) hooked.count_values(recorder->epoch());
         ++module.recognized;
-        return {recorder, known->sent.call};
+        return {recorder, pattern->sent.call};
       }
     }
 
@@ -172,7 +176,7 @@ Noted note_call(Module& module, ThreadState& thread, HookedFunction& hooked,
     reader.take_values();
     const Recorder::Sent sent = recorder->send(call);
     if (may_recur && sent.repeats != nullptr)
-      hooked.patterns.learn(module.types, hooked, self, flags, arguments, sent);
+      hooked.patterns.learn(module.types, compared, known, sent, reader.has_values());
     return {recorder, sent.call};
   } catch (const EnginesException&) {
     throw;
@@ -426,9 +430,11 @@ PyObject* configure(PyObject*, PyObject* arguments) {
 
 PyObject* set_tensors(PyObject*, PyObject* arguments) {
   PyObject *tensor = nullptr, *dtype = nullptr, *capsule = nullptr, *stream = nullptr;
-  std::array<PyObject*, 4> samples{};
-  if (PyArg_ParseTuple(arguments, "OOOO|(OOOO)", &tensor, &dtype, &capsule, &stream, &samples[0],
-                       &samples[1], &samples[2], &samples[3]) == 0)
+  std::array<TensorLayout::Sample, 4> samples{};
+  auto& [a, b, c, d] = samples;
+  if (PyArg_ParseTuple(arguments, "OOOO|((OK)(OK)(OK)(OK))", &tensor, &dtype, &capsule, &stream,
+                       &a.tensor, &a.keys, &b.tensor, &b.keys, &c.tensor, &c.keys, &d.tensor,
+                       &d.keys) == 0)
     return nullptr;
   Module& module = *module_state;
   Py_INCREF(tensor);
@@ -444,7 +450,7 @@ PyObject* set_tensors(PyObject*, PyObject* arguments) {
   }
   if (stream != Py_None) module.types.raw_stream = Ref::borrowed(stream);
   try {
-    if (module.types.exchange != nullptr && samples[0] != nullptr)
+    if (module.types.exchange != nullptr && a.tensor != nullptr)
       module.types.layout = TensorLayout::find(*module.types.exchange, samples);
   } catch (const EnginesException&) {
     return nullptr;

@@ -21,9 +21,10 @@ const char* impl_of(PyObject* tensor) {
 }  // namespace
 
 std::optional<TensorLayout> TensorLayout::find(const ExchangeApi& exchange,
-                                               std::span<PyObject* const, 4> samples) {
+                                               std::span<const Sample, 4> samples) {
   std::array<const char*, 4> impls{};
-  std::ranges::transform(samples, impls.begin(), impl_of);
+  std::ranges::transform(samples, impls.begin(),
+                         [](const Sample& sample) { return impl_of(sample.tensor); });
   if (std::ranges::count(impls, nullptr) > 0) return {};
   TensorLayout layout;
 
@@ -31,7 +32,7 @@ std::optional<TensorLayout> TensorLayout::find(const ExchangeApi& exchange,
   constexpr std::size_t end_of_object = 40;
   const auto refers = [&](std::size_t offset) {
     for (std::size_t i = 0; i < samples.size(); ++i)
-      if (at<const char*>(samples[i], offset) != impls[i]) return false;
+      if (at<const char*>(samples[i].tensor, offset) != impls[i]) return false;
     return true;
   };
   layout.impl_ = sizeof(PyObject);
@@ -42,7 +43,7 @@ std::optional<TensorLayout> TensorLayout::find(const ExchangeApi& exchange,
   constexpr std::ptrdiff_t end_of_sizes = 128;
   for (std::size_t i = 0; i < 3; ++i) {
     DLTensor known{};
-    if (exchange.view(samples[i], &known) != 0) {
+    if (exchange.view(samples[i].tensor, &known) != 0) {
       PyErr_Clear();
       return {};
     }
@@ -56,18 +57,22 @@ std::optional<TensorLayout> TensorLayout::find(const ExchangeApi& exchange,
   }
 
   // Data type and device, close behind the strides: both alike in the first two, and each another
-  // number in its own sample.
+  // number in its own sample; and behind them the dispatch keys.
   constexpr std::size_t words_searched = 4;
   const std::size_t begin = layout.sizes_ + 2 * max_rank * word_size;
   for (layout.type_ = begin; layout.type_ < begin + words_searched * word_size;
        layout.type_ += word_size) {
     std::array<std::uint32_t, 4> types{};
-    std::ranges::transform(impls, types.begin(), [&](const char* impl) {
-      return at<std::uint32_t>(impl, layout.type_) & type_bits;
-    });
+    bool has_keys = true;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      types[i] = at<std::uint32_t>(impls[i], layout.type_) & type_bits;
+      has_keys =
+          has_keys && at<std::uint64_t>(impls[i], layout.type_ + word_size) == samples[i].keys;
+    }
     const std::uint32_t other_data_type = types[0] ^ types[2], other_device = types[0] ^ types[3];
-    if (types[0] == types[1] && other_data_type != 0 && (other_data_type & ~data_type_bits) == 0 &&
-        other_device != 0 && (other_device & data_type_bits) == 0)
+    if (has_keys && types[0] == types[1] && other_data_type != 0 &&
+        (other_data_type & ~data_type_bits) == 0 && other_device != 0 &&
+        (other_device & data_type_bits) == 0)
       return layout;
   }
   return {};

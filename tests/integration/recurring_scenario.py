@@ -11,6 +11,7 @@ seed, way = sys.argv[1:]
 if way == "described": collect_workloads_recorder._samples = lambda torch: []
 import flashinfer_api  # noqa: E402
 import torch  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 rng = random.Random(int(seed))
 recorded = flashinfer_api.api_logging.flashinfer_api
@@ -22,6 +23,10 @@ def body(arguments):
 
 @recorded
 def linear(x, weight, bias=None, *, scale=1.0, mode="fast", out=None, **more): body(locals())
+
+
+@recorded
+def scaled(x): body(locals())
 
 
 @recorded
@@ -45,7 +50,10 @@ def new(*shape, dtype=torch.bfloat16): return torch.zeros(shape, dtype=dtype)
 # What calls are made of: tensors that stay, and values that are equal and not one.
 weights = [torch.nn.Parameter(new(4, 6)), torch.nn.Parameter(new(6, 6)), new(6), new(1, 2, 3, 1, 2), new(1, 1, 1, 1, 1, 2), new(),
            new(4, 6, dtype=torch.int32), new(6, 4).t(), torch.zeros(2, 3, device="meta"), torch.zeros(3, 3).to_sparse(), new(8, 6)[::2]]
-numbers = [None, True, 0, 1, 2 ** 70, 7.5, float("nan"), -0.0, 0.0, "fast", "not an option", torch.float16, object, len,
+# Tensors that differ in what is not their shape and type: sparse ones, and those of a device that is not there.
+weights += [new(4, 6).to_sparse(), new(6, 6).to_sparse_csr(), torch.zeros(4, 6, dtype=torch.bfloat16, device="meta")]
+with FakeTensorMode(): weights += [torch.zeros(4, 6, dtype=torch.bfloat16, device=device) for device in ("cpu", "cuda")]
+numbers = [None, True, 0, 1, 2 ** 70, 7.5, float("nan"), -0.0, 0.0, "fast", "not an option", "long" * 9, torch.float16, object, len,
            types.SimpleNamespace(), (1, 2), [new(2), new(2, 2)], (new(3), None), [[new(1)]], [], torch.Size((1, 2))]
 wrappers = [Wrapper(new(8, dtype=torch.uint8)) for _ in range(2)]
 pool = new(16, 1, 8, 128), new(16, 1, 8, 128)
@@ -69,7 +77,7 @@ def change():
 
 
 def call():
-    kind, x = rng.randrange(9), new(rng.choice((1, 2, 3)), 6)
+    kind, x = rng.randrange(10), new(rng.choice((1, 2, 3)), 6)
     if kind < 3:
         linear(x, rng.choice(weights))
     elif kind == 3:
@@ -81,6 +89,8 @@ def call():
         outer(x, rng.choice(numbers), eps=float(rng.choice(("0.5", "0.25"))))
     elif kind == 5:
         linear(*[rng.choice((x, pool[0]))] * rng.randint(2, 3))
+    elif kind == 9:  # of more shapes than are remembered
+        for rows in range(1, 13): scaled(new(rows, 6))
     elif kind == 6:  # of which values are taken, now and then
         count = rng.choice((1, 2, 3))
         sample(new(count, 16), torch.tensor([rng.randint(1, 4)] * count, dtype=torch.int32), 0.9)

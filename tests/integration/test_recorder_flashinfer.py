@@ -75,6 +75,38 @@ class FlashInferTest(DatasetTest):
             self.assertGreater(sum(told["described"].values()), 2000)
             self.assertGreater(len(told["described"]), 100)
 
+    def test_calls_that_are_too_many_or_too_odd_to_be_recognized(self):
+        """As many as can be are; what never can be is hardly tried; and what is recognized keeps nothing alive."""
+        code = ("import gc, json, weakref, flashinfer_api, torch, collect_workloads_recorder as recorder\n"
+                "recorded, counts = flashinfer_api.api_logging.flashinfer_api, []\n"
+                "@recorded\n"
+                "def many(x): pass\n"
+                "@recorded\n"
+                "def odd(x): pass\n"
+                "@recorded\n"
+                "def routed(x, top_k=None): pass\n"
+                "sample = flashinfer_api.load('sampling.py', 'top_k_top_p_sampling_from_probs')\n"
+                "def count(work):\n"
+                "    before = recorder._native.recognized(); work(); counts.append(recorder._native.recognized() - before)\n"
+                "shapes = [torch.ones(n, 2) for n in range(1, 13)]\n"
+                "count(lambda: [many(x) for _ in range(100) for x in shapes])\n"
+                "count(lambda: [odd([[x]]) for _ in range(100) for x in shapes])\n"
+                "count(lambda: [odd(shapes[0]) for _ in range(1000)])\n"
+                "count(lambda: [sample(shapes[0], 5, 0.9) for _ in range(1000)])\n"
+                "class Passing: pass\n"
+                "gone = [weakref.ref(x) for x in (torch.ones(3), Passing)]\n"
+                "for _ in range(5): odd(gone[0]() if gone[0]() is not None else torch.ones(3)), odd(Passing())\n"
+                "del Passing; gc.collect()\n"
+                "print(json.dumps([counts, [x() is None for x in gone], recorder._read_tensors.recognizes]))")
+        counts, gone, recognizes = json.loads(self.record("-c", code, PYTHONPATH=str(HERE)).stdout)
+        if not recognizes: self.skipTest("calls are not recognized with this PyTorch")
+        many, odd, after, without_tensors = counts
+        self.assertGreater(many, 600)  # of 1,200
+        self.assertEqual(odd, 0)
+        self.assertGreater(after, 800)
+        self.assertGreater(without_tensors, 990)
+        self.assertEqual(gone, [True, True])
+
     def calls(self):
         """Calls by what is told of each: the function, its arguments, its values, and under which of the wrapper's plans."""
         sites, forms, wrappers, counts = {}, {}, {}, collections.Counter()
