@@ -90,8 +90,8 @@ class CallPattern::Builder {
     const std::size_t index = pattern_.slots_used_;
     if (!add(name.get(), attribute_of(attributes.get(), name.get()))) return false;
     PyObject *key = nullptr, *value = nullptr;
-    for (Py_ssize_t place = 0, next = 0; PyDict_Next(attributes.get(), &next, &key, &value) != 0;
-         place = next)
+    for (Py_ssize_t place = 0, end = 0; PyDict_Next(attributes.get(), &end, &key, &value) != 0;
+         place = end)
       if (key == name.get()) pattern_.slots_[index].place = place;
     return true;
   }
