@@ -155,11 +155,16 @@ std::string to_string(const ExitStatus& status) {
   return fmt::format("exit code {}", status.code);
 }
 
-Result<ProcessGroup> ProcessGroup::start(const Command& command, const std::filesystem::path& log) {
+Result<ProcessGroup> ProcessGroup::start(const Command& command, const std::filesystem::path& log,
+                                         Orphans orphans) {
   const FileDescriptor file = open_private(log, O_WRONLY | O_APPEND);
   if (!file) return fail("spawn_failed", "cannot write {}: {}", log.string(), std::strerror(errno));
+  std::optional<Adoption> adoption;
+  if (orphans == Orphans::adopted) adoption.emplace();
   CW_TRY(const pid_t pid, spawn(command, file.get(), file.get()));
-  return ProcessGroup(pid);
+  ProcessGroup group(pid);
+  if (adoption) group.tree_.adopt_orphans(std::move(*adoption));
+  return group;
 }
 
 ProcessGroup::ProcessGroup(pid_t id) : id_(id), tree_(id) {}

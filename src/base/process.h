@@ -39,17 +39,19 @@ std::string to_string(const ExitStatus& status);
 /// it ends all of these, even if the leader died first.
 class ProcessGroup {
  public:
+  enum class Orphans { left, adopted };
+
   /// Starts `command` with its stdout and stderr appended to `log` and stdin from /dev/null.
-  /// Error code "spawn_failed".
-  static Result<ProcessGroup> start(const Command& command, const std::filesystem::path& log);
+  /// Orphans that this process did not start belong to it if they are adopted: see Adoption. Error
+  /// code "spawn_failed".
+  static Result<ProcessGroup> start(const Command& command, const std::filesystem::path& log,
+                                    Orphans orphans = Orphans::left);
   ProcessGroup(ProcessGroup&& other) noexcept;
   ProcessGroup& operator=(ProcessGroup&& other) noexcept;
   /// Ends it gracefully, as stop() does.
   ~ProcessGroup();
 
   pid_t id() const { return id_; }
-  /// From now on, orphans that this process did not start belong to it: see ProcessTree.
-  void adopt_orphans() { tree_.adopt_orphans(); }
   /// How the leader ended; nothing while it runs.
   std::optional<ExitStatus> status();
   /// Its processes that are alive now; to be called now and then, so that a process is known before

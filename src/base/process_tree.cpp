@@ -171,11 +171,15 @@ void ProcessTree::end(std::chrono::milliseconds patience) {
   }
 }
 
-void ProcessTree::adopt_orphans() {
+Adoption::Adoption() {
   for (const auto& [pid, status] : all_processes())
-    if (is_orphan(status) && !members_.contains(status.identity))
-      strangers_.insert(status.identity);
-  adopts_ = ::getpid() != 1 && ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+    if (is_orphan(status)) strangers_.insert(status.identity);
+  is_possible_ = ::getpid() != 1 && ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+void ProcessTree::adopt_orphans(Adoption adoption) {
+  strangers_ = std::move(adoption.strangers_);
+  adopts_ = adoption.is_possible_;
 }
 
 pid_t note_started(const std::function<pid_t()>& start) {

@@ -39,6 +39,20 @@ bool send_signal(const ProcessIdentity& process, int signal);
 
 struct ProcessStatus;
 
+/// From its construction on, descendants whose parents have died become children of this process
+/// (subreaper). It is made before what may leave some is started, or the first would be lost.
+/// Children that are there already (of a shell that exec'ed this program) stay apart; and if we are
+/// the first process of a container, orphans may be anybody's, and are left.
+class Adoption {
+ public:
+  Adoption();
+
+ private:
+  friend class ProcessTree;
+  std::set<ProcessIdentity> strangers_;
+  bool is_possible_ = false;
+};
+
 class ProcessTree {
  public:
   ProcessTree() = default;
@@ -48,11 +62,9 @@ class ProcessTree {
   /// The tree of a live process and its group.
   explicit ProcessTree(pid_t leader);
 
-  /// From now on, descendants whose parents have died become children of this process (subreaper);
-  /// those that this process did not start belong to this tree. Only one tree at a time may do
-  /// this. Earlier children (of a shell that exec'ed this program) and their descendants are
-  /// excluded; and if we are the first process of a container, orphans may be anybody's.
-  void adopt_orphans();
+  /// Orphans that this process did not start belong to this tree. Only one tree at a time may do
+  /// this.
+  void adopt_orphans(Adoption adoption);
 
   /// Its live processes (zombies do not count); remembered from then on.
   const std::set<ProcessIdentity>& look();

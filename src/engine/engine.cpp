@@ -240,8 +240,8 @@ void Engine::note_processes() {
 }
 
 Result<Engine> Engine::start(const EngineOptions& options) {
-  CW_TRY(ProcessGroup group, ProcessGroup::start(options.command, options.log));
-  group.adopt_orphans();
+  CW_TRY(ProcessGroup group,
+         ProcessGroup::start(options.command, options.log, ProcessGroup::Orphans::adopted));
   std::filesystem::path record;
   if (!options.pid_folder.empty()) record = options.pid_folder / fmt::format("{}.json", group.id());
   Engine engine(std::move(group), options, record);

@@ -52,22 +52,20 @@ TEST_F(ProcessTest, WhatHasSessionsOfItsOwnBelongsToIt) {
   auto group =
       ProcessGroup::start(shell("setsid sleep 100 & setsid sh -c 'setsid sleep 101 & exec sleep "
                                 "102' & sh -c 'setsid sleep 103 & exit' ; exec sleep 104"),
-                          root() / "log");
+                          root() / "log", ProcessGroup::Orphans::adopted);
   auto other = ProcessGroup::start(shell("setsid sleep 105 & exec sleep 106"), root() / "log");
   ASSERT_TRUE(group && other);
-  group->adopt_orphans();
-  // One whose parent has died before it was adopted is anybody's: four, or five. None is a shell
-  // any more.
+  // Also the one whose parent has died at once. None is a shell any more.
   const auto all_sleep = [](const std::set<ProcessIdentity>& processes, std::size_t min) {
     return processes.size() >= min &&
            std::all_of(processes.begin(), processes.end(), [](const auto& process) {
              return read_pseudo_file(fmt::format("/proc/{}/comm", process.pid)) == "sleep\n";
            });
   };
-  for (int i = 0; i < 500 && !(all_sleep(group->look(), 4) && all_sleep(other->look(), 2)); ++i)
+  for (int i = 0; i < 500 && !(all_sleep(group->look(), 5) && all_sleep(other->look(), 2)); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   const std::set<ProcessIdentity> members = group->look(), others = other->look();
-  EXPECT_GE(members.size(), 4u);
+  EXPECT_EQ(members.size(), 5u);
   EXPECT_EQ(others.size(), 2u);
 
   const auto state = [](const ProcessIdentity& process) {
