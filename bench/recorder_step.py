@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """What recording costs an eager step, as an engine feels it: within one process, by turns, everything around the hooks included.
 
-  bench/recorder_step.py [--module FOLDER]... [--seconds N] [--layers N] [--steps N]     with PyTorch 2.10 or newer, on the CPU
+  bench/recorder_step.py [--module FOLDER]... [--seconds N] [--layers N] [--steps N]
+
+with PyTorch 2.10 or newer, on the CPU.
 
 The step is a small decoder's: per layer two norms, four products, a rotation and an attention are hooked, and a plan per step,
 257 calls with 32 layers. Between the hooks PyTorch and Python fill the caches, which a loop around one call (bench/recorder.py)
-does not show. With --steps, so many steps are recorded and nothing is timed, with a megabyte read before every product: for a
-simulator of caches (docs/runs/gpu-recorder.md). Blocks of three steps are recorded and paused in turns, in random order; ratios below 1 are slower recorded.
-Several modules (--module, more than once) take turns too."""
+does not show. Blocks of three steps are recorded and paused in turns, in random order; ratios below 1 are slower recorded.
+Several modules (--module, more than once) take turns too.
+
+With --steps, so many steps are recorded and nothing is timed, with a megabyte read before every
+product: for a simulator of caches (docs/runs/gpu-recorder.md)."""
 import argparse
 import functools
 import json

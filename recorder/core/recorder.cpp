@@ -344,8 +344,7 @@ Recorder::Sent Recorder::send(CallBuilder& call) {
   } else if (!has_values && call.header_.graph == 0) {
     const std::uint64_t key = key_of(call);
     if (known = find_known(key); known != nullptr) {
-      known->repeats->count.fetch_add(1, std::memory_order_release);
-      count_call();
+      count_repeat(*known->repeats);
       return {known->repeats->sequence, known->repeats, epoch_of(call), true};
     }
     known = new_known(key);
@@ -403,9 +402,13 @@ bool Recorder::repeat(const Sent& sent) {
   if (repeats.state.load(std::memory_order_relaxed) != Repeats::State::counting ||
       repeats.sequence != sent.call)
     return false;
+  count_repeat(repeats);
+  return true;
+}
+
+void Recorder::count_repeat(Repeats& repeats) {
   repeats.count.fetch_add(1, std::memory_order_release);
   count_call();
-  return true;
 }
 
 // Handed over before it is counted: a counted call is in the queue or in the file, or lost with the

@@ -199,6 +199,7 @@ class Recorder {
   bool consume(bool is_last, bool has_room);
   void describe_process();
   void count_call();
+  void count_repeat(Repeats& repeats);
   void claim_counts();
   void flush(std::string frames);
   void leave_counts();

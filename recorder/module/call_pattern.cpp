@@ -43,17 +43,7 @@ bool has_attributes(const HookedFunction& hooked, PyObject* self) {
 
 // The wrapper's, if any are read of it; null also where they cannot be.
 Ref attributes_of(const HookedFunction& hooked, PyObject* self) {
-  if (!has_attributes(hooked, self)) return {};
-  Ref attributes(PyObject_GenericGetDict(self, nullptr));
-  if (attributes && PyDict_Check(attributes.get())) return attributes;
-  PyErr_Clear();
-  return {};
-}
-
-PyObject* attribute_of(PyObject* attributes, PyObject* name) {
-  PyObject* const value = PyDict_GetItemWithError(attributes, name);
-  if (value == nullptr) PyErr_Clear();
-  return value;
+  return has_attributes(hooked, self) ? recorder::attributes_of(self) : Ref();
 }
 
 }  // namespace

@@ -36,15 +36,12 @@ void CallReader::positional(std::size_t index, PyObject* value) {
            value);
 }
 
-// From its dictionary: that runs no foreign code, and a missing attribute costs nothing.
 void CallReader::read_attributes(PyObject* object, const HookedFunction::Attributes& wanted) {
-  const Ref attributes(PyObject_GenericGetDict(object, nullptr));
-  if (!attributes || !PyDict_Check(attributes.get())) return clear_error();
-  for (const auto& [attribute, name] : wanted) {
-    PyObject* value = PyDict_GetItemWithError(attributes.get(), attribute.get());
-    if (value != nullptr) plain_argument(name, Ref::borrowed(value).get());
-  }
-  clear_error();
+  const Ref attributes = attributes_of(object);
+  if (!attributes) return;
+  for (const auto& [attribute, name] : wanted)
+    if (PyObject* value = attribute_of(attributes.get(), attribute.get()); value != nullptr)
+      plain_argument(name, Ref::borrowed(value).get());
 }
 
 // Everything that asks Python is done before the first value is taken: the GIL must not change
@@ -228,10 +225,9 @@ std::string CallReader::type_name(PyObject* value) {
 
 // Reads the attributes that Python's enum keeps in the member itself.
 void CallReader::enumerator(PyObject* value) {
-  const Ref attributes(PyObject_GenericGetDict(value, nullptr));
-  if (attributes && PyDict_Check(attributes.get())) {
-    PyObject* number = PyDict_GetItemWithError(attributes.get(), types_.names.enum_value.get());
-    PyObject* member = PyDict_GetItemWithError(attributes.get(), types_.names.enum_name.get());
+  if (const Ref attributes = attributes_of(value)) {
+    PyObject* number = attribute_of(attributes.get(), types_.names.enum_value.get());
+    PyObject* member = attribute_of(attributes.get(), types_.names.enum_name.get());
     if (number != nullptr && member != nullptr && PyLong_CheckExact(number) &&
         PyUnicode_Check(member)) {
       const long long plain = PyLong_AsLongLong(number);

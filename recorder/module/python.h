@@ -68,6 +68,22 @@ inline void clear_error() {
   PyErr_Clear();
 }
 
+/// The dictionary of an object's own attributes; null if it has none. To read from it runs no
+/// foreign code, and nothing is raised for an attribute that is missing.
+inline Ref attributes_of(PyObject* object) {
+  Ref attributes(PyObject_GenericGetDict(object, nullptr));
+  if (attributes && PyDict_Check(attributes.get())) return attributes;
+  clear_error();
+  return {};
+}
+
+/// Borrowed; null if it is missing.
+inline PyObject* attribute_of(PyObject* attributes, PyObject* name) {
+  PyObject* const value = PyDict_GetItemWithError(attributes, name);
+  if (value == nullptr) clear_error();
+  return value;
+}
+
 /// Points into the text object; empty if it is not valid Unicode.
 inline std::string_view utf8(PyObject* text) {
   Py_ssize_t size = 0;

@@ -221,8 +221,10 @@ def _read_tensors(native):
         return  # asked again at the next hook
     stream = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
     exchange = getattr(tensor, "__dlpack_c_exchange_api__", None)
-    _read_tensors.recognizes = native.set_tensors(tensor, dtype, exchange, stream, *([] if exchange is None else _samples(torch)))
-    _read_tensors.is_done = exchange is None or _read_tensors.recognizes  # samples may come out otherwise at the next hook
+    samples = [] if exchange is None else _samples(torch)
+    _read_tensors.recognizes = native.set_tensors(tensor, dtype, exchange, stream, *samples)
+    # Samples may come out otherwise at the next hook.
+    _read_tensors.is_done = exchange is None or _read_tensors.recognizes
 
 
 _read_tensors.is_done = False
@@ -230,11 +232,11 @@ _read_tensors.recognizes = False  # calls that recur, without describing each
 
 
 def _samples(torch):
-    """Tensors in which the extension finds out where torch keeps their shape, type, device and dispatch keys (TensorLayout)."""
+    """Tensors in which the extension finds out where torch keeps what tells them apart (TensorLayout), and their keys."""
     try:
-        bfloat16, cpu = torch.bfloat16, {"device": "cpu"}
-        tensors = (torch.empty(3, 5, dtype=bfloat16, **cpu), torch.empty(2, 3, 4, dtype=bfloat16, **cpu),
-                   torch.empty(3, 5, dtype=torch.int32, **cpu), torch.empty(3, 5, dtype=bfloat16, device="meta"))
+        usual, other = {"dtype": torch.bfloat16, "device": "cpu"}, {"dtype": torch.int32, "device": "cpu"}
+        tensors = (torch.empty(3, 5, **usual), torch.empty(2, 3, 4, **usual), torch.empty(3, 5, **other),
+                   torch.empty(3, 5, dtype=torch.bfloat16, device="meta"))
         return [tuple((tensor, torch._C._dispatch_keys(tensor).raw_repr()) for tensor in tensors)]
     except Exception:
         return []  # not all of torch is there yet, or it tells no keys

@@ -83,8 +83,6 @@ class FlashInferTest(DatasetTest):
                 "def many(x): pass\n"
                 "@recorded\n"
                 "def odd(x): pass\n"
-                "@recorded\n"
-                "def routed(x, top_k=None): pass\n"
                 "sample = flashinfer_api.load('sampling.py', 'top_k_top_p_sampling_from_probs')\n"
                 "def count(work):\n"
                 "    before = recorder._native.recognized(); work(); counts.append(recorder._native.recognized() - before)\n"
@@ -94,9 +92,10 @@ class FlashInferTest(DatasetTest):
                 "count(lambda: [odd(shapes[0]) for _ in range(1000)])\n"
                 "count(lambda: [sample(shapes[0], 5, 0.9) for _ in range(1000)])\n"
                 "class Passing: pass\n"
-                "gone = [weakref.ref(x) for x in (torch.ones(3), Passing)]\n"
-                "for _ in range(5): odd(gone[0]() if gone[0]() is not None else torch.ones(3)), odd(Passing())\n"
-                "del Passing; gc.collect()\n"
+                "tensor = torch.ones(3)\n"
+                "gone = [weakref.ref(tensor), weakref.ref(Passing)]\n"
+                "for _ in range(5): odd(tensor), odd(Passing())\n"
+                "del tensor, Passing; gc.collect()\n"
                 "print(json.dumps([counts, [x() is None for x in gone], recorder._read_tensors.recognizes]))")
         counts, gone, recognizes = json.loads(self.record("-c", code, PYTHONPATH=str(HERE)).stdout)
         if not recognizes: self.skipTest("calls are not recognized with this PyTorch")
